@@ -1,0 +1,61 @@
+"""Every error that toumei raises on purpose.
+
+All are a `ToumeiError` and also the builtin exception that fits, so that ``except ValueError`` works as
+well as ``except ToumeiError``. A message says what was given, what was expected and what exists.
+"""
+
+
+class ToumeiError(Exception):
+    """Base class of all errors that toumei raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its message, OSError an errno: a sentence should read as a sentence.
+        return str(self.args[0]) if self.args else ""
+
+
+class LayerError(ToumeiError, KeyError):
+    """A layer name that the model does not have, or that is not being recorded."""
+
+
+class UnreachedLayerError(LayerError):
+    """A layer that exists but that the forward pass never reached."""
+
+
+class UnitError(ToumeiError, ValueError):
+    """A unit string that cannot be read, or a channel or position outside of its layer."""
+
+
+class ShapeError(ToumeiError, ValueError):
+    """A tensor of the wrong rank, size or range."""
+
+
+class OutputError(ToumeiError, TypeError):
+    """A module output in which no tensor can be found or replaced."""
+
+
+class OverwrittenError(ToumeiError, RuntimeError):
+    """A tensor recorded by reference that a later operation overwrote in place."""
+
+
+class ArgumentError(ToumeiError, ValueError):
+    """An argument whose value makes no sense."""
+
+
+class NotAttachedError(ToumeiError, RuntimeError):
+    """A pipeline that was asked to run before a model was attached."""
+
+
+class DeviceError(ToumeiError, RuntimeError):
+    """Tensors that should meet but live on different devices."""
+
+
+class NonFiniteError(ToumeiError, ArithmeticError):
+    """A loss that became NaN or infinite."""
+
+
+class DownloadError(ToumeiError, OSError):
+    """Weights that could not be fetched, or that are not the file they should be."""
+
+
+class MissingDependencyError(ToumeiError, ImportError):
+    """An optional package that is needed here and is not installed."""
