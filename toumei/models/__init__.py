@@ -1,3 +1,6 @@
 """Networks to look into: the InceptionV1 of the feature-visualization literature and small ones."""
 
-__all__: list[str] = []
+from .cppn import CPPN
+from .simple import SimpleCNN, SimpleMLP
+
+__all__ = ["CPPN", "SimpleCNN", "SimpleMLP"]
