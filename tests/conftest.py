@@ -1,0 +1,93 @@
+"""Fixtures for all tests, and the rule that a test leaves nothing behind on a model."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+import torch
+from torch import nn
+
+REGISTRATIONS = (
+    "register_forward_hook",
+    "register_forward_pre_hook",
+    "register_full_backward_hook",
+    "register_full_backward_pre_hook",
+)
+
+
+class Watched:
+    """Models whose state after a test must be bit for bit the state before."""
+
+    def __init__(self):
+        self.models = []
+
+    def __call__(self, model):
+        self.models.append((model, self.state(model)))
+        return model
+
+    @staticmethod
+    def state(model):
+        tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        parameters = {name: (p.requires_grad, p.grad is None) for name, p in model.named_parameters()}
+        modes = {name: module.training for name, module in model.named_modules()}
+        return tensors, parameters, modes
+
+    def check(self):
+        for model, (tensors, parameters, modes) in self.models:
+            now_tensors, now_parameters, now_modes = self.state(model)
+            assert now_parameters == parameters, "a parameter's requires_grad or grad was changed"
+            assert now_modes == modes, "a module's training mode was changed"
+            for name, tensor in tensors.items():
+                assert torch.equal(now_tensors[name], tensor), f"{name} was changed"
+
+
+@pytest.fixture(autouse=True)
+def watched(monkeypatch):
+    """Fails a test that leaves a hook on any module, or a changed flag, mode or weight on a watched model."""
+    handles = []
+
+    def tracking(register):
+        def wrapper(*args, **kwargs):
+            handles.append(register(*args, **kwargs))
+            return handles[-1]
+
+        return wrapper
+
+    for name in REGISTRATIONS:
+        monkeypatch.setattr(nn.Module, name, tracking(getattr(nn.Module, name)))
+    watched = Watched()
+    yield watched
+    left = [handle for handle in handles if handle.id in (handle.hooks_dict_ref() or {})]
+    assert not left, f"{len(left)} hooks are left behind"
+    watched.check()
+
+
+@pytest.fixture
+def small_cnn(watched):
+    """Two convolutions, ReLUs in place, a head: (N, 3, H, W) -> (N, 4); 6 channels, then 5."""
+    torch.manual_seed(0)
+    layers = {
+        "conv1": nn.Conv2d(3, 6, 3, padding=1),
+        "relu1": nn.ReLU(inplace=True),
+        "conv2": nn.Conv2d(6, 5, 3, stride=2, padding=1),
+        "relu2": nn.ReLU(inplace=True),
+        "pool": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "head": nn.Linear(5, 4),
+    }
+    model = nn.Sequential()
+    for name, layer in layers.items():
+        model.add_module(name, layer)
+    return watched(model)
+
+
+@pytest.fixture(scope="session")
+def realdata():
+    """The folder of real networks and photographs; tests that need it are skipped where it is absent."""
+    root = Path(__file__).parents[1]
+    folder = Path(os.environ.get("TOUMEI_REALDATA", root.parent / "shared" / "realdata"))
+    if not folder.is_dir():
+        pytest.skip(f"no real networks and photographs: set TOUMEI_REALDATA ({folder} does not exist)")
+    return folder

@@ -1,0 +1,114 @@
+"""Seeds, optional packages, sweeps and outputs."""
+
+import random
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+
+from toumei.core import main_tensor, make_generator, seeded, sweep, with_main_tensor
+from toumei.core.errors import ArgumentError, MissingDependencyError, OutputError
+from toumei.core.optional import require
+
+
+def draws():
+    return torch.rand(1).item(), random.random(), np.random.rand()
+
+
+def test_a_seeded_block_repeats_and_leaves_the_global_state_alone():
+    torch.manual_seed(1), random.seed(1), np.random.seed(1)
+    expected = draws()
+    torch.manual_seed(1), random.seed(1), np.random.seed(1)
+    with seeded(5):
+        first = draws()
+    with pytest.raises(ZeroDivisionError), seeded(5):
+        assert draws() == first
+        raise ZeroDivisionError
+    assert draws() == expected != first
+
+
+def test_without_a_seed_the_global_state_moves_on():
+    torch.manual_seed(1)
+    with seeded(None):
+        first = torch.rand(1)
+    assert first != torch.rand(1) and make_generator(None) is None
+
+
+def test_a_missing_package_says_how_to_get_it():
+    with pytest.raises(
+        MissingDependencyError, match="the atlas needs the package 'no_such_thing': pip install x"
+    ):
+        require("no_such_thing", "the atlas", "x")
+
+
+def test_a_broken_package_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "broken_package.py").write_text("import no_such_thing")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="no_such_thing") as error:
+        require("broken_package", "the test")
+    assert not isinstance(error.value, MissingDependencyError)
+
+
+class Counted:
+    """A function that fails from its n-th call on."""
+
+    def __init__(self, allowed):
+        self.allowed, self.calls = allowed, []
+
+    def __call__(self, item):
+        if len(self.calls) == self.allowed:
+            raise KeyboardInterrupt
+        self.calls.append(item)
+        return {"square": torch.tensor(item) ** 2, "item": item}
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+    items = [1, 2, 3, 4]
+    with pytest.raises(KeyboardInterrupt):
+        sweep(Counted(2), items, folder=tmp_path, verbose=False)
+    rest = Counted(9)
+    results = sweep(rest, items, folder=tmp_path, verbose=False)
+    assert rest.calls == [3, 4]
+    assert [result["square"].item() for result in results] == [1, 4, 9, 16]
+
+
+def test_a_changed_item_is_computed_again(tmp_path):
+    sweep(Counted(9), [1, 2], folder=tmp_path, verbose=False)
+    again = Counted(9)
+    assert [r["item"] for r in sweep(again, [1, 5], folder=tmp_path, verbose=False)] == [1, 5]
+    assert again.calls == [5]
+
+
+def test_a_result_that_cannot_be_kept_is_refused_and_leaves_no_file(tmp_path):
+    with pytest.raises(ArgumentError, match="the result for 1 cannot be kept on disk"):
+        sweep(lambda item: random.Random(item), [1], folder=tmp_path, verbose=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_give_the_same_in_the_same_order():
+    assert sweep(abs, range(-6, 0), jobs=2, verbose=False) == [6, 5, 4, 3, 2, 1]
+
+
+Pair = namedtuple("Pair", "first second")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [(None, torch.ones(1)), [torch.ones(1), 2], Pair(None, torch.ones(1)), {"a": 1, "b": torch.ones(1)}],
+)
+def test_replacing_the_main_tensor_keeps_the_rest(output):
+    replaced = with_main_tensor(output, torch.zeros(2))
+    assert type(replaced) is type(output) and torch.equal(main_tensor(replaced), torch.zeros(2))
+    assert torch.equal(main_tensor(output), torch.ones(1))
+    assert with_main_tensor(replaced, main_tensor(output)) == output
+
+
+def test_logits_come_before_the_loss():
+    assert main_tensor({"loss": torch.zeros(()), "logits": torch.ones(2)}).shape == (2,)
+
+
+@pytest.mark.parametrize("output", [None, "text", (), {"a": 1}])
+def test_an_output_without_tensors_is_refused(output):
+    with pytest.raises(OutputError, match=type(output).__name__):
+        main_tensor(output)

@@ -1,0 +1,308 @@
+"""The life cycle of the hook engine: what it records, edits and stops, and that nothing is left behind."""
+
+import pytest
+import torch
+from torch import nn
+
+from toumei.core import hooked, run
+from toumei.core.errors import (
+    ArgumentError,
+    LayerError,
+    OutputError,
+    OverwrittenError,
+    ShapeError,
+    UnreachedLayerError,
+)
+
+
+def hook_count(model):
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+def image(*size):
+    return torch.randn(*size, generator=torch.Generator().manual_seed(1))
+
+
+class Block(nn.Module):
+    """Returns its result the way that `kind` says."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.linear, self.kind = nn.Linear(3, 3), kind
+
+    def forward(self, x):
+        y = self.linear(x)
+        return {"tensor": y, "tuple": (y, "cache"), "list": [None, y], "dict": {"mask": 1, "hidden": y}}[
+            self.kind
+        ]
+
+
+class Wrapper(nn.Module):
+    """Unpacks what its block returns; runs a shared layer twice and one layer never."""
+
+    def __init__(self, kind="tensor"):
+        super().__init__()
+        self.block, self.shared, self.never = Block(kind), nn.Linear(3, 3), nn.ReLU()
+
+    def forward(self, x):
+        y = self.block(x)
+        y = {"tensor": lambda: y, "tuple": lambda: y[0], "list": lambda: y[1], "dict": lambda: y["hidden"]}[
+            self.block.kind
+        ]()
+        return self.shared(self.shared(y))
+
+
+def test_n_hooks_inside_and_none_outside(small_cnn):
+    with hooked(small_cnn, record=["conv1", "relu1"], edit={"conv2": torch.abs}):
+        assert hook_count(small_cnn) == 3
+    assert hook_count(small_cnn) == 0
+
+
+def test_one_hook_a_module_when_it_is_recorded_edited_and_tied(small_cnn):
+    small_cnn.alias = small_cnn.conv1
+    with hooked(small_cnn, record=["conv1", "alias"], edit={"conv1": torch.abs}):
+        assert hook_count(small_cnn) == 1
+
+
+@pytest.mark.parametrize("where", ["body", "forward", "edit"])
+def test_clean_after_an_exception(small_cnn, where):
+    def fail(tensor):
+        raise ZeroDivisionError
+
+    with (
+        pytest.raises((ZeroDivisionError, RuntimeError)),
+        hooked(small_cnn, ["conv1"], {"conv2": fail if where == "edit" else torch.abs}),
+    ):
+        if where == "body":
+            raise ZeroDivisionError
+        small_cnn(torch.zeros(1, 7, 8, 8) if where == "forward" else torch.zeros(1, 3, 8, 8))
+    assert hook_count(small_cnn) == 0
+
+
+def test_a_wrong_name_is_found_before_any_hook_is_registered(small_cnn, monkeypatch):
+    registered = []
+    monkeypatch.setattr(nn.Module, "register_forward_hook", lambda *args: registered.append(args))
+    with pytest.raises(LayerError, match=r"no layer 'conv'.*did you mean conv1, conv2"):
+        with hooked(small_cnn, record=["conv1", "conv", "conv2"]):
+            pass
+    assert not registered
+
+
+def test_clean_when_registration_itself_fails(small_cnn, monkeypatch):
+    register = nn.Module.register_forward_hook
+
+    def failing(module, hook):
+        if module is small_cnn.conv2:
+            raise MemoryError
+        return register(module, hook)
+
+    monkeypatch.setattr(nn.Module, "register_forward_hook", failing)
+    with pytest.raises(MemoryError), hooked(small_cnn, record=["conv1", "conv2", "relu2"]):
+        pass
+    assert hook_count(small_cnn) == 0
+
+
+def test_nested_blocks_keep_to_themselves(small_cnn):
+    x = image(1, 3, 8, 8)
+    with hooked(small_cnn, ["conv2"]) as outer:
+        with hooked(small_cnn, ["conv2"], {"conv1": torch.zeros_like}) as inner:
+            small_cnn(x)
+        assert hook_count(small_cnn) == 1
+        zeroed = inner["conv2"]
+        assert torch.equal(outer["conv2"], zeroed)
+        small_cnn(x)
+    assert torch.equal(inner["conv2"], zeroed)
+    assert not torch.equal(outer["conv2"], zeroed)
+
+
+def test_an_inner_stop_ends_the_inner_block_only(small_cnn):
+    with hooked(small_cnn, ["conv1", "head"]) as outer:
+        with hooked(small_cnn, ["relu1"], stop=True):
+            small_cnn(image(1, 3, 8, 8))
+        after_inner = True
+        assert "conv1" in outer and "head" not in outer
+    assert after_inner
+
+
+def test_an_outer_stop_ends_both_blocks(small_cnn):
+    with hooked(small_cnn, ["conv1"], stop=True) as outer:
+        with hooked(small_cnn, ["head"]) as inner:
+            small_cnn(image(1, 3, 8, 8))
+        raise AssertionError("the pass was not stopped")
+    assert "conv1" in outer and "head" not in inner
+    assert hook_count(small_cnn) == 0
+
+
+def test_recording_is_the_prefix_of_the_network(small_cnn):
+    x = image(2, 3, 9, 6)
+    with hooked(small_cnn, record=["relu1", "pool", ""]) as activations:
+        output = small_cnn(x)
+    assert torch.equal(activations["relu1"], small_cnn.conv1(x).relu())
+    assert torch.equal(activations[""], output)
+    assert list(activations) == ["relu1", "pool", ""] and len(activations) == 3
+
+
+def test_a_recording_sees_the_edit_of_its_layer_and_so_does_the_rest(small_cnn):
+    x = image(1, 3, 8, 8)
+    with hooked(small_cnn, ["conv1", "conv2"], {"conv1": lambda t: t.mul_(2)}) as activations:
+        small_cnn(x)
+    plain = small_cnn.conv1(x)
+    assert torch.equal(activations["conv1"], 2 * plain)
+    torch.testing.assert_close(activations["conv2"], small_cnn.conv2((2 * plain).relu()))
+
+
+def test_an_edit_in_place_leaves_what_was_recorded_before(small_cnn):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Identity())
+    x = image(1, 2)
+    with hooked(model, ["0"], {"1": lambda t: t.zero_()}, clone=False) as activations:
+        assert torch.equal(model(x), torch.zeros(1, 2))
+    assert torch.equal(activations["0"], model[0](x))
+
+
+def test_an_edit_of_another_shape_is_refused(small_cnn):
+    with pytest.raises(ShapeError, match=r"'conv1' must return \(1, 6, 8, 8\), got \(1, 3, 8, 8\)"):
+        with hooked(small_cnn, edit={"conv1": lambda t: t[:, :3]}):
+            small_cnn(image(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("kind", ["tensor", "tuple", "list", "dict"])
+def test_outputs_of_every_kind_are_recorded_and_edited(kind, watched):
+    model = watched(Wrapper(kind))
+    x = image(2, 3)
+    with hooked(model, ["block"], {"block": lambda t: -t}) as activations:
+        output = model(x)
+    y = -model.block.linear(x)
+    assert torch.equal(activations["block"], y)
+    assert torch.equal(output, model.shared(model.shared(y)))
+
+
+def test_model_outputs_of_transformers(watched):
+    from transformers import GPT2Config, GPT2Model
+
+    model = watched(
+        GPT2Model(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=11, n_positions=16)).eval()
+    )
+    tokens = torch.tensor([[1, 2, 3]])
+    with hooked(model, ["", "h.0", "h.1.attn"]) as activations:
+        plain = model(tokens)
+    assert torch.equal(activations[""], plain.last_hidden_state)
+    assert activations["h.0"].shape == activations["h.1.attn"].shape == (1, 3, 8)
+    with hooked(model, edit={"": lambda t: t + 1}):
+        edited = model(tokens)
+    assert type(edited) is type(plain) and torch.equal(edited.last_hidden_state, plain.last_hidden_state + 1)
+    assert edited[0] is edited.last_hidden_state and edited.past_key_values is not None
+
+
+def test_an_output_without_a_tensor_is_named():
+    class Text(nn.Module):
+        def forward(self, x):
+            return "text"
+
+    model = nn.Sequential(Text())
+    with (
+        pytest.raises(OutputError, match="a tensor, or a tuple, list or mapping.*got str"),
+        hooked(model, ["0"]),
+    ):
+        model(1)
+
+
+def test_tied_modules_are_found_by_both_names(watched):
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    model.add_module("tied", model[0])
+    watched(model)
+    x = image(1, 2)
+    with hooked(model, ["0", "tied"], every=True) as activations:
+        model(x)
+    first, second = activations.calls("tied")
+    assert torch.equal(first, model[0](x)) and torch.equal(second, model[0](model[0](x).relu()))
+    assert torch.equal(activations["0"], second)
+
+
+def test_the_last_call_wins_unless_every_one_is_asked_for(watched):
+    model = watched(Wrapper())
+    x = image(1, 3)
+    with hooked(model, ["shared"]) as last, hooked(model, ["shared"], every=True) as every:
+        output = model(x)
+    assert len(last.calls("shared")) == 1 and torch.equal(last["shared"], output)
+    once = model.shared(model.block.linear(x))
+    assert [t.equal(o) for t, o in zip(every.calls("shared"), (once, output), strict=True)] == [True, True]
+
+
+def test_a_stopped_pass_runs_nothing_behind_the_last_needed_layer(small_cnn):
+    ran = []
+    handle = small_cnn.conv2.register_forward_hook(lambda *args: ran.append(args))
+    with hooked(small_cnn, record=["relu1", "conv1"], stop=True) as activations:
+        small_cnn(image(1, 3, 8, 8))
+        ran.append("the rest of the block")
+    handle.remove()
+    assert not ran and set(activations) == {"conv1", "relu1"}
+
+
+def test_a_stopping_block_without_a_forward_pass(small_cnn):
+    with hooked(small_cnn, record=["conv1"], stop=True) as activations:
+        pass
+    assert len(activations) == 0
+
+
+def test_stopping_waits_for_the_runs_that_are_asked_for(watched):
+    model = watched(Wrapper())
+    x = image(1, 3)
+    once = model.shared(model.block.linear(x))
+    assert torch.equal(run(model, x, record=["shared"])["shared"], once)
+    assert torch.equal(run(model, x, record=["shared"], stop={"shared": 2})["shared"], model.shared(once))
+    with pytest.raises(ArgumentError, match="'never'"):
+        run(model, x, record=["shared"], stop={"never": 1})
+
+
+def test_gradients_flow_through_a_recorded_tensor(small_cnn):
+    x = image(1, 3, 8, 8).requires_grad_()
+    with hooked(small_cnn, ["conv1"]) as activations:
+        output = small_cnn(x)
+    (through,) = torch.autograd.grad(output.sum(), activations["conv1"], retain_graph=True)
+    tail = small_cnn[1:]
+    leaf = activations["conv1"].detach().requires_grad_()
+    (expected,) = torch.autograd.grad(tail(leaf.clone()).sum(), leaf)
+    torch.testing.assert_close(through, expected)
+    (from_recorded,) = torch.autograd.grad(activations["conv1"].sum(), x)
+    assert from_recorded.abs().sum() > 0
+
+
+def test_detached_recordings_have_no_graph(small_cnn):
+    with hooked(small_cnn, ["conv1"], detach=True) as activations:
+        output = small_cnn(image(1, 3, 8, 8))
+    assert not activations["conv1"].requires_grad and output.requires_grad
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_relu_in_place_behind_a_recorded_layer_does_not_corrupt_it(small_cnn, detach):
+    x = image(1, 3, 8, 8)
+    with hooked(small_cnn, ["conv1"], detach=detach) as activations:
+        small_cnn(x)
+    assert torch.equal(activations["conv1"], small_cnn.conv1(x)) and activations["conv1"].min() < 0
+
+
+def test_an_overwritten_recording_by_reference_is_an_error_never_a_wrong_value(small_cnn):
+    with hooked(small_cnn, ["conv1", "pool"], clone=False) as activations:
+        small_cnn(image(1, 3, 8, 8))
+    assert activations["pool"].shape == (1, 5, 1, 1)
+    with pytest.raises(OverwrittenError, match=r"'conv1'.*clone=True"):
+        activations["conv1"]
+
+
+def test_a_layer_that_is_never_reached_says_so(watched):
+    model = watched(Wrapper())
+    with hooked(model, ["never", "block"]) as activations:
+        model(image(1, 3))
+    assert "never" not in activations and "block" in activations
+    with pytest.raises(UnreachedLayerError, match="'never'.*never reached"):
+        activations["never"]
+    with pytest.raises(LayerError, match="'shared' is not recorded: recorded are never, block"):
+        activations["shared"]
+
+
+def test_hooking_twice_gives_the_same_and_changes_nothing(small_cnn):
+    x = image(1, 3, 8, 8)
+    plain = small_cnn(x)
+    with hooked(small_cnn, [name for name, _ in small_cnn.named_modules()]):
+        assert torch.equal(small_cnn(x), plain)
+    assert torch.equal(small_cnn(x), plain)

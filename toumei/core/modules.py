@@ -1,0 +1,110 @@
+"""Modules by name, and the states of a model that are changed for a while and given back exactly."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+import torch
+from torch import nn
+
+from .errors import LayerError
+
+
+def find_module(model: nn.Module, name: str) -> nn.Module:
+    """Returns the module of a model that has this name; the empty name is the model itself.
+
+    Tied modules are found by each of their names.
+
+    Args:
+        model: The model to look in.
+        name: A dotted name as in `model.named_modules()`.
+
+    Raises:
+        LayerError: There is no such module; the message names the nearest ones.
+
+    Example:
+        >>> find_module(nn.Sequential(nn.ReLU()), "0")
+        ReLU()
+    """
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        raise LayerError(_unknown_layer(model, name)) from None
+
+
+def find_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """Returns the modules of these names, in their order; see `find_module`."""
+    return {name: find_module(model, name) for name in names}
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """Switches `requires_grad` off for all parameters and restores each one's own flag at the end.
+
+    Args:
+        model: The model whose weights need no gradients for a while.
+
+    Example:
+        >>> model = nn.Linear(2, 2)
+        >>> with frozen(model):
+        ...     model.weight.requires_grad
+        False
+        >>> model.weight.requires_grad
+        True
+    """
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield model
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """Puts all modules into evaluation mode and restores each one's own mode at the end.
+
+    Args:
+        model: The model, which may be partly in training and partly in evaluation mode.
+
+    Example:
+        >>> model = nn.Dropout()
+        >>> with evaluating(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield model
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def device_and_dtype(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Returns where a model takes its input and in which precision: those of its first floating-point weight.
+
+    A model without weights gives the CPU and the default dtype.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            return tensor.device, tensor.dtype
+    return torch.device("cpu"), torch.get_default_dtype()
+
+
+def _unknown_layer(model: nn.Module, name: str) -> str:
+    names = [known for known, _ in model.named_modules(remove_duplicate=False) if known]
+    longer = [known for known in names if name and known.startswith(name)]
+    near = (
+        longer + [known for known in get_close_matches(name, names, n=6, cutoff=0.5) if known not in longer]
+    )[:6]
+    message = f"no layer {name!r} in {type(model).__name__}"
+    if near:
+        return f"{message}: did you mean {', '.join(near)}?"
+    shown = ", ".join(names[:12]) + (f", and {len(names) - 12} more" if len(names) > 12 else "")
+    return f"{message}: it has {shown}" if names else f"{message}: it has no submodules"

@@ -1,0 +1,79 @@
+"""Sweeps: one function over many units, facts, images or shuffles, with finished items on disk."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from .errors import ArgumentError
+from .optional import require
+
+Item = TypeVar("Item")
+
+
+def sweep(
+    function: Callable[[Item], Any],
+    items: Iterable[Item],
+    *,
+    jobs: int = 1,
+    folder: str | Path | None = None,
+    verbose: bool = True,
+) -> list[Any]:
+    """Returns the results of a function for all items, in their order.
+
+    Runs in this process with one job, else through joblib: in processes of this machine, or on the cluster
+    that the user has chosen with ``joblib.parallel_config("dask")`` or ``"ray"``.
+
+    Args:
+        function: What to compute; importable (not a lambda) when processes are used.
+        items: What to compute it for.
+        jobs: How many run at once; -1 for one a core.
+        folder: Where each finished item is kept, so that a killed sweep goes on where it was. The results
+            must then be tensors, numbers, strings, None, or lists, tuples and dicts of them: they are read
+            back without running any code. An item is known by its place and its `repr`.
+        verbose: Show a progress bar.
+
+    Raises:
+        ArgumentError: A result cannot be kept in the folder.
+
+    Example:
+        >>> sweep(abs, [-1, 2, -3], verbose=False)
+        [1, 2, 3]
+    """
+    items = list(items)
+    task = _Task(function, None if folder is None else Path(folder))
+    joblib = require("joblib", "a sweep")
+    results = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+        joblib.delayed(task)(index, item) for index, item in enumerate(items)
+    )
+    return list(tqdm(results, total=len(items), disable=not verbose))
+
+
+class _Task:
+    """The function of a sweep, whose results are kept in a folder if there is one, a file an item."""
+
+    def __init__(self, function: Callable[[Any], Any], folder: Path | None) -> None:
+        self.function, self.folder = function, folder
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, index: int, item: Any) -> Any:
+        if self.folder is None:
+            return self.function(item)
+        path = self.folder / f"{index:06d}-{hashlib.sha256(repr(item).encode()).hexdigest()[:12]}.pt"
+        if path.exists():
+            return torch.load(path, weights_only=True)
+        result = self.function(item)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            torch.save(result, partial)
+            torch.load(partial, weights_only=True)
+        except Exception as error:
+            partial.unlink(missing_ok=True)
+            raise ArgumentError(f"the result for {item!r} cannot be kept on disk: {error}") from error
+        os.replace(partial, path)
+        return result
