@@ -107,10 +107,10 @@ class Inception5h(nn.Module):
     def _add_stem(self) -> None:
         self._add_unit("conv2d0", SameConv(3, 64, 7, stride=2))
         self.maxpool0 = SamePool()
-        self.localresponsenorm0 = ResponseNorm(64)
+        self.localresponsenorm0 = ResponseNorm()
         self._add_unit("conv2d1", nn.Conv2d(64, 64, 1))
         self._add_unit("conv2d2", nn.Conv2d(64, 192, 3, padding=1))
-        self.localresponsenorm1 = ResponseNorm(192)
+        self.localresponsenorm1 = ResponseNorm()
         self.maxpool1 = SamePool()
 
     def _stem(self, images: Tensor) -> Tensor:
@@ -186,28 +186,23 @@ class ResponseNorm(nn.LocalResponseNorm):
     PyTorch divides alpha by the number of channels, so that 1e-4 for each channel is 0.0011 here.
 
     Example:
-        >>> ResponseNorm(20)(torch.full((1, 20, 1, 1), 10.0))[0, 10, 0, 0]
+        >>> ResponseNorm()(torch.full((1, 20, 1, 1), 10.0))[0, 10, 0, 0]
         tensor(6.8843)
     """
 
-    neighbours: Tensor
-
-    def __init__(self, channels: int) -> None:
+    def __init__(self) -> None:
         super().__init__(size=11, alpha=0.0011, beta=0.5, k=2.0)
-        index = torch.arange(channels)
-        near = (index[:, None] - index).abs() <= self.size // 2
-        self.register_buffer("neighbours", near.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """Maps (N, C, H, W) to the same shape."""
-        # PyTorch's own takes a third of this network's time, because it slides a pooling window over the
-        # channels; a product with a band matrix is the same sum in half of that. Activations of 300 are
-        # common here and their squares do not fit into half precision, which autocast would choose.
-        wide = torch.promote_types(values.dtype, torch.float32)
-        with torch.autocast(values.device.type, enabled=False):
-            squares = values.to(wide).square().flatten(2)
-            total = (self.neighbours.to(wide) @ squares).view_as(values)
-            return (values * (self.k + self.alpha / self.size * total).pow(-self.beta)).to(values.dtype)
+        # Activations of 300 are common here, and their squares do not fit into half precision.
+        wide = values.to(torch.promote_types(values.dtype, torch.float32))
+        # PyTorch's own pools over the channels where they lie, in 3d, and takes a third of this network's
+        # time; with the channels last the same pooling takes less than half of that.
+        squares = wide.square().flatten(2).transpose(1, 2)
+        mean = functional.avg_pool1d(squares, self.size, stride=1, padding=self.size // 2)
+        scale = (self.k + self.alpha * mean.transpose(1, 2)).pow(-self.beta)
+        return (wide * scale.unflatten(2, values.shape[2:])).to(values.dtype)
 
 
 class Concatenation(nn.Module):
