@@ -11,6 +11,7 @@ Channels are axis 1 of (N, C, H, W) and (N, C) activations and the last axis of 
 Where that is wrong, as for the (N, H, W, C) maps of a Swin transformer, the axis is named.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
 
@@ -79,11 +80,11 @@ def channels_first(activation: Tensor, channel_axis: int | None = None) -> Tenso
     return activation.movedim(axis, 1).reshape(activation.shape[0], activation.shape[axis], -1)
 
 
-def check_channels(channels: int | list[int], activation: Tensor, layer: str) -> None:
+def check_channels(channels: Sequence[int], activation: Tensor, layer: str) -> None:
     """Checks that channels exist in an activation.
 
     Args:
-        channels: One index or several.
+        channels: The indices.
         activation: (N, C, positions), as `channels_first` returns it.
         layer: The layer's name, for the message.
 
@@ -91,7 +92,7 @@ def check_channels(channels: int | list[int], activation: Tensor, layer: str) ->
         UnitError: A channel is outside; the message says how many there are.
     """
     count = activation.shape[1]
-    for channel in [channels] if isinstance(channels, int) else channels:
+    for channel in channels:
         if channel >= count:
             raise UnitError(
                 f"no channel {channel} in layer {layer!r}: it has {count} channels, 0 to {count - 1}"

@@ -1,0 +1,12 @@
+"""Feature visualization: pictures of what the units of a vision network look for.
+
+`objectives` say what a picture is optimized for, `parameterization` what it is made of, `robustness` how it
+is moved about meanwhile; `Pipeline` puts them together and `Visualization` is what comes out.
+"""
+
+from . import objectives, parameterization, robustness
+from .optimize import Progress
+from .pipeline import Pipeline
+from .visualization import Visualization
+
+__all__ = ["Pipeline", "Progress", "Visualization", "objectives", "parameterization", "robustness"]

@@ -1,0 +1,209 @@
+"""Objectives made of others: sums, products, one a picture, functions, and what strings and numbers mean."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from numbers import Real
+from operator import mul
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import ArgumentError
+from ...core.units import parse
+from .objective import ActivationMap, Objective, ObjectiveLike
+from .unit_objectives import Channel, Layer, Neuron
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(Objective):
+    """The same number for every picture: a weight in a product.
+
+    Args:
+        value: The number.
+    """
+
+    value: float
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def score(self, activations: ActivationMap) -> Tensor:
+        """Returns the number as a tensor without axes."""
+        return torch.tensor(float(self.value))
+
+    def __repr__(self) -> str:
+        return f"{self.value:g}"
+
+
+class _Combination(Objective):
+    """Several objectives and a way to put their scores together."""
+
+    def __init__(self, *objectives: ObjectiveLike) -> None:
+        if not objectives:
+            raise ArgumentError(f"{type(self).__name__} needs at least one objective")
+        self.objectives = tuple(as_objective(objective) for objective in objectives)
+        self.images  # noqa: B018  parts that do not fit together are an error here, not in the middle of a run
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers of all parts, each once."""
+        return tuple(dict.fromkeys(layer for objective in self.objectives for layer in objective.layers))
+
+    @property
+    def images(self) -> int | None:
+        """The number of pictures that the parts agree on."""
+        numbers = {objective.images for objective in self.objectives} - {None}
+        if len(numbers) > 1:
+            raise ArgumentError(f"these objectives are for different numbers of pictures, {numbers}: {self}")
+        return next(iter(numbers), None)
+
+    def bind(self, model: nn.Module) -> Objective:
+        """Returns the combination of the bound parts."""
+        return type(self)(*(objective.bind(model) for objective in self.objectives))
+
+    def titles(self, images: int) -> list[str]:
+        """Returns the titles of the one part that has units of its own, else the expression."""
+        own = [objective for objective in self.objectives if objective.images is not None]
+        return own[0].titles(images) if len(own) == 1 else [str(self)] * images
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.objectives == self.objectives
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.objectives))
+
+
+class Add(_Combination):
+    """The sum of objectives.
+
+    Args:
+        *objectives: Objectives, unit strings or numbers.
+
+    Example:
+        >>> Add("mixed3a:74", "mixed4b:2")
+        Channel('mixed3a:74') + Channel('mixed4b:2')
+    """
+
+    def score(self, activations: ActivationMap) -> Tensor:
+        """Returns the sum of the parts' scores."""
+        return sum((objective.score(activations) for objective in self.objectives), torch.zeros(()))
+
+    def __repr__(self) -> str:
+        first, *rest = map(str, self.objectives)
+        return first + "".join(f" - {part[1:]}" if part.startswith("-") else f" + {part}" for part in rest)
+
+
+class Multiply(_Combination):
+    """The product of objectives, picture by picture.
+
+    Args:
+        *objectives: Objectives, unit strings or numbers.
+
+    Example:
+        >>> Multiply(2, "mixed3a:74")
+        2*Channel('mixed3a:74')
+    """
+
+    def score(self, activations: ActivationMap) -> Tensor:
+        """Returns the product of the parts' scores."""
+        return reduce(mul, (objective.score(activations) for objective in self.objectives))
+
+    def __repr__(self) -> str:
+        parts = [f"({part})" if isinstance(part, Add) else str(part) for part in self.objectives]
+        return "*".join(parts).replace("-1*", "-", 1) if str(self.objectives[0]) == "-1" else "*".join(parts)
+
+
+class PerImage(_Combination):
+    """One objective for each picture of the batch.
+
+    Args:
+        *objectives: The objective of the first picture, of the second, and so on.
+
+    Example:
+        >>> PerImage("mixed3a:74", "mixed4b:2").titles(2)
+        ['mixed3a:74', 'mixed4b:2']
+    """
+
+    @property
+    def images(self) -> int | None:
+        """One picture for each objective."""
+        return len(self.objectives)
+
+    def score(self, activations: ActivationMap) -> Tensor:
+        """Returns the score of each picture under its own objective."""
+        split = {layer: activations[layer].split(1) for layer in self.layers}
+        scores = []
+        for index, objective in enumerate(self.objectives):
+            own = {layer: split[layer][index] for layer in objective.layers}
+            scores.append(objective.score(own).reshape(1))
+        return torch.cat(scores)
+
+    def titles(self, images: int) -> list[str]:
+        """Returns the title of each objective."""
+        return [objective.titles(1)[0] for objective in self.objectives]
+
+    def __repr__(self) -> str:
+        return f"PerImage({', '.join(map(str, self.objectives))})"
+
+
+@dataclass(frozen=True, repr=False)
+class Function(Objective):
+    """Any function of activations as an objective.
+
+    Args:
+        function: From a mapping of activations by layer (batch first) to one score a picture, or one for all.
+        layer: The layers that it reads; `IMAGE` for the picture.
+        name: What to print.
+
+    Example:
+        >>> Function(lambda activations: activations["conv1"].amax((1, 2, 3)), ["conv1"], name="brightest")
+        Function('brightest')
+    """
+
+    function: Callable[[ActivationMap], Tensor]
+    layer: str | Sequence[str]
+    name: str | None = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that it reads."""
+        return (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+
+    def score(self, activations: ActivationMap) -> Tensor:
+        """Returns what the function returns."""
+        return self.function(activations)
+
+    def __repr__(self) -> str:
+        return f"Function({self.name or getattr(self.function, '__name__', 'function')!r})"
+
+
+def as_objective(thing: ObjectiveLike) -> Objective:
+    """Returns an objective for what users write in the place of one.
+
+    Args:
+        thing: An objective; a unit string (a layer, a channel, or a neuron); a number; or a list of these,
+            one for each picture of a batch.
+
+    Raises:
+        ArgumentError: It is none of these.
+        UnitError: A string that names no unit.
+
+    Example:
+        >>> as_objective("mixed4a:2:7:7"), as_objective(["mixed4a:2", "mixed4a:3"])
+        (Neuron('mixed4a:2:7:7'), PerImage(Channel('mixed4a:2'), Channel('mixed4a:3')))
+    """
+    if isinstance(thing, Objective):
+        return thing
+    if isinstance(thing, str):
+        unit = parse(thing)
+        if unit.position is not None:
+            return Neuron(thing)
+        return Layer(thing) if unit.channel is None else Channel(thing)
+    if isinstance(thing, Real):
+        return Constant(float(thing))
+    if isinstance(thing, Sequence):
+        return PerImage(*thing)
+    raise ArgumentError(f"expected an objective, a unit string, a number or a list of these, got {thing!r}")

@@ -1,0 +1,93 @@
+"""What every objective is: a score of each picture, from the activations of the layers that it names.
+
+Scores are higher for better pictures, and one objective is the quantity that its name says: add what you
+want more of, subtract what you want less of. A score is one number a picture, (N,); a function that couples
+the pictures may return one number for all. What the optimization raises is the mean over the pictures.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from torch import Tensor, nn
+
+IMAGE = "<image>"
+"""The name under which an objective finds the picture itself, before any transform."""
+
+ActivationMap = Mapping[str, Tensor]
+
+
+class Objective(ABC):
+    """A score of pictures that an optimization raises.
+
+    A new objective is a subclass with `layers` and `score`. Objectives are combined by ``+``, ``-`` and
+    ``*``, also with numbers, and print as the expression that they are.
+    """
+
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[str, ...]:
+        """The layers whose activations `score` reads; `IMAGE` stands for the picture."""
+
+    @abstractmethod
+    def score(self, activations: ActivationMap) -> Tensor:
+        """Returns the score of each picture, (N,), from the activations by layer, batch first."""
+
+    def bind(self, model: nn.Module) -> "Objective":
+        """Returns the objective for this model, with what it must look up there filled in."""
+        return self
+
+    @property
+    def images(self) -> int | None:
+        """How many pictures it scores, one for each of its units; None for any number."""
+        return None
+
+    def titles(self, images: int) -> list[str]:
+        """Returns what to write above each of so many pictures."""
+        return [str(self)] * images
+
+    def __add__(self, other: "ObjectiveLike") -> "Objective":
+        return _combined("Add", self, other)
+
+    def __radd__(self, other: "ObjectiveLike") -> "Objective":
+        return _combined("Add", other, self)
+
+    def __neg__(self) -> "Objective":
+        return _combined("Multiply", -1, self)
+
+    def __sub__(self, other: "ObjectiveLike") -> "Objective":
+        return _combined("Add", self, _combined("Multiply", -1, other))
+
+    def __rsub__(self, other: "ObjectiveLike") -> "Objective":
+        return _combined("Add", other, -self)
+
+    def __mul__(self, other: "ObjectiveLike") -> "Objective":
+        return _combined("Multiply", self, other)
+
+    def __rmul__(self, other: "ObjectiveLike") -> "Objective":
+        return _combined("Multiply", other, self)
+
+    def __truediv__(self, number: float) -> "Objective":
+        return _combined("Multiply", 1 / number, self)
+
+    def __repr__(self) -> str:
+        given = [field for field in fields(self) if getattr(self, field.name) is not field.default]  # type: ignore[arg-type]
+        shown = [f"{field.name}={_short(getattr(self, field.name))}" for field in given]
+        if given and not given[0].kw_only:
+            shown[0] = shown[0].partition("=")[2]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+ObjectiveLike = Objective | str | float | Sequence["ObjectiveLike"]
+
+
+def _combined(kind: str, *parts: ObjectiveLike) -> Objective:
+    from . import combinations  # which are objectives themselves
+
+    combination: Objective = getattr(combinations, kind)(*parts)
+    return combination
+
+
+def _short(value: Any) -> str:
+    return f"tensor{tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)

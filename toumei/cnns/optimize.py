@@ -1,0 +1,190 @@
+"""The loop: raises the score of pictures, one optimizer step an epoch, and leaves the model as it was."""
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..core.errors import NonFiniteError
+from ..core.hooks import run
+from ..core.modules import device_and_dtype
+from .objectives.objective import IMAGE, Objective
+from .parameterization.generator import Generator
+from .visualization import Visualization, as_picture
+
+_CHECK_EVERY = 32  # steps between two looks at the loss on an accelerator, each of which waits for it
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is optimized: the pictures of a generator, for an objective of a model.
+
+    Attributes:
+        generator: Makes the pictures.
+        model: The network.
+        objective: What is raised.
+        calls: How often each layer of the objective runs in a forward pass, which ends behind the last run.
+        autocast: Precision of the network's forward pass, such as ``torch.bfloat16``.
+    """
+
+    generator: Generator
+    model: nn.Module
+    objective: Objective
+    calls: Mapping[str, int]
+    autocast: torch.dtype | None = None
+
+    def loss(self) -> Tensor:
+        """Returns the loss of each picture, (N,), with its graph."""
+        image = self.generator.get_image()
+        activations = observe(self.model, self.generator.view(image), self.calls, self.autocast)
+        return -self.objective.score({IMAGE: image, **activations}).expand(len(image))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an optimization is, as callbacks and stop criteria see it.
+
+    Attributes:
+        step: How many steps have been taken.
+        history: The loss of each picture, (N,), at each of them, on the pictures' device.
+        generator: Makes the pictures.
+    """
+
+    step: int
+    history: list[Tensor]
+    generator: Generator
+
+    @property
+    def losses(self) -> Tensor:
+        """The history as a tensor (step, N); reading its values waits for the device."""
+        return torch.stack(self.history)
+
+    @property
+    def image(self) -> Tensor:
+        """The pictures now, (N, C, H, W), without graph."""
+        with torch.no_grad():
+            return self.generator.get_image()
+
+
+def optimize(
+    task: Task,
+    epochs: int,
+    optimizer: torch.optim.Optimizer,
+    *,
+    snapshots: Collection[int] = (),
+    callback: Callable[[Progress], object] | None = None,
+    stop: Callable[[Progress], bool] | None = None,
+    verbose: bool = True,
+) -> Visualization:
+    """Returns the pictures after so many steps; the arguments are those of `Pipeline.optimize`.
+
+    The loss is read from the device every 32 steps only, so a loss that is not finite is noticed late there;
+    the parameters of the last finite one are kept on the device at every step.
+
+    Raises:
+        NonFiniteError: A loss became NaN or infinite; the generator holds the last good pictures.
+    """
+    generator, ended = task.generator, "finished"
+    history: list[Tensor] = []
+    pictures: dict[int, Tensor] = {}
+    guard = _Guard(task)
+    bar = tqdm(range(1, epochs + 1), disable=not verbose, unit="step", mininterval=0.5)
+    progress = Progress(0, history, generator)
+    if 0 in snapshots:
+        pictures[0] = as_picture(progress.image)
+    try:
+        for step in bar:
+            optimizer.zero_grad()
+            loss = task.loss()
+            loss.sum().backward()
+            history.append(loss.detach())
+            guard.keep(loss)
+            if step % guard.every == 0:
+                guard.check(history)
+            if step % _CHECK_EVERY == 0 and verbose:
+                bar.set_postfix(loss=f"{history[-1].mean().item():.4g}", refresh=False)
+            optimizer.step()
+            progress = Progress(step, history, generator)
+            if step in snapshots:
+                pictures[step] = as_picture(progress.image)
+            if callback is not None:
+                callback(progress)
+            if stop is not None and stop(progress):
+                ended = "stopped"
+                break
+    except KeyboardInterrupt:
+        ended = "interrupted"
+    finally:
+        bar.close()
+    guard.check(history)
+    guard.check_step(history)
+    images = as_picture(progress.image)
+    losses = torch.stack(history).float().cpu() if history else torch.zeros(0, len(images))
+    return Visualization(images, losses, tuple(task.objective.titles(len(images))), pictures, ended)
+
+
+class _Guard:
+    """Keeps the parameters of the last finite loss, without waiting for the device."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.good = [parameter.detach().clone() for parameter in task.generator.parameters]
+        self.every = 1 if task.generator.device.type == "cpu" else _CHECK_EVERY
+        self.checked = 0
+
+    @torch.no_grad()
+    def keep(self, loss: Tensor) -> None:
+        """Keeps the parameters that gave this loss if it is finite."""
+        finite = loss.isfinite().all()
+        for kept, parameter in zip(self.good, self.task.generator.parameters, strict=True):
+            torch.where(finite, parameter, kept, out=kept)
+
+    def check(self, history: list[Tensor]) -> None:
+        """Fails, with the last good pictures restored, if a loss since the last look was not finite."""
+        recent, first = history[self.checked :], self.checked + 1
+        self.checked = len(history)
+        finite = torch.stack(recent).isfinite().all(1).tolist() if recent else []  # waits for the device once
+        if False in finite:
+            step = first + finite.index(False)
+            self._fail(f"the loss became {history[step - 1].tolist()} at step {step}")
+
+    def check_step(self, history: list[Tensor]) -> None:
+        """Fails likewise if the last step made the parameters infinite, as an infinite gradient does."""
+        if not all(parameter.isfinite().all() for parameter in self.task.generator.parameters):
+            self._fail(f"the gradient was not finite at step {len(history)}")
+
+    @torch.no_grad()
+    def _fail(self, what: str) -> None:
+        for parameter, kept in zip(self.task.generator.parameters, self.good, strict=True):
+            parameter.copy_(kept)
+        layers = ", ".join(map(repr, self.task.objective.layers))
+        raise NonFiniteError(
+            f"{what}; the pictures are those of the last finite loss. Try a smaller learning rate, "
+            f"or look for infinite activations in {layers}"
+        )
+
+
+def observe(
+    model: nn.Module, seen: Tensor, calls: Mapping[str, int], autocast: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Returns the activations of the layers, at least in float32, from a pass that ends behind the last.
+
+    Args:
+        model: The network.
+        seen: What it is shown, (N, C, H, W).
+        calls: How often each layer runs in a forward pass.
+        autocast: Precision of the pass.
+    """
+    if not calls:
+        return {}
+    device, dtype = device_and_dtype(model)
+    with torch.autocast(device.type, autocast) if autocast else nullcontext():
+        activations = run(model, seen.to(dtype), record=calls, stop=calls, clone=len(calls) > 1)
+    return {layer: _at_least_float32(activations[layer]) for layer in calls}
+
+
+def _at_least_float32(activation: Tensor) -> Tensor:
+    return activation.float() if activation.dtype in (torch.float16, torch.bfloat16) else activation

@@ -1,0 +1,50 @@
+"""From optimized numbers to colours: the decorrelation that lucid uses, and the bounds of RGB."""
+
+import torch
+from torch import Tensor
+
+from ...core.errors import ShapeError
+
+# Square root of the colour covariance of ImageNet (lucid, param/color.py), columns scaled to norm at most 1.
+_COVARIANCE_ROOT = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+COLOR_CORRELATION = _COVARIANCE_ROOT / torch.linalg.vector_norm(_COVARIANCE_ROOT, dim=0).max()
+COLOR_MEAN = torch.tensor([0.48, 0.46, 0.41])
+
+
+class ColorSpace:
+    """Turns optimized numbers (N, C, H, W) into a picture in [0, 1].
+
+    Args:
+        decorrelate: Optimize in a basis in which the colours of natural pictures are uncorrelated: True for
+            lucid's, a 3x3 matrix for one of your own, False for none. Only pictures of three channels are
+            decorrelated.
+        sigmoid: Bound the colours by a sigmoid; otherwise they are clamped around ImageNet's mean colour.
+        channels: Number of channels of the picture.
+
+    Raises:
+        ShapeError: The matrix is not 3x3.
+
+    Example:
+        >>> ColorSpace()(torch.zeros(1, 3, 1, 1)).flatten()
+        tensor([0.5000, 0.5000, 0.5000])
+    """
+
+    def __init__(self, decorrelate: bool | Tensor = True, sigmoid: bool = True, channels: int = 3) -> None:
+        matrix = COLOR_CORRELATION if isinstance(decorrelate, bool) else decorrelate
+        if matrix.shape != (3, 3):
+            raise ShapeError(f"a colour matrix is 3x3, got {tuple(matrix.shape)}")
+        self.sigmoid = sigmoid
+        self.matrix = matrix.float() if decorrelate is not False and channels == 3 else None
+        self.mean = torch.zeros(1, 1, 1) if self.matrix is None else COLOR_MEAN.view(3, 1, 1)
+
+    def to(self, device: torch.device | str) -> "ColorSpace":
+        """Moves the constants; returns the object itself."""
+        self.matrix = None if self.matrix is None else self.matrix.to(device)
+        self.mean = self.mean.to(device)
+        return self
+
+    def __call__(self, numbers: Tensor) -> Tensor:
+        """Returns the picture (N, C, H, W) in [0, 1]."""
+        if self.matrix is not None:
+            numbers = torch.einsum("rc,nchw->nrhw", self.matrix, numbers)
+        return numbers.sigmoid() if self.sigmoid else (numbers + self.mean).clamp(0, 1)

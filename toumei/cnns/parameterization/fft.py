@@ -1,0 +1,86 @@
+"""Pictures whose spectrum is optimized, so that all frequencies move at the same speed."""
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from ...core.seeding import make_generator
+from .color import ColorSpace
+from .generator import Generator, check_size
+
+
+def frequencies(height: int, width: int) -> Tensor:
+    """Returns the absolute frequency of each bin of `rfft2`, (height, width // 2 + 1), in cycles per pixel.
+
+    Example:
+        >>> frequencies(2, 2)
+        tensor([[0.0000, 0.5000],
+                [0.5000, 0.7071]])
+    """
+    return torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :])
+
+
+class FFTImage(Generator):
+    """Pictures whose Fourier coefficients, scaled by 1 / frequency, are the parameters (lucid's `fft_image`).
+
+    The coefficients are multiplied by ``1 / max(f, 1 / max(H, W)) ** decay``, transformed back with the
+    orthonormal inverse transform, and divided by `saturation`. Any height and width, odd or even.
+
+    Args:
+        images: How many pictures.
+        channels: Colour channels, three for RGB.
+        height: Height in pixels.
+        width: Width in pixels.
+        sd: Standard deviation of the coefficients to start from.
+        decay: Exponent of the frequency in the scale; 1 as in natural pictures.
+        saturation: What the picture is divided by before the colours; higher is grayer (lucid: 4).
+        decorrelate: See `ColorSpace`.
+        sigmoid: See `ColorSpace`.
+        seed: Seed of the coefficients.
+
+    Raises:
+        ShapeError: A size that is not a positive whole number, or a colour matrix that is not 3x3.
+
+    Example:
+        >>> FFTImage(1, 3, 31, 20, seed=0).get_image().shape
+        torch.Size([1, 3, 31, 20])
+    """
+
+    def __init__(
+        self,
+        images: int,
+        channels: int,
+        height: int,
+        width: int,
+        *,
+        sd: float = 0.01,
+        decay: float = 1.0,
+        saturation: float = 4.0,
+        decorrelate: bool | Tensor = True,
+        sigmoid: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        check_size("FFTImage", images, channels, height, width)
+        self.size = (height, width)
+        scale = frequencies(height, width).clamp(min=1 / max(height, width)) ** -decay
+        self.scale = (scale / saturation)[..., None]
+        noise = torch.randn(images, channels, *scale.shape, 2, generator=make_generator(seed))
+        self.coefficients = (noise * sd).requires_grad_()
+        self.colors = ColorSpace(decorrelate, sigmoid, channels)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The coefficients before scaling, (N, C, H, W // 2 + 1, 2): real and imaginary parts."""
+        return [self.coefficients]
+
+    def get_image(self) -> Tensor:
+        """Returns the pictures (N, C, H, W) in [0, 1]."""
+        spectrum = torch.view_as_complex(self.scale * self.coefficients)
+        return self.colors(torch.fft.irfft2(spectrum, s=self.size, norm="ortho"))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the coefficients, their scale and the colour matrix."""
+        self.coefficients = self.coefficients.detach().to(device).requires_grad_()
+        self.scale = self.scale.to(device)
+        self.colors.to(device)
+        return self

@@ -1,0 +1,64 @@
+"""What every parameterization is: a picture as a function of parameters."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from ...core.errors import ShapeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+
+
+class Generator(ABC):
+    """A batch of pictures as a differentiable function of parameters that an optimizer changes.
+
+    A new parameterization is a subclass with `parameters`, `get_image` and `to`.
+    """
+
+    @property
+    @abstractmethod
+    def parameters(self) -> list[Tensor]:
+        """The leaf tensors that an optimizer changes."""
+
+    @abstractmethod
+    def get_image(self) -> Tensor:
+        """Returns the pictures (N, C, H, W), RGB in [0, 1]."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the parameters and constants to a device; returns the generator itself."""
+
+    def view(self, image: Tensor) -> Tensor:
+        """Returns what the network is shown of the pictures; the pictures themselves unless transformed."""
+        return image
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.parameters[0].device
+
+    def numpy(self) -> "np.ndarray[Any, Any]":
+        """Returns the pictures as an array (N, H, W, C), without the graph."""
+        with torch.no_grad():
+            return self.get_image().permute(0, 2, 3, 1).cpu().numpy()
+
+    def plot_image(self, ax: "Axes | None" = None) -> "Axes":
+        """Returns matplotlib axes that show the pictures as a grid."""
+        from ...plots import image_grid
+
+        with torch.no_grad():
+            return image_grid(self.get_image(), ax=ax)
+
+
+def check_size(name: str, images: int, channels: int, height: int, width: int) -> None:
+    """Raises a `ShapeError` unless all four are positive whole numbers."""
+    size = (images, channels, height, width)
+    if not all(isinstance(number, int) and number > 0 for number in size):
+        raise ShapeError(
+            f"{name} takes four positive whole numbers (images, channels, height, width), got {size}"
+        )

@@ -1,0 +1,212 @@
+"""The pipeline: a generator of pictures and an objective, attached to a model and optimized."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from ..core.errors import ArgumentError, DeviceError, NotAttachedError, ShapeError
+from ..core.hooks import hooked
+from ..core.modules import device_and_dtype, evaluating, find_modules, frozen
+from ..core.seeding import seeded
+from .objectives.combinations import as_objective
+from .objectives.objective import IMAGE, ObjectiveLike
+from .objectives.regularizers import TotalVariation
+from .optimize import Progress, Task, optimize
+from .parameterization.generator import Generator
+from .visualization import Visualization, as_picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TOTAL_VARIATION = 0.15
+
+
+class Pipeline:
+    """Pictures of what units of a network look for.
+
+    Args:
+        generator: Makes the pictures, from `toumei.cnns.parameterization`.
+        objective: What they are optimized for: an objective of `toumei.cnns.objectives`, a unit string such
+            as ``"mixed3a:74"``, or a list of these, one for each picture of the generator's batch.
+
+    Raises:
+        ShapeError: The generator makes no batch (N, C, H, W), or another number of pictures than the
+            objective has units.
+        UnitError: A malformed unit string.
+
+    Example:
+        >>> import toumei.cnns.objectives as obj, toumei.cnns.parameterization as param
+        >>> from toumei.models import SimpleCNN
+        >>> fv = obj.Pipeline(param.FFTImage(2, 3, 32, 32, seed=0), obj.Channel("conv1", channels=[0, 3]))
+        >>> fv.attach(SimpleCNN(3, 10)).optimize(epochs=2, verbose=False)
+        Visualization(2 pictures of 32x32 after 2 steps, finished: conv1:0, conv1:3)
+    """
+
+    def __init__(self, generator: Generator, objective: ObjectiveLike) -> None:
+        self.generator = generator
+        self.objective = as_objective(objective)
+        self.result: Visualization | None = None
+        self._task: Task | None = None
+        image = self.image
+        if image.dim() != 4:
+            raise ShapeError(
+                f"{type(generator).__name__}.get_image must return pictures as (N, C, H, W), "
+                f"got {tuple(image.shape)}"
+            )
+        if self.objective.images not in (None, len(image)):
+            raise ShapeError(
+                f"the objective is for {self.objective.images} pictures, one a unit, and the generator makes "
+                f"{len(image)}: give the generator a batch of {self.objective.images}"
+            )
+
+    @property
+    def image(self) -> Tensor:
+        """The pictures now, (N, C, H, W), untransformed, without graph."""
+        with torch.no_grad():
+            return self.generator.get_image()
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The attached model."""
+        return self._task.model if self._task else None
+
+    def attach(self, model: nn.Module) -> Self:
+        """Attaches a model: finds the layers, and tries the objective on one forward pass of the pictures.
+
+        Nothing is registered or changed on the model. Returns the pipeline.
+
+        Args:
+            model: The network.
+
+        Raises:
+            LayerError: A layer that the model does not have.
+            UnreachedLayerError: A layer that the forward pass does not reach.
+            UnitError: A channel or position that its layer does not have, or an unknown class.
+        """
+        objective = self.objective.bind(model)
+        layers = [layer for layer in objective.layers if layer != IMAGE]
+        find_modules(model, layers)
+        device, dtype = device_and_dtype(model)
+        with torch.no_grad(), seeded(0, self.generator.device), evaluating(model):
+            image = self.generator.get_image()
+            seen = self.generator.view(image)
+            with hooked(model, layers, every=True) as activations:
+                model(seen.to(device, dtype))
+            calls = {layer: len(activations.calls(layer)) for layer in layers}
+            objective.score({IMAGE: image.to(device), **{layer: activations[layer] for layer in layers}})
+        self._task = Task(self.generator, model, objective, calls)
+        return self
+
+    def detach(self) -> Self:
+        """Forgets the model; the pictures stay."""
+        self._task = None
+        return self
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the pictures, and the model if one is attached, to a device; returns the pipeline."""
+        self.generator.to(device)
+        if self._task is not None:
+            self._task.model.to(device)
+        return self
+
+    def optimize(
+        self,
+        epochs: int = 512,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        lr: float = 0.05,
+        tv_loss: bool | float = False,
+        verbose: bool = True,
+        *,
+        snapshots: int | Iterable[int] = (),
+        callback: Callable[[Progress], object] | None = None,
+        stop: Callable[[Progress], bool] | None = None,
+        seed: int | None = None,
+        autocast: torch.dtype | None = None,
+    ) -> Visualization:
+        """Returns the pictures after so many optimizer steps; called again, it goes on from there.
+
+        The model is frozen and in evaluation mode meanwhile, each forward pass ends behind the last layer
+        that the objective needs, and everything is restored at the end. Ctrl-C returns what there is.
+
+        Args:
+            epochs: Optimizer steps.
+            optimizer: Called as ``optimizer(parameters, lr=lr)``.
+            lr: Learning rate (lucid: 0.05; for `Neural` 0.005).
+            tv_loss: Subtract the total variation of the pictures with this weight; True for 0.15.
+            verbose: Show a progress bar.
+            snapshots: Keep the pictures after these steps, or after every so many; 0 is the start.
+            callback: Called with a `Progress` after each step.
+            stop: Called likewise; ends the optimization when it returns True.
+            seed: Seed of the transforms; without one they draw from torch's global generator.
+            autocast: Run the network, and only it, in this precision, such as ``torch.bfloat16``.
+
+        Raises:
+            NotAttachedError: No model is attached.
+            DeviceError: Model and pictures are on different devices.
+            NonFiniteError: The loss became NaN or infinite; the pictures are the last good ones.
+            ArgumentError: `epochs`, or a snapshot beyond it.
+        """
+        task = replace(self._attached(), autocast=autocast)
+        if tv_loss:
+            weight = _TOTAL_VARIATION if tv_loss is True else tv_loss
+            task = replace(task, objective=task.objective - weight * TotalVariation())
+        if epochs < 0:
+            raise ArgumentError(f"epochs is a number of steps from 0 on, got {epochs}")
+        steps = set(range(0, epochs + 1, snapshots) if isinstance(snapshots, int) else snapshots)
+        if beyond := [step for step in steps if not 0 <= step <= epochs]:
+            raise ArgumentError(f"snapshots at {sorted(beyond)} are not among the steps 0 to {epochs}")
+        parameters = self.generator.parameters
+        try:
+            with frozen(task.model), evaluating(task.model), seeded(seed, self.generator.device):
+                self.result = optimize(
+                    task,
+                    epochs,
+                    optimizer(parameters, lr=lr),
+                    snapshots=steps,
+                    callback=callback,
+                    stop=stop,
+                    verbose=verbose,
+                )
+        finally:
+            for parameter in parameters:
+                parameter.grad = None
+        return self.result
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Shows the pictures as a grid with titles, and returns its axes."""
+        from .. import plots
+
+        axes = self._shown().plot(ax)
+        if ax is None:
+            plots.show()
+        return axes
+
+    def save(self, path: str | Path) -> None:
+        """Writes the pictures; see `Visualization.save`."""
+        self._shown().save(path)
+
+    def _attached(self) -> Task:
+        if self._task is None:
+            raise NotAttachedError("no model is attached: call attach(model) before optimize()")
+        device, _ = device_and_dtype(self._task.model)
+        if device != self.generator.device:
+            raise DeviceError(
+                f"the model is on {device} and the pictures are on {self.generator.device}: "
+                f"Pipeline.to({str(device)!r}) moves both"
+            )
+        return self._task
+
+    def _shown(self) -> Visualization:
+        if self.result is not None:
+            return self.result
+        image = as_picture(self.image)
+        return Visualization(image, torch.zeros(0, len(image)), tuple(self.objective.titles(len(image))))
+
+    def __repr__(self) -> str:
+        attached = f", attached to {type(self.model).__name__}" if self.model else ""
+        return f"Pipeline({type(self.generator).__name__}, {self.objective}{attached})"

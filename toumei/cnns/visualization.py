@@ -1,0 +1,132 @@
+"""The result of an optimization: pictures, how the loss went, and what to write above them."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from .. import plots
+from ..core.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Visualization:
+    """Pictures of what units look for, with their history. All tensors are on the CPU.
+
+    Attributes:
+        images: The final pictures (N, C, H, W), RGB in [0, 1].
+        losses: The loss of each picture at each step, (steps, N), before the step was taken: minus its
+            score, and the total variation where that was asked for.
+        titles: What each picture shows.
+        snapshots: The pictures after the steps that were asked for.
+        ended: ``"finished"``, ``"stopped"`` by the stop criterion, or ``"interrupted"`` by Ctrl-C.
+
+    Example:
+        >>> result = Visualization(torch.rand(2, 3, 8, 8), torch.zeros(5, 2), ("conv1:0", "conv1:1"))
+        >>> result
+        Visualization(2 pictures of 8x8 after 5 steps, finished: conv1:0, conv1:1)
+    """
+
+    images: Tensor
+    losses: Tensor
+    titles: Sequence[str] = ()
+    snapshots: Mapping[int, Tensor] = field(default_factory=dict)
+    ended: str = "finished"
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return len(self.losses)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with the pictures as a grid with titles."""
+        return plots.image_grid(self.images, self.titles, ax=ax)
+
+    def plot_losses(self, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with the loss of each picture over the steps."""
+        from matplotlib import pyplot
+
+        ax = ax or pyplot.subplots()[1]
+        ax.plot(self.losses.numpy(), label=list(self.titles))
+        ax.set_xlabel("step")
+        ax.set_ylabel("loss")
+        ax.legend(fontsize="small")
+        return ax
+
+    def save(self, path: str | Path) -> None:
+        """Writes the result; the ending of the path says as what.
+
+        ``.png`` or ``.jpg``: the pictures; a single one pixel by pixel, several as a grid with titles.
+        ``.gif``: an animation of the snapshots. ``.safetensors``: everything, for `load`.
+
+        Args:
+            path: File to write; its folder is made if need be.
+
+        Raises:
+            ArgumentError: Another ending, or an animation of a run without snapshots.
+        """
+        path = Path(path)
+        if path.suffix == ".gif":
+            if not self.snapshots:
+                raise ArgumentError("there are no snapshots to animate: optimize(snapshots=...) takes some")
+            plots.save_animation([self.snapshots[step] for step in sorted(self.snapshots)], path)
+        elif path.suffix == ".safetensors":
+            self._save_tensors(path)
+        elif path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            raise ArgumentError(
+                f"cannot save as {path.suffix!r}: there are .png, .jpg, .gif and .safetensors"
+            )
+        elif len(self.images) == 1:
+            plots.save_pixels(self.images[0], path)
+        else:
+            plots.save_grid(self.images, path, self.titles)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Returns a result that was saved as ``.safetensors``."""
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
+            header = json.loads(file.metadata()["toumei"])
+        images, losses = tensors.pop("images"), tensors.pop("losses")
+        snapshots = {int(key): tensors[key] for key in tensors}
+        return cls(images, losses, tuple(header["titles"]), snapshots, header["ended"])
+
+    def _save_tensors(self, path: Path) -> None:
+        from safetensors.torch import save_file
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {"images": self.images, "losses": self.losses}
+        tensors.update({str(step): image for step, image in self.snapshots.items()})
+        header = json.dumps({"titles": list(self.titles), "ended": self.ended})
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, {"toumei": header})
+
+    def __repr__(self) -> str:
+        count, _, height, width = self.images.shape
+        shown = ", ".join(self.titles[:4]) + (", ..." if count > 4 else "")
+        pictures = "1 picture" if count == 1 else f"{count} pictures"
+        return (
+            f"Visualization({pictures} of {height}x{width} after {self.steps} steps, {self.ended}: {shown})"
+        )
+
+    def _repr_html_(self) -> str:
+        buffer = io.BytesIO()
+        plots.to_pil(plots.montage(self.images)).save(buffer, format="PNG")
+        data = base64.b64encode(buffer.getvalue()).decode()
+        return f'<figure><img src="data:image/png;base64,{data}"><figcaption>{self!r}</figcaption></figure>'
+
+
+def as_picture(image: Tensor) -> Tensor:
+    """Returns a copy of the pictures without graph, on the CPU and in float32."""
+    return image.detach().to("cpu", torch.float32, copy=True)

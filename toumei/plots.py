@@ -1,0 +1,160 @@
+"""Arrays in, matplotlib axes out. All of it works without a display; only `show` opens a window."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .core.errors import ArgumentError, ShapeError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GAP = 4
+
+
+def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tensor:
+    """Returns the pictures of a batch beside each other on white, as one picture (3, H, W) on the CPU.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], with one channel or three.
+        columns: Pictures in a row; by default as many as make the whole about square, at most 8.
+        gap: White pixels between pictures.
+
+    Raises:
+        ShapeError: The pictures are not (N, 1 or 3, H, W).
+
+    Example:
+        >>> montage(torch.zeros(4, 3, 10, 20), columns=2, gap=1).shape
+        torch.Size([3, 21, 41])
+    """
+    if images.dim() != 4 or images.shape[1] not in (1, 3):
+        raise ShapeError(f"expected pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    images = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
+    columns = columns or _columns(images)
+    rows = -(-len(images) // columns)
+    height, width = images.shape[2] + gap, images.shape[3] + gap
+    canvas = torch.ones(3, rows * height - gap, columns * width - gap)
+    for index, image in enumerate(images):
+        y, x = index // columns * height, index % columns * width
+        canvas[:, y : y + image.shape[1], x : x + image.shape[2]] = image
+    return canvas
+
+
+def image_grid(
+    images: Tensor, titles: Sequence[str] = (), columns: int | None = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Returns axes that show a batch of pictures as a grid, with a title above each.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], with one channel or three.
+        titles: What to write above the pictures, from the first on.
+        columns: Pictures in a row.
+        ax: Where to draw; a new figure by default.
+
+    Raises:
+        ShapeError: The pictures are not (N, 1 or 3, H, W).
+        ArgumentError: There are more titles than pictures.
+
+    Example:
+        >>> axes = image_grid(torch.rand(3, 3, 8, 8), ["a", "b", "c"])
+        >>> [text.get_text() for text in axes.texts]
+        ['a', 'b', 'c']
+    """
+    if len(titles) > len(images):
+        raise ArgumentError(f"{len(titles)} titles for {len(images)} pictures")
+    height, width = images.shape[-2:]
+    columns = columns or _columns(images)
+    gap = round(0.16 * width) if any(titles) else _GAP
+    canvas = montage(images, columns, gap)
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.figure(**_figure_size(canvas, columns)).add_axes((0, 0, 1, 1))
+    ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set_axis_off()
+    for index, title in enumerate(titles):
+        x, y = index % columns * (width + gap) + width / 2, index // columns * (height + gap) - 0.02 * width
+        ax.text(x, y, title, ha="center", va="bottom", fontsize="small")
+    return ax
+
+
+def save_grid(
+    images: Tensor, path: str | Path, titles: Sequence[str] = (), columns: int | None = None
+) -> None:
+    """Writes a batch of pictures as a grid with a title above each, and its folder if need be.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], with one channel or three.
+        path: File to write; its ending says the format.
+        titles: What to write above the pictures, from the first on.
+        columns: Pictures in a row.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(**_figure_size(montage(images, columns), columns or _columns(images)))
+    image_grid(images, titles, columns, figure.add_axes((0, 0, 1, 1)))
+    save_figure(figure, path)
+
+
+def save_figure(figure: "Figure", path: str | Path) -> None:
+    """Writes a figure as a picture, cropped to what it shows, and its folder if need be."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.05)
+
+
+def show() -> None:
+    """Shows the open pyplot figures where there is a display, and does nothing where there is none."""
+    from matplotlib import pyplot
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a backend without a display says so
+        pyplot.show()
+
+
+def save_pixels(image: Tensor, path: str | Path) -> None:
+    """Writes one picture (3, H, W) in [0, 1] pixel by pixel, and its folder if need be."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    to_pil(image).save(path)
+
+
+def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 0.2) -> None:
+    """Writes an endless animation (GIF) of batches of pictures, each batch a montage.
+
+    Args:
+        frames: Batches (N, C, H, W) in [0, 1].
+        path: File to write; its folder is made if need be.
+        seconds: How long a frame is shown; the last one is shown five times as long.
+
+    Raises:
+        ArgumentError: There are no frames.
+    """
+    if not frames:
+        raise ArgumentError("an animation needs at least one frame")
+    first, *rest = [to_pil(montage(frame)) for frame in frames]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    durations = [round(1000 * seconds)] * len(rest) + [round(5000 * seconds)]
+    first.save(path, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+
+
+def _columns(images: Tensor) -> int:
+    count, _, height, width = images.shape
+    return int(min(count, 8, max(1, round((count * height / width) ** 0.5 + 0.49))))
+
+
+def _figure_size(canvas: Tensor, columns: int) -> dict[str, Any]:
+    """The size of a figure that shows a canvas in these columns without losing a pixel."""
+    height, width = canvas.shape[1:]
+    inches = max(2.0 * columns, 3.0)
+    return {"figsize": (inches, inches * height / width), "dpi": max(120.0, width / inches)}
+
+
+def to_pil(image: Tensor) -> Any:
+    """Returns one picture (3, H, W) in [0, 1] as a PIL image."""
+    from PIL import Image
+
+    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())
