@@ -16,7 +16,7 @@ from ..core.seeding import seeded
 from .objectives.combinations import as_objective
 from .objectives.objective import IMAGE, ObjectiveLike
 from .objectives.regularizers import TotalVariation
-from .optimize import Progress, Task, optimize
+from .optimize import Progress, Task, fastest_memory_format, optimize
 from .parameterization.generator import Generator
 from .visualization import Visualization, as_picture
 
@@ -94,12 +94,13 @@ class Pipeline:
         device, dtype = device_and_dtype(model)
         with torch.no_grad(), seeded(0, self.generator.device), evaluating(model):
             image = self.generator.get_image()
-            seen = self.generator.view(image)
+            seen = self.generator.view(image).to(device, dtype)
             with hooked(model, layers, every=True) as activations:
-                model(seen.to(device, dtype))
+                model(seen)
             calls = {layer: len(activations.calls(layer)) for layer in layers}
             objective.score({IMAGE: image.to(device), **{layer: activations[layer] for layer in layers}})
-        self._task = Task(self.generator, model, objective, calls)
+            memory_format = fastest_memory_format(model, seen, calls)
+        self._task = Task(self.generator, model, objective, calls, memory_format)
         return self
 
     def detach(self) -> Self:

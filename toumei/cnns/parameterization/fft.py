@@ -63,7 +63,8 @@ class FFTImage(Generator):
         check_size("FFTImage", images, channels, height, width)
         self.size = (height, width)
         scale = frequencies(height, width).clamp(min=1 / max(height, width)) ** -decay
-        self.scale = (scale / saturation)[..., None]
+        # A factor for each real number, not one for each pair: broadcasting over the last axis is slow.
+        self.scale = (scale / saturation)[..., None].repeat(1, 1, 2)
         noise = torch.randn(images, channels, *scale.shape, 2, generator=make_generator(seed))
         self.coefficients = (noise * sd).requires_grad_()
         self.colors = ColorSpace(decorrelate, sigmoid, channels)

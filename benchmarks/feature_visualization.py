@@ -1,0 +1,223 @@
+"""Feature visualization: toumei, a hand-written bare loop and lucent, in turns in one run.
+
+On SqueezeNet 1.1 at 224 pixels, for units of features.4, features.7 and features.10:
+
+- milliseconds a step and unit of toumei with one unit and with eight in a batch, of the bare loop (the least
+  code that does the same work) and of lucent, and their ratios, as medians over rounds;
+- the activation of the unit that the finished, untransformed picture reaches after equal steps on the same
+  transforms, toumei against lucent, from the same start.
+
+    python benchmarks/feature_visualization.py --weights squeezenet1_1.safetensors [--device cuda] [--json out.json]
+"""
+
+import argparse
+import copy
+import json
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import toumei.cnns.objectives as obj
+import toumei.cnns.parameterization as param
+from toumei.cnns import robustness
+from toumei.core import run
+
+LAYERS = ("features.4", "features.7", "features.10")
+SIZE = 224
+BATCH = 8
+REALDATA = Path(os.environ.get("TOUMEI_REALDATA", Path(__file__).parents[2] / "shared" / "realdata"))
+
+
+def main(argv: list[str] | None = None) -> dict[str, object]:
+    options = parse(argv)
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    model = squeezenet(options.weights).to(device)
+    print(f"{describe(device)}, torch {torch.__version__}, {options.threads} threads, {SIZE} pixels")
+    results: dict[str, object] = {"machine": describe(device)}
+    results["speed"] = {layer: speed(model, layer, options.steps, options.rounds, device) for layer in LAYERS}
+    if options.units:
+        results["activation"] = activation(model, options.units, options.activation_steps, device)
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=2))
+    return results
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", default=REALDATA / "squeezenet1_1" / "model.safetensors")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=9, help="rounds in which all are timed in turn")
+    parser.add_argument("--steps", type=int, default=10, help="steps in each round")
+    parser.add_argument(
+        "--units", type=int, default=16, help="units whose activation is compared; 0 for none"
+    )
+    parser.add_argument("--activation-steps", type=int, default=256)
+    parser.add_argument("--json", help="where to write the figures")
+    return parser.parse_args(argv)
+
+
+def speed(model: nn.Module, layer: str, steps: int, rounds: int, device: torch.device) -> dict[str, float]:
+    contenders: dict[str, tuple[Callable[[int], object], int]] = {
+        "toumei": (toumei(model, layer, [0], device), 1),
+        "bare loop": (bare_loop(model, layer, 0, device), 1),
+        "lucent": (lucent(model, layer, 0, device), 1),
+        f"toumei, {BATCH} units": (toumei(model, layer, list(range(BATCH)), device), BATCH),
+    }
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for count in range(-1, rounds):
+        # the order is turned, so that nobody always runs behind the same neighbour
+        names = list(contenders)
+        for name in names[count % len(names) :] + names[: count % len(names)]:
+            step, units = contenders[name]
+            elapsed = timed(lambda step=step: step(steps), device) / steps / units  # type: ignore[misc]
+            if count >= 0:
+                times[name].append(1000 * elapsed)
+    result = {name: statistics.median(values) for name, values in times.items()}
+    print(
+        f"\n{layer}: "
+        + ", ".join(f"{name} {value:.1f} ms" for name, value in result.items())
+        + " a step and unit"
+    )
+    for name, over, wanted in (
+        ("toumei", "bare loop", "at most 1.05"),
+        ("lucent", "toumei", "at least 1.5" if layer != LAYERS[2] else ""),
+        (f"toumei, {BATCH} units", "toumei", "below 1"),
+    ):
+        ratios = [mine / theirs for mine, theirs in zip(times[name], times[over], strict=True)]
+        result[f"{name} / {over}"] = statistics.median(ratios)
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        print(
+            f"  {name} / {over}: {statistics.median(ratios):.3f} ({spread}) {wanted and f'wanted {wanted}'}"
+        )
+    return result
+
+
+def toumei(model: nn.Module, layer: str, units: list[int], device: torch.device) -> Callable[[int], object]:
+    image = param.FFTImage(len(units), 3, SIZE, SIZE, seed=0)
+    shown = param.Transform(image, robustness.lucid(), robustness.preprocess("imagenet"))
+    pipeline = obj.Pipeline(shown, obj.Channel(layer, channels=units)).attach(model).to(device)
+    return lambda steps: pipeline.optimize(steps, verbose=False)
+
+
+def bare_loop(model: nn.Module, layer: str, unit: int, device: torch.device) -> Callable[[int], object]:
+    """The limit: the same arithmetic, written out for this one network, layer and unit."""
+    prefix = copy.deepcopy(model.features[: int(layer.split(".")[1]) + 1]).requires_grad_(False)  # type: ignore[index, union-attr]
+    views, normalize = robustness.lucid(), robustness.preprocess("imagenet").to(device)
+    frequency = torch.hypot(torch.fft.fftfreq(SIZE)[:, None], torch.fft.rfftfreq(SIZE)[None])
+    scale = (1 / frequency.clamp(min=1 / SIZE))[..., None].to(device)
+    colors = param.COLOR_CORRELATION.to(device)
+    coefficients = (0.01 * torch.randn(1, 3, SIZE, SIZE // 2 + 1, 2)).to(device).requires_grad_()
+    optimizer = torch.optim.Adam([coefficients], lr=0.05)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad()
+            plane = (
+                torch.fft.irfft2(torch.view_as_complex(scale * coefficients), s=(SIZE, SIZE), norm="ortho")
+                / 4
+            )
+            image = torch.einsum("rc,nchw->nrhw", colors, plane).sigmoid()
+            (-prefix(normalize(views(image)))[:, unit].mean()).backward()
+            optimizer.step()
+
+    return steps
+
+
+def lucent(model: nn.Module, layer: str, unit: int, device: torch.device) -> Callable[[int], object]:
+    network = copy.deepcopy(model)  # lucent leaves its hooks behind
+    unit_name = f"{layer.replace('.', '_')}:{unit}"
+
+    def steps(count: int) -> Tensor:
+        for module in network.modules():
+            module._forward_hooks.clear()
+        return lucent_picture(network, unit_name, count, robustness.lucid())
+
+    return steps
+
+
+def lucent_picture(model: nn.Module, unit: str, steps: int, views: nn.Module) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from lucent.optvis import param as lucent_param
+        from lucent.optvis import render
+
+        picture = render.render_vis(
+            model,
+            unit,
+            param_f=lambda: lucent_param.image(SIZE),
+            transforms=[views],
+            thresholds=(steps,),
+            progress=False,
+            show_image=False,
+        )[0]
+    return torch.from_numpy(picture).permute(0, 3, 1, 2)
+
+
+def activation(model: nn.Module, count: int, steps: int, device: torch.device) -> dict[str, float]:
+    """Activations of pictures after equal steps on the same transforms, as ratios of toumei to lucent."""
+    ratios = []
+    for index in range(count):
+        layer = LAYERS[index % len(LAYERS)]
+        unit = 7 * index + 3
+        normalize = robustness.preprocess("imagenet").to(device)
+        pictures = {}
+        torch.manual_seed(index)  # both draw the same start, then the same views
+        image = param.FFTImage(1, 3, SIZE, SIZE)
+        shown = param.Transform(image, robustness.lucid(), normalize)
+        pipeline = obj.Pipeline(shown, obj.Channel(f"{layer}:{unit}")).attach(model).to(device)
+        pictures["toumei"] = pipeline.optimize(steps, verbose=False).images
+        torch.manual_seed(index)
+        network = copy.deepcopy(model)
+        pictures["lucent"] = lucent_picture(
+            network, f"{layer.replace('.', '_')}:{unit}", steps, robustness.lucid()
+        )
+        with torch.no_grad():
+            reached = {
+                name: run(model, normalize(picture.to(device)), record=[layer])[layer][:, unit].mean().item()
+                for name, picture in pictures.items()
+            }
+        ratios.append(reached["toumei"] / reached["lucent"])
+        print(f"{layer}:{unit}: toumei {reached['toumei']:.1f}, lucent {reached['lucent']:.1f}", flush=True)
+    mean, error = statistics.mean(ratios), statistics.stdev(ratios) / len(ratios) ** 0.5 if count > 1 else 0.0
+    print(f"activation after {steps} steps, toumei / lucent: {mean:.4f} +- {error:.4f}, wanted at least 1")
+    return {"mean ratio": mean, "standard error": error}
+
+
+def timed(function: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def squeezenet(weights: str | Path) -> nn.Module:
+    from safetensors.torch import load_file
+    from torchvision.models import squeezenet1_1
+
+    if not Path(weights).is_file():
+        raise SystemExit(f"no weights at {weights}: give those of torchvision's squeezenet1_1 as --weights")
+    model = squeezenet1_1()
+    model.load_state_dict(load_file(weights))
+    return model.eval()
+
+
+def describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+if __name__ == "__main__":
+    main()
