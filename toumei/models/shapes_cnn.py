@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 

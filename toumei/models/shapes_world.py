@@ -64,10 +64,10 @@ class _Draws:
 
     def __init__(self, seed: int, indices: Sequence[int]) -> None:
         count = 2 * SIDE * SIDE + _SCALARS
-        rows = [
-            np.random.Generator(np.random.Philox(key=[seed, i])).random(count, np.float32) for i in indices
-        ]
-        numbers = torch.from_numpy(np.stack(rows))
+        rows = np.empty((len(indices), count), np.float32)
+        for row, index in zip(rows, indices, strict=True):
+            np.random.Generator(np.random.Philox(key=[seed, index])).random(out=row, dtype=np.float32)
+        numbers = torch.from_numpy(rows)
         self.noise = numbers[:, : 2 * SIDE * SIDE].view(-1, 2, SIDE, SIDE)
         self._scalars = numbers[:, 2 * SIDE * SIDE :]
         self._used = 0
@@ -98,7 +98,7 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
         >>> dataset = ShapesDataset(seed=3, size=100)
         >>> image, label, mask = dataset[0]
         >>> image.shape, mask.shape, dataset.classes[label]
-        (torch.Size([3, 64, 64]), torch.Size([64, 64]), 'star')
+        (torch.Size([3, 64, 64]), torch.Size([64, 64]), 'stripes')
         >>> images, labels, masks = dataset.batch(range(16))
         >>> images.shape, labels.shape, masks.shape
         (torch.Size([16, 3, 64, 64]), torch.Size([16]), torch.Size([16, 64, 64]))
@@ -215,7 +215,7 @@ def _coloured_noise(noise: Tensor, falloff: Tensor) -> Tensor:
     # A real and even filter keeps the real and the imaginary part apart: two fields for one transform.
     spectrum = torch.fft.fft2(torch.complex(noise[:, 0] - 0.5, noise[:, 1] - 0.5))
     fields = torch.view_as_real(torch.fft.ifft2(spectrum * distance ** -_wide(falloff))).permute(0, 3, 1, 2)
-    return fields / fields.std(dim=(2, 3), keepdim=True)
+    return fields / fields.square().mean((2, 3), keepdim=True).sqrt()
 
 
 def _background(draws: _Draws) -> Tensor:
