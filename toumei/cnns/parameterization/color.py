@@ -18,7 +18,8 @@ class ColorSpace:
         decorrelate: Optimize in a basis in which the colours of natural pictures are uncorrelated: True for
             lucid's, a 3x3 matrix for one of your own, False for none. Only pictures of three channels are
             decorrelated.
-        sigmoid: Bound the colours by a sigmoid; otherwise they are clamped around ImageNet's mean colour.
+        sigmoid: Bound the colours by a sigmoid; otherwise zero is ImageNet's mean colour, or gray without
+            decorrelation, and what leaves [0, 1] is clamped.
         channels: Number of channels of the picture.
 
     Raises:
@@ -35,7 +36,7 @@ class ColorSpace:
             raise ShapeError(f"a colour matrix is 3x3, got {tuple(matrix.shape)}")
         self.sigmoid = sigmoid
         self.matrix = matrix.float() if decorrelate is not False and channels == 3 else None
-        self.mean = torch.zeros(1, 1, 1) if self.matrix is None else COLOR_MEAN.view(3, 1, 1)
+        self.mean = torch.full((1, 1, 1), 0.5) if self.matrix is None else COLOR_MEAN.view(3, 1, 1)
 
     def to(self, device: torch.device | str) -> "ColorSpace":
         """Moves the constants; returns the object itself."""
