@@ -7,7 +7,6 @@ Places outside of the picture are gray (0.5, lucid's padding).
 """
 
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,16 +42,20 @@ class View(GeometricAugmentationBase2D):
         super().__init__(p=1.0, same_on_batch=same_on_batch)
         self.fill = fill
 
-    @abstractmethod
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
         """Returns maps (images, 3, 3) from pixel (x, y, 1) to pixel of the view, and the view's (H, W)."""
+        raise NotImplementedError
 
     def generate_parameters(self, batch_shape: Any) -> dict[str, Tensor]:
         """Returns the draw for a batch of this shape: the maps, on the CPU, and the size of the view."""
         maps, size = self.draw(1 if self.same_on_batch else batch_shape[0], tuple(batch_shape[-2:]))
         if min(size) < 1:
             raise ShapeError(f"nothing is left of a picture of {tuple(batch_shape[-2:])} pixels in {self!r}")
-        return {"maps": maps.expand(batch_shape[0], 3, 3), "size": torch.tensor(size)}
+        # kornia's containers look for the size under this name when they draw for the piece that follows.
+        return {
+            "maps": maps.expand(batch_shape[0], 3, 3),
+            "output_size": torch.tensor([size] * batch_shape[0]),
+        }
 
     def compute_transformation(
         self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any]
@@ -64,7 +67,7 @@ class View(GeometricAugmentationBase2D):
         self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
     ) -> Tensor:
         """Returns the views (N, C, H', W') of pictures (N, C, H, W), resampled bilinearly."""
-        height, width = params["size"].tolist()
+        height, width = params["output_size"][0].tolist()
         to_picture = (
             _normalized(input.shape[-2:]) @ torch.linalg.inv(params["maps"]) @ _pixels((height, width))
         )
