@@ -122,6 +122,9 @@ class PerImage(_Combination):
     Args:
         *objectives: The objective of the first picture, of the second, and so on.
 
+    Raises:
+        ArgumentError: An objective that is for several pictures itself.
+
     Example:
         >>> PerImage("mixed3a:74", "mixed4b:2").titles(2)
         ['mixed3a:74', 'mixed4b:2']
@@ -130,6 +133,9 @@ class PerImage(_Combination):
     @property
     def images(self) -> int | None:
         """One picture for each objective."""
+        for objective in self.objectives:
+            if objective.images not in (None, 1):
+                raise ArgumentError(f"{objective} is for {objective.images} pictures, not for one of several")
         return len(self.objectives)
 
     def score(self, activations: ActivationMap) -> Tensor:
@@ -166,6 +172,9 @@ class Function(Objective):
     function: Callable[[ActivationMap], Tensor]
     layer: str | Sequence[str]
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", self.layer if isinstance(self.layer, str) else tuple(self.layer))
 
     @property
     def layers(self) -> tuple[str, ...]:

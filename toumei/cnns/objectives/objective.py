@@ -7,7 +7,7 @@ the pictures may return one number for all. What the optimization raises is the 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -72,11 +72,14 @@ class Objective(ABC):
         return _combined("Multiply", 1 / number, self)
 
     def __repr__(self) -> str:
-        given = [field for field in fields(self) if getattr(self, field.name) is not field.default]  # type: ignore[arg-type]
-        shown = [f"{field.name}={_short(getattr(self, field.name))}" for field in given]
-        if given and not given[0].kw_only:
-            shown[0] = shown[0].partition("=")[2]
-        return f"{type(self).__name__}({', '.join(shown)})"
+        kind: Any = type(self)  # a dataclass here, but not all subclasses of users are
+        shown = []
+        for position, field in enumerate(fields(kind) if is_dataclass(kind) else ()):
+            value = getattr(self, field.name)
+            if field.repr and value is not field.default:
+                name = "" if position == 0 and not field.kw_only else f"{field.name}="
+                shown.append(name + _short(value))
+        return f"{kind.__name__}({', '.join(shown)})"
 
 
 ObjectiveLike = Objective | str | float | Sequence["ObjectiveLike"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import index
 from typing import Literal, get_args
 
 import torch
@@ -92,7 +93,7 @@ class Channel(Objective):
                 f"{'' if self.channels is None else f' and channels={self.channels}'}"
             )
         if self.channels is not None:
-            channels = tuple(int(channel) for channel in self.channels)
+            channels = tuple(map(index, self.channels))
             if not channels or min(channels) < 0:
                 raise UnitError(f"channels are whole numbers from 0 on, at least one; got {self.channels}")
             object.__setattr__(self, "channels", channels)
@@ -257,8 +258,8 @@ class ClassLogit(Objective):
             or, for a Hugging Face model, the labels of its configuration.
 
     Raises:
-        UnitError: When a model is attached: a name that is not among its categories, an index that its
-            logits do not have, or a name for a model without categories.
+        UnitError: A negative index. When a model is attached: a name that is not among its categories, an
+            index that its logits do not have, or a name for a model without categories.
 
     Example:
         >>> ClassLogit(3, layer="head").score({"head": torch.arange(5.0)[None]})
@@ -267,7 +268,13 @@ class ClassLogit(Objective):
 
     target: int | str
     layer: str | None = field(default=None, kw_only=True)
-    categories: Sequence[str] | None = field(default=None, kw_only=True)
+    categories: Sequence[str] | None = field(default=None, kw_only=True, repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.target, int) and self.target < 0:
+            raise UnitError(f"the index of a class is a whole number from 0 on, got {self.target}")
+        if self.categories is not None:
+            object.__setattr__(self, "categories", tuple(self.categories))
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -276,8 +283,8 @@ class ClassLogit(Objective):
 
     def bind(self, model: nn.Module) -> Objective:
         """Returns the objective with the layer and the index of the class filled in."""
-        labels = getattr(getattr(model, "config", None), "id2label", None)
-        known = self.categories or getattr(model, "categories", None) or (labels and list(labels.values()))
+        labels = getattr(getattr(model, "config", None), "id2label", None) or {}
+        known = self.categories or getattr(model, "categories", None) or [labels[i] for i in sorted(labels)]
         layer = self.layer if self.layer is not None else getattr(model, "logits_layer", "")
         return replace(self, target=self._index(model, known), layer=layer, categories=known)
 
@@ -291,9 +298,8 @@ class ClassLogit(Objective):
 
     def titles(self, images: int) -> list[str]:
         """Returns the name of the class where it is known, else its index."""
-        if self.categories is None or isinstance(self.target, str):
-            return [str(self.target)] * images
-        return [str(self.categories[self.target])] * images
+        names: dict[int | str, str] = dict(enumerate(self.categories or ()))
+        return [str(names.get(self.target, self.target))] * images
 
     def _index(self, model: nn.Module, known: Sequence[str] | None) -> int:
         if isinstance(self.target, int):
