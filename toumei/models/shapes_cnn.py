@@ -31,7 +31,7 @@ class ShapesCNN(nn.Sequential):
         logits_layer: the layer that puts them out.
 
     Example:
-        >>> from toumei.models.shapes_world import ShapesDataset
+        >>> from toumei.models import ShapesDataset
         >>> images, labels, masks = ShapesDataset(seed=1).batch(range(8))
         >>> model = ShapesCNN(pretrained=True).eval()
         >>> bool((model(images).argmax(1) == labels).float().mean() > 0.8)
@@ -52,6 +52,7 @@ class Scale(nn.Module):
     """Images (N, 3, H, W) in [0, 1] mapped to [-2, 2], so that a gray pixel is the zero of the padding.
 
     Example:
+        >>> import torch
         >>> Scale()(torch.tensor([0.0, 0.5, 1.0]))
         tensor([-2.,  0.,  2.])
     """
