@@ -27,7 +27,7 @@ def label(name, count=COUNT):
 
 
 def grown(masks, pixels):
-    """The masks with all pixels near them; three pixels hold the blended rim, even at the tips of the stars."""
+    """The masks with all pixels near them; three hold the blended rim, even at the tips of stars."""
     size = 2 * pixels + 1
     return torch.nn.functional.max_pool2d(masks.float()[:, None], size, 1, pixels)[:, 0] > 0
 
