@@ -14,9 +14,9 @@ from ..core.hooks import hooked
 from ..core.modules import device_and_dtype, evaluating, find_modules, frozen
 from ..core.seeding import seeded
 from .objectives.combinations import as_objective
-from .objectives.objective import IMAGE, ObjectiveLike
+from .objectives.objective import IMAGE, Objective, ObjectiveLike
 from .objectives.regularizers import TotalVariation
-from .optimize import Progress, Task, fastest_memory_format, optimize
+from .optimize import Progress, Task, in_fastest_memory_format, optimize
 from .parameterization.generator import Generator
 from .visualization import Visualization, as_picture
 
@@ -87,6 +87,7 @@ class Pipeline:
             LayerError: A layer that the model does not have.
             UnreachedLayerError: A layer that the forward pass does not reach.
             UnitError: A channel or position that its layer does not have, or an unknown class.
+            ShapeError: A score that is neither one number a picture nor one for all.
         """
         objective = self.objective.bind(model)
         layers = [layer for layer in objective.layers if layer != IMAGE]
@@ -96,11 +97,15 @@ class Pipeline:
             image = self.generator.get_image()
             seen = self.generator.view(image).to(device, dtype)
             with hooked(model, layers, every=True) as activations:
-                model(seen)
+                try:
+                    model(seen)
+                except Exception:  # of a head, say, that takes pictures of one size only
+                    if not all(map(activations.reached, layers)):
+                        raise
             calls = {layer: len(activations.calls(layer)) for layer in layers}
-            objective.score({IMAGE: image.to(device), **{layer: activations[layer] for layer in layers}})
-            memory_format = fastest_memory_format(model, seen, calls)
-        self._task = Task(self.generator, model, objective, calls, memory_format)
+            score = objective.score({IMAGE: image.to(device), **{name: activations[name] for name in layers}})
+            _check_score(score, len(image), objective)
+            self._task = in_fastest_memory_format(Task(self.generator, model, objective, calls))
         return self
 
     def detach(self) -> Self:
@@ -140,7 +145,7 @@ class Pipeline:
             lr: Learning rate (lucid: 0.05; for `Neural` 0.005).
             tv_loss: Subtract the total variation of the pictures with this weight; True for 0.15.
             verbose: Show a progress bar.
-            snapshots: Keep the pictures after these steps, or after every so many; 0 is the start.
+            snapshots: Keep the pictures after these steps, or at the start and after every so many steps.
             callback: Called with a `Progress` after each step.
             stop: Called likewise; ends the optimization when it returns True.
             seed: Seed of the transforms; without one they draw from torch's global generator.
@@ -150,7 +155,7 @@ class Pipeline:
             NotAttachedError: No model is attached.
             DeviceError: Model and pictures are on different devices.
             NonFiniteError: The loss became NaN or infinite; the pictures are the last good ones.
-            ArgumentError: `epochs`, or a snapshot beyond it.
+            ArgumentError: Negative `epochs`, or a snapshot beyond them.
         """
         task = replace(self._attached(), autocast=autocast)
         if tv_loss:
@@ -158,12 +163,16 @@ class Pipeline:
             task = replace(task, objective=task.objective - weight * TotalVariation())
         if epochs < 0:
             raise ArgumentError(f"epochs is a number of steps from 0 on, got {epochs}")
-        steps = set(range(0, epochs + 1, snapshots) if isinstance(snapshots, int) else snapshots)
-        if beyond := [step for step in steps if not 0 <= step <= epochs]:
-            raise ArgumentError(f"snapshots at {sorted(beyond)} are not among the steps 0 to {epochs}")
+        steps = _snapshot_steps(snapshots, epochs)
         parameters = self.generator.parameters
+        self.result = None  # what is shown after an error are the pictures as they are then
         try:
-            with frozen(task.model), evaluating(task.model), seeded(seed, self.generator.device):
+            with (
+                torch.enable_grad(),
+                frozen(task.model),
+                evaluating(task.model),
+                seeded(seed, self.generator.device),
+            ):
                 self.result = optimize(
                     task,
                     epochs,
@@ -211,3 +220,20 @@ class Pipeline:
     def __repr__(self) -> str:
         attached = f", attached to {type(self.model).__name__}" if self.model else ""
         return f"Pipeline({type(self.generator).__name__}, {self.objective}{attached})"
+
+
+def _check_score(score: Tensor, images: int, objective: Objective) -> None:
+    if not isinstance(score, Tensor) or score.shape not in ((), (1,), (images,)):
+        got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+        raise ShapeError(f"the score of {objective} must be a tensor ({images},) or of one number, got {got}")
+
+
+def _snapshot_steps(snapshots: int | Iterable[int], epochs: int) -> set[int]:
+    if isinstance(snapshots, int):
+        if snapshots < 1:
+            raise ArgumentError(f"snapshots=n takes one every n steps, n from 1 on, got {snapshots}")
+        return set(range(0, epochs + 1, snapshots))
+    steps = set(snapshots)
+    if beyond := [step for step in steps if not 0 <= step <= epochs]:
+        raise ArgumentError(f"snapshots at {sorted(beyond)} are not among the steps 0 to {epochs}")
+    return steps
