@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .core.errors import ArgumentError, ShapeError
 
@@ -26,16 +28,14 @@ def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tens
         gap: White pixels between pictures.
 
     Raises:
-        ShapeError: The pictures are not (N, 1 or 3, H, W).
+        ShapeError: The pictures are not (N, 1 or 3, H, W), or there are none.
 
     Example:
         >>> montage(torch.zeros(4, 3, 10, 20), columns=2, gap=1).shape
         torch.Size([3, 21, 41])
     """
-    if images.dim() != 4 or images.shape[1] not in (1, 3):
-        raise ShapeError(f"expected pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
-    images = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
     columns = columns or _columns(images)
+    images = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
     rows = -(-len(images) // columns)
     height, width = images.shape[2] + gap, images.shape[3] + gap
     canvas = torch.ones(3, rows * height - gap, columns * width - gap)
@@ -65,20 +65,17 @@ def image_grid(
         >>> [text.get_text() for text in axes.texts]
         ['a', 'b', 'c']
     """
-    if len(titles) > len(images):
-        raise ArgumentError(f"{len(titles)} titles for {len(images)} pictures")
-    height, width = images.shape[-2:]
-    columns = columns or _columns(images)
-    gap = round(0.16 * width) if any(titles) else _GAP
-    canvas = montage(images, columns, gap)
+    canvas, columns, gap = _canvas(images, titles, columns)
     if ax is None:
         from matplotlib import pyplot
 
         ax = pyplot.figure(**_figure_size(canvas, columns)).add_axes((0, 0, 1, 1))
     ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
     ax.set_axis_off()
+    height, width = images.shape[-2:]
     for index, title in enumerate(titles):
-        x, y = index % columns * (width + gap) + width / 2, index // columns * (height + gap) - 0.02 * width
+        x = index % columns * (width + gap) + width / 2 - 0.5
+        y = index // columns * (height + gap) + gap - 0.02 * width - 0.5
         ax.text(x, y, title, ha="center", va="bottom", fontsize="small")
     return ax
 
@@ -96,7 +93,8 @@ def save_grid(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(**_figure_size(montage(images, columns), columns or _columns(images)))
+    canvas, columns, _ = _canvas(images, titles, columns)
+    figure = Figure(**_figure_size(canvas, columns))
     image_grid(images, titles, columns, figure.add_axes((0, 0, 1, 1)))
     save_figure(figure, path)
 
@@ -117,9 +115,10 @@ def show() -> None:
 
 
 def save_pixels(image: Tensor, path: str | Path) -> None:
-    """Writes one picture (3, H, W) in [0, 1] pixel by pixel, and its folder if need be."""
+    """Writes one picture (1 or 3, H, W) in [0, 1] pixel by pixel, and its folder if need be."""
+    picture = to_pil(montage(image[None]))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    to_pil(image).save(path)
+    picture.save(path)
 
 
 def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 0.2) -> None:
@@ -141,7 +140,21 @@ def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 
     first.save(path, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
 
 
+def _canvas(images: Tensor, titles: Sequence[str], columns: int | None) -> tuple[Tensor, int, int]:
+    """A montage with room above each picture if there are titles, its columns and the gap between them."""
+    columns = columns or _columns(images)
+    if len(titles) > len(images):
+        raise ArgumentError(f"{len(titles)} titles for {len(images)} pictures")
+    if not any(titles):
+        return montage(images, columns), columns, _GAP
+    gap = ceil(0.16 * images.shape[3])
+    return F.pad(montage(images, columns, gap), (0, 0, gap, 0), value=1.0), columns, gap
+
+
 def _columns(images: Tensor) -> int:
+    """How many pictures of a batch stand in a row, once it is clear that it is a batch of pictures."""
+    if images.dim() != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
+        raise ShapeError(f"expected pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
     count, _, height, width = images.shape
     return int(min(count, 8, max(1, round((count * height / width) ** 0.5 + 0.49))))
 

@@ -589,7 +589,8 @@ def test_plot_and_save_show_the_start_before_a_run_and_the_result_after_it(small
         pixels = np.asarray(Image.open(tmp_path / file)) / 255
         np.testing.assert_allclose(pixels, fv.generator.numpy()[0], atol=0.5 / 255 + 1e-6)
         axes = fv.plot()
-        np.testing.assert_allclose(axes.images[0].get_array(), fv.generator.numpy()[0], atol=1e-6)
+        shown = axes.images[0].get_array()[-SIZE[0] :]  # below the title
+        np.testing.assert_allclose(shown, fv.generator.numpy()[0], atol=1e-6)
         assert [text.get_text() for text in axes.texts] == ["conv2:1"]
         assert fv.plot(ax=axes) is axes
         pyplot.close(axes.figure)

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,10 +58,11 @@ class Visualization:
         from matplotlib import pyplot
 
         ax = ax or pyplot.subplots()[1]
-        ax.plot(self.losses.numpy(), label=list(self.titles))
+        lines = ax.plot(self.losses.numpy())
         ax.set_xlabel("step")
         ax.set_ylabel("loss")
-        ax.legend(fontsize="small")
+        if self.titles:
+            ax.legend(lines, self.titles, fontsize="small")
         return ax
 
     def save(self, path: str | Path) -> None:
@@ -76,13 +78,14 @@ class Visualization:
             ArgumentError: Another ending, or an animation of a run without snapshots.
         """
         path = Path(path)
-        if path.suffix == ".gif":
+        ending = path.suffix.lower()
+        if ending == ".gif":
             if not self.snapshots:
                 raise ArgumentError("there are no snapshots to animate: optimize(snapshots=...) takes some")
             plots.save_animation([self.snapshots[step] for step in sorted(self.snapshots)], path)
-        elif path.suffix == ".safetensors":
+        elif ending == ".safetensors":
             self._save_tensors(path)
-        elif path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        elif ending not in (".png", ".jpg", ".jpeg"):
             raise ArgumentError(
                 f"cannot save as {path.suffix!r}: there are .png, .jpg, .gif and .safetensors"
             )
@@ -93,14 +96,20 @@ class Visualization:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Returns a result that was saved as ``.safetensors``."""
+        """Returns a result that was saved as ``.safetensors``.
+
+        Raises:
+            ArgumentError: The file holds something else.
+        """
         from safetensors import safe_open
 
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
-            header = json.loads(file.metadata()["toumei"])
+            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
+        if "titles" not in header:
+            raise ArgumentError(f"{path} is no saved Visualization")
         images, losses = tensors.pop("images"), tensors.pop("losses")
-        snapshots = {int(key): tensors[key] for key in tensors}
+        snapshots = {step: tensors[str(step)] for step in sorted(map(int, tensors))}
         return cls(images, losses, tuple(header["titles"]), snapshots, header["ended"])
 
     def _save_tensors(self, path: Path) -> None:
@@ -110,21 +119,22 @@ class Visualization:
         tensors = {"images": self.images, "losses": self.losses}
         tensors.update({str(step): image for step, image in self.snapshots.items()})
         header = json.dumps({"titles": list(self.titles), "ended": self.ended})
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, {"toumei": header})
+        own = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
+        save_file(own, path, {"toumei": header})
 
     def __repr__(self) -> str:
         count, _, height, width = self.images.shape
-        shown = ", ".join(self.titles[:4]) + (", ..." if count > 4 else "")
+        titles = [*self.titles[:4], "..."] if len(self.titles) > 4 else self.titles
+        shown = ": " + ", ".join(titles) if titles else ""
         pictures = "1 picture" if count == 1 else f"{count} pictures"
-        return (
-            f"Visualization({pictures} of {height}x{width} after {self.steps} steps, {self.ended}: {shown})"
-        )
+        return f"Visualization({pictures} of {height}x{width} after {self.steps} steps, {self.ended}{shown})"
 
     def _repr_html_(self) -> str:
         buffer = io.BytesIO()
         plots.to_pil(plots.montage(self.images)).save(buffer, format="PNG")
         data = base64.b64encode(buffer.getvalue()).decode()
-        return f'<figure><img src="data:image/png;base64,{data}"><figcaption>{self!r}</figcaption></figure>'
+        caption = escape(repr(self), quote=False)
+        return f'<figure><img src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
 
 
 def as_picture(image: Tensor) -> Tensor:
