@@ -507,6 +507,7 @@ def test_many_units_in_one_batch_equal_single_runs(small_cnn, together, alone, t
 
 def test_many_units_have_their_titles(small_cnn):
     assert run(pipeline(small_cnn, ["conv1:2", "head:3"], images=2), 1).titles == ("conv1:2", "head:3")
+    assert run(pipeline(small_cnn), 1, tv_loss=True).titles == ("conv2:1",)
     channels = obj.Channel("conv2", channels=[3, 0])
     assert run(pipeline(small_cnn, channels, images=2), 1, tv_loss=True).titles == ("conv2:3", "conv2:0")
 

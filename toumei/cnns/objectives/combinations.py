@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
 from ...core.units import parse
-from .objective import ActivationMap, Objective, ObjectiveLike
+from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike
 from .unit_objectives import Channel, Layer, Neuron
 
 
@@ -90,6 +90,11 @@ class Add(_Combination):
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the sum of the parts' scores."""
         return sum((objective.score(activations) for objective in self.objectives), torch.zeros(()))
+
+    def titles(self, images: int) -> list[str]:
+        """Returns the titles of the one part that looks into the network, where there is just one."""
+        inside = [objective for objective in self.objectives if set(objective.layers) - {IMAGE}]
+        return inside[0].titles(images) if len(inside) == 1 else super().titles(images)
 
     def __repr__(self) -> str:
         first, *rest = map(str, self.objectives)
