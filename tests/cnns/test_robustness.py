@@ -282,6 +282,7 @@ def test_an_augmentation_sequential_moves_keypoints_as_the_picture():
     )
     with seeded(12):
         view, moved = pipeline(image, points)
+    assert view.shape == (2, 1, 21 + 6 - 4 + 4, 21 + 6 - 4 + 4)
     y, x = torch.meshgrid(*(torch.arange(size).float() for size in view.shape[2:]), indexing="ij")
     mass = view.sum((1, 2, 3))
     centres = torch.stack([(view[:, 0] * x).sum((1, 2)) / mass, (view[:, 0] * y).sum((1, 2)) / mass], dim=1)
