@@ -28,3 +28,4 @@ bench: setup
 	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements.txt
 	$(BIN)/python benchmarks/feature_visualization.py
 	$(BIN)/python benchmarks/hooks.py
+	$(BIN)/python benchmarks/import_time.py

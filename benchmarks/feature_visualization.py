@@ -7,7 +7,7 @@ On SqueezeNet 1.1 at 224 pixels, for units of features.4, features.7 and feature
 - the activation of the unit that the finished, untransformed picture reaches after equal steps on the same
   transforms, toumei against lucent, from the same start.
 
-    python benchmarks/feature_visualization.py --weights squeezenet1_1.safetensors [--device cuda] [--json out.json]
+    python benchmarks/feature_visualization.py --weights squeezenet1_1.safetensors [--device cuda]
 """
 
 import argparse
@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,23 +113,24 @@ def toumei(model: nn.Module, layer: str, units: list[int], device: torch.device)
 
 def bare_loop(model: nn.Module, layer: str, unit: int, device: torch.device) -> Callable[[int], object]:
     """The limit: the same arithmetic, written out for this one network, layer and unit."""
-    prefix = copy.deepcopy(model.features[: int(layer.split(".")[1]) + 1]).requires_grad_(False)  # type: ignore[index, union-attr]
+    features: Any = model.features
+    prefix = copy.deepcopy(features[: int(layer.split(".")[1]) + 1]).requires_grad_(False)
     views, normalize = robustness.lucid(), robustness.preprocess("imagenet").to(device)
     frequency = torch.hypot(torch.fft.fftfreq(SIZE)[:, None], torch.fft.rfftfreq(SIZE)[None])
-    scale = (1 / frequency.clamp(min=1 / SIZE))[..., None].to(device)
+    scale = (0.25 / frequency.clamp(min=1 / SIZE))[..., None].repeat(1, 1, 2).to(device)
     colors = param.COLOR_CORRELATION.to(device)
     coefficients = (0.01 * torch.randn(1, 3, SIZE, SIZE // 2 + 1, 2)).to(device).requires_grad_()
     optimizer = torch.optim.Adam([coefficients], lr=0.05)
+    memory_format = torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
     def steps(count: int) -> None:
         for _ in range(count):
             optimizer.zero_grad()
-            plane = (
-                torch.fft.irfft2(torch.view_as_complex(scale * coefficients), s=(SIZE, SIZE), norm="ortho")
-                / 4
-            )
+            spectrum = torch.view_as_complex(scale * coefficients)
+            plane = torch.fft.irfft2(spectrum, s=(SIZE, SIZE), norm="ortho")
             image = torch.einsum("rc,nchw->nrhw", colors, plane).sigmoid()
-            (-prefix(normalize(views(image)))[:, unit].mean()).backward()
+            seen = normalize(views(image)).contiguous(memory_format=memory_format)
+            (-prefix(seen)[:, unit].mean()).backward()
             optimizer.step()
 
     return steps

@@ -1,6 +1,6 @@
-"""The hook engine: recording every module of a 12-layer transformer against the plain forward pass, in turns.
+"""The hook engine: every module of a 12-layer transformer recorded, against the plain forward pass, in turns.
 
-Prints the median time of each and their ratio: by reference (wanted: at most 1.05), and with a copy handed on.
+Prints the ratios as medians: by reference (wanted: at most 1.05), and with a copy handed on.
 
     python benchmarks/hooks.py [--device cuda]
 """

@@ -1,0 +1,270 @@
+"""What the units of a network look for: pictures that excite them, beside the images that do.
+
+    python experiments/feature_viz.py
+    python experiments/feature_viz.py --model inception5h --weights DEFAULT --units mixed3a:74 mixed4a:476
+    python experiments/feature_viz.py --model resnet18 --weights DEFAULT --images my_photographs
+
+By default it looks into `ShapesCNN`, the trained network that ships with toumei: for three of its layers it
+picks the units that stand out most on images of the network's world, optimizes a picture for each, and
+writes them beside the images that excite the unit most to outputs/feature_viz.png.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import toumei.cnns.objectives as obj
+import toumei.cnns.parameterization as param
+from toumei.cnns import robustness
+from toumei.core import channels_first, evaluating, parse, run
+from toumei.models import Inception5h, ShapesCNN, ShapesDataset, load_state_dict
+from toumei.plots import montage, save_figure
+
+BATCH = 100
+BEST = 6  # images shown beside each picture
+
+
+@dataclass
+class Subject:
+    """A network to look into, and how to make pictures for it.
+
+    `layers` says how large the picture of a unit of each layer is; `objective` what it is optimized for.
+    """
+
+    model: nn.Module
+    layers: dict[str, int]
+    objective: Callable[[str], obj.Objective]
+    views: Callable[[int], nn.Module]
+    preprocess: nn.Module
+    images: Tensor | None = None
+
+    def size(self, unit: str) -> int:
+        """How large the picture of a unit is."""
+        return self.layers.get(parse(unit).layer, max(self.layers.values()))
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    options = parse_arguments(argv)
+    started = time.perf_counter()
+    subject = SUBJECTS.get(options.model, torchvision_subject)(options)
+    subject.model.to(options.device)
+    units = options.units or strongest_units(subject, options.per_layer)
+    pictures = [
+        picture for same_layer in by_layer(units) for picture in optimized(subject, same_layer, options)
+    ]
+    best = [None if subject.images is None else exciting_images(subject, unit) for unit in units]
+    draw(options.out, units, pictures, best)
+    print(f"{len(units)} units of {options.model} in {options.out}, {time.perf_counter() - started:.0f} s")
+    return Path(options.out)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", default="shapes", help="shapes, inception5h, or a classifier of torchvision"
+    )
+    parser.add_argument("--weights", help="DEFAULT to download the trained ones, or a file; else random ones")
+    parser.add_argument(
+        "--units", nargs="+", help="such as conv4:12 conv6:3; else the strongest of three layers"
+    )
+    parser.add_argument("--per-layer", type=int, default=4, help="units for each layer if none are named")
+    parser.add_argument(
+        "--images", help="a folder of images to choose units by and to show beside the pictures"
+    )
+    parser.add_argument("--size", type=int, help="height and width of the pictures")
+    parser.add_argument("--steps", type=int, default=256)
+    parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, default="fft")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="outputs/feature_viz.png")
+    return parser.parse_args(argv)
+
+
+def shapes(options: argparse.Namespace) -> Subject:
+    model = ShapesCNN(pretrained=options.weights is None)
+    if options.weights not in (None, "DEFAULT"):
+        model.load_state_dict(load_state_dict(options.weights))
+    images = (
+        folder_images(options.images, 64) if options.images else ShapesDataset(seed=7).batch(range(2000))[0]
+    )
+    # A little more than a unit sees, before the ReLU, where no unit is dead from the start.
+    sizes = {layer: options.size or size for layer, size in (("conv2", 20), ("conv4", 36), ("conv6", 64))}
+    return Subject(model, sizes, obj.Neuron, small_views, nn.Identity(), images)
+
+
+def inception5h(options: argparse.Namespace) -> Subject:
+    path = options.weights if options.weights not in (None, "DEFAULT") else None
+    model = Inception5h(pretrained=options.weights == "DEFAULT", weights=path)
+    sizes = dict.fromkeys(("mixed3a", "mixed4a", "mixed4d"), options.size or 224)
+    return large(model, sizes, lambda size: robustness.lucid(), robustness.preprocess("inception5h"), options)
+
+
+def torchvision_subject(options: argparse.Namespace) -> Subject:
+    import torchvision
+
+    if options.model not in torchvision.models.list_models(torchvision.models):
+        raise SystemExit(
+            f"no model {options.model!r}: there are shapes, inception5h and torchvision's classifiers"
+        )
+    model = torchvision.models.get_model(
+        options.model, weights="DEFAULT" if options.weights == "DEFAULT" else None
+    )
+    if options.weights not in (None, "DEFAULT"):
+        model.load_state_dict(load_state_dict(options.weights))
+    sizes = dict.fromkeys(middle_layers(model, options.size or 224), options.size or 224)
+    return large(model, sizes, fixed_size_views, robustness.preprocess("imagenet"), options)
+
+
+def large(
+    model: nn.Module,
+    sizes: dict[str, int],
+    views: Callable[[int], nn.Module],
+    preprocess: nn.Module,
+    options: argparse.Namespace,
+) -> Subject:
+    images = folder_images(options.images, 224) if options.images else None
+    return Subject(model, sizes, obj.Channel, views, preprocess, images)
+
+
+def small_views(size: int) -> nn.Module:
+    pixels = max(1, size // 16)
+    turns = robustness.Scale([0.9, 0.95, 1, 1.05, 1.1]), robustness.Rotate(range(-5, 6))
+    return robustness.Views(
+        robustness.Pad(pixels), robustness.Jitter(pixels), *turns, robustness.Jitter(pixels)
+    )
+
+
+def fixed_size_views(size: int) -> nn.Module:
+    """Lucid's views, cropped to the size of the picture: vision transformers take no other."""
+    return robustness.Views(*robustness.lucid().pieces, robustness.CropOrPad(size, size))
+
+
+SUBJECTS = {"shapes": shapes, "inception5h": inception5h}
+PARAMETERIZATIONS: dict[str, Any] = {"fft": param.FFTImage, "pixel": param.PixelImage, "neural": param.Neural}
+
+
+def middle_layers(model: nn.Module, size: int) -> list[str]:
+    """Three layers at a third, two thirds and the end of the blocks that make maps or tokens."""
+    names = [name for name, module in model.named_modules() if name and name.count(".") <= 1]
+    with evaluating(model), torch.no_grad():
+        activations = run(model, torch.zeros(1, 3, size, size), record=names, stop=False)
+    maps = [name for name in names if name in activations and activations[name].dim() >= 3]
+    return [maps[round(share * (len(maps) - 1))] for share in (1 / 3, 2 / 3, 1)]
+
+
+def folder_images(folder: str, size: int) -> Tensor:
+    from torchvision.io import decode_image
+    from torchvision.transforms import v2
+
+    crop = v2.Compose(
+        [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.ToDtype(torch.float32, scale=True)]
+    )
+    paths = sorted(
+        path for path in Path(folder).iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg")
+    )
+    if not paths:
+        raise SystemExit(f"no .png or .jpg images in {folder}")
+    return torch.stack([crop(decode_image(str(path), "RGB")) for path in paths])
+
+
+@torch.no_grad()
+def responses(subject: Subject, layer: str) -> tuple[Tensor, Tensor]:
+    """The strongest response of each channel to each image, and where on the map (0 to 1)."""
+    assert subject.images is not None
+    device = next(subject.model.parameters()).device
+    values, places = [], []
+    with evaluating(subject.model):
+        for batch in subject.images.split(BATCH):
+            seen = subject.preprocess(batch.to(device))
+            activation = run(subject.model, seen, record=[layer])[layer].cpu()
+            maps = (
+                activation if activation.dim() == 4 else channels_first(activation).amax(2)[..., None, None]
+            )
+            value, index = maps.flatten(2).max(2)
+            y, x = index // maps.shape[3], index % maps.shape[3]
+            values.append(value)
+            places.append(torch.stack([(y + 0.5) / maps.shape[2], (x + 0.5) / maps.shape[3]], dim=2))
+    return torch.cat(values), torch.cat(places)
+
+
+def strongest_units(subject: Subject, count: int) -> list[str]:
+    """The units whose favourite images stand out most from the rest, for each layer; else the first ones."""
+    if subject.images is None:
+        return [f"{layer}:{channel}" for layer in subject.layers for channel in range(count)]
+    units = []
+    for layer in subject.layers:
+        response, _ = responses(subject, layer)
+        favourites = response.topk(min(BEST, len(response)), dim=0).values.mean(0)
+        contrast = (favourites - response.mean(0)) / (response.std(0) + 1e-6)
+        units += [f"{layer}:{channel}" for channel in contrast.topk(count).indices.tolist()]
+    return units
+
+
+def exciting_images(subject: Subject, unit: str) -> Tensor:
+    """Crops, as large as the picture, of the images that excite a unit most: (BEST, 3, H, W)."""
+    assert subject.images is not None
+    response, places = responses(subject, parse(unit).layer)
+    channel, size = parse(unit).channel or 0, min(subject.size(unit), subject.images.shape[-1])
+    crops = []
+    for index in response[:, channel].topk(min(BEST, len(response))).indices:
+        free = subject.images.shape[-1] - size
+        corner = places[index, channel] * subject.images.shape[-1] - size / 2
+        top, left = corner.round().clamp(0, free).int().tolist()
+        crops.append(subject.images[index, :, top : top + size, left : left + size])
+    return torch.stack(crops)
+
+
+def by_layer(units: Sequence[str]) -> list[list[str]]:
+    """The units in their order, in runs of one layer: each run is one batch, cut off behind its layer."""
+    groups: list[list[str]] = []
+    for unit in units:
+        same = groups and parse(groups[-1][0]).layer == parse(unit).layer
+        groups[-1].append(unit) if same else groups.append([unit])
+    return groups
+
+
+def optimized(subject: Subject, units: list[str], options: argparse.Namespace) -> Tensor:
+    """A picture for each unit of a layer, (units, 3, H, W)."""
+    size = subject.size(units[0])
+    image = PARAMETERIZATIONS[options.parameterization](len(units), 3, size, size, seed=options.seed)
+    shown = param.Transform(image, subject.views(size), subject.preprocess)
+    pipeline = obj.Pipeline(shown, [subject.objective(unit) for unit in units])
+    pipeline.attach(subject.model).to(options.device)
+    lr = 0.005 if options.parameterization == "neural" else 0.05
+    return pipeline.optimize(options.steps, lr=lr, seed=options.seed).images
+
+
+def draw(path: str, units: Sequence[str], pictures: Sequence[Tensor], best: Sequence[Tensor | None]) -> None:
+    from matplotlib.figure import Figure
+
+    columns = min(len(units), 4)
+    rows = -(-len(units) // columns)
+    width = 2.0 if best[0] is None else 4.0
+    figure = Figure(figsize=(width * columns, 1.8 * rows), layout="constrained", dpi=120)
+    for index, unit in enumerate(units):
+        place = figure.add_subplot(rows, columns, index + 1)
+        place.imshow(beside(pictures[index], best[index]).permute(1, 2, 0).numpy())
+        place.set_title(unit, fontsize=9, loc="left")
+        place.set_axis_off()
+    save_figure(figure, path)
+
+
+def beside(picture: Tensor, images: Tensor | None, height: int = 194) -> Tensor:
+    """A large picture on the left and the images on the right, (3, H, W)."""
+    enlarged = nn.functional.interpolate(picture[None], size=(height, height), mode="bicubic").clamp(0, 1)[0]
+    if images is None:
+        return enlarged
+    small = nn.functional.interpolate(images, size=(96, 96), mode="bilinear", antialias=True)
+    return torch.cat([enlarged, torch.ones(3, height, 8), montage(small, columns=3, gap=2)], dim=2)
+
+
+if __name__ == "__main__":
+    main()

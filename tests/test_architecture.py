@@ -1,0 +1,70 @@
+"""The floors of the house, read from the syntax trees."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = {"core": 0, "models": 1, "plots": 1, "cnns": 2}
+GROUND_FLOOR = {"torch", "numpy", "tqdm"}
+
+
+def imports(path):
+    """The dotted names that a file imports, relative ones made absolute."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else ()
+            prefix = ".".join([*base, *([node.module] if node.module else [])])
+            yield prefix
+            yield from (f"{prefix}.{alias.name}" for alias in node.names)
+
+
+def room(name):
+    parts = name.split(".")
+    return parts[1] if parts[0] == "toumei" and len(parts) > 1 else None
+
+
+FILES = sorted(path for path in (ROOT / "toumei").rglob("*.py") if path != ROOT / "toumei" / "__init__.py")
+
+
+def test_every_room_has_a_floor():
+    assert {room(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in FILES} == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_floor_imports_only_from_floors_below(path):
+    own = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for name in imports(path):
+        other = room(name)
+        if other in FLOORS and other != own:
+            assert FLOORS[other] < FLOORS[own], f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_package_imports_itself_relatively_and_the_ground_floor_little_else(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+        tops = {name.split(".")[0] for name in names}
+        assert "toumei" not in tops, "a copied folder must not look for the original"
+        if path.parent.name == "core":
+            assert tops <= GROUND_FLOOR | set(sys.stdlib_module_names), tops
+
+
+def test_only_the_engine_registers_hooks():
+    for path in FILES:
+        if path.name != "hooks.py":
+            assert "register_" not in path.read_text().replace("register_buffer", ""), path
+
+
+def test_what_stands_on_top_uses_the_public_api():
+    scripts = [*(ROOT / "experiments").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    assert scripts
+    for path in scripts:
+        for name in imports(path):
+            assert not any(part.startswith("_") for part in name.split(".")), f"{path.name} imports {name}"
