@@ -34,7 +34,8 @@ BEST = 6  # images shown beside each picture
 class Subject:
     """A network to look into, and how to make pictures for it.
 
-    `layers` says how large the picture of a unit of each layer is; `objective` what it is optimized for.
+    `layers` says how large the picture of a unit of each layer is, `objective` what it is optimized for, and
+    `smoothness` the weight of its total variation.
     """
 
     model: nn.Module
@@ -43,6 +44,7 @@ class Subject:
     views: Callable[[int], nn.Module]
     preprocess: nn.Module
     images: Tensor | None = None
+    smoothness: float = 0.0
 
     def size(self, unit: str) -> int:
         """How large the picture of a unit is."""
@@ -97,7 +99,7 @@ def shapes(options: argparse.Namespace) -> Subject:
     )
     # A little more than a unit sees, before the ReLU, where no unit is dead from the start.
     sizes = {layer: options.size or size for layer, size in (("conv2", 20), ("conv4", 36), ("conv6", 64))}
-    return Subject(model, sizes, obj.Neuron, small_views, nn.Identity(), images)
+    return Subject(model, sizes, obj.Neuron, small_views, nn.Identity(), images, smoothness=1e-3)
 
 
 def inception5h(options: argparse.Namespace) -> Subject:
@@ -239,7 +241,7 @@ def optimized(subject: Subject, units: list[str], options: argparse.Namespace) -
     pipeline = obj.Pipeline(shown, [subject.objective(unit) for unit in units])
     pipeline.attach(subject.model).to(options.device)
     lr = 0.005 if options.parameterization == "neural" else 0.05
-    return pipeline.optimize(options.steps, lr=lr, seed=options.seed).images
+    return pipeline.optimize(options.steps, lr=lr, tv_loss=subject.smoothness, seed=options.seed).images
 
 
 def draw(path: str, units: Sequence[str], pictures: Sequence[Tensor], best: Sequence[Tensor | None]) -> None:

@@ -355,3 +355,12 @@ def test_a_seeded_run_that_fails_gives_the_global_generator_back(small_cnn):
     with pytest.raises(ZeroDivisionError):
         run(fv, seed=3, callback=fail)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_score_without_gradient_is_named_and_nothing_is_left_behind(small_cnn):
+    constant = obj.Function(
+        lambda activations: activations["conv1"].detach().mean(), ["conv1"], name="cut off"
+    )
+    pipeline = obj.Pipeline(param.PixelImage(1, 3, 8, 8, seed=0), constant).attach(small_cnn)
+    with pytest.raises(ArgumentError, match=r"nothing to optimize: the score of Function\('cut off'\)"):
+        pipeline.optimize(2, verbose=False)

@@ -329,3 +329,10 @@ def test_preprocessing_follows_the_device():
 def test_an_unknown_preprocessing_names_those_that_exist():
     with pytest.raises(ArgumentError, match="no preprocessing 'caffe': there are 'imagenet', 'inception5h'"):
         robustness.preprocess("caffe")
+
+
+@pytest.mark.parametrize("piece", [Jitter(2, same_on_batch=True), Pad(2, fill=0.0)])
+def test_a_piece_with_options_of_its_own_is_refused_not_ignored(piece):
+    with pytest.raises(ArgumentError, match="give them to Views"):
+        Views(piece)
+    assert Views(type(piece)(2), same_on_batch=piece.same_on_batch, fill=piece.fill)

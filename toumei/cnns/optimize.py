@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..core.errors import NonFiniteError
+from ..core.errors import ArgumentError, NonFiniteError
 from ..core.hooks import run
 from ..core.modules import device_and_dtype
 from .objectives.objective import IMAGE, Objective
@@ -101,6 +101,7 @@ def optimize(
 
     Raises:
         NonFiniteError: A loss became NaN or infinite; the generator holds the last good pictures.
+        ArgumentError: The score does not depend on the pictures.
     """
     generator, ended = task.generator, "finished"
     history: list[Tensor] = []
@@ -114,6 +115,8 @@ def optimize(
         for step in bar:
             optimizer.zero_grad()
             loss = task.loss()
+            if not loss.requires_grad:
+                raise ArgumentError(f"nothing to optimize: the score of {task.objective} is without gradient")
             loss.sum().backward()
             history.append(loss.detach())
             guard.keep(loss)

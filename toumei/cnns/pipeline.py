@@ -23,7 +23,7 @@ from .visualization import Visualization, as_picture
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_TOTAL_VARIATION = 0.15
+_TOTAL_VARIATION = 1e-3
 
 
 class Pipeline:
@@ -143,7 +143,7 @@ class Pipeline:
             epochs: Optimizer steps.
             optimizer: Called as ``optimizer(parameters, lr=lr)``.
             lr: Learning rate (lucid: 0.05; for `Neural` 0.005).
-            tv_loss: Subtract the total variation of the pictures with this weight; True for 0.15.
+            tv_loss: Subtract the total variation of the pictures with this weight; True for 0.001.
             verbose: Show a progress bar.
             snapshots: Keep the pictures after these steps, or at the start and after every so many steps.
             callback: Called with a `Progress` after each step.

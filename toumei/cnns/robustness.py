@@ -20,6 +20,8 @@ from ..core.errors import ArgumentError, ShapeError
 
 Size = tuple[int, int]
 
+_GRAY = 0.5
+
 _PREPROCESS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "inception5h": ((117 / 255,) * 3, (1 / 255,) * 3),
@@ -38,7 +40,7 @@ class View(GeometricAugmentationBase2D):
 
     _compute_matrix_lazily = True  # the map is drawn on the CPU; the device needs it only inverted
 
-    def __init__(self, same_on_batch: bool = False, fill: float = 0.5) -> None:
+    def __init__(self, same_on_batch: bool = False, fill: float = _GRAY) -> None:
         super().__init__(p=1.0, same_on_batch=same_on_batch)
         self.fill = fill
 
@@ -200,6 +202,9 @@ class Views(View):
         *pieces: Any of the pieces of this module.
         **options: `same_on_batch` and `fill`, for all of them.
 
+    Raises:
+        ArgumentError: No pieces, or one with a `same_on_batch` or `fill` of its own.
+
     Example:
         >>> Views(Pad(4), Jitter(8), Rotate([-5, 0, 5]))(torch.rand(2, 3, 32, 20)).shape
         torch.Size([2, 3, 32, 20])
@@ -209,6 +214,11 @@ class Views(View):
         super().__init__(**options)
         if not pieces:
             raise ArgumentError("Views needs at least one piece")
+        for piece in pieces:
+            if piece.same_on_batch > self.same_on_batch or piece.fill not in (_GRAY, self.fill):
+                raise ArgumentError(
+                    f"same_on_batch and fill are for all pieces: give them to Views, not {piece}"
+                )
         self.pieces = pieces
 
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:

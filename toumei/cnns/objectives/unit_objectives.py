@@ -206,6 +206,7 @@ class Direction(Objective):
                 f"a direction is a nonzero (channels,) or (images, channels), "
                 f"got {tuple(self.direction.shape)}{zeros}"
             )
+        object.__setattr__(self, "direction", self.direction.detach())
         if self.similarity not in get_args(Similarity):
             raise ArgumentError(f"similarity is one of {get_args(Similarity)}, got {self.similarity!r}")
 
