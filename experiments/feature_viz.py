@@ -13,6 +13,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ BATCH = 100
 BEST = 6  # images shown beside each picture
 
 
-@dataclass
+@dataclass(eq=False)
 class Subject:
     """A network to look into, and how to make pictures for it.
 
@@ -95,7 +96,7 @@ def shapes(options: argparse.Namespace) -> Subject:
     if options.weights not in (None, "DEFAULT"):
         model.load_state_dict(load_state_dict(options.weights))
     images = (
-        folder_images(options.images, 64) if options.images else ShapesDataset(seed=7).batch(range(2000))[0]
+        folder_images(options.images, 64) if options.images else ShapesDataset(seed=7).batch(range(1000))[0]
     )
     # A little more than a unit sees, before the ReLU, where no unit is dead from the start.
     sizes = {layer: options.size or size for layer, size in (("conv2", 20), ("conv4", 36), ("conv6", 64))}
@@ -163,20 +164,19 @@ def middle_layers(model: nn.Module, size: int) -> list[str]:
 
 
 def folder_images(folder: str, size: int) -> Tensor:
-    from torchvision.io import decode_image
-    from torchvision.transforms import v2
+    from PIL import Image
+    from torchvision import transforms
 
-    crop = v2.Compose(
-        [v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.ToDtype(torch.float32, scale=True)]
-    )
+    crop = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size), transforms.ToTensor()])
     paths = sorted(
         path for path in Path(folder).iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg")
     )
     if not paths:
         raise SystemExit(f"no .png or .jpg images in {folder}")
-    return torch.stack([crop(decode_image(str(path), "RGB")) for path in paths])
+    return torch.stack([crop(Image.open(path).convert("RGB")) for path in paths])
 
 
+@cache
 @torch.no_grad()
 def responses(subject: Subject, layer: str) -> tuple[Tensor, Tensor]:
     """The strongest response of each channel to each image, and where on the map (0 to 1)."""
@@ -265,6 +265,7 @@ def beside(picture: Tensor, images: Tensor | None, height: int = 194) -> Tensor:
     if images is None:
         return enlarged
     small = nn.functional.interpolate(images, size=(96, 96), mode="bilinear", antialias=True)
+    small = torch.cat([small, torch.ones(BEST - len(small), 3, 96, 96)])  # a folder may hold fewer
     return torch.cat([enlarged, torch.ones(3, height, 8), montage(small, columns=3, gap=2)], dim=2)
 
 

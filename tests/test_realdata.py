@@ -3,8 +3,9 @@
 import pytest
 import torch
 import torchvision
+import torchvision.transforms as T
+from PIL import Image
 from safetensors.torch import load_file
-from torchvision.io import decode_image
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
@@ -23,11 +24,9 @@ def squeezenet(realdata):
 
 @pytest.fixture(scope="module")
 def photographs(realdata):
-    crop = torchvision.transforms.Compose(
-        [torchvision.transforms.Resize(256, antialias=True), torchvision.transforms.CenterCrop(224)]
-    )
+    crop = T.Compose([T.Resize(256), T.CenterCrop(224), T.ToTensor()])
     paths = [path for path in sorted((realdata / "images").iterdir()) if path.suffix in (".png", ".jpg")]
-    return torch.stack([crop(decode_image(str(path), "RGB").float() / 255) for path in paths])
+    return torch.stack([crop(Image.open(path).convert("RGB")) for path in paths])
 
 
 @torch.no_grad()

@@ -73,7 +73,8 @@ class View(GeometricAugmentationBase2D):
         to_picture = (
             _normalized(input.shape[-2:]) @ torch.linalg.inv(params["maps"]) @ _pixels((height, width))
         )
-        theta = to_picture[:, :2].to(input.device, input.dtype)
+        # Copied without waiting: a step must not stall an accelerator.
+        theta = to_picture[:, :2].to(input.device, input.dtype, non_blocking=True)
         grid = F.affine_grid(theta, [*input.shape[:2], height, width], align_corners=False)
         return F.grid_sample(input - self.fill, grid, align_corners=False) + self.fill
 

@@ -117,7 +117,8 @@ class Channel(Objective):
             return activation[:, unit.channel].mean(1)
         check_channels(self.channels, activation, unit.layer)
         images = torch.arange(len(self.channels), device=activation.device)
-        return activation[images, torch.tensor(self.channels, device=activation.device)].mean(1)
+        channels = torch.tensor(self.channels).to(activation.device, non_blocking=True)
+        return activation[images, channels].mean(1)
 
     def titles(self, images: int) -> list[str]:
         """Returns the unit of each picture."""
@@ -223,7 +224,7 @@ class Direction(Objective):
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the similarity of each picture, (N,)."""
         activation = channels_first(activations[self.layer], self.channel_axis)
-        direction = self.direction.to(activation).reshape(-1, self.direction.shape[-1], 1)
+        direction = self.direction.to(activation, non_blocking=True).reshape(-1, self.direction.shape[-1], 1)
         if direction.shape[1] != activation.shape[1]:
             raise ShapeError(
                 f"a direction of {direction.shape[1]} channels does not fit layer {self.layer!r}, "
