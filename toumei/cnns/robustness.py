@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from kornia.augmentation import GeometricAugmentationBase2D
-from kornia.enhance import Normalize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -290,9 +289,36 @@ def preprocess(name: str) -> nn.Module:
     """
     if name not in _PREPROCESS:
         raise ArgumentError(f"no preprocessing {name!r}: there are {', '.join(map(repr, _PREPROCESS))}")
-    mean, std = (torch.tensor(values) for values in _PREPROCESS[name])
-    module: nn.Module = Normalize(mean, std)
-    return module
+    return Normalize(*_PREPROCESS[name])
+
+
+class Normalize(nn.Module):
+    """Subtracts a mean from each channel and divides by a deviation.
+
+    torchvision's copies its numbers to the device at every call, and kornia's copied every result to the CPU
+    before version 0.9; this one makes an accelerator wait for neither.
+
+    Args:
+        mean: One number a channel.
+        std: Likewise.
+
+    Example:
+        >>> Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(torch.ones(1, 3, 1, 1)).flatten()
+        tensor([2., 2., 2.])
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        means, deviations = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+        self.register_buffer("scale", 1 / deviations)
+        self.register_buffer("shift", -means / deviations)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the normalized pictures (N, C, H, W)."""
+        return torch.addcmul(self.shift, images, self.scale)
 
 
 def _shift(x: Tensor, y: Tensor) -> Tensor:
