@@ -1,6 +1,8 @@
 # `make demo` and `make test` install everything first when needed.
 PYTHON ?= python3
 BIN := .venv/bin
+# Threads that wait by spinning bring each other to a standstill where others use the cores too.
+export OMP_WAIT_POLICY ?= passive
 
 .PHONY: setup demo test lint bench
 

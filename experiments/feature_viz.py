@@ -29,6 +29,7 @@ from toumei.plots import montage, save_figure
 
 BATCH = 100
 BEST = 6  # images shown beside each picture
+SAME = 0.5  # correlation of responses from which on two units count as saying the same
 
 
 @dataclass(eq=False)
@@ -198,7 +199,10 @@ def responses(subject: Subject, layer: str) -> tuple[Tensor, Tensor]:
 
 
 def strongest_units(subject: Subject, count: int) -> list[str]:
-    """The units whose favourite images stand out most from the rest, for each layer; else the first ones."""
+    """The units of each layer whose favourite images stand out most; without images the first ones.
+
+    A unit that says the same as a stronger one is passed over.
+    """
     if subject.images is None:
         return [f"{layer}:{channel}" for layer in subject.layers for channel in range(count)]
     units = []
@@ -206,7 +210,12 @@ def strongest_units(subject: Subject, count: int) -> list[str]:
         response, _ = responses(subject, layer)
         favourites = response.topk(min(BEST, len(response)), dim=0).values.mean(0)
         contrast = (favourites - response.mean(0)) / (response.std(0) + 1e-6)
-        units += [f"{layer}:{channel}" for channel in contrast.topk(count).indices.tolist()]
+        likeness = response.T.corrcoef().abs().nan_to_num()
+        chosen: list[int] = []
+        for channel in contrast.argsort(descending=True).tolist():
+            if len(chosen) < count and (likeness[channel, chosen] < SAME).all():
+                chosen.append(channel)
+        units += [f"{layer}:{channel}" for channel in chosen]
     return units
 
 

@@ -64,6 +64,18 @@ def test_the_examples_are_cut_out_where_the_unit_was_excited():
     assert best.shape == (3, 3, 9, 9) and best[0, 0].nonzero().tolist() == [[4, 4]]
 
 
+def test_a_unit_that_repeats_a_stronger_one_is_passed_over():
+    """Of three units on images of one pixel, the second is the first scaled and the third another colour."""
+    images = torch.zeros(20, 3, 8, 8)
+    images[0, 0], images[1, 1] = 1.0, 0.9
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1, bias=False))
+    model[0].weight.data = torch.tensor([[1.0, 0, 0], [2.0, 0, 0], [0, 1.0, 0]])[:, :, None, None]
+    views, none = feature_viz.small_views, torch.nn.Identity()
+    subject = feature_viz.Subject(model, {"0": 8}, feature_viz.obj.Neuron, views, none, images)
+    first, second = feature_viz.strongest_units(subject, 2)
+    assert {first, second} in ({"0:0", "0:2"}, {"0:1", "0:2"})
+
+
 def test_an_unknown_model_or_an_empty_folder_says_so(tmp_path):
     with pytest.raises(SystemExit, match="no model 'nonsense': there are shapes, inception5h and"):
         feature_viz.main(["--model", "nonsense"])
