@@ -59,7 +59,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=9, help="rounds in which all are timed in turn")
-    parser.add_argument("--steps", type=int, default=10, help="steps in each round")
+    parser.add_argument("--steps", type=int, default=20, help="steps in each round")
     parser.add_argument(
         "--units", type=int, default=16, help="units whose activation is compared; 0 for none"
     )
@@ -107,7 +107,10 @@ def speed(model: nn.Module, layer: str, steps: int, rounds: int, device: torch.d
 def toumei(model: nn.Module, layer: str, units: list[int], device: torch.device) -> Callable[[int], object]:
     image = param.FFTImage(len(units), 3, SIZE, SIZE, seed=0)
     shown = param.Transform(image, robustness.lucid(), robustness.preprocess("imagenet"))
-    pipeline = obj.Pipeline(shown, obj.Channel(layer, channels=units)).attach(model).to(device)
+    one_or_many = (
+        obj.Channel(f"{layer}:{units[0]}") if len(units) == 1 else obj.Channel(layer, channels=units)
+    )
+    pipeline = obj.Pipeline(shown, one_or_many).attach(model).to(device)
     return lambda steps: pipeline.optimize(steps, verbose=False)
 
 

@@ -159,7 +159,10 @@ class _Guard:
         """Keeps the parameters that gave this loss if it is finite."""
         finite = loss.isfinite().all()
         for kept, parameter in zip(self.good, self.task.generator.parameters, strict=True):
-            torch.where(finite, parameter, kept, out=kept)
+            if self.every > 1:  # no look at the flag, which would wait for the device
+                torch.where(finite, parameter, kept, out=kept)
+            elif finite:
+                kept.copy_(parameter)
 
     def check(self, history: list[Tensor]) -> None:
         """Fails, with the last good pictures restored, if a loss since the last look was not finite."""
