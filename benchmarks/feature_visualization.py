@@ -59,7 +59,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=9, help="rounds in which all are timed in turn")
-    parser.add_argument("--steps", type=int, default=20, help="steps in each round")
+    parser.add_argument("--steps", type=int, default=48, help="steps in each round")
     parser.add_argument(
         "--units", type=int, default=16, help="units whose activation is compared; 0 for none"
     )
