@@ -171,8 +171,10 @@ def lucent_picture(model: nn.Module, unit: str, steps: int, views: nn.Module) ->
 
 def activation(model: nn.Module, count: int, steps: int, device: torch.device) -> dict[str, float]:
     """Activations of pictures after equal steps on the same transforms, as ratios of toumei to lucent."""
-    ratios = []
-    for index in range(count):
+    ratios: list[float] = []
+    for index in range(3 * count):
+        if len(ratios) == count:
+            break
         layer = LAYERS[index % len(LAYERS)]
         unit = 7 * index + 3
         normalize = robustness.preprocess("imagenet").to(device)
@@ -192,7 +194,9 @@ def activation(model: nn.Module, count: int, steps: int, device: torch.device) -
                 name: run(model, normalize(picture.to(device)), record=[layer])[layer][:, unit].mean().item()
                 for name, picture in pictures.items()
             }
-        ratios.append(reached["toumei"] / reached["lucent"])
+        if not any(reached.values()):
+            continue  # silent on gray, for both
+        ratios.append(reached["toumei"] / max(reached["lucent"], 1e-6))
         print(f"{layer}:{unit}: toumei {reached['toumei']:.1f}, lucent {reached['lucent']:.1f}", flush=True)
     mean, error = statistics.mean(ratios), statistics.stdev(ratios) / len(ratios) ** 0.5 if count > 1 else 0.0
     print(f"activation after {steps} steps, toumei / lucent: {mean:.4f} +- {error:.4f}, wanted at least 1")

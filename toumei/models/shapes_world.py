@@ -209,6 +209,8 @@ def _wide(values: Tensor) -> Tensor:
 
 def _coloured_noise(noise: Tensor, falloff: Tensor) -> Tensor:
     """Two independent fields (N, 2, H, W) of mean 0 and deviation 1 whose amplitude is 1/f**falloff."""
+    if not len(noise):  # which some FFT libraries refuse
+        return noise[:, :2]
     frequency = torch.fft.fftfreq(SIDE)
     distance = torch.hypot(frequency[:, None], frequency[None, :])
     distance[0, 0] = torch.inf
