@@ -119,9 +119,7 @@ def optimize(
                 raise ArgumentError(f"nothing to optimize: the score of {task.objective} is without gradient")
             loss.sum().backward()
             history.append(loss.detach())
-            guard.keep(loss)
-            if step % guard.every == 0:
-                guard.check(history)
+            guard.watch(history)
             if step % _CHECK_EVERY == 0 and verbose:
                 bar.set_postfix(loss=f"{history[-1].mean().item():.4g}", refresh=False)
             optimizer.step()
@@ -155,14 +153,18 @@ class _Guard:
         self.checked = 0
 
     @torch.no_grad()
-    def keep(self, loss: Tensor) -> None:
-        """Keeps the parameters that gave this loss if it is finite."""
-        finite = loss.isfinite().all()
+    def watch(self, history: list[Tensor]) -> None:
+        """Keeps the parameters that gave the last loss if it is finite; looks at the losses now and then."""
+        finite = history[-1].isfinite().all()
+        if self.every == 1 and not finite:
+            self.check(history)
         for kept, parameter in zip(self.good, self.task.generator.parameters, strict=True):
-            if self.every > 1:  # no look at the flag, which would wait for the device
-                torch.where(finite, parameter, kept, out=kept)
-            elif finite:
+            if self.every == 1:
                 kept.copy_(parameter)
+            else:  # no look at the flag, which would wait for the device
+                torch.where(finite, parameter, kept, out=kept)
+        if self.every > 1 and len(history) % self.every == 0:
+            self.check(history)
 
     def check(self, history: list[Tensor]) -> None:
         """Fails, with the last good pictures restored, if a loss since the last look was not finite."""
