@@ -1,0 +1,1 @@
+"""Which parts of the input made the network decide so: gradients, DeepLift, Shapley values and LIME."""

@@ -1,0 +1,1 @@
+"""Questions to whole networks: modularity, style, sharpness and the tangent kernel."""

@@ -1,0 +1,1 @@
+"""Language models: where the parts of an architecture are, causal tracing and model editing."""
