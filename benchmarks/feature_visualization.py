@@ -205,7 +205,7 @@ def activation(model: nn.Module, count: int, steps: int, device: torch.device) -
         if len(ratios) == count:
             break
         layer = LAYERS[index % len(LAYERS)]
-        unit = 7 * index + 3
+        unit = (7 * index + 3) % 128  # each of the layers has at least so many channels
         normalize = robustness.preprocess("imagenet").to(device)
         pictures = {}
         torch.manual_seed(index)  # both draw the same start, then the same views
