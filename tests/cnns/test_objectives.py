@@ -602,12 +602,14 @@ def test_a_subclass_with_layers_and_score_is_all_that_a_new_objective_needs(smal
 # ---------------------------------------------------------------- every objective can be raised
 
 RAISED = {
+    "ActivationDifference": obj.ActivationDifference("conv2", activation(1, 5, 5, 5)),
     "Add": obj.Add("conv1:0", "conv2:1"),
     "Channel": obj.Channel("conv2:1"),
     "ClassLogit": obj.ClassLogit(2),
     "DeepDream": obj.DeepDream("conv1"),
     "Direction": obj.Direction("conv2", activation(5), similarity="dot-cosine"),
     "Diversity": obj.Diversity("conv2"),
+    "DotCompare": obj.DotCompare("conv2", activation(1, 5, 5, 5), power=1),
     "Function": obj.Function(lambda activations: activations["conv1"].amax((1, 2, 3)), "conv1"),
     "L1": obj.L1(constant=0.3),
     "L2": obj.L2(),
@@ -615,6 +617,7 @@ RAISED = {
     "Multiply": obj.Multiply(obj.DeepDream("conv1"), obj.DeepDream("conv2")),
     "Neuron": obj.Neuron("conv2:3"),
     "PerImage": obj.PerImage("conv1:0", "conv2:1", "head:2"),
+    "Style": obj.Style("conv2", obj.gram(activation(1, 5, 5, 5))),
     "TotalVariation": obj.TotalVariation(),
 }
 EXPORTED = [

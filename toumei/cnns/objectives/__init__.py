@@ -2,6 +2,7 @@
 
 from .combinations import Add, Constant, Function, Multiply, PerImage, as_objective
 from .objective import IMAGE, Objective
+from .references import ActivationDifference, DotCompare, Style, gram, reference_activations
 from .regularizers import L1, L2, Diversity, TotalVariation
 from .unit_objectives import Channel, ClassLogit, DeepDream, Direction, Layer, Neuron
 
@@ -12,6 +13,7 @@ __all__ = [
     "IMAGE",
     "L1",
     "L2",
+    "ActivationDifference",
     "Add",
     "Channel",
     "ClassLogit",
@@ -19,6 +21,7 @@ __all__ = [
     "DeepDream",
     "Direction",
     "Diversity",
+    "DotCompare",
     "Function",
     "Layer",
     "Multiply",
@@ -26,6 +29,9 @@ __all__ = [
     "Objective",
     "PerImage",
     "Pipeline",
+    "Style",
     "TotalVariation",
     "as_objective",
+    "gram",
+    "reference_activations",
 ]
