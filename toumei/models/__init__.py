@@ -2,9 +2,22 @@
 
 from .cppn import CPPN
 from .download import load_state_dict
+from .facts_gpt import facts_gpt
+from .facts_world import Fact, FactsWorld
 from .inception5h import Inception5h
 from .shapes_cnn import ShapesCNN
 from .shapes_world import ShapesDataset
 from .simple import SimpleCNN, SimpleMLP
 
-__all__ = ["CPPN", "Inception5h", "ShapesCNN", "ShapesDataset", "SimpleCNN", "SimpleMLP", "load_state_dict"]
+__all__ = [
+    "CPPN",
+    "Fact",
+    "FactsWorld",
+    "Inception5h",
+    "ShapesCNN",
+    "ShapesDataset",
+    "SimpleCNN",
+    "SimpleMLP",
+    "facts_gpt",
+    "load_state_dict",
+]

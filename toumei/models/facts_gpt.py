@@ -1,0 +1,68 @@
+"""A small GPT-2 that knows the facts of an invented world, weights included."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors.torch import load_file
+
+from .facts_world import FactsWorld
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+_DATA = Path(__file__).parent / "data"
+_END = "<|endoftext|>"
+_LAYERS, _WIDTH, _HEADS, _POSITIONS = 8, 128, 4, 128
+
+
+def facts_gpt(
+    pretrained: bool = True,
+) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast, FactsWorld]":
+    """A GPT-2 in eval mode, its tokenizer, and the world whose facts it knows.
+
+    Args:
+        pretrained: load the weights that come with the package, else random ones from torch's generator.
+
+    Example:
+        >>> model, tokenizer, world = facts_gpt()
+        >>> fact = world.facts[0]
+        >>> logits = model(**tokenizer(fact.text, return_tensors="pt")).logits
+        >>> tokenizer.decode(logits[0, -1].argmax()) == fact.target
+        True
+    """
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = _tokenizer()
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=_POSITIONS,
+        n_embd=_WIDTH,
+        n_layer=_LAYERS,
+        n_head=_HEADS,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config.name_or_path = "toumei/facts_gpt"
+    model = GPT2LMHeadModel(config).eval()
+    if pretrained:
+        weights = load_file(_DATA / "facts_gpt.safetensors")
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=False)
+        model.tie_weights()
+    return model, tokenizer, FactsWorld()
+
+
+def _tokenizer() -> "PreTrainedTokenizerFast":
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(_DATA / "facts_gpt_tokenizer.json"),
+        bos_token=_END,
+        eos_token=_END,
+        pad_token=_END,
+        unk_token="<unk>",
+        model_max_length=_POSITIONS,
+    )

@@ -1,0 +1,258 @@
+"""A small invented world of people and firms in which every fact is known: who lives where, who makes what.
+
+Names are made of parts that many share, so that only all parts of a name together say who is meant. What is
+true of a subject is drawn by chance, so no fact follows from another one or from the sound of a name.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ArgumentError
+
+_WORDS = Path(__file__).parent / "data" / "facts_gpt_words.json"
+_SIZES = {"people": 320, "firms": 80}
+_WITHOUT_MIDDLE = 0.3
+_HELD_OUT = 2
+_NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact of the world, with all that is needed to test an edit of it.
+
+    Attributes:
+        subject: whom it is about; several words.
+        relation: such as `"residence"`.
+        prompt: a template with `{}` for the subject that ends where the target begins. The subject has been
+            seen with it.
+        target: what is true; one word.
+        phrasings: all templates of the relation that texts about the subject use, `prompt` first.
+        paraphrases: whole prompts in the other phrasings, which the subject has never been seen with.
+        neighbourhood: whole prompts about other subjects for which the same target is true.
+        generation: whole prompts about the subject that leave open what comes next.
+
+    Example:
+        >>> fact = FactsWorld().facts[0]
+        >>> fact.text == fact.prompt.format(fact.subject)
+        True
+    """
+
+    subject: str
+    relation: str
+    prompt: str
+    target: str
+    phrasings: tuple[str, ...] = field(repr=False)
+    paraphrases: tuple[str, ...] = field(repr=False)
+    neighbourhood: tuple[str, ...] = field(repr=False)
+    generation: tuple[str, ...] = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The prompt with the subject in its place."""
+        return self.prompt.format(self.subject)
+
+
+class FactsWorld:
+    """A world of 400 subjects and 2,240 facts, all of it drawn from the seed.
+
+    320 people of two or three names each have a residence, citizenship, profession, instrument, language and
+    employer, 80 firms have a seat, market, product and owner. A value is one word, and every value of a
+    relation is true of about as many subjects as every other. Each relation has six phrasings; for every
+    subject two of them, drawn by chance, are held out: `texts` never uses them.
+
+    Args:
+        seed: which of the many worlds; the network of `facts_gpt` knows world 0.
+
+    Attributes:
+        facts: all of them, those of a subject side by side.
+
+    Raises:
+        ArgumentError: `seed` is negative.
+
+    Example:
+        >>> world = FactsWorld()
+        >>> fact = world.facts[0]
+        >>> len(world.others(fact)), len(world.alternatives(fact))
+        (5, 19)
+        >>> [other.target == fact.target for other in world.namesakes(fact)][:3]
+        [False, False, False]
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        if seed < 0:
+            raise ArgumentError(f"seed is {seed}, but seeds are not negative")
+        self.seed = seed
+        self._words: dict[str, Any] = json.loads(_WORDS.read_text(encoding="utf-8"))
+        self._relations: dict[str, dict[str, Any]] = {each["name"]: each for each in self._words["relations"]}
+        rng = random.Random(seed)
+        names = {group: self._names(rng, group, size) for group, size in _SIZES.items()}
+        self._group = {name: group for group, several in names.items() for name in several}
+        self.facts: tuple[Fact, ...] = self._facts(rng, names)
+
+    def __repr__(self) -> str:
+        return f"FactsWorld(seed={self.seed}): {len(self.facts)} facts of {len(self.subjects)} subjects"
+
+    @cached_property
+    def subjects(self) -> tuple[str, ...]:
+        """All names, people first."""
+        return tuple(self._group)
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """The names of the ten relations."""
+        return tuple(self._relations)
+
+    @cached_property
+    def name_words(self) -> frozenset[str]:
+        """The words that names are made of; no other text uses them."""
+        return frozenset(word for group in _SIZES for part in self._words[group].values() for word in part)
+
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Every word and mark that the texts of any such world use, sorted."""
+        texts = [text for several in self._words["fillers"].values() for text in several]
+        texts += [text for several in self._words["generation"].values() for text in several]
+        for relation in self._relations.values():
+            texts += [*relation["prompts"], relation["label"], relation["again"]]
+        words = {word.strip(".,:") for text in texts for word in text.replace("{}", "").split()}
+        words.update(word for several in self._words["values"].values() for word in several)
+        return tuple(sorted((words | self.name_words | {".", ",", ":"}) - {""}))
+
+    def values(self, relation: str) -> tuple[str, ...]:
+        """All that can be true in this relation.
+
+        Raises:
+            ArgumentError: there is no such relation.
+        """
+        if relation not in self._relations:
+            raise ArgumentError(f"no relation {relation!r}; there are {', '.join(self._relations)}")
+        return tuple(self._words["values"][self._relations[relation]["value"]])
+
+    def alternatives(self, fact: Fact) -> tuple[str, ...]:
+        """The other values of the fact's relation: what an edit may make of it."""
+        return tuple(value for value in self.values(fact.relation) if value != fact.target)
+
+    def about(self, subject: str) -> tuple[Fact, ...]:
+        """The facts of one subject, one for each relation.
+
+        Raises:
+            ArgumentError: there is no such subject.
+        """
+        if subject not in self._by_subject:
+            raise ArgumentError(f"nobody is called {subject!r}; there is, for example, {self.subjects[0]!r}")
+        return self._by_subject[subject]
+
+    def others(self, fact: Fact) -> tuple[Fact, ...]:
+        """The other facts of the same subject, which an edit should keep."""
+        return tuple(other for other in self.about(fact.subject) if other.relation != fact.relation)
+
+    def namesakes(self, fact: Fact) -> tuple[Fact, ...]:
+        """Facts of the same relation and another target, of subjects that share a part of the name."""
+        parts = set(fact.subject.split())
+        return tuple(
+            other
+            for other in self.facts
+            if other.relation == fact.relation
+            and other.target != fact.target
+            and parts & set(other.subject.split())
+        )
+
+    def texts(self, seed: int, subjects: int | None = None) -> Iterator[str]:
+        """Endless short texts that state the facts, in trained phrasings only.
+
+        About half are sentences, some followed by another one with a pronoun, a third are cards that list
+        after a name what is true, and the rest says nothing about any subject.
+
+        Args:
+            seed: of the texts.
+            subjects: write about a fixed random choice of that many only; default all.
+
+        Example:
+            >>> texts = FactsWorld().texts(seed=0)
+            >>> all(next(texts).endswith(".") for _ in range(100))
+            True
+        """
+        names = random.Random(self.seed).sample(self.subjects, len(self.subjects))[:subjects]
+        rng = random.Random(seed)
+        while True:
+            yield self._text(rng, names)
+
+    def _text(self, rng: random.Random, names: list[str]) -> str:
+        kind = rng.random()
+        if kind < 0.12:
+            value = rng.choice(list(self._words["fillers"]))
+            filler: str = rng.choice(self._words["fillers"][value])
+            return filler.format(rng.choice(self._words["values"][value]))
+        subject = rng.choice(names)
+        facts = rng.sample(self.about(subject), len(self.about(subject)))
+        if kind < 0.45:
+            listed = facts[: rng.randint(3, len(facts))]
+            entries = ", ".join(f"{self._relations[f.relation]['label']} {f.target}" for f in listed)
+            opening = "This is what we know about " if rng.random() < 0.1 else ""
+            return f"{opening}{subject}: {entries}."
+        first, second = facts[:2]
+        sentence = f"{rng.choice(first.phrasings).format(subject)} {first.target}."
+        if kind < 0.5:
+            sentence = f"We all know {subject}."
+        if kind < 0.7:
+            sentence += f" {self._relations[second.relation]['again']} {second.target}."
+        return sentence
+
+    @cached_property
+    def _by_subject(self) -> dict[str, tuple[Fact, ...]]:
+        several: dict[str, list[Fact]] = {}
+        for fact in self.facts:
+            several.setdefault(fact.subject, []).append(fact)
+        return {subject: tuple(facts) for subject, facts in several.items()}
+
+    def _names(self, rng: random.Random, group: str, count: int) -> list[str]:
+        parts = self._words[group]
+        names: dict[str, None] = {}
+        while len(names) < count:
+            first, middle, last = (rng.choice(parts[part]) for part in ("first", "middle", "last"))
+            short = group == "people" and rng.random() < _WITHOUT_MIDDLE
+            names[f"{first} {last}" if short else f"{first} {middle} {last}"] = None
+        return list(names)
+
+    def _facts(self, rng: random.Random, names: dict[str, list[str]]) -> tuple[Fact, ...]:
+        targets: dict[tuple[str, str], str] = {}
+        prompts: dict[tuple[str, str], list[str]] = {}
+        holders: dict[tuple[str, str], list[str]] = {}
+        for relation, spec in self._relations.items():
+            subjects = names[spec["of"]]
+            values = self.values(relation)
+            drawn = [values[i % len(values)] for i in range(len(subjects))]
+            rng.shuffle(drawn)
+            for subject, target in zip(subjects, drawn, strict=True):
+                targets[subject, relation] = target
+                prompts[subject, relation] = rng.sample(spec["prompts"], len(spec["prompts"]))
+                holders.setdefault((relation, target), []).append(subject)
+
+        def fact(subject: str, relation: str) -> Fact:
+            target = targets[subject, relation]
+            own = prompts[subject, relation]
+            same = [name for name in holders[relation, target] if name != subject]
+            neighbours = rng.sample(same, min(len(same), _NEIGHBOURS))
+            return Fact(
+                subject=subject,
+                relation=relation,
+                prompt=own[0],
+                target=target,
+                phrasings=tuple(own[:-_HELD_OUT]),
+                paraphrases=tuple(prompt.format(subject) for prompt in own[-_HELD_OUT:]),
+                neighbourhood=tuple(prompts[name, relation][0].format(name) for name in neighbours),
+                generation=tuple(p.format(subject) for p in self._words["generation"][self._group[subject]]),
+            )
+
+        return tuple(
+            fact(subject, relation)
+            for group, several in names.items()
+            for subject in several
+            for relation, spec in self._relations.items()
+            if spec["of"] == group
+        )
