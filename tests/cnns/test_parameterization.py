@@ -11,15 +11,22 @@ from torch import nn
 
 import toumei.cnns.parameterization as param
 from toumei.core.errors import ShapeError
+from toumei.core.seeding import make_generator
 
 SIZES = [(8, 8), (9, 7), (7, 10), (31, 20), (20, 30), (5, 5), (1, 6), (6, 1)]
 TRANSFORM = T.Compose([T.Pad(2), T.RandomRotation((-10, 11)), T.Lambda(lambda x: x * 255 - 117)])
+
+
+def random_image(size, seed):
+    return torch.rand(*size, generator=make_generator(seed))
+
 
 # How to make a small one of every generator that is exported: a new one must be added here.
 SMALL = {
     "FFTImage": lambda *size, **options: param.FFTImage(*size, **options),
     "PixelImage": lambda *size, **options: param.PixelImage(*size, **options),
     "Neural": lambda *size, **options: param.Neural(*size, hidden=4, layers=2, **options),
+    "AccentuatedImage": lambda *size, seed=None: param.AccentuatedImage(random_image(size, seed)),
     "Transform": lambda *size, **options: param.Transform(param.FFTImage(*size, **options), TRANSFORM),
 }
 EXPORTED = [

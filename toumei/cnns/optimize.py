@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..core.errors import ArgumentError, NonFiniteError
+from ..core.errors import ArgumentError, NonFiniteError, ShapeError
 from ..core.hooks import run
 from ..core.modules import device_and_dtype
 from .objectives.objective import IMAGE, Objective
@@ -55,7 +55,8 @@ class Task:
     def loss(self) -> Tensor:
         """Returns the loss of each picture, (N,), with its graph."""
         activations = self.activations()
-        return -self.objective.score(activations).expand(len(activations[IMAGE]))
+        score = mean_score(self.objective, activations, self.generator.views)
+        return -score.expand(len(activations[IMAGE]))
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,28 @@ class _Guard:
             f"{what}; the pictures are those of the last finite loss. Try a smaller learning rate, "
             f"or look for infinite activations in {layers}"
         )
+
+
+def mean_score(objective: Objective, activations: Mapping[str, Tensor], views: int) -> Tensor:
+    """Returns the mean of an objective's scores over the views that the network was shown of each picture.
+
+    Raises:
+        ShapeError: The batch of a layer is not all views of all pictures.
+    """
+    if views == 1:
+        return objective.score(activations)
+    images = len(activations[IMAGE])
+    slices: list[dict[str, Tensor]] = [{} for _ in range(views)]
+    for layer, activation in activations.items():
+        if layer != IMAGE and len(activation) != views * images:
+            raise ShapeError(
+                f"the first axis of layer {layer!r} should be {views} views of {images} pictures, "
+                f"got {tuple(activation.shape)}"
+            )
+        parts = [activation] * views if layer == IMAGE else activation.split(images)
+        for view, part in zip(slices, parts, strict=True):
+            view[layer] = part
+    return torch.stack([objective.score(view) for view in slices]).mean(0)
 
 
 def in_fastest_memory_format(task: Task) -> Task:

@@ -16,7 +16,7 @@ from ..core.seeding import seeded
 from .objectives.combinations import as_objective
 from .objectives.objective import IMAGE, Objective, ObjectiveLike
 from .objectives.regularizers import TotalVariation
-from .optimize import Progress, Task, in_fastest_memory_format, optimize
+from .optimize import Progress, Task, in_fastest_memory_format, mean_score, optimize
 from .parameterization.generator import Generator
 from .visualization import Visualization, as_picture
 
@@ -103,7 +103,8 @@ class Pipeline:
                     if not all(map(activations.reached, layers)):
                         raise
             calls = {layer: len(activations.calls(layer)) for layer in layers}
-            score = objective.score({IMAGE: image.to(device), **{name: activations[name] for name in layers}})
+            found = {IMAGE: image.to(device), **{name: activations[name] for name in layers}}
+            score = mean_score(objective, found, self.generator.views)
             _check_score(score, len(image), objective)
             self._task = in_fastest_memory_format(Task(self.generator, model, objective, calls))
         return self

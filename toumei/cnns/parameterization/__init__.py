@@ -1,6 +1,8 @@
 """Pictures as functions of parameters: pixels, spectra, painting networks, and transforms on top of them."""
 
+from .accentuated import AccentuatedImage
 from .color import COLOR_CORRELATION, COLOR_MEAN, ColorSpace
+from .colored import Colored
 from .fft import FFTImage, frequencies
 from .generator import Generator
 from .neural import Neural
@@ -10,7 +12,9 @@ from .transform import Transform
 __all__ = [
     "COLOR_CORRELATION",
     "COLOR_MEAN",
+    "AccentuatedImage",
     "ColorSpace",
+    "Colored",
     "FFTImage",
     "Generator",
     "Neural",

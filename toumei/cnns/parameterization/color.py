@@ -5,6 +5,8 @@ from torch import Tensor
 
 from ...core.errors import ShapeError
 
+MARGIN = 1e-5  # how near to black and white a picture to start from may come under a sigmoid
+
 # Square root of the colour covariance of ImageNet (lucid, param/color.py), columns scaled to norm at most 1.
 _COVARIANCE_ROOT = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 COLOR_CORRELATION = _COVARIANCE_ROOT / torch.linalg.vector_norm(_COVARIANCE_ROOT, dim=0).max()
@@ -49,3 +51,26 @@ class ColorSpace:
         if self.matrix is not None:
             numbers = torch.einsum("rc,nchw->nrhw", self.matrix, numbers)
         return numbers.sigmoid() if self.sigmoid else (numbers + self.mean).clamp(0, 1)
+
+    def inverse(self, image: Tensor, margin: float = MARGIN) -> Tensor:
+        """Returns the numbers, in float64, from which these colours make a picture (N, C, H, W) in [0, 1].
+
+        Args:
+            image: The picture.
+            margin: Under a sigmoid, colours are moved this far into (0, 1), since 0 and 1 are infinitely far.
+
+        Raises:
+            ShapeError: The colour matrix has no inverse.
+
+        Example:
+            >>> colors, image = ColorSpace(), torch.rand(1, 3, 4, 4)
+            >>> torch.allclose(colors(colors.inverse(image).float()), image, atol=1e-5)
+            True
+        """
+        image = image.double()
+        numbers = image.clamp(margin, 1 - margin).logit() if self.sigmoid else image - self.mean
+        if self.matrix is None:
+            return numbers
+        if torch.linalg.matrix_rank(self.matrix) < 3:
+            raise ShapeError("no picture to start from with a colour matrix that has no inverse")
+        return torch.einsum("rc,nchw->nrhw", torch.linalg.inv(self.matrix.double()), numbers)

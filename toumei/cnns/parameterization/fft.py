@@ -5,8 +5,9 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.seeding import make_generator
-from .color import ColorSpace
-from .generator import Generator, check_size
+from .color import MARGIN, ColorSpace
+from .colored import Colored
+from .generator import check_image, check_size
 
 
 def frequencies(height: int, width: int) -> Tensor:
@@ -20,7 +21,7 @@ def frequencies(height: int, width: int) -> Tensor:
     return torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :])
 
 
-class FFTImage(Generator):
+class FFTImage(Colored):
     """Pictures whose Fourier coefficients, scaled by 1 / frequency, are the parameters (lucid's `fft_image`).
 
     The coefficients are multiplied by ``1 / max(f, 1 / max(H, W)) ** decay``, transformed back with the
@@ -69,15 +70,59 @@ class FFTImage(Generator):
         self.coefficients = (noise * sd).requires_grad_()
         self.colors = ColorSpace(decorrelate, sigmoid, channels)
 
+    @classmethod
+    def from_image(
+        cls,
+        image: Tensor,
+        *,
+        decay: float = 1.0,
+        saturation: float = 4.0,
+        decorrelate: bool | Tensor = True,
+        sigmoid: bool = True,
+        margin: float = MARGIN,
+    ) -> Self:
+        """Returns a generator that starts from these pictures, on their device.
+
+        Args:
+            image: (N, C, H, W) in [0, 1].
+            decay: See the class.
+            saturation: See the class.
+            decorrelate: See `ColorSpace`.
+            sigmoid: See `ColorSpace`. Pixels at 0 and 1 have next to no gradient under a sigmoid; without
+                one they are exact and free to move.
+            margin: See `ColorSpace.inverse`.
+
+        Raises:
+            ShapeError: Pictures of another rank or range, or a colour matrix without an inverse.
+
+        Example:
+            >>> photograph = torch.rand(1, 3, 9, 16)
+            >>> torch.allclose(FFTImage.from_image(photograph).get_image(), photograph, atol=1e-5)
+            True
+        """
+        image = check_image(cls.__name__, image)
+        made = cls(
+            *image.shape,
+            sd=0.0,
+            decay=decay,
+            saturation=saturation,
+            decorrelate=decorrelate,
+            sigmoid=sigmoid,
+            seed=0,
+        ).to(image.device)
+        spectrum = torch.view_as_real(torch.fft.rfft2(made.colors.inverse(image, margin), norm="ortho"))
+        made.coefficients = (spectrum / made.scale).float().requires_grad_()
+        return made
+
     @property
     def parameters(self) -> list[Tensor]:
         """The coefficients before scaling, (N, C, H, W // 2 + 1, 2): real and imaginary parts."""
         return [self.coefficients]
 
-    def get_image(self) -> Tensor:
-        """Returns the pictures (N, C, H, W) in [0, 1]."""
+    def numbers(self) -> Tensor:
+        """Returns the inverse transform of the scaled coefficients, (N, C, H, W)."""
         spectrum = torch.view_as_complex(self.scale * self.coefficients)
-        return self.colors(torch.fft.irfft2(spectrum, s=self.size, norm="ortho"))
+        return torch.fft.irfft2(spectrum, s=self.size, norm="ortho")
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the coefficients, their scale and the colour matrix."""

@@ -34,8 +34,16 @@ class Generator(ABC):
         """Moves the parameters and constants to a device; returns the generator itself."""
 
     def view(self, image: Tensor) -> Tensor:
-        """Returns what the network is shown of the pictures; the pictures themselves unless transformed."""
+        """Returns what the network is shown of the pictures; the pictures themselves unless transformed.
+
+        With several `views` of each picture, the first views of all pictures come first, then the second.
+        """
         return image
+
+    @property
+    def views(self) -> int:
+        """How many times each picture is in what `view` returns; the score is the mean over these."""
+        return 1
 
     @property
     def device(self) -> torch.device:
@@ -53,6 +61,22 @@ class Generator(ABC):
 
         with torch.no_grad():
             return image_grid(self.get_image(), ax=ax)
+
+
+def check_image(name: str, image: Tensor) -> Tensor:
+    """Returns a copy without graph, in float32, of pictures (N, C, H, W) in [0, 1].
+
+    Raises:
+        ShapeError: They are of another rank, empty, or out of range.
+    """
+    if not isinstance(image, Tensor) or image.dim() != 4 or image.numel() == 0:
+        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ShapeError(f"{name} starts from pictures (N, C, H, W), got {got}")
+    image = image.detach().to(torch.float32, copy=True)
+    low, high = image.min().item(), image.max().item()
+    if not (low >= 0 and high <= 1):  # NaN is no number in between
+        raise ShapeError(f"{name} starts from pictures in [0, 1], got values from {low:g} to {high:g}")
+    return image
 
 
 def check_size(name: str, images: int, channels: int, height: int, width: int) -> None:

@@ -5,11 +5,12 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.seeding import make_generator
-from .color import ColorSpace
-from .generator import Generator, check_size
+from .color import MARGIN, ColorSpace
+from .colored import Colored
+from .generator import check_image, check_size
 
 
-class PixelImage(Generator):
+class PixelImage(Colored):
     """Pictures whose pixels are the parameters (lucid's `pixel_image`).
 
     Args:
@@ -47,14 +48,45 @@ class PixelImage(Generator):
         self.pixels = (noise * sd).requires_grad_()
         self.colors = ColorSpace(decorrelate, sigmoid, channels)
 
+    @classmethod
+    def from_image(
+        cls,
+        image: Tensor,
+        *,
+        decorrelate: bool | Tensor = True,
+        sigmoid: bool = True,
+        margin: float = MARGIN,
+    ) -> Self:
+        """Returns a generator that starts from these pictures, on their device.
+
+        Args:
+            image: (N, C, H, W) in [0, 1].
+            decorrelate: See `ColorSpace`.
+            sigmoid: See `ColorSpace`. Pixels at 0 and 1 have next to no gradient under a sigmoid; without
+                one they are exact and free to move.
+            margin: See `ColorSpace.inverse`.
+
+        Raises:
+            ShapeError: Pictures of another rank or range, or a colour matrix without an inverse.
+
+        Example:
+            >>> photograph = torch.rand(1, 3, 9, 16)
+            >>> torch.allclose(PixelImage.from_image(photograph).get_image(), photograph, atol=1e-5)
+            True
+        """
+        image = check_image(cls.__name__, image)
+        made = cls(*image.shape, sd=0.0, decorrelate=decorrelate, sigmoid=sigmoid, seed=0).to(image.device)
+        made.pixels = made.colors.inverse(image, margin).float().requires_grad_()
+        return made
+
     @property
     def parameters(self) -> list[Tensor]:
         """The pixels (N, C, H, W)."""
         return [self.pixels]
 
-    def get_image(self) -> Tensor:
-        """Returns the pictures (N, C, H, W) in [0, 1]."""
-        return self.colors(self.pixels)
+    def numbers(self) -> Tensor:
+        """Returns the pixels (N, C, H, W) before the colours."""
+        return self.pixels
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the pixels and the colour matrix."""

@@ -1,6 +1,7 @@
 """Pictures that the network sees transformed."""
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ class Transform(Generator):
     Args:
         generator: Makes the pictures.
         *transforms: Callables from (N, C, H, W) to (N, C, H', W'), applied in this order: those of
-            `toumei.cnns.robustness`, torchvision's, kornia's, or any function.
+            `toumei.cnns.robustness`, torchvision's, kornia's, or any function. One with an attribute
+            `views`, such as `robustness.Crops`, returns so many views of each picture, the first of all
+            pictures first: (views * N, C, H', W').
 
     Example:
         >>> from toumei.cnns import robustness
@@ -41,20 +44,23 @@ class Transform(Generator):
         """Returns the pictures (N, C, H, W) as the generator makes them."""
         return self.generator.get_image()
 
+    @property
+    def views(self) -> int:
+        """The product of the views that the generator and the transforms make of a picture."""
+        return self.generator.views * prod(map(_views, self.transforms))
+
     def view(self, image: Tensor) -> Tensor:
-        """Returns the transformed pictures.
+        """Returns the transformed pictures, (views * N, C, H', W').
 
         Raises:
-            ShapeError: A transform returned something else than a batch (N, C, H, W) of as many pictures.
+            ShapeError: A transform returned something else than a batch of as many pictures as it should.
         """
         image = self.generator.view(image)
         for transform in self.transforms:
-            seen = transform(image)
-            if not isinstance(seen, Tensor) or seen.dim() != 4 or len(seen) != len(image):
+            seen, count = transform(image), _views(transform) * len(image)
+            if not isinstance(seen, Tensor) or seen.dim() != 4 or len(seen) != count:
                 got = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
-                raise ShapeError(
-                    f"{transform!r} must return {len(image)} pictures as (N, C, H, W), got {got}"
-                )
+                raise ShapeError(f"{transform!r} must return {count} pictures as (N, C, H, W), got {got}")
             image = seen
         return image
 
@@ -65,3 +71,10 @@ class Transform(Generator):
             if isinstance(transform, nn.Module):
                 transform.to(device)
         return self
+
+
+def _views(transform: Callable[[Tensor], Tensor]) -> int:
+    """How many views of each picture a transform returns."""
+    if isinstance(transform, nn.Sequential):
+        return prod(map(_views, transform))
+    return getattr(transform, "views", 1)
