@@ -37,6 +37,10 @@ class OverwrittenError(ToumeiError, RuntimeError):
     """A tensor recorded by reference that a later operation overwrote in place."""
 
 
+class ArchitectureError(ToumeiError, TypeError):
+    """A model whose parts cannot be found, or that lacks the part that is needed."""
+
+
 class ArgumentError(ToumeiError, ValueError):
     """An argument whose value makes no sense."""
 
