@@ -306,3 +306,13 @@ def test_hooking_twice_gives_the_same_and_changes_nothing(small_cnn):
     with hooked(small_cnn, [name for name, _ in small_cnn.named_modules()]):
         assert torch.equal(small_cnn(x), plain)
     assert torch.equal(small_cnn(x), plain)
+
+
+def test_what_a_layer_is_given_is_recorded_and_its_output_left_alone(small_cnn):
+    picture = image(2, 3, 8, 8)
+    with torch.no_grad(), hooked(small_cnn, ["conv2", "head"], inputs=True) as given:
+        output = small_cnn(picture)
+    with torch.no_grad(), hooked(small_cnn, ["relu1", "flatten"]) as returned:
+        small_cnn(picture)
+    assert torch.equal(given["conv2"], returned["relu1"]) and torch.equal(given["head"], returned["flatten"])
+    assert torch.equal(output, small_cnn(picture))

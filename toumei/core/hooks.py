@@ -89,6 +89,7 @@ def hooked(
     detach: bool = False,
     clone: bool = True,
     every: bool = False,
+    inputs: bool = False,
 ) -> Iterator[Activations]:
     """Yields the activations that are recorded, and edits others, in the forward passes inside the block.
 
@@ -105,6 +106,7 @@ def hooked(
             ReLU, say) cannot overwrite it. Gradients flow through the recorded tensor all the same. Without
             it recording costs nothing, and reading an overwritten tensor raises an error.
         every: Keep the outputs of all calls of a module, not only of the last.
+        inputs: Record the main tensor that a layer is given as it stands after the call, not what it returns.
 
     Raises:
         LayerError: A name that the model does not have; no hook has been registered then.
@@ -124,7 +126,7 @@ def hooked(
     watches: dict[nn.Module, _Watch] = {}
     pending = _Pending(stop, modules)
     for name, module in modules.items():
-        watch = watches.setdefault(module, _Watch(activations, pending, detach, clone, every))
+        watch = watches.setdefault(module, _Watch(activations, pending, detach, clone, every, inputs))
         watch.names.append(name)
         watch.edits.extend([edit[name]] if name in edit else [])
     with ExitStack() as stack:
@@ -190,6 +192,7 @@ class _Watch:
     detach: bool
     clone: bool
     every: bool
+    inputs: bool
     names: list[str] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
 
@@ -199,10 +202,11 @@ class _Watch:
             tensor = self._edited(function, tensor)
         recorded = [name for name in self.names if name in self.activations._calls]
         for name in recorded:
-            self.activations._add(name, tensor.detach() if self.detach else tensor, self.every)
+            shown = main_tensor(args) if self.inputs else tensor
+            self.activations._add(name, shown.detach() if self.detach else shown, self.every)
         if self.pending.over(module):
             raise _Stop(self.pending)
-        if recorded and self.clone:
+        if recorded and self.clone and not self.inputs:
             tensor = tensor.clone()
         return output if tensor is original else with_main_tensor(output, tensor)
 
