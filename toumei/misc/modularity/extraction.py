@@ -1,0 +1,340 @@
+"""The layers of a feed-forward network and the weights between them, in the order in which they really run.
+
+`torch.fx` traces the network if it can; otherwise one forward pass of an example is recorded. Both walks
+hand what they meet to the same few rules: weights make a layer, normalizations scale, sums and products join,
+concatenations lie beside each other, and activations, poolings and reshapes pass channels on.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+
+from ...core.errors import ArgumentError
+from ...core.modules import evaluating
+from .norms import Norm, check_norm
+from .signals import Ledger, Signal, concatenation, stale, union
+
+_JOIN = {"add", "iadd", "radd", "sub", "isub", "mul", "imul", "rmul", "maximum", "minimum"}
+_SIDE_BY_SIDE = {"cat", "concat", "concatenate"}
+_WEIGHTED = {"linear", "conv1d", "conv2d", "conv3d"}
+_TRANSPOSED = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
+_NORMALIZED = {"batch_norm", "layer_norm", "group_norm", "instance_norm"}
+_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
+_PASSED_ON = {
+    *(
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "tanh",
+        "sigmoid",
+        "softplus",
+    ),
+    *(
+        "hardtanh",
+        "hardswish",
+        "hardsigmoid",
+        "logsigmoid",
+        "softsign",
+        "prelu",
+        "rrelu",
+        "threshold",
+        "clamp",
+    ),
+    *(
+        "softmax",
+        "log_softmax",
+        "abs",
+        "square",
+        "pow",
+        "neg",
+        "exp",
+        "div",
+        "truediv",
+        "rsub",
+        "local_response_norm",
+    ),
+    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
+    *(
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "avg_pool1d",
+        "avg_pool2d",
+        "avg_pool3d",
+        "boolean_dispatch",
+        "fn",
+    ),
+    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d"),
+    *(
+        "adaptive_max_pool2d",
+        "adaptive_max_pool3d",
+        "lp_pool2d",
+        "mean",
+        "amax",
+        "interpolate",
+        "upsample",
+        "pad",
+    ),
+    *("flatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous", "clone", "detach", "to", "float"),
+    *("permute", "transpose", "movedim", "stochastic_depth", "identity", "type_as", "get"),
+}
+_PASSING_MODULES = (
+    *(
+        nn.Identity,
+        nn.Flatten,
+        nn.Unflatten,
+        nn.Upsample,
+        nn.LocalResponseNorm,
+        nn.modules.dropout._DropoutNd,
+    ),
+    *(nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd),
+    *(nn.modules.pooling._AdaptiveMaxPoolNd, nn.modules.pooling._LPPoolNd, nn.modules.padding._ConstantPadNd),
+    *(nn.modules.padding._ReflectionPadNd, nn.modules.padding._ReplicationPadNd),
+)
+
+
+def weight_blocks(
+    model: nn.Module, example_input: object, norm: Norm
+) -> tuple[tuple[str, ...], tuple[int, ...], list[tuple[int, int, Tensor]]]:
+    """Returns names and sizes of the layers, and (source, target, weights) of the blocks between them.
+
+    The arguments and errors are those of `WeightGraph.from_model`.
+    """
+    check_norm(norm)
+    rules = _Rules(model, norm)
+    if example_input is None:
+        _walk_trace(rules, _trace(model))
+    else:
+        _walk_recording(rules, example_input)
+    ledger = rules.ledger
+    if not ledger.weights:
+        raise ArgumentError(
+            f"{type(model).__name__} has no weights to make a graph of: no linear layers, no convolutions"
+        )
+    unused = [index for index, size in enumerate(ledger.sizes) if size is None]
+    position = {
+        index: new for new, index in enumerate(i for i in range(len(ledger.names)) if i not in unused)
+    }
+    names = tuple(ledger.names[index] for index in position)
+    sizes = tuple(size for size in ledger.sizes if size is not None)
+    blocks = [
+        (position[source], position[target], block) for (source, target), block in ledger.weights.items()
+    ]
+    return names, sizes, blocks
+
+
+class _Rules:
+    """What each operation makes of the signals that it gets."""
+
+    def __init__(self, model: nn.Module, norm: Norm) -> None:
+        self.model = model
+        self.ledger = Ledger(norm)
+        self.modules = dict(model.named_modules())
+        self.owners = {
+            id(parameter): name
+            for name, module in self.modules.items()
+            for parameter in module.parameters(recurse=False)
+        }
+
+    def function(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal | None:
+        """Returns the signal behind a function or a method of a tensor, None where no signal goes in."""
+        signals = [value for value in _flat((args, kwargs)) if isinstance(value, Signal)]
+        name = name.strip("_")
+        if not signals:
+            return None
+        if name in _WEIGHTED or name in _TRANSPOSED or name in ("addmm", "matmul"):
+            return self._weighted(name, args, kwargs)
+        if name in _NORMALIZED:
+            return self._normalized(name, args, kwargs)
+        if name in _SIDE_BY_SIDE:
+            axis = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
+            if axis not in (1, -1, -3):
+                raise ArgumentError(
+                    f"values are concatenated along axis {axis}, which is not that of channels"
+                )
+            return concatenation(signals)
+        if name in _JOIN:
+            return self._joined(name, signals, (*args, *kwargs.values()))
+        if name in _PASSED_ON:
+            return stale(signals[0])
+        what = "a recurrent network" if name in _RECURRENT else f"the operation {name!r}"
+        raise ArgumentError(
+            f"no graph of weights for {what} in {type(self.model).__name__}: channels must pass from "
+            f"layer to layer through activations, poolings, sums and concatenations"
+        )
+
+    def module(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal | None:
+        """Returns the signal behind a module that is not traced into."""
+        module = self.modules[name]
+        signal = next((value for value in _flat((args, kwargs)) if isinstance(value, Signal)), None)
+        if signal is None:
+            return None
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            return self.function("lstm", (signal,), {})
+        weight = getattr(module, "weight", None)
+        if isinstance(module, nn.Linear):
+            return self.ledger.layer(name, signal, module.weight)
+        if isinstance(module, nn.modules.conv._ConvTransposeNd):
+            return self.ledger.layer(name, signal, _untransposed(module.weight, module.groups))
+        if isinstance(module, nn.modules.conv._ConvNd):
+            return self.ledger.layer(name, signal, module.weight, module.groups)
+        if type(module).__name__ == "Conv1D" and isinstance(weight, Tensor):  # Hugging Face's linear layer
+            return self.ledger.layer(name, signal, weight.T)
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            return self.ledger.normalized(signal, _batch_scale(module.weight, module.running_var, module.eps))
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm):
+            return signal if weight is None else self.ledger.normalized(signal, weight)
+        activation = type(module).__module__ == "torch.nn.modules.activation"
+        if isinstance(module, _PASSING_MODULES) or (
+            activation and not isinstance(module, nn.MultiheadAttention)
+        ):
+            return stale(signal)
+        return self.function(type(module).__name__, (signal,), {})
+
+    def _weighted(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal:
+        values = [value for value in (*args, *kwargs.values()) if isinstance(value, Signal | Tensor)]
+        signal = next(value for value in values if isinstance(value, Signal))
+        weights = [value for value in values if isinstance(value, Tensor) and value.dim() >= 2]
+        if not weights or id(weights[0]) not in self.owners:
+            raise ArgumentError(
+                f"the weights of a {name!r} in {type(self.model).__name__} are no parameter of a module: "
+                f"attention and weights that are computed have no fixed graph"
+            )
+        (weight, *_), owner = weights, self.owners[id(weights[0])]
+        groups = kwargs.get("groups", next((arg for arg in args[6:7]), 1))
+        if name in _TRANSPOSED:
+            return self.ledger.layer(owner, signal, _untransposed(weight, groups))
+        if name in ("addmm", "matmul"):
+            return self.ledger.layer(owner, signal, weight.T)
+        return self.ledger.layer(owner, signal, weight, groups)
+
+    def _normalized(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal:
+        signal = args[0] if args else kwargs["input"]
+        if name == "batch_norm":
+            _, _, variance, weight, *_ = (*args, *(None,) * 4)
+            variance, weight = kwargs.get("running_var", variance), kwargs.get("weight", weight)
+            return self.ledger.normalized(signal, _batch_scale(weight, variance, kwargs.get("eps", 1e-5)))
+        weight = kwargs.get("weight", args[2] if len(args) > 2 else None)
+        return signal if weight is None else self.ledger.normalized(signal, weight)
+
+    def _joined(self, name: str, signals: list[Signal], values: Iterable[Any]) -> Signal:
+        joined = union(signals) if len(signals) > 1 else stale(signals[0])
+        if name.strip("ir") == "mul" and len(signals) == 1:
+            for factor in values:
+                if isinstance(factor, Tensor) and joined.width and factor.numel() == joined.width:
+                    joined = joined.scaled(factor)
+        return joined
+
+
+def _batch_scale(weight: Tensor | None, variance: Tensor | None, epsilon: float) -> Tensor:
+    if variance is None:
+        assert weight is not None
+        return weight
+    scale = (variance + epsilon).rsqrt()
+    return scale if weight is None else scale * weight
+
+
+def _untransposed(weight: Tensor, groups: int) -> Tensor:
+    if groups != 1:
+        raise ArgumentError(f"transposed convolutions of {groups} groups are not supported")
+    return weight.transpose(0, 1)
+
+
+def _flat(value: Any) -> Iterable[Any]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _flat(item)
+    elif isinstance(value, dict):
+        yield from _flat(list(value.values()))
+    else:
+        yield value
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return super().is_leaf_module(m, module_qualified_name) or type(m).__name__ == "Conv1D"
+
+
+def _trace(model: nn.Module) -> fx.Graph:
+    try:
+        with evaluating(model):
+            return _Tracer().trace(model)
+    except Exception as error:  # whatever the model's own code raises on symbolic values
+        raise ArgumentError(
+            f"torch.fx cannot trace {type(model).__name__} ({str(error).splitlines()[0]}): give an "
+            f"example_input, and its forward pass is recorded"
+        ) from error
+
+
+def _walk_trace(rules: _Rules, graph: fx.Graph) -> None:
+    values: dict[fx.Node, Any] = {}
+    for node in graph.nodes:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        if node.op == "placeholder":
+            values[node] = rules.ledger.input("input" if not rules.ledger.names else str(node.target))
+        elif node.op == "get_attr":
+            values[node] = _attribute(rules.model, str(node.target))
+        elif node.op == "call_module":
+            values[node] = rules.module(str(node.target), args, kwargs)
+        elif node.op in ("call_function", "call_method"):
+            name = node.target if isinstance(node.target, str) else node.target.__name__
+            values[node] = None if name in ("getattr", "size", "dim") else rules.function(name, args, kwargs)
+
+
+def _attribute(model: nn.Module, name: str) -> Any:
+    value: Any = model
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+class _Recorder(TorchFunctionMode):
+    """Follows signals through the functions that a forward pass calls."""
+
+    def __init__(self, rules: _Rules) -> None:
+        super().__init__()
+        self.rules = rules
+        self.signals: dict[
+            int, tuple[Tensor, Signal]
+        ] = {}  # the tensor is kept, so that its id stays its own
+
+    def tag(self, tensor: Tensor, signal: Signal) -> None:
+        self.signals[id(tensor)] = (tensor, signal)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if isinstance(output, Tensor):
+            signal = self.rules.function(func.__name__, self._signals(args), self._signals(kwargs))
+            if signal is not None:
+                self.tag(output, signal)
+        return output
+
+    def _signals(self, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return tuple(self._signals(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self._signals(item) for key, item in value.items()}
+        return self.signals[id(value)][1] if id(value) in self.signals else value
+
+
+@torch.no_grad()
+def _walk_recording(rules: _Rules, example_input: object) -> None:
+    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    recorder = _Recorder(rules)
+    for index, value in enumerate(inputs):
+        if isinstance(value, Tensor):
+            recorder.tag(value, rules.ledger.input("input" if index == 0 else f"input{index}"))
+    with evaluating(rules.model), recorder:
+        rules.model(*inputs)

@@ -1,0 +1,232 @@
+"""The weight graph of a network: its units, joined by the size of the weights between them.
+
+Networks are dense between few layers, so the graph is kept as the list of its weight blocks and multiplied
+block by block; its adjacency matrix, with as many entries as units squared, is never needed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
+from .norms import Norm
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The edges between two layers.
+
+    Attributes:
+        source: Index of the layer that the edges come from.
+        target: Index of the layer that they go to.
+        weight: (target units, source units) not negative; (S, target units, source units) for S graphs that
+            differ in their weights alone. Symmetric for edges within a layer.
+    """
+
+    source: int
+    target: int
+    weight: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class WeightGraph:
+    """An undirected graph whose nodes are the units of a network, layer behind layer.
+
+    Labels and all other vectors over the nodes are in this order. A unit without edges is `isolated`: it has
+    no part in clusters, cuts or modularity.
+
+    Args:
+        layers: Names of the layers.
+        sizes: How many units each of them has.
+        blocks: The edges.
+
+    Raises:
+        ShapeError: A block that does not fit its layers.
+        NonFiniteError: A weight that is NaN or infinite; the message names the layers.
+        ArgumentError: A negative weight, or a graph without edges.
+
+    Example:
+        >>> graph = WeightGraph(("in", "out"), (2, 1), (Block(0, 1, torch.tensor([[3.0, 1.0]])),))
+        >>> graph.degrees()
+        tensor([3., 1., 4.])
+    """
+
+    layers: tuple[str, ...]
+    sizes: tuple[int, ...]
+    blocks: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        for block in self.blocks:
+            name = f"the block from {self.layers[block.source]!r} to {self.layers[block.target]!r}"
+            expected = (self.sizes[block.target], self.sizes[block.source])
+            if block.weight.shape[-2:] != expected:
+                raise ShapeError(f"{name} must be {expected}, got {tuple(block.weight.shape)}")
+            if not block.weight.isfinite().all():
+                raise NonFiniteError(f"{name} has weights that are NaN or infinite")
+            if (block.weight < 0).any():
+                raise ArgumentError(f"{name} has negative weights: a graph takes their absolute values")
+            if block.source == block.target and not torch.equal(block.weight, block.weight.mT):
+                raise ArgumentError(f"{name} is within a layer, and must be symmetric")
+        if not any(block.weight.any() for block in self.blocks):
+            raise ArgumentError(
+                "a graph without edges has no modules: all weights are zero, or there are none"
+            )
+
+    @classmethod
+    def from_model(cls, model: nn.Module, example_input: object = None, norm: Norm = "l1") -> "WeightGraph":
+        """Returns the graph of a feed-forward network, in the true order and branching of its layers.
+
+        Nodes are the input's channels or features and the units of each linear layer and convolution. An edge
+        is the norm of the weights between two units; batch normalization is multiplied into them. What lies
+        between two layers passes channels on: a skip connection makes a block of its own from each layer that
+        it comes from, a concatenation splits the block, a flattened map sums the weights of a channel's
+        places.
+
+        Args:
+            model: Linear layers, convolutions (grouped ones too), Hugging Face's Conv1D, and what stands
+                between them.
+            example_input: An input, or a tuple of them, for a network that `torch.fx` cannot trace.
+            norm: ``"l1"``, ``"frobenius"``, or ``"induced-l1"``: the largest column sum of a kernel, which
+                Filan et al. (2021) used for convolutions.
+
+        Raises:
+            ArgumentError: A model without weights, a layer that runs twice, a recurrent network, an operation
+                that mixes channels in a way that has no weights, or a model that can only be recorded,
+                without example input.
+
+        Example:
+            >>> from toumei.models import SimpleMLP
+            >>> WeightGraph.from_model(SimpleMLP(4, 8, 2))
+            WeightGraph(14 units: input 4, fc0 8, fc1 2; 48 edges)
+        """
+        from .extraction import weight_blocks
+
+        layers, sizes, blocks = weight_blocks(model, example_input, norm)
+        return cls(layers, sizes, tuple(Block(*block) for block in blocks))
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """The index of each layer's first node, and behind the last one the number of nodes."""
+        return tuple(accumulate(self.sizes, initial=0))
+
+    def __len__(self) -> int:
+        return self.offsets[-1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.blocks[0].weight.device
+
+    def __matmul__(self, vectors: Tensor) -> Tensor:
+        """Returns the adjacency matrix times vectors (..., nodes, k), block by block."""
+        parts = list(vectors.split(self.sizes, dim=-2))
+        sums: list[Tensor | None] = [None] * len(parts)
+        for block in self.blocks:
+            there_and_back = (
+                (block.target, block.source, block.weight),
+                (block.source, block.target, block.weight.mT),
+            )
+            for here, there, weight in there_and_back[: 1 if block.source == block.target else 2]:
+                product = weight @ parts[there]
+                before = sums[here]
+                sums[here] = product if before is None else before + product
+        shape = next(product for product in sums if product is not None).shape
+        zeros = [vectors.new_zeros(*shape[:-2], size, shape[-1]) for size in self.sizes]
+        return torch.cat([z if s is None else s for s, z in zip(sums, zeros, strict=True)], dim=-2)
+
+    def degrees(self) -> Tensor:
+        """Returns the sum of each node's edges, (nodes,), or (S, nodes) for S graphs."""
+        weight = self.blocks[0].weight
+        return (self @ weight.new_ones(len(self), 1)).squeeze(-1)
+
+    def isolated(self) -> list[str]:
+        """Returns the names of the units without edges, as ``layer:unit``."""
+        names = self.nodes()
+        return [names[index] for index in (self.degrees() == 0).nonzero().flatten().tolist()]
+
+    def nodes(self) -> list[str]:
+        """Returns the names of all nodes, ``layer:unit``."""
+        return [
+            f"{name}:{unit}"
+            for name, size in zip(self.layers, self.sizes, strict=True)
+            for unit in range(size)
+        ]
+
+    def to(self, target: torch.device | str | torch.dtype) -> Self:
+        """Returns the graph on another device or in another precision."""
+        return replace(
+            self, blocks=tuple(replace(block, weight=block.weight.to(target)) for block in self.blocks)
+        )
+
+    def without(self, *layers: str) -> Self:
+        """Returns the graph without some layers, such as the input or the head.
+
+        Raises:
+            LayerError: A layer that the graph does not have.
+            ArgumentError: No edges are left.
+        """
+        if strangers := [name for name in layers if name not in self.layers]:
+            raise LayerError(f"no layer {strangers[0]!r} in the graph: it has {', '.join(self.layers)}")
+        kept = [index for index, name in enumerate(self.layers) if name not in layers]
+        position = {index: new for new, index in enumerate(kept)}
+        blocks = tuple(
+            Block(position[block.source], position[block.target], block.weight)
+            for block in self.blocks
+            if block.source in position and block.target in position
+        )
+        names, sizes = tuple(self.layers[i] for i in kept), tuple(self.sizes[i] for i in kept)
+        return type(self)(names, sizes, blocks)
+
+    def adjacency(self) -> Tensor:
+        """Returns the whole adjacency matrix (nodes, nodes), for small graphs and for checks."""
+        matrix: Tensor = self @ torch.eye(len(self), dtype=self.blocks[0].weight.dtype, device=self.device)
+        return matrix
+
+    def by_layer(self, values: Tensor) -> dict[str, Tensor]:
+        """Returns values over the nodes (..., nodes), such as labels, split by layer."""
+        return dict(zip(self.layers, values.split(self.sizes, dim=-1), strict=True))
+
+    def __repr__(self) -> str:
+        edges = sum(int(block.weight.count_nonzero()) for block in self.blocks)
+        named = [f"{name} {size}" for name, size in zip(self.layers, self.sizes, strict=True)]
+        shown = named if len(named) <= 8 else [*named[:6], "...", named[-1]]
+        return f"WeightGraph({len(self)} units: {', '.join(shown)}; {edges} edges)"
+
+
+def check_labels(graph: WeightGraph, labels: Tensor | Sequence[int]) -> Tensor:
+    """Returns labels as a tensor (nodes,) on the graph's device; -1 is a node of no cluster.
+
+    Raises:
+        ShapeError: Not one label for each node.
+        ArgumentError: Labels that are not whole numbers from -1 on, or a node with edges in no cluster.
+    """
+    labels = torch.as_tensor(labels, device=graph.device)
+    if labels.shape != (len(graph),):
+        raise ShapeError(f"expected a label for each of {len(graph)} nodes, got {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex() or labels.min() < -1:
+        raise ArgumentError(f"labels are whole numbers from 0 on, or -1 for an isolated unit, got {labels}")
+    if len(outside := ((labels < 0) & (graph.degrees() > 0)).nonzero().flatten()):
+        raise ArgumentError(f"unit {graph.nodes()[int(outside[0])]!r} has edges, and belongs to no cluster")
+    return labels
+
+
+def chain(layers: Iterable[str], weights: Iterable[Tensor]) -> WeightGraph:
+    """Returns the graph of layers one behind the other.
+
+    Args:
+        layers: Their names, the input first.
+        weights: (next units, units) between neighbours; absolute values are taken.
+
+    Example:
+        >>> chain("abc", [torch.ones(3, 2), -torch.ones(1, 3)])
+        WeightGraph(6 units: a 2, b 3, c 1; 9 edges)
+    """
+    weights = [weight.detach().abs() for weight in weights]
+    sizes = (weights[0].shape[1], *(weight.shape[0] for weight in weights))
+    blocks = tuple(Block(index, index + 1, weight) for index, weight in enumerate(weights))
+    return WeightGraph(tuple(layers), sizes, blocks)

@@ -1,0 +1,186 @@
+"""Is a network more modular than chance? Its graph against graphs with the same weights in other places."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from ...core.errors import ArgumentError
+from ...core.seeding import make_generator
+from .graph import Block, WeightGraph
+from .quality import modularities, ncuts
+from .spectral import k_means, laplacian_eigenpairs, spectral_partition
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Shuffle = Literal["layer", "layer-nonzero"]
+Measure = Literal["ncut", "modularity"]
+_BYTES = 2**28  # for the weights of the shuffled graphs that are clustered at once
+
+
+@dataclass(frozen=True, eq=False)
+class NullTest:
+    """A measured value beside those of shuffled networks.
+
+    Attributes:
+        measure: What was measured.
+        value: Of the network itself.
+        samples: (S,) of the shuffled ones, on the CPU.
+        n_clusters: Into how many clusters each graph was cut.
+    """
+
+    measure: Measure
+    value: float
+    samples: Tensor
+    n_clusters: int
+
+    @property
+    def z(self) -> float:
+        """How many standard deviations the value lies above the mean of the samples.
+
+        Negative for a normalized cut, positive for modularity, where the network is more modular than chance.
+        """
+        deviation = float(self.samples.std())
+        difference = self.value - float(self.samples.mean())
+        return difference / deviation if deviation else difference and difference * float("inf")
+
+    @property
+    def p(self) -> float:
+        """The one-sided p-value of being more modular than chance, (r + 1) / (S + 1)."""
+        better = self.samples <= self.value if self.measure == "ncut" else self.samples >= self.value
+        return (int(better.sum()) + 1) / (len(self.samples) + 1)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with the distribution of the samples and the measured value."""
+        from .plots import plot_null_test
+
+        return plot_null_test(self, ax)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the result as safetensors."""
+        from safetensors.torch import save_file
+
+        header = {"measure": self.measure, "value": self.value, "n_clusters": self.n_clusters}
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        save_file({"samples": self.samples.contiguous()}, path, {"toumei": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Returns a result that was saved.
+
+        Raises:
+            ArgumentError: The file holds something else.
+        """
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
+            if "n_clusters" not in header:
+                raise ArgumentError(f"{path} is no saved NullTest")
+            return cls(samples=file.get_tensor("samples"), **header)
+
+    def __repr__(self) -> str:
+        return (
+            f"NullTest({self.measure} {self.value:.4g} of {self.n_clusters} clusters against "
+            f"{self.samples.mean():.4g} +- {self.samples.std():.2g} of {len(self.samples)} shuffles: "
+            f"z {self.z:.2f}, p {self.p:.3g})"
+        )
+
+
+def null_test(
+    graph: WeightGraph,
+    n_clusters: int | None = None,
+    samples: int = 50,
+    seed: int = 0,
+    *,
+    shuffle: Shuffle = "layer",
+    measure: Measure = "ncut",
+    verbose: bool = False,
+) -> NullTest:
+    """Returns how modular a graph is, beside graphs whose weights are shuffled within each block.
+
+    The network and each shuffled one are clustered in the same way, into as many clusters (Filan et al.,
+    Clusterability in Neural Networks, 2021).
+
+    Args:
+        graph: The graph.
+        n_clusters: As for `spectral_partition`; 12 in the paper.
+        samples: How many shuffled graphs.
+        seed: Seed of the shuffles and the clusterings.
+        shuffle: ``"layer"`` permutes all weights of a block, ``"layer-nonzero"`` those that are not zero, which
+            keeps the holes of a pruned network where they are.
+        measure: ``"ncut"`` or ``"modularity"``.
+        verbose: Show a progress bar.
+
+    Raises:
+        ArgumentError: Fewer than two samples, an unknown shuffle or measure, or more clusters than units.
+
+    Example:
+        >>> from toumei.misc.modularity import chain
+        >>> blocks = [torch.block_diag(*[torch.rand(8, 8) for _ in range(2)]) for _ in range(3)]
+        >>> null_test(chain("abcd", blocks), 2, samples=10).z < -3
+        True
+    """
+    if samples < 2:
+        raise ArgumentError(f"a null test needs at least 2 samples, got {samples}")
+    if shuffle not in get_args(Shuffle) or measure not in get_args(Measure):
+        raise ArgumentError(
+            f"shuffle is one of {get_args(Shuffle)} and measure one of {get_args(Measure)}, "
+            f"got {shuffle!r} and {measure!r}"
+        )
+    from tqdm import tqdm
+
+    found = spectral_partition(graph, n_clusters, seed)
+    clusters, of = found.n_clusters, ncuts if measure == "ncut" else modularities
+    values = []
+    with tqdm(total=samples, disable=not verbose, unit="shuffle") as bar:
+        for shuffled in _shuffled(graph, samples, seed, shuffle):
+            values.append(of(shuffled, _labels(shuffled, clusters, seed)).cpu())
+            bar.update(len(values[-1]))
+    value = float(of(graph, found.labels))
+    return NullTest(measure, value, torch.cat(values), clusters)
+
+
+def _labels(graph: WeightGraph, n_clusters: int, seed: int) -> Tensor:
+    """The clusters of S graphs in one, (S, nodes)."""
+    degrees = graph.degrees()
+    _, vectors = laplacian_eigenpairs(graph, n_clusters, seed)
+    points = vectors * torch.where(degrees > 0, degrees, 1).rsqrt()[..., None]
+    return torch.stack(
+        [k_means(own, kept, n_clusters, seed) for own, kept in zip(points, degrees > 0, strict=True)]
+    )
+
+
+def _shuffled(graph: WeightGraph, samples: int, seed: int, shuffle: Shuffle) -> Iterator[WeightGraph]:
+    """S graphs at a time, as many as fit into memory."""
+    generator = make_generator(seed)
+    assert generator is not None
+    size = sum(block.weight.numel() * block.weight.element_size() for block in graph.blocks)
+    batch = max(1, min(samples, _BYTES // size))
+    for start in range(0, samples, batch):
+        count = min(batch, samples - start)
+        blocks = [
+            replace(block, weight=torch.stack([_permuted(block, shuffle, generator) for _ in range(count)]))
+            for block in graph.blocks
+        ]
+        yield replace(graph, blocks=tuple(blocks))
+
+
+def _permuted(block: Block, shuffle: Shuffle, generator: torch.Generator) -> Tensor:
+    """The weights of a block in other places; symmetric where they were."""
+    within = block.source == block.target
+    weight = block.weight.triu(1) if within else block.weight
+    movable = torch.ones_like(weight, dtype=torch.bool)
+    movable = movable.triu(1) if within else movable
+    if shuffle == "layer-nonzero":
+        movable = movable & (weight != 0)
+    values = weight[movable]
+    order = torch.randperm(len(values), generator=generator).to(values.device)
+    result = torch.zeros_like(weight).masked_scatter(movable, values[order])
+    return result + result.mT if within else result

@@ -1,0 +1,95 @@
+"""How well a clustering cuts a graph: normalized cut, modularity, and weight within against between."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .graph import WeightGraph, check_labels
+
+
+def _masses(graph: WeightGraph, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Twice the weight within each cluster and the sum of its degrees, (..., clusters), in float64."""
+    graph = graph.to(torch.float64)
+    count = int(labels.max()) + 1
+    members = torch.nn.functional.one_hot(labels.clamp(min=0), count).double() * (labels >= 0)[..., None]
+    within = (members * (graph @ members)).sum(-2)
+    return within, (members * graph.degrees()[..., None]).sum(-2)
+
+
+def ncut_by_cluster(graph: WeightGraph, labels: Tensor | Sequence[int]) -> Tensor:
+    """Returns for each cluster the share of its edges that leave it, (clusters,), from 0 to 1.
+
+    A cluster without members counts 0.
+    """
+    return _shares_cut(graph, check_labels(graph, labels))
+
+
+def ncuts(graph: WeightGraph, labels: Tensor) -> Tensor:
+    """Returns the normalized cuts (S,) of S graphs in one, each with labels of its own (S, nodes)."""
+    return _shares_cut(graph, labels).sum(-1)
+
+
+def _shares_cut(graph: WeightGraph, labels: Tensor) -> Tensor:
+    within, volume = _masses(graph, labels)
+    return torch.where(volume > 0, 1 - within / volume.clamp(min=torch.finfo(volume.dtype).tiny), 0.0)
+
+
+def ncut(graph: WeightGraph, labels: Tensor | Sequence[int]) -> float:
+    """Returns the normalized cut of a clustering: the sum of cut / volume (Shi and Malik, 2000).
+
+    It lies between 0, no edge between clusters, and the number k of clusters; a random clustering has about
+    k - 1.
+
+    Args:
+        graph: The graph.
+        labels: (nodes,) cluster of each node, -1 for isolated ones.
+
+    Example:
+        >>> from toumei.misc.modularity import chain
+        >>> ncut(chain("ab", [torch.eye(2)]), [0, 1, 0, 1])
+        0.0
+    """
+    return float(ncut_by_cluster(graph, labels).sum())
+
+
+def modularity_by_cluster(
+    graph: WeightGraph, labels: Tensor | Sequence[int], resolution: float = 1.0
+) -> Tensor:
+    """Returns what each cluster adds to the modularity, (clusters,)."""
+    within, volume = _masses(graph, check_labels(graph, labels))
+    total = volume.sum()
+    return within / total - resolution * (volume / total).square()
+
+
+def modularity(graph: WeightGraph, labels: Tensor | Sequence[int], resolution: float = 1.0) -> float:
+    """Returns Newman's modularity Q of a clustering, between -1/2 and 1 (Newman and Girvan, 2004).
+
+    Args:
+        graph: The graph.
+        labels: (nodes,) cluster of each node, -1 for isolated ones.
+        resolution: Weight of the edges that chance would put within clusters.
+
+    Example:
+        >>> from toumei.misc.modularity import chain
+        >>> modularity(chain("ab", [torch.eye(2)]), [0, 1, 0, 1])
+        0.5
+    """
+    return float(modularity_by_cluster(graph, labels, resolution).sum())
+
+
+def modularities(graph: WeightGraph, labels: Tensor) -> Tensor:
+    """Returns the modularities (S,) of S graphs in one, each with labels of its own (S, nodes)."""
+    within, volume = _masses(graph, labels)
+    total = volume.sum(-1, keepdim=True)
+    return (within / total - (volume / total).square()).sum(-1)
+
+
+def in_out_ratio(graph: WeightGraph, labels: Tensor | Sequence[int]) -> float:
+    """Returns the mean weight within clusters over that between them, in the form of Filan et al. (2021).
+
+    With the normalized cut n of k clusters it is (1 - n / k) / (2 n / k); infinite where nothing is cut.
+    """
+    shares = ncut_by_cluster(graph, labels)
+    between = float(shares.mean())
+    return (1 - between) / (2 * between) if between else float("inf")
