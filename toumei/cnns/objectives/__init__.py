@@ -1,10 +1,14 @@
 """What pictures are optimized for, and the pipeline that optimizes them."""
 
-from .combinations import Add, Constant, Function, Multiply, PerImage, as_objective
+from .batches import Alignment, Diversity, Interpolation
+from .classes import ClassLogit
+from .combinations import Add, Constant, Function, Multiply, PerImage, Power, as_objective
+from .directions import Direction, NeuronDirection, TensorDirection
+from .groups import ChannelWeights, LocalGroup
 from .objective import IMAGE, Objective
 from .references import ActivationDifference, DotCompare, Style, gram, reference_activations
-from .regularizers import L1, L2, Diversity, TotalVariation
-from .unit_objectives import Channel, ClassLogit, DeepDream, Direction, Layer, Neuron
+from .regularizers import L1, L2, BlurDifference, BoundaryComplexity, LInf, TotalVariation
+from .units import Channel, DeepDream, Layer, Neuron
 
 # The pipeline imports the objectives, so it comes last.
 from ..pipeline import Pipeline  # isort: skip
@@ -15,7 +19,11 @@ __all__ = [
     "L2",
     "ActivationDifference",
     "Add",
+    "Alignment",
+    "BlurDifference",
+    "BoundaryComplexity",
     "Channel",
+    "ChannelWeights",
     "ClassLogit",
     "Constant",
     "DeepDream",
@@ -23,13 +31,19 @@ __all__ = [
     "Diversity",
     "DotCompare",
     "Function",
+    "Interpolation",
+    "LInf",
     "Layer",
+    "LocalGroup",
     "Multiply",
     "Neuron",
+    "NeuronDirection",
     "Objective",
     "PerImage",
     "Pipeline",
+    "Power",
     "Style",
+    "TensorDirection",
     "TotalVariation",
     "as_objective",
     "gram",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError
 from ...core.units import parse
 from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike
-from .unit_objectives import Channel, Layer, Neuron
+from .units import Channel, Layer, Neuron
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,7 +38,7 @@ class Constant(Objective):
         return f"{self.value:g}"
 
 
-class _Combination(Objective):
+class Combination(Objective):
     """Several objectives and a way to put their scores together."""
 
     def __init__(self, *objectives: ObjectiveLike) -> None:
@@ -76,7 +76,7 @@ class _Combination(Objective):
         return hash((type(self), self.objectives))
 
 
-class Add(_Combination):
+class Add(Combination):
     """The sum of objectives.
 
     Args:
@@ -101,7 +101,7 @@ class Add(_Combination):
         return first + "".join(f" - {part[1:]}" if part.startswith("-") else f" + {part}" for part in rest)
 
 
-class Multiply(_Combination):
+class Multiply(Combination):
     """The product of objectives, picture by picture.
 
     Args:
@@ -121,7 +121,35 @@ class Multiply(_Combination):
         return "*".join(parts).replace("-1*", "-", 1) if str(self.objectives[0]) == "-1" else "*".join(parts)
 
 
-class PerImage(_Combination):
+class Power(Combination):
+    """A power of an objective, picture by picture.
+
+    Args:
+        objective: An objective, unit string or number.
+        exponent: The exponent, a number.
+
+    Example:
+        >>> Power("mixed3a:74", 2), as_objective("mixed3a:74") / as_objective("mixed3a:75")
+        (Channel('mixed3a:74')**2, Channel('mixed3a:74')*Channel('mixed3a:75')**-1)
+    """
+
+    def __init__(self, objective: ObjectiveLike, exponent: ObjectiveLike) -> None:
+        super().__init__(objective, exponent)
+        if not isinstance(self.objectives[1], Constant):
+            raise ArgumentError(f"the exponent of {objective} is a number, got {exponent}")
+
+    def score(self, activations: ActivationMap) -> Tensor:
+        """Returns the power of the score."""
+        base, exponent = self.objectives
+        return base.score(activations) ** exponent.value  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        base, exponent = self.objectives
+        composed = isinstance(base, Add | Multiply | Power) or str(base).startswith("-")
+        return f"({base})**{exponent}" if composed else f"{base}**{exponent}"
+
+
+class PerImage(Combination):
     """One objective for each picture of the batch.
 
     Args:

@@ -8,6 +8,7 @@ the pictures may return one number for all. What the optimization raises is the 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from numbers import Real
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,8 +22,8 @@ ActivationMap = Mapping[str, Tensor]
 class Objective(ABC):
     """A score of pictures that an optimization raises.
 
-    A new objective is a subclass with `layers` and `score`. Objectives are combined by ``+``, ``-`` and
-    ``*``, also with numbers, and print as the expression that they are.
+    A new objective is a subclass with `layers` and `score`. Objectives are combined by ``+``, ``-``, ``*``,
+    ``/`` and ``**``, also with numbers, and print as the expression that they are.
     """
 
     @property
@@ -68,8 +69,15 @@ class Objective(ABC):
     def __rmul__(self, other: "ObjectiveLike") -> "Objective":
         return _combined("Multiply", other, self)
 
-    def __truediv__(self, number: float) -> "Objective":
-        return _combined("Multiply", 1 / number, self)
+    def __truediv__(self, other: "ObjectiveLike") -> "Objective":
+        inverse = 1 / other if isinstance(other, Real) else _combined("Power", other, -1)
+        return _combined("Multiply", *((inverse, self) if isinstance(other, Real) else (self, inverse)))
+
+    def __rtruediv__(self, other: "ObjectiveLike") -> "Objective":
+        return _combined("Multiply", other, self**-1)
+
+    def __pow__(self, exponent: float) -> "Objective":
+        return _combined("Power", self, exponent)
 
     def __repr__(self) -> str:
         kind: Any = type(self)  # a dataclass here, but not all subclasses of users are

@@ -1,11 +1,11 @@
-"""Quantities of pictures and batches that are added to or subtracted from an objective."""
+"""Quantities of pictures to subtract from an objective: how rough, how strong, how busy at the edge."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ...core.units import channels_first
 from .objective import IMAGE, ActivationMap, Objective
 
 
@@ -81,33 +81,86 @@ class L2(L1):
 
 
 @dataclass(frozen=True, repr=False)
-class Diversity(Objective):
-    """How different the pictures of a batch look to a layer. Add it, with weights around 100.
-
-    For each picture, minus the sum of cosines between its Gram matrix and those of the others (Olah et al.,
-    Feature Visualization, 2017). The mean over the pictures is minus lucid's `diversity`.
+class LInf(L1):
+    """The largest absolute difference of a picture to a constant. Subtract it.
 
     Args:
-        layer: Name of the layer.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        layer: The picture, or a layer.
+        constant: What costs nothing; gray is 0.5.
 
     Example:
-        >>> Diversity("conv1").score({"conv1": torch.ones(3, 2, 4, 4)})
-        tensor([-2., -2., -2.])
+        >>> LInf(constant=0.5).score({IMAGE: torch.zeros(1, 3, 2, 2)})
+        tensor([0.5000])
     """
 
-    layer: str
-    channel_axis: int | None = None
+    def score(self, activations: ActivationMap) -> Tensor:
+        """Returns the norm of each picture, (N,)."""
+        return (activations[self.layer] - self.constant).flatten(1).abs().amax(1)
+
+
+@dataclass(frozen=True, repr=False)
+class BlurDifference(Objective):
+    """Half the squared difference of a picture to its own blur, which is held fixed. Subtract it.
+
+    One step of gradient descent on it blurs the picture (Nguyen et al. 2015; lucid's `blur_input_each_step`).
+
+    Args:
+        layer: The picture, or a layer of maps (N, C, H, W).
+
+    Example:
+        >>> BlurDifference().score({IMAGE: torch.ones(1, 3, 4, 4)})
+        tensor([0.])
+    """
+
+    layer: str = IMAGE
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layer."""
+        """What it measures."""
         return (self.layer,)
 
     def score(self, activations: ActivationMap) -> Tensor:
-        """Returns minus the sum of similarities to the other pictures, (N,)."""
-        activation = channels_first(activations[self.layer], self.channel_axis)
-        grams = torch.einsum("ncp,ndp->ncd", activation, activation).flatten(1)
-        grams = grams * grams.square().sum(1, keepdim=True).clamp(min=1e-10).rsqrt()
-        cosines = grams @ grams.T
-        return cosines.diagonal() - cosines.sum(1)
+        """Returns half the sum of squares over channels and positions, (N,)."""
+        image = activations[self.layer]
+        return 0.5 * (image - _blur(image, 3).detach()).square().flatten(1).sum(1)
+
+
+@dataclass(frozen=True, repr=False)
+class BoundaryComplexity(Objective):
+    """How busy and how far from gray the border of a picture is, as in lucid. Subtract it.
+
+    Args:
+        width: Width of the border in pixels.
+        constant: The colour that costs nothing.
+        layer: The picture, or a layer of maps (N, C, H, W).
+
+    Example:
+        >>> BoundaryComplexity(1).score({IMAGE: torch.full((1, 3, 8, 8), 0.5)})
+        tensor([0.])
+    """
+
+    width: int = 20
+    constant: float = 0.5
+    layer: str = IMAGE
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """What it measures."""
+        return (self.layer,)
+
+    def score(self, activations: ActivationMap) -> Tensor:
+        """Returns the sum over the border of (blur - x)^2 + 0.8 (x - constant)^2, (N,)."""
+        image = activations[self.layer]
+        cost = (_blur(image, 5) - image).square() + 0.8 * (image - self.constant).square()
+        border = torch.ones_like(image)
+        border[..., self.width : -self.width or None, self.width : -self.width or None] = 0
+        return (cost * border).flatten(1).sum(1)
+
+
+def _blur(image: Tensor, width: int) -> Tensor:
+    """Returns lucid's blur: weights 1, but 0.5 on the rim of the kernel and 0 outside of the picture."""
+    kernel = image.new_full((1, 1, width, width), 0.5)
+    kernel[..., 1:-1, 1:-1] = 1
+    planes = image.flatten(0, 1)[:, None]
+    blurred = F.conv2d(planes, kernel, padding="same")
+    return (blurred / F.conv2d(torch.ones_like(planes), kernel, padding="same")).view_as(image)
