@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..core.errors import ArgumentError, NonFiniteError, ShapeError
 from ..core.hooks import run
 from ..core.modules import device_and_dtype
+from .objectives.combinations import Add
 from .objectives.objective import IMAGE, Objective
 from .parameterization.generator import Generator
 from .visualization import Visualization, as_picture
@@ -195,11 +196,16 @@ class _Guard:
 def mean_score(objective: Objective, activations: Mapping[str, Tensor], views: int) -> Tensor:
     """Returns the mean of an objective's scores over the views that the network was shown of each picture.
 
+    Summands that look at the picture alone are computed once.
+
     Raises:
         ShapeError: The batch of a layer is not all views of all pictures.
     """
-    if views == 1:
+    if views == 1 or set(objective.layers) <= {IMAGE}:
         return objective.score(activations)
+    if isinstance(objective, Add):
+        summands = (mean_score(part, activations, views) for part in objective.objectives)
+        return sum(summands, torch.zeros(()))
     images = len(activations[IMAGE])
     slices: list[dict[str, Tensor]] = [{} for _ in range(views)]
     for layer, activation in activations.items():

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TOTAL_VARIATION = 1e-3
+_NO_ALPHA = (
+    "{} cannot take pictures of 4 channels: AlphaImage shows a network pictures with an alpha channel "
+    "before backgrounds, as RGB"
+)
 
 
 class Pipeline:
@@ -87,7 +91,8 @@ class Pipeline:
             LayerError: A layer that the model does not have.
             UnreachedLayerError: A layer that the forward pass does not reach.
             UnitError: A channel or position that its layer does not have, or an unknown class.
-            ShapeError: A score that is neither one number a picture nor one for all.
+            ShapeError: A score that is neither one number a picture nor one for all, or pictures with an
+                alpha channel for a model that takes none.
         """
         objective = self.objective.bind(model)
         layers = [layer for layer in objective.layers if layer != IMAGE]
@@ -99,8 +104,10 @@ class Pipeline:
             with hooked(model, layers, every=True) as activations:
                 try:
                     model(seen)
-                except Exception:  # of a head, say, that takes pictures of one size only
+                except Exception as error:  # of a head, say, that takes pictures of one size only
                     if not all(map(activations.reached, layers)):
+                        if seen.shape[1] == 4:
+                            raise ShapeError(_NO_ALPHA.format(type(model).__name__)) from error
                         raise
             calls = {layer: len(activations.calls(layer)) for layer in layers}
             found = {IMAGE: image.to(device), **{name: activations[name] for name in layers}}
