@@ -3,7 +3,8 @@
 The pieces are kornia augmentations: each image of a batch gets a draw of its own unless ``same_on_batch``
 is set, and they mix with the rest of `kornia.augmentation` in an `nn.Sequential`. `Views` multiplies the
 matrices of its pieces and resamples once, which costs less and blurs less than one resampling a piece.
-Places outside of the picture are gray (0.5, lucid's padding).
+Places outside of the picture are gray (0.5, lucid's padding). `Crops` shows several views of each picture
+in one step, as MACO does, and `Noise` adds noise.
 """
 
 import math
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import ArgumentError, ShapeError
+from .crops import Crops as Crops
+from .crops import Noise as Noise
 
 Size = tuple[int, int]
 

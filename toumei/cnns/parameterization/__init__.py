@@ -5,6 +5,8 @@ from .color import COLOR_CORRELATION, COLOR_MEAN, ColorSpace
 from .colored import Colored
 from .fft import FFTImage, frequencies
 from .generator import Generator
+from .maco import MACO
+from .magnitude import load_magnitude, magnitude_spectrum, natural_magnitude
 from .neural import Neural
 from .pixel import PixelImage
 from .transform import Transform
@@ -12,6 +14,7 @@ from .transform import Transform
 __all__ = [
     "COLOR_CORRELATION",
     "COLOR_MEAN",
+    "MACO",
     "AccentuatedImage",
     "ColorSpace",
     "Colored",
@@ -21,4 +24,7 @@ __all__ = [
     "PixelImage",
     "Transform",
     "frequencies",
+    "load_magnitude",
+    "magnitude_spectrum",
+    "natural_magnitude",
 ]

@@ -71,11 +71,11 @@ def check_image(name: str, image: Tensor) -> Tensor:
     """
     if not isinstance(image, Tensor) or image.dim() != 4 or image.numel() == 0:
         got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ShapeError(f"{name} starts from pictures (N, C, H, W), got {got}")
+        raise ShapeError(f"{name} takes pictures (N, C, H, W), got {got}")
     image = image.detach().to(torch.float32, copy=True)
     low, high = image.min().item(), image.max().item()
     if not (low >= 0 and high <= 1):  # NaN is no number in between
-        raise ShapeError(f"{name} starts from pictures in [0, 1], got values from {low:g} to {high:g}")
+        raise ShapeError(f"{name} takes pictures in [0, 1], got values from {low:g} to {high:g}")
     return image
 
 
