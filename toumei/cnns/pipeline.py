@@ -13,6 +13,7 @@ from ..core.errors import ArgumentError, DeviceError, NotAttachedError, ShapeErr
 from ..core.hooks import hooked
 from ..core.modules import device_and_dtype, evaluating, find_modules, frozen
 from ..core.seeding import seeded
+from .dead_units import redirected_relu
 from .objectives.combinations import as_objective
 from .objectives.objective import IMAGE, Objective, ObjectiveLike
 from .objectives.regularizers import TotalVariation
@@ -141,6 +142,7 @@ class Pipeline:
         stop: Callable[[Progress], bool] | None = None,
         seed: int | None = None,
         autocast: torch.dtype | None = None,
+        redirect: int = 16,
     ) -> Visualization:
         """Returns the pictures after so many optimizer steps; called again, it goes on from there.
 
@@ -158,12 +160,14 @@ class Pipeline:
             stop: Called likewise; ends the optimization when it returns True.
             seed: Seed of the transforms; without one they draw from torch's global generator.
             autocast: Run the network, and only it, in this precision, such as ``torch.bfloat16``.
+            redirect: In how many steps `redirected_relu` wakes units that are dead on the first pictures; 0
+                for the ordinary gradient in all of them.
 
         Raises:
             NotAttachedError: No model is attached.
             DeviceError: Model and pictures are on different devices.
             NonFiniteError: The loss became NaN or infinite; the pictures are the last good ones.
-            ArgumentError: Negative `epochs`, or a snapshot beyond them.
+            ArgumentError: Negative `epochs` or `redirect`, or a snapshot beyond them.
         """
         task = replace(self._attached(), autocast=autocast)
         if tv_loss:
@@ -179,6 +183,7 @@ class Pipeline:
                 torch.enable_grad(),
                 frozen(task.model),
                 evaluating(task.model),
+                redirected_relu(task.model, redirect),
                 seeded(seed, self.generator.device),
             ):
                 self.result = optimize(
