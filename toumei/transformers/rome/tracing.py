@@ -1,0 +1,192 @@
+"""Causal tracing: which hidden states carry a fact from a subject to the answer (Meng et al., 2022).
+
+The subject's embeddings are corrupted with noise, so that the model loses the fact; then single states of the
+undisturbed run are put back, and the answer's probability says how much of the fact they bring along.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import ArgumentError
+from ...core.modules import evaluating
+from ..families import anatomy
+from ..tokens import continuation, subject_range, tokenize
+from .averages import AverageEffects
+from .methods import METHODS, Method, Task, fastest_method, plain_scores, swept_scores
+from .noise import Noise, draw
+from .runs import Kind, Measure, Plan, last_logits, record
+from .trace import CausalTrace
+
+__all__ = ["AverageEffects", "CausalTrace", "CausalTracer", "Noise"]
+
+
+class CausalTracer:
+    """Traces facts through a causal language model (Meng et al., 2022, https://arxiv.org/abs/2202.05262).
+
+    Args:
+        model: A Hugging Face causal language model, in any precision and on any devices. It is left bit for
+            bit as it is.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        ArchitectureError: The parts of the model cannot be found.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models, pre_tokenizers
+        >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"?": 0, "Ann": 1, "lives": 2, "in": 3, "Rome": 4}, "?"))
+        >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?")
+        >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=5, n_embd=8, n_layer=3, n_head=2))
+        >>> trace = CausalTracer(model, tokenizer).trace("Ann lives in", "Ann", answer="Rome")
+        >>> trace.scores.shape, trace.tokens
+        (torch.Size([3, 3]), ('Ann', 'lives', 'in'))
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.parts = anatomy(model)
+        self._method: Method | None = None
+
+    def trace(
+        self,
+        prompt: str,
+        subject: str,
+        samples: int = 10,
+        noise: float | Noise = 3.0,
+        kind: Kind = "hidden",
+        window: int = 10,
+        seed: int = 1,
+        batch_size: int | None = None,
+        verbose: bool = False,
+        *,
+        answer: str | int | None = None,
+        foil: str | int | None = None,
+        sever: Literal["mlp", "attn"] | None = None,
+        method: Method | None = None,
+    ) -> CausalTrace:
+        """Returns the effect of restoring the states of each token and layer.
+
+        Args:
+            prompt: A text whose next token is the answer.
+            subject: The words in it to corrupt.
+            samples: How many draws of noise to average over.
+            noise: The strength of Gaussian noise in multiples of the standard deviation of the subject's
+                embeddings, or any `Noise`. There is one draw for all cells.
+            kind: What to restore: the output of one block (``"hidden"``), or what the MLPs (``"mlp"``) or
+                attentions (``"attn"``) of a window of blocks add to the residual stream.
+            window: How many blocks, for MLPs and attentions.
+            seed: Of the noise.
+            batch_size: How many rows (a sample of a cell each) are computed at once, which bounds the memory;
+                by default as many as have about 8000 tokens.
+            verbose: Show a progress bar.
+            answer: The answer, a text or the id of its first token; by default what the model predicts.
+            foil: Another answer. The score is then the difference of the two logits.
+            sever: Keep the outputs of the MLPs or attentions of the restored token at their corrupted values
+                in the blocks behind it, for kind ``"hidden"``: what the state does without them.
+            method: How to compute it, see `CausalTrace.method`; by default the fastest that works.
+
+        Raises:
+            ArgumentError: The subject is not in the prompt, or another argument makes no sense.
+            ArchitectureError: The model has no MLPs or attentions to restore, and why.
+        """
+        plan = self._plan(kind, window, sever)
+        _check_counts(samples=samples, window=window, batch_size=1 if batch_size is None else batch_size)
+        if method not in (None, *METHODS):
+            raise ArgumentError(f"no method {method!r}: there are {', '.join(METHODS)}")
+        tokens = tokenize(self.tokenizer, prompt)
+        first, end = subject_range(tokens, prompt, subject)
+        ids = torch.tensor([tokens.ids], device=self.parts.device)
+        noise = noise if isinstance(noise, Noise) else Noise(noise)
+        with self._quiet():
+            logits = last_logits(self.parts, ids)
+            answer_id = int(logits.argmax()) if answer is None else self._token(prompt, answer)
+            foil_id = None if foil is None else self._token(prompt, foil)
+            if foil_id == answer_id:
+                raise ArgumentError(f"the foil {foil!r} and the answer begin with the same token")
+            modules = plan.modules(self.parts) if kind != "hidden" else []
+            task = Task(
+                self.parts,
+                ids,
+                (first, end),
+                draw(self.parts, ids, (first, end), noise, samples, seed),
+                plan,
+                record(self.parts, ids, modules),
+                logits,
+                _measure(answer_id, foil_id),
+                batch_size,
+                verbose,
+            )
+            used = method or self._fastest(task)
+            scores, low = plain_scores(task) if used == "plain" else swept_scores(task, used == "suffix")
+        return CausalTrace(
+            scores.float(),
+            low,
+            float(task.measure(logits)),
+            tokens.texts,
+            tokens.ids,
+            (first, end),
+            self.tokenizer.decode([answer_id]),
+            answer_id,
+            float(_measure(answer_id, None)(logits)),
+            kind,
+            1 if kind == "hidden" else window,
+            prompt,
+            subject,
+            None if foil_id is None else self.tokenizer.decode([foil_id]),
+            sever,
+            samples,
+            used,
+        )
+
+    def _plan(self, kind: Kind, window: int, sever: Literal["mlp", "attn"] | None) -> Plan:
+        if kind not in ("hidden", "mlp", "attn"):
+            raise ArgumentError(f"no kind {kind!r} of states: there are hidden, mlp and attn")
+        if sever not in (None, "mlp", "attn"):
+            raise ArgumentError(f"cannot sever {sever!r}: there are mlp and attn")
+        if sever is not None and kind != "hidden":
+            raise ArgumentError(f"severed tracing restores hidden states: kind must be 'hidden', not {kind!r}")
+        plan = Plan(kind, window, sever, self.parts.layers)
+        plan.modules(self.parts)
+        return plan
+
+    def _fastest(self, task: Task) -> Method:
+        """The method for this model, tried once."""
+        if self._method is None:
+            self._method = fastest_method(task)
+        return self._method
+
+    def _token(self, prompt: str, answer: str | int) -> int:
+        if isinstance(answer, str):
+            return continuation(self.tokenizer, prompt, answer)[0]
+        size = self.parts.module(self.parts.embedding).weight.shape[0]  # type: ignore[union-attr, index]
+        if not 0 <= answer < size:
+            raise ArgumentError(f"no token {answer} in a vocabulary of {size}")
+        return answer
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        with torch.no_grad(), evaluating(self.model):
+            yield
+
+
+def _measure(answer: int, foil: int | None) -> Measure:
+    """What is measured at the logits: the answer's probability, or how far its logit is above the foil's."""
+
+    def probability(logits: Tensor) -> Tensor:
+        return logits.float().softmax(-1)[:, answer]
+
+    def difference(logits: Tensor) -> Tensor:
+        return logits[:, answer].float() - logits[:, foil].float()
+
+    return probability if foil is None else difference
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise ArgumentError(f"{name} must be a whole number from 1 on, not {count!r}")
