@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _DATA = Path(__file__).parent / "data"
 _END = "<|endoftext|>"
-_LAYERS, _WIDTH, _HEADS, _POSITIONS = 8, 128, 4, 128
+_LAYERS, _WIDTH, _HEADS, _POSITIONS = 6, 128, 4, 128
 
 
 def facts_gpt(

@@ -172,12 +172,18 @@ class FactsWorld:
             seed: of the texts.
             subjects: write about a fixed random choice of that many only; default all.
 
+        Raises:
+            ArgumentError: fewer subjects than one, or more than there are.
+
         Example:
             >>> texts = FactsWorld().texts(seed=0)
             >>> all(next(texts).endswith(".") for _ in range(100))
             True
         """
-        names = random.Random(self.seed).sample(self.subjects, len(self.subjects))[:subjects]
+        count = len(self.subjects) if subjects is None else subjects
+        if not 1 <= count <= len(self.subjects):
+            raise ArgumentError(f"texts about {count} subjects, but the world has {len(self.subjects)}")
+        names = random.Random(self.seed).sample(self.subjects, len(self.subjects))[:count]
         rng = random.Random(seed)
         while True:
             yield self._text(rng, names)
