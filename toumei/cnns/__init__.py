@@ -5,8 +5,20 @@ is moved about meanwhile; `Pipeline` puts them together and `Visualization` is w
 """
 
 from . import objectives, parameterization, robustness
+from .dead_units import redirected_relu, relaxed_max_pool
 from .optimize import Progress
 from .pipeline import Pipeline
+from .several_networks import Several
 from .visualization import Visualization
 
-__all__ = ["Pipeline", "Progress", "Visualization", "objectives", "parameterization", "robustness"]
+__all__ = [
+    "Pipeline",
+    "Progress",
+    "Several",
+    "Visualization",
+    "objectives",
+    "parameterization",
+    "redirected_relu",
+    "relaxed_max_pool",
+    "robustness",
+]
