@@ -45,6 +45,10 @@ class ArgumentError(ToumeiError, ValueError):
     """An argument whose value makes no sense."""
 
 
+class EditError(ToumeiError, RuntimeError):
+    """An edit of weights that cannot be applied, taken back or loaded."""
+
+
 class NotAttachedError(ToumeiError, RuntimeError):
     """A pipeline that was asked to run before a model was attached."""
 

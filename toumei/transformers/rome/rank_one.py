@@ -26,6 +26,7 @@ class LowRank:
     Attributes:
         left: (out, n).
         right: (n, in).
+        keys: The keys (n, in) that it was made for, where later edits are to spare them.
 
     Example:
         >>> LowRank(torch.ones(3, 1), torch.ones(1, 4))
@@ -34,6 +35,7 @@ class LowRank:
 
     left: Tensor
     right: Tensor
+    keys: Tensor | None = None
 
     @property
     def dense(self) -> Tensor:

@@ -1,0 +1,131 @@
+"""The settings of an edit, and those that the papers use for the models that they edit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ...core.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an edit is made.
+
+    Attributes:
+        layers: The layers whose down-projections are changed, ascending.
+        steps: Largest number of optimizer steps for a value.
+        lr: Adam's learning rate.
+        stop: The loss at which the optimization stops.
+        clamp: Largest norm of what is added to a value, in norms of the value itself.
+        weight_decay: Weight of the norm of what is added over the squared norm of the value.
+        kl: Weight of the divergence from what the model says after "{subject} is a".
+        prefixes: The contexts a subject is read in beside the bare prompt: pairs (how many, tokens in each)
+            that are sampled from the model.
+        hold: Weight of the divergence from what the model says in the subject's other continuations, where
+            some are given.
+        ridge: Lambda of MEMIT, and the weight of the second moment in EMMET.
+        emmet_ridge: The ridge of EMMET where there are several facts.
+        null_threshold: Largest second moment of a direction that AlphaEdit counts as unused.
+        null_ridge: The ridge of AlphaEdit.
+
+    Raises:
+        ArgumentError: There are no layers, or a number is out of its range.
+
+    Example:
+        >>> Settings(layers=(17,)).clamp
+        4.0
+    """
+
+    layers: tuple[int, ...]
+    steps: int = 20
+    lr: float = 0.5
+    stop: float = 0.05
+    clamp: float = 4.0
+    weight_decay: float = 0.5
+    kl: float = 0.0625
+    prefixes: tuple[tuple[int, int], ...] = ((10, 5), (10, 10))
+    hold: float = 1.0
+    ridge: float = 15000.0
+    emmet_ridge: float = 0.1
+    null_threshold: float = 2e-2
+    null_ridge: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.layers or list(self.layers) != sorted(set(self.layers)):
+            raise ArgumentError(f"expected one or more layers in ascending order, got {self.layers}")
+        for name in ("steps", "lr", "clamp"):
+            if not getattr(self, name) > 0:
+                raise ArgumentError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "kl", "hold", "ridge", "emmet_ridge", "null_ridge"):
+            if not getattr(self, name) >= 0:
+                raise ArgumentError(f"{name} must be at least 0, got {getattr(self, name)}")
+
+
+_FEW = ((5, 10),)  # MEMIT reads a subject in five sampled contexts
+_LLAMA = {"steps": 25, "weight_decay": 1e-3}
+_ROME: dict[tuple[str, int], dict[str, Any]] = {
+    ("gpt2", 24): {"layers": (8,), "clamp": 3.0},
+    ("gpt2", 36): {"layers": (12,)},
+    ("gpt2", 48): {"layers": (17,)},
+    ("gptj", 28): {"layers": (5,)},
+    ("gpt_neox", 44): {"layers": (15,)},
+    ("llama", 32): {"layers": (5,), **_LLAMA},
+    ("llama", 28): {"layers": (5,), **_LLAMA},
+    ("mistral", 32): {"layers": (5,), **_LLAMA},
+    ("qwen2", 28): {"layers": (5,), **_LLAMA},
+}
+_MEMIT: dict[tuple[str, int], dict[str, Any]] = {
+    ("gpt2", 48): {"layers": (13, 14, 15, 16, 17), "clamp": 0.75, "ridge": 20000.0},
+    ("gptj", 28): {"layers": (3, 4, 5, 6, 7, 8), "steps": 25, "clamp": 0.75},
+    ("llama", 32): {"layers": (4, 5, 6, 7, 8), **_LLAMA},
+    ("llama", 28): {"layers": (4, 5, 6, 7, 8), **_LLAMA},
+    ("mistral", 32): {"layers": (4, 5, 6, 7, 8), **_LLAMA},
+    ("qwen2", 28): {"layers": (4, 5, 6, 7, 8), **_LLAMA},
+}
+_EMMET: dict[tuple[str, int], dict[str, Any]] = {
+    ("gpt2", 48): {"layers": (17,), "ridge": 1000.0},
+    ("gptj", 28): {"layers": (5,), "ridge": 1.0},
+    ("llama", 32): {"layers": (5,), **_LLAMA, "ridge": 1.0},
+}
+HYPERPARAMETERS: dict[str, dict[tuple[str, int], dict[str, Any]]] = {
+    "rome": _ROME,
+    "r-rome": _ROME,
+    "memit": {key: {**row, "prefixes": _FEW} for key, row in _MEMIT.items()},
+    "emmet": {key: {**row, "prefixes": _FEW} for key, row in _EMMET.items()},
+    "alphaedit": {key: {**row, "prefixes": _FEW} for key, row in _MEMIT.items()},
+}
+"""For each method the papers' settings by (`config.model_type`, number of layers); the other settings are the
+defaults of `Settings`. Those of Llama, Mistral and Qwen come from EasyEdit's files, which run without statistics."""
+
+
+def settings_for(
+    method: str, kind: str, layers: int, given_layers: Sequence[int] | None = None, **given: Any
+) -> Settings:
+    """Returns the papers' settings for a model, with the given ones in their place.
+
+    Args:
+        method: Name of the editing method.
+        kind: The model's `config.model_type`.
+        layers: How many layers it has.
+        given_layers: The layers to edit; by default the papers'.
+        **given: Other fields of `Settings`.
+
+    Raises:
+        ArgumentError: No paper says which layers to edit in such a model, or there is no such setting.
+
+    Example:
+        >>> settings_for("rome", "gpt2", 48).layers
+        (17,)
+    """
+    known = [field.name for field in fields(Settings)]
+    if strangers := [name for name in given if name not in known]:
+        raise ArgumentError(f"no setting {strangers[0]!r}: there are {', '.join(known[1:])}")
+    row = HYPERPARAMETERS.get(method, {}).get((kind, layers), {})
+    if given_layers is not None:
+        row = {**row, "layers": tuple(given_layers)}
+    if "layers" not in row:
+        raise ArgumentError(
+            f"no paper edits a {kind} of {layers} layers with {method!r}: give the layer, or layer='trace' to "
+            f"take the one that a causal trace points at"
+        )
+    return replace(Settings(**row), **given)

@@ -1,0 +1,346 @@
+"""How the keys of a layer are spread over texts: their second moments, collected in one pass.
+
+Rank-one editing needs C = E[k k^T], the second moment of what a down-projection is given (Meng et al., 2022,
+eq. 2). The paper takes 100,000 texts; far fewer are enough, since C needs only a few times as many keys as a
+key has entries (arXiv:2506.04226).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from typing_extensions import Self
+
+from ...core.errors import ArgumentError, NonFiniteError
+from ...core.hooks import hooked
+from ...core.modules import evaluating
+from ..families import Anatomy, anatomy
+from .applied import fingerprint
+from .rank_one import null_space
+from .requests import padded
+
+_SORTED_AT_ONCE = 16  # batches of texts that are sorted by length, so that little is filled up
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SecondMoment:
+    """The second moment of the keys of one layer.
+
+    Attributes:
+        total: The sum of k k^T over all keys, (in, in), on the CPU.
+        count: How many keys.
+
+    Example:
+        >>> moment = SecondMoment(2 * torch.eye(3, dtype=torch.float64), 4)
+        >>> moment.matrix.diag(), moment.whiten(torch.ones(1, 3))
+        (tensor([0.5000, 0.5000, 0.5000], dtype=torch.float64), tensor([[2., 2., 2.]], dtype=torch.float64))
+    """
+
+    total: Tensor
+    count: int
+
+    @classmethod
+    def identity(cls, size: int) -> Self:
+        """Returns what stands for a layer without statistics: as if all directions were used alike."""
+        return cls(torch.eye(size, dtype=torch.float64), 1)
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """The second moment itself, (in, in) in float64."""
+        return self.total.double() / self.count
+
+    @cached_property
+    def _cholesky(self) -> Tensor:
+        factor, info = torch.linalg.cholesky_ex(self.matrix)
+        if info.item():
+            raise NonFiniteError(
+                f"the second moment of {self.count} keys of {len(self.total)} entries cannot be inverted: "
+                f"collect it over more texts, at least several times as many keys as entries"
+            )
+        return factor
+
+    def whiten(self, keys: Tensor) -> Tensor:
+        """Returns the keys (n, in) times the inverse of the second moment, in float64 on the CPU.
+
+        Raises:
+            NonFiniteError: Too few keys were seen for an inverse.
+        """
+        return torch.cholesky_solve(keys.double().cpu().T, self._cholesky).T
+
+    def project(self, keys: Tensor, threshold: float) -> Tensor:
+        """Returns the part of the keys (n, in) in directions whose second moment is below a threshold."""
+        return keys.double().cpu() @ null_space(self.matrix, threshold)
+
+    def __repr__(self) -> str:
+        return f"SecondMoment({len(self.total)} entries, {self.count} keys)"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class KeyStatistics:
+    """The second moments of the keys of some layers of one model over one corpus.
+
+    Attributes:
+        moments: The second moment of each layer.
+        model: The fingerprint of the model's weights.
+        corpus: A hash of all texts that were read.
+        texts: How many.
+    """
+
+    moments: Mapping[int, SecondMoment]
+    model: str
+    corpus: str
+    texts: int
+
+    def __getitem__(self, layer: int) -> SecondMoment:
+        if layer not in self.moments:
+            raise ArgumentError(
+                f"no statistics of layer {layer}: there are some of layers {', '.join(map(str, self.moments))}"
+            )
+        return self.moments[layer]
+
+    def check(self, model: nn.Module, layers: Iterable[int] = ()) -> None:
+        """Makes sure that these are the statistics of this model and have these layers.
+
+        Raises:
+            ArgumentError: The weights are others than those the keys were collected with, or a layer is
+                missing.
+        """
+        if fingerprint(model) != self.model:
+            raise ArgumentError(
+                f"these statistics belong to a model with other weights than this {type(model).__name__} has: "
+                f"collect them again"
+            )
+        for layer in layers:
+            self[layer]
+
+    def merge(self, other: "KeyStatistics") -> "KeyStatistics":
+        """Returns the statistics over both corpora.
+
+        Raises:
+            ArgumentError: The other ones are of another model or of other layers.
+        """
+        if other.model != self.model or set(other.moments) != set(self.moments):
+            raise ArgumentError(f"cannot merge {self} with {other}: they must share the model and the layers")
+        moments = {
+            layer: SecondMoment(mine.total + other[layer].total, mine.count + other[layer].count)
+            for layer, mine in self.moments.items()
+        }
+        corpus = hashlib.sha256((self.corpus + other.corpus).encode()).hexdigest()
+        return KeyStatistics(moments, self.model, corpus, self.texts + other.texts)
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything as safetensors; the file is complete or not there, even if this is killed."""
+        from safetensors.torch import save_file
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        counts = {str(layer): moment.count for layer, moment in self.moments.items()}
+        header = {"counts": counts, "model": self.model, "corpus": self.corpus, "texts": self.texts}
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        tensors = {str(layer): moment.total for layer, moment in self.moments.items()}
+        save_file(tensors, partial, {"toumei": json.dumps({"statistics": header})})
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module | None = None) -> Self:
+        """Returns saved statistics.
+
+        Args:
+            path: The file.
+            model: Refuse the file if it does not belong to this model.
+
+        Raises:
+            ArgumentError: The file holds something else, is cut short, or belongs to other weights.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as file:
+                header = json.loads((file.metadata() or {}).get("toumei", "{}")).get("statistics")
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
+        except SafetensorError as error:
+            raise ArgumentError(f"{path} cannot be read: {error}") from None
+        if header is None:
+            raise ArgumentError(f"{path} holds no key statistics")
+        moments = {
+            int(layer): SecondMoment(tensors[layer], count) for layer, count in header["counts"].items()
+        }
+        statistics = cls(moments, header["model"], header["corpus"], header["texts"])
+        if model is not None:
+            statistics.check(model)
+        return statistics
+
+    def __repr__(self) -> str:
+        layers = ", ".join(map(str, self.moments))
+        count = min((moment.count for moment in self.moments.values()), default=0)
+        return f"KeyStatistics(layers {layers}: {count} keys of {self.texts} texts)"
+
+
+def collect_statistics(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: Any,
+    layers: Sequence[int],
+    *,
+    batch_size: int = 8,
+    max_length: int = 1024,
+    enough: float | None = None,
+    dtype: torch.dtype = torch.float64,
+    checkpoint: str | Path | None = None,
+    verbose: bool = True,
+) -> KeyStatistics:
+    """Returns the second moments of the keys of some layers, from one pass over the texts.
+
+    The forward pass ends behind the deepest layer. Memory does not grow with the texts.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        texts: A list or an iterator of texts, a dataset whose rows have a ``"text"``, or the path of a file
+            with a text on each line.
+        layers: The layers to collect, counted from 0.
+        batch_size: Texts in a forward pass.
+        max_length: Tokens of a text that are read; what is longer is cut off, as in the paper.
+        enough: Stop after this many keys for each entry of a key; by default all texts are read.
+        dtype: In what the products are summed up, float32 or float64. A product of one batch is made in the
+            precision of the keys, at least float32.
+        checkpoint: A file that is written every now and then. If it is there, the pass goes on where it was.
+        verbose: Show a progress bar.
+
+    Raises:
+        ArgumentError: There are no texts, no such layer, or the checkpoint belongs to another model, other
+            layers or other texts.
+        ArchitectureError: A layer has no down-projection.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> model, tokenizer, world = facts_gpt()
+        >>> texts = (text for text, _ in zip(world.texts(seed=0), range(50)))
+        >>> collect_statistics(model, tokenizer, texts, [1, 2], verbose=False)
+        KeyStatistics(layers 1, 2: ... keys of 50 texts)
+    """
+    parts = anatomy(model)
+    if not layers:
+        raise ArgumentError("expected at least one layer to collect statistics of, got none")
+    pass_ = _Pass(parts, list(layers), dtype)
+    source = _texts(texts)
+    if checkpoint is not None and Path(checkpoint).exists():
+        pass_.resume(KeyStatistics.load(checkpoint), source)
+    progress = tqdm(desc="statistics", unit="text", initial=pass_.texts, disable=not verbose)
+    with progress, evaluating(model), torch.no_grad():
+        while not pass_.has(enough) and (read := list(islice(source, batch_size * _SORTED_AT_ONCE))):
+            for rows in _batches(read, tokenizer, batch_size, min(max_length, _positions(parts))):
+                pass_.add(rows)
+            pass_.finish(read)
+            progress.update(len(read))
+            if checkpoint is not None:
+                pass_.result().save(checkpoint)
+    if not any(pass_.counts.values()):
+        raise ArgumentError("expected texts to collect statistics over, got an empty corpus")
+    return pass_.result()
+
+
+class _Pass:
+    """The running sums of a pass over texts."""
+
+    def __init__(self, parts: Anatomy, layers: list[int], dtype: torch.dtype) -> None:
+        self.parts, self.names = parts, {layer: parts.down(layer) for layer in layers}
+        self.totals: dict[int, Tensor] = {}
+        self.counts = dict.fromkeys(layers, 0)
+        self.dtype, self.model = dtype, fingerprint(parts.model)
+        self.corpus, self.texts = "", 0
+
+    def resume(self, begun: KeyStatistics, source: Iterator[str]) -> None:
+        """Takes over what a killed pass had, and reads past its texts."""
+        if begun.model != self.model or set(begun.moments) != set(self.names):
+            raise ArgumentError(
+                f"the checkpoint has {begun} of {'this' if begun.model == self.model else 'another'} model, "
+                f"wanted are layers {', '.join(map(str, self.names))}: remove it or give another path"
+            )
+        for text in islice(source, begun.texts):
+            self.corpus = _chained(self.corpus, text)
+        if self.corpus != begun.corpus:
+            raise ArgumentError("the checkpoint was made of other texts: remove it or give another path")
+        self.texts = begun.texts
+        self.totals = {layer: moment.total.to(self.dtype) for layer, moment in begun.moments.items()}
+        self.counts = {layer: moment.count for layer, moment in begun.moments.items()}
+
+    def add(self, rows: Sequence[Sequence[int]]) -> None:
+        """Adds the keys of a batch. Causal models need no mask for what is filled up behind a text."""
+        tokens, mask = padded(rows, self.parts.device)
+        with hooked(self.parts.model, self.names.values(), inputs=True, stop=True, clone=False) as given:
+            self.parts.model(tokens, use_cache=False)
+        for layer, name in self.names.items():
+            keys = given[name].reshape(-1, given[name].shape[-1])
+            if mask.numel() != mask.sum():
+                keys = keys[mask.flatten().bool().to(keys.device)]
+            keys = keys if keys.dtype in (torch.float32, torch.float64) else keys.float()
+            product = keys.T @ keys
+            if layer in self.totals:
+                self.totals[layer] += product
+            else:
+                self.totals[layer] = product.to(self.dtype)
+            self.counts[layer] += len(keys)
+
+    def finish(self, texts: Iterable[str]) -> None:
+        """Notes that these texts have been read."""
+        for text in texts:
+            self.corpus = _chained(self.corpus, text)
+            self.texts += 1
+
+    def has(self, enough: float | None) -> bool:
+        """Says whether each layer has seen so many keys for each entry of a key."""
+        return enough is not None and all(
+            layer in self.totals and count >= enough * len(self.totals[layer])
+            for layer, count in self.counts.items()
+        )
+
+    def result(self) -> KeyStatistics:
+        """The second moments so far."""
+        moments = {
+            layer: SecondMoment(total.cpu().clone(), self.counts[layer])
+            for layer, total in self.totals.items()
+        }
+        return KeyStatistics(moments, self.model, self.corpus, self.texts)
+
+
+def _texts(given: Any) -> Iterator[str]:
+    if isinstance(given, (str, Path)):
+        with open(given, encoding="utf-8") as file:
+            yield from (line.strip() for line in file if line.strip())
+        return
+    for item in given:
+        text = item["text"] if isinstance(item, Mapping) else item
+        if not isinstance(text, str):
+            raise ArgumentError(f"expected texts, or rows with a 'text', got {text!r}")
+        if text.strip():
+            yield text
+
+
+def _batches(
+    texts: Sequence[str], tokenizer: Any, batch_size: int, max_length: int
+) -> Iterator[list[list[int]]]:
+    """The tokens of the texts in batches of similar length."""
+    rows = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    rows = sorted((row for row in rows if row), key=len)
+    yield from (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+
+
+def _positions(parts: Anatomy) -> int:
+    """How many tokens the model can read at once."""
+    config = parts.model.config
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+    return int(next((getattr(config, name) for name in names if getattr(config, name, None)), 1024))
+
+
+def _chained(corpus: str, text: str) -> str:
+    return hashlib.sha256(corpus.encode() + text.encode()).hexdigest()

@@ -1,0 +1,72 @@
+"""What a model makes of a subject's value: the blocks behind an edited module, run again and again.
+
+The blocks before it do not change while a value is optimized, so they run once; the head runs only at the
+positions that are asked for.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...core.hooks import hooked
+from ..families import Anatomy
+from .requests import Row, padded
+from .skeleton import Skeleton
+
+
+class Tail:
+    """The logits of some texts as a function of what is added to a value at the subject's last token.
+
+    Args:
+        parts: The model.
+        layer: The block where the value is.
+        stream: Whether it is the block's output; else what the block's down-projection returns.
+        texts: The texts (rows), which are filled up on the right: a causal model does not see the filling.
+    """
+
+    def __init__(self, parts: Anatomy, layer: int, stream: bool, texts: Sequence[Row]) -> None:
+        self.parts, self.stream = parts, stream
+        self.site = parts.block(layer) if stream else parts.down(layer)
+        tokens, _ = padded([text.ids for text in texts], parts.device)
+        self.subjects = torch.tensor([text.subject for text in texts])
+        with torch.no_grad():
+            self.skeleton = Skeleton(parts)
+            self.calls = self.skeleton.calls(tokens[:1])
+            names = [self.site] if stream else [self.site, *parts.blocks[layer - 1 : layer]]
+            with hooked(parts.model, names, stop=True, detach=True) as found:
+                parts.model(tokens, use_cache=False)
+            values = found[self.site].reshape(*tokens.shape, -1)
+            if stream:
+                self.vectors = values
+            elif layer:
+                self.vectors = found[parts.blocks[layer - 1]]
+            else:
+                self.vectors = self.skeleton.calls(tokens)[0].vectors
+        self.layers = range(layer + 1 if stream else layer, parts.layers)
+        self.values = values[range(len(texts)), self.subjects.to(values.device)]
+        self.token = tokens[:1, :1]
+
+    def logits(self, rows: Sequence[int], places: Sequence[Sequence[int]], added: Tensor) -> Tensor:
+        """Returns the logits (positions, tokens) at places of some texts.
+
+        Args:
+            rows: Which texts.
+            places: For each of them the positions that are wanted.
+            added: For each of them what is added to the value, (rows, values).
+        """
+        vectors = self.vectors[list(rows)]
+        where = torch.arange(len(vectors)) * vectors.shape[1] + self.subjects[list(rows)]
+
+        def add(output: Tensor) -> Tensor:
+            flat = output.reshape(-1, output.shape[-1])
+            return flat.index_add(0, where.to(flat.device), added.to(flat)).view(output.shape)
+
+        if self.stream:
+            vectors = add(vectors)
+        with hooked(self.parts.model, edit={} if self.stream else {self.site: add}):
+            for layer in self.layers:
+                block = self.parts.module(self.parts.blocks[layer])
+                vectors = self.calls[layer].repeat(block, vectors)
+        picked = [vectors[number, list(wanted)] for number, wanted in enumerate(places)]
+        return self.skeleton.logits(torch.cat(picked), self.token)
