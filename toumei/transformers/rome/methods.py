@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...core.errors import ArchitectureError
 from ...core.hooks import Edit, hooked
 from ..families import Anatomy
 from .noise import Corruption

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from ...core.hooks import hooked
@@ -33,6 +32,11 @@ class Plan:
     window: int
     sever: Literal["mlp", "attn"] | None
     layers: int
+
+    @property
+    def width(self) -> int:
+        """How many blocks are restored together."""
+        return 1 if self.kind == "hidden" else self.window
 
     def modules(self, parts: Anatomy) -> list[str]:
         """Returns for each block the name of the module that may be overwritten, or an empty list."""

@@ -109,7 +109,9 @@ class Sweep:
         if old:
             parents = [parent for parent, _ in old]
             same = parents == list(range(len(rows)))
-            pieces.append(self._block(layer, token, rows if same else rows[parents], [t for _, t in old], values))
+            pieces.append(
+                self._block(layer, token, rows if same else rows[parents], [t for _, t in old], values)
+            )
         if len(order) > len(old):
             pieces.append(self._begin(layer, token, values)[None])
         if not pieces:
@@ -119,7 +121,7 @@ class Sweep:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def _begin(self, layer: int, token: int, values: list[Tensor]) -> Tensor:
-        """A row whose first overwritten module is in this block: only the token's own vector changes there."""
+        """A row that first differs in this block, where only the token's own vector changes."""
         if not self.cached:
             return self._block(layer, token, self._inputs[layer][None], [True], values)[0]
         inputs = self._inputs[layer][None, :, token : token + 1]

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from typing_extensions import Self
 
@@ -98,7 +97,7 @@ class CausalTrace:
         return getattr(self, name)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the scores as a heat map: tokens down, layers to the right, subject with stars."""
+        """Returns axes with the scores as a heat map: tokens down (the subject's with stars), layers across."""
         from matplotlib import pyplot
 
         length, layers = self.scores.shape

@@ -6,6 +6,8 @@ undisturbed run are put back, and the answer's probability says how much of the 
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,11 +15,13 @@ from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.parallel import sweep
 from ..families import anatomy
 from ..tokens import continuation, subject_range, tokenize
 from .averages import AverageEffects
+from .facts import FactTask, Item, fingerprint, read_facts
 from .methods import METHODS, Method, Task, fastest_method, plain_scores, swept_scores
-from .noise import Noise, draw
+from .noise import Noise, draw, embedding_std
 from .runs import Kind, Measure, Plan, last_logits, record
 from .trace import CausalTrace
 
@@ -134,7 +138,7 @@ class CausalTracer:
             answer_id,
             float(_measure(answer_id, None)(logits)),
             kind,
-            1 if kind == "hidden" else window,
+            plan.width,
             prompt,
             subject,
             None if foil_id is None else self.tokenizer.decode([foil_id]),
@@ -143,13 +147,91 @@ class CausalTracer:
             used,
         )
 
+    def trace_many(
+        self,
+        facts: Iterable[Any],
+        noise: float | Noise = 3.0,
+        kind: Kind = "hidden",
+        window: int = 10,
+        *,
+        sever: Literal["mlp", "attn"] | None = None,
+        samples: int = 10,
+        seed: int = 1,
+        batch_size: int | None = None,
+        jobs: int = 1,
+        folder: str | Path | None = None,
+        verbose: bool = False,
+    ) -> AverageEffects:
+        """Returns the average indirect effects over many facts, by the role of the token.
+
+        As in the paper, facts whose answer the model does not predict are left out, and the noise is scaled
+        by one standard deviation, of the embeddings of all subjects.
+
+        Args:
+            facts: Tuples (prompt, subject) or (prompt, subject, answer), or mappings as in known_1000.json.
+                A ``{}`` in a prompt stands for the subject.
+            noise: As for `trace`.
+            kind: As for `trace`.
+            window: As for `trace`.
+            sever: As for `trace`.
+            samples: As for `trace`.
+            seed: As for `trace`; the same noise for each fact, as far as its subject is long.
+            batch_size: As for `trace`.
+            jobs: How many facts are traced at once, in processes of their own; -1 for one a core.
+            folder: Where each finished fact is kept, so that a killed run goes on where it was.
+            verbose: Show a progress bar.
+
+        Raises:
+            ArgumentError: There are no facts, or the model knows none of them; or as for `trace`.
+
+        Example:
+            >>> from toumei.transformers.rome.facts import read_facts
+            >>> read_facts([{"prompt": "{} lives in", "subject": "Ann", "attribute": "Rome"}])
+            [Fact(prompt='Ann lives in', subject='Ann', answer='Rome')]
+        """
+        known = read_facts(facts)
+        plan = self._plan(kind, window, sever)
+        noise = noise if isinstance(noise, Noise) else Noise(noise)
+        if noise.level is None and noise.shape != "multivariate":
+            pairs = [(fact.prompt, fact.subject) for fact in known]
+            noise = replace(noise, level=noise.scale * embedding_std(self.parts, self.tokenizer, pairs))
+        options = {"noise": noise, "kind": kind, "window": window, "sever": sever}
+        options |= {"samples": samples, "seed": seed, "batch_size": batch_size}
+        settings = f"{options} {fingerprint(self.model)}" if folder is not None else ""
+        items = [Item(fact, settings) for fact in known]
+        task = FactTask(self, options)
+        results = [
+            result
+            for result in sweep(task, items, jobs=jobs, folder=folder, verbose=verbose)
+            if result is not None
+        ]
+        if not results:
+            raise ArgumentError(f"the model predicts the answer of none of the {len(known)} facts")
+        return AverageEffects(
+            torch.stack([result["effects"] for result in results]),
+            torch.tensor([result["low"] for result in results]),
+            torch.tensor([result["high"] for result in results]),
+            kind,
+            plan.width,
+            sever,
+            len(known) - len(results),
+        )
+
+    def knows(self, prompt: str, answer: str) -> bool:
+        """Returns whether the model predicts the first token of an answer."""
+        ids = torch.tensor([tokenize(self.tokenizer, prompt).ids], device=self.parts.device)
+        with self._quiet():
+            return int(last_logits(self.parts, ids).argmax()) == self._token(prompt, answer)
+
     def _plan(self, kind: Kind, window: int, sever: Literal["mlp", "attn"] | None) -> Plan:
         if kind not in ("hidden", "mlp", "attn"):
             raise ArgumentError(f"no kind {kind!r} of states: there are hidden, mlp and attn")
         if sever not in (None, "mlp", "attn"):
             raise ArgumentError(f"cannot sever {sever!r}: there are mlp and attn")
         if sever is not None and kind != "hidden":
-            raise ArgumentError(f"severed tracing restores hidden states: kind must be 'hidden', not {kind!r}")
+            raise ArgumentError(
+                f"severed tracing restores hidden states: kind must be 'hidden', not {kind!r}"
+            )
         plan = Plan(kind, window, sever, self.parts.layers)
         plan.modules(self.parts)
         return plan
@@ -163,7 +245,7 @@ class CausalTracer:
     def _token(self, prompt: str, answer: str | int) -> int:
         if isinstance(answer, str):
             return continuation(self.tokenizer, prompt, answer)[0]
-        size = self.parts.module(self.parts.embedding).weight.shape[0]  # type: ignore[union-attr, index]
+        size = self.parts.module(self.parts.embedding).weight.shape[0]  # type: ignore[index]
         if not 0 <= answer < size:
             raise ArgumentError(f"no token {answer} in a vocabulary of {size}")
         return answer

@@ -1,0 +1,97 @@
+"""Facts as a list of prompts, and the work on one of them in a sweep over many."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ...core.errors import ArgumentError
+from .averages import by_role
+
+if TYPE_CHECKING:
+    from .tracing import CausalTracer
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A prompt that asks for a fact about a subject.
+
+    Attributes:
+        prompt: The text whose next token is the answer.
+        subject: The subject in it.
+        answer: The true answer, or None where the model's prediction is taken for it.
+    """
+
+    prompt: str
+    subject: str
+    answer: str | None = None
+
+
+def read_facts(facts: Iterable[Any]) -> list[Fact]:
+    """Returns facts from any of the forms in which they come.
+
+    Args:
+        facts: Each a `Fact`; a tuple (prompt, subject) or (prompt, subject, answer); or a mapping with
+            ``"prompt"``, ``"subject"`` and maybe ``"answer"`` or ``"attribute"``, as in the file
+            known_1000.json of the paper. A ``{}`` in a prompt stands for the subject.
+
+    Raises:
+        ArgumentError: There are none, or one has another form.
+
+    Example:
+        >>> read_facts([("{} lives in", "Ann", "Rome")])
+        [Fact(prompt='Ann lives in', subject='Ann', answer='Rome')]
+    """
+    found = [_read_fact(fact) for fact in facts]
+    if not found:
+        raise ArgumentError("expected at least one fact, got none")
+    return found
+
+
+def _read_fact(fact: Any) -> Fact:
+    if isinstance(fact, Mapping) and {"prompt", "subject"} <= set(fact):
+        fact = Fact(fact["prompt"], fact["subject"], fact.get("answer", fact.get("attribute")))
+    elif isinstance(fact, (tuple, list)) and len(fact) in (2, 3):
+        fact = Fact(*fact)
+    if not isinstance(fact, Fact):
+        raise ArgumentError(
+            f"expected facts as (prompt, subject), (prompt, subject, answer) or mappings with 'prompt' and "
+            f"'subject', got {fact!r}"
+        )
+    return Fact(fact.prompt.replace("{}", fact.subject), fact.subject, fact.answer)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A fact of a sweep, with all that its result depends on: what is kept on disk is known by its `repr`."""
+
+    fact: Fact
+    settings: str
+
+
+@dataclass(frozen=True)
+class FactTask:
+    """Traces one fact: what a sweep over many facts calls."""
+
+    tracer: "CausalTracer"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, item: Item) -> dict[str, Any] | None:
+        """Returns the effects by role, low and high; None if the model predicts another answer."""
+        fact = item.fact
+        if fact.answer is not None and not self.tracer.knows(fact.prompt, fact.answer):
+            return None
+        trace = self.tracer.trace(fact.prompt, fact.subject, **self.options)
+        return {"effects": by_role(trace), "low": trace.low, "high": trace.high}
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Returns a short text that changes when a weight of the model does."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        total = tensor.sum(dtype=torch.float64) if tensor.is_floating_point() else tensor.sum()
+        digest.update(f"{name}{tuple(tensor.shape)}{total.item()!r}".encode())
+    return digest.hexdigest()[:12]
