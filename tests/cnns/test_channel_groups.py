@@ -87,9 +87,7 @@ def test_groups_of_a_vision_transformer():
         patch_size=8, hidden_act="relu",
     )  # fmt: skip
     model = ViTForImageClassification(config)
-    layer = next(
-        name for name, module in model.named_modules() if "activation" in name or "act_fn" in name
-    )
+    layer = next(name for name, module in model.named_modules() if "activation" in name or "act_fn" in name)
     groups = group_channels(model, layer, torch.rand(3, 3, 32, 32), 2)
     assert groups.maps.shape == (3, 2, 4, 4) and groups.directions.shape == (2, 20)
 

@@ -14,8 +14,17 @@ from .. import plots
 from ..core.modules import device_and_dtype
 from . import robustness
 from .atlas_page import atlas_page
-from .atlas_points import Layout, cell_means, grid_cells, lay_out, sample_activations, whitened
-from .objectives import Direction, Layer
+from .atlas_points import (
+    Layout,
+    cell_means,
+    check_grid,
+    check_layout,
+    grid_cells,
+    lay_out,
+    sample_activations,
+    whitened,
+)
+from .objectives import Layer, NeuronDirection
 from .optimize import Progress
 from .parameterization.fft import FFTImage
 from .parameterization.transform import Transform
@@ -139,7 +148,7 @@ def activation_atlas(
     """Returns a map of what a layer tells apart (Carter et al., Activation Atlas, 2019).
 
     Activations at random places of the images of a dataset are laid out in two dimensions and averaged over
-    the cells of a grid; a picture is optimized for each average.
+    the cells of a grid; for each average a picture is optimized whose centre has that direction.
 
     Args:
         model: The network, which is left as it is.
@@ -176,6 +185,8 @@ def activation_atlas(
         >>> activation_atlas(model, "relu5", batches, grid=2, layout="pca", steps=2, verbose=False)
         ActivationAtlas(4 cells of 2x2, 64 activations of relu5)
     """
+    check_layout(layout)
+    check_grid(grid, min_count)
     shown = _start(1, size, channels, preprocess, seed)
     Pipeline(shown, Layer(layer)).attach(model)  # fails now, not after minutes, if the icons do not fit
     logits = getattr(model, "logits_layer", None) if logits is None else logits
@@ -231,7 +242,7 @@ def render_icons(
 
         for part in parts:
             shown = _start(len(part), size, channels, preprocess, seed)
-            objective = Direction(layer, part, similarity="dot-cosine", channel_axis=channel_axis)
+            objective = NeuronDirection(layer, part, similarity="dot-cosine", channel_axis=channel_axis)
             pipeline = Pipeline(shown, objective).attach(model).to(device)
             todo = 0 if interrupted else steps
             result = pipeline.optimize(todo, verbose=False, callback=advance, seed=seed)

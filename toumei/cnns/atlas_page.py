@@ -64,7 +64,7 @@ _PAGE = Template("""<!DOCTYPE html>
 <meta charset="utf-8">
 <title>$title</title>
 <style>
-body { display: flex; flex-wrap: wrap; gap: 24px; margin: 24px; 
+body { display: flex; flex-wrap: wrap; gap: 24px; margin: 24px;
   font: 15px/1.5 system-ui, sans-serif; color: #222; }
 h1 { font-size: 20px; margin: 0; }
 .picture { background-image: url(data:image/png;base64,$image); background-repeat: no-repeat; }

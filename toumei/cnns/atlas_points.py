@@ -1,8 +1,8 @@
 """From a dataset to the cells of an atlas: activations at random places, their layout, and their averages."""
 
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -123,8 +123,7 @@ def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tens
         >>> lay_out(torch.rand(20, 8), "pca").shape
         torch.Size([20, 2])
     """
-    if method not in get_args(Layout):
-        raise ArgumentError(f"layout is one of {get_args(Layout)}, got {method!r}")
+    check_layout(method)
     if len(activations) < 4:
         raise ArgumentError(f"{len(activations)} activations are too few to lay out")
     from sklearn.decomposition import PCA
@@ -133,9 +132,8 @@ def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tens
     count = len(activations)
     directions = nn.functional.normalize(activations.float(), dim=1).numpy()
     if method == "umap":
-        umap = require("umap", "the layout 'umap'", "umap-learn")
         neighbours = min(50, count - 1)
-        reducer = umap.UMAP(
+        reducer = _umap().UMAP(
             n_neighbors=neighbours, min_dist=0.05, metric="cosine", random_state=seed, n_jobs=1
         )
         return unit_square(torch.from_numpy(reducer.fit_transform(directions)))
@@ -145,6 +143,20 @@ def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tens
         perplexity = min(30, (count - 1) / 3)
         places = TSNE(perplexity=perplexity, max_iter=_ITERATIONS, random_state=seed).fit_transform(places)
     return unit_square(torch.from_numpy(places))
+
+
+def check_layout(method: str) -> None:
+    """Raises an `ArgumentError` for an unknown layout, a `MissingDependencyError` if its package is missing."""
+    if method not in get_args(Layout):
+        raise ArgumentError(f"layout is one of {get_args(Layout)}, got {method!r}")
+    if method == "umap":
+        _umap()
+
+
+def check_grid(grid: int, min_count: int) -> None:
+    """Raises an `ArgumentError` unless both are positive."""
+    if grid < 1 or min_count < 1:
+        raise ArgumentError(f"grid and min_count are 1 at least, got {grid} and {min_count}")
 
 
 def unit_square(places: Tensor) -> Tensor:
@@ -173,8 +185,7 @@ def grid_cells(points: Tensor, grid: int, min_count: int) -> tuple[Tensor, Tenso
         >>> grid_cells(torch.tensor([[0.1, 0.9], [0.2, 0.8], [1.0, 0.0]]), grid=2, min_count=2)
         (tensor([[0, 1]]), tensor([ 0,  0, -1]))
     """
-    if grid < 1 or min_count < 1:
-        raise ArgumentError(f"grid and min_count are 1 at least, got {grid} and {min_count}")
+    check_grid(grid, min_count)
     column, row = (points * grid).long().clamp(0, grid - 1).T
     place = row * grid + column
     kept = (place.bincount(minlength=grid * grid) >= min_count).nonzero().flatten()
@@ -241,9 +252,7 @@ def _sampled(model: nn.Module, pick: _Pick, images: Tensor, logits: str | None) 
 
     One pass in forward mode gives the products with the gradients of all logits at once.
     """
-    with ExitStack() as stack:
-        stack.enter_context(forward_ad.dual_level())
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the only one that knows forward mode
+    with _forward_mode():
         record = [] if logits is None else [logits]
         with hooked(model, record, {pick.layer: pick}, stop=True) as activations:
             model(images)
@@ -258,6 +267,22 @@ def _sampled(model: nn.Module, pick: _Pick, images: Tensor, logits: str | None) 
     vectors = pick.vectors.float().cpu()
     kept = vectors.any(1)
     return vectors[kept], added[kept]
+
+
+def _umap() -> Any:
+    return require("umap", "the layout 'umap'", "umap-learn")
+
+
+@contextmanager
+def _forward_mode() -> Iterator[None]:
+    """Tangents are carried along, and attention is computed in the only way that can carry them."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _images(batch: Any) -> Tensor:
