@@ -106,7 +106,7 @@ class _Dream(Generator):
         self.photograph, self.tile = photograph, tile
         self.detail = torch.zeros_like(photograph)
         self.resize(size)
-        self.seen = self.picture[(..., *next(_tiles(self.picture, tile)))]
+        self.seen = self.picture[..., :tile, :tile]
 
     def resize(self, size: Size) -> None:
         """Goes on at another size: the photograph anew, with the detail so far laid over it."""
@@ -132,6 +132,8 @@ class _Dream(Generator):
             loss = task.loss()
             if not loss.requires_grad:
                 raise ArgumentError(f"nothing to dream of: the score of {task.objective} is without gradient")
+            # Scores are means over a tile: each counts for its share of the picture.
+            loss = loss * (self.seen[0, 0].numel() / rolled[0, 0].numel())
             (gradient[..., rows, columns],) = torch.autograd.grad(loss.sum(), self.seen)
             losses.append(loss.detach())
         mean = gradient.abs().mean((1, 2, 3), keepdim=True)
@@ -139,7 +141,7 @@ class _Dream(Generator):
             raise NonFiniteError(f"the gradient of {task.objective} became NaN or infinite")
         ascent = -gradient.roll([-pixels for pixels in shift], (-2, -1)) / mean.clamp(min=1e-12)
         self.detail = (picture + lr * ascent).clamp(0, 1) - self.base
-        return torch.stack(losses).mean(0)
+        return torch.stack(losses).sum(0)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -157,8 +159,9 @@ class _Dream(Generator):
 
 
 def _dreamt(objective: ObjectiveLike) -> Objective:
-    whole_layer = isinstance(objective, str) and parse(objective).channel is None
-    return DeepDream(objective) if whole_layer else as_objective(objective)
+    if isinstance(objective, str) and parse(objective).channel is None:
+        return DeepDream(objective)
+    return as_objective(objective)
 
 
 def _sizes(photograph: Tensor, octaves: int, scale: float) -> list[Size]:

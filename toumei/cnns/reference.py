@@ -1,6 +1,5 @@
 """Photographs as methods are given them: checked, and as a batch."""
 
-import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
@@ -19,6 +18,7 @@ def as_images(image: Tensor, name: str = "image") -> Tensor:
         ShapeError: Another shape, no pixels, whole numbers, or values outside of [0, 1].
 
     Example:
+        >>> import torch
         >>> as_images(torch.zeros(3, 5, 4)).shape
         torch.Size([1, 3, 5, 4])
     """
