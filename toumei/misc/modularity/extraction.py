@@ -22,7 +22,6 @@ _SIDE_BY_SIDE = {"cat", "concat", "concatenate"}
 _WEIGHTED = {"linear", "conv1d", "conv2d", "conv3d"}
 _TRANSPOSED = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
 _NORMALIZED = {"batch_norm", "layer_norm", "group_norm", "instance_norm"}
-_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 _PASSED_ON = {
     *(
         "relu",
@@ -103,18 +102,25 @@ _PASSING_MODULES = (
 
 
 def weight_blocks(
-    model: nn.Module, example_input: object, norm: Norm
+    model: nn.Module, example_input: object, norm: Norm, keep_graph: bool
 ) -> tuple[tuple[str, ...], tuple[int, ...], list[tuple[int, int, Tensor]]]:
     """Returns names and sizes of the layers, and (source, target, weights) of the blocks between them.
 
     The arguments and errors are those of `WeightGraph.from_model`.
     """
     check_norm(norm)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            raise ArgumentError(
+                f"{name or type(model).__name__!r} is a recurrent network: a graph of weights needs a "
+                f"feed-forward one"
+            )
     rules = _Rules(model, norm)
-    if example_input is None:
-        _walk_trace(rules, _trace(model))
-    else:
-        _walk_recording(rules, example_input)
+    with torch.set_grad_enabled(keep_graph):
+        if example_input is None:
+            _walk_trace(rules, _trace(model))
+        else:
+            _walk_recording(rules, example_input)
     ledger = rules.ledger
     if not ledger.weights:
         raise ArgumentError(
@@ -166,10 +172,9 @@ class _Rules:
             return self._joined(name, signals, (*args, *kwargs.values()))
         if name in _PASSED_ON:
             return stale(signals[0])
-        what = "a recurrent network" if name in _RECURRENT else f"the operation {name!r}"
         raise ArgumentError(
-            f"no graph of weights for {what} in {type(self.model).__name__}: channels must pass from "
-            f"layer to layer through activations, poolings, sums and concatenations"
+            f"no graph of weights for the operation {name!r} in {type(self.model).__name__}: channels must pass "
+            f"from layer to layer through activations, poolings, sums and concatenations"
         )
 
     def module(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal | None:
@@ -178,8 +183,6 @@ class _Rules:
         signal = next((value for value in _flat((args, kwargs)) if isinstance(value, Signal)), None)
         if signal is None:
             return None
-        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-            return self.function("lstm", (signal,), {})
         weight = getattr(module, "weight", None)
         if isinstance(module, nn.Linear):
             return self.ledger.layer(name, signal, module.weight)
@@ -315,7 +318,7 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and output.is_floating_point():  # a comparison carries no signal
             signal = self.rules.function(func.__name__, self._signals(args), self._signals(kwargs))
             if signal is not None:
                 self.tag(output, signal)
@@ -329,7 +332,6 @@ class _Recorder(TorchFunctionMode):
         return self.signals[id(value)][1] if id(value) in self.signals else value
 
 
-@torch.no_grad()
 def _walk_recording(rules: _Rules, example_input: object) -> None:
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     recorder = _Recorder(rules)

@@ -78,7 +78,14 @@ class WeightGraph:
             )
 
     @classmethod
-    def from_model(cls, model: nn.Module, example_input: object = None, norm: Norm = "l1") -> "WeightGraph":
+    def from_model(
+        cls,
+        model: nn.Module,
+        example_input: object = None,
+        norm: Norm = "l1",
+        *,
+        keep_graph: bool = False,
+    ) -> "WeightGraph":
         """Returns the graph of a feed-forward network, in the true order and branching of its layers.
 
         Nodes are the input's channels or features and the units of each linear layer and convolution. An edge
@@ -93,6 +100,7 @@ class WeightGraph:
             example_input: An input, or a tuple of them, for a network that `torch.fx` cannot trace.
             norm: ``"l1"``, ``"frobenius"``, or ``"induced-l1"``: the largest column sum of a kernel, which
                 Filan et al. (2021) used for convolutions.
+            keep_graph: Let gradients flow from the edges to the model's parameters.
 
         Raises:
             ArgumentError: A model without weights, a layer that runs twice, a recurrent network, an operation
@@ -106,7 +114,7 @@ class WeightGraph:
         """
         from .extraction import weight_blocks
 
-        layers, sizes, blocks = weight_blocks(model, example_input, norm)
+        layers, sizes, blocks = weight_blocks(model, example_input, norm, keep_graph)
         return cls(layers, sizes, tuple(Block(*block) for block in blocks))
 
     @cached_property
@@ -192,10 +200,13 @@ class WeightGraph:
         return dict(zip(self.layers, values.split(self.sizes, dim=-1), strict=True))
 
     def __repr__(self) -> str:
-        edges = sum(int(block.weight.count_nonzero()) for block in self.blocks)
+        counts = [
+            int(block.weight.count_nonzero()) // (2 if block.source == block.target else 1)
+            for block in self.blocks
+        ]
         named = [f"{name} {size}" for name, size in zip(self.layers, self.sizes, strict=True)]
         shown = named if len(named) <= 8 else [*named[:6], "...", named[-1]]
-        return f"WeightGraph({len(self)} units: {', '.join(shown)}; {edges} edges)"
+        return f"WeightGraph({len(self)} units: {', '.join(shown)}; {sum(counts)} edges)"
 
 
 def check_labels(graph: WeightGraph, labels: Tensor | Sequence[int]) -> Tensor:

@@ -14,7 +14,7 @@ from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from .graph import Block, WeightGraph
 from .quality import modularities, ncuts
-from .spectral import k_means, laplacian_eigenpairs, spectral_partition
+from .spectral import CLUSTERING_TOLERANCE, k_means, laplacian_eigenpairs, spectral_partition
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,8 +113,8 @@ def null_test(
         n_clusters: As for `spectral_partition`; 12 in the paper.
         samples: How many shuffled graphs.
         seed: Seed of the shuffles and the clusterings.
-        shuffle: ``"layer"`` permutes all weights of a block, ``"layer-nonzero"`` those that are not zero, which
-            keeps the holes of a pruned network where they are.
+        shuffle: ``"layer"`` permutes all weights of a block, ``"layer-nonzero"`` those that are not
+            zero, which keeps the holes of a pruned network where they are.
         measure: ``"ncut"`` or ``"modularity"``.
         verbose: Show a progress bar.
 
@@ -150,7 +150,7 @@ def null_test(
 def _labels(graph: WeightGraph, n_clusters: int, seed: int) -> Tensor:
     """The clusters of S graphs in one, (S, nodes)."""
     degrees = graph.degrees()
-    _, vectors = laplacian_eigenpairs(graph, n_clusters, seed)
+    _, vectors = laplacian_eigenpairs(graph, n_clusters, seed, tolerance=CLUSTERING_TOLERANCE)
     points = vectors * torch.where(degrees > 0, degrees, 1).rsqrt()[..., None]
     return torch.stack(
         [k_means(own, kept, n_clusters, seed) for own, kept in zip(points, degrees > 0, strict=True)]

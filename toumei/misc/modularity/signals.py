@@ -43,7 +43,7 @@ class Signal:
 
     def scaled(self, scale: Tensor) -> "Signal":
         """Returns the signal with each channel multiplied by a number."""
-        scale = scale.detach().abs().flatten()
+        scale = scale.abs().flatten()
         parts = (
             replace(part, scale=part.scale.to(scale) * scale[part.channels.to(scale.device)])
             for part in self.parts
@@ -141,7 +141,7 @@ class Ledger:
                 f"layer {name!r} runs more than once: a graph of weights needs a feed-forward network "
                 f"whose layers are not shared"
             )
-        sizes = kernel_norms(weight.detach(), self.norm)
+        sizes = kernel_norms(weight, self.norm)
         signal = self._sized(name, signal, sizes.shape[1] * groups)
         if groups > 1 and groups == len(sizes) and sizes.shape[1] == 1:
             return signal.scaled(sizes)
@@ -164,7 +164,7 @@ class Ledger:
             return signal.scaled(scale)
         for edge, weight in self.weights.items():
             if edge[1] == signal.fresh:
-                self.weights[edge] = weight * scale.detach().abs().to(weight)[:, None]
+                self.weights[edge] = weight * scale.abs().to(weight)[:, None]
         return stale(signal)
 
     def _new(self, name: str, size: int | None) -> None:

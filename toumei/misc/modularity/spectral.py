@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,12 +11,17 @@ from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from .graph import WeightGraph
 
-_TOLERANCE = 1e-3  # of the residual of an eigenpair: cuts are the same as with exact ones
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _SMALL = 256  # nodes up to which the matrix is made and solved at once
+CLUSTERING_TOLERANCE = 1e-3  # cuts are the same as with exact eigenvectors
 _STEPS = 4  # blocks of Krylov vectors between two looks at the residuals
 
 
-def laplacian_eigenpairs(graph: WeightGraph, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def laplacian_eigenpairs(
+    graph: WeightGraph, count: int, seed: int = 0, *, tolerance: float = 1e-5
+) -> tuple[Tensor, Tensor]:
     """Returns the smallest eigenvalues of the normalized Laplacian and their eigenvectors.
 
     By block Lanczos iteration with full reorthogonalization on the blocks of the graph, for S graphs at
@@ -25,6 +31,8 @@ def laplacian_eigenpairs(graph: WeightGraph, count: int, seed: int = 0) -> tuple
         graph: The graph, or S graphs in one.
         count: How many.
         seed: Seed of the vectors to start from.
+        tolerance: Residual of an eigenpair at which the iteration ends; the error of the eigenvalue is about
+            its square.
 
     Returns:
         Eigenvalues (..., count), ascending from 0 on, and eigenvectors (..., nodes, count) of
@@ -57,11 +65,13 @@ def laplacian_eigenpairs(graph: WeightGraph, count: int, seed: int = 0) -> tuple
     else:
         start = torch.randn(len(graph), count + 2, generator=make_generator(seed)).to(degrees)
         start = torch.cat([degrees.sqrt()[..., None], start.expand(*degrees.shape, -1)], -1)
-        values, vectors = _largest(normalized, start * (scale > 0), count)
+        values, vectors = _largest(normalized, start * (scale > 0), count, tolerance)
     return (1 - values).clamp(min=0), vectors
 
 
-def _largest(operator: Callable[[Tensor], Tensor], start: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _largest(
+    operator: Callable[[Tensor], Tensor], start: Tensor, count: int, tolerance: float
+) -> tuple[Tensor, Tensor]:
     """The largest eigenvalues of symmetric operators, descending, and their eigenvectors."""
     block = torch.linalg.qr(start).Q
     basis, images = block, list[Tensor]()
@@ -75,7 +85,7 @@ def _largest(operator: Callable[[Tensor], Tensor], start: Tensor, count: int) ->
             values, ritz = values[..., -count:].flip(-1), ritz[..., -count:].flip(-1)
             vectors = basis @ ritz
             error = torch.linalg.vector_norm(image_of_basis @ ritz - vectors * values[..., None, :], dim=-2)
-            if full or bool((error < _TOLERANCE).all()):
+            if full or bool((error < tolerance).all()):
                 return values, vectors
         for _ in range(2):  # twice is enough to be orthogonal to rounding (Giraud et al., 2005)
             image = torch.linalg.qr(image - basis @ (basis.mT @ image)).Q
@@ -101,6 +111,12 @@ class SpectralPartition:
     def n_clusters(self) -> int:
         """How many clusters there are."""
         return int(self.labels.max()) + 1
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with the eigenvalues and the gap behind the clusters."""
+        from .plots import plot_eigenvalues
+
+        return plot_eigenvalues(self, ax)
 
     def __repr__(self) -> str:
         sizes = torch.bincount(self.labels[self.labels >= 0]).tolist()
@@ -139,7 +155,7 @@ def spectral_partition(
             f"n_clusters is a number from 1 to {connected}, the units with edges, got {n_clusters}"
         )
     count = min(connected, (n_clusters or min(largest, max(2, connected // 2))) + 1)
-    values, vectors = laplacian_eigenpairs(graph, count, seed)
+    values, vectors = laplacian_eigenpairs(graph, count, seed, tolerance=CLUSTERING_TOLERANCE)
     chosen = n_clusters or _before_gap(values)
     embedding = vectors[:, :chosen] * torch.where(degrees > 0, degrees, 1).rsqrt()[:, None]
     labels = k_means(embedding, degrees > 0, chosen, seed)

@@ -1,0 +1,68 @@
+"""The graph of a network's activations: units joined by how their answers to inputs go together."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import ArgumentError
+from ...core.hooks import run
+from ...core.modules import evaluating
+from ...core.units import channels_first
+from .graph import Block, WeightGraph
+
+
+@torch.no_grad()
+def correlation_graph(
+    model: nn.Module, layers: Sequence[str], inputs: Tensor, *, batch_size: int = 500
+) -> WeightGraph:
+    """Returns the graph whose edges are squared Spearman correlations of activations (Hod et al., 2021).
+
+    A unit's answer to an input is its activation, for maps and tokens the mean over positions. Units that
+    answer all inputs alike are isolated. `null_test` shuffles the correlations.
+
+    Args:
+        model: The network.
+        layers: Names of the layers whose units are the nodes.
+        inputs: (N, ...), at least three; the paper takes at most 5000.
+        batch_size: Inputs at a time.
+
+    Raises:
+        ArgumentError: Fewer than three inputs, or no layers.
+        LayerError: A layer that the model does not have.
+
+    Example:
+        >>> from toumei.models import SimpleMLP
+        >>> correlation_graph(SimpleMLP(4, 8, 2), ["fc0", "fc1"], torch.randn(50, 4))
+        WeightGraph(10 units: fc0 8, fc1 2; 45 edges)
+    """
+    if len(inputs) < 3 or not layers:
+        raise ArgumentError(
+            f"correlations need at least 3 inputs and a layer, got {len(inputs)} and {layers}"
+        )
+    answers: dict[str, list[Tensor]] = {name: [] for name in layers}
+    with evaluating(model):
+        for batch in inputs.split(batch_size):
+            activations = run(model, batch, record=layers)
+            for name in layers:
+                answers[name].append(channels_first(activations[name]).mean(2))
+    ranks = [_standardized_ranks(torch.cat(answers[name])) for name in layers]
+    blocks = []
+    for target, own in enumerate(ranks):
+        for source, other in enumerate(ranks[: target + 1]):
+            squared = (own.T @ other).square()
+            if source == target:
+                squared = (squared + squared.T) / 2  # to the last bit
+                squared.fill_diagonal_(0)
+            blocks.append(Block(source, target, squared))
+    return WeightGraph(tuple(layers), tuple(rank.shape[1] for rank in ranks), tuple(blocks))
+
+
+def _standardized_ranks(values: Tensor) -> Tensor:
+    """Ranks of each column, ties shared, with mean 0 and norm 1; zeros where all are alike."""
+    from scipy.stats import rankdata
+
+    ranks = torch.from_numpy(rankdata(values.cpu().numpy(), axis=0)).to(values.device)
+    centred = ranks - ranks.mean(0)
+    norms = torch.linalg.vector_norm(centred, dim=0)
+    return torch.where(norms > 0, centred / norms.clamp(min=1e-12), 0.0)

@@ -1,0 +1,159 @@
+"""Do the clusters of a network do something of their own? Accuracy without them, against random sets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import ArgumentError
+from ...core.hooks import hooked
+from ...core.modules import evaluating
+from ...core.seeding import make_generator
+from .graph import WeightGraph, check_labels
+
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """What the removal of a cluster's units of one layer does.
+
+    Attributes:
+        layer: The layer.
+        cluster: The cluster.
+        units: How many units were removed.
+        drop: How much the score fell.
+        random_mean: The mean drop for random sets of as many units of the layer.
+        random_deviation: Its standard deviation.
+        p: One-sided p-value of a larger drop than random sets have, (r + 1) / (samples + 1).
+    """
+
+    layer: str
+    cluster: int
+    units: int
+    drop: float
+    random_mean: float
+    random_deviation: float
+    p: float
+
+
+@dataclass(frozen=True)
+class LesionTest:
+    """The lesions of all clusters and layers.
+
+    Attributes:
+        score: Of the whole network.
+        lesions: One for each part of a cluster in a layer that can be compared.
+        samples: Random sets for each.
+    """
+
+    score: float
+    lesions: tuple[Lesion, ...]
+    samples: int
+
+    @property
+    def p(self) -> float:
+        """The p-values combined by Fisher's method, each less half of the smallest that is possible."""
+        from scipy.stats import combine_pvalues
+
+        half = 1 / (2 * (self.samples + 1))
+        return float(combine_pvalues([lesion.p - half for lesion in self.lesions]).pvalue)
+
+    def __repr__(self) -> str:
+        rows = "".join(
+            f"\n  {lesion.layer} without {lesion.units} units of cluster {lesion.cluster}: "
+            f"drop {lesion.drop:.3f}, "
+            f"random {lesion.random_mean:.3f} +- {lesion.random_deviation:.3f}, p {lesion.p:.3f}"
+            for lesion in self.lesions
+        )
+        return f"LesionTest(score {self.score:.3f}, combined p {self.p:.3g}{rows})"
+
+
+@torch.no_grad()
+def lesion_test(
+    model: nn.Module,
+    graph: WeightGraph,
+    labels: Tensor,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    samples: int = 100,
+    seed: int = 0,
+    score: Score | None = None,
+    batch_size: int = 1000,
+) -> LesionTest:
+    """Returns how much removing each cluster's units of a layer hurts, against random sets of equal size.
+
+    A unit is removed by setting its output to zero. Tested are the parts of at least two units and at most
+    99 % of a layer, in all layers of the graph but its inputs and outputs (Filan et al., 2021).
+
+    Args:
+        model: The network that the graph was made of.
+        graph: Its graph.
+        labels: (nodes,) cluster of each node.
+        inputs: (N, ...).
+        targets: (N,) classes, or whatever `score` takes.
+        samples: Random sets for each lesion.
+        seed: Seed of the random sets.
+        score: From outputs and targets to one score an input, (N,); by default 1 for the right class, else 0.
+        batch_size: Inputs at a time.
+
+    Raises:
+        ArgumentError: No cluster has a part that can be tested, or fewer than one sample.
+        LayerError: A layer of the graph that the model does not have.
+    """
+    labels = check_labels(graph, labels)
+    if samples < 1:
+        raise ArgumentError(f"a lesion is compared with at least one random set, got samples={samples}")
+    per_input = score or _is_right
+    generator = make_generator(seed)
+
+    def without(layer: str, units: Tensor) -> float:
+        def remove(activation: Tensor) -> Tensor:
+            axis = 1 if activation.dim() != 3 else 2
+            return activation.index_fill_(axis, units.to(activation.device), 0)
+
+        with hooked(model, edit={layer: remove} if len(units) else {}):
+            parts = zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
+            scores = [per_input(model(batch), wanted).double().sum() for batch, wanted in parts]
+        return float(torch.stack(scores).sum()) / len(inputs)
+
+    parts = list(_parts(graph, labels))
+    if not parts:
+        raise ArgumentError(
+            "no cluster has two or more units, and not all, of a layer between input and output"
+        )
+    lesions = []
+    with evaluating(model):
+        whole = without(parts[0][0], torch.zeros(0, dtype=torch.long))
+        for layer, size, cluster, units in parts:
+            drop = whole - without(layer, units)
+            random = torch.tensor(
+                [
+                    whole - without(layer, torch.randperm(size, generator=generator)[: len(units)])
+                    for _ in range(samples)
+                ]
+            )
+            p = (int((random >= drop - 1e-12).sum()) + 1) / (samples + 1)
+            deviation = float(random.std()) if samples > 1 else 0.0
+            lesions.append(Lesion(layer, cluster, len(units), drop, float(random.mean()), deviation, p))
+    return LesionTest(whole, tuple(lesions), samples)
+
+
+def _parts(graph: WeightGraph, labels: Tensor) -> list[tuple[str, int, int, Tensor]]:
+    """Layer, its size, cluster and units of each part of a cluster that can be tested."""
+    sources = {block.source for block in graph.blocks}
+    targets = {block.target for block in graph.blocks}
+    parts = []
+    for index, (layer, own) in enumerate(graph.by_layer(labels).items()):
+        if index in sources and index in targets:
+            for cluster in own[own >= 0].unique().tolist():
+                units = (own == cluster).nonzero().flatten().cpu()
+                if 2 <= len(units) <= 0.99 * len(own):
+                    parts.append((layer, len(own), cluster, units))
+    return parts
+
+
+def _is_right(outputs: Tensor, targets: Tensor) -> Tensor:
+    return outputs.argmax(-1) == targets

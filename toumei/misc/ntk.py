@@ -1,0 +1,103 @@
+"""The empirical neural tangent kernel: which inputs a network moves together when it learns."""
+
+from itertools import pairwise
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vmap
+
+from ..core.errors import ArgumentError, ShapeError
+from ..core.modules import evaluating
+
+Outputs = Literal["trace", "sum", "full"]
+
+
+def neural_tangent_kernel(
+    model: nn.Module,
+    inputs: Tensor,
+    others: Tensor | None = None,
+    *,
+    outputs: Outputs = "trace",
+    batch_size: int = 32,
+) -> Tensor:
+    """Returns the kernel of inner products of the outputs' gradients (Jacot et al., 2018).
+
+    Args:
+        model: A network with outputs (N, K) or (N,).
+        inputs: (N, ...).
+        others: (M, ...), by default the inputs themselves.
+        outputs: ``"trace"`` averages the K products of each output with itself, ``"sum"`` takes the
+            gradient of the outputs' sum, ``"full"`` keeps all pairs.
+        batch_size: Inputs whose gradients are held at once on either side.
+
+    Returns:
+        (N, M), or (N, M, K, K) for ``"full"``.
+
+    Raises:
+        ArgumentError: An unknown way to treat outputs, or a model without parameters that are trained.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+        >>> neural_tangent_kernel(nn.Linear(2, 1, bias=False), x)
+        tensor([[5., 3.],
+                [3., 9.]])
+    """
+    if outputs not in get_args(Outputs):
+        raise ArgumentError(f"outputs is one of {get_args(Outputs)}, got {outputs!r}")
+    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise ArgumentError(
+            f"{type(model).__name__} has no parameters with requires_grad, so no tangent kernel"
+        )
+
+    def output(parameters: dict[str, Tensor], single: Tensor) -> Tensor:
+        values: Tensor = functional_call(model, parameters, (single[None],))[0].flatten()
+        return values.sum(0, keepdim=True) if outputs == "sum" else values
+
+    def gradients(batch: Tensor) -> list[Tensor]:
+        jacobians = vmap(jacrev(output), (None, 0))(parameters, batch)
+        return [jacobian.flatten(2) for jacobian in jacobians.values()]
+
+    def products(first: list[Tensor], second: list[Tensor]) -> Tensor:
+        pattern = "nkp,mkp->nm" if outputs != "full" else "nkp,mlp->nmkl"
+        total = torch.stack(
+            [torch.einsum(pattern, one, other) for one, other in zip(first, second, strict=True)]
+        ).sum(0)
+        return total / first[0].shape[1] if outputs == "trace" else total
+
+    columns = inputs if others is None else others
+    with evaluating(model), torch.no_grad():
+        rows = []
+        for batch in inputs.split(batch_size):
+            own = gradients(batch)
+            rows.append(torch.cat([products(own, gradients(part)) for part in columns.split(batch_size)], 1))
+    return torch.cat(rows)
+
+
+def kernel_distance(first: Tensor, second: Tensor) -> float:
+    """Returns 1 minus the cosine of two kernels, 0 where they differ in scale alone (Fort et al., 2020).
+
+    Raises:
+        ShapeError: Kernels of different shapes.
+
+    Example:
+        >>> kernel_distance(torch.eye(2), 3 * torch.eye(2))
+        0.0
+    """
+    if first.shape != second.shape:
+        raise ShapeError(f"kernels must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
+    first, second = first.double().flatten(), second.double().flatten()
+    norms = torch.linalg.vector_norm(first) * torch.linalg.vector_norm(second)
+    return float((1 - first @ second / norms).clamp(min=0))
+
+
+def kernel_velocity(kernels: list[Tensor]) -> list[float]:
+    """Returns how far each kernel of a training is from the one before, as `kernel_distance`.
+
+    Raises:
+        ArgumentError: Fewer than two kernels.
+    """
+    if len(kernels) < 2:
+        raise ArgumentError(f"a change needs at least two kernels, got {len(kernels)}")
+    return [kernel_distance(before, after) for before, after in pairwise(kernels)]
