@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp
+from torch.func import functional_call, grad, vjp
 
 from ..core.errors import ArgumentError
 from ..core.modules import evaluating
@@ -197,8 +197,8 @@ def _hessian_product(
 
     def product(vector: Weights) -> Weights:
         with torch.enable_grad():
-            image: Weights = jvp(gradient, (weights,), (vector,))[1]
-        return image
+            (image,) = vjp(gradient, weights)[1](vector)  # a Hessian is symmetric
+        return {name: part.detach() for name, part in image.items()}
 
     return product
 

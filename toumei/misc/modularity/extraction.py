@@ -173,8 +173,8 @@ class _Rules:
         if name in _PASSED_ON:
             return stale(signals[0])
         raise ArgumentError(
-            f"no graph of weights for the operation {name!r} in {type(self.model).__name__}: channels must pass "
-            f"from layer to layer through activations, poolings, sums and concatenations"
+            f"no graph of weights for the operation {name!r} in {type(self.model).__name__}: channels must "
+            f"pass from layer to layer through activations, poolings, sums and concatenations"
         )
 
     def module(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal | None:
