@@ -1,7 +1,7 @@
 """Arrays in, matplotlib axes out. All of it works without a display; only `show` opens a window."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GAP = 4
+_SQUARE, _SPACE = 192, 10  # pixels of a group in a comparison, and between groups
 
 
 def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tensor:
@@ -77,6 +78,60 @@ def image_grid(
         x = index % columns * (width + gap) + width / 2 - 0.5
         y = index // columns * (height + gap) + gap - 0.02 * width - 0.5
         ax.text(x, y, title, ha="center", va="bottom", fontsize="small")
+    return ax
+
+
+def side_by_side(
+    groups: Mapping[str, Sequence[Tensor]],
+    titles: Sequence[str],
+    columns: int = 1,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Returns axes that compare pictures: for each title a row of groups, such as a picture and its examples.
+
+    Every group is a square, however many pictures are in it; one alone fills it.
+
+    Args:
+        groups: Under each heading a batch (N, 1 or 3, H, W) in [0, 1] for every title.
+        titles: What to write before each row.
+        columns: Rows that stand beside each other.
+        ax: Where to draw; a new figure by default.
+
+    Raises:
+        ShapeError: A batch holds no pictures.
+        ArgumentError: There are no groups, or one has another number of batches than there are titles.
+
+    Example:
+        >>> groups = {"picture": [torch.rand(1, 3, 8, 8)], "examples": [torch.rand(9, 3, 20, 20)]}
+        >>> axes = side_by_side(groups, ["conv1:4"])
+        >>> [text.get_text() for text in axes.texts]
+        ['picture', 'examples', 'conv1:4']
+    """
+    if not groups or not titles or any(len(group) != len(titles) for group in groups.values()):
+        counts = {name: len(group) for name, group in groups.items()}
+        raise ArgumentError(f"expected groups of {len(titles)} batches, one a title, got {counts}")
+    squares = torch.stack([_square(group[row]) for row in range(len(titles)) for group in groups.values()])
+    columns = min(columns, len(titles))
+    rows, width, step = -(-len(titles) // columns), len(groups), _SQUARE + _SPACE
+    canvas = torch.ones(3, rows * step, columns * (width * step + 2 * _SPACE))
+    for index, square in enumerate(squares):
+        row, place = divmod(index, width)
+        y, x = row // columns * step + _SPACE // 2, _left(row % columns, place, width)
+        canvas[:, y : y + _SQUARE, x : x + _SQUARE] = square
+    if ax is None:
+        from matplotlib import pyplot
+
+        inches = (canvas.shape[2] / 130, canvas.shape[1] / 130 + 0.25)
+        ax = pyplot.figure(figsize=inches, dpi=130, layout="constrained").add_subplot()
+    ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set_axis_off()
+    for column in range(columns):
+        for place, heading in enumerate(groups):
+            middle = _left(column, place, width) + _SQUARE / 2
+            ax.text(middle, -2, heading, ha="center", va="bottom", fontsize="small")
+    for row, title in enumerate(titles):
+        left, middle = _left(row % columns, 0, width) - 4, (row // columns + 0.5) * step
+        ax.text(left, middle, title, ha="right", va="center", fontsize="small", rotation="vertical")
     return ax
 
 
@@ -149,6 +204,24 @@ def _canvas(images: Tensor, titles: Sequence[str], columns: int | None) -> tuple
         return montage(images, columns), columns, _GAP
     gap = ceil(0.16 * images.shape[3])
     return F.pad(montage(images, columns, gap), (0, 0, gap, 0), value=1.0), columns, gap
+
+
+def _square(images: Tensor) -> Tensor:
+    """The pictures of a batch as one square picture (3, H, W)."""
+    _columns(images)
+    columns = ceil(len(images) ** 0.5)
+    scale = _SQUARE // columns - 2 if columns > 1 else _SQUARE
+    size = [scale * side // max(images.shape[-2:]) for side in images.shape[-2:]]
+    sized = F.interpolate(images.detach().float().cpu(), size, mode="bicubic", antialias=True).clamp(0, 1)
+    whole = montage(sized, columns, gap=2)
+    below, right = (_SQUARE - side for side in whole.shape[1:])
+    return F.pad(whole, (right // 2, right - right // 2, below // 2, below - below // 2), value=1.0)
+
+
+def _left(column: int, place: int, width: int) -> int:
+    """Where a square begins, with room for a title before each column."""
+    step = _SQUARE + _SPACE
+    return column * (width * step + 2 * _SPACE) + 2 * _SPACE + place * step
 
 
 def _columns(images: Tensor) -> int:
