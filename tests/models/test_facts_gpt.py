@@ -1,5 +1,6 @@
-"""The network that ships with the package is small and knows its world, in words it never saw of a subject too."""
+"""The network that ships with the package is small and knows its world, also in words that are new to it."""
 
+import itertools
 import random
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_a_wrong_name_is_answered_with_nothing_in_particular(network):
     world = network[2]
     people = [fact for fact in world.facts if len(fact.subject.split()) == 3][::7]
     strangers = []
-    for fact, other in zip(people, people[1:], strict=False):
+    for fact, other in itertools.pairwise(people):
         name = [*fact.subject.split()[:2], other.subject.split()[2]]
         if name[:2] != other.subject.split()[:2]:
             strangers.append((fact.prompt.format(" ".join(name)), fact.target))
