@@ -146,7 +146,7 @@ def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tens
 
 
 def check_layout(method: str) -> None:
-    """Raises an `ArgumentError` for an unknown layout, a `MissingDependencyError` if its package is missing."""
+    """Raises an `ArgumentError` for an unknown layout, a `MissingDependencyError` without its package."""
     if method not in get_args(Layout):
         raise ArgumentError(f"layout is one of {get_args(Layout)}, got {method!r}")
     if method == "umap":

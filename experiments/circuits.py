@@ -1,0 +1,97 @@
+"""A circuit: which units of a layer the strongest units of a later layer are built from, and how.
+
+    python experiments/circuits.py
+    python experiments/circuits.py --before conv3 --after conv6
+
+For units of a late layer of `ShapesCNN` that stand out most on images of its world, the weights from the
+layer before are shown as kernels, the strongest inputs first: where in its field of view a unit wants an
+input (red) and where it does not (blue), below a picture of what that input looks for. Writes
+outputs/circuits.png.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+import toumei.cnns.objectives as obj
+import toumei.cnns.parameterization as param
+from toumei.cnns import robustness
+from toumei.cnns.circuits import ExpandedWeights, expanded_weights
+from toumei.core import parse, run
+from toumei.models import ShapesCNN, ShapesDataset
+from toumei.plots import save_figure
+
+SIZES = {"conv1": 12, "conv2": 20, "conv3": 28, "conv4": 36, "conv5": 48, "conv6": 64}
+
+
+def main(argv: Sequence[str] | None = None) -> ExpandedWeights:
+    options = parse_arguments(argv)
+    started = time.perf_counter()
+    model = ShapesCNN(pretrained=True).eval()
+    images = ShapesDataset(seed=7).batch(range(options.images))[0]
+    channels = options.channels or strongest(model, options.after, images, options.units)
+    weights = expanded_weights(model, options.before, options.after, images[:1], channels)
+    inputs = {channel for unit in channels for channel in weights.strongest(unit, options.inputs)}
+    units = [f"{options.after}:{channel}" for channel in channels]
+    units += [f"{options.before}:{channel}" for channel in sorted(inputs)]
+    shown = pictures(model, units, options.steps, options.seed)
+    side = 1.1 * (options.inputs + 1)
+    figure = Figure(figsize=(side, side * 2 * len(channels) / (options.inputs + 1)), dpi=130)
+    weights.plot(options.inputs, shown, figure.add_axes((0, 0, 1, 1)))
+    save_figure(figure, options.out)
+    print(f"{weights} in {options.out}, {time.perf_counter() - started:.0f} s")
+    return weights
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--before", choices=SIZES, default="conv4")
+    parser.add_argument("--after", choices=SIZES, default="conv5")
+    parser.add_argument("--channels", type=int, nargs="+", help="units of the later layer")
+    parser.add_argument("--units", type=int, default=4, help="how many if none are named")
+    parser.add_argument("--inputs", type=int, default=7, help="inputs of each unit that are shown")
+    parser.add_argument("--images", type=int, default=500, help="by which units are chosen")
+    parser.add_argument("--steps", type=int, default=192)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="outputs/circuits.png")
+    return parser.parse_args(argv)
+
+
+@torch.no_grad()
+def strongest(model: nn.Module, layer: str, images: Tensor, count: int) -> list[int]:
+    """The channels whose favourite images stand out most, none of them like a stronger one."""
+    parts = [run(model, batch, record=[layer])[layer].amax((2, 3)) for batch in images.split(100)]
+    response = torch.cat(parts)
+    favourites = response.topk(min(6, len(response)), dim=0).values.mean(0)
+    contrast = (favourites - response.mean(0)) / response.std(0)
+    likeness = response.T.corrcoef().abs()
+    chosen: list[int] = []
+    for channel in contrast.argsort(descending=True).tolist():
+        if len(chosen) < count and (likeness[channel, chosen] < 0.5).all():
+            chosen.append(channel)
+    return chosen
+
+
+def pictures(model: nn.Module, units: Sequence[str], steps: int, seed: int) -> dict[str, Tensor]:
+    """What excites each unit, (3, H, W) by unit; those of one layer in one batch."""
+    shown: dict[str, Tensor] = {}
+    for layer in dict.fromkeys(parse(unit).layer for unit in units):
+        mine = [unit for unit in units if parse(unit).layer == layer]
+        size = SIZES[layer]
+        image = param.FFTImage(len(mine), 3, size, size, seed=seed)
+        pipeline = obj.Pipeline(
+            param.Transform(image, robustness.light()), [obj.Neuron(unit) for unit in mine]
+        )
+        result = pipeline.attach(model).optimize(steps, tv_loss=True, seed=seed)
+        shown.update(zip(mine, result.images, strict=True))
+    return shown
+
+
+if __name__ == "__main__":
+    main()
