@@ -263,7 +263,7 @@ class RankOneEditor:
 
     def _linear(self, layer: int, keys: Tensor) -> Tensor:
         """What the down-projection makes of keys (n, in) without its bias, in float64 on the CPU."""
-        weight = self._down(layer).weight.detach().cpu().double()  # type: ignore[operator, union-attr]
+        weight = self._down(layer).weight.detach().cpu().double()  # type: ignore[operator]
         return keys @ (weight if self.parts.keys_first(layer) else weight.T)
 
     def _down(self, layer: int) -> nn.Module:

@@ -79,13 +79,13 @@ def closed_form(
     probes = keys if probes is None else probes
     _check(keys, residuals, whitened, probes)
     gram = whitened @ probes.T + ridge * torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
-    directions, info = torch.linalg.solve_ex(gram, whitened)
-    singular = info.item() or (ridge == 0 and torch.linalg.cond(gram) > 0.01 / torch.finfo(gram.dtype).eps)
-    if singular or not directions.isfinite().all() or not residuals.isfinite().all():
+    finite = bool(gram.isfinite().all() and residuals.isfinite().all())
+    if not finite or (ridge == 0 and torch.linalg.cond(gram) > 0.01 / torch.finfo(gram.dtype).eps):
         raise NonFiniteError(
             f"the closed form of {len(keys)} keys has no solution: a key is zero, not finite, or depends on "
             f"the others; a ridge above 0 (given: {ridge:g}) or fewer facts at once would help"
         )
+    directions = torch.linalg.solve(gram, whitened)
     return LowRank(residuals.T.contiguous(), directions[: len(residuals)])
 
 

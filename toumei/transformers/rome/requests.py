@@ -113,10 +113,10 @@ def row(tokenizer: Any, template: str, subject: str, target: str | None = None) 
     return Row((*tokens.ids[:count], *added), inside[-1], len(added))
 
 
-def padded(rows: Iterable[Sequence[int]], device: torch.device, fill_value: int = 0) -> tuple[Tensor, Tensor]:
-    """Returns tokens (rows, longest) filled up on the right, and the mask of what is no filling."""
+def padded(rows: Iterable[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns tokens (rows, longest), filled up by each row's last one, and the mask of what is no filling."""
     rows = list(rows)
     longest = max(len(ids) for ids in rows)
-    tokens = torch.tensor([[*ids, *[fill_value] * (longest - len(ids))] for ids in rows], device=device)
+    tokens = torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in rows], device=device)
     lengths = torch.tensor([len(ids) for ids in rows], device=device)
     return tokens, (torch.arange(longest, device=device) < lengths[:, None]).long()

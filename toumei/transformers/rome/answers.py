@@ -1,0 +1,76 @@
+"""How likely a model finds answers to prompts, many at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...core.modules import evaluating
+from ...core.outputs import main_tensor
+from ..families import Anatomy
+from ..tokens import continuation, tokenize
+from .requests import padded
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model makes of one answer to one prompt.
+
+    Attributes:
+        log_probability: The mean over the answer's tokens.
+        first: Whether each of its tokens is the likeliest.
+    """
+
+    log_probability: float
+    first: bool
+
+    @property
+    def probability(self) -> float:
+        """The geometric mean of the probabilities of the answer's tokens."""
+        return float(torch.tensor(self.log_probability).exp())
+
+
+def ask(
+    parts: Anatomy, tokenizer: Any, questions: Sequence[tuple[str, str]], batch_size: int = 64
+) -> list[Answer]:
+    """Returns what the model makes of each (prompt, answer).
+
+    Args:
+        parts: The model.
+        tokenizer: Its tokenizer.
+        questions: Prompts and their answers. Equal texts are read once.
+        batch_size: How many texts are read at once.
+    """
+    rows, targets = [], []
+    for prompt, answer in questions:
+        target = continuation(tokenizer, prompt, answer)
+        rows.append((*tokenize(tokenizer, prompt).ids, *target[:-1]))
+        targets.append(target)
+    unique = sorted(set(rows), key=len)
+    asked: dict[tuple[int, ...], list[int]] = {ids: [] for ids in unique}
+    for number, ids in enumerate(rows):
+        asked[ids].append(number)
+    answers: list[Answer | None] = [None] * len(rows)
+    with torch.no_grad(), evaluating(parts.model):
+        for start in range(0, len(unique), batch_size):
+            batch = unique[start : start + batch_size]
+            logits = _logits(parts.model, padded(batch, parts.device)[0])
+            for ids, row in zip(batch, logits, strict=True):
+                for number in asked[ids]:
+                    answers[number] = _answer(
+                        row[len(ids) - len(targets[number]) : len(ids)], targets[number]
+                    )
+    return [answer for answer in answers if answer is not None]
+
+
+def _logits(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    return main_tensor(model(tokens, use_cache=False))
+
+
+def _answer(logits: torch.Tensor, target: Sequence[int]) -> Answer:
+    found = logits.float().log_softmax(1)
+    ids = torch.tensor(target, device=found.device)
+    said = found.gather(1, ids[:, None])
+    return Answer(float(said.mean()), bool((found.argmax(1) == ids).all()))

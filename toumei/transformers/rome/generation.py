@@ -1,0 +1,69 @@
+"""What an edited model writes: how varied it is, and whether it fits what is now true.
+
+Generation entropy and reference score of CounterFact (Meng et al., 2022, app. C), as fractions of one: the
+paper's numbers are a hundred times as large.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from math import log2
+from typing import Any
+
+from ..families import Anatomy
+from .contexts import sampled
+
+
+def generate(
+    parts: Anatomy, tokenizer: Any, prompts: Sequence[str], length: int, seed: int | None = 0
+) -> list[str]:
+    """Returns for each prompt one text that the model goes on to, prompt included.
+
+    Args:
+        parts: The model.
+        tokenizer: Its tokenizer.
+        prompts: Beginnings.
+        length: How many tokens are added to each, drawn out of the five likeliest.
+        seed: Of the draws.
+    """
+    return [f"{prompt} {sampled(parts, tokenizer, prompt, 1, length, seed=seed)[0]}" for prompt in prompts]
+
+
+def entropy(text: str) -> float:
+    """Returns the weighted entropy of a text's word pairs (1/3) and triples (2/3), in bits.
+
+    The weights are those of the paper's code: 2/3 and 4/3, averaged. Repetition makes it small.
+
+    Example:
+        >>> entropy("the same and the same and the same") < entropy("it says one thing after another one today")
+        True
+    """
+    words = _words(text)
+    return (2 / 3 * _ngram_entropy(words, 2) + 4 / 3 * _ngram_entropy(words, 3)) / 2
+
+
+def reference_score(texts: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the cosine of the TF-IDF of generated texts and of texts about subjects with the same answer.
+
+    Args:
+        texts: What the model wrote.
+        references: What is said of subjects for which the new target is true.
+
+    Example:
+        >>> round(reference_score(["a city in France"], ["a city in France"]), 6)
+        1.0
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectors = TfidfVectorizer().fit_transform([" ".join(texts), " ".join(references)])
+    return float((vectors[0] @ vectors[1].T).toarray()[0, 0])
+
+
+def _ngram_entropy(words: Sequence[str], size: int) -> float:
+    counts = Counter(tuple(words[start : start + size]) for start in range(len(words) - size + 1))
+    total = sum(counts.values())
+    return sum(count / total * log2(total / count) for count in counts.values())
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+|[^\w\s]", text)
