@@ -1,1 +1,32 @@
-"""Which parts of the input made the network decide so: gradients, DeepLift, Shapley values and LIME."""
+"""Which parts of the input made the network decide so: gradients, DeepLift, Shapley values and LIME.
+
+Every method is called alike, ``Method(model)(inputs, target, baselines)``, and returns an `Attribution`.
+"""
+
+from .baselines import (
+    Baseline,
+    Blur,
+    Constant,
+    FromData,
+    Gaussian,
+    Inpaint,
+    MaxDistance,
+    Mean,
+    Uniform,
+)
+from .method import Method
+from .result import Attribution
+
+__all__ = [
+    "Attribution",
+    "Baseline",
+    "Blur",
+    "Constant",
+    "FromData",
+    "Gaussian",
+    "Inpaint",
+    "MaxDistance",
+    "Mean",
+    "Method",
+    "Uniform",
+]

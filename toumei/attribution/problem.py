@@ -1,0 +1,214 @@
+"""What every method is given: the inputs, and the scores of targets as a function of them, or of a layer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import ArgumentError, OutputError, ShapeError, UnitError
+from ..core.hooks import hooked
+from ..core.outputs import main_tensor
+from .result import Values
+
+Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+Target = int | Tensor | Callable[[Tensor], Tensor]
+Targets = Target | Sequence[Target] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The scores of T targets as a function of tensors (B, ...).
+
+    Attributes:
+        tensors: What is attributed to, each (N, ...): the inputs, or the activation of a layer.
+        model: The network.
+        inputs: What the user gave.
+        targets: The targets.
+        several: Whether the user gave a list of targets.
+        layer: The layer that is attributed to, None for the inputs.
+        preprocess: Applied to the inputs before the network.
+    """
+
+    tensors: tuple[Tensor, ...]
+    model: nn.Module
+    inputs: Inputs
+    targets: tuple[Target | None, ...]
+    several: bool
+    layer: str | None = None
+    preprocess: Callable[..., Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def scores(self, tensors: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
+        """Returns the scores (B, T) of tensors (B, ...), with their graph.
+
+        Args:
+            tensors: In the place of `self.tensors`.
+            rows: (B,) which of the N inputs each belongs to, for targets that differ and for what the layer
+                does not see; by default B is N.
+
+        Raises:
+            UnitError: A target that the output does not have.
+        """
+        if self.layer is None:
+            output = self._run(_like(self.inputs, tensors))
+        else:
+            own = parts(self.inputs)
+            moved = own if rows is None else tuple(part[rows.to(part.device)] for part in own)
+            with hooked(self.model, edit={self.layer: lambda _: tensors[0]}):
+                output = self._run(_like(self.inputs, moved))
+        return torch.stack([_score(output, target, rows) for target in self.targets], dim=1)
+
+    def gradients(
+        self, tensors: Sequence[Tensor], rows: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Returns the scores (B, T), detached, and their gradients, each (T, B, ...), by one forward pass."""
+        leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+        with torch.enable_grad():
+            scores = self.scores(leaves, rows)
+            if not scores.requires_grad:
+                return scores, tuple(
+                    torch.zeros_like(leaf).expand(scores.shape[1], *leaf.shape) for leaf in leaves
+                )
+            per_target = [
+                torch.autograd.grad(
+                    scores[:, index].sum(),
+                    leaves,
+                    retain_graph=index + 1 < scores.shape[1],
+                    allow_unused=True,
+                )
+                for index in range(scores.shape[1])
+            ]
+        stacked = (
+            torch.stack([torch.zeros_like(leaf) if grad is None else grad for grad in grads])
+            for leaf, grads in zip(leaves, zip(*per_target, strict=True), strict=True)
+        )
+        return scores.detach(), tuple(stacked)
+
+    def at_layer(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Returns what is attributed to for other inputs: these, or the layer's activation, (N, ...)."""
+        if self.layer is None:
+            return tuple(inputs)
+        return (_activation(self.model, _like(self.inputs, inputs), self.layer, self.preprocess),)
+
+    def restore(self, tensors: Sequence[Tensor]) -> Values:
+        """Returns results, each (T, N, ...), on the CPU and in the structure of the inputs."""
+        own = tuple(tensor.detach().cpu() if self.several else tensor.detach()[0].cpu() for tensor in tensors)
+        if self.layer is not None:
+            return own[0]
+        restored: Values = _like(self.inputs, own)
+        return restored
+
+    def per_input(self, scores: Tensor) -> Tensor:
+        """Returns scores (N, T) as results hold them: (T, N) for several targets, else (N,), on the CPU."""
+        own = scores.detach().cpu()
+        return own.T.contiguous() if self.several else own[:, 0]
+
+    def _run(self, inputs: Inputs) -> Tensor:
+        return _output(self.model, inputs, self.preprocess)
+
+
+def pose(
+    model: nn.Module,
+    inputs: Inputs,
+    target: Targets,
+    layer: str | None = None,
+    preprocess: Callable[..., Any] | None = None,
+) -> Problem:
+    """Returns the problem that the arguments of a method pose.
+
+    Raises:
+        ShapeError: Inputs without a common batch axis.
+        ArgumentError: An empty list of targets, or inputs that are no tensors.
+        UnitError: A target that the output does not have.
+        LayerError: A layer that the model does not have.
+    """
+    own = parts(inputs)
+    if not own or not all(isinstance(part, Tensor) for part in own):
+        raise ArgumentError(
+            f"inputs are a tensor, a tuple or a dictionary of tensors, got {type(inputs).__name__}"
+        )
+    sizes = {part.shape[0] if part.dim() else None for part in own}
+    if len(sizes) != 1 or None in sizes or 0 in sizes:
+        shapes = ", ".join(str(tuple(part.shape)) for part in own)
+        raise ShapeError(f"inputs are batches of the same, positive length, got {shapes}")
+    several = isinstance(target, list | tuple)
+    targets: tuple[Any, ...] = tuple(target) if isinstance(target, list | tuple) else (target,)
+    if not targets:
+        raise ArgumentError("a list of targets must not be empty")
+    tensors = tuple(part.detach() for part in own)
+    if layer is not None:
+        tensors = (_activation(model, inputs, layer, preprocess),)
+    return Problem(tensors, model, inputs, targets, several, layer, preprocess)
+
+
+def parts(inputs: Inputs) -> tuple[Tensor, ...]:
+    """Returns the tensors of inputs in any structure."""
+    if isinstance(inputs, Tensor):
+        return (inputs,)
+    return tuple(inputs.values()) if isinstance(inputs, dict) else tuple(inputs)
+
+
+def _like(inputs: Inputs, tensors: Sequence[Tensor]) -> Any:
+    if isinstance(inputs, Tensor):
+        return tensors[0]
+    return dict(zip(inputs, tensors, strict=True)) if isinstance(inputs, dict) else tuple(tensors)
+
+
+def _output(model: nn.Module, inputs: Inputs, preprocess: Callable[..., Any] | None) -> Tensor:
+    if isinstance(inputs, dict):
+        output = model(**(inputs if preprocess is None else preprocess(**inputs)))
+    else:
+        given = parts(inputs)
+        if preprocess is not None:
+            prepared = preprocess(*given)
+            given = prepared if isinstance(prepared, tuple) else (prepared,)
+        output = model(*given)
+    return main_tensor(output)
+
+
+@torch.no_grad()
+def _activation(
+    model: nn.Module, inputs: Inputs, layer: str, preprocess: Callable[..., Any] | None
+) -> Tensor:
+    with hooked(model, record=[layer], stop=True, detach=True) as activations:
+        _output(model, inputs, preprocess)
+    return activations[layer]
+
+
+def _score(output: Tensor, target: Target | None, rows: Tensor | None) -> Tensor:
+    """The score of one target for each row, (B,)."""
+    if callable(target) and not isinstance(target, Tensor):
+        score = target(output)
+        if not isinstance(score, Tensor) or score.shape != output.shape[:1]:
+            got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            raise OutputError(
+                f"a target function must return one score a row, {tuple(output.shape[:1])}, got {got}"
+            )
+        return score
+    scores = output[:, None] if output.dim() == 1 else output
+    if scores.dim() != 2:
+        raise UnitError(
+            f"the output is {tuple(output.shape)}: give a function of it as target, such as "
+            f"lambda output: output[:, -1, 3]"
+        )
+    count = scores.shape[1]
+    if target is None:
+        if count > 1:
+            raise UnitError(f"the network has {count} outputs: give a target from 0 to {count - 1}")
+        return scores[:, 0]
+    index = torch.as_tensor(target, device=scores.device)
+    if index.is_floating_point() or index.dim() > 1:
+        raise UnitError(f"a target is the index of an output, or one index an input (N,), got {target!r}")
+    if index.min() < -count or index.max() >= count:
+        raise UnitError(f"no output {int(index.max())}: the network has {count}, 0 to {count - 1}")
+    if index.dim() == 0:
+        return scores[:, int(index)]
+    if rows is not None:
+        index = index[rows.to(index.device)]
+    if len(index) != len(scores):
+        raise ShapeError(f"{len(index)} targets for {len(scores)} inputs: give one, or one an input")
+    return scores.gather(1, index[:, None])[:, 0]
