@@ -68,13 +68,16 @@ class ChannelGroups:
     def heat(self) -> Tensor:
         """Returns the groups' maps in their colours over the darkened images in gray, (N, 3, H', W').
 
-        Each group is as bright as it is strong, relative to its own strongest place.
+        Each group is as bright as it is strong, relative to its own strongest hundredth of places.
         """
-        strength = self.maps / self.maps.amax((0, 2, 3), keepdim=True).clamp(min=1e-12)
+        flat = self.maps.movedim(1, 0).flatten(1)
+        most = torch.stack([group.sort().values[int(0.99 * (len(group) - 1))] for group in flat])
+        most = torch.where(most > 0, most, flat.amax(1)).clamp(min=1e-12)
+        strength = (self.maps / most.view(1, -1, 1, 1)).clamp(max=1)
         strength = F.interpolate(strength, size=self.images.shape[-2:], mode="bilinear")
         glow = torch.einsum("nkhw,kc->nchw", strength, self.colors())
         gray = self.images.mean(1, keepdim=True).clamp(0, 1)
-        return (0.35 * gray + glow * (0.35 + 0.5 * gray)).clamp(0, 1)
+        return (0.25 * gray + 0.85 * glow).clamp(0, 1)
 
     def plot(
         self, pictures: Tensor | None = None, ax: "Axes | None" = None, columns: int | None = None
