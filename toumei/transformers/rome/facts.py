@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .tracing import CausalTracer
 
 
+_ANSWERS = ("answer", "target", "attribute")
+
+
 @dataclass(frozen=True)
 class Fact:
     """A prompt that asks for a fact about a subject.
@@ -34,9 +37,10 @@ def read_facts(facts: Iterable[Any]) -> list[Fact]:
     """Returns facts from any of the forms in which they come.
 
     Args:
-        facts: Each a `Fact`; a tuple (prompt, subject) or (prompt, subject, answer); or a mapping with
-            ``"prompt"``, ``"subject"`` and maybe ``"answer"`` or ``"attribute"``, as in the file
-            known_1000.json of the paper. A ``{}`` in a prompt stands for the subject.
+        facts: Each a tuple (prompt, subject) or (prompt, subject, answer); a mapping with ``"prompt"``,
+            ``"subject"`` and maybe ``"answer"``, ``"target"`` or ``"attribute"``, as in the file
+            known_1000.json of the paper; or an object with these attributes, as in `FactsWorld`. A ``{}`` in
+            a prompt stands for the subject.
 
     Raises:
         ArgumentError: There are none, or one has another form.
@@ -52,16 +56,19 @@ def read_facts(facts: Iterable[Any]) -> list[Fact]:
 
 
 def _read_fact(fact: Any) -> Fact:
-    if isinstance(fact, Mapping) and {"prompt", "subject"} <= set(fact):
-        fact = Fact(fact["prompt"], fact["subject"], fact.get("answer", fact.get("attribute")))
-    elif isinstance(fact, (tuple, list)) and len(fact) in (2, 3):
-        fact = Fact(*fact)
-    if not isinstance(fact, Fact):
+    if isinstance(fact, (tuple, list)):
+        named = dict(zip(("prompt", "subject", "answer"), fact, strict=False))
+    elif isinstance(fact, Mapping):
+        named = dict(fact)
+    else:
+        named = {name: getattr(fact, name, None) for name in ("prompt", "subject", *_ANSWERS)}
+    if not isinstance(named.get("prompt"), str) or not isinstance(named.get("subject"), str):
         raise ArgumentError(
-            f"expected facts as (prompt, subject), (prompt, subject, answer) or mappings with 'prompt' and "
-            f"'subject', got {fact!r}"
+            f"expected a fact as (prompt, subject), as (prompt, subject, answer) or with 'prompt' and "
+            f"'subject' by name, got {fact!r}"
         )
-    return Fact(fact.prompt.replace("{}", fact.subject), fact.subject, fact.answer)
+    answer = next((named[name] for name in _ANSWERS if named.get(name) is not None), None)
+    return Fact(named["prompt"].replace("{}", named["subject"]), named["subject"], answer)
 
 
 @dataclass(frozen=True)

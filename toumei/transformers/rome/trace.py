@@ -97,7 +97,7 @@ class CausalTrace:
         return getattr(self, name)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the scores as a heat map: tokens down (the subject's with stars), layers across."""
+        """Returns axes with the scores as a heat map: tokens down (subject with stars), layers across."""
         from matplotlib import pyplot
 
         length, layers = self.scores.shape
