@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from itertools import count
+from math import isfinite
 from typing import Any, Literal, get_args
 
 import torch
@@ -125,21 +126,26 @@ class _Redirected(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ceiling: float, inplace: bool) -> Tensor:
-        low, high = x < 0, x > ceiling
-        ctx.save_for_backward(low, high, (x > 0) & (x < ceiling))
-        if not inplace:
-            return x.clamp(0, ceiling)
-        ctx.mark_dirty(x)
-        return x.clamp_(0, ceiling)
+        low, high = x < 0, x > ceiling if isfinite(ceiling) else None
+        result = x.clamp_(0, ceiling) if inplace else x.clamp(0, ceiling)
+        if inplace:
+            ctx.mark_dirty(x)
+        ctx.save_for_backward(result, low, high)
+        ctx.ceiling = ceiling
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        low, high, passing = ctx.saved_tensors
-        ordinary = torch.where(passing, gradient, 0)
-        redirected = gradient.masked_fill((low & (gradient > 0)) | (high & (gradient < 0)), 0)
-        alive = ordinary.ne(0).any(dim=tuple(range(1, gradient.dim())), keepdim=True)
-        # No branch, which would wait for the device.
-        return torch.where(alive, ordinary, redirected), None, None
+        result, low, high = ctx.saved_tensors
+        ordinary = torch.ops.aten.hardtanh_backward(gradient, result, 0.0, ctx.ceiling)
+        samples = tuple(range(1, gradient.dim()))
+        alive = torch.linalg.vector_norm(ordinary, 1, samples, keepdim=True) != 0
+        if alive.device.type == "cpu" and alive.all():  # an accelerator would have to be waited for
+            return ordinary, None, None
+        away = low & (gradient > 0)
+        if high is not None:
+            away |= high & (gradient < 0)
+        return torch.where(alive, ordinary, gradient.masked_fill(away, 0)), None, None
 
 
 def _rectify(function: Function, x: Tensor, ceiling: float, inplace: bool) -> Tensor:
