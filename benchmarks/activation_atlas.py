@@ -3,7 +3,7 @@
 The whole must take under five minutes on two cores. The pictures, its longest stage, are also timed against a
 hand-written bare loop that does the same arithmetic on the same batch, in turns in one run.
 
-    python benchmarks/atlas.py [--threads 2] [--out outputs/atlas]
+    python benchmarks/activation_atlas.py [--threads 2] [--out outputs/atlas]
 """
 
 import argparse
