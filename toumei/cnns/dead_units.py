@@ -139,7 +139,7 @@ class _Redirected(torch.autograd.Function):
         result, low, high = ctx.saved_tensors
         ordinary = torch.ops.aten.hardtanh_backward(gradient, result, 0.0, ctx.ceiling)
         samples = tuple(range(1, gradient.dim()))
-        alive = torch.linalg.vector_norm(ordinary, 1, samples, keepdim=True) != 0
+        alive = torch.linalg.vector_norm(ordinary, 2, samples, keepdim=True) > 0
         if alive.device.type == "cpu" and alive.all():  # an accelerator would have to be waited for
             return ordinary, None, None
         away = low & (gradient > 0)
