@@ -185,7 +185,7 @@ class RankOneEditor:
             batch_size=self.batch_size,
             verbose=verbose,
         )
-        texts = [problem.edits for problem in problems]
+        texts = [(*problem.edits, *problem.holds) for problem in problems]
         if method.many:
             changes = self._spread(method, texts, values, moments, settings)
         else:

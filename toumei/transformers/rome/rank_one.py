@@ -80,7 +80,8 @@ def closed_form(
     _check(keys, residuals, whitened, probes)
     gram = whitened @ probes.T + ridge * torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
     finite = bool(gram.isfinite().all() and residuals.isfinite().all())
-    if not finite or (ridge == 0 and torch.linalg.cond(gram) > 0.01 / torch.finfo(gram.dtype).eps):
+    limit = 0.01 / torch.finfo(gram.dtype).eps
+    if not finite or (ridge == 0 and not torch.linalg.cond(gram) < limit):
         raise NonFiniteError(
             f"the closed form of {len(keys)} keys has no solution: a key is zero, not finite, or depends on "
             f"the others; a ridge above 0 (given: {ridge:g}) or fewer facts at once would help"

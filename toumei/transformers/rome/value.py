@@ -60,7 +60,7 @@ class Value:
     Attributes:
         delta: What to add to the value, (values,), on the CPU.
         start: The value itself, in the bare prompt.
-        losses: At each step the whole loss and its parts: (steps, 4) in the order of `PARTS`.
+        losses: At each step the whole loss and its parts: (steps, 5) in the order of `PARTS`.
         ended: ``"finished"``, ``"stopped"`` below the loss that is enough, or ``"interrupted"`` by Ctrl-C.
     """
 
@@ -74,7 +74,7 @@ class Value:
         return f"Value({size:.2f} x the value after {len(self.losses)} steps, {self.ended})"
 
 
-PARTS = ("loss", "target", "essence", "hold")
+PARTS = ("loss", "target", "essence", "hold", "reworded")
 
 
 def optimize_values(
@@ -183,10 +183,24 @@ class _Group:
         ]
         target = torch.stack(targets).mean()
         essence = F.kl_div(before[count], said[count], log_target=True, reduction="batchmean")
-        hold = _drift(before[count + 1 :], said[count + 1 :], int(before[0][0].argmax()))
+        hold, again = self._held(index, said[count + 1 :])
         decay = settings.weight_decay * self.deltas[index].norm() / self.starts[index].norm() ** 2
-        loss = target + settings.kl * essence + settings.hold * hold + decay
-        return torch.stack([loss, target, essence, hold.to(target)])
+        loss = target + settings.kl * essence + settings.hold * hold + again + decay
+        return torch.stack([loss, target, essence, hold, again])
+
+    def _held(self, index: int, said: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """How far other predictions have drifted, and how unlikely the target is where the old answer was.
+
+        Where the model went on with the answer that is to be changed, it said the same fact in other words.
+        """
+        problem, before = self.problems[index], self.before[index]
+        if not said:
+            return torch.zeros((), device=before[0].device), torch.zeros((), device=before[0].device)
+        old, new = torch.cat(before[len(problem.edits) + 1 :]), torch.cat(said)
+        same = old.argmax(1) == before[0][0].argmax()
+        divergence = F.kl_div(new, old, log_target=True, reduction="none").sum(1)
+        first = problem.edits[0].ids[-problem.edits[0].target]
+        return _mean(divergence, ~same), _mean(-new[:, first], same)
 
     def _note(self, index: int, loss: Tensor) -> None:
         if not loss.isfinite().all():
@@ -206,17 +220,9 @@ class _Group:
                 delta.mul_(limit / delta.norm())
 
 
-def _drift(before: Sequence[Tensor], now: Sequence[Tensor], answer: int) -> Tensor:
-    """How far predictions have gone from what they were: the divergence, averaged over the positions.
-
-    Positions at which the model would have said the answer that is to be changed do not count.
-    """
-    if not before:
-        return torch.zeros(())
-    old, new = torch.cat(list(before)), torch.cat(list(now))
-    counted = old.argmax(1) != answer
-    divergence = F.kl_div(new, old, log_target=True, reduction="none").sum(1)
-    return (divergence * counted).sum() / counted.sum().clamp_min(1)
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    """The mean over what counts, 0 if nothing does."""
+    return (values * counted).sum() / counted.sum().clamp_min(1)
 
 
 def _groups(problems: Sequence[Problem], batch_size: int) -> Iterator[list[Problem]]:
