@@ -98,7 +98,7 @@ def units(model: ShapesCNN, world: World) -> Row:
         "Channel": 5 * obj.Channel("conv6:61"),
         "Neuron, earlier": obj.Neuron("conv4:6"),
         "Layer": 10 * obj.Layer("relu4"),
-        "DeepDream": 10 * obj.DeepDream("conv3"),
+        "DeepDream": 200 * obj.DeepDream("conv3"),
         "ClassLogit star": obj.ClassLogit("star"),
         "LocalGroup": obj.LocalGroup("conv4", (2, 2, 4, 4), torch.eye(64)[6]),
     }
@@ -148,7 +148,7 @@ def family(model: ShapesCNN, world: World) -> Row:
 
 
 def variety(model: ShapesCNN, world: World) -> Row:
-    objective = obj.Neuron("conv6:61") + 10 * obj.Diversity("relu4")
+    objective = obj.Neuron("conv6:61") + 5 * obj.Diversity("relu4")
     return Row("many faces", ["+ Diversity"] * COLUMNS, objective, model)
 
 

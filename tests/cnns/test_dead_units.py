@@ -138,6 +138,19 @@ def test_a_number_of_steps_is_not_negative():
         pass
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_an_accelerator_is_not_waited_for():
+    x, gradient = batch(3, 4, 5), random(5, 3, 4, 5, seed=2)
+    leaf, gradient_there = x.to("cuda").requires_grad_(), gradient.to("cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with redirected_relu(network := Called(F.relu)):
+            network(leaf).backward(gradient_there)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(leaf.grad.cpu(), lucid(x, gradient), atol=1e-6, rtol=0)
+
+
 class ThreeKinds(nn.Module):
     """Dead everywhere, through a module in place, a function and a method."""
 
