@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +121,8 @@ class ChannelGroups:
             ArgumentError: The file holds something else.
         """
         tensors, header = load_tensors(path, cls.__name__)
-        return cls(**tensors, **header)
+        fields: dict[str, Any] = {**tensors, **header}
+        return cls(**fields)
 
     def __repr__(self) -> str:
         groups, channels = self.directions.shape
