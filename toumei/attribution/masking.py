@@ -18,8 +18,8 @@ class Segments:
     """Which numbers of the inputs belong to which feature.
 
     Attributes:
-        index: For each input a tensor that broadcasts to it behind the batch axis, of features from 0 on, with
-            as many axes; (N, ...) where each input has its own.
+        index: For each input a tensor that broadcasts to it behind the batch axis, of features from 0 on,
+            with as many axes; (N, ...) where each input has its own.
         count: How many features there are, M.
         own: Whether each input has its own.
     """

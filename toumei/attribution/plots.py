@@ -32,8 +32,8 @@ def plot_attribution(result: Attribution, images: Tensor | None = None, ax: "Axe
     """Returns axes with the contributions: red for the target, blue against it.
 
     Args:
-        result: Attributions of pictures or maps (N, C, H, W), or of columns or tokens (N, M); the first tensor
-            is shown, and of several targets the first.
+        result: Attributions of pictures or maps (N, C, H, W), or of columns or tokens (N, M); the first
+            tensor is shown, and of several targets the first.
         images: Pictures (N, 1 or 3, H, W) in [0, 1] to lay the heat maps over.
         ax: Where to draw; a new figure by default.
 

@@ -1,0 +1,164 @@
+"""How differences from a baseline pass through operations, so that contributions add up exactly.
+
+Each function returns what its operation returns, with a graph whose gradient is the multiplier: for inputs
+x and x' (those of the baseline) the multipliers m fulfil ``y - y' = sum(m * (x - x'))``. Elementwise functions
+follow the rescale rule, products the symmetric rule (Shrikumar et al., 2017; Lundberg and Lee, 2017).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_SMALL = 1e-6  # differences below which a multiplier is the derivative
+
+
+class _Multiplied(torch.autograd.Function):
+    """A value whose gradient to one input is a given multiplier."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor, multiplier: Tensor) -> Tensor:
+        ctx.save_for_backward(multiplier)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (multiplier,) = ctx.saved_tensors
+        return gradients[0] * multiplier, None, None
+
+
+def rescale(function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor) -> Tensor:
+    """Returns an elementwise function of x; the multiplier is the slope of the chord from x0 to x.
+
+    Where the two agree it is the derivative.
+
+    Example:
+        >>> x = torch.tensor([2.0, -1.0], requires_grad=True)
+        >>> rescale(torch.relu, x, torch.tensor([-2.0, -3.0])).sum().backward()
+        >>> x.grad
+        tensor([0.5000, 0.0000])
+    """
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        value = function(leaf)
+        (slope,) = torch.autograd.grad(value.sum(), leaf)
+    value = value.detach()
+    difference = x.detach() - x0
+    near = difference.abs() < _SMALL
+    chord = (value - function(x0)) / torch.where(near, 1, difference)
+    result: Tensor = _Multiplied.apply(x, value, torch.where(near, slope, chord))
+    return result
+
+
+def rescale_relu(x: Tensor, x0: Tensor) -> Tensor:
+    """Returns relu(x) as `rescale` does, in fewer passes over the memory."""
+    value, difference = x.detach().relu(), x.detach() - x0
+    near = difference.abs() < _SMALL
+    chord = (value - x0.relu()) / difference.masked_fill_(near, 1)
+    result: Tensor = _Multiplied.apply(x, value, torch.where(near, (value > 0).to(value), chord))
+    return result
+
+
+def product(operation: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, a0: Tensor, b0: Tensor) -> Tensor:
+    """Returns a bilinear operation of two tensors that both change; each gets half of what both change together.
+
+    Example:
+        >>> a, b = torch.tensor(3.0, requires_grad=True), torch.tensor(5.0, requires_grad=True)
+        >>> product(torch.mul, a, b, torch.tensor(1.0), torch.tensor(1.0)).backward()
+        >>> a.grad * 2 + b.grad * 4 == 15 - 1
+        tensor(True)
+    """
+    middle = operation(a, (b.detach() + b0) / 2) + operation((a.detach() + a0) / 2, b)
+    return middle + (operation(a.detach(), b.detach()) - middle).detach()
+
+
+def logarithmic_mean(a: Tensor, b: Tensor) -> Tensor:
+    """Returns (a - b) / (log a - log b) of positive numbers, their value where they agree; 0 if one is 0."""
+    ratio = (a / b.clamp(min=torch.finfo(b.dtype).tiny)).clamp(min=torch.finfo(a.dtype).tiny)
+    logarithm = ratio.log()
+    near = logarithm.abs() < 1e-3
+    mean = (a - b) / torch.where(near, 1, logarithm)
+    return torch.where(near, (a + b) / 2, mean).clamp(min=0)
+
+
+class _SoftMax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, x0: Tensor, axis: int) -> Tensor:
+        value = x.softmax(axis)
+        weight = logarithmic_mean(value, x0.softmax(axis))
+        ctx.save_for_backward(weight)
+        ctx.axis = axis
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        weighted = gradients[0] * weight
+        shares = weight / weight.sum(ctx.axis, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+        return weighted - shares * weighted.sum(ctx.axis, keepdim=True), None, None
+
+
+def softmax(x: Tensor, x0: Tensor, axis: int) -> Tensor:
+    """Returns the softmax of x.
+
+    With L the logarithmic means of the two softmaxes, ``p - p' = L * (dx - d)`` where d, the difference of the
+    log-normalizers, is the mean of dx weighted by L, since probabilities sum to 1. Nothing overflows.
+    """
+    result: Tensor = _SoftMax.apply(x, x0, axis)
+    return result
+
+
+def log_softmax(x: Tensor, x0: Tensor, axis: int) -> Tensor:
+    """Returns the log-softmax of x, by the same decomposition as `softmax`."""
+    return x - logsumexp(x, x0, axis, keepdim=True)
+
+
+def logsumexp(x: Tensor, x0: Tensor, axis: int, keepdim: bool = False) -> Tensor:
+    """Returns log(sum(exp(x))) along an axis; multipliers are the logarithmic means, summing to 1."""
+    weight = logarithmic_mean(x.detach().softmax(axis), x0.softmax(axis))
+    weight = weight / weight.sum(axis, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+    middle = (x * weight).sum(axis, keepdim=True)
+    value = middle + (x.detach().logsumexp(axis, keepdim=True) - middle).detach()
+    return value if keepdim else value.squeeze(axis)
+
+
+class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, x0: Tensor, value: Tensor, value0: Tensor, index: Tensor, index0: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x, x0, value, value0, index, index0)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, x0, value, value0, index, index0 = ctx.saved_tensors
+        (gradient,) = gradients
+        difference = (value - value0) * gradient
+        rises = value > value0
+        contribution = torch.zeros_like(x).flatten(2)
+        contribution.scatter_add_(2, index.flatten(2), torch.where(rises, difference, 0).flatten(2))
+        contribution.scatter_add_(2, index0.flatten(2), torch.where(rises, 0, difference).flatten(2))
+        derivative = torch.zeros_like(contribution).scatter_add_(2, index.flatten(2), gradient.flatten(2))
+        moved = (x - x0).flatten(2)
+        near = moved.abs() < _SMALL
+        result = torch.where(near, derivative, contribution / torch.where(near, 1, moved))
+        return result.reshape(x.shape), None, None, None, None, None
+
+
+def max_pool(pool: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, x0: Tensor) -> Tensor:
+    """Returns a max-pooling of x (N, C, ...); windows may overlap.
+
+    A window that rises owes it to the place of its maximum in x, one that falls to that in x0: whatever the
+    rest of the window does, the maximum has not changed by it.
+
+    Args:
+        pool: Returns values and the indices of the maxima among the flattened positions of a channel.
+        x: The input.
+        x0: The input at the baseline.
+    """
+    value, index = pool(x.detach())
+    value0, index0 = pool(x0)
+    result: Tensor = _MaxPool.apply(x, x0, value, value0, index, index0)
+    return result
