@@ -292,3 +292,10 @@ def test_boundary_complexity_is_lucids(width):
 def test_linf_is_the_largest_difference():
     expected = [max(abs(v - 0.5) for v in one.flatten().tolist()) for one in PICTURE[obj.IMAGE]]
     close(obj.LInf(constant=0.5).score(PICTURE), expected)
+
+
+@pytest.mark.parametrize("kind", [obj.TotalVariation, obj.BlurDifference, obj.BoundaryComplexity])
+@pytest.mark.parametrize("layer", ["fc", "tokens"])
+def test_neighbours_of_anything_but_maps_are_an_error(kind, layer):
+    with pytest.raises(ShapeError, match=rf"maps \(N, C, H, W\), and layer '{layer}' makes \(6, "):
+        kind(layer=layer).score(MAPS)

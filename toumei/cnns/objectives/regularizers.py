@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...core.errors import ShapeError
 from .objective import IMAGE, ActivationMap, Objective
 
 
@@ -15,6 +16,9 @@ class TotalVariation(Objective):
 
     Args:
         layer: The picture, or a layer of maps (N, C, H, W).
+
+    Raises:
+        ShapeError: When a model is attached: a layer that makes no maps.
 
     Example:
         >>> TotalVariation().score({IMAGE: torch.eye(2)[None, None]})
@@ -32,7 +36,7 @@ class TotalVariation(Objective):
         """Returns the sum over channels and positions, (N,)."""
         from kornia.losses import total_variation
 
-        variation: Tensor = total_variation(activations[self.layer])
+        variation: Tensor = total_variation(_maps(activations, self.layer))
         return variation.sum(1)
 
 
@@ -107,6 +111,9 @@ class BlurDifference(Objective):
     Args:
         layer: The picture, or a layer of maps (N, C, H, W).
 
+    Raises:
+        ShapeError: When a model is attached: a layer that makes no maps.
+
     Example:
         >>> BlurDifference().score({IMAGE: torch.ones(1, 3, 4, 4)})
         tensor([0.])
@@ -121,7 +128,7 @@ class BlurDifference(Objective):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns half the sum of squares over channels and positions, (N,)."""
-        image = activations[self.layer]
+        image = _maps(activations, self.layer)
         return 0.5 * (image - _blur(image, 3).detach()).square().flatten(1).sum(1)
 
 
@@ -133,6 +140,9 @@ class BoundaryComplexity(Objective):
         width: Width of the border in pixels.
         constant: The colour that costs nothing.
         layer: The picture, or a layer of maps (N, C, H, W).
+
+    Raises:
+        ShapeError: When a model is attached: a layer that makes no maps.
 
     Example:
         >>> BoundaryComplexity(1).score({IMAGE: torch.full((1, 3, 8, 8), 0.5)})
@@ -150,11 +160,20 @@ class BoundaryComplexity(Objective):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the sum over the border of (blur - x)^2 + 0.8 (x - constant)^2, (N,)."""
-        image = activations[self.layer]
+        image = _maps(activations, self.layer)
         cost = (_blur(image, 5) - image).square() + 0.8 * (image - self.constant).square()
         border = torch.ones_like(image)
         border[..., self.width : -self.width or None, self.width : -self.width or None] = 0
         return (cost * border).flatten(1).sum(1)
+
+
+def _maps(activations: ActivationMap, layer: str) -> Tensor:
+    maps = activations[layer]
+    if maps.dim() != 4:
+        raise ShapeError(
+            f"neighbours are those of maps (N, C, H, W), and layer {layer!r} makes {tuple(maps.shape)}"
+        )
+    return maps
 
 
 def _blur(image: Tensor, width: int) -> Tensor:
