@@ -14,7 +14,7 @@ from .objectives import DotCompare, Objective
 from .objectives.objective import ActivationMap
 from .parameterization import FFTImage, Transform
 from .pipeline import Pipeline
-from .reference import as_image
+from .reference import as_image, as_layers
 from .visualization import Visualization
 
 
@@ -65,7 +65,7 @@ def caricature(
         Visualization(2 pictures of 40x60 after 2 steps, finished: conv1, conv2)
     """
     reference = as_image(image)
-    layers = (layer,) if isinstance(layer, str) else tuple(layer)
+    layers = as_layers(layer)
     views = robustness.lucid(same_on_batch=True) if views is None else views
     if isinstance(views, robustness.View) and not views.same_on_batch:
         raise ArgumentError("views must show image and picture alike: give them same_on_batch=True")

@@ -9,7 +9,7 @@ from ..core.modules import device_and_dtype
 from .objectives import ActivationDifference, Objective, PerImage, TotalVariation, reference_activations
 from .parameterization import FFTImage, Transform
 from .pipeline import Pipeline
-from .reference import as_image
+from .reference import as_image, as_layers
 from .visualization import Visualization
 
 
@@ -56,7 +56,7 @@ def invert(
         Visualization(2 pictures of 40x60 after 2 steps, finished: conv1, conv2)
     """
     original = as_image(image)
-    layers = (layer,) if isinstance(layer, str) else tuple(layer)
+    layers = as_layers(layer)
     wanted = reference_activations(model, layers, original, preprocess)
     size = original[0].numel()
     objectives = [_likeness(name, wanted[name]) - smoothness / size * TotalVariation() for name in layers]

@@ -1,8 +1,10 @@
-"""Photographs as methods are given them: checked, and as a batch."""
+"""Photographs and layers as methods are given them: checked, and in one form."""
+
+from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..core.errors import ShapeError
+from ..core.errors import ArgumentError, ShapeError
 
 _SLACK = 1e-3
 
@@ -41,3 +43,11 @@ def as_image(image: Tensor, name: str = "image") -> Tensor:
     if len(batch) > 1:
         raise ShapeError(f"{name} must be one picture, (C, H, W) or (1, C, H, W), got {tuple(image.shape)}")
     return batch
+
+
+def as_layers(layer: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of one or several layers; raises an `ArgumentError` if there are none."""
+    layers = (layer,) if isinstance(layer, str) else tuple(layer)
+    if not layers:
+        raise ArgumentError("expected the name of a layer, or of at least one layer, got none")
+    return layers

@@ -73,8 +73,9 @@ class StyleTransfer(Pipeline):
             _Target(content, content_weight, _layers(content_layers, CONTENT_LAYERS), _content),
             _Target(style, style_weight, _layers(style_layers, STYLE_LAYERS), _style),
         )
-        # Without a sigmoid black and white are exact, and as free to move as any other colour.
-        picture = FFTImage.from_image(content, sigmoid=False)
+        # Without a sigmoid black and white are exact, and as free to move as any other colour. Its slope at
+        # gray is 1/4: four times the usual saturation makes steps as large as with it.
+        picture = FFTImage.from_image(content, sigmoid=False, saturation=16)
         super().__init__(picture, _Transfer(targets, preprocess))
         self._picture, self._preprocess = picture, preprocess
 
@@ -138,10 +139,8 @@ class _Transfer(Objective):
         return ["style transfer"] * images
 
     def __repr__(self) -> str:
-        (content, style) = self.targets
-        return (
-            f"{content.weight:g}*content{list(content.layers)} + {style.weight:g}*style{list(style.layers)}"
-        )
+        content, style = (f"{target.weight:g} * ({', '.join(target.layers)})" for target in self.targets)
+        return f"content {content}, style {style}"
 
 
 class _Sum(Add):
