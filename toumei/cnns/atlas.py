@@ -115,7 +115,8 @@ class ActivationAtlas:
             ArgumentError: The file holds something else.
         """
         tensors, header = load_tensors(path, cls.__name__)
-        return cls(**tensors, **{**header, "categories": tuple(header["categories"])})
+        fields: dict[str, Any] = {**tensors, **header, "categories": tuple(header["categories"])}
+        return cls(**fields)
 
     def __repr__(self) -> str:
         return (
@@ -256,8 +257,8 @@ def _start(count: int, size: int, channels: int, preprocess: Preprocess | None, 
     image = FFTImage(1, channels, size, size, seed=seed)
     same = image.coefficients.detach().repeat(count, 1, 1, 1, 1)
     image.coefficients = same.requires_grad_()
-    steps = [robustness.light(same_on_batch=True), *([] if preprocess is None else [preprocess])]
-    return Transform(image, *steps)
+    views = robustness.light(same_on_batch=True)
+    return Transform(image, views) if preprocess is None else Transform(image, views, preprocess)
 
 
 def _categories(model: nn.Module, classes: int) -> tuple[str, ...]:
