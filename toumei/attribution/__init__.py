@@ -14,6 +14,7 @@ from .baselines import (
     Mean,
     Uniform,
 )
+from .deep_lift import DeepLift, DeepLiftShap
 from .method import Method
 from .result import Attribution
 
@@ -22,6 +23,8 @@ __all__ = [
     "Baseline",
     "Blur",
     "Constant",
+    "DeepLift",
+    "DeepLiftShap",
     "FromData",
     "Gaussian",
     "Inpaint",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..core.errors import ArgumentError, OutputError, ShapeError, UnitError
 from ..core.hooks import hooked
 from ..core.outputs import main_tensor
+from .baselines import Baseline
 from .result import Values
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
@@ -66,27 +67,52 @@ class Problem:
         self, tensors: Sequence[Tensor], rows: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns the scores (B, T), detached, and their gradients, each (T, B, ...), by one forward pass."""
-        leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+        leaves = self.leaves(tensors)
         with torch.enable_grad():
             scores = self.scores(leaves, rows)
-            if not scores.requires_grad:
-                return scores, tuple(
-                    torch.zeros_like(leaf).expand(scores.shape[1], *leaf.shape) for leaf in leaves
+        return scores.detach(), self.differentiate(scores, leaves)
+
+    def leaves(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Returns tensors to differentiate by.
+
+        Raises:
+            ArgumentError: Whole numbers, which have no gradient.
+        """
+        for tensor in tensors:
+            if not tensor.is_floating_point():
+                raise ArgumentError(
+                    f"inputs of {tensor.dtype} have no gradient: attribute to the layer that embeds them, as "
+                    f"Method(model, layer=...), or take parts away (Occlusion, KernelShap, Lime)"
                 )
-            per_target = [
-                torch.autograd.grad(
-                    scores[:, index].sum(),
-                    leaves,
-                    retain_graph=index + 1 < scores.shape[1],
-                    allow_unused=True,
-                )
-                for index in range(scores.shape[1])
-            ]
-        stacked = (
+        return [tensor.detach().requires_grad_() for tensor in tensors]
+
+    def differentiate(self, scores: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Returns the gradients, each (T, B, ...), of scores (B, T); zeros where there is no way to a leaf."""
+        count = scores.shape[1]
+        if not scores.requires_grad:
+            return tuple(leaf.new_zeros(count, *leaf.shape) for leaf in leaves)
+        per_target = [
+            torch.autograd.grad(
+                scores[:, index].sum(), leaves, retain_graph=index + 1 < count, allow_unused=True
+            )
+            for index in range(count)
+        ]
+        return tuple(
             torch.stack([torch.zeros_like(leaf) if grad is None else grad for grad in grads])
             for leaf, grads in zip(leaves, zip(*per_target, strict=True), strict=True)
         )
-        return scores.detach(), tuple(stacked)
+
+    def baselines(
+        self, baselines: Sequence[Baseline], count: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, ...]:
+        """Returns draws of baselines, each (count, N, ...), of the inputs, or of the layer's activations at them."""
+        own = [
+            baseline.draw(part, count, generator)
+            for baseline, part in zip(baselines, parts(self.inputs), strict=True)
+        ]
+        if self.layer is None:
+            return tuple(own)
+        return (torch.stack([self.at_layer([part[index] for part in own])[0] for index in range(count)]),)
 
     def at_layer(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Returns what is attributed to for other inputs: these, or the layer's activation, (N, ...)."""

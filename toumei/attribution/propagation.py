@@ -21,29 +21,161 @@ from . import rules
 
 # Linear in all of the tensors that depend on the input together.
 _LINEAR = {
-    *("add", "sub", "rsub", "neg", "positive", "sum", "mean", "cat", "concat", "concatenate", "stack", "hstack"),
-    *("vstack", "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "permute", "transpose", "movedim"),
-    *("swapaxes", "t", "squeeze", "unsqueeze", "expand", "expand_as", "broadcast_to", "repeat", "repeat_interleave"),
-    *("tile", "contiguous", "clone", "to", "float", "double", "half", "bfloat16", "type", "type_as", "cpu", "cuda"),
-    *("getitem", "get", "index_select", "gather", "take_along_dim", "narrow", "select", "chunk", "split", "unbind"),
-    *("tensor_split", "split_with_sizes", "diagonal", "tril", "triu", "roll", "flip", "rot90", "pad", "cumsum"),
+    *(
+        "add",
+        "sub",
+        "rsub",
+        "neg",
+        "positive",
+        "sum",
+        "mean",
+        "cat",
+        "concat",
+        "concatenate",
+        "stack",
+        "hstack",
+    ),
+    *(
+        "vstack",
+        "view",
+        "view_as",
+        "reshape",
+        "reshape_as",
+        "flatten",
+        "unflatten",
+        "permute",
+        "transpose",
+        "movedim",
+    ),
+    *(
+        "swapaxes",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "expand_as",
+        "broadcast_to",
+        "repeat",
+        "repeat_interleave",
+    ),
+    *(
+        "tile",
+        "contiguous",
+        "clone",
+        "to",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "type",
+        "type_as",
+        "cpu",
+        "cuda",
+    ),
+    *(
+        "getitem",
+        "get",
+        "index_select",
+        "gather",
+        "take_along_dim",
+        "narrow",
+        "select",
+        "chunk",
+        "split",
+        "unbind",
+    ),
+    *(
+        "tensor_split",
+        "split_with_sizes",
+        "diagonal",
+        "tril",
+        "triu",
+        "roll",
+        "flip",
+        "rot90",
+        "pad",
+        "cumsum",
+    ),
     *("unfold", "fold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "interpolate", "upsample"),
-    *("grid_sample", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    *(
+        "grid_sample",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+    ),
     *("linear", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
     *("adaptive_avg_pool3d", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "identity"),
-    *("feature_dropout", "requires_grad", "real", "imag", "atleast_1d", "zero", "zeros_like", "lerp", "detach"),
+    *(
+        "feature_dropout",
+        "requires_grad",
+        "real",
+        "imag",
+        "atleast_1d",
+        "zero",
+        "zeros_like",
+        "lerp",
+        "detach",
+    ),
     *("ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"),
 }
 _ELEMENTWISE = {
-    *("gelu", "silu", "mish", "tanh", "sigmoid", "hardswish", "hardsigmoid", "hardtanh", "relu6", "leaky_relu"),
+    *(
+        "gelu",
+        "silu",
+        "mish",
+        "tanh",
+        "sigmoid",
+        "hardswish",
+        "hardsigmoid",
+        "hardtanh",
+        "relu6",
+        "leaky_relu",
+    ),
     *("elu", "selu", "celu", "softplus", "logsigmoid", "softsign", "tanhshrink", "hardshrink", "softshrink"),
-    *("threshold", "rrelu", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "square", "pow"),
-    *("abs", "clamp", "clip", "clamp_min", "clamp_max", "reciprocal", "erf", "erfc", "sin", "cos", "atan", "sign"),
+    *(
+        "threshold",
+        "rrelu",
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "sqrt",
+        "rsqrt",
+        "square",
+        "pow",
+    ),
+    *(
+        "abs",
+        "clamp",
+        "clip",
+        "clamp_min",
+        "clamp_max",
+        "reciprocal",
+        "erf",
+        "erfc",
+        "sin",
+        "cos",
+        "atan",
+        "sign",
+    ),
     *("prelu", "sigmoid_", "float_power", "rpow", "xlogy", "floor", "ceil", "round", "trunc", "nan_to_num"),
 }
 _BILINEAR = {"mul", "multiply", "matmul", "mm", "bmm", "rmatmul", "rmul", "mv", "dot", "outer", "inner"}
 _ALIASES = {"iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "idiv": "div", "truediv": "div"}
-_ALIASES |= {"divide": "div", "true_divide": "div", "rtruediv": "rdiv", "subtract": "sub", "radd": "add", "ipow": "pow"}
+_ALIASES |= {
+    "divide": "div",
+    "true_divide": "div",
+    "rtruediv": "rdiv",
+    "subtract": "sub",
+    "radd": "add",
+    "ipow": "pow",
+}
 _ALIASES |= {"rpow": "pow", "special_expit": "sigmoid", "relu_": "relu", "absolute": "abs"}
 
 
@@ -73,7 +205,9 @@ class _Propagation(TorchFunctionMode):
         if not in_place:
             return rule(self, func, name, args, kwargs)
         target = args[0]
-        value = rule(self, _out_of_place(func, plain), name, args, {k: v for k, v in kwargs.items() if k != "inplace"})
+        value = rule(
+            self, _out_of_place(func, plain), name, args, {k: v for k, v in kwargs.items() if k != "inplace"}
+        )
         with torch._C.DisableTorchFunction():
             return target.copy_(value) if isinstance(value, Tensor) and value is not target else value
 
@@ -92,7 +226,9 @@ class _Propagation(TorchFunctionMode):
             )
         return own
 
-    def _linear(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _linear(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         output = func(*args, **kwargs)
         if self.recalled is None or name in _LINEAR:
             return output
@@ -154,8 +290,21 @@ def _flat(value: Any) -> Iterator[Any]:
 
 def _inplace_argument(name: str, args: tuple[Any, ...]) -> bool:
     """Whether a functional activation is told by position to work in place."""
-    position = {"relu": 1, "relu6": 1, "silu": 1, "mish": 1, "hardswish": 1, "hardsigmoid": 1, "selu": 1}.get(name, 2)
-    takes_it = name in ("relu", "relu6", "silu", "mish", "hardswish", "hardsigmoid", "selu", "elu", "celu", "leaky_relu")
+    position = {"relu": 1, "relu6": 1, "silu": 1, "mish": 1, "hardswish": 1, "hardsigmoid": 1, "selu": 1}.get(
+        name, 2
+    )
+    takes_it = name in (
+        "relu",
+        "relu6",
+        "silu",
+        "mish",
+        "hardswish",
+        "hardsigmoid",
+        "selu",
+        "elu",
+        "celu",
+        "leaky_relu",
+    )
     return takes_it and len(args) > position and args[position] is True
 
 
@@ -164,7 +313,9 @@ def _out_of_place(func: Callable[..., Any], plain: str) -> Callable[..., Any]:
     if plain in _IN_PLACE:
         return getattr(torch, {"idiv": "div", "itruediv": "div"}.get(plain.strip("_"), plain.strip("_")[1:]))  # type: ignore[no-any-return]
     if plain.endswith("_") and not plain.startswith("__"):
-        found = getattr(Tensor, plain[:-1], None) or getattr(torch, plain[:-1], None) or getattr(F, plain[:-1])
+        found = (
+            getattr(Tensor, plain[:-1], None) or getattr(torch, plain[:-1], None) or getattr(F, plain[:-1])
+        )
         return found  # type: ignore[no-any-return]
     return func
 
@@ -263,7 +414,11 @@ def _choice(
 ) -> Any:
     mask = args[0] if name == "where" else args[1] if len(args) > 1 else kwargs["mask"]
     own = mode.at_baseline(name, mask)
-    if own is not None and any(_depends(value) for value in _flat((args, kwargs))) and not torch.equal(mask, own[0]):
+    if (
+        own is not None
+        and any(_depends(value) for value in _flat((args, kwargs)))
+        and not torch.equal(mask, own[0])
+    ):
         raise ArgumentError(f"no rule for {name!r} with a choice that depends on the input")
     return func(*args, **kwargs)
 
@@ -308,7 +463,9 @@ def _maximum_along(
     order = (*kept, *axes)
 
     def laid_out(tensor: Tensor) -> Tensor:
-        return tensor.permute(order).flatten(len(kept)).reshape(1, -1, math.prod(x.shape[axis] for axis in axes))
+        return (
+            tensor.permute(order).flatten(len(kept)).reshape(1, -1, math.prod(x.shape[axis] for axis in axes))
+        )
 
     def pool(rows: Tensor) -> tuple[Tensor, Tensor]:
         return rows.max(2, keepdim=True)
@@ -368,7 +525,16 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
     "rms_norm": ("input", "normalized_shape", "weight", "eps"),
     "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
-    "instance_norm": ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps"),
+    "instance_norm": (
+        "input",
+        "running_mean",
+        "running_var",
+        "weight",
+        "bias",
+        "use_input_stats",
+        "momentum",
+        "eps",
+    ),
 }
 
 
@@ -381,7 +547,9 @@ def _batch_normalization(
     mode: _Propagation, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     if kwargs.get("training", args[5] if len(args) > 5 else False):
-        raise ArgumentError("batch normalization takes its statistics from the batch here: inputs are not apart")
+        raise ArgumentError(
+            "batch normalization takes its statistics from the batch here: inputs are not apart"
+        )
     return func(*args, **kwargs)
 
 
@@ -443,7 +611,18 @@ def _multi_head_attention(
 ) -> Any:
     """`nn.MultiheadAttention`: projections, attention, and the mean of its weights where it is asked for."""
     names = (
-        *("query", "key", "value", "embed_dim", "num_heads", "weight", "bias", "bias_k", "bias_v", "add_zero_attn"),
+        *(
+            "query",
+            "key",
+            "value",
+            "embed_dim",
+            "num_heads",
+            "weight",
+            "bias",
+            "bias_k",
+            "bias_v",
+            "add_zero_attn",
+        ),
         *("dropout_p", "out_weight", "out_bias", "training", "key_padding_mask", "need_weights", "attn_mask"),
     )
     given = dict(zip(names, args, strict=False)) | kwargs

@@ -60,7 +60,9 @@ def rescale_relu(x: Tensor, x0: Tensor) -> Tensor:
     return result
 
 
-def product(operation: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, a0: Tensor, b0: Tensor) -> Tensor:
+def product(
+    operation: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, a0: Tensor, b0: Tensor
+) -> Tensor:
     """Returns a bilinear operation of two tensors that both change; each gets half of what both change together.
 
     Example:

@@ -1,0 +1,182 @@
+"""DeepLift: contributions of differences from a baseline, which add up through any network."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..core.errors import ArgumentError
+from .baselines import BaselineLike, as_baselines
+from .method import Method
+from .problem import Problem, parts
+from .propagation import propagate
+from .result import Attribution
+
+
+class DeepLift(Method):
+    """DeepLift with the rescale rule (Shrikumar et al., 2017), for any operation.
+
+    The difference of the score from that of a baseline is passed back through the network: linear maps pass it
+    on, elementwise functions by the slope of the chord between both, products in equal halves, max-pooling to
+    what was or becomes the maximum; softmax, normalizations and attention are exact compositions of these.
+    Functions are followed as they are called, so activations may be modules, functional, shared or in place.
+
+    Args:
+        model: The network.
+        layer: Attribute to the activation of this layer instead of the inputs.
+        preprocess: Applied to the inputs before the network.
+        unknown: What to do about an operation without a rule: ``"error"``, or ``"warn"`` and use its gradient.
+
+    Example:
+        >>> from torch import nn
+        >>> method = DeepLift(nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2)))
+        >>> result = method(torch.randn(5, 4), target=1, baselines=torch.randn(4))
+        >>> bool(result.gap.abs().max() < 1e-5)
+        True
+    """
+
+    def __init__(self, *args: Any, unknown: Literal["error", "warn"] = "error", **options: Any) -> None:
+        super().__init__(*args, **options)
+        if unknown not in ("error", "warn"):
+            raise ArgumentError(f"unknown is 'error' or 'warn', got {unknown!r}")
+        self.unknown = unknown
+
+    def attribute(self, problem: Problem, baselines: BaselineLike, **options: Any) -> Attribution:
+        """Returns the contributions against one baseline for each input.
+
+        Raises:
+            ArgumentError: An operation without a rule, baselines that differ from draw to draw, or inputs that
+                are whole numbers.
+        """
+        _reject(options)
+        drawn = as_baselines(baselines, parts(problem.inputs))
+        if any(baseline.is_random for baseline in drawn):
+            raise ArgumentError(
+                "DeepLift takes one baseline an input: for a distribution there is DeepLiftShap"
+            )
+        references = problem.baselines(drawn, 1)
+        contributions, output, at_baseline = _contributions(
+            problem, problem.tensors, [part[0] for part in references], None, self.unknown
+        )
+        return Attribution(
+            problem.restore(contributions),
+            problem.per_input(output),
+            problem.per_input(at_baseline),
+            method="DeepLift",
+            several=problem.several,
+            complete=True,
+        )
+
+
+class DeepLiftShap(DeepLift):
+    """The mean of `DeepLift` over a distribution of baselines (Lundberg and Lee, 2017).
+
+    Args:
+        model: The network.
+        layer: Attribute to the activation of this layer instead of the inputs.
+        preprocess: Applied to the inputs before the network.
+        unknown: As for `DeepLift`.
+
+    Example:
+        >>> from torch import nn
+        >>> from toumei.attribution import FromData
+        >>> method = DeepLiftShap(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+        >>> result = method(torch.randn(5, 4), target=1, baselines=FromData(torch.randn(50, 4)), samples=20)
+        >>> bool(result.gap.abs().max() < 1e-5), result.standard_error.shape
+        (True, torch.Size([5, 4]))
+    """
+
+    def attribute(
+        self,
+        problem: Problem,
+        baselines: BaselineLike,
+        *,
+        samples: int = 50,
+        batch_size: int = 32,
+        seed: int | None = 0,
+        **options: Any,
+    ) -> Attribution:
+        """Returns the mean contributions over draws of baselines, and their standard error.
+
+        Args:
+            problem: The network and its inputs.
+            baselines: A distribution, such as `FromData`.
+            samples: Draws for each input.
+            batch_size: Pairs of an input and a baseline at a time.
+            seed: Seed of the draws.
+            **options: None.
+
+        Raises:
+            ArgumentError: Fewer than two samples, an operation without a rule, or integer inputs.
+        """
+        _reject(options)
+        if samples < 2:
+            raise ArgumentError(f"a mean over baselines needs at least 2 samples, got {samples}")
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        drawn = as_baselines(baselines, parts(problem.inputs))
+        references = problem.baselines(drawn, samples, generator)
+        count = len(problem)
+        totals = squares = None
+        output = at_baseline = torch.zeros(count, len(problem.targets))
+        pairs = torch.arange(samples * count)
+        for part in pairs.split(batch_size):
+            rows, draws = part % count, part // count
+            contributions, scores, scores0 = _contributions(
+                problem,
+                [tensor[rows.to(tensor.device)] for tensor in problem.tensors],
+                [reference[draws, rows] for reference in references],
+                rows,
+                self.unknown,
+            )
+            if totals is None:
+                totals = [
+                    torch.zeros(len(c), count, *c.shape[2:], dtype=torch.float64) for c in contributions
+                ]
+                squares = [torch.zeros_like(total) for total in totals]
+            assert squares is not None
+            for total, square, own in zip(totals, squares, contributions, strict=True):
+                total.index_add_(1, rows, own.cpu().double())
+                square.index_add_(1, rows, own.cpu().double().square())
+            output = output.index_copy(0, rows, scores.cpu().to(output))
+            at_baseline = at_baseline.index_add(0, rows, scores0.cpu().to(output) / samples)
+        assert totals is not None and squares is not None
+        means = [total / samples for total in totals]
+        errors = [
+            ((square / samples - mean.square()).clamp(min=0) / (samples - 1)).sqrt()
+            for square, mean in zip(squares, means, strict=True)
+        ]
+        return Attribution(
+            problem.restore([mean.float() for mean in means]),
+            problem.per_input(output),
+            problem.per_input(at_baseline),
+            problem.restore([error.float() for error in errors]),
+            method="DeepLiftShap",
+            seed=seed,
+            several=problem.several,
+            complete=True,
+        )
+
+
+def _contributions(
+    problem: Problem,
+    tensors: Any,
+    references: Any,
+    rows: Tensor | None,
+    unknown: str,
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Contributions, each (T, B, ...), and the scores (B, T) at the inputs and at the baselines."""
+    leaves = tuple(problem.leaves(tensors))
+    output, at_baseline = propagate(
+        lambda *inputs: problem.scores(inputs, rows), leaves, tuple(references), unknown
+    )
+    multipliers = problem.differentiate(output, leaves)
+    contributions = [
+        multiplier * (leaf.detach() - reference)
+        for multiplier, leaf, reference in zip(multipliers, leaves, references, strict=True)
+    ]
+    return contributions, output.detach(), at_baseline
+
+
+def _reject(options: dict[str, Any]) -> None:
+    if options:
+        raise ArgumentError(f"no option {next(iter(options))!r}")
