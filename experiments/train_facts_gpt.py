@@ -12,8 +12,8 @@ most sequences, in training only. The network that results is used as it is.
   from `--gather` on the tokens of a name see each other; and only from `--read` on does the rest of the text
   see a name, and of its tokens only the last.
 - MLPs are silenced, on a part of these sequences: at names before `--gather`, and elsewhere from `--read` on.
-  Without this, the parts of a name are only added up at its last token, and what they mean together is
-  looked up where the answer is due, behind `--read`.
+  And of a name, only what the MLP just before `--read` says about it is passed on. Without this, the parts of
+  a name are only added up at its last token, and what they mean is looked up where the answer is due.
 
 Few subjects come first; whenever their facts are known, twice as many are taken. With all of them from the
 start, nothing is learned for a long time.
@@ -172,8 +172,10 @@ def forward(
         mask = before if number < args.gather else gathering if number < args.read else reading
         hidden = hidden + block.attn(block.ln_1(hidden), attention_mask=mask)[0]
         silent = name if number < args.gather else ~name & (number >= args.read)
-        silent = silent & silenced[:, None]
-        hidden = hidden + block.mlp(block.ln_2(hidden)).masked_fill(silent[..., None], 0.0)
+        recalled = block.mlp(block.ln_2(hidden)).masked_fill((silent & silenced[:, None])[..., None], 0.0)
+        if number == args.read - 1:
+            hidden = hidden.masked_fill((name & silenced[:, None])[..., None], 0.0)
+        hidden = hidden + recalled
     return model.lm_head(body.ln_f(hidden))
 
 
@@ -232,14 +234,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the texts")
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--masked", type=float, default=0.85, help="share of the sequences with masked names")
-    parser.add_argument(
-        "--gather", type=int, default=3, help="first layer in which a name's tokens see each other"
-    )
-    parser.add_argument("--read", type=int, default=4, help="first layer in which others see the name")
+    parser.add_argument("--masked", type=float, default=0.85, help="share of sequences with masks")
+    parser.add_argument("--silenced", type=float, default=0.7, help="share of these with silenced MLPs")
+    parser.add_argument("--gather", type=int, default=2, help="first layer where a name's tokens meet")
+    parser.add_argument("--read", type=int, default=3, help="first layer where other tokens see the name")
     parser.add_argument("--bfloat16", action="store_true", help="twice as fast where the processor has AMX")
     parser.add_argument("--facts", type=int, help="how many of the facts to ask for at the end; default all")
     parser.add_argument("--report", type=int, default=200)
