@@ -339,3 +339,18 @@ def test_each_picture_of_a_batch_is_woken_on_its_own(half_dead):
 def test_the_pipeline_refuses_a_negative_number(half_dead):
     with pytest.raises(ArgumentError, match="from 0 on, got -2"):
         pictures(half_dead, "3:0", redirect=-2)
+
+
+def test_units_of_a_real_network_wake(realdata):
+    from safetensors.torch import load_file
+    from torchvision.models import squeezenet1_1
+
+    model = squeezenet1_1()
+    model.load_state_dict(load_file(realdata / "squeezenet1_1" / "model.safetensors"))
+    objective = [obj.Neuron(f"features.10:{unit}") for unit in (0, 1)]
+    ends = {}
+    for steps in (0, 16):
+        fv = obj.Pipeline(param.FFTImage(2, 3, 64, 64, seed=0), objective).attach(model)
+        ends[steps] = fv.optimize(20, verbose=False, redirect=steps).losses[-1]
+    assert (ends[0] == 0).any()
+    assert (ends[16] < 0).all()
