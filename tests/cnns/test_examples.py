@@ -9,6 +9,7 @@ from matplotlib import pyplot
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from toumei import plots
 from toumei.cnns import examples as module
 from toumei.cnns.example_images import DatasetExamples
 from toumei.cnns.examples import dataset_examples
@@ -363,6 +364,19 @@ def test_a_row_a_unit_with_its_picture_and_examples(small_cnn):
     axes = search(small_cnn, lowest=False).plot(["conv1:0"], ax=axes)
     assert [text.get_text() for text in axes.texts][5:] == ["highest", "conv1:0"]
     pyplot.close("all")
+
+
+def test_pictures_of_any_shape_are_compared_in_squares_that_keep_it():
+    tall, wide = torch.zeros(1, 1, 30, 10), torch.zeros(4, 3, 7, 14)
+    axes = plots.side_by_side({"a": [tall, tall], "b": [wide, wide]}, ["x", "y"], columns=2)
+    canvas = torch.from_numpy(axes.images[0].get_array()).mean(2)
+    side = (canvas[:, : canvas.shape[1] // 4] < 0.5).any(0).sum(), (canvas < 0.5).any(1).sum()
+    assert side == (64, 192)  # the tall one fills the height of its square and a third of its width
+    pyplot.close("all")
+    with pytest.raises(ArgumentError, match=r"groups of 2 batches, one a title, got \{'a': 1\}"):
+        plots.side_by_side({"a": [tall]}, ["x", "y"])
+    with pytest.raises(ShapeError, match="expected pictures"):
+        plots.side_by_side({"a": [torch.zeros(0, 3, 4, 4)]}, ["x"])
 
 
 # ---------------------------------------------------------------- bad input
