@@ -98,7 +98,7 @@ def units(model: ShapesCNN, world: World) -> Row:
         "Channel": 5 * obj.Channel("conv6:61"),
         "Neuron, earlier": obj.Neuron("conv4:6"),
         "Layer": 10 * obj.Layer("relu4"),
-        "DeepDream": 200 * obj.DeepDream("conv3"),
+        "DeepDream": 50 * obj.DeepDream("relu6"),
         "ClassLogit star": obj.ClassLogit("star"),
         "LocalGroup": obj.LocalGroup("conv4", (2, 2, 4, 4), torch.eye(64)[6]),
     }
