@@ -7,7 +7,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import dataset_examples as benchmark
+from benchmarks import example_search
 from experiments import dataset_examples, sanity
 
 SMALL = ("--images", "20", "--steps", "2", "--device", "cpu")
@@ -30,7 +30,7 @@ def test_curves_of_the_sanity_score(tmp_path, capsys):
 
 
 def test_the_benchmark_times_both_over_the_same_batches():
-    figures = benchmark.main(["--images", "100", "--batch-size", "5"])
+    figures = example_search.main(["--images", "100", "--batch-size", "5"])
     assert figures["search / forward pass, 100 images"] > 0
     kept = [figures[f"numbers alive between batches, thousands, {count} images"] for count in (10, 100)]
     assert abs(kept[1] - kept[0]) < 0.1 * kept[0]

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from toumei import plots
-from toumei.cnns import examples as module
+from toumei.cnns import example_state
 from toumei.cnns.example_images import DatasetExamples
 from toumei.cnns.examples import dataset_examples
 from toumei.core import run
@@ -293,7 +293,7 @@ def test_a_stream_goes_on_behind_the_images_that_were_seen(small_cnn, tmp_path):
 
 
 def test_the_state_is_written_now_and_then_and_not_only_at_the_end(small_cnn, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(example_state, "_SAVE_SECONDS", 0.0)
     path, seen = tmp_path / "state.safetensors", []
 
     def batches():

@@ -1,8 +1,5 @@
 """Dataset examples: one pass over a dataset for the images that excite each unit most, and least."""
 
-import hashlib
-import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,9 +17,8 @@ from ..core.modules import device_and_dtype, evaluating, find_modules
 from ..core.outputs import main_tensor
 from ..core.units import channels_first
 from .example_images import DatasetExamples
+from .example_state import SearchState, digest_of, name_of
 from .ranking import Ranking, Responses, receptive_fields
-
-_SAVE_SECONDS = 20.0
 
 
 @torch.no_grad()
@@ -84,8 +80,17 @@ def dataset_examples(
     examples = DatasetExamples({}, {}, {}, 0, loader.dataset if _indexed(loader) else None)
     state = None
     if resume is not None:
-        asked = [names, k, lowest, reduction, channel_axis, _name(preprocess), _size(loader), _digest(model)]
-        state = _State(Path(resume), asked)
+        asked = [
+            names,
+            k,
+            lowest,
+            reduction,
+            channel_axis,
+            name_of(preprocess),
+            _size(loader),
+            digest_of(model),
+        ]
+        state = SearchState(Path(resume), asked)
         examples = state.read(examples)
     try:
         with evaluating(model):
@@ -228,63 +233,3 @@ def _rest(loader: DataLoader[Any], done: int) -> DataLoader[Any]:
         worker_init_fn=loader.worker_init_fn,
         multiprocessing_context=loader.multiprocessing_context,
     )
-
-
-# ---------------------------------------------------------------- the state of a search
-
-
-class _State:
-    """The file that a search is kept in, together with what was asked."""
-
-    def __init__(self, path: Path, asked: list[Any]) -> None:
-        self.path, self.asked = path, asked
-        self.written, self.seen = time.monotonic(), 0
-
-    def read(self, examples: DatasetExamples) -> DatasetExamples:
-        """The examples so far, or those given if there is no file yet."""
-        if not self.path.exists():
-            return examples
-        found, header = DatasetExamples.load_with(self.path, examples.dataset)
-        if header.get("asked") != self.asked:
-            raise ArgumentError(
-                f"{self.path} holds another search: of {_told(header.get('asked'))}, not of "
-                f"{_told(self.asked)}; give another file or remove it"
-            )
-        self.seen = found.seen
-        return found
-
-    def write_now_and_then(self, examples: DatasetExamples) -> None:
-        if time.monotonic() - self.written >= _SAVE_SECONDS:
-            self.write(examples)
-
-    def write(self, examples: DatasetExamples) -> None:
-        """Writes the examples beside the file and then in its place, so that there is always a whole one."""
-        if examples.seen > self.seen:
-            partial = self.path.with_name(f"{self.path.stem}.{os.getpid()}.partial.safetensors")
-            examples.save_with(partial, {"asked": self.asked})
-            os.replace(partial, self.path)
-            self.written, self.seen = time.monotonic(), examples.seen
-
-
-def _told(asked: Any) -> str:
-    names = ("layers", "k", "lowest", "reduction", "channel_axis", "preprocess", "images", "model")
-    return (
-        ", ".join(f"{name} {value}" for name, value in zip(names, asked or (), strict=False))
-        or "something else"
-    )
-
-
-def _name(preprocess: Callable[[Tensor], Tensor] | None) -> str:
-    """A name that is the same in every run: the address in memory of a function is not."""
-    if isinstance(preprocess, nn.Module):
-        return repr(preprocess)
-    return str(getattr(preprocess, "__qualname__", type(preprocess).__qualname__))
-
-
-def _digest(model: nn.Module) -> str:
-    """The class of a model and a hash of its weights."""
-    total = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return f"{type(model).__name__} {total.hexdigest()[:16]}"

@@ -5,7 +5,7 @@ run through the network up to the deepest layer, as a limit, before the search g
 of the times, with and without the time that the loader takes itself, and how many numbers are alive between
 batches at most (those of the last batch included), over a tenth of the images and over all of them.
 
-    python benchmarks/dataset_examples.py [--images 20000] [--threads 2]
+    python benchmarks/example_search.py [--images 20000] [--threads 2]
 """
 
 import argparse
