@@ -21,7 +21,7 @@ class Settings:
         kl: Weight of the divergence from what the model says after "{subject} is a".
         prefixes: The contexts a subject is read in beside the bare prompt: pairs (how many, tokens in each)
             that are sampled from the model.
-        hold: Weight of the divergence from what the model says in the subject's other continuations, where
+        hold_weight: Weight of the divergence from what the model says in the subject's other continuations, where
             some are given.
         ridge: Lambda of MEMIT, and the weight of the second moment in EMMET.
         emmet_ridge: The ridge of EMMET where there are several facts.
@@ -44,7 +44,7 @@ class Settings:
     weight_decay: float = 0.5
     kl: float = 0.0625
     prefixes: tuple[tuple[int, int], ...] = ((10, 5), (10, 10))
-    hold: float = 1.0
+    hold_weight: float = 1.0
     ridge: float = 15000.0
     emmet_ridge: float = 0.1
     null_threshold: float = 2e-2
@@ -56,7 +56,7 @@ class Settings:
         for name in ("steps", "lr", "clamp"):
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "kl", "hold", "ridge", "emmet_ridge", "null_ridge"):
+        for name in ("weight_decay", "kl", "hold_weight", "ridge", "emmet_ridge", "null_ridge"):
             if not getattr(self, name) >= 0:
                 raise ArgumentError(f"{name} must be at least 0, got {getattr(self, name)}")
 

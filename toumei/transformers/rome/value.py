@@ -74,6 +74,7 @@ class Value:
         return f"Value({size:.2f} x the value after {len(self.losses)} steps, {self.ended})"
 
 
+_SURE = 0.5
 PARTS = ("loss", "target", "essence", "hold", "reworded")
 
 
@@ -185,19 +186,19 @@ class _Group:
         essence = F.kl_div(before[count], said[count], log_target=True, reduction="batchmean")
         hold, again = self._held(index, said[count + 1 :])
         decay = settings.weight_decay * self.deltas[index].norm() / self.starts[index].norm() ** 2
-        loss = target + settings.kl * essence + settings.hold * hold + again + decay
+        loss = target + settings.kl * essence + settings.hold_weight * hold + again + decay
         return torch.stack([loss, target, essence, hold, again])
 
     def _held(self, index: int, said: list[Tensor]) -> tuple[Tensor, Tensor]:
         """How far other predictions have drifted, and how unlikely the target is where the old answer was.
 
-        Where the model went on with the answer that is to be changed, it said the same fact in other words.
+        Where the model was sure of the answer that is to be changed, it said the same fact in other words.
         """
         problem, before = self.problems[index], self.before[index]
         if not said:
             return torch.zeros((), device=before[0].device), torch.zeros((), device=before[0].device)
         old, new = torch.cat(before[len(problem.edits) + 1 :]), torch.cat(said)
-        same = old.argmax(1) == before[0][0].argmax()
+        same = old[:, before[0][0].argmax()].exp() > _SURE
         divergence = F.kl_div(new, old, log_target=True, reduction="none").sum(1)
         first = problem.edits[0].ids[-problem.edits[0].target]
         return _mean(divergence, ~same), _mean(-new[:, first], same)
