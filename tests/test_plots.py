@@ -71,7 +71,7 @@ def test_montage_takes_half_precision():
 
 @pytest.mark.parametrize("size", [(3, 8, 8), (2, 4, 8, 8), (2, 2, 8, 8), (8, 8), (0, 3, 8, 8)])
 def test_what_is_no_batch_of_pictures_is_an_error_that_gives_the_shape(size, tmp_path):
-    match = rf"expected pictures \(N, 1 or 3, H, W\), got \({', '.join(map(str, size))}\)"
+    match = rf"expected pictures \(N, 1, 3 or 4, H, W\), got \({', '.join(map(str, size))}\)"
     with pytest.raises(ShapeError, match=match):
         plots.montage(torch.zeros(size))
     with pytest.raises(ShapeError, match=match):

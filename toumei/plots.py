@@ -17,26 +17,29 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GAP = 4
+_CHECK = 8  # pixels of a field of the checkerboard
 _SQUARE, _SPACE = 192, 10  # pixels of a group in a comparison, and between groups
 
 
 def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tensor:
     """Returns the pictures of a batch beside each other on white, as one picture (3, H, W) on the CPU.
 
+    What is transparent shows a checkerboard.
+
     Args:
-        images: (N, C, H, W) in [0, 1], with one channel or three.
+        images: (N, C, H, W) in [0, 1], with one channel, three, or four of which the last is alpha.
         columns: Pictures in a row; by default as many as make the whole about square, at most 8.
         gap: White pixels between pictures.
 
     Raises:
-        ShapeError: The pictures are not (N, 1 or 3, H, W), or there are none.
+        ShapeError: The pictures are not (N, 1, 3 or 4, H, W), or there are none.
 
     Example:
         >>> montage(torch.zeros(4, 3, 10, 20), columns=2, gap=1).shape
         torch.Size([3, 21, 41])
     """
     columns = columns or _columns(images)
-    images = images.detach().float().cpu().clamp(0, 1).expand(-1, 3, -1, -1)
+    images = _opaque(images.detach().float().cpu().clamp(0, 1)).expand(-1, 3, -1, -1)
     rows = -(-len(images) // columns)
     height, width = images.shape[2] + gap, images.shape[3] + gap
     canvas = torch.ones(3, rows * height - gap, columns * width - gap)
@@ -52,13 +55,13 @@ def image_grid(
     """Returns axes that show a batch of pictures as a grid, with a title above each.
 
     Args:
-        images: (N, C, H, W) in [0, 1], with one channel or three.
+        images: (N, C, H, W) in [0, 1], with one channel, three, or four of which the last is alpha.
         titles: What to write above the pictures, from the first on.
         columns: Pictures in a row.
         ax: Where to draw; a new figure by default.
 
     Raises:
-        ShapeError: The pictures are not (N, 1 or 3, H, W).
+        ShapeError: The pictures are not (N, 1, 3 or 4, H, W).
         ArgumentError: There are more titles than pictures.
 
     Example:
@@ -141,7 +144,7 @@ def save_grid(
     """Writes a batch of pictures as a grid with a title above each, and its folder if need be.
 
     Args:
-        images: (N, C, H, W) in [0, 1], with one channel or three.
+        images: (N, C, H, W) in [0, 1], with one channel, three, or four of which the last is alpha.
         path: File to write; its ending says the format.
         titles: What to write above the pictures, from the first on.
         columns: Pictures in a row.
@@ -170,8 +173,12 @@ def show() -> None:
 
 
 def save_pixels(image: Tensor, path: str | Path) -> None:
-    """Writes one picture (1 or 3, H, W) in [0, 1] pixel by pixel, and its folder if need be."""
-    picture = to_pil(montage(image[None]))
+    """Writes one picture (1, 3 or 4, H, W) in [0, 1] pixel by pixel, and its folder if need be.
+
+    A PNG keeps the alpha channel of a picture that has one.
+    """
+    keeps_alpha = len(image) == 4 and Path(path).suffix.lower() == ".png"
+    picture = to_pil(image.detach().float().cpu().clamp(0, 1) if keeps_alpha else montage(image[None]))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
 
@@ -224,10 +231,19 @@ def _left(column: int, place: int, width: int) -> int:
     return column * (width * step + 2 * _SPACE) + 2 * _SPACE + place * step
 
 
+def _opaque(images: Tensor) -> Tensor:
+    """Pictures with an alpha channel before a checkerboard, others as they are."""
+    if images.shape[1] != 4:
+        return images
+    y, x = (torch.arange(pixels) // _CHECK for pixels in images.shape[2:])
+    board = 1 - 0.2 * ((y[:, None] + x[None, :]) % 2)
+    return torch.lerp(board, images[:, :3], images[:, 3:])
+
+
 def _columns(images: Tensor) -> int:
     """How many pictures of a batch stand in a row, once it is clear that it is a batch of pictures."""
-    if images.dim() != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
-        raise ShapeError(f"expected pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    if images.dim() != 4 or images.shape[1] not in (1, 3, 4) or len(images) == 0:
+        raise ShapeError(f"expected pictures (N, 1, 3 or 4, H, W), got {tuple(images.shape)}")
     count, _, height, width = images.shape
     return int(min(count, 8, max(1, round((count * height / width) ** 0.5 + 0.49))))
 
@@ -240,7 +256,7 @@ def _figure_size(canvas: Tensor, columns: int) -> dict[str, Any]:
 
 
 def to_pil(image: Tensor) -> Any:
-    """Returns one picture (3, H, W) in [0, 1] as a PIL image."""
+    """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image."""
     from PIL import Image
 
     return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())

@@ -1,0 +1,76 @@
+"""Pictures of which only a region is optimized."""
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from ...core.errors import ShapeError
+from .generator import Generator, check_image
+
+
+class Masked(Generator):
+    """Given pictures of which a region is replaced by what another generator makes; the rest stays as it is.
+
+    Args:
+        generator: Makes what is seen inside, such as ``FFTImage.from_image(image)``.
+        image: The pictures outside, (N, C, H, W) in [0, 1], or one for all.
+        mask: True, or 1, inside and 0 outside, numbers in between for soft edges: (H, W), or anything that is
+            broadcast to the pictures.
+
+    Raises:
+        ShapeError: Pictures or a mask of another size or range, or a mask that is empty.
+
+    Example:
+        >>> from toumei.cnns.parameterization import FFTImage
+        >>> photograph, mask = torch.rand(1, 3, 31, 20), torch.zeros(31, 20)
+        >>> mask[10:20, 5:15] = 1
+        >>> made = Masked(FFTImage(1, 3, 31, 20), photograph, mask).get_image()
+        >>> bool((made == photograph)[..., mask == 0].all())
+        True
+    """
+
+    def __init__(self, generator: Generator, image: Tensor, mask: Tensor) -> None:
+        self.generator = generator
+        self.image = check_image("Masked", image).to(generator.device)
+        with torch.no_grad():
+            size = tuple(generator.get_image().shape)
+        for name, given in (("image", image), ("mask", mask)):
+            if not _fits(tuple(given.shape), size):
+                raise ShapeError(f"the {name} must fit pictures of {size}, got {tuple(given.shape)}")
+        self.mask = mask.detach().to(generator.device, torch.float32)
+        low, high = self.mask.min().item(), self.mask.max().item()
+        if not (low >= 0 and high <= 1):
+            raise ShapeError(f"a mask has numbers from 0 to 1, got {low:g} to {high:g}")
+        if high == 0:
+            raise ShapeError("the mask is empty: nothing would be optimized")
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The parameters of the generator."""
+        return self.generator.parameters
+
+    def get_image(self) -> Tensor:
+        """Returns the pictures (N, C, H, W) in [0, 1]."""
+        return torch.lerp(self.image, self.generator.get_image(), self.mask)
+
+    def view(self, image: Tensor) -> Tensor:
+        """Returns what the generator shows of the pictures."""
+        return self.generator.view(image)
+
+    @property
+    def views(self) -> int:
+        """The views that the generator makes."""
+        return self.generator.views
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the generator, the pictures and the mask."""
+        self.generator.to(device)
+        self.image, self.mask = self.image.to(device), self.mask.to(device)
+        return self
+
+
+def _fits(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    """Whether this shape is broadcast to this one, with its full height and width."""
+    if not 2 <= len(shape) <= 4 or shape[-2:] != size[-2:]:
+        return False
+    return all(mine in (1, theirs) for mine, theirs in zip(shape[::-1], size[::-1], strict=False))

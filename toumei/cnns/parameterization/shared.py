@@ -1,0 +1,73 @@
+"""Aligned families of pictures: what they share is optimized together."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Self
+
+from ...core.errors import ShapeError
+from .colored import Colored
+
+
+class SharedImage(Colored):
+    """Pictures that are each the sum of numbers of its own and of numbers that it shares with others.
+
+    The shared components keep pictures that are optimized for different things aligned, so that one can be
+    faded into the next (Mordvintsev et al., Differentiable Image Parameterizations, 2018). They are stretched
+    over the pictures: one with a single picture is the same in all; one with several is interpolated from
+    the first to the last; one with fewer pixels holds the coarse shapes (lucid's `lowres_tensor`).
+
+    Args:
+        own: Makes what each picture has of its own, in its size; its colours are used.
+        *shared: Make the shared components, in any smaller or equal size; only their numbers are used.
+
+    Raises:
+        ShapeError: A component with other channels or more pictures than `own`.
+
+    Example:
+        >>> from toumei.cnns.parameterization import FFTImage, PixelImage
+        >>> own, same, coarse = FFTImage(5, 3, 31, 20), FFTImage(1, 3, 31, 20), PixelImage(2, 3, 8, 5)
+        >>> family = SharedImage(own, same, coarse)
+        >>> family.get_image().shape
+        torch.Size([5, 3, 31, 20])
+    """
+
+    def __init__(self, own: Colored, *shared: Colored) -> None:
+        self.own, self.shared, self.colors = own, shared, own.colors
+        with torch.no_grad():
+            images, channels = own.numbers().shape[:2]
+            for component in shared:
+                count, wide = component.numbers().shape[:2]
+                if wide != channels or count > images:
+                    raise ShapeError(
+                        f"{images} pictures of {channels} channels cannot share a component of {count} "
+                        f"pictures of {wide} channels"
+                    )
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The parameters of the pictures' own parts, then of the shared components."""
+        return [*self.own.parameters, *(tensor for part in self.shared for tensor in part.parameters)]
+
+    def numbers(self) -> Tensor:
+        """Returns the sums (N, C, H, W) before the colours."""
+        numbers = self.own.numbers()
+        for component in self.shared:
+            numbers = numbers + stretched(component.numbers(), len(numbers), numbers.shape[2:])
+        return numbers
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves all parts."""
+        for part in (self.own, *self.shared):
+            part.to(device)
+        return self
+
+
+def stretched(numbers: Tensor, images: int, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Returns numbers (n, C, h, w) enlarged linearly to (images, C, *size); a single picture is repeated."""
+    if numbers.shape[2:] != size:
+        numbers = F.interpolate(numbers, size=tuple(size), mode="bilinear")
+    if len(numbers) in (1, images):
+        return numbers.expand(images, -1, -1, -1)
+    along = numbers.flatten(1).T[None]  # the pictures as the axis along which it is interpolated
+    return F.interpolate(along, size=images, mode="linear")[0].T.reshape(images, *numbers.shape[1:])
