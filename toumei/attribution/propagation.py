@@ -1,8 +1,7 @@
 """Follows a forward pass function by function, and lets differences from a baseline pass through each.
 
-Two passes are made: one of the baseline, in which the inputs of functions are noted, and one of the inputs, in
-which each function that is not linear is replaced by its rule. The second pass is all that is
-differentiated, so the cost is about that of an ordinary gradient and one forward pass. Functions are told
+Two passes are made: one of the baseline, in which the inputs of functions are noted, and one of the inputs,
+in which each function that is not linear is replaced by its rule. The second pass is all that is differentiated, so the cost is about that of an ordinary gradient and one forward pass. Functions are told
 apart by name, wherever they are called: modules, functional calls, in place, again and again.
 """
 
@@ -200,7 +199,7 @@ class _Propagation(TorchFunctionMode):
             rule = _elementwise
         if rule is None:
             return self._linear(func, name, args, kwargs)
-        in_place = plain.endswith("_") and not plain.startswith("__") or plain in _IN_PLACE
+        in_place = (plain.endswith("_") and not plain.startswith("__")) or plain in _IN_PLACE
         in_place = in_place or kwargs.get("inplace", False) or _inplace_argument(name, args)
         if not in_place:
             return rule(self, func, name, args, kwargs)
@@ -449,12 +448,10 @@ def _maximum_along(
     mode: _Propagation, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     x = args[0]
-    own = mode.at_baseline(name, x)
     axes = kwargs.get("dim", args[1] if len(args) > 1 else None)
     if isinstance(axes, Tensor):  # the maximum of two tensors
-        if own is not None:
-            mode.recalled = _put_back(mode, ("taken", ()))
         return _extreme(mode, func, "maximum", args, kwargs)
+    own = mode.at_baseline(name, x)
     if own is None or not x.requires_grad:
         return func(*args, **kwargs)
     axes = tuple(range(x.dim())) if axes is None else (axes,) if isinstance(axes, int) else tuple(axes)
@@ -477,10 +474,6 @@ def _maximum_along(
     if name == "amax" or (len(args) < 2 and "dim" not in kwargs):
         return value
     return torch.return_types.max((value, func(*args, **kwargs)[1]))
-
-
-def _put_back(mode: _Propagation, _: Any) -> Any:
-    return mode.recalled
 
 
 def _softmax(
