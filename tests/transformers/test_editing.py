@@ -133,10 +133,12 @@ def test_the_edited_layer_gives_the_key_its_value(kind, method, editor_of, token
         for r in rows
     ]
     key = keys[0] if method == "rome" else torch.stack(keys).mean(0)
-    with edit, torch.no_grad():
-        answer = editor.parts.module(down)(key[None])[0]
-    wanted = edit.values[0].start + edit.values[0].delta
-    assert torch.allclose(answer, wanted, rtol=1e-3, atol=1e-4)
+    module = editor.parts.module(down)
+    with torch.no_grad():
+        old = module(key[None])[0]
+        with edit:
+            new = module(key[None])[0]
+    assert torch.allclose(new - old, edit.values[0].delta, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", MANY)

@@ -200,15 +200,10 @@ class RankOneEditor:
         moments: dict[int, SecondMoment],
         settings: Settings,
     ) -> LowRank:
-        """The change of one layer that gives one key its value."""
+        """The change of one layer that adds to the value of one key what was added in every context."""
         layer = settings.layers[0]
         keys = self._keys(layer, texts, bare_weight=1 / len(texts[0]))
-        residual = value.delta.double()[None]
-        if (
-            method.at == "mean"
-        ):  # the layer is linear, so its answers differ by what it makes of the difference
-            residual = residual + self._linear(layer, keys.bare - keys.mean)
-        return _thin(method.update(keys, residual, moments[layer], settings))
+        return _thin(method.update(keys, value.delta.double()[None], moments[layer], settings))
 
     def _spread(
         self,
@@ -260,11 +255,6 @@ class RankOneEditor:
                 states = activations[name].reshape(*tokens.shape, -1)
                 found.append(states[range(len(batch)), [text.subject for text in batch]].cpu().double())
         return torch.cat(found).unflatten(0, (len(texts), -1))
-
-    def _linear(self, layer: int, keys: Tensor) -> Tensor:
-        """What the down-projection makes of keys (n, in) without its bias, in float64 on the CPU."""
-        weight = self._down(layer).weight.detach().cpu().double()  # type: ignore[operator]
-        return keys @ (weight if self.parts.keys_first(layer) else weight.T)
 
     def _down(self, layer: int) -> nn.Module:
         return self.parts.module(self.parts.down(layer))

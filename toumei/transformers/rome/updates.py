@@ -5,7 +5,6 @@ A new method is one such function and one line in `METHODS`. All five are one cl
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -48,12 +47,10 @@ class Method:
             change of the layer's weight.
         many: Whether it takes several facts at once and spreads them over the layers. Its residuals are
             those of the residual stream then, behind the last of the layers.
-        at: The key whose value the residual is measured from: the bare or the averaged one.
     """
 
     update: Update
     many: bool = False
-    at: Literal["bare", "mean"] = "bare"
 
 
 def rome(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: Settings) -> LowRank:
@@ -70,7 +67,10 @@ def rome(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: Sett
 
 
 def r_rome(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: Settings) -> LowRank:
-    """R-ROME (Gupta et al., 2024, arXiv:2403.07175): the averaged key on both sides."""
+    """R-ROME (Gupta et al., 2024, arXiv:2403.07175): the averaged key on both sides.
+
+    The residual is what was added to the value in every context, so it is what the averaged key gets too.
+    """
     return closed_form(keys.mean, residuals, statistics.whiten(keys.mean))
 
 
@@ -94,7 +94,7 @@ def alphaedit(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings:
 
 METHODS: Mapping[str, Method] = {
     "rome": Method(rome),
-    "r-rome": Method(r_rome, at="mean"),
+    "r-rome": Method(r_rome),
     "memit": Method(memit, many=True),
     "emmet": Method(emmet, many=True),
     "alphaedit": Method(alphaedit, many=True),
