@@ -125,6 +125,12 @@ class Anatomy:
         """Where the model takes its tokens: the device of the embedding."""
         return torch.device(self.module(self.embedding).weight.device)  # type: ignore[arg-type]
 
+    @property
+    def two_tokens(self) -> Tensor:
+        """Two tokens (1, 2) to try the model with, which are no padding."""
+        padding = getattr(getattr(self.model, "config", None), "pad_token_id", None)
+        return torch.full((1, 2), int(padding == 0), device=self.device)
+
     def block(self, layer: int) -> str:
         """Returns the name of a block; layers count from 0.
 
@@ -269,9 +275,8 @@ def _check_modules(parts: Anatomy) -> None:
 def _check_outputs(parts: Anatomy) -> None:
     """Runs two tokens, and checks that each part is reached and returns vectors of the stream's width."""
     names = [name for name in (*parts.blocks, *parts.attentions, *parts.mlps, *parts.downs) if name]
-    tokens = torch.zeros(1, 2, dtype=torch.long, device=parts.device)
     with torch.no_grad(), evaluating(parts.model), hooked(parts.model, names) as activations:
-        parts.model(tokens)
+        parts.model(parts.two_tokens)
     for name in names:
         # OPT runs its feed-forward layer on (tokens, width), everybody else on (batch, tokens, width).
         if activations[name].numel() != 2 * parts.width or activations[name].shape[-1] != parts.width:

@@ -106,7 +106,7 @@ class AverageEffects:
         ax.set_xticks([index + 0.5 for index in range(0, layers, step)], [*map(str, range(0, layers, step))])
         ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
         ax.set_title(f"{self._what()}, {len(self.effects)} facts", fontsize="medium")
-        pyplot.colorbar(image, ax=ax)
+        ax.figure.colorbar(image, ax=ax)
         return ax
 
     def save(self, path: str | Path) -> None:

@@ -33,7 +33,7 @@ class Skeleton:
         self._sample: Any = None
         stand_ins = nn.ModuleList(_StandIn(block, self) for block in self._blocks)
         self._model = _with_module(parts.model, parts.blocks[0].split(".")[:-1], stand_ins)
-        self.calls(torch.zeros(1, 1, dtype=torch.long, device=parts.device))
+        self.calls(parts.two_tokens)
 
     def calls(self, ids: Tensor, cache: Any = None) -> "list[Call]":
         """Returns how the model calls each of its blocks for these tokens behind a cache.

@@ -115,7 +115,7 @@ class CausalTrace:
         ax.set_xticks([index + 0.5 for index in range(0, layers, step)], [*map(str, range(0, layers, step))])
         ax.set_xlabel(self._axis())
         ax.set_title(f"Restoring {self._what()} after noise on the subject", fontsize="medium")
-        bar = pyplot.colorbar(image, ax=ax)
+        bar = ax.figure.colorbar(image, ax=ax)
         answer = self.answer.strip()
         bar.ax.set_title(
             f"p({answer})" if self.foil is None else f"{answer} - {self.foil.strip()}", fontsize="small"

@@ -25,7 +25,7 @@ from .noise import Noise, draw, embedding_std
 from .runs import Kind, Measure, Plan, last_logits, record
 from .trace import CausalTrace
 
-__all__ = ["AverageEffects", "CausalTrace", "CausalTracer", "Noise"]
+__all__ = ["AverageEffects", "CausalTrace", "CausalTracer", "Kind", "Noise"]
 
 
 class CausalTracer:
