@@ -60,7 +60,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", help="DEFAULT to download the trained ones, or a file; else random ones")
     parser.add_argument("--content", help="a photograph; else the pagoda of scikit-learn")
     parser.add_argument("--style", help="a photograph; else the dahlia of scikit-learn")
-    parser.add_argument("--style-weight", type=float, default=1.0, help="the content has weight 1")
+    parser.add_argument("--style-weight", type=float, default=0.5, help="the content has weight 1")
     parser.add_argument("--content-layers", nargs="+", help="else one in the middle")
     parser.add_argument("--smoothness", type=float, default=1e-5, help="weight of the total variation")
     parser.add_argument("--height", type=int, default=200, help="of the pictures")
