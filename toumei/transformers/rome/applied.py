@@ -147,7 +147,7 @@ def _check_untouched(module: nn.Module) -> None:
         weight, carried = _weight(module), _CARRIED[module]
         if weight._version != carried.version or weight.dtype != carried.original.dtype:
             raise EditError(
-                f"the weight of {module} was changed by something else while an edit was applied, so the edit "
+                f"the weight of {module} was changed by something else while an edit was applied, so it "
                 f"cannot be taken back bit for bit: revert edits before training, loading or casting a model"
             )
 

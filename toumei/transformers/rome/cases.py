@@ -60,7 +60,7 @@ def counterfact_cases(records: str | Path | Iterable[Mapping[str, Any]]) -> list
             truth = rewrite["target_true"]["str"]
         except (KeyError, TypeError) as error:
             raise ArgumentError(
-                f"record {number} is not in CounterFact's format, {error} is missing: it has {', '.join(record)}"
+                f"record {number} is not CounterFact's, {error} is missing: it has {', '.join(record)}"
             ) from None
         neighbours = tuple((prompt, truth) for prompt in record.get("neighborhood_prompts", ()))
         cases.append(
@@ -78,7 +78,7 @@ def counterfact_cases(records: str | Path | Iterable[Mapping[str, Any]]) -> list
 
 
 def world_cases(world: "FactsWorld", count: int, seed: int = 0) -> list[Case]:
-    """Returns edits of facts of the invented world to other values of the same kind, all of different subjects.
+    """Returns edits of facts of the invented world to other values of the same kind, one for each subject.
 
     Args:
         world: The world that the network of `toumei.models.facts_gpt` knows.

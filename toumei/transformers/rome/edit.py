@@ -23,8 +23,8 @@ class Edit:
     """A change of some weights of a model that writes facts into it.
 
     Inside a ``with`` block the model is edited, outside of it every weight is bit for bit as before. `apply`
-    and `revert` do the same without a block. Several edits can be applied at once and taken back in any order;
-    the weight is then the original plus the sum of all changes, rounded once.
+    and `revert` do the same without a block. Several edits can be applied at once, and taken back in any
+    order; the weight is then the original plus the sum of all changes, rounded once.
 
     Attributes:
         parts: The model.

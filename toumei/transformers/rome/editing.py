@@ -149,7 +149,7 @@ class RankOneEditor:
             raise ArgumentError("expected facts to write, got none")
         if not find_method(method).many and len(known) > 1:
             raise ArgumentError(
-                f"{method!r} writes one fact at a time: apply the edits of `edit` one after the other, or take "
+                f"{method!r} writes one fact at a time: apply edits one after the other, or take "
                 f"'memit', 'emmet' or 'alphaedit'"
             )
         return self._edit(list(known.values()), method, layers, hold, verbose, settings)
@@ -292,8 +292,8 @@ class RankOneEditor:
         if self.statistics is not None:
             return self.statistics[layer]
         warnings.warn(
-            "the editor has no key statistics and takes the identity for the second moment of the keys: the edit "
-            "itself works, but other facts are disturbed more; see collect_statistics",
+            "the editor has no key statistics and takes the identity for the second moment of the keys: the "
+            "edit itself works, but other facts are disturbed more; see collect_statistics",
             stacklevel=4,
         )
         weight = self._down(layer).weight

@@ -48,7 +48,7 @@ class Evaluation:
 
     Attributes:
         values: For each metric of `METRICS` a number for each case, NaN where it was not measured. Successes
-            and what is kept are shares from 0 to 1, magnitudes are differences of probabilities, entropy is in
+            and what is kept are shares from 0 to 1, magnitudes differences of probabilities, entropy is in
             bits and the reference score a cosine (both without CounterFact's factor of 100).
 
     Example:
@@ -78,7 +78,7 @@ class Evaluation:
         return 0.0 if 0 in means else 3 / sum(1 / mean for mean in means)
 
     def table(self) -> str:
-        """Returns a line for each metric that was measured: the mean and its confidence interval."""
+        """Returns a line for each metric that was measured: the mean and its 95 % confidence interval."""
         lines = [
             f"{metric:24}{self.mean(metric):8.3f} +- {self.interval(metric):.3f}"
             for metric in self._present()
@@ -130,11 +130,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         count = len(next(iter(self.values.values()), ()))
-        shown = [
-            f"{metric} {100 * self.mean(metric):.1f} +- {100 * self.interval(metric):.1f} %"
-            for metric in _SHOWN
-            if metric in self._present()
-        ]
+        shown = [f"{metric} {self.text(metric)}" for metric in _SHOWN if metric in self._present()]
         return f"Evaluation({count} cases: {', '.join(shown)})"
 
 

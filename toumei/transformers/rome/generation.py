@@ -35,7 +35,7 @@ def entropy(text: str) -> float:
     The weights are those of the paper's code: 2/3 and 4/3, averaged. Repetition makes it small.
 
     Example:
-        >>> entropy("the same and the same and the same") < entropy("it says one thing after another one today")
+        >>> entropy("the same and the same and the same") < entropy("it says one thing after another")
         True
     """
     words = _words(text)

@@ -5,10 +5,11 @@ A linear layer W answers keys k with values W k. The methods change it by
     D = R^T (K M K^T + ridge I)^-1 K M
 
 so that the keys K (n x in) get the residuals R (n x out) added to their values, while all other keys keep
-theirs as well as the metric M can say. With M = C^-1, the inverse second moment of the keys, this is ROME (one key,
-no ridge; Meng et al., 2022, arXiv:2202.05262), MEMIT (ridge lambda; Meng et al., 2023, arXiv:2210.07229)
-and EMMET (Gupta et al., 2024, arXiv:2403.14236); with the projection M = P onto the keys' null space it is
-AlphaEdit (Fang et al., 2025, arXiv:2410.02355). Only n x n systems are solved, and D stays in two factors.
+theirs as well as the metric M can say. With M = C^-1, the inverse second moment of the keys, this is ROME
+(one key, no ridge; Meng et al., 2022, arXiv:2202.05262), MEMIT (ridge lambda; Meng et al., 2023,
+arXiv:2210.07229) and EMMET (Gupta et al., 2024, arXiv:2403.14236); with the projection M = P onto the null
+space of the keys it is AlphaEdit (Fang et al., 2025, arXiv:2410.02355). Only n x n systems are solved, and D
+stays in two factors.
 """
 
 from dataclasses import dataclass

@@ -107,14 +107,14 @@ def row(tokenizer: Any, template: str, subject: str, target: str | None = None) 
     inside = [index for index, (first, last) in enumerate(tokens.spans[:count]) if first < end <= last]
     if not inside:
         raise ArgumentError(
-            f"no token of {text!r} holds the end of the subject {subject!r}: the tokens are {list(tokens.texts)}"
+            f"no token of {text!r} holds the end of the subject {subject!r}: it has {list(tokens.texts)}"
         )
     added = continuation(tokenizer, text, target) if target is not None else ()
     return Row((*tokens.ids[:count], *added), inside[-1], len(added))
 
 
 def padded(rows: Iterable[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns tokens (rows, longest), filled up by each row's last one, and the mask of what is no filling."""
+    """Returns tokens (rows, longest), filled up by each row's last one, and the mask of the others."""
     rows = list(rows)
     longest = max(len(ids) for ids in rows)
     tokens = torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in rows], device=device)

@@ -21,8 +21,8 @@ class Settings:
         kl: Weight of the divergence from what the model says after "{subject} is a".
         prefixes: The contexts a subject is read in beside the bare prompt: pairs (how many, tokens in each)
             that are sampled from the model.
-        hold_weight: Weight of the divergence from what the model says in the subject's other continuations, where
-            some are given.
+        hold_weight: Weight of the divergence from what the model says in the subject's other continuations,
+            where some are given.
         ridge: Lambda of MEMIT, and the weight of the second moment in EMMET.
         emmet_ridge: The ridge of EMMET where there are several facts.
         null_threshold: Largest second moment of a direction that AlphaEdit counts as unused.
@@ -94,8 +94,11 @@ HYPERPARAMETERS: dict[str, dict[tuple[str, int], dict[str, Any]]] = {
     "emmet": {key: {**row, "prefixes": _FEW} for key, row in _EMMET.items()},
     "alphaedit": {key: {**row, "prefixes": _FEW} for key, row in _MEMIT.items()},
 }
-"""For each method the papers' settings by (`config.model_type`, number of layers); the other settings are the
-defaults of `Settings`. Those of Llama, Mistral and Qwen come from EasyEdit's files, which run without statistics."""
+"""For each method the papers' settings by (`config.model_type`, number of layers).
+
+What a row does not say is the default of `Settings`. The rows of Llama, Mistral and Qwen are EasyEdit's, which
+edits them without statistics.
+"""
 
 
 def settings_for(
@@ -125,7 +128,7 @@ def settings_for(
         row = {**row, "layers": tuple(given_layers)}
     if "layers" not in row:
         raise ArgumentError(
-            f"no paper edits a {kind} of {layers} layers with {method!r}: give the layer, or layer='trace' to "
-            f"take the one that a causal trace points at"
+            f"no paper edits a {kind} of {layers} layers with {method!r}: give the layer, or layer='trace' "
+            f"to take the one that a causal trace points at"
         )
     return replace(Settings(**row), **given)

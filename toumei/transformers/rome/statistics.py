@@ -103,7 +103,7 @@ class KeyStatistics:
     def __getitem__(self, layer: int) -> SecondMoment:
         if layer not in self.moments:
             raise ArgumentError(
-                f"no statistics of layer {layer}: there are some of layers {', '.join(map(str, self.moments))}"
+                f"no statistics of layer {layer}: there are those of layers {list(self.moments)}"
             )
         return self.moments[layer]
 
@@ -116,7 +116,7 @@ class KeyStatistics:
         """
         if fingerprint(model) != self.model:
             raise ArgumentError(
-                f"these statistics belong to a model with other weights than this {type(model).__name__} has: "
+                f"these statistics belong to a model with other weights than this {type(model).__name__}: "
                 f"collect them again"
             )
         for layer in layers:

@@ -1,8 +1,12 @@
 """What to add to the value of a subject, so that the model says the target after the prompt.
 
-The optimization of ROME (Meng et al., 2022, eq. 4): Adam on a vector that is added to the output of one module
-at the subject's last token, in several contexts at once, held back by its norm and by what the model says of
-the subject otherwise. Several facts are optimized side by side; none sees another one.
+The optimization of ROME (Meng et al., 2022, eq. 4): Adam on a vector that is added to the output of one
+module at the subject's last token, in several contexts at once, held back by its norm and by what the model
+says of the subject otherwise. Several facts are optimized side by side; none sees another one.
+
+The papers hold one text, "{subject} is a". Here further continuations of the subject can be held: where the
+model was sure of the old answer they ask for the new target, in other words than the prompt's, and
+everywhere else the predictions are to stay.
 """
 
 from collections.abc import Iterator, Sequence
@@ -207,8 +211,8 @@ class _Group:
         if not loss.isfinite().all():
             raise NonFiniteError(
                 f"the loss of {self.problems[index].name!r} became {float(loss[0])} after "
-                f"{len(self.histories[index])} steps: try a smaller learning rate than {self.settings.lr:g}, or "
-                f"the model in float32"
+                f"{len(self.histories[index])} steps: try a smaller learning rate than {self.settings.lr:g}, "
+                f"or the model in float32"
             )
         self.histories[index].append(loss)
 

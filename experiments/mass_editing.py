@@ -1,0 +1,141 @@
+"""Editing methods compared: one fact at a time, and 1, 10 and 100 facts at once.
+
+    python experiments/mass_editing.py
+    python experiments/mass_editing.py --facts 20 --at-once 1 20 --weights 0 5
+
+Facts of the small GPT that ships with toumei are changed to other values of the same kind. Printed are tables
+of efficacy, paraphrase, neighbourhood, subjects that share a part of the name, and the subject's other facts.
+The figure outputs/mass_editing.png has the methods over the number of facts on the left; on the right what
+single edits trade: the more the subject's other continuations are held while a value is optimized, the more
+of its other facts stay.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from toumei.models import facts_gpt
+from toumei.plots import save_figure
+from toumei.transformers.rome.cases import Case, world_cases
+from toumei.transformers.rome.editing import RankOneEditor
+from toumei.transformers.rome.evaluation import Evaluation, evaluate, evaluate_edits, known_only
+from toumei.transformers.rome.statistics import collect_statistics
+
+LAYER = 0
+AT_ONCE: dict[str, dict[str, Any]] = {
+    "memit": {"ridge": 30.0},
+    "emmet": {"ridge": 1.0},
+    "alphaedit": {"null_threshold": 0.02, "null_ridge": 0.1},
+}
+HELD: dict[str, Any] = {"hold": 20, "steps": 40, "lr": 0.2, "prefixes": ((3, 5),)}
+METRICS = ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others")
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    options = parse_arguments(argv)
+    started = time.perf_counter()
+    model, tokenizer, world = facts_gpt()
+    texts = islice(world.texts(seed=1), options.texts)
+    statistics = collect_statistics(model, tokenizer, texts, [LAYER])
+    editor = RankOneEditor(model, tokenizer, statistics)
+    single = singles(editor, world_cases(world, options.facts), options.weights)
+    together = {
+        (method, count): at_once(editor, method, world_cases(world, count))
+        for count in options.at_once
+        for method in (*AT_ONCE, "r-rome")
+    }
+    draw(options.out, together, single, options)
+    print(f"{options.out}, {time.perf_counter() - started:.0f} s")
+    return Path(options.out)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--facts", type=int, default=100, help="single edits for each weight")
+    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 10, 100], help="facts in one edit")
+    parser.add_argument(
+        "--weights", type=float, nargs="+", default=[0, 1, 3, 5, 10], help="of what is held; 0 holds nothing"
+    )
+    parser.add_argument("--texts", type=int, default=2000, help="for the key statistics")
+    parser.add_argument("--out", default="outputs/mass_editing.png")
+    return parser.parse_args(argv)
+
+
+def singles(editor: RankOneEditor, cases: list[Case], weights: Sequence[float]) -> dict[float, Evaluation]:
+    """One edit after the other, each taken back before the next, for each weight of what is held."""
+    print(f"{len(cases)} single edits, r-rome in layer {LAYER}\n{'held':>14}{header()}")
+    found = {}
+    for weight in weights:
+        options = {**HELD, "hold_weight": weight} if weight else {}
+        found[weight] = evaluate_edits(editor, cases, layer=LAYER, verbose=False, **options)
+        print(f"{weight or 'nothing':>14}{row(found[weight])}", flush=True)
+    return found
+
+
+def at_once(editor: RankOneEditor, method: str, cases: list[Case]) -> Evaluation:
+    """All facts in the model at the same time: in one edit, or in one after the other for R-ROME."""
+    cases = known_only(editor.parts, editor.tokenizer, cases)
+    requests = [case.request for case in cases]
+    if method == "r-rome":
+        edits = []
+        for request in requests:  # each is made in the model that carries the earlier ones
+            made = editor.edit(request.prompt, request.subject, request.target, layer=LAYER)
+            edits.append(made.apply())
+    else:
+        many = editor.edit_many(requests, layers=[LAYER], method=method, verbose=False, **AT_ONCE[method])
+        edits = [many.apply()]
+    found = evaluate(editor.model, editor.tokenizer, cases)
+    for edit in edits:
+        edit.revert()
+    print(f"{method:>10}{len(cases):4}{row(found)}", flush=True)
+    return found
+
+
+def header() -> str:
+    return "".join(f"{metric:>16}" for metric in METRICS)
+
+
+def row(found: Evaluation) -> str:
+    return "".join(f"{found.text(metric):>16}" for metric in METRICS)
+
+
+def draw(
+    path: str,
+    together: dict[tuple[str, int], Evaluation],
+    single: dict[float, Evaluation],
+    options: argparse.Namespace,
+) -> None:
+    figure = Figure(figsize=(11, 4), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for method in dict.fromkeys(method for method, _ in together):
+        scores = [100 * together[method, count].score for count in options.at_once]
+        left.plot(options.at_once, scores, marker="o", label=method)
+    left.set_xscale("log")
+    left.set_xlabel("facts in the model at once")
+    left.set_ylabel("harmonic mean of efficacy, paraphrase, neighbourhood (%)", fontsize=8)
+    left.set_title("methods", fontsize=10)
+    left.legend()
+    places = range(len(single))
+    for metric in METRICS:
+        means = [100 * found.mean(metric) for found in single.values()]
+        errors = [100 * found.interval(metric) for found in single.values()]
+        style = {"linewidth": 2.5} if metric == "others" else {"linewidth": 1.2}
+        right.errorbar(places, means, errors, marker="o", capsize=2, label=metric, **style)  # type: ignore[arg-type]
+    right.set_xticks(list(places), [f"{weight:g}" if weight else "nothing\nheld" for weight in single])
+    right.set_xlabel("weight of the subject's held continuations")
+    right.set_ylabel("percent")
+    right.set_ylim(0, 105)
+    right.set_title(f"{options.facts} single edits, r-rome", fontsize=10)
+    right.legend(fontsize=8, loc="lower right")
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""One fact rewritten: what the model says before and after, layer by layer, and what else has changed.
+
+    python experiments/rank_one_editing.py
+    python experiments/rank_one_editing.py --fact 40 --hold 20
+    python experiments/rank_one_editing.py --model gpt2-xl --prompt "{} is located in the country of" \
+        --subject "Karlsruhe Institute of Technology" --target France --truth Germany --texts corpus.txt
+
+By default a fact of the small GPT that ships with toumei is changed to another value of the same kind. The
+picture outputs/rank_one_editing.png shows what the model would answer behind each of its layers before the
+edit and inside of it; the edit itself is kept in outputs/edit.safetensors.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from toumei.models import facts_gpt
+from toumei.plots import save_figure
+from toumei.transformers.families import anatomy
+from toumei.transformers.rome.cases import Case
+from toumei.transformers.rome.editing import RankOneEditor
+from toumei.transformers.rome.evaluation import evaluate
+from toumei.transformers.rome.generation import generate
+from toumei.transformers.rome.prober import Probe, probe
+from toumei.transformers.rome.requests import Request
+from toumei.transformers.rome.statistics import collect_statistics
+
+HELD: dict[str, Any] = {"steps": 40, "lr": 0.2, "prefixes": ((3, 5),), "hold_weight": 5.0}
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    options = parse_arguments(argv)
+    started = time.perf_counter()
+    model, tokenizer, case, texts = loaded(options)
+    layers = [options.layer] if options.layer is not None else None
+    statistics = None
+    if texts is not None:
+        collected = layers or list(range(anatomy(model).layers))
+        statistics = collect_statistics(model, tokenizer, texts, collected)
+    editor = RankOneEditor(model, tokenizer, statistics)
+    request = case.request
+    settings = {**(HELD if options.hold else {}), **({"steps": options.steps} if options.steps else {})}
+    edit = editor.edit(
+        request.prompt,
+        request.subject,
+        request.target,
+        layer=options.layer,
+        method=options.method,
+        hold=options.hold,
+        **settings,
+    )
+    probes: list[tuple[str, Probe]] = []
+    for title in ("before", "inside the edit"):
+        if title != "before":
+            edit.apply()
+        print(f"\n{title}: {edit}")
+        for answer in (case.truth, request.target):
+            probes.append((title, probe(model, tokenizer, request.text, answer)))
+            print(f"  {probes[-1][1]}")
+        for text in generate(editor.parts, tokenizer, case.generation or (request.text,), options.tokens):
+            print(f"  {text}")
+        if case.others:
+            print(f"  {evaluate(model, tokenizer, [case])}")
+    edit.revert()
+    edit.save(Path(options.out).with_name("edit.safetensors"))
+    draw(options.out, probes, request)
+    print(f"\n{options.out}, {time.perf_counter() - started:.0f} s")
+    return Path(options.out)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="a causal language model to download, or a folder with one")
+    parser.add_argument("--prompt", help="a template with {} for the subject")
+    parser.add_argument("--subject")
+    parser.add_argument("--target", help="what is to be true")
+    parser.add_argument("--truth", default="", help="what is true before, for the picture")
+    parser.add_argument("--texts", help="a file with a text on each line, for the key statistics")
+    parser.add_argument("--fact", type=int, default=4, help="which fact of the model that ships with toumei")
+    parser.add_argument("--layer", type=int, help="by default the papers', or 0 in the model that ships")
+    parser.add_argument("--method", default="r-rome")
+    parser.add_argument("--hold", type=int, default=0, help="continuations of the subject to hold")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--tokens", type=int, default=12, help="length of the generated texts")
+    parser.add_argument("--out", default="outputs/rank_one_editing.png")
+    return parser.parse_args(argv)
+
+
+def loaded(options: argparse.Namespace) -> tuple[Any, Any, Case, Any]:
+    if options.model is None:
+        model, tokenizer, world = facts_gpt()
+        fact = world.facts[options.fact]
+        request = Request(fact.prompt, fact.subject, options.target or world.alternatives(fact)[0])
+        others = tuple((other.text, other.target) for other in world.others(fact))
+        neighbours = tuple((prompt, fact.target) for prompt in fact.neighbourhood)
+        case = Case(
+            request, fact.target, fact.paraphrases, neighbours, others=others, generation=fact.generation
+        )
+        options.layer = 0 if options.layer is None else options.layer
+        return model, tokenizer, case, islice(world.texts(seed=1), 1000)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if None in (options.prompt, options.subject, options.target):
+        raise SystemExit("--model needs --prompt, --subject and --target")
+    model = AutoModelForCausalLM.from_pretrained(options.model)
+    request = Request(options.prompt, options.subject, options.target)
+    case = Case(request, options.truth or options.target)
+    return model, AutoTokenizer.from_pretrained(options.model), case, options.texts
+
+
+def draw(path: str, probes: Sequence[tuple[str, Probe]], request: Request) -> None:
+    figure = Figure(figsize=(11, 3.6), dpi=120, layout="constrained")
+    for column, axes in enumerate(figure.subplots(1, 2, sharey=True)):
+        pair = probes[2 * column : 2 * column + 2]
+        for (_, found), colour in zip(pair, ("tab:blue", "tab:orange"), strict=True):
+            layers = range(len(found.probabilities))
+            axes.plot(layers, found.probabilities, marker="o", color=colour, label=found.answer)
+        top = pair[0][1]
+        for layer, (words, probability) in enumerate(zip(top.top, top.top_probabilities[:, 0], strict=True)):
+            axes.annotate(
+                words[0],
+                (layer, float(probability)),
+                (0, 6),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+        axes.plot(
+            range(len(top.top)), top.top_probabilities[:, 0], color="0.75", ls=":", label="likeliest word"
+        )
+        axes.set_title(pair[0][0])
+        axes.set_xlabel("read out behind layer")
+        axes.set_ylim(0, 1.12)
+        axes.legend(fontsize=8, loc="center left")
+    figure.axes[0].set_ylabel("probability")
+    figure.suptitle(f"{request.text} ...", fontsize=11)
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    main()
