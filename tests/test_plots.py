@@ -69,7 +69,7 @@ def test_montage_takes_half_precision():
     assert plots.montage(pictures(1).to(torch.bfloat16)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("size", [(3, 8, 8), (2, 4, 8, 8), (2, 2, 8, 8), (8, 8), (0, 3, 8, 8)])
+@pytest.mark.parametrize("size", [(3, 8, 8), (2, 5, 8, 8), (2, 2, 8, 8), (8, 8), (0, 3, 8, 8)])
 def test_what_is_no_batch_of_pictures_is_an_error_that_gives_the_shape(size, tmp_path):
     match = rf"expected pictures \(N, 1, 3 or 4, H, W\), got \({', '.join(map(str, size))}\)"
     with pytest.raises(ShapeError, match=match):
@@ -223,3 +223,17 @@ plots.show()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.png", "one.png", "two.gif"]
+
+
+def test_transparent_places_show_a_checkerboard_and_opaque_ones_their_color(tmp_path):
+    image = pictures(1, 4, 16, 16)
+    image[:, 3] = torch.tensor([[0.0] * 8 + [1.0] * 8]).expand(16, 16)
+    canvas = plots.montage(image)
+    torch.testing.assert_close(canvas[:, :, 8:], image[0, :3, :, 8:])
+    assert torch.equal(canvas[:, :8, :8], torch.ones(3, 8, 8))
+    torch.testing.assert_close(canvas[:, 8:, :8], torch.full((3, 8, 8), 0.8))
+    plots.save_pixels(image[0], tmp_path / "alpha.png")
+    from PIL import Image
+
+    with Image.open(tmp_path / "alpha.png") as written:
+        assert written.mode == "RGBA"

@@ -11,7 +11,7 @@ from torch import nn
 
 import toumei.cnns.parameterization as param
 from toumei.core.errors import ShapeError
-from toumei.core.seeding import make_generator
+from toumei.core.seeding import make_generator, seeded
 
 SIZES = [(8, 8), (9, 7), (7, 10), (31, 20), (20, 30), (5, 5), (1, 6), (6, 1)]
 TRANSFORM = T.Compose([T.Pad(2), T.RandomRotation((-10, 11)), T.Lambda(lambda x: x * 255 - 117)])
@@ -21,12 +21,40 @@ def random_image(size, seed):
     return torch.rand(*size, generator=make_generator(seed))
 
 
+def painter(images, channels, height, width, seed=None):
+    with seeded(0):
+        layers = (
+            nn.Linear(4, channels * height * width),
+            nn.Tanh(),
+            nn.Unflatten(1, (channels, height, width)),
+        )
+    return param.GAN(nn.Sequential(*layers), (images, 4), seed=seed)
+
+
+def alpha(images, channels, *size, seed=None):
+    """An alpha channel beside one channel less of colours, so that the whole has the size asked for."""
+    if channels == 1:
+        return param.PixelImage(images, 1, *size, seed=seed)
+    colors, transparency = (param.PixelImage(images, c, *size, seed=seed) for c in (channels - 1, 1))
+    return param.AlphaImage(colors, transparency)
+
+
 # How to make a small one of every generator that is exported: a new one must be added here.
 SMALL = {
     "FFTImage": lambda *size, **options: param.FFTImage(*size, **options),
     "PixelImage": lambda *size, **options: param.PixelImage(*size, **options),
     "Neural": lambda *size, **options: param.Neural(*size, hidden=4, layers=2, **options),
     "AccentuatedImage": lambda *size, seed=None: param.AccentuatedImage(random_image(size, seed)),
+    "LaplacianImage": lambda *size, **options: param.LaplacianImage(*size, levels=3, **options),
+    "MACO": lambda *size, **options: param.MACO(*size, **options),
+    "GAN": lambda *size, **options: painter(*size, **options),
+    "SharedImage": lambda *size, seed=None: param.SharedImage(
+        param.PixelImage(*size, seed=seed), param.FFTImage(*size, seed=seed)
+    ),
+    "AlphaImage": lambda n, c, *size, seed=None: alpha(n, c, *size, seed=seed),
+    "Masked": lambda *size, seed=None: param.Masked(
+        param.PixelImage(*size, seed=seed), torch.full(size, 0.5), torch.full(size[2:], 0.9)
+    ),
     "Transform": lambda *size, **options: param.Transform(param.FFTImage(*size, **options), TRANSFORM),
 }
 EXPORTED = [
