@@ -4,6 +4,7 @@ Every method is called alike, ``Method(model)(inputs, target, baselines)``, and 
 """
 
 from .baselines import (
+    AtLayer,
     Baseline,
     Blur,
     Constant,
@@ -15,10 +16,12 @@ from .baselines import (
     Uniform,
 )
 from .deep_lift import DeepLift, DeepLiftShap
+from .gradients import InputXGradient, Saliency
 from .method import Method
 from .result import Attribution
 
 __all__ = [
+    "AtLayer",
     "Attribution",
     "Baseline",
     "Blur",
@@ -27,9 +30,11 @@ __all__ = [
     "DeepLiftShap",
     "FromData",
     "Gaussian",
+    "InputXGradient",
     "Inpaint",
     "MaxDistance",
     "Mean",
     "Method",
+    "Saliency",
     "Uniform",
 ]

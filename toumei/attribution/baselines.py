@@ -31,6 +31,26 @@ class Baseline(ABC):
         return torch.where(keep, inputs, self.draw(inputs, 1, generator)[0])
 
 
+@dataclass(frozen=True)
+class AtLayer(Baseline):
+    """A baseline for the activation of the layer that is attributed to, not for the inputs.
+
+    Args:
+        baseline: Drawn for the activation, such as `Constant` for embeddings that are zero.
+    """
+
+    baseline: Baseline
+
+    @property
+    def is_random(self) -> bool:  # type: ignore[override]
+        """Whether draws differ."""
+        return self.baseline.is_random
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, ...) draws for activations (N, ...)."""
+        return self.baseline.draw(inputs, count, generator)
+
+
 BaselineLike = Baseline | Tensor | float | Sequence["Baseline | Tensor | float | None"] | None
 
 
@@ -245,6 +265,26 @@ def as_baselines(given: BaselineLike, tensors: Sequence[Tensor]) -> tuple[Baseli
     if isinstance(given, Tensor) and len(tensors) > 1:
         raise ArgumentError(f"one tensor as baseline for {len(tensors)} inputs: give one for each")
     return tuple(_as_baseline(given) for _ in tensors)
+
+
+def draws(
+    baseline: Baseline, inputs: Tensor, count: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Returns draws (count, N, ...) of a baseline in which each input has those that it has alone.
+
+    Args:
+        baseline: The baseline.
+        inputs: (N, ...).
+        count: How many.
+        generator: Where randomness comes from; each input starts at its state.
+    """
+    if generator is None or not baseline.is_random:
+        return baseline.draw(inputs, count, generator)
+    state, drawn = generator.get_state(), []
+    for own in inputs.split(1):
+        generator.set_state(state)
+        drawn.append(baseline.draw(own, count, generator))
+    return torch.cat(drawn, 1)
 
 
 def _as_baseline(given: object) -> Baseline:

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from inspect import Parameter, signature
 from typing import Any
 
 from torch import nn
 
+from ..core.errors import ArgumentError
 from ..core.modules import evaluating, find_module, frozen
 from .baselines import BaselineLike
 from .problem import Inputs, Problem, Targets, pose
@@ -44,17 +46,38 @@ class Method(ABC):
         Args:
             inputs: A tensor (N, ...), or a tuple or dictionary of tensors, as the model takes them.
             target: Index of an output, a tensor of one index an input, a function from the output (N, ...) to
-                scores (N,), or a list of these for several targets at once.
+                scores (N,), an inner unit as ``"layer:channel:y:x"`` (``"layer:channel"`` is the channel's
+                mean), or a list of these for several targets at once.
             baselines: What counts as absence; see `toumei.attribution.baselines`. Zeros by default.
             **options: Those of the method.
+
+        Raises:
+            ArgumentError: An option that the method does not have, or inputs it cannot be given.
+            ShapeError: Inputs without a common batch axis, or a baseline of another shape.
+            UnitError: A target that the output does not have.
         """
+        self._check(options)
         with frozen(self.model), evaluating(self.model):
             problem = pose(self.model, inputs, target, self.layer, self.preprocess)
             return self.attribute(problem, baselines, **options)
 
     @abstractmethod
-    def attribute(self, problem: Problem, baselines: BaselineLike, **options: Any) -> Attribution:
-        """Returns the attribution; the model is frozen and in evaluation mode."""
+    def attribute(self, problem: Problem, baselines: BaselineLike, *args: Any, **options: Any) -> Attribution:
+        """Returns the attribution; the model is frozen and in evaluation mode.
+
+        A subclass names its own options as keywords, in the place of ``*args`` and ``**options``.
+        """
+
+    def _check(self, options: dict[str, Any]) -> None:
+        known = list(signature(self.attribute).parameters.values())[2:]
+        names = [parameter.name for parameter in known if parameter.kind is Parameter.KEYWORD_ONLY]
+        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known):
+            return
+        for name in options:
+            if name not in names:
+                raise ArgumentError(
+                    f"{type(self).__name__} has no option {name!r}: it has {', '.join(names) or 'none'}"
+                )
 
     def __repr__(self) -> str:
         at = f", layer={self.layer!r}" if self.layer else ""

@@ -1,21 +1,26 @@
 """What every method is given: the inputs, and the scores of targets as a function of them, or of a layer."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import ArgumentError, OutputError, ShapeError, UnitError
-from ..core.hooks import hooked
+from ..core.errors import ArgumentError, OutputError, ShapeError, UnitError, UnreachedLayerError
+from ..core.hooks import Edit, hooked
+from ..core.modules import find_module
 from ..core.outputs import main_tensor
-from .baselines import Baseline
+from ..core.units import Unit, channels_first, check_channels, parse, position_index
+from .baselines import AtLayer, Baseline
 from .result import Values
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
-Target = int | Tensor | Callable[[Tensor], Tensor]
+Target = int | str | Tensor | Callable[[Tensor], Tensor]
 Targets = Target | Sequence[Target] | None
+
+_BACKWARDS_AT_ONCE = 16  # so many targets share a backward pass, which takes that many times the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +40,7 @@ class Problem:
     tensors: tuple[Tensor, ...]
     model: nn.Module
     inputs: Inputs
-    targets: tuple[Target | None, ...]
+    targets: tuple[Target | Unit | None, ...]
     several: bool
     layer: str | None = None
     preprocess: Callable[..., Any] | None = None
@@ -54,14 +59,11 @@ class Problem:
         Raises:
             UnitError: A target that the output does not have.
         """
+        # copies, because the model may write into what it is given
+        own = [tensor.clone() if tensor.requires_grad else tensor for tensor in tensors]
         if self.layer is None:
-            output = self._run(_like(self.inputs, tensors))
-        else:
-            own = parts(self.inputs)
-            moved = own if rows is None else tuple(part[rows.to(part.device)] for part in own)
-            with hooked(self.model, edit={self.layer: lambda _: tensors[0]}):
-                output = self._run(_like(self.inputs, moved))
-        return torch.stack([_score(output, target, rows) for target in self.targets], dim=1)
+            return self._scores(_like(self.inputs, own), {}, rows)
+        return self._scores(self._rows(rows), {self.layer: lambda _: own[0]}, rows)
 
     def gradients(
         self, tensors: Sequence[Tensor], rows: Tensor | None = None
@@ -87,27 +89,65 @@ class Problem:
         return [tensor.detach().requires_grad_() for tensor in tensors]
 
     def differentiate(self, scores: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Returns the gradients, each (T, B, ...), of scores (B, T); zeros where there is no way to a leaf."""
+        """Returns the gradients, each (T, B, ...), of scores (B, T); zeros where no way leads to a leaf."""
         count = scores.shape[1]
         if not scores.requires_grad:
             return tuple(leaf.new_zeros(count, *leaf.shape) for leaf in leaves)
-        per_target = [
-            torch.autograd.grad(
-                scores[:, index].sum(), leaves, retain_graph=index + 1 < count, allow_unused=True
+        totals = scores.sum(0)
+        pieces = [
+            _backward(piece, leaves, keep=start + _BACKWARDS_AT_ONCE < count)
+            for start, piece in zip(
+                range(0, count, _BACKWARDS_AT_ONCE), totals.split(_BACKWARDS_AT_ONCE), strict=True
             )
-            for index in range(count)
         ]
-        return tuple(
-            torch.stack([torch.zeros_like(leaf) if grad is None else grad for grad in grads])
-            for leaf, grads in zip(leaves, zip(*per_target, strict=True), strict=True)
+        return tuple(torch.cat(own) for own in zip(*pieces, strict=True))
+
+    def through_layer(
+        self, inputs: Sequence[Tensor], rows: Tensor, layer: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns a layer's activation (B, ...), the scores (B, T) and their gradients by it (T, B, ...).
+
+        Args:
+            inputs: In the place of the inputs, each (B, ...).
+            rows: (B,) which of the N inputs each belongs to.
+            layer: The layer, which lies between inputs and scores.
+        """
+        leaves: list[Tensor] = []
+
+        def cut(activation: Tensor) -> Tensor:
+            leaves[:] = [activation.detach().requires_grad_()]
+            return leaves[0].clone()
+
+        with torch.enable_grad():
+            scores = self._scores(_like(self.inputs, inputs), {layer: cut}, rows)
+        if not leaves:
+            raise UnreachedLayerError(f"the forward pass never reached the layer {layer!r}")
+        return leaves[0].detach(), scores.detach(), self.differentiate(scores, leaves)[0]
+
+    def take(self, rows: Tensor, tensors: Sequence[Tensor]) -> "Problem":
+        """Returns the problem of some of the inputs, with other tensors in their place.
+
+        Args:
+            rows: (B,) which of the N inputs, with repetitions.
+            tensors: In the place of `self.tensors`, each (B, ...).
+        """
+        inputs = _like(self.inputs, tensors) if self.layer is None else self._rows(rows)
+        targets = tuple(
+            target[rows.to(target.device)] if isinstance(target, Tensor) and target.dim() else target
+            for target in self.targets
         )
+        return replace(self, tensors=tuple(tensors), inputs=inputs, targets=targets)
 
     def baselines(
         self, baselines: Sequence[Baseline], count: int, generator: torch.Generator | None = None
     ) -> tuple[Tensor, ...]:
-        """Returns draws of baselines, each (count, N, ...), of the inputs, or of the layer's activations at them."""
+        """Returns draws of baselines, each (count, N, ...), or the layer's activations at them."""
+        if any(isinstance(baseline, AtLayer) for baseline in baselines):
+            if self.layer is None:
+                raise ArgumentError("a baseline AtLayer is for methods with layer=...")
+            return (baselines[0].draw(self.tensors[0], count, generator),)
         own = [
-            baseline.draw(part, count, generator)
+            draws(baseline, part, count, generator)
             for baseline, part in zip(baselines, parts(self.inputs), strict=True)
         ]
         if self.layer is None:
@@ -133,8 +173,26 @@ class Problem:
         own = scores.detach().cpu()
         return own.T.contiguous() if self.several else own[:, 0]
 
-    def _run(self, inputs: Inputs) -> Tensor:
-        return _output(self.model, inputs, self.preprocess)
+    def _rows(self, rows: Tensor | None) -> Any:
+        """The inputs (B, ...) that rows (B,) belong to."""
+        own = parts(self.inputs)
+        return _like(self.inputs, own if rows is None else [part[rows.to(part.device)] for part in own])
+
+    def _scores(self, inputs: Inputs, edit: Mapping[str, Edit], rows: Tensor | None) -> Tensor:
+        """The scores (B, T) of inputs, with the activations of some layers edited."""
+        layers = [target.layer for target in self.targets if isinstance(target, Unit)]
+        output = None
+        # where inner units are all that is asked for, the rest of the network does not run
+        with hooked(self.model, layers, edit, stop=len(layers) == len(self.targets)) as activations:
+            output = _output(self.model, inputs, self.preprocess)
+        scores = []
+        for target in self.targets:
+            if isinstance(target, Unit):
+                scores.append(_unit_score(activations[target.layer], target))
+            else:
+                assert output is not None
+                scores.append(_score(output, target, rows))
+        return torch.stack(scores, dim=1)
 
 
 def pose(
@@ -149,7 +207,7 @@ def pose(
     Raises:
         ShapeError: Inputs without a common batch axis.
         ArgumentError: An empty list of targets, or inputs that are no tensors.
-        UnitError: A target that the output does not have.
+        UnitError: A target that is no unit.
         LayerError: A layer that the model does not have.
     """
     own = parts(inputs)
@@ -162,9 +220,10 @@ def pose(
         shapes = ", ".join(str(tuple(part.shape)) for part in own)
         raise ShapeError(f"inputs are batches of the same, positive length, got {shapes}")
     several = isinstance(target, list | tuple)
-    targets: tuple[Any, ...] = tuple(target) if isinstance(target, list | tuple) else (target,)
-    if not targets:
+    given: Sequence[Any] = target if isinstance(target, list | tuple) else [target]
+    if not given:
         raise ArgumentError("a list of targets must not be empty")
+    targets = tuple(_unit(model, own) if isinstance(own, str) else own for own in given)
     tensors = tuple(part.detach() for part in own)
     if layer is not None:
         tensors = (_activation(model, inputs, layer, preprocess),)
@@ -205,6 +264,56 @@ def _activation(
     return activations[layer]
 
 
+def _backward(scores: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
+    """The gradients, each (T, B, ...), of T numbers: by one batched backward pass, or one after the other."""
+    count = len(scores)
+    grads: Sequence[Tensor | None]
+    if count > 1:
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+                grads = torch.autograd.grad(
+                    scores,
+                    leaves,
+                    torch.eye(count, dtype=scores.dtype, device=scores.device),
+                    retain_graph=True,
+                    is_grads_batched=True,
+                    allow_unused=True,
+                )
+        except RuntimeError:  # an operation that has no batched backward pass
+            pass
+        else:
+            return tuple(
+                leaf.new_zeros(count, *leaf.shape) if grad is None else grad
+                for leaf, grad in zip(leaves, grads, strict=True)
+            )
+    single = [
+        torch.autograd.grad(score, leaves, retain_graph=keep or index + 1 < count, allow_unused=True)
+        for index, score in enumerate(scores)
+    ]
+    return tuple(
+        torch.stack([torch.zeros_like(leaf) if grad is None else grad for grad in own])
+        for leaf, own in zip(leaves, zip(*single, strict=True), strict=True)
+    )
+
+
+def _unit(model: nn.Module, text: str) -> Unit:
+    unit = parse(text)
+    find_module(model, unit.layer)
+    if unit.channel is None:
+        raise UnitError(f"a target is one unit, such as '{text}:0', got the whole layer {text!r}")
+    return unit
+
+
+def _unit_score(activation: Tensor, unit: Unit) -> Tensor:
+    """A unit's activation for each row, (B,); a channel without a position is its mean over positions."""
+    assert unit.channel is not None
+    channels = channels_first(activation)
+    check_channels((unit.channel,), channels, unit.layer)
+    own = channels[:, unit.channel]
+    return own.mean(1) if unit.position is None else own[:, position_index(activation, unit)]
+
+
 def _score(output: Tensor, target: Target | None, rows: Tensor | None) -> Tensor:
     """The score of one target for each row, (B,)."""
     if callable(target) and not isinstance(target, Tensor):
@@ -230,7 +339,8 @@ def _score(output: Tensor, target: Target | None, rows: Tensor | None) -> Tensor
     if index.is_floating_point() or index.dim() > 1:
         raise UnitError(f"a target is the index of an output, or one index an input (N,), got {target!r}")
     if index.min() < -count or index.max() >= count:
-        raise UnitError(f"no output {int(index.max())}: the network has {count}, 0 to {count - 1}")
+        wrong = int(index.max() if index.max() >= count else index.min())
+        raise UnitError(f"no output {wrong}: the network has {count}, 0 to {count - 1}")
     if index.dim() == 0:
         return scores[:, int(index)]
     if rows is not None:
