@@ -19,14 +19,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from toumei.models import facts_gpt
+from toumei.models import FactsWorld, facts_gpt
 from toumei.plots import save_figure
 from toumei.transformers.rome.cases import Case, world_cases
 from toumei.transformers.rome.editing import RankOneEditor
 from toumei.transformers.rome.evaluation import Evaluation, evaluate, evaluate_edits, known_only
 from toumei.transformers.rome.statistics import collect_statistics
+from toumei.transformers.rome.tracing import CausalTracer
 
-LAYER = 0
 AT_ONCE: dict[str, dict[str, Any]] = {
     "memit": {"ridge": 30.0},
     "emmet": {"ridge": 1.0},
@@ -41,11 +41,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
     started = time.perf_counter()
     model, tokenizer, world = facts_gpt()
     texts = islice(world.texts(seed=1), options.texts)
-    statistics = collect_statistics(model, tokenizer, texts, [LAYER])
+    layer = traced_layer(model, tokenizer, world) if options.layer is None else options.layer
+    statistics = collect_statistics(model, tokenizer, texts, [layer])
     editor = RankOneEditor(model, tokenizer, statistics)
-    single = singles(editor, world_cases(world, options.facts), options.weights)
+    single = singles(editor, layer, world_cases(world, options.facts), options.weights)
     together = {
-        (method, count): at_once(editor, method, world_cases(world, count))
+        (method, count): at_once(editor, layer, method, world_cases(world, count))
         for count in options.at_once
         for method in (*AT_ONCE, "r-rome")
     }
@@ -63,33 +64,47 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", type=float, nargs="+", default=[0, 1, 3, 5, 10], help="of what is held; 0 holds nothing"
     )
+    parser.add_argument("--layer", type=int, help="by default the one that causal traces point at")
     parser.add_argument("--texts", type=int, default=2000, help="for the key statistics")
     parser.add_argument("--out", default="outputs/mass_editing.png")
     return parser.parse_args(argv)
 
 
-def singles(editor: RankOneEditor, cases: list[Case], weights: Sequence[float]) -> dict[float, Evaluation]:
+def traced_layer(model: Any, tokenizer: Any, world: FactsWorld) -> int:
+    """The layer whose MLP brings back most of a corrupted fact at the subject's last token."""
+    tracer = CausalTracer(model, tokenizer)
+    traces = [
+        tracer.trace(case.text, case.subject, kind="mlp", window=1)
+        for case in (case.request for case in world_cases(world, 10, seed=1))
+    ]
+    effects = [trace.scores[trace.subject_range[1] - 1] - trace.low for trace in traces]
+    return int(sum(effects[1:], effects[0]).argmax())
+
+
+def singles(
+    editor: RankOneEditor, layer: int, cases: list[Case], weights: Sequence[float]
+) -> dict[float, Evaluation]:
     """One edit after the other, each taken back before the next, for each weight of what is held."""
-    print(f"{len(cases)} single edits, r-rome in layer {LAYER}\n{'held':>14}{header()}")
+    print(f"{len(cases)} single edits, r-rome in layer {layer}\n{'held':>14}{header()}")
     found = {}
     for weight in weights:
         options = {**HELD, "hold_weight": weight} if weight else {}
-        found[weight] = evaluate_edits(editor, cases, layer=LAYER, verbose=False, **options)
+        found[weight] = evaluate_edits(editor, cases, layer=layer, verbose=False, **options)
         print(f"{weight or 'nothing':>14}{row(found[weight])}", flush=True)
     return found
 
 
-def at_once(editor: RankOneEditor, method: str, cases: list[Case]) -> Evaluation:
+def at_once(editor: RankOneEditor, layer: int, method: str, cases: list[Case]) -> Evaluation:
     """All facts in the model at the same time: in one edit, or in one after the other for R-ROME."""
     cases = known_only(editor.parts, editor.tokenizer, cases)
     requests = [case.request for case in cases]
     if method == "r-rome":
         edits = []
         for request in requests:  # each is made in the model that carries the earlier ones
-            made = editor.edit(request.prompt, request.subject, request.target, layer=LAYER)
+            made = editor.edit(request.prompt, request.subject, request.target, layer=layer)
             edits.append(made.apply())
     else:
-        many = editor.edit_many(requests, layers=[LAYER], method=method, verbose=False, **AT_ONCE[method])
+        many = editor.edit_many(requests, layers=[layer], method=method, verbose=False, **AT_ONCE[method])
         edits = [many.apply()]
     found = evaluate(editor.model, editor.tokenizer, cases)
     for edit in edits:

@@ -37,11 +37,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
     model, tokenizer, case, texts = loaded(options)
-    layers = [options.layer] if options.layer is not None else None
-    statistics = None
-    if texts is not None:
-        collected = layers or list(range(anatomy(model).layers))
-        statistics = collect_statistics(model, tokenizer, texts, collected)
+    layers = list(range(anatomy(model).layers)) if options.layer is None else [options.layer]
+    statistics = None if texts is None else collect_statistics(model, tokenizer, texts, layers)
     editor = RankOneEditor(model, tokenizer, statistics)
     request = case.request
     settings = {**(HELD if options.hold else {}), **({"steps": options.steps} if options.steps else {})}
@@ -49,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         request.prompt,
         request.subject,
         request.target,
-        layer=options.layer,
+        layer="trace" if options.layer is None else options.layer,
         method=options.method,
         hold=options.hold,
         **settings,
@@ -84,7 +81,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--truth", default="", help="what is true before, for the picture")
     parser.add_argument("--texts", help="a file with a text on each line, for the key statistics")
     parser.add_argument("--fact", type=int, default=4, help="which fact of the model that ships with toumei")
-    parser.add_argument("--layer", type=int, help="by default the papers', or 0 in the model that ships")
+    parser.add_argument("--layer", type=int, help="by default the one that a causal trace points at")
     parser.add_argument("--method", default="r-rome")
     parser.add_argument("--hold", type=int, default=0, help="continuations of the subject to hold")
     parser.add_argument("--steps", type=int)
@@ -103,7 +100,6 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, Case, Any]:
         case = Case(
             request, fact.target, fact.paraphrases, neighbours, others=others, generation=fact.generation
         )
-        options.layer = 0 if options.layer is None else options.layer
         return model, tokenizer, case, islice(world.texts(seed=1), 1000)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -138,7 +134,9 @@ def draw(path: str, probes: Sequence[tuple[str, Probe]], request: Request) -> No
         axes.set_title(pair[0][0])
         axes.set_xlabel("read out behind layer")
         axes.set_ylim(0, 1.12)
-        axes.legend(fontsize=8, loc="center left")
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
+    )
     figure.axes[0].set_ylabel("probability")
     figure.suptitle(f"{request.text} ...", fontsize=11)
     save_figure(figure, path)

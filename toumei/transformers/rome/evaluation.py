@@ -79,11 +79,15 @@ class Evaluation:
 
     def table(self) -> str:
         """Returns a line for each metric that was measured: the mean and its 95 % confidence interval."""
-        lines = [
-            f"{metric:24}{self.mean(metric):8.3f} +- {self.interval(metric):.3f}"
-            for metric in self._present()
-        ]
-        return "\n".join(lines)
+        return "\n".join(f"{metric:24}{self.text(metric):>16}" for metric in self._present())
+
+    def text(self, metric: str) -> str:
+        """Returns the mean of a metric, and of several cases its interval; successes in percent."""
+        scale, digits, unit = (100, 1, " %") if metric in _SHOWN else (1, 3, "")
+        mean = f"{scale * self.mean(metric):.{digits}f}"
+        if len(self._measured(metric)) > 1:
+            mean += f" +- {scale * self.interval(metric):.{digits}f}"
+        return mean + unit
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with a bar for each success, and its confidence interval."""

@@ -40,9 +40,9 @@ class SecondMoment:
         count: How many keys.
 
     Example:
-        >>> moment = SecondMoment(2 * torch.eye(3, dtype=torch.float64), 4)
-        >>> moment.matrix.diag(), moment.whiten(torch.ones(1, 3))
-        (tensor([0.5000, 0.5000, 0.5000], dtype=torch.float64), tensor([[2., 2., 2.]], dtype=torch.float64))
+        >>> moment = SecondMoment(16 * torch.eye(2, dtype=torch.float64), 4)
+        >>> moment.matrix.diag(), moment.whiten(torch.ones(1, 2))
+        (tensor([4., 4.], dtype=torch.float64), tensor([[0.2500, 0.2500]], dtype=torch.float64))
     """
 
     total: Tensor
