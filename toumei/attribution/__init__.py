@@ -16,7 +16,9 @@ from .baselines import (
     Uniform,
 )
 from .deep_lift import DeepLift, DeepLiftShap
+from .expected_gradients import ExpectedGradients
 from .gradients import InputXGradient, Saliency
+from .integrated_gradients import IntegratedGradients
 from .method import Method
 from .result import Attribution
 
@@ -28,10 +30,12 @@ __all__ = [
     "Constant",
     "DeepLift",
     "DeepLiftShap",
+    "ExpectedGradients",
     "FromData",
     "Gaussian",
     "InputXGradient",
     "Inpaint",
+    "IntegratedGradients",
     "MaxDistance",
     "Mean",
     "Method",

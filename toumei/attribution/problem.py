@@ -13,7 +13,7 @@ from ..core.hooks import Edit, hooked
 from ..core.modules import find_module
 from ..core.outputs import main_tensor
 from ..core.units import Unit, channels_first, check_channels, parse, position_index
-from .baselines import AtLayer, Baseline
+from .baselines import AtLayer, Baseline, draws
 from .result import Values
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
