@@ -141,8 +141,8 @@ def draw(
     for metric in METRICS:
         means = [100 * found.mean(metric) for found in single.values()]
         errors = [100 * found.interval(metric) for found in single.values()]
-        style = {"linewidth": 2.5} if metric == "others" else {"linewidth": 1.2}
-        right.errorbar(places, means, errors, marker="o", capsize=2, label=metric, **style)  # type: ignore[arg-type]
+        width = 2.5 if metric == "others" else 1.2
+        right.errorbar(places, means, errors, marker="o", capsize=2, label=metric, linewidth=width)
     right.set_xticks(list(places), [f"{weight:g}" if weight else "nothing\nheld" for weight in single])
     right.set_xlabel("weight of the subject's held continuations")
     right.set_ylabel("percent")

@@ -105,10 +105,10 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, Case, Any]:
 
     if None in (options.prompt, options.subject, options.target):
         raise SystemExit("--model needs --prompt, --subject and --target")
-    model = AutoModelForCausalLM.from_pretrained(options.model)
+    downloaded = AutoModelForCausalLM.from_pretrained(options.model)
     request = Request(options.prompt, options.subject, options.target)
     case = Case(request, options.truth or options.target)
-    return model, AutoTokenizer.from_pretrained(options.model), case, options.texts
+    return downloaded, AutoTokenizer.from_pretrained(options.model), case, options.texts
 
 
 def draw(path: str, probes: Sequence[tuple[str, Probe]], request: Request) -> None:
