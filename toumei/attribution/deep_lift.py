@@ -1,6 +1,8 @@
 """DeepLift: contributions of differences from a baseline, which add up through any network."""
 
-from typing import Any, Literal
+import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,23 +11,27 @@ from ..core.errors import ArgumentError
 from .baselines import BaselineLike, as_baselines
 from .method import Method
 from .problem import Problem, parts
-from .propagation import propagate
-from .result import Attribution
+from .propagation import Unknown, propagate
+from .result import Attribution, parts_of
 
 
 class DeepLift(Method):
     """DeepLift with the rescale rule (Shrikumar et al., 2017), for any operation.
 
-    The difference of the score from that of a baseline is passed back through the network: linear maps pass it
-    on, elementwise functions by the slope of the chord between both, products in equal halves, max-pooling to
-    what was or becomes the maximum; softmax, normalizations and attention are exact compositions of these.
+    The difference of the score from that of a baseline is passed back through the network: linear maps pass
+    it on, elementwise functions by the slope of the chord between both, products in equal halves, max-pooling
+    to what was or becomes the maximum; softmax, normalizations and attention are exact compositions of these.
     Functions are followed as they are called, so activations may be modules, functional, shared or in place.
+
+    A warning says when contributions do not add up all the same, as where the network reads its input without
+    a gradient (`detach`, a comparison, random numbers).
 
     Args:
         model: The network.
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
-        unknown: What to do about an operation without a rule: ``"error"``, or ``"warn"`` and use its gradient.
+        unknown: What to do about an operation without a rule: ``"error"``, or ``"warn"`` and use its
+            gradient.
 
     Example:
         >>> from torch import nn
@@ -35,7 +41,7 @@ class DeepLift(Method):
         True
     """
 
-    def __init__(self, *args: Any, unknown: Literal["error", "warn"] = "error", **options: Any) -> None:
+    def __init__(self, *args: Any, unknown: Unknown = "error", **options: Any) -> None:
         super().__init__(*args, **options)
         if unknown not in ("error", "warn"):
             raise ArgumentError(f"unknown is 'error' or 'warn', got {unknown!r}")
@@ -45,8 +51,8 @@ class DeepLift(Method):
         """Returns the contributions against one baseline for each input.
 
         Raises:
-            ArgumentError: An operation without a rule, baselines that differ from draw to draw, or inputs that
-                are whole numbers.
+            ArgumentError: An operation without a rule, baselines that differ from draw to draw, or inputs
+                that are whole numbers.
         """
         _reject(options)
         drawn = as_baselines(baselines, parts(problem.inputs))
@@ -58,13 +64,15 @@ class DeepLift(Method):
         contributions, output, at_baseline = _contributions(
             problem, problem.tensors, [part[0] for part in references], None, self.unknown
         )
-        return Attribution(
-            problem.restore(contributions),
-            problem.per_input(output),
-            problem.per_input(at_baseline),
-            method="DeepLift",
-            several=problem.several,
-            complete=True,
+        return _checked(
+            Attribution(
+                problem.restore(contributions),
+                problem.per_input(output),
+                problem.per_input(at_baseline),
+                method="DeepLift",
+                several=problem.several,
+                complete=True,
+            )
         )
 
 
@@ -145,24 +153,27 @@ class DeepLiftShap(DeepLift):
             ((square / samples - mean.square()).clamp(min=0) / (samples - 1)).sqrt()
             for square, mean in zip(squares, means, strict=True)
         ]
-        return Attribution(
-            problem.restore([mean.float() for mean in means]),
-            problem.per_input(output),
-            problem.per_input(at_baseline),
-            problem.restore([error.float() for error in errors]),
-            method="DeepLiftShap",
-            seed=seed,
-            several=problem.several,
-            complete=True,
+        kinds = [tensor.dtype for tensor in problem.tensors]
+        return _checked(
+            Attribution(
+                problem.restore([mean.to(kind) for mean, kind in zip(means, kinds, strict=True)]),
+                problem.per_input(output),
+                problem.per_input(at_baseline),
+                problem.restore([error.to(kind) for error, kind in zip(errors, kinds, strict=True)]),
+                method="DeepLiftShap",
+                seed=seed,
+                several=problem.several,
+                complete=True,
+            )
         )
 
 
 def _contributions(
     problem: Problem,
-    tensors: Any,
-    references: Any,
+    tensors: Sequence[Tensor],
+    references: Sequence[Tensor],
     rows: Tensor | None,
-    unknown: str,
+    unknown: Unknown,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Contributions, each (T, B, ...), and the scores (B, T) at the inputs and at the baselines."""
     leaves = tuple(problem.leaves(tensors))
@@ -175,6 +186,22 @@ def _contributions(
         for multiplier, leaf, reference in zip(multipliers, leaves, references, strict=True)
     ]
     return contributions, output.detach(), at_baseline
+
+
+def _checked(result: Attribution) -> Attribution:
+    """The attribution, after a warning if its contributions do not add up within rounding."""
+    assert result.gap is not None and result.baseline_output is not None
+    change = (result.output.double() - result.baseline_output.double()).abs()
+    axes = 2 if result.several else 1
+    mass = sum(part.double().abs().flatten(axes).sum(-1) for part in parts_of(result.values))
+    rounding = 1000 * torch.finfo(result.output.dtype).eps * (mass + result.output.double().abs())
+    if (result.gap.abs() > 0.01 * change + rounding).any():
+        warnings.warn(
+            f"contributions of {result.method} do not add up, the gap is {float(result.gap.abs().max()):.2g}: "
+            f"the network reads its input without a gradient, as through a detached or a random number",
+            stacklevel=4,
+        )
+    return result
 
 
 def _reject(options: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """How differences from a baseline pass through operations, so that contributions add up exactly.
 
 Each function returns what its operation returns, with a graph whose gradient is the multiplier: for inputs
-x and x' (those of the baseline) the multipliers m fulfil ``y - y' = sum(m * (x - x'))``. Elementwise functions
-follow the rescale rule, products the symmetric rule (Shrikumar et al., 2017; Lundberg and Lee, 2017).
+x and x' (those of the baseline) the multipliers m fulfil ``y - y' = sum(m * (x - x'))``. Elementwise
+functions follow the rescale rule, products the symmetric rule (Shrikumar et al., 2017; Lundberg and Lee,
+2017).
 """
 
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def rescale_relu(x: Tensor, x0: Tensor) -> Tensor:
 def product(
     operation: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, a0: Tensor, b0: Tensor
 ) -> Tensor:
-    """Returns a bilinear operation of two tensors that both change; each gets half of what both change together.
+    """Returns a bilinear operation of two tensors; each gets half of what both change together.
 
     Example:
         >>> a, b = torch.tensor(3.0, requires_grad=True), torch.tensor(5.0, requires_grad=True)
@@ -104,8 +105,8 @@ class _SoftMax(torch.autograd.Function):
 def softmax(x: Tensor, x0: Tensor, axis: int) -> Tensor:
     """Returns the softmax of x.
 
-    With L the logarithmic means of the two softmaxes, ``p - p' = L * (dx - d)`` where d, the difference of the
-    log-normalizers, is the mean of dx weighted by L, since probabilities sum to 1. Nothing overflows.
+    With L the logarithmic means of the two softmaxes, ``p - p' = L * (dx - d)`` where d, the difference of
+    the log-normalizers, is the mean of dx weighted by L, since probabilities sum to 1. Nothing overflows.
     """
     result: Tensor = _SoftMax.apply(x, x0, axis)
     return result
@@ -130,23 +131,21 @@ class _MaxPool(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, x0: Tensor, value: Tensor, value0: Tensor, index: Tensor, index0: Tensor
     ) -> Tensor:
-        ctx.save_for_backward(x, x0, value, value0, index, index0)
+        ctx.save_for_backward(x - x0, value - value0, index, index0)
         return value.view_as(value)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, x0, value, value0, index, index0 = ctx.saved_tensors
+        moved, rise, index, index0 = ctx.saved_tensors
         (gradient,) = gradients
-        difference = (value - value0) * gradient
-        rises = value > value0
-        contribution = torch.zeros_like(x).flatten(2)
+        difference, rises = rise * gradient, rise > 0
+        contribution = torch.zeros_like(moved).flatten(2)
         contribution.scatter_add_(2, index.flatten(2), torch.where(rises, difference, 0).flatten(2))
         contribution.scatter_add_(2, index0.flatten(2), torch.where(rises, 0, difference).flatten(2))
         derivative = torch.zeros_like(contribution).scatter_add_(2, index.flatten(2), gradient.flatten(2))
-        moved = (x - x0).flatten(2)
-        near = moved.abs() < _SMALL
-        result = torch.where(near, derivative, contribution / torch.where(near, 1, moved))
-        return result.reshape(x.shape), None, None, None, None, None
+        near = moved.flatten(2).abs() < _SMALL
+        result = torch.where(near, derivative, contribution / torch.where(near, 1, moved.flatten(2)))
+        return result.reshape(moved.shape), None, None, None, None, None
 
 
 def max_pool(pool: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, x0: Tensor) -> Tensor:

@@ -1,0 +1,201 @@
+"""Which function of torch follows which rule, by its name."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import rules
+
+if TYPE_CHECKING:
+    from .propagation import Call
+
+# Linear in all tensors that depend on the input together; indices and masks are compared.
+_LINEAR = """
+add sub rsub neg positive sum mean nansum cumsum trace lerp cat concat concatenate stack hstack vstack
+view view_as reshape reshape_as flatten unflatten ravel permute transpose movedim moveaxis swapaxes t
+squeeze unsqueeze expand expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile roll flip
+rot90 pad unfold fold im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle contiguous clone copy
+to float double half bfloat16 type type_as cpu cuda get requires_grad
+getitem setitem index_select gather take_along_dim take narrow select chunk split split_with_sizes unbind
+tensor_split diagonal diag diag_embed tril triu where masked_fill masked_select masked_scatter scatter
+scatter_add index_add index_copy index_put index_fill zero fill
+linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+interpolate upsample grid_sample avg_pool1d avg_pool2d avg_pool3d
+adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+"""
+_ELEMENTWISE = """
+gelu silu mish tanh sigmoid hardswish hardsigmoid hardtanh relu6 leaky_relu elu selu celu prelu softplus
+log_sigmoid softsign tanhshrink hardshrink softshrink threshold exp exp2 expm1 log log2 log10 log1p sqrt rsqrt
+square pow rpow abs clamp clamp_min clamp_max reciprocal erf erfc sin cos tan atan sinh cosh asinh sign floor
+ceil round trunc nan_to_num
+"""
+_BILINEAR = "mul matmul rmatmul mm bmm mv dot outer inner"
+LINEAR = frozenset(_LINEAR.split())
+_ALIASES = {
+    "absolute": "abs",
+    "clip": "clamp",
+    "divide": "div",
+    "float_power": "pow",
+    "iadd": "add",
+    "idiv": "div",
+    "imul": "mul",
+    "ipow": "pow",
+    "isub": "sub",
+    "itruediv": "div",
+    "multiply": "mul",
+    "radd": "add",
+    "rmul": "mul",
+    "rtruediv": "rdiv",
+    "special_expit": "sigmoid",
+    "subtract": "sub",
+    "true_divide": "div",
+    "truediv": "div",
+}
+_OPERATORS_IN_PLACE = frozenset(("__idiv__", "__imul__", "__ipow__", "__itruediv__"))
+
+
+def named(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[str, bool]:
+    """Returns the name of a function, the same for its methods and operators, and whether it works in place.
+
+    Example:
+        >>> named(torch.Tensor.__itruediv__, {}), named(torch.relu_, {}), named(F.relu, {"inplace": True})
+        (('div', True), ('relu', True), ('relu', True))
+    """
+    plain = getattr(func, "__name__", str(func))
+    name = plain.strip("_")
+    in_place = plain in _OPERATORS_IN_PLACE or (plain.endswith("_") and not plain.startswith("__"))
+    return _ALIASES.get(name, name), in_place or bool(kwargs.get("inplace"))
+
+
+def _elementwise(call: "Call") -> Any:
+    noted, moving = call.noted(), call.moving()
+    if noted is None or not moving:
+        return call.run()
+    if len(moving) > 1:
+        return call.unknown(" of two tensors that depend on the input")
+    (place,) = moving
+    return rules.rescale(lambda value: call.run({place: value}), call.tensors()[place], noted[place])
+
+
+def _relu(call: "Call") -> Any:
+    noted = call.noted()
+    x = call.get(0, "input")
+    if noted is None or not x.requires_grad:
+        return x.relu()
+    return rules.rescale_relu(x, *noted.values())
+
+
+def _product(call: "Call") -> Any:
+    noted, moving = call.noted(), call.moving()
+    if noted is None or len(moving) < 2:
+        return call.run()
+    if len(moving) > 2:
+        return call.unknown(" of more than two tensors that depend on the input")
+    first, second = moving
+    given = call.tensors()
+    return rules.product(
+        lambda a, b: call.run({first: a, second: b}),
+        given[first],
+        given[second],
+        noted[first],
+        noted[second],
+    )
+
+
+def _einsum(call: "Call") -> Any:
+    equation, *operands = call.args
+    if len(operands) == 1 and not isinstance(operands[0], Tensor):
+        operands = list(operands[0])
+    return _product(replace(call, args=(equation, *operands)))
+
+
+def _max_pool(call: "Call") -> Any:
+    noted, x = call.noted(), call.get(0, "input")
+    if noted is None or not x.requires_grad:
+        return call.run()
+    plain = call.name.removesuffix("_with_indices")
+    with_indices = getattr(F, f"{plain}_with_indices")
+    options = {key: own for key, own in call.kwargs.items() if key not in ("return_indices", "input")}
+    pooled = rules.max_pool(lambda own: with_indices(own, *call.args[1:6], **options), x, *noted.values())
+    return pooled if call.name == plain else (pooled, None)
+
+
+def _maximum(call: "Call") -> Any:
+    """The maximum along axes, as a pool with one window; or of two tensors."""
+    x, axes, keepdim = call.get(0, "input"), call.get(1, "dim"), call.get(2, "keepdim", False)
+    other = axes if isinstance(axes, Tensor) else call.kwargs.get("other")
+    if other is not None:
+        with call.mode:
+            return torch.maximum(x, other)
+    noted = call.noted()
+    if noted is None or not x.requires_grad:
+        return call.run()
+    given = tuple(range(x.dim())) if axes in (None, ()) else (axes,) if isinstance(axes, int) else axes
+    over = sorted(axis % x.dim() for axis in given)
+    kept = [axis for axis in range(x.dim()) if axis not in over]
+    window = math.prod(x.shape[axis] for axis in over)
+
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.permute(*kept, *over).reshape(1, -1, window)
+
+    pooled = rules.max_pool(lambda own: own.max(2, keepdim=True), rows(x), *map(rows, noted.values()))
+    shape = [1 if axis in over else size for axis, size in enumerate(x.shape) if keepdim or axis in kept]
+    value = pooled.reshape(shape)
+    if call.name == "amax" or axes is None:
+        return value
+    return torch.return_types.max((value, call.run()[1]))
+
+
+def _softmax(call: "Call") -> Any:
+    noted, x = call.noted(), call.get(0, "input")
+    if noted is None or not x.requires_grad:
+        return call.run()
+    (x0,) = noted.values()
+    axis = call.get(1, "dim")
+    if call.kwargs.get("dtype") is not None:
+        x, x0 = x.to(call.kwargs["dtype"]), x0.to(call.kwargs["dtype"])
+    if call.name == "logsumexp":
+        return rules.logsumexp(x, x0, axis, call.get(2, "keepdim", False))
+    return (rules.softmax if call.name == "softmax" else rules.log_softmax)(x, x0, axis)
+
+
+def _batch_norm(call: "Call") -> Any:
+    """Linear, unless its statistics are those of the batch."""
+    if call.get(5, "training", False):
+        return call.unknown(" with the statistics of the batch")
+    return call.run()
+
+
+def _dropout(call: "Call") -> Any:
+    """The identity, unless it is told to be at work."""
+    if call.get(2, "training", True) and call.get(1, "p", 0.5) > 0:
+        return call.unknown(" at work (training=True)")
+    return call.run()
+
+
+Rule = Callable[["Call"], Any]
+RULES: dict[str, Rule] = {
+    "relu": _relu,
+    **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
+    **dict.fromkeys(_BILINEAR.split(), _product),
+    "einsum": _einsum,
+    **{
+        f"{kind}max_pool{axes}d{tail}": _max_pool
+        for kind in ("", "adaptive_")
+        for axes in (1, 2, 3)
+        for tail in ("", "_with_indices")
+    },
+    **dict.fromkeys(("max", "amax"), _maximum),
+    **dict.fromkeys(("softmax", "log_softmax", "logsumexp"), _softmax),
+    "batch_norm": _batch_norm,
+    **{
+        f"{kind}dropout{axes}": _dropout
+        for kind in ("", "alpha_", "feature_")
+        for axes in ("", "1d", "2d", "3d")
+    },
+}
