@@ -27,7 +27,7 @@ from toumei.transformers.tokens import ROLES
 KINDS: tuple[Kind, ...] = ("hidden", "mlp", "attn")
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, AverageEffects]:
+def main(argv: Sequence[str] | None = None) -> dict[Kind, AverageEffects]:
     options = parse_arguments(argv)
     started = time.perf_counter()
     model, tokenizer, facts = loaded(options)

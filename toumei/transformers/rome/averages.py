@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..tokens import ROLES, roles
-from .trace import COLORS, WHAT, CausalTrace, read_result
+from .trace import COLORS, CausalTrace, read_result, restored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,7 @@ class AverageEffects:
         ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
         ax.set_ylabel("average indirect effect")
-        ax.set_title(f"{self._what()}, {len(self.effects)} facts", fontsize="medium")
+        ax.set_title(self._title(), fontsize="medium")
         ax.legend(fontsize="x-small", framealpha=0.6)
         return ax
 
@@ -105,7 +105,7 @@ class AverageEffects:
         step = -(-layers // 12)
         ax.set_xticks([index + 0.5 for index in range(0, layers, step)], [*map(str, range(0, layers, step))])
         ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
-        ax.set_title(f"{self._what()}, {len(self.effects)} facts", fontsize="medium")
+        ax.set_title(self._title(), fontsize="medium")
         ax.figure.colorbar(image, ax=ax)
         return ax
 
@@ -129,9 +129,8 @@ class AverageEffects:
         tensors, header = read_result(path, "AverageEffects")
         return cls(tensors["effects"], tensors["low"], tensors["high"], **header)
 
-    def _what(self) -> str:
-        single = f"one {WHAT[self.kind]}" if self.window == 1 else f"{self.window} {WHAT[self.kind]} layers"
-        return f"Restoring {single}" + (f", {WHAT[self.sever]} severed" if self.sever else "")
+    def _title(self) -> str:
+        return f"{restored(self.kind, self.window, self.sever)}: {len(self.effects)} facts"
 
     def __repr__(self) -> str:
         kind = self.kind if self.window == 1 else f"{self.kind} in windows of {self.window}"

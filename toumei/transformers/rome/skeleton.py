@@ -8,7 +8,6 @@ vectors into logits. It shares all weights with the model and leaves the model a
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...core.outputs import main_tensor, with_main_tensor

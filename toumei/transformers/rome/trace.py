@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLORS = {"hidden": "Purples", "mlp": "Greens", "attn": "Reds"}
-WHAT = {"hidden": "state", "mlp": "MLP", "attn": "attention"}
+_WHAT = {"hidden": "state", "mlp": "MLP", "attn": "attention"}
 _OLD_NAMES = {
     "low_score": "low",
     "high_score": "high",
@@ -54,6 +54,7 @@ class CausalTrace:
             or ``"plain"`` (a forward pass for each cell). The numbers differ by rounding only.
 
     Example:
+        >>> import torch
         >>> trace = CausalTrace(torch.rand(3, 2), 0.1, 0.9, ("Ann", " lives", " in"), (5, 7, 9), (0, 1),
         ...                     " Rome", 3, 0.9, "hidden", 1, "Ann lives in", "Ann")
         >>> trace
@@ -114,12 +115,10 @@ class CausalTrace:
         step = -(-layers // 12)
         ax.set_xticks([index + 0.5 for index in range(0, layers, step)], [*map(str, range(0, layers, step))])
         ax.set_xlabel(self._axis())
-        ax.set_title(f"Restoring {self._what()} after noise on the subject", fontsize="medium")
-        bar = ax.figure.colorbar(image, ax=ax)
+        ax.set_title(restored(self.kind, self.window, self.sever), fontsize="medium")
         answer = self.answer.strip()
-        bar.ax.set_title(
-            f"p({answer})" if self.foil is None else f"{answer} - {self.foil.strip()}", fontsize="small"
-        )
+        label = f"p({answer})" if self.foil is None else f"logit of {answer} less {self.foil.strip()}"
+        ax.figure.colorbar(image, ax=ax, label=label)
         return ax
 
     def save(self, path: str | Path) -> None:
@@ -143,10 +142,6 @@ class CausalTrace:
             header[name] = tuple(header[name])
         return cls(tensors["scores"], **header)
 
-    def _what(self) -> str:
-        single = f"one {WHAT[self.kind]}" if self.window == 1 else f"{self.window} {WHAT[self.kind]} layers"
-        return single + (f", {WHAT[self.sever]} severed," if self.sever else "")
-
     def _axis(self) -> str:
         return "layer" if self.window == 1 else f"middle of the {self.window} restored layers"
 
@@ -157,6 +152,17 @@ class CausalTrace:
             f"CausalTrace({self.prompt!r} -> {self.answer!r}: {length} tokens x {layers} layers, {kind}, "
             f"{self.low:.3f} to {self.high:.3f})"
         )
+
+
+def restored(kind: str, window: int, sever: str | None) -> str:
+    """Returns what a trace restores, in words for a title.
+
+    Example:
+        >>> restored("mlp", 10, None), restored("hidden", 1, "attn")
+        ('10 MLPs restored', 'one state restored, attentions severed')
+    """
+    count = f"one {_WHAT[kind]}" if window == 1 else f"{window} {_WHAT[kind]}s"
+    return f"{count} restored" + (f", {_WHAT[sever]}s severed" if sever else "")
 
 
 def read_result(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
