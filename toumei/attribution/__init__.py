@@ -15,12 +15,16 @@ from .baselines import (
     Mean,
     Uniform,
 )
+from .cams import GradCam, GradCamPlusPlus, GuidedGradCam, LayerCam
+from .conductance import LayerConductance
 from .deep_lift import DeepLift, DeepLiftShap
 from .expected_gradients import ExpectedGradients
 from .gradients import InputXGradient, Saliency
+from .guided import GuidedBackprop
 from .integrated_gradients import IntegratedGradients
 from .method import Method
 from .result import Attribution
+from .smooth_grad import SmoothGrad, VarGrad
 
 __all__ = [
     "AtLayer",
@@ -33,12 +37,20 @@ __all__ = [
     "ExpectedGradients",
     "FromData",
     "Gaussian",
-    "InputXGradient",
+    "GradCam",
+    "GradCamPlusPlus",
+    "GuidedBackprop",
+    "GuidedGradCam",
     "Inpaint",
+    "InputXGradient",
     "IntegratedGradients",
+    "LayerCam",
+    "LayerConductance",
     "MaxDistance",
     "Mean",
     "Method",
     "Saliency",
+    "SmoothGrad",
     "Uniform",
+    "VarGrad",
 ]

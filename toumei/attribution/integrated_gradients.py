@@ -1,7 +1,7 @@
 """Gradients integrated along the straight path from a baseline (Sundararajan et al., 2017)."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -61,34 +61,23 @@ class IntegratedGradients(Method):
         Raises:
             ArgumentError: A distribution of baselines, inputs that are whole numbers, or numbers below 1.
         """
-        _check(tolerance, max_steps, steps, batch_size)
+        check_steps(tolerance, max_steps, steps, batch_size)
         references = one_baseline(problem, baselines, "IntegratedGradients", "ExpectedGradients")
         with torch.no_grad():
             output, at_baseline = (
                 problem.scores(own).double().cpu() for own in (problem.tensors, references)
             )
-        wanted = output - at_baseline
-        rows = torch.arange(len(problem))
-        count = steps or min(_FIRST_STEPS, max_steps)
-        values = [tensor.new_zeros(len(problem.targets), *tensor.shape) for tensor in problem.tensors]
-        while True:
-            own = _integrals(problem, references, rows, count, batch_size)
-            for value, part in zip(values, own, strict=True):
-                value[:, rows] = part.to(value.dtype)
-            sums = torch.stack([part.double().flatten(2).sum(2) for part in own]).sum(0).T.cpu()
-            gaps = (sums - wanted[rows]).abs() / wanted[rows].abs().clamp(min=1e-3)
-            rows = rows[(gaps > tolerance).any(1)]
-            if steps or not len(rows) or 2 * count > max_steps:
-                break
-            count *= 2
-        if len(rows) and not steps:
-            warnings.warn(
-                f"{len(rows)} of {len(problem)} inputs have a completeness gap over {tolerance:g} of the "
-                f"difference of the scores after {count} steps: raise max_steps or the tolerance",
-                stacklevel=3,
-            )
+        values = refine(
+            lambda rows, count: _integrals(problem, references, rows, count, batch_size),
+            output - at_baseline,
+            steps,
+            max_steps,
+            tolerance,
+        )
         return Attribution(
-            problem.restore(values),
+            problem.restore(
+                [value.to(tensor.dtype) for value, tensor in zip(values, problem.tensors, strict=True)]
+            ),
             problem.per_input(output.to(problem.tensors[0].dtype)),
             problem.per_input(at_baseline.to(problem.tensors[0].dtype)),
             method="IntegratedGradients",
@@ -111,6 +100,46 @@ def one_baseline(
             f"{method} takes one baseline an input: for a distribution there is {alternative}"
         )
     return tuple(draws[0] for draws in problem.baselines(drawn, 1))
+
+
+def refine(
+    integrals: Callable[[Tensor, int], list[Tensor]],
+    wanted: Tensor,
+    steps: int | None,
+    max_steps: int,
+    tolerance: float,
+) -> list[Tensor]:
+    """Returns contributions, each (T, N, ...), in as many steps as each input needs to add up.
+
+    Args:
+        integrals: From rows (R,) of the inputs and a number of steps to contributions, each (T, R, ...).
+        wanted: (N, T) what the contributions should sum to, in float64.
+        steps: A fixed number instead.
+        max_steps: Most steps; a warning says where they do not suffice.
+        tolerance: Largest gap as a share of what is wanted, or of 1e-3.
+    """
+    rows = torch.arange(len(wanted))
+    count = steps or min(_FIRST_STEPS, max_steps)
+    values: list[Tensor] = []
+    while True:
+        own = integrals(rows, count)
+        values = values or [torch.empty_like(part) for part in own]
+        for value, part in zip(values, own, strict=True):
+            value[:, rows.to(value.device)] = part
+        sums = torch.stack([part.double().flatten(2).sum(2).cpu() for part in own]).sum(0).T
+        gaps = (sums - wanted[rows]).abs() / wanted[rows].abs().clamp(min=1e-3)
+        rows = rows[(gaps > tolerance).any(1)]
+        if steps or not len(rows):
+            return values
+        if 2 * count > max_steps:
+            break
+        count *= 2
+    warnings.warn(
+        f"{len(rows)} of {len(wanted)} inputs have a completeness gap over {tolerance:g} of the difference "
+        f"of the scores after {count} steps: raise max_steps or the tolerance",
+        stacklevel=4,
+    )
+    return values
 
 
 def nodes(count: int) -> tuple[Tensor, Tensor]:
@@ -170,7 +199,8 @@ def _sum_dtype(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _check(tolerance: float, max_steps: int, steps: int | None, batch_size: int) -> None:
+def check_steps(tolerance: float, max_steps: int, steps: int | None, batch_size: int) -> None:
+    """Raises an error where one of these numbers makes no sense."""
     if tolerance <= 0:
         raise ArgumentError(f"tolerance is a number above 0, got {tolerance}")
     for name, number in (("max_steps", max_steps), ("steps", steps), ("batch_size", batch_size)):

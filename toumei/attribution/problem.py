@@ -124,6 +124,10 @@ class Problem:
             raise UnreachedLayerError(f"the forward pass never reached the layer {layer!r}")
         return leaves[0].detach(), scores.detach(), self.differentiate(scores, leaves)[0]
 
+    def of_inputs(self) -> "Problem":
+        """Returns the same problem, attributed to the inputs instead of a layer."""
+        return replace(self, tensors=tuple(part.detach() for part in parts(self.inputs)), layer=None)
+
     def take(self, rows: Tensor, tensors: Sequence[Tensor]) -> "Problem":
         """Returns the problem of some of the inputs, with other tensors in their place.
 

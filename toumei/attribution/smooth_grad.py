@@ -1,0 +1,146 @@
+"""The mean and the variance of gradients at noisy copies of the input."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import ArgumentError
+from ..core.seeding import make_generator
+from .baselines import BaselineLike
+from .gradients import InputXGradient, Saliency
+from .method import Method
+from .moments import Moments
+from .problem import Problem
+from .result import Attribution, parts_of
+
+
+class SmoothGrad(Method):
+    """The mean gradient over noisy copies of the input (Smilkov et al., 2017).
+
+    Args:
+        model: The network.
+        layer: Attribute to the activation of this layer instead of the inputs; the noise is added there.
+        preprocess: Applied to the inputs before the network.
+        of: What is averaged: `Saliency`, `InputXGradient`, `GuidedBackprop` or a subclass of one. Of saliency
+            it is the gradient with its sign, as in the paper, unless the option ``absolute=True`` is given.
+
+    Raises:
+        ArgumentError: Another method.
+
+    Example:
+        >>> method = SmoothGrad(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+        >>> method(torch.randn(5, 4), target=1, samples=8).values.shape
+        torch.Size([5, 4])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str | None = None,
+        preprocess: Callable[..., Any] | None = None,
+        of: type[Saliency] | type[InputXGradient] = Saliency,
+    ) -> None:
+        super().__init__(model, layer, preprocess)
+        if not issubclass(of, Saliency | InputXGradient):
+            raise ArgumentError(f"noise is for Saliency, InputXGradient and GuidedBackprop, got {of!r}")
+        self.of = of(model, layer, preprocess)
+
+    def attribute(
+        self,
+        problem: Problem,
+        baselines: BaselineLike,
+        *,
+        samples: int = 50,
+        noise: float = 0.15,
+        absolute: bool = False,
+        batch_size: int = 64,
+        seed: int | None = 0,
+    ) -> Attribution:
+        """Returns the means and their standard errors.
+
+        Args:
+            problem: The network and its inputs.
+            baselines: Not used.
+            samples: Noisy copies of each input.
+            noise: Standard deviation of the noise as a share of the range of an input's numbers.
+            absolute: Average absolute gradients.
+            batch_size: How many noisy copies pass through the network at a time.
+            seed: Seed of the noise, which is the same for each input.
+
+        Raises:
+            ArgumentError: Fewer than two samples, negative noise, or inputs that are whole numbers.
+        """
+        if samples < 2 or noise < 0 or batch_size < 1:
+            raise ArgumentError(
+                f"there are at least 2 samples, noise from 0 on and a batch size from 1 on, got {samples}, "
+                f"{noise} and {batch_size}"
+            )
+        options = {"absolute": absolute} if isinstance(self.of, Saliency) else {}
+        moments = [Moments(len(problem)) for _ in problem.tensors]
+        for rows, tensors in _noisy(problem, samples, noise, batch_size, make_generator(seed)):
+            result = self.of.attribute(problem.take(rows, tensors), None, **options)
+            for moment, values in zip(moments, parts_of(result.values), strict=True):
+                moment.add(values if problem.several else values[None], rows)
+        with torch.no_grad():
+            output = problem.scores(problem.tensors)
+        means, errors = self._summary(moments)
+        return Attribution(
+            problem.restore([value.to(output.dtype) for value in means]),
+            problem.per_input(output),
+            standard_error=None
+            if errors is None
+            else problem.restore([error.to(output.dtype) for error in errors]),
+            method=type(self).__name__,
+            seed=seed,
+            several=problem.several,
+        )
+
+    def _summary(self, moments: list[Moments]) -> tuple[list[Tensor], list[Tensor] | None]:
+        return [moment.mean() for moment in moments], [moment.standard_error() for moment in moments]
+
+
+class VarGrad(SmoothGrad):
+    """The variance of the gradient over noisy copies of the input (Adebayo et al., 2018).
+
+    Args:
+        model: The network.
+        layer: As for `SmoothGrad`.
+        preprocess: Applied to the inputs before the network.
+        of: As for `SmoothGrad`.
+
+    Example:
+        >>> linear = nn.Linear(4, 1)
+        >>> VarGrad(linear)(torch.randn(1, 4)).values
+        tensor([[0., 0., 0., 0.]])
+    """
+
+    def _summary(self, moments: list[Moments]) -> tuple[list[Tensor], list[Tensor] | None]:
+        return [moment.variance() for moment in moments], None
+
+
+def _noisy(
+    problem: Problem, samples: int, noise: float, batch_size: int, generator: torch.Generator | None
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """Yields rows (B,) of the inputs and noisy copies (B, ...) of them, each input `samples` times in all."""
+    problem.leaves(problem.tensors)  # noise is for numbers that have gradients
+    count = len(problem)
+    scales = [
+        noise * (flat.amax(1) - flat.amin(1)).reshape(-1, *(1,) * (tensor.dim() - 1))
+        for tensor in problem.tensors
+        for flat in [tensor.flatten(1)]
+    ]
+    for draws in torch.arange(samples).split(max(1, batch_size // count)):
+        drawn = [
+            torch.randn(len(draws), 1, *tensor.shape[1:], generator=generator).to(tensor)
+            for tensor in problem.tensors
+        ]
+        for rows in torch.arange(count).split(batch_size):
+            yield (
+                rows.repeat(len(draws)),
+                [
+                    (tensor[rows.to(tensor.device)] + scale[rows.to(tensor.device)] * own).flatten(0, 1)
+                    for tensor, scale, own in zip(problem.tensors, scales, drawn, strict=True)
+                ],
+            )
