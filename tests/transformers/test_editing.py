@@ -154,6 +154,17 @@ def test_many_facts_are_written_at_once(method, layers, editor_of, tokenizer):
     assert all(high > low + 0.2 for high, low in zip(after, before, strict=True))
 
 
+@pytest.mark.parametrize("kind", EDITABLE)
+def test_methods_for_many_facts_need_an_mlp_that_joins_the_stream_as_it_is(kind, editor_of):
+    editor = editor_of(kind, contexts=())
+    options = {"layers": [1], "ridge": 1e-3, "steps": 2, "verbose": False}
+    if kind in ("gemma2", "olmo2"):
+        with pytest.raises(ArchitectureError, match="joins the residual stream"):
+            editor.edit_many(FACTS, **options)
+    else:
+        assert editor.edit_many(FACTS, **options).layers == (1,)
+
+
 def test_facts_that_are_optimized_side_by_side_do_not_see_each_other(editor):
     problems = [editor._problem(fact, ("{}", *CONTEXTS), ()) for fact in FACTS[:3]]
     settings = Settings(layers=(1,), steps=6)

@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...core.errors import ArgumentError
-from ...core.hooks import hooked
-from ...core.modules import evaluating
 from ..families import anatomy
 from . import applied
 from .contexts import check_contexts, sampled, sampled_contexts
 from .edit import Edit
+from .moments import KeyStatistics, SecondMoment
 from .rank_one import LowRank
-from .requests import Request, Row, padded, row
+from .reading import check_straight, read_keys, read_states
+from .requests import Request, Row, row
 from .settings import Settings, settings_for
-from .statistics import KeyStatistics, SecondMoment
-from .updates import Keys, Method, find_method
+from .updates import Method, find_method
 from .value import Problem, Value, optimize_values
 
 _HELD_TOKENS = 12
@@ -171,6 +170,8 @@ class RankOneEditor:
         settings = settings_for(name, self.parts.kind, self.parts.layers, layers, **given)
         for layer in settings.layers:
             self.parts.down(layer)
+            if method.many:
+                check_straight(self.parts, layer)
         if len(settings.layers) > 1 and not method.many:
             raise ArgumentError(f"{name!r} edits one layer, got {settings.layers}")
         moments = {layer: self._moment(layer) for layer in settings.layers}
@@ -202,7 +203,7 @@ class RankOneEditor:
     ) -> LowRank:
         """The change of one layer that adds to the value of one key what was added in every context."""
         layer = settings.layers[0]
-        keys = self._keys(layer, texts, bare_weight=1 / len(texts[0]))
+        keys = read_keys(self.parts, layer, texts, 1 / len(texts[0]), self.batch_size)
         return _thin(method.update(keys, value.delta.double()[None], moments[layer], settings))
 
     def _spread(
@@ -215,14 +216,13 @@ class RankOneEditor:
     ) -> dict[int, LowRank]:
         """The changes of all layers: each takes its share of what is still missing behind the last one."""
         wanted = torch.stack([value.start + value.delta for value in values]).double()
+        last = self.parts.block(settings.layers[-1])
         changes: dict[int, LowRank] = {}
         owners: dict[int, object] = {}
         try:
             for left, layer in zip(range(len(settings.layers), 0, -1), settings.layers, strict=True):
-                reached = self._given_to(
-                    self.parts.block(settings.layers[-1]), [rows[:1] for rows in texts], False
-                )
-                keys = self._keys(layer, texts, bare_weight=0.5)
+                reached = read_states(self.parts, last, [rows[:1] for rows in texts], self.batch_size)
+                keys = read_keys(self.parts, layer, texts, 0.5, self.batch_size)
                 residuals = (wanted - reached[:, 0]) / left
                 changes[layer] = _thin(method.update(keys, residuals, moments[layer], settings))
                 if left > 1:
@@ -233,28 +233,6 @@ class RankOneEditor:
                 if applied.carries(self._down(layer), owner):
                     applied.remove({self._down(layer): changes[layer]}, owner)
         return changes
-
-    def _keys(self, layer: int, texts: Sequence[Sequence[Row]], bare_weight: float) -> Keys:
-        """The keys of all subjects in a layer: in the bare prompt, and averaged over the contexts."""
-        found = self._given_to(self.parts.down(layer), texts, True)
-        bare, others = found[:, 0], found[:, 1:]
-        mean = bare if not others.shape[1] else bare_weight * bare + (1 - bare_weight) * others.mean(1)
-        earlier = applied.earlier_keys(self._down(layer))
-        return Keys.of(mean, bare, None if earlier is None else earlier.double())
-
-    def _given_to(self, name: str, texts: Sequence[Sequence[Row]], inputs: bool) -> Tensor:
-        """What a module is given or returns at the subjects' last tokens: (facts, texts, size) in float64."""
-        rows = [text for several in texts for text in several]
-        found = []
-        with torch.no_grad(), evaluating(self.model):
-            for start in range(0, len(rows), self.batch_size):
-                batch = rows[start : start + self.batch_size]
-                tokens, _ = padded([text.ids[: text.subject + 1] for text in batch], self.parts.device)
-                with hooked(self.model, [name], inputs=inputs, stop=True, detach=True) as activations:
-                    self.model(tokens, use_cache=False)
-                states = activations[name].reshape(*tokens.shape, -1)
-                found.append(states[range(len(batch)), [text.subject for text in batch]].cpu().double())
-        return torch.cat(found).unflatten(0, (len(texts), -1))
 
     def _down(self, layer: int) -> nn.Module:
         return self.parts.module(self.parts.down(layer))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
+from .moments import SecondMoment
 from .rank_one import LowRank, closed_form
 from .settings import Settings
-from .statistics import SecondMoment
 
 
 @dataclass(frozen=True, eq=False)
