@@ -198,7 +198,7 @@ def _checked(result: Attribution) -> Attribution:
     if (result.gap.abs() > 0.01 * change + rounding).any():
         warnings.warn(
             f"contributions of {result.method} do not add up, the gap is {float(result.gap.abs().max()):.2g}: "
-            f"the network reads its input without a gradient, as through a detached or a random number",
+            f"the network reads its input without a gradient, as by a detached or random number",
             stacklevel=4,
         )
     return result

@@ -35,6 +35,7 @@ square pow rpow abs clamp clamp_min clamp_max reciprocal erf erfc sin cos tan at
 ceil round trunc nan_to_num
 """
 _BILINEAR = "mul matmul rmatmul mm bmm mv dot outer inner"
+_DROPOUTS = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout"
 LINEAR = frozenset(_LINEAR.split())
 _ALIASES = {
     "absolute": "abs",
@@ -47,6 +48,7 @@ _ALIASES = {
     "ipow": "pow",
     "isub": "sub",
     "itruediv": "div",
+    "linalg_vector_norm": "vector_norm",
     "multiply": "mul",
     "radd": "add",
     "rmul": "mul",
@@ -193,9 +195,5 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("max", "amax"), _maximum),
     **dict.fromkeys(("softmax", "log_softmax", "logsumexp"), _softmax),
     "batch_norm": _batch_norm,
-    **{
-        f"{kind}dropout{axes}": _dropout
-        for kind in ("", "alpha_", "feature_")
-        for axes in ("", "1d", "2d", "3d")
-    },
+    **dict.fromkeys(_DROPOUTS.split(), _dropout),
 }

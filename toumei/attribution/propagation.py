@@ -111,9 +111,9 @@ class Call:
         if self.mode.recalled is None or not changes:
             return output
         message = (
-            f"no rule for {self.name!r}{why}, which the output depends on: contributions through it "
-            f"would not add up. Known are sums, products, linear maps, elementwise functions, max-pooling, softmax, "
-            f"normalizations and attention"
+            f"no rule for {self.name!r}{why}, which the output depends on: contributions would not add up. "
+            "Known are sums, products, linear maps, elementwise functions, max-pooling, softmax, "
+            "normalizations and attention"
         )
         if self.mode.unknown == "error":
             raise ArgumentError(f"{message}. With unknown='warn' its gradient is used")

@@ -16,17 +16,21 @@ _SMALL = 1e-6  # differences below which a multiplier is the derivative
 
 
 class _Multiplied(torch.autograd.Function):
-    """A value whose gradient to one input is a given multiplier."""
+    """A value whose gradient to one input is a given multiplier.
+
+    It comes in a tuple, so that it counts as made here and may be overwritten later.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor, multiplier: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, made: tuple[Tensor, Tensor]) -> Tensor:
+        value, multiplier = made
         ctx.save_for_backward(multiplier)
-        return value.view_as(value)
+        return value
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (multiplier,) = ctx.saved_tensors
-        return gradients[0] * multiplier, None, None
+        return gradients[0] * multiplier, None
 
 
 def rescale(function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor) -> Tensor:
@@ -48,7 +52,7 @@ def rescale(function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor) -> Tens
     difference = x.detach() - x0
     near = difference.abs() < _SMALL
     chord = (value - function(x0)) / torch.where(near, 1, difference)
-    result: Tensor = _Multiplied.apply(x, value, torch.where(near, slope, chord))
+    result: Tensor = _Multiplied.apply(x, (value, torch.where(near, slope, chord)))
     return result
 
 
@@ -57,7 +61,7 @@ def rescale_relu(x: Tensor, x0: Tensor) -> Tensor:
     value, difference = x.detach().relu(), x.detach() - x0
     near = difference.abs() < _SMALL
     chord = (value - x0.relu()) / difference.masked_fill_(near, 1)
-    result: Tensor = _Multiplied.apply(x, value, torch.where(near, (value > 0).to(value), chord))
+    result: Tensor = _Multiplied.apply(x, (value, torch.where(near, (value > 0).to(value), chord)))
     return result
 
 
@@ -76,23 +80,24 @@ def product(
     return middle + (operation(a.detach(), b.detach()) - middle).detach()
 
 
-def logarithmic_mean(a: Tensor, b: Tensor) -> Tensor:
-    """Returns (a - b) / (log a - log b) of positive numbers, their value where they agree; 0 if one is 0."""
-    ratio = (a / b.clamp(min=torch.finfo(b.dtype).tiny)).clamp(min=torch.finfo(a.dtype).tiny)
-    logarithm = ratio.log()
-    near = logarithm.abs() < 1e-3
-    mean = (a - b) / torch.where(near, 1, logarithm)
-    return torch.where(near, (a + b) / 2, mean).clamp(min=0)
+def logarithmic_mean(log_a: Tensor, log_b: Tensor) -> Tensor:
+    """Returns (a - b) / (log a - log b) of positive numbers given by their logarithms; a where they agree.
+
+    Example:
+        >>> logarithmic_mean(torch.tensor([0.0, 1.0, -1e4]), torch.tensor([0.0, 0.0, 0.0]))
+        tensor([1.0000e+00, 1.7183e+00, 1.0000e-04])
+    """
+    apart = (log_a - log_b).abs()
+    share = -torch.expm1(-apart) / apart
+    return torch.maximum(log_a, log_b).exp() * torch.where(apart > 0, share, 1)
 
 
 class _SoftMax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, x0: Tensor, axis: int) -> Tensor:
-        value = x.softmax(axis)
-        weight = logarithmic_mean(value, x0.softmax(axis))
-        ctx.save_for_backward(weight)
+        ctx.save_for_backward(logarithmic_mean(x.log_softmax(axis), x0.log_softmax(axis)))
         ctx.axis = axis
-        return value
+        return x.softmax(axis)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -119,7 +124,7 @@ def log_softmax(x: Tensor, x0: Tensor, axis: int) -> Tensor:
 
 def logsumexp(x: Tensor, x0: Tensor, axis: int, keepdim: bool = False) -> Tensor:
     """Returns log(sum(exp(x))) along an axis; multipliers are the logarithmic means, summing to 1."""
-    weight = logarithmic_mean(x.detach().softmax(axis), x0.softmax(axis))
+    weight = logarithmic_mean(x.detach().log_softmax(axis), x0.log_softmax(axis))
     weight = weight / weight.sum(axis, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
     middle = (x * weight).sum(axis, keepdim=True)
     value = middle + (x.detach().logsumexp(axis, keepdim=True) - middle).detach()
@@ -128,11 +133,9 @@ def logsumexp(x: Tensor, x0: Tensor, axis: int, keepdim: bool = False) -> Tensor
 
 class _MaxPool(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, x0: Tensor, value: Tensor, value0: Tensor, index: Tensor, index0: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(x - x0, value - value0, index, index0)
-        return value.view_as(value)
+    def forward(ctx: Any, x: Tensor, value: tuple[Tensor], *saved: Tensor) -> Tensor:
+        ctx.save_for_backward(*saved)
+        return value[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -161,5 +164,5 @@ def max_pool(pool: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, x0: Ten
     """
     value, index = pool(x.detach())
     value0, index0 = pool(x0)
-    result: Tensor = _MaxPool.apply(x, x0, value, value0, index, index0)
+    result: Tensor = _MaxPool.apply(x, (value,), x.detach() - x0, value - value0, index, index0)
     return result

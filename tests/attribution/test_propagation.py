@@ -1,0 +1,331 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from toumei.attribution.compositions import COMPOSITIONS
+from toumei.attribution.operations import LINEAR, RULES, named
+from toumei.attribution.propagation import propagate
+from toumei.core.errors import ArgumentError
+
+ROWS, COLUMNS = 3, 8
+WEIGHT = torch.randn(COLUMNS, COLUMNS, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+
+
+def pair(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+
+
+def check(function, *shape, positive=False, seed=0):
+    """The value is the function's own, and for a random sum of its numbers contributions add up."""
+    x, x0 = pair(*(shape or (ROWS, COLUMNS)), seed=seed)
+    if positive:
+        x, x0 = x.abs() + 0.1, x0.abs() + 0.1
+    leaf = x.clone().requires_grad_()
+    plain, plain0 = function(x.clone()), function(x0.clone())
+    weights = torch.randn(plain.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    y, y0 = propagate(function, (leaf,), (x0,))
+    torch.testing.assert_close(y, plain)
+    torch.testing.assert_close(y0, plain0)
+    (multiplier,) = torch.autograd.grad((y * weights).sum(), leaf)
+    explained = (multiplier * (x - x0)).sum()
+    torch.testing.assert_close(explained, ((plain - plain0) * weights).sum())
+
+
+ACTIVATIONS = (
+    *(nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid),
+    *(nn.Hardtanh, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.Softplus, nn.LogSigmoid, nn.Softsign),
+    *(nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.PReLU, nn.GLU),
+)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS, ids=lambda kind: kind.__name__)
+def test_activation_modules(kind):
+    check(kind().double().requires_grad_(False))
+
+
+@pytest.mark.parametrize(
+    "kind", [nn.ReLU, nn.ReLU6, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.ELU, nn.LeakyReLU, nn.SELU]
+)
+def test_activations_in_place(kind):
+    check(lambda x: kind(inplace=True)(F.linear(x, WEIGHT)))
+    check(kind(inplace=True))  # on the input itself
+
+
+def test_a_threshold_in_place():
+    check(lambda x: nn.Threshold(0.1, 2.0, inplace=True)(x * 1))
+
+
+FUNCTIONS = {
+    "relu by position in place": lambda x: F.relu(x + 0, True),
+    "relu_": lambda x: torch.relu_(x + 0),
+    "method relu_": lambda x: (x + 0).relu_(),
+    "tanh_": lambda x: (x + 0).tanh_(),
+    "mul_": lambda x: (x + 0).mul_(x.sin()),
+    "imul": lambda x: _in_place(x, "*="),
+    "idiv": lambda x: _in_place(x, "/="),
+    "iadd": lambda x: _in_place(x, "+="),
+    "ipow": lambda x: _in_place(x, "**="),
+    "in place after a pool": lambda x: _relu_after_pool(x),
+    "a functional activation, twice": lambda x: F.gelu(F.gelu(x) @ WEIGHT),
+    "product": lambda x: x * x.roll(1, 1),
+    "product by name": lambda x: torch.mul(input=x, other=x.sigmoid()),
+    "product of three": lambda x: x * x.roll(1, 1) * x.tanh(),
+    "product with a constant": lambda x: x * WEIGHT[:ROWS] @ WEIGHT,
+    "matrix product": lambda x: x @ x.T,
+    "batched": lambda x: torch.bmm(x[None], x.T[None]),
+    "outer": lambda x: torch.outer(x[0], x[1]),
+    "einsum": lambda x: torch.einsum("ij,kj->ik", x, x.tanh()),
+    "einsum of a list": lambda x: torch.einsum("ij,kj->ik", [x, x.tanh()]),
+    "addmm": lambda x: torch.addmm(x[:, :ROWS], x, x.T, beta=0.5, alpha=2),
+    "baddbmm": lambda x: torch.baddbmm(x[None, :, :ROWS], x[None], x.T[None]),
+    "quotient": lambda x: x / (x.roll(1, 1).square() + 1),
+    "quotient by a constant": lambda x: x / WEIGHT[:ROWS],
+    "a number by it": lambda x: 2 / (x.square() + 1),
+    "constant by it": lambda x: WEIGHT[:ROWS] / (x.square() + 1),
+    "power of a number": lambda x: 2**x,
+    "powers": lambda x: x**3 + x.pow(2) + torch.pow(2.0, x),
+    "difference from a number": lambda x: 3 - x.square(),
+    "clamp": lambda x: x.clamp(-0.5, 0.7),
+    "round": lambda x: x.round() + x.sign() + x.floor(),
+    "maximum": lambda x: torch.maximum(x, x.roll(1, 1)),
+    "minimum": lambda x: torch.minimum(x, x.roll(1, 1)),
+    "max of two": lambda x: torch.max(x, x.roll(1, 1)),
+    "max of two by name": lambda x: torch.max(x, other=x.roll(1, 1)),
+    "max": lambda x: x.max(),
+    "max of an axis": lambda x: x.max(dim=1).values,
+    "max of an axis, kept": lambda x: x.max(-1, keepdim=True)[0] + x,
+    "amax": lambda x: x.amax((0, 1)),
+    "amax of an axis": lambda x: x.amax(0, keepdim=True) * x,
+    "softmax": lambda x: F.softmax(x, dim=-1),
+    "softmax of columns": lambda x: x.softmax(0),
+    "softmax in another precision": lambda x: F.softmax(x.float(), dim=-1, dtype=torch.float64),
+    "log-softmax": lambda x: F.log_softmax(x, dim=1),
+    "logsumexp": lambda x: x.logsumexp(1, keepdim=True) - x,
+    "variance": lambda x: x.var(1) + torch.var(x, (0, 1)) + x.var(1, unbiased=False),
+    "standard deviation": lambda x: x.std(1, keepdim=True) + torch.std(x, dim=0, correction=0),
+    "norm": lambda x: x.norm() + torch.linalg.vector_norm(x, dim=1) + x.norm(dim=1),
+    "normalize": lambda x: F.normalize(x, dim=1),
+    "parts": lambda x: torch.cat([part * k for k, part in enumerate(x.chunk(4, 1))], 1)[:, ::2],
+    "written into": lambda x: _written_into(x),
+    "chosen by a constant": lambda x: torch.where(WEIGHT[:ROWS] > 0, x.tanh(), x),
+    "masked by a constant": lambda x: x.tanh().masked_fill(WEIGHT[:ROWS] > 0, 3.0),
+    "gathered": lambda x: x.square().index_select(1, torch.tensor([1, 1, 2])),
+    "residual": lambda x: x + F.relu(x @ WEIGHT) + F.relu(x @ WEIGHT.T),
+}
+
+
+def _in_place(x, operator):
+    y = F.linear(x, WEIGHT)
+    if operator == "*=":
+        y *= x.sin()
+    elif operator == "/=":
+        y /= x.square() + 1
+    elif operator == "**=":
+        y **= 2
+    else:
+        y += x.sin()
+    return y
+
+
+def _relu_after_pool(x):
+    y = F.linear(x, WEIGHT)[:, None]
+    pooled = F.max_pool1d(y, 2)
+    return pooled.sum() + y.relu_().square().sum()
+
+
+def _written_into(x):
+    y = torch.zeros_like(x)
+    y[:, 1:] = x[:, :-1].tanh()
+    y[:, 0] = x[:, 0] * x[:, 1]
+    return y
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_add_up(name):
+    check(FUNCTIONS[name])
+
+
+@pytest.mark.parametrize("function", [torch.log, torch.sqrt, torch.rsqrt, torch.reciprocal, torch.log1p])
+def test_functions_of_positive_numbers(function):
+    check(function, positive=True)
+
+
+POOLS = {
+    "pool": nn.MaxPool2d(2),
+    "overlapping": nn.MaxPool2d(3, 2, 1),
+    "rounded up": nn.MaxPool2d(3, 2, ceil_mode=True),
+    "dilated": nn.MaxPool2d(2, 1, dilation=2),
+    "adaptive": nn.AdaptiveMaxPool2d(3),
+    "next to ReLU": nn.Sequential(nn.ReLU(), nn.MaxPool2d(3, 2), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
+    "with indices": lambda x: F.max_pool2d(x, 2, return_indices=True)[0],
+    "average": nn.Sequential(nn.Tanh(), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1)),
+    "convolution": nn.Sequential(
+        nn.Conv2d(4, 6, 3, groups=2, padding=1), nn.SiLU(), nn.ConvTranspose2d(6, 2, 3)
+    ),
+    "enlarged": lambda x: F.interpolate(x.tanh(), scale_factor=2, mode="bilinear"),
+    "shuffled": nn.Sequential(nn.Tanh(), nn.PixelShuffle(2), nn.ZeroPad2d(1)),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pools_and_maps_add_up(name):
+    module = POOLS[name]
+    check(module.double().requires_grad_(False) if isinstance(module, nn.Module) else module, 2, 4, 9, 9)
+
+
+def test_pools_of_one_and_three_axes():
+    check(nn.MaxPool1d(3, 2), 2, 4, 9)
+    check(nn.MaxPool3d(2, 1), 2, 4, 3, 4, 5)
+
+
+NORMS = {
+    "batch": nn.BatchNorm2d(4),
+    "layer": nn.LayerNorm((6, 5)),
+    "layer, nothing learned": nn.LayerNorm(5, elementwise_affine=False),
+    "root mean square": nn.RMSNorm(5),
+    "group": nn.GroupNorm(2, 4),
+    "instance": nn.InstanceNorm2d(4, affine=True),
+    "instance with statistics": nn.InstanceNorm2d(4, track_running_stats=True),
+    "dropouts that rest": nn.Sequential(nn.Tanh(), nn.Dropout(0.5), nn.Dropout2d(0.5), nn.Identity()),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_normalizations_add_up(name):
+    module = NORMS[name].double().eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(2)
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    check(module, 2, 4, 6, 5)
+
+
+ATTENTIONS = {
+    "plain": {},
+    "causal": {"is_causal": True},
+    "scaled": {"scale": 0.7},
+    "boolean mask": {"attn_mask": torch.ones(6, 6, dtype=torch.bool).tril(1)},
+    "additive mask": {
+        "attn_mask": torch.zeros(6, 6, dtype=torch.float64).masked_fill(torch.eye(6) > 0, -torch.inf)
+    },
+    "grouped": {"enable_gqa": True},
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention_adds_up(name):
+    options = ATTENTIONS[name]
+
+    def attention(x):
+        query, key, value = x.chunk(3, -1)
+        if options.get("enable_gqa"):
+            key, value = key[:, :2], value[:, :2]
+        return F.scaled_dot_product_attention(query, key.tanh(), value, **options)
+
+    check(attention, 2, 4, 6, 9)
+
+
+@pytest.mark.parametrize("masked", ["", "attn_mask", "key_padding_mask", "both", "per head"])
+def test_multi_head_attention_adds_up(masked):
+    module = nn.MultiheadAttention(8, 2, batch_first=True).double().eval().requires_grad_(False)
+    options = {}
+    if masked in ("attn_mask", "both"):
+        options["attn_mask"] = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    if masked in ("key_padding_mask", "both"):
+        options["key_padding_mask"] = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    if masked == "per head":
+        options["attn_mask"] = torch.ones(4, 5, 5, dtype=torch.bool).triu(2)
+    check(lambda x: module(x, x.tanh(), x, need_weights=False, **options)[0], 2, 5, 8)
+    check(lambda x: module(x, x, x, **options)[1], 2, 5, 8)
+
+
+def test_a_transformer_layer_adds_up():
+    module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu").double().eval()
+    check(module.requires_grad_(False), 2, 5, 8)
+
+
+UNKNOWN = {
+    "cumprod": lambda x: x.cumprod(1),
+    "sort": lambda x: x.sort(1).values,
+    "topk": lambda x: x.topk(2).values,
+    "norm": lambda x: x.norm(p=3, dim=1),
+    "div": lambda x: torch.div(x, x.roll(1, 1), rounding_mode="floor"),
+    "where": lambda x: torch.where(x > 0, x, 2 * x),
+    "getitem": lambda x: x[:, x.sum(0).argsort()],
+    "masked_fill": lambda x: x.masked_fill(x > 0, 1.0),
+    "dropout": lambda x: F.dropout(x, 0.5),
+    "batch_norm": lambda x: F.batch_norm(x, None, None, training=True),
+    "pow": lambda x: x.abs() ** x,
+    "einsum": lambda x: torch.einsum("ij,ij,ij->i", x, x, x),
+    "scaled_dot_product_attention": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_no_rule_covers_is_named(name):
+    x, x0 = pair(ROWS, COLUMNS)
+    with pytest.raises(ArgumentError, match=f"no rule for '{name}'"):
+        propagate(UNKNOWN[name], (x.requires_grad_(),), (x0,))
+
+
+def test_what_no_rule_covers_passes_by_its_gradient_with_a_warning_on_request():
+    x, x0 = pair(ROWS, COLUMNS)
+    x.requires_grad_()
+    with pytest.warns(UserWarning, match="no rule for 'cumprod'"):
+        y, _ = propagate(lambda own: own.cumprod(1), (x,), (x0,), "warn")
+    (multiplier,) = torch.autograd.grad(y.sum(), x)
+    (gradient,) = torch.autograd.grad(x.cumprod(1).sum(), x)
+    torch.testing.assert_close(multiplier, gradient)
+
+
+def test_an_operation_without_a_rule_that_the_output_does_not_depend_on_is_no_matter():
+    check(lambda x: x.tanh() + WEIGHT[:ROWS].cumprod(1) + WEIGHT[:ROWS].sort(1).values)
+
+
+def test_another_way_at_the_baseline_is_an_error():
+    def branching(x):
+        return x.tanh() if float(x.detach().sum()) > 0 else x.sigmoid()
+
+    with pytest.raises(ArgumentError, match="another way at the baseline"):
+        propagate(branching, (torch.ones(2, 2, requires_grad=True),), (-torch.ones(2, 2),))
+
+
+def test_inputs_and_baselines_are_left_as_they_are():
+    x, x0 = pair(ROWS, COLUMNS)
+    kept, kept0 = x.clone(), x0.clone()
+    propagate(nn.ReLU(inplace=True), (x.requires_grad_(),), (x0,))
+    assert torch.equal(x, kept) and torch.equal(x0, kept0)
+
+
+def test_a_name_belongs_to_one_table():
+    assert (
+        not LINEAR & RULES.keys()
+        and not LINEAR & COMPOSITIONS.keys()
+        and not RULES.keys() & COMPOSITIONS.keys()
+    )
+
+
+def test_names_are_those_of_torch():
+    aliases = ("vector_norm", "log_sigmoid")
+    homes = (torch, torch.Tensor, F, torch._C._nn, torch.linalg)
+    operators = (
+        "getitem",
+        "setitem",
+        "get",
+        "rsub",
+        "rdiv",
+        "rpow",
+        "rmatmul",
+    )  # with underscores around them
+    for name in LINEAR | RULES.keys() | COMPOSITIONS.keys():
+        found = any(hasattr(home, name) or hasattr(home, f"{name}_") for home in homes)
+        assert found or name in operators or name in aliases, f"nothing is called {name}"
+
+
+def test_names_tell_what_works_in_place():
+    assert named(torch.Tensor.add, {}) == ("add", False)
+    assert named(torch.Tensor.mul_, {}) == named(torch.Tensor.__imul__, {}) == ("mul", True)
+    assert named(F.silu, {"inplace": False}) == ("silu", False)
+    assert named(torch.Tensor.__rtruediv__, {}) == ("rdiv", False)

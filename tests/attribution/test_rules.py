@@ -1,0 +1,108 @@
+import math
+
+import pytest
+import torch
+
+from toumei.attribution import rules
+
+
+def pair(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x, x0 = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+    return x.requires_grad_(), x0
+
+
+def explained(y, x, x0, weights):
+    """What multipliers say the change of a weighted sum of y is."""
+    (multiplier,) = torch.autograd.grad((y * weights).sum(), x)
+    return (multiplier * (x - x0)).sum().detach()
+
+
+@pytest.mark.parametrize("function", [torch.relu, torch.tanh, torch.exp, torch.abs, torch.nn.functional.gelu])
+def test_rescale_gives_the_slope_of_the_chord(function):
+    x, x0 = pair(50)
+    y = rules.rescale(function, x, x0)
+    assert torch.equal(y, function(x))
+    (multiplier,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(multiplier * (x.detach() - x0), (function(x) - function(x0)).detach())
+
+
+def test_rescale_gives_the_derivative_where_nothing_changes():
+    x = torch.tensor([0.3, -2.0], dtype=torch.float64, requires_grad=True)
+    (multiplier,) = torch.autograd.grad(rules.rescale(torch.tanh, x, x.detach().clone()).sum(), x)
+    torch.testing.assert_close(multiplier, 1 - x.detach().tanh().square())
+
+
+def test_relu_is_rescaled_as_any_function():
+    x, x0 = pair(100)
+    x0[:10] = x.detach()[:10]
+    general, fast = rules.rescale(torch.relu, x, x0), rules.rescale_relu(x, x0)
+    assert torch.equal(general, fast)
+    assert torch.equal(*(torch.autograd.grad(y.sum(), x)[0] for y in (general, fast)))
+
+
+def test_a_product_gives_each_factor_half_of_what_both_change():
+    (a, a0), (b, b0) = pair(seed=0), pair(seed=1)
+    y = rules.product(torch.mul, a, b, a0, b0)
+    to_a, to_b = torch.autograd.grad(y, (a, b))
+    shapley_a = ((a - a0) * b0 + (a - a0) * b) / 2  # the mean over the two orders
+    torch.testing.assert_close(to_a * (a - a0), shapley_a)
+    torch.testing.assert_close(to_a * (a - a0) + to_b * (b - b0), a * b - a0 * b0)
+
+
+def test_a_square_as_a_product_is_the_rescaled_square():
+    x, x0 = pair(5)
+    product = torch.autograd.grad(rules.product(torch.mul, x, x, x0, x0).sum(), x)[0]
+    rescaled = torch.autograd.grad(rules.rescale(torch.square, x, x0).sum(), x)[0]
+    torch.testing.assert_close(product, rescaled)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_softmaxes_add_up(name, axis):
+    x, x0 = pair(4, 6)
+    y, plain = getattr(rules, name)(x, x0, axis), getattr(torch, name)
+    torch.testing.assert_close(y, plain(x, axis))
+    weights = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    change = ((plain(x, axis) - plain(x0, axis)) * weights).sum().detach()
+    torch.testing.assert_close(explained(y, x, x0, weights), change)
+
+
+def test_softmax_is_invariant_to_a_shift_and_survives_large_numbers():
+    x, x0 = pair(4, 6)
+    (own,) = torch.autograd.grad(rules.softmax(x, x0, 1)[:, 0].sum(), x)
+    (shifted,) = torch.autograd.grad(rules.softmax(x + 500, x0 - 300, 1)[:, 0].sum(), x)
+    torch.testing.assert_close(own, shifted)
+    far = torch.tensor([[2000.0, -2000.0, 0.0]], requires_grad=True)
+    (multiplier,) = torch.autograd.grad(rules.softmax(far, torch.zeros(1, 3), 1)[0, 0], far)
+    assert float((multiplier * far.detach()).sum()) == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_the_logarithmic_mean_against_its_definition():
+    a, b = torch.tensor([[3.0, 2.0, 1.0, 0.0], [1.0, 2.0, 0.0, 0.0]], dtype=torch.float64)
+    mean = rules.logarithmic_mean(a.log(), b.log())
+    expected = [2 / math.log(3), 2.0, 0.0, 0.0]
+    torch.testing.assert_close(mean, torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size, stride", [(2, 2), (3, 2), (3, 1)])
+def test_max_pools_add_up_also_where_windows_overlap(size, stride):
+    x, x0 = pair(2, 3, 9, 9)
+
+    def pool(own):
+        return torch.nn.functional.max_pool2d(own, size, stride, return_indices=True)
+
+    y = rules.max_pool(pool, x, x0)
+    assert torch.equal(y, pool(x)[0])
+    weights = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    change = ((y - pool(x0)[0]) * weights).sum().detach()
+    torch.testing.assert_close(explained(y, x, x0, weights), change)
+
+
+def test_a_rising_maximum_owes_it_to_its_place_and_a_falling_one_to_where_it_was():
+    x = torch.tensor([[[1.0, 5.0, 2.0], [1.0, 0.0, 2.0]]], requires_grad=True)
+    x0 = torch.tensor([[[3.0, 0.0, 0.0], [1.5, 4.0, 0.0]]])
+    y = rules.max_pool(lambda own: own.max(2, keepdim=True), x, x0)
+    (multiplier,) = torch.autograd.grad(y.sum(), x)
+    expected = torch.tensor([[[0.0, 2.0, 0.0], [0.0, -2.0, 0.0]]])
+    torch.testing.assert_close(multiplier * (x.detach() - x0), expected)
