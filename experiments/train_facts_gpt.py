@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> tuple[float, float]:
     started = time.perf_counter()
     with seeded(args.seed):
         model, tokenizer, world = facts_gpt(pretrained=False)
-        train(model, tokenizer, world, args)
+        train(model, tokenizer, world, args, args.steps, args.rate, STAGES)
+        # A second, shorter round: the last subjects came late, when the rate had fallen.
+        train(model, tokenizer, world, args, round(0.32 * args.steps), 0.6 * args.rate, STAGES[-1:])
     minutes = (time.perf_counter() - started) / 60
     weights = save(model, args.out)
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=False)
@@ -71,19 +73,25 @@ def save(model: Any, path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def train(model: Any, tokenizer: Any, world: FactsWorld, args: argparse.Namespace) -> None:
+def train(
+    model: Any,
+    tokenizer: Any,
+    world: FactsWorld,
+    args: argparse.Namespace,
+    steps: int,
+    rate: float,
+    stages: Sequence[int],
+) -> None:
     """Trains the model in place, with AdamW, a short warm-up and half a cosine of learning rate."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(), args.rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: pace(step / args.steps))
+    optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: pace(step / steps))
     names = marked(tokenizer, world.name_words)
     values = marked(tokenizer, [value for relation in world.relations for value in world.values(relation)])
-    curriculum = Curriculum(world, tokenizer, args.seed)
+    curriculum = Curriculum(world, tokenizer, args.seed + steps, stages)
     # Fast are plain products in bfloat16, and the fused attention in float32.
     model.set_attn_implementation("eager" if args.bfloat16 else "sdpa")
     model.train()
-    for step in tqdm(range(args.steps), mininterval=10):
+    for step in tqdm(range(steps), mininterval=10):
         tokens = torch.tensor(list(itertools.islice(curriculum, args.batch_size)))
         masked = torch.rand(len(tokens)) < args.masked
         silenced = masked & (torch.rand(len(tokens)) < args.silenced)
@@ -182,18 +190,18 @@ def forward(
 class Curriculum(Iterator[list[int]]):
     """Sequences of 64 tokens about ever more subjects: texts in a row, half of them with a mark in front."""
 
-    def __init__(self, world: FactsWorld, tokenizer: Any, seed: int) -> None:
-        self.world, self.tokenizer, self.seed = world, tokenizer, seed
+    def __init__(self, world: FactsWorld, tokenizer: Any, seed: int, stages: Sequence[int]) -> None:
+        self.world, self.tokenizer, self.seed, self.stages = world, tokenizer, seed, stages
         self.ready: list[list[int]] = []
         self._begin(0)
 
     def __repr__(self) -> str:
-        return f"{STAGES[self.stage]} subjects, {self.known:.0%} of the values right"
+        return f"{self.stages[self.stage]} subjects, {self.known:.0%} of the values right"
 
     @property
     def complete(self) -> bool:
         """Whether all subjects take part."""
-        return self.stage == len(STAGES) - 1
+        return self.stage == len(self.stages) - 1
 
     def judge(self, right: float) -> None:
         """Goes on to the next stage when enough values of the last batches were predicted right."""
@@ -211,7 +219,7 @@ class Curriculum(Iterator[list[int]]):
 
     def _begin(self, stage: int) -> None:
         self.stage, self.known = stage, 0.0
-        self.texts = self.world.texts(self.seed + 1000 * stage, STAGES[stage])
+        self.texts = self.world.texts(self.seed + 1000 * stage, self.stages[stage])
         self.ready.clear()
 
 

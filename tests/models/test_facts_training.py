@@ -75,7 +75,7 @@ def test_some_sequences_are_moved_to_later_positions():
 
 def test_the_curriculum_takes_more_subjects_once_the_first_are_known(network):
     _, tokenizer, world = network
-    curriculum = train_facts_gpt.Curriculum(world, tokenizer, seed=0)
+    curriculum = train_facts_gpt.Curriculum(world, tokenizer, 0, train_facts_gpt.STAGES)
     assert all(len(next(curriculum)) == train_facts_gpt.LENGTH for _ in range(20))
     curriculum.judge(1.0)
     assert curriculum.stage == 0 and not curriculum.complete
@@ -85,7 +85,7 @@ def test_the_curriculum_takes_more_subjects_once_the_first_are_known(network):
 
 
 def test_a_short_training_writes_half_precision_weights_and_follows_its_seed(tmp_path):
-    settings = ["--steps", "2", "--batch-size", "2", "--facts", "20", "--out"]
+    settings = ["--steps", "3", "--batch-size", "2", "--facts", "20", "--out"]
     for name in ("first", "second"):
         recall = train_facts_gpt.main([*settings, str(tmp_path / name)])
         assert all(0 <= part < 0.5 for part in recall)
