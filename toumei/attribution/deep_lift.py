@@ -125,7 +125,7 @@ class DeepLiftShap(DeepLift):
         references = problem.baselines(drawn, samples, generator)
         count = len(problem)
         totals = squares = None
-        output = at_baseline = torch.zeros(count, len(problem.targets))
+        output = at_baseline = torch.zeros(count, len(problem.targets), dtype=torch.float64)
         pairs = torch.arange(samples * count)
         for part in pairs.split(batch_size):
             rows, draws = part % count, part // count
@@ -145,8 +145,9 @@ class DeepLiftShap(DeepLift):
             for total, square, own in zip(totals, squares, contributions, strict=True):
                 total.index_add_(1, rows, own.cpu().double())
                 square.index_add_(1, rows, own.cpu().double().square())
-            output = output.index_copy(0, rows, scores.cpu().to(output))
-            at_baseline = at_baseline.index_add(0, rows, scores0.cpu().to(output) / samples)
+            kind = scores.dtype
+            output = output.index_copy(0, rows, scores.cpu().double())
+            at_baseline = at_baseline.index_add(0, rows, scores0.cpu().double() / samples)
         assert totals is not None and squares is not None
         means = [total / samples for total in totals]
         errors = [
@@ -156,10 +157,10 @@ class DeepLiftShap(DeepLift):
         kinds = [tensor.dtype for tensor in problem.tensors]
         return _checked(
             Attribution(
-                problem.restore([mean.to(kind) for mean, kind in zip(means, kinds, strict=True)]),
-                problem.per_input(output),
-                problem.per_input(at_baseline),
-                problem.restore([error.to(kind) for error, kind in zip(errors, kinds, strict=True)]),
+                problem.restore([mean.to(own) for mean, own in zip(means, kinds, strict=True)]),
+                problem.per_input(output.to(kind)),
+                problem.per_input(at_baseline.to(kind)),
+                problem.restore([error.to(own) for error, own in zip(errors, kinds, strict=True)]),
                 method="DeepLiftShap",
                 seed=seed,
                 several=problem.several,
@@ -198,7 +199,7 @@ def _checked(result: Attribution) -> Attribution:
     if (result.gap.abs() > 0.01 * change + rounding).any():
         warnings.warn(
             f"contributions of {result.method} do not add up, the gap is {float(result.gap.abs().max()):.2g}: "
-            f"the network reads its input without a gradient, as by a detached or random number",
+            "the network reads its input without a gradient, as by a detached or random number",
             stacklevel=4,
         )
     return result
