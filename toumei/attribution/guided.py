@@ -19,7 +19,7 @@ class GuidedBackprop(Saliency):
     """Guided backpropagation: negative gradients stop at every ReLU (Springenberg et al., 2014).
 
     Pictures are sharp, but hardly depend on what the network has learned (Adebayo et al., 2018). ReLUs are
-    found where they are called: modules, functional, shared or in place. Their smooth and leaky relatives, such
+    found where they are called: modules, functional, shared or in place. Smooth and leaky relatives, such
     as GELU and SiLU, stop negative gradients too.
 
     Args:

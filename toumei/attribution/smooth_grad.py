@@ -132,15 +132,17 @@ def _noisy(
         for flat in [tensor.flatten(1)]
     ]
     for draws in torch.arange(samples).split(max(1, batch_size // count)):
+        # one draw after the other, so that they do not depend on the size of batches
         drawn = [
-            torch.randn(len(draws), 1, *tensor.shape[1:], generator=generator).to(tensor)
-            for tensor in problem.tensors
+            [torch.randn(tensor.shape[1:], generator=generator).to(tensor) for tensor in problem.tensors]
+            for _ in draws
         ]
+        moved = [torch.stack(own)[:, None] for own in zip(*drawn, strict=True)]
         for rows in torch.arange(count).split(batch_size):
             yield (
                 rows.repeat(len(draws)),
                 [
                     (tensor[rows.to(tensor.device)] + scale[rows.to(tensor.device)] * own).flatten(0, 1)
-                    for tensor, scale, own in zip(problem.tensors, scales, drawn, strict=True)
+                    for tensor, scale, own in zip(problem.tensors, scales, moved, strict=True)
                 ],
             )
