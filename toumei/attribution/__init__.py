@@ -24,7 +24,9 @@ from .guided import GuidedBackprop
 from .integrated_gradients import IntegratedGradients
 from .method import Method
 from .result import Attribution
+from .shapley import ExactShapley
 from .smooth_grad import SmoothGrad, VarGrad
+from .superpixels import grid, superpixels
 
 __all__ = [
     "AtLayer",
@@ -34,6 +36,7 @@ __all__ = [
     "Constant",
     "DeepLift",
     "DeepLiftShap",
+    "ExactShapley",
     "ExpectedGradients",
     "FromData",
     "Gaussian",
@@ -53,4 +56,6 @@ __all__ = [
     "SmoothGrad",
     "Uniform",
     "VarGrad",
+    "grid",
+    "superpixels",
 ]

@@ -14,6 +14,9 @@ from ..core.errors import ArgumentError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# what there is only for some methods
+_TENSORS = ("baseline_output", "r_squared", "features", "interactions")
+
 Values = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 
 
@@ -31,6 +34,9 @@ class Attribution:
             methods without.
         standard_error: Of the values, in their structure, where the method samples.
         r_squared: (N,) weighted R² of the surrogate, where there is one.
+        features: (N, M) contributions of whole features, such as superpixels or tokens, for methods that take
+            them away; `values` spreads each evenly over its numbers.
+        interactions: (N, M, M) contributions of pairs of features, where asked for.
         method: The method.
         seed: The seed of a method that samples.
         several: Whether the tensors have an axis of targets.
@@ -42,6 +48,8 @@ class Attribution:
     baseline_output: Tensor | None = None
     standard_error: Values | None = None
     r_squared: Tensor | None = None
+    features: Tensor | None = None
+    interactions: Tensor | None = None
     method: str = ""
     seed: int | None = None
     several: bool = False
@@ -79,7 +87,7 @@ class Attribution:
                 return tuple(part[target] for part in value)
             return None if value is None else {name: part[target] for name, part in value.items()}
 
-        names = ("values", "output", "baseline_output", "standard_error", "r_squared")
+        names = ("values", "output", "standard_error", *_TENSORS)
         return replace(self, several=False, **{name: pick(getattr(self, name)) for name in names})
 
     def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
@@ -100,7 +108,7 @@ class Attribution:
         tensors = {"output": self.output}
         for name in ("values", "standard_error"):
             tensors.update(_named(name, getattr(self, name)))
-        for name in ("baseline_output", "r_squared"):
+        for name in _TENSORS:
             if getattr(self, name) is not None:
                 tensors[name] = getattr(self, name)
         keys = list(self.values) if isinstance(self.values, dict) else None
@@ -134,9 +142,8 @@ class Attribution:
         return cls(
             values,
             tensors["output"],
-            tensors.get("baseline_output"),
-            _collected("standard_error", tensors, structure),
-            tensors.get("r_squared"),
+            standard_error=_collected("standard_error", tensors, structure),
+            **{name: tensors.get(name) for name in _TENSORS},
             **header,
         )
 
