@@ -72,23 +72,16 @@ def test_a_layer_gets_all_of_it(network):
     # what conv2 does not carry, the residual way, stays as it is at the input
     assert result.gap.abs().max() < 1e-12
     head = DeepLift(network, layer="dropout")(x, 1, x0)
-    network.eval()
-    features = [
-        network.dropout.__class__.forward(network.dropout, own) for own in _before_head(network, x, x0)
-    ]
-    network.train()
+    features = _before_head(network, x, x0)
     torch.testing.assert_close(head.values, (features[0] - features[1]) * network.head.weight[1].detach())
 
 
 @torch.no_grad()
 def _before_head(network, *inputs):
-    caught = []
-    inner = network.head
-    network.head = nn.Identity()
-    for own in inputs:
-        caught.append(network(own))
-    network.head = inner
-    return caught
+    head, network.head = network.head, nn.Identity()
+    features = [network.eval()(own) for own in inputs]
+    network.train().head = head
+    return features
 
 
 def test_preprocessing_belongs_to_the_network():
@@ -223,7 +216,7 @@ def test_what_carries_no_gradient_is_warned_of():
             return (x * x.detach().tanh()).sum(1, keepdim=True)
 
     with pytest.warns(UserWarning, match="do not add up"):
-        DeepLift(Detached())(draw(2, 4), 0)
+        DeepLift(Detached())(draw(2, 4), 0, draw(4, seed=1))
 
 
 def test_an_operation_without_a_rule_is_an_error_or_a_warning():
@@ -290,7 +283,8 @@ def test_transformers_add_up(name, attention):
     model = seeded(lambda: getattr(transformers, kind)(config)).double()
     tokens = {"inputs_embeds": draw(2, 5, 32)}
     result = DeepLift(model)(tokens, lambda logits: logits[:, -1, 3], baselines=draw(2, 5, 32, seed=1))
-    assert result.gap.abs().max() < 1e-9 * (result.output - result.baseline_output).abs().max()
+    # Llama normalizes in float32 whatever it is given
+    assert result.gap.abs().max() < 1e-6 * (result.output - result.baseline_output).abs().max()
     layer = {
         "GPT2": "transformer.wte",
         "Llama": "model.embed_tokens",

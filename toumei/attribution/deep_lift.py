@@ -198,8 +198,8 @@ def _checked(result: Attribution) -> Attribution:
     rounding = 1000 * torch.finfo(result.output.dtype).eps * (mass + result.output.double().abs())
     if (result.gap.abs() > 0.01 * change + rounding).any():
         warnings.warn(
-            f"contributions of {result.method} do not add up, the gap is {float(result.gap.abs().max()):.2g}: "
-            "the network reads its input without a gradient, as by a detached or random number",
+            f"contributions of {result.method} do not add up, the gap is {result.gap.abs().max():.2g}: "
+            "the network reads its input without a gradient, or draws random numbers",
             stacklevel=4,
         )
     return result
