@@ -122,8 +122,13 @@ class Anatomy:
 
     @property
     def device(self) -> torch.device:
-        """Where the model takes its tokens: the device of the embedding."""
-        return torch.device(self.module(self.embedding).weight.device)  # type: ignore[arg-type]
+        """Where the model takes its tokens: the device of the embedding.
+
+        Weights that are loaded from a disk when they are needed are on none; the modules that load them
+        accept tokens from anywhere.
+        """
+        device = torch.device(self.module(self.embedding).weight.device)  # type: ignore[arg-type]
+        return torch.device("cpu") if device.type == "meta" else device
 
     @property
     def two_tokens(self) -> Tensor:

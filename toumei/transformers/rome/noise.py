@@ -101,7 +101,7 @@ def draw(
     drawn = random.uniform(-1, 1, shape) if noise.shape == "uniform" else random.randn(*shape)
     values = torch.from_numpy(drawn)
     if noise.shape == "multivariate":
-        values = noise.scale * values @ _root_of_covariance(embedding)
+        values = noise.scale * values @ _root_of_covariance(parts)
     else:
         level = noise.scale * embedded.double().std().item() if noise.level is None else noise.level
         values = level * values
@@ -126,10 +126,10 @@ def embedding_std(parts: Anatomy, tokenizer: Any, prompts: Sequence[tuple[str, s
     return float(torch.cat(found).double().std())
 
 
-def _root_of_covariance(embedding: torch.nn.Module) -> Tensor:
+def _root_of_covariance(parts: Anatomy) -> Tensor:
     """A matrix whose square is the covariance of the embeddings of all tokens."""
-    weight: Any = embedding.weight
+    embedding: Any = parts.module(parts.embedding)
     with torch.no_grad():
-        everything = embedding(torch.arange(len(weight), device=weight.device)).double().cpu()
+        everything = embedding(torch.arange(len(embedding.weight), device=parts.device)).double().cpu()
     values, vectors = torch.linalg.eigh(torch.cov(everything.T))
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
