@@ -23,12 +23,14 @@ from .gradients import InputXGradient, Saliency
 from .guided import GuidedBackprop
 from .integrated_gradients import IntegratedGradients
 from .method import Method
+from .relevance import LRP
 from .result import Attribution
 from .shapley import ExactShapley
 from .smooth_grad import SmoothGrad, VarGrad
 from .superpixels import grid, superpixels
 
 __all__ = [
+    "LRP",
     "AtLayer",
     "Attribution",
     "Baseline",

@@ -1,0 +1,113 @@
+"""Layer-wise relevance propagation through captum."""
+
+import captum.attr
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from toumei.attribution import LRP, InputXGradient
+from toumei.core.errors import ArchitectureError, ArgumentError
+
+
+def chain(bias=False):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, bias=bias),
+        nn.ReLU(inplace=True),
+        nn.AvgPool2d(2),
+        nn.Conv2d(6, 5, 3, bias=bias),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Linear(5, 4, bias=bias),
+    )
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 3, 10, 14, generator=torch.Generator().manual_seed(1))
+
+
+def test_without_biases_it_is_the_gradient_times_the_input(watched, images):
+    model = watched(chain())
+    result = LRP(model)(images, target=[1, torch.tensor([0, 3, 2])])
+    expected = InputXGradient(model)(images, target=[1, torch.tensor([0, 3, 2])])
+    assert torch.allclose(result.values, expected.values, atol=1e-5)
+    assert torch.allclose(result.sums.float(), result.output, atol=1e-5)
+    alone = LRP(model)(images[1:2], target=1)
+    assert torch.allclose(alone.values[0], result[0].values[1], atol=1e-6)
+    assert not hasattr(model[0], "rule")
+
+
+def test_the_same_as_captum_and_as_the_rule_by_hand(watched):
+    torch.manual_seed(0)
+    model = watched(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval())
+    x = torch.randn(4, 6)
+    own = LRP(model)(x, target=1, epsilon=0.1).values
+    with torch.no_grad():
+        hidden = model[0](x)
+        score = hidden.relu() @ model[2].weight[1] + model[2].bias[1]
+        weights = model[2].weight[1] * hidden.relu()
+        relevance = weights / (score + 0.1 * score.sign())[:, None] * score[:, None]
+        shares = relevance / (hidden + 0.1 * hidden.sign())
+        expected = x * (shares @ model[0].weight)
+    assert torch.allclose(own, expected, atol=1e-5)
+    theirs = captum.attr.LRP(model).attribute(x.requires_grad_(), target=1)
+    assert torch.allclose(LRP(model)(x, target=1).values, theirs.detach(), atol=1e-6)
+
+
+class Functional(nn.Module):
+    def __init__(self, model, activation):
+        super().__init__()
+        self.conv1, self.conv2, self.head = model[0], model[3], model[8]
+        self.pool, self.last, self.activation = nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), activation
+
+    def forward(self, x):
+        x = self.conv2(self.pool(self.activation(self.conv1(x))))
+        return self.head(self.last(self.activation(x)).flatten(1))
+
+
+@pytest.mark.parametrize("activation", [F.relu, nn.ReLU(inplace=True), torch.relu_])
+def test_functional_and_shared_relus(images, activation):
+    model = chain(bias=True)
+    expected = LRP(model)(images, target=1).values
+    assert torch.allclose(LRP(Functional(model, activation))(images, target=1).values, expected, atol=1e-6)
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return x + self.second(self.first(x))
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.first(self.first(x).relu())
+
+
+def test_what_captum_would_get_wrong_is_an_error():
+    x = torch.ones(1, 4)
+    with pytest.raises(ArchitectureError, match=r"no rule for 'add' outside of a module"):
+        LRP(Residual())(x, target=0)
+    with pytest.raises(ArchitectureError, match=r"'model.first' runs again|'first' runs again"):
+        LRP(Shared())(x, target=0)
+    with pytest.raises(ArchitectureError, match=r"no rule for the layer '1', a GELU"):
+        LRP(nn.Sequential(nn.Linear(4, 4), nn.GELU()))(x, target=0)
+    with pytest.raises(ArchitectureError, match=r"no rule for 'tanh' outside"):
+        LRP(Functional(chain(), torch.tanh))(torch.rand(1, 3, 8, 8), target=0)
+    with pytest.raises(ArgumentError, match="index of an output"):
+        LRP(nn.Linear(4, 2))(x, target=lambda output: output[:, 0])
+    with pytest.raises(ArgumentError, match="index of an output"):
+        LRP(nn.Sequential(nn.Linear(4, 2)))(x, target="0:1")
+    with pytest.raises(ArgumentError, match="a tensor or a tuple"):
+        LRP(nn.Linear(4, 2))({"input": x}, target=0)
+    assert LRP(nn.Linear(4, 2))(x, target=0).values.shape == (1, 4)

@@ -1,0 +1,193 @@
+"""Layer-wise relevance propagation (Bach et al., 2015) by captum, on a copy of the network."""
+
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..core.errors import ArchitectureError, ArgumentError
+from ..core.hooks import hooked
+from .baselines import BaselineLike
+from .method import Method
+from .problem import Problem
+from .result import Attribution
+
+_LAYERS = {
+    nn.Linear: "linear",
+    nn.Conv2d: "conv2d",
+    nn.BatchNorm2d: "batch_norm",
+    nn.AvgPool2d: "avg_pool2d",
+    nn.AdaptiveAvgPool2d: "adaptive_avg_pool2d",
+    nn.MaxPool1d: "max_pool1d",
+    nn.MaxPool2d: "max_pool2d",
+    nn.MaxPool3d: "max_pool3d",
+}
+_ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh"}
+_KNOWN = {**_LAYERS, **_ACTIVATIONS}
+_PASSING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+# what relevance passes through as gradients do: reshaping, picking, joining, and cutting at zero
+_HARMLESS = {"flatten", "unflatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze"}
+_HARMLESS |= {
+    "contiguous",
+    "cat",
+    "getitem",
+    "get",
+    "detach",
+    "clone",
+    "identity",
+    "relu",
+    "dropout",
+    "stack",
+    "gather",
+}
+_HARMLESS |= {"dropout1d", "dropout2d", "dropout3d", "size", "dim", "feature_dropout", "requires_grad"}
+
+
+class LRP(Method):
+    """Layer-wise relevance propagation with the epsilon rule: the score, handed back in shares of each sum.
+
+    Without biases and with a small epsilon the relevances add up to the score; for ReLU networks they are the
+    gradient times the input then (Shrikumar et al., 2016). captum propagates, which knows chains of linear
+    and convolutional layers, batch normalization, pooling, ReLU, tanh and dropout; anything else is an
+    error, such as the sums of residual networks, through which it would count relevance twice.
+
+    Args:
+        model: The network.
+        preprocess: Applied to the inputs before the network; what it does must be known, too.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 2, bias=False))
+        >>> x = torch.randn(5, 4)
+        >>> torch.allclose(LRP(model)(x, target=1).sums.float(), model(x)[:, 1], atol=1e-5)
+        True
+    """
+
+    def __init__(self, model: nn.Module, preprocess: Callable[..., Any] | None = None) -> None:
+        super().__init__(model, None, preprocess)
+
+    def attribute(self, problem: Problem, baselines: BaselineLike, *, epsilon: float = 1e-9) -> Attribution:
+        """Returns the relevances.
+
+        Args:
+            problem: The network and its inputs.
+            baselines: Not used.
+            epsilon: Added to sums before relevance is shared among their terms, away from zero.
+
+        Raises:
+            ArchitectureError: A layer or function that captum's rules do not cover.
+            ArgumentError: Inputs in a dictionary or of whole numbers, or a target that is no index.
+        """
+        if isinstance(problem.inputs, dict):
+            raise ArgumentError("LRP takes a tensor or a tuple of tensors")
+        if any(not (target is None or isinstance(target, int | Tensor)) for target in problem.targets):
+            raise ArgumentError("a target of LRP is the index of an output")
+        from captum.attr import LRP as CaptumLRP
+        from captum.attr._utils.lrp_rules import EpsilonRule
+
+        network = _Network(problem)
+        _check(network, problem)
+        relevances = []
+        for index in range(len(problem.targets)):
+            network.target = index
+            for layer in network.model.modules():
+                if type(layer) in _LAYERS:
+                    layer.rule = EpsilonRule(epsilon=epsilon)
+            leaves = tuple(problem.leaves(problem.tensors))
+            own = CaptumLRP(network).attribute(leaves)
+            relevances.append(own if isinstance(own, tuple) else (own,))
+        with torch.no_grad():
+            output = problem.scores(problem.tensors)
+        return Attribution(
+            problem.restore([torch.stack(own) for own in zip(*relevances, strict=True)]),
+            problem.per_input(output),
+            method="LRP",
+            several=problem.several,
+        )
+
+
+class _Network(nn.Module):
+    """A copy of the network, in a form that captum takes, that returns the scores of one target."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        self.model = deepcopy(problem.model)
+        if not list(self.model.children()):
+            self.model = nn.Sequential(self.model)
+        for name, layer in list(self.model.named_modules()):
+            if isinstance(layer, nn.ReLU):
+                layer.inplace = False
+            if isinstance(layer, _PASSING):
+                parent, _, own = name.rpartition(".")
+                setattr(self.model.get_submodule(parent), own, _Passing(layer))
+        self.problem = (replace(problem, model=self.model),)  # in a tuple: not a part of this module
+        self.target = 0
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.problem[0].scores(inputs)[:, self.target]
+
+
+class _Passing(nn.Module):
+    """A layer that relevance passes through as gradients do.
+
+    captum looks at modules without children only and has no rule for this one, so it is given a child that
+    never runs.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = (layer,)
+        self.never = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        passed: Tensor = self.layer[0](x)
+        return passed
+
+
+class _Functions(TorchFunctionMode):
+    """Counts the functions that a forward pass calls of tensors that depend on the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if isinstance(output, Tensor) and output.requires_grad:
+            self.called[getattr(func, "__name__", str(func)).strip("_")] += 1
+        return output
+
+
+def _check(network: _Network, problem: Problem) -> None:
+    """Raises an error where captum would propagate wrongly or not at all."""
+    names = []
+    for name, layer in network.model.named_modules():
+        if list(layer.children()):
+            continue
+        if type(layer) not in _KNOWN:
+            known = ", ".join(own.__name__ for own in (*_KNOWN, *_PASSING))
+            raise ArchitectureError(
+                f"LRP has no rule for the layer {name!r}, a {type(layer).__name__}: it knows {known}"
+            )
+        names.append(name)
+    with (
+        _Functions() as functions,
+        torch.enable_grad(),
+        hooked(network.model, names, every=True, detach=True) as activations,
+    ):
+        network.problem[0].scores(problem.leaves(problem.tensors))
+    weighted = [name for name in activations if type(network.model.get_submodule(name)) in _LAYERS]
+    if twice := [name for name in weighted if len(activations.calls(name)) > 1]:
+        raise ArchitectureError(f"LRP needs every layer to run once: {twice[0]!r} runs again and again")
+    modules = Counter(_KNOWN[type(network.model.get_submodule(name))] for name in activations)
+    for name, count in functions.called.items():
+        if name not in _HARMLESS and count > modules[name]:
+            raise ArchitectureError(
+                f"LRP has no rule for {name!r} outside of a module: relevance would not be conserved"
+            )
