@@ -1,8 +1,8 @@
 """Modularity: building graphs, spectral clustering and null tests against networkx and scikit-learn.
 
 In one run, in turns: a graph of a million edges clustered by us and by SpectralClustering on the same matrix;
-a null test of 50 shuffles against one clustering; a networkx graph built by us and edge by edge; torchvision's
-resnet18 and vgg11 with graph, clustering and ten shuffles; published n-cuts of untrained networks.
+a null test of 50 shuffles against one clustering; a networkx graph built by us and edge by edge; resnet18 and
+vgg11 with graph, clustering and ten shuffles; published n-cuts of untrained networks.
 
     python benchmarks/modularity.py [--rounds 3]
 """
