@@ -3,9 +3,9 @@
     python experiments/digits_modularity.py [--seeds 5]
 
 Trains perceptrons on scikit-learn's digits, plain and with dropout and pruning to 90 % (Filan et al.,
-Clusterability in Neural Networks, 2021), cuts each into 12 clusters, and compares its normalized cut with those
-of shuffled weights. The clusters of one pruned network are then removed layer by layer. Prints a table and
-writes outputs/digits_modularity.png.
+Clusterability in Neural Networks, 2021), cuts each into 12 clusters, and compares its normalized cut with
+those of shuffled weights. The clusters of one pruned network are then removed layer by layer. Prints a table
+and writes outputs/digits_modularity.png.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 
 def trained(kind: str, data: tuple[Tensor, Tensor], width: int, epochs: int, seed: int) -> nn.Module:
-    """A perceptron with four hidden layers; pruning begins in the middle and leaves a tenth of the weights."""
+    """A perceptron with four hidden layers; pruning begins half-way and leaves a tenth of the weights."""
     with seeded(seed):
         sizes = (64, width, width, width, width, 10)
         layers: list[nn.Module] = []

@@ -4,8 +4,8 @@
 
 A perceptron learns two independent functions, each of its own half of the inputs: plainly, with the
 clusterability of its weight graph in the loss (Filan et al., 2021), and with the length of its connections in
-the loss and units that change places (Liu et al., 2023). Prints for each how well the two halves are found, and
-writes the networks, their weights and their null distributions to outputs/mlp_modularity.png.
+the loss and units that change places (Liu et al., 2023). Prints for each how well the two halves are found,
+and writes the networks, their weights and their null distributions to outputs/mlp_modularity.png.
 """
 
 import argparse

@@ -4,9 +4,9 @@
 
 A perceptron sees two of scikit-learn's digits x and y beside each other and learns a * x + b * y. The goal
 stays (a, b) = (1, 1), or alternates with (-1, 1): such goals share their parts and differ in how they are put
-together, which makes evolved networks modular (Kashtan and Alon, 2005). A third kind of network has two modules
-by construction. Prints error, normalized cut into two and modularity, with z-scores against shuffled weights,
-and writes outputs/modularly_varying_goals.png.
+together, which makes evolved networks modular (Kashtan and Alon, 2005). A third kind of network has two
+modules by construction. Prints error, normalized cut into two and modularity, with z-scores against shuffled
+weights, and writes outputs/modularly_varying_goals.png.
 """
 
 import argparse
@@ -88,7 +88,8 @@ def trained(
     """A network and its mean squared error on held-out pairs, as a share of the variance."""
     with seeded(seed):
         model = SimpleMLP(*SIZES)
-        masks = [module_mask(layer) for layer in (model.fc0, model.fc1)] if kind == "known modules" else []
+        hidden = [layer for layer in model if isinstance(layer, nn.Linear)][:-1]
+        masks = [module_mask(layer) if kind == "known modules" else 1.0 for layer in hidden]
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
         held_out = len(images) // 5
         for epoch in range(options.epochs):
@@ -98,7 +99,7 @@ def trained(
                 F.mse_loss(model(images[rows])[:, 0], target[rows]).backward()
                 optimizer.step()
                 with torch.no_grad():
-                    for layer, mask in zip((model.fc0, model.fc1), masks, strict=False):
+                    for layer, mask in zip(hidden, masks, strict=True):
                         layer.weight *= mask
         with torch.no_grad():
             wanted = target[:held_out]
