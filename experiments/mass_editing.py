@@ -27,10 +27,11 @@ from toumei.transformers.rome.evaluation import Evaluation, evaluate, evaluate_e
 from toumei.transformers.rome.statistics import collect_statistics
 from toumei.transformers.rome.tracing import CausalTracer
 
+SMALL: dict[str, Any] = {"stop": 0.2, "clamp": 1.5, "prefixes": ((5, 10),)}
 AT_ONCE: dict[str, dict[str, Any]] = {
-    "memit": {"ridge": 30.0},
-    "emmet": {"ridge": 1.0},
-    "alphaedit": {"null_threshold": 0.02, "null_ridge": 0.1},
+    "memit": {"ridge": 300.0, **SMALL},
+    "emmet": {"ridge": 300.0, **SMALL},
+    "alphaedit": {"null_threshold": 0.01, "null_ridge": 0.1, **SMALL},
 }
 HELD: dict[str, Any] = {"hold": 20, "steps": 40, "lr": 0.2, "prefixes": ((3, 5),)}
 METRICS = ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others")
@@ -62,7 +63,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--facts", type=int, default=100, help="single edits for each weight")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 10, 100], help="facts in one edit")
     parser.add_argument(
-        "--weights", type=float, nargs="+", default=[0, 1, 3, 5, 10], help="of what is held; 0 holds nothing"
+        "--weights", type=float, nargs="+", default=[0, 1, 5, 10], help="of what is held; 0 holds nothing"
     )
     parser.add_argument("--layer", type=int, help="by default the one that causal traces point at")
     parser.add_argument("--texts", type=int, default=2000, help="for the key statistics")
