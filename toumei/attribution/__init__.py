@@ -22,12 +22,16 @@ from .expected_gradients import ExpectedGradients
 from .gradients import InputXGradient, Saliency
 from .guided import GuidedBackprop
 from .integrated_gradients import IntegratedGradients
+from .kernel_shap import KernelShap
 from .method import Method
+from .partition_shap import PartitionShap
 from .relevance import LRP
 from .result import Attribution
+from .sampling_shap import ShapleySampling
 from .shapley import ExactShapley
 from .smooth_grad import SmoothGrad, VarGrad
 from .superpixels import grid, superpixels
+from .text import LogProbability, token_attribution
 
 __all__ = [
     "LRP",
@@ -49,15 +53,20 @@ __all__ = [
     "Inpaint",
     "InputXGradient",
     "IntegratedGradients",
+    "KernelShap",
     "LayerCam",
     "LayerConductance",
+    "LogProbability",
     "MaxDistance",
     "Mean",
     "Method",
+    "PartitionShap",
     "Saliency",
+    "ShapleySampling",
     "SmoothGrad",
     "Uniform",
     "VarGrad",
     "grid",
     "superpixels",
+    "token_attribution",
 ]

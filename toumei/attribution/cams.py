@@ -34,6 +34,8 @@ class GradCam(Method):
         torch.Size([5, 1, 9, 13])
     """
 
+    differentiates = True
+
     def __init__(
         self,
         model: nn.Module,

@@ -32,6 +32,8 @@ class LayerConductance(Method):
         (torch.Size([5, 3]), True)
     """
 
+    differentiates = True
+
     def __init__(self, model: nn.Module, layer: str, preprocess: Callable[..., Any] | None = None) -> None:
         super().__init__(model, layer, preprocess)
 

@@ -41,6 +41,8 @@ class DeepLift(Method):
         True
     """
 
+    differentiates = True
+
     def __init__(self, *args: Any, unknown: Unknown = "error", **options: Any) -> None:
         super().__init__(*args, **options)
         if unknown not in ("error", "warn"):

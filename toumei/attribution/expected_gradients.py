@@ -32,6 +32,8 @@ class ExpectedGradients(Method):
         torch.Size([5, 4])
     """
 
+    differentiates = True
+
     def attribute(
         self,
         problem: Problem,

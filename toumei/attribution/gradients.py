@@ -24,6 +24,8 @@ class Saliency(Method):
         torch.Size([2, 5, 4])
     """
 
+    differentiates = True
+
     def attribute(self, problem: Problem, baselines: BaselineLike, *, absolute: bool = True) -> Attribution:
         """Returns the gradients.
 
@@ -67,6 +69,8 @@ class InputXGradient(Method):
         >>> torch.equal(result.values, linear.weight)
         True
     """
+
+    differentiates = True
 
     def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the products.

@@ -37,6 +37,8 @@ class IntegratedGradients(Method):
         True
     """
 
+    differentiates = True
+
     def attribute(
         self,
         problem: Problem,

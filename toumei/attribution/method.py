@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from inspect import Parameter, signature
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -28,6 +28,8 @@ class Method(ABC):
     Raises:
         LayerError: A layer that the model does not have.
     """
+
+    differentiates: ClassVar[bool] = False  # whether it needs inputs that have gradients
 
     def __init__(
         self, model: nn.Module, layer: str | None = None, preprocess: Callable[..., Any] | None = None

@@ -13,6 +13,8 @@ from .result import Attribution, parts_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MOST_TOKENS = 2000
+
 
 def heat_map(values: Tensor) -> Tensor:
     """Returns what a picture's contributions look like: summed over channels, 1 at the 99th percentile.
@@ -22,9 +24,14 @@ def heat_map(values: Tensor) -> Tensor:
 
     Returns:
         (N, H, W) between -1 and 1.
+
+    Example:
+        >>> heat_map(torch.tensor([[[[2.0, -1.0]], [[2.0, -1.0]]]])).shape
+        torch.Size([1, 1, 2])
     """
     summed = values.float().sum(1)
-    largest = torch.quantile(summed.flatten(1).abs(), 0.99, dim=1)
+    # of pictures that are mostly empty the 99th percentile may be nothing
+    largest = torch.stack([_percentile(own) for own in summed.flatten(1).abs()])
     return (summed / largest.clamp(min=1e-12)[:, None, None]).clamp(-1, 1)
 
 
@@ -33,72 +40,124 @@ def plot_attribution(result: Attribution, images: Tensor | None = None, ax: "Axe
 
     Args:
         result: Attributions of pictures or maps (N, C, H, W), or of columns or tokens (N, M); the first
-            tensor is shown, and of several targets the first.
+            tensor is shown, and of several targets the first, but of one text all.
         images: Pictures (N, 1 or 3, H, W) in [0, 1] to lay the heat maps over.
         ax: Where to draw; a new figure by default.
 
     Raises:
-        ShapeError: Values that are neither maps nor rows.
+        ShapeError: Values that are neither maps nor rows, or pictures that are not as many.
     """
     from matplotlib import pyplot
 
-    values = parts_of(result[0].values if result.several else result.values)[0]
-    if values.dim() == 3:
-        values = values.sum(2)  # of tokens: over the channels of their embeddings
-    if values.dim() not in (2, 4):
-        raise ShapeError(f"only maps (N, C, H, W) and rows (N, M) are drawn, got {tuple(values.shape)}")
+    values = _by_target(result)
+    if values.dim() not in (3, 5):
+        raise ShapeError(
+            f"only maps (N, C, H, W) and rows (N, M) are drawn, got {tuple(parts_of(result.values)[0].shape)}"
+        )
+    maps, count = values.dim() == 5, values.shape[1]
+    if images is not None and (images.dim() != 4 or len(images) != count):
+        raise ShapeError(f"expected {count} pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
     if ax is None:
-        size = (2.2 * len(values), 2.4) if values.dim() == 4 else (0.3 * values.shape[1] + 2, 2.4)
+        size = (2.2 * count, 2.4) if maps else (min(0.35 * values.shape[2] + 2, 14), 2.6)
         ax = pyplot.figure(figsize=size, layout="constrained").add_subplot()
-    if values.dim() == 4:
-        _draw_maps(ax, heat_map(values), images)
+    if maps:
+        _draw_maps(ax, heat_map(values[0]), images)
+    elif result.several and result.tokens is not None:
+        _draw_table(ax, values[:, 0], result)
     else:
-        width = 0.8 / len(values)
-        for row, own in enumerate(values.tolist()):
-            places = [place + (row - (len(values) - 1) / 2) * width for place in range(len(own))]
-            ax.bar(places, own, width)
-        ax.axhline(0, color="black", linewidth=0.6)
-        ax.set_ylabel("contribution")
+        _draw_bars(ax, values[0], result)
     ax.set_title(result.method, fontsize="medium")
     return ax
 
 
 def attribution_html(result: Attribution, tokens: Sequence[Sequence[str]] | None = None) -> str:
-    """Returns a piece of HTML with the contributions, tokens coloured red for the target and blue against it.
+    """Returns a piece of HTML that needs nothing else: tokens, red for the target and blue against it.
+
+    The strongest token of a row has the full colour; the number behind a token shows under the pointer.
 
     Args:
         result: Attributions of tokens (N, M) or (N, M, C); others are described in a line.
-        tokens: The tokens of each input; their numbers by default.
+        tokens: The tokens of each input; by default those of the result, or their numbers.
     """
-    head = f"<p>{escape(repr(result))}</p>"
-    values = parts_of(result[0].values if result.several else result.values)[0]
-    values = values.sum(2) if values.dim() == 3 else values
-    if values.dim() != 2 or values.shape[1] > 2000:
+    head = f'<p style="font-family:sans-serif">{escape(repr(result))}</p>'
+    values = _by_target(result)
+    if values.dim() != 3 or values.shape[2] > _MOST_TOKENS:
         return head
+    shown = tokens if tokens is not None else result.tokens
+    if shown is None:
+        shown = [[f" {place}" for place in range(values.shape[2])]] * values.shape[1]
     rows = []
-    for index, own in enumerate(values.float()):
-        names = tokens[index] if tokens is not None else [str(place) for place in range(len(own))]
-        largest = float(own.abs().max()) or 1.0
-        cells = "".join(
-            f'<span title="{value:.4g}" style="background:{_color(value / largest)};padding:2px">'
-            f"{escape(name)}</span>"
-            for name, value in zip(names, own.tolist(), strict=True)
-        )
-        rows.append(f'<p style="font-family:monospace;line-height:1.8">{cells}</p>')
-    return head + "".join(rows)
+    for target, of_target in enumerate(values):
+        for own, names in zip(of_target, shown, strict=True):
+            label = f"{escape(result.names[target])}: " if result.names else ""
+            rows.append(f"<p>{label}{_spans(own, names)}</p>")
+    style = "font-family:monospace;line-height:2;white-space:pre-wrap"
+    return f'{head}<div style="{style}">{"".join(rows)}</div>'
+
+
+def _by_target(result: Attribution) -> Tensor:
+    """The first tensor of the values with an axis of targets in front, without the channels of tokens."""
+    values = parts_of(result.values)[0]
+    values = values if result.several else values[None]
+    return (values.sum(3) if values.dim() == 4 else values).float()
+
+
+def _percentile(values: Tensor) -> Tensor:
+    """The 99th percentile, or the maximum where that is nothing."""
+    rank = max(1, round(0.99 * values.numel()))
+    largest = values.kthvalue(rank).values
+    return largest if largest > 0 else values.max()
+
+
+def _spans(values: Tensor, tokens: Sequence[str]) -> str:
+    largest = float(values.abs().max()) or 1.0
+    return "".join(
+        f'<span title="{value:.4g}" style="background:{_color(value / largest)};color:black;padding:3px 1px">'
+        f"{escape(token)}</span>"
+        for token, value in zip(tokens, values.tolist(), strict=True)
+    )
+
+
+def _draw_bars(ax: "Axes", values: Tensor, result: Attribution) -> None:
+    width = 0.8 / len(values)
+    for row, own in enumerate(values):
+        places = [place + (row - (len(values) - 1) / 2) * width for place in range(len(own))]
+        colors = ["firebrick" if value > 0 else "royalblue" for value in own] if len(values) == 1 else None
+        ax.bar(places, own.tolist(), width, color=colors)
+    ax.axhline(0, color="black", linewidth=0.6)
+    ax.set_ylabel("contribution" + (f" to {result.names[0]}" if result.names else ""))
+    if result.tokens is not None and len(values) == 1:
+        _name_tokens(ax, result.tokens[0])
+
+
+def _draw_table(ax: "Axes", values: Tensor, result: Attribution) -> None:
+    """Targets below each other, one column a token, each row on its own scale."""
+    scaled = values / values.abs().amax(1, keepdim=True).clamp(min=1e-12)
+    ax.imshow(scaled.numpy(), cmap="bwr", vmin=-1, vmax=1, aspect="auto")
+    names = result.names or tuple(map(str, range(len(values))))
+    ax.set_yticks(range(len(values)), names)
+    assert result.tokens is not None
+    _name_tokens(ax, result.tokens[0])
+
+
+def _name_tokens(ax: "Axes", tokens: Sequence[str]) -> None:
+    # a dollar sign would start a formula
+    shown = [token.strip().replace("$", r"\$") for token in tokens]
+    ax.set_xticks(range(len(tokens)), shown, rotation=45, ha="right", rotation_mode="anchor")
 
 
 def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None) -> None:
     height, width = heat.shape[-2:] if images is None else images.shape[-2:]
+    gap = max(1, width // 30)
     for index, own in enumerate(heat):
-        left = index * (width + 2)
+        left = index * (width + gap)
         extent = (left, left + width, height, 0)
         if images is not None:
-            gray = images[index].mean(0).cpu().numpy()
+            gray = images[index].detach().float().mean(0).cpu().numpy()
             ax.imshow(gray, cmap="gray", extent=extent, vmin=0, vmax=1)
         alpha = own.abs().clamp(0, 1).pow(0.7).numpy() if images is not None else None
         ax.imshow(own.numpy(), cmap="bwr", extent=extent, vmin=-1, vmax=1, alpha=alpha)
-    ax.set_xlim(0, len(heat) * (width + 2) - 2)
+    ax.set_xlim(0, len(heat) * (width + gap) - gap)
     ax.set_ylim(height, 0)
     ax.set_axis_off()
 

@@ -67,6 +67,8 @@ class LRP(Method):
         True
     """
 
+    differentiates = True
+
     def __init__(self, model: nn.Module, preprocess: Callable[..., Any] | None = None) -> None:
         super().__init__(model, None, preprocess)
 

@@ -41,6 +41,8 @@ class Attribution:
         seed: The seed of a method that samples.
         several: Whether the tensors have an axis of targets.
         complete: Whether the values should sum to the difference of the outputs.
+        tokens: The tokens of each input, where it is text.
+        names: What the targets are called.
     """
 
     values: Values
@@ -54,6 +56,8 @@ class Attribution:
     seed: int | None = None
     several: bool = False
     complete: bool = False
+    tokens: tuple[tuple[str, ...], ...] | None = None
+    names: tuple[str, ...] | None = None
 
     @property
     def sums(self) -> Tensor:
@@ -88,10 +92,12 @@ class Attribution:
             return None if value is None else {name: part[target] for name, part in value.items()}
 
         names = ("values", "output", "standard_error", *_TENSORS)
-        return replace(self, several=False, **{name: pick(getattr(self, name)) for name in names})
+        own = {name: pick(getattr(self, name)) for name in names}
+        called = None if self.names is None else (self.names[target],)
+        return replace(self, several=False, names=called, **own)
 
     def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the contributions as heat maps, laid over the pictures if they are given.
+        """Returns axes with the contributions: heat maps, laid over the pictures if they are given, or bars.
 
         Args:
             images: The inputs as pictures (N, 1 or 3, H, W) in [0, 1].
@@ -117,6 +123,8 @@ class Attribution:
             "seed": self.seed,
             "several": self.several,
             "complete": self.complete,
+            "tokens": self.tokens,
+            "names": self.names,
             "structure": "tensor" if isinstance(self.values, Tensor) else keys or "tuple",
         }
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -137,6 +145,8 @@ class Attribution:
         if "structure" not in header:
             raise ArgumentError(f"{path} is no saved Attribution")
         tensors, structure = load_file(path), header.pop("structure")
+        for name in ("tokens", "names"):
+            header[name] = _tuples(header.get(name))
         values = _collected("values", tensors, structure)
         assert values is not None
         return cls(
@@ -178,6 +188,11 @@ def _named(name: str, values: Values | None) -> dict[str, Tensor]:
     if isinstance(values, dict):
         return {f"{name}.{key}": part for key, part in values.items()}
     return {f"{name}.{index}": part for index, part in enumerate(parts_of(values))}
+
+
+def _tuples(value: Any) -> Any:
+    """What JSON gives back as lists, as tuples again."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _collected(name: str, tensors: dict[str, Tensor], structure: Any) -> Values | None:

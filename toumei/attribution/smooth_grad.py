@@ -35,6 +35,8 @@ class SmoothGrad(Method):
         torch.Size([5, 4])
     """
 
+    differentiates = True
+
     def __init__(
         self,
         model: nn.Module,

@@ -1,0 +1,195 @@
+"""Which tokens of a text made a language model say something, or a classifier decide so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import ArgumentError, UnitError
+from ..core.modules import device_and_dtype, evaluating
+from ..core.outputs import main_tensor
+from .baselines import AtLayer, Baseline, Constant
+from .integrated_gradients import IntegratedGradients
+from .method import Method
+from .result import Attribution, parts_of
+
+
+@dataclass(frozen=True)
+class LogProbability:
+    """The log-probability of a token, or how much larger it is than that of another, as a target.
+
+    Args:
+        token: Index of the token.
+        against: Index of another token whose log-probability is subtracted.
+        position: Place in the text whose prediction is meant; the last by default.
+
+    Example:
+        >>> logits = torch.tensor([[[0.0, 0.0], [1.0, 3.0]]])
+        >>> LogProbability(1, against=0)(logits)
+        tensor([2.])
+    """
+
+    token: int
+    against: int | None = None
+    position: int = -1
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Returns the scores (N,) of logits (N, T, V)."""
+        own = logits[:, self.position]
+        if self.against is not None:  # the normalizers of both cancel
+            return own[:, self.token] - own[:, self.against]
+        return own.log_softmax(-1)[:, self.token]
+
+
+TokenTarget = str | int | None
+
+
+def token_attribution(
+    model: nn.Module,
+    tokenizer: Any,
+    text: str | Tensor,
+    target: TokenTarget | Sequence[TokenTarget] = None,
+    against: str | int | None = None,
+    *,
+    method: type[Method] = IntegratedGradients,
+    baseline: str | int | Baseline | None = None,
+    **options: Any,
+) -> Attribution:
+    """Returns the contribution of each token of a text, (1, tokens), to what a model says of it.
+
+    Methods that need gradients attribute to the embeddings and sum over their channels; the others take
+    tokens away.
+
+    Args:
+        model: A causal or masked language model or a classifier of Hugging Face.
+        tokenizer: Its tokenizer; None where `text` and targets are numbers.
+        text: The text, or its tokens (1, tokens). A masked language model is asked for its mask token.
+        target: For a language model the token that comes next: its string, of one token, or its index; the
+            score is its log-probability. For a classifier the index of the class. What the model says by
+            default. A list for several targets at once.
+        against: Another token (or class): the score is the difference of both.
+        method: A subclass of `Method`.
+        baseline: What stands for absence: a token's string or index, or an object of
+            `toumei.attribution.baselines` for what is attributed to. By default embeddings of zero, and where
+            tokens are taken away the tokenizer's mask, unknown or padding token.
+        **options: Those of the method.
+
+    Raises:
+        ArgumentError: A target of several tokens, or a text without tokens.
+        UnitError: A token or class that does not exist.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> model, tokenizer, world = facts_gpt()
+        >>> fact = world.facts[0]
+        >>> result = token_attribution(model, tokenizer, fact.text, fact.target)
+        >>> strongest = result.values.argmax()
+        >>> result.tokens[0][strongest].strip() in fact.subject
+        True
+    """
+    tokens = _tokens(tokenizer, text).to(device_and_dtype(model)[0])
+    with evaluating(model), torch.no_grad():
+        logits = main_tensor(model(tokens))
+    generates = logits.dim() == 3
+    position = _asked(tokenizer, tokens) if generates else 0
+    given: Sequence[Any] = target if isinstance(target, list | tuple) else [target]
+    scale = logits[0, position] if generates else logits[0]
+    chosen = [int(scale.argmax()) if own is None else _index(tokenizer, own, len(scale)) for own in given]
+    other = None if against is None else _index(tokenizer, against, len(scale))
+    targets = [_target(own, other, position if generates else None) for own in chosen]
+    network = _Network(model, position if generates else 0)
+    layer = network.embeddings if method.differentiates else None
+    result = method(network, layer)(
+        tokens,
+        targets if isinstance(target, list | tuple) else targets[0],
+        _baseline(tokenizer, tokens, baseline, layer),
+        **options,
+    )
+    called = [
+        _called(model, tokenizer, index, generates)
+        for index in (*chosen, *([] if other is None else [other]))
+    ]
+    names = [name if other is None else f"{name} - {called[-1]}" for name in called[: len(chosen)]]
+    (values,) = parts_of(result.values)
+    return replace(
+        result,
+        values=values if layer is None else values.sum(-1),
+        # errors of sums are not known from those of their terms
+        standard_error=result.standard_error if layer is None else None,
+        tokens=(tuple(_decoded(tokenizer, index) for index in tokens[0].tolist()),),
+        names=tuple(names),
+    )
+
+
+class _Network(nn.Module):
+    """A model that is asked for no more than is needed: logits of the last token alone, and no cache."""
+
+    def __init__(self, model: Any, position: int) -> None:
+        super().__init__()
+        self.model = model
+        known = signature(model.forward).parameters
+        self.options: dict[str, Any] = {"use_cache": False} if "use_cache" in known else {}
+        if "logits_to_keep" in known and position == -1:
+            self.options["logits_to_keep"] = 1
+        embeddings = model.get_input_embeddings()
+        self.embeddings = next(name for name, module in self.named_modules() if module is embeddings)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return main_tensor(self.model(tokens, **self.options))
+
+
+def _tokens(tokenizer: Any, text: str | Tensor) -> Tensor:
+    tokens = text if isinstance(text, Tensor) else tokenizer(text, return_tensors="pt")["input_ids"]
+    if tokens.dim() != 2 or len(tokens) != 1 or not tokens.shape[1]:
+        raise ArgumentError(f"expected one text with at least one token, got tokens {tuple(tokens.shape)}")
+    return tokens.long()
+
+
+def _asked(tokenizer: Any, tokens: Tensor) -> int:
+    """The place whose prediction is meant: the mask token's, or the last."""
+    mask = getattr(tokenizer, "mask_token_id", None)
+    places = [] if mask is None else (tokens[0] == mask).nonzero()[:, 0].tolist()
+    return places[0] if places else -1
+
+
+def _index(tokenizer: Any, target: str | int, count: int) -> int:
+    if isinstance(target, str):
+        own = tokenizer(target, add_special_tokens=False)["input_ids"]
+        if len(own) != 1:
+            shown = [_decoded(tokenizer, index) for index in own]
+            raise ArgumentError(f"a target is one token, {target!r} is {len(own)}: {shown}")
+        return int(own[0])
+    if not 0 <= target < count:
+        raise UnitError(f"no token or class {target}: there are {count}, 0 to {count - 1}")
+    return target
+
+
+def _target(index: int, against: int | None, position: int | None) -> Any:
+    if position is not None:
+        return LogProbability(index, against, position)
+    return index if against is None else lambda output: output[:, index] - output[:, against]
+
+
+def _baseline(tokenizer: Any, tokens: Tensor, given: Any, layer: str | None) -> Baseline | Tensor:
+    if isinstance(given, Baseline):
+        return given if layer is None else AtLayer(given)
+    if given is None and layer is not None:
+        return AtLayer(Constant())
+    if given is None:
+        names = ("mask_token_id", "unk_token_id", "pad_token_id", "eos_token_id")
+        known = [getattr(tokenizer, name, None) for name in names]
+        given = next((index for index in known if index is not None), 0)
+    return torch.full_like(tokens, _index(tokenizer, given, torch.iinfo(tokens.dtype).max))
+
+
+def _decoded(tokenizer: Any, index: int) -> str:
+    return str(index) if tokenizer is None else str(tokenizer.decode([index])).replace("\n", "\\n")
+
+
+def _called(model: Any, tokenizer: Any, index: int, generates: bool) -> str:
+    if generates:
+        return _decoded(tokenizer, index).strip()
+    return str(getattr(model.config, "id2label", {}).get(index, index))
