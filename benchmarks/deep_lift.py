@@ -1,0 +1,201 @@
+"""DeepLift of toumei and of captum: how far contributions are from adding up, and what they cost.
+
+For networks with random weights (and the batch statistics of noise, so that no signal dies), inputs in [0, 1],
+baselines from N(0, 1), and the class whose score changes most between them. The gap is |sum of contributions -
+(f(x) - f(b))| relative to |f(x) - f(b)|, or to 1e-3 where that is more. Times are medians of ratios of rounds in
+turns: to captum, and to a forward and backward pass of both inputs at once, the standard where captum fails
+(an exception, or a gap above 1e-3).
+
+    python benchmarks/deep_lift.py [--models resnet18 vgg11] [--rounds 3] [--weights squeezenet1_1.safetensors]
+"""
+
+import argparse
+import copy
+import json
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toumei.attribution import DeepLift
+
+PICTURES = (
+    *("resnet18", "vgg11", "alexnet", "squeezenet1_1", "densenet121", "googlenet", "mobilenet_v2"),
+    *("efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t"),
+)
+TEXTS = {"GPT-2": "GPT2LMHeadModel", "Llama": "LlamaForCausalLM", "BERT": "BertForMaskedLM"}
+REAL = "squeezenet1_1 (real)"
+REALDATA = Path(os.environ.get("TOUMEI_REALDATA", Path(__file__).parents[2] / "shared" / "realdata"))
+WANTED_GAP, WANTED_TO_CAPTUM, WANTED_TO_PASSES = 1e-4, 1.5, 4.0
+
+
+def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
+    options = parse(argv)
+    torch.set_num_threads(options.threads)
+    print(
+        f"{platform.machine()}, torch {torch.__version__}, {options.threads} threads, "
+        f"{options.rounds} rounds\n{'network':22} {'f(x)-f(b)':>10} {'gap':>9} {'captum gap':>22} "
+        f"{'to captum':>10} {'to 2 passes':>12}"
+    )
+    rows = []
+    for name in options.models:
+        if name == REAL and not (options.weights.is_file() and options.photograph.is_file()):
+            print(f"{name:22} skipped: no weights at {options.weights}")
+            continue
+        rows.append(measure(name, *build(name, options), options.rounds))
+        report(rows[-1])
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=1))
+    return rows
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [*PICTURES, *TEXTS, REAL]
+    choice: dict[str, Any] = {"nargs": "+", "choices": names, "default": names, "metavar": "NAME"}
+    parser.add_argument("--models", help=", ".join(names), **choice)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", type=int, default=224, help="of the pictures")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--weights", type=Path, default=REALDATA / "squeezenet1_1" / "model.safetensors")
+    parser.add_argument("--photograph", type=Path, default=REALDATA / "images" / "chelsea.png")
+    parser.add_argument("--json", help="write the table here too")
+    return parser.parse_args(argv)
+
+
+def build(name: str, options: argparse.Namespace) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network, an input and a baseline."""
+    torch.manual_seed(0)
+    if name in TEXTS:
+        return Embedded(text_network(name)).eval(), torch.randn(1, 12, 64), torch.randn(1, 12, 64)
+    import torchvision
+
+    x, x0 = torch.rand(1, 3, options.side, options.side), torch.randn(1, 3, options.side, options.side)
+    if name == REAL:
+        from safetensors.torch import load_file
+
+        model = torchvision.models.squeezenet1_1()
+        model.load_state_dict(load_file(options.weights))
+        return model.eval(), photograph(options.photograph, options.side), x0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some say that their initialization is slow
+        model = torchvision.models.get_model(name, weights=None)
+    if name == "vit_b_16":
+        nn.init.normal_(model.heads.head.weight, std=0.05)  # zeros by default
+    if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # the mean over what it sees
+        with torch.no_grad():
+            model.train()(torch.randn(4, 3, options.side, options.side))
+    return model.eval(), x, x0
+
+
+def text_network(name: str) -> nn.Module:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    shape: dict[str, Any] = dict(vocab_size=100, hidden_size=64, num_hidden_layers=4, num_attention_heads=4)
+    kind: Any = getattr(transformers, TEXTS[name])
+    if name == "GPT-2":
+        return kind(transformers.GPT2Config(**shape, bos_token_id=0, eos_token_id=0))
+    shape["intermediate_size"] = 128
+    if name == "Llama":
+        shape["num_key_value_heads"] = 2
+    config: Any = getattr(transformers, {"Llama": "LlamaConfig", "BERT": "BertConfig"}[name])
+    return kind(config(**shape))
+
+
+class Embedded(nn.Module):
+    """The logits of a language model, of the last token if there are several, from embeddings."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """The logits (N, classes)."""
+        logits: Tensor = self.model(inputs_embeds=embeddings).logits
+        return logits if logits.dim() == 2 else logits[:, -1]
+
+
+def photograph(path: Path, side: int) -> Tensor:
+    """The middle of a photograph as ImageNet networks take it."""
+    from PIL import Image
+    from torchvision.models import SqueezeNet1_1_Weights
+
+    with Image.open(path) as image:
+        return SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms(crop_size=side)(image.convert("RGB"))[None]
+
+
+def measure(name: str, model: nn.Module, x: Tensor, x0: Tensor, rounds: int) -> dict[str, Any]:
+    import captum.attr
+
+    with torch.no_grad():
+        change = model(x)[0] - model(x0)[0]
+    target = int(change.abs().argmax())
+    scale = max(float(change[target].abs()), 1e-3)
+    theirs = captum.attr.DeepLift(copy.deepcopy(model))  # hooks stay behind where it raises
+    both = torch.cat((x, x0))
+
+    def own() -> Tensor:
+        result = DeepLift(model)(x, target, x0)
+        assert result.gap is not None
+        return result.gap[0]
+
+    def peer() -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            contributions = theirs.attribute(x, x0, target=target)
+        return contributions.double().sum().detach() - change[target]
+
+    def passes() -> Tensor:
+        leaf = both.clone().requires_grad_()
+        return torch.autograd.grad(model(leaf)[:, target].sum(), leaf)[0]
+
+    row: dict[str, Any] = {"name": name, "change": float(change[target]), "gap": float(own().abs()) / scale}
+    contenders: dict[str, Callable[[], Tensor]] = {"own": own, "passes": passes}
+    try:
+        row["captum"] = float(peer().abs()) / scale
+        contenders["captum"] = peer
+    except Exception as error:  # whatever it raises is the finding
+        row["captum"] = type(error).__name__
+    passes()
+    times: dict[str, list[float]] = {key: [] for key in contenders}
+    for _ in range(rounds):
+        for key, contender in contenders.items():
+            start = time.perf_counter()
+            contender()
+            times[key].append(time.perf_counter() - start)
+    for key in ("captum", "passes"):
+        if key in times:
+            ratios = [mine / other for mine, other in zip(times["own"], times[key], strict=True)]
+            row[f"to_{key}"] = statistics.median(ratios)
+    row["captum_fails"] = isinstance(row["captum"], str) or row["captum"] > 1e-3
+    row["holds"] = row["gap"] <= WANTED_GAP and (
+        row["to_passes"] <= WANTED_TO_PASSES if row["captum_fails"] else row["to_captum"] <= WANTED_TO_CAPTUM
+    )
+    return row
+
+
+def report(row: dict[str, Any]) -> None:
+    captum = row["captum"] if isinstance(row["captum"], str) else f"{row['captum']:.1e}"
+    to_captum = f"{row['to_captum']:.2f}" if "to_captum" in row else "-"
+    print(
+        f"{row['name']:22} {row['change']:>10.1e} {row['gap']:>9.1e} {captum:>22} {to_captum:>10} "
+        f"{row['to_passes']:>12.2f}  {'' if row['holds'] else 'MORE THAN WANTED'}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
