@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .baselines import BaselineLike
 from .features import Features, Segments, features_of
-from .masking import Masking
+from .masking import Masking, Masks
 from .method import Method
 from .problem import Problem
 from .result import Attribution, Values
@@ -47,7 +47,8 @@ class Game:
         rows: As given.
         targets: T.
         full: (R, T) scores of the inputs.
-        empty: (R, T) scores with all features hidden, the mean over draws of the baseline.
+        empties: (R, K, T) scores with all features hidden, for each draw of the baseline.
+        empty: (R, T), their mean.
         dtype: That of results: the scores', at least float32.
     """
 
@@ -62,7 +63,8 @@ class Game:
         ends = torch.tensor([[True], [False]]).expand(2, self.count)
         first = torch.zeros(len(rows), dtype=torch.long)
         self.full = self.scores(ends, first, torch.arange(len(rows)), first)
-        self.empty = self.values(ends[1:])[0]
+        self.empties = self.each(ends[1:])[0]
+        self.empty = self.empties.mean(1)
 
     def only(self, row: int) -> "Game":
         """Returns the game of one of the inputs."""
@@ -70,15 +72,20 @@ class Game:
         game.__dict__.update(self.__dict__)
         game.rows, game.members = self.rows[row : row + 1], self.members[row : row + 1]
         game.full, game.empty = self.full[row : row + 1], self.empty[row : row + 1]
+        game.empties = self.empties[row : row + 1]
         return game
 
     def values(self, keep: Tensor) -> Tensor:
         """Returns the values of coalitions (C, M): scores (C, R, T), the mean over draws of the baseline."""
+        return self.each(keep).mean(2)
+
+    def each(self, keep: Tensor) -> Tensor:
+        """Returns the scores (C, R, K, T) of coalitions (C, M) with each draw of the baseline."""
         shape = (len(keep), len(self.rows), self.masking.draws)
         places = torch.arange(shape[0] * shape[1] * shape[2])
         which, rest = places // (shape[1] * shape[2]), places % (shape[1] * shape[2])
         scores = self.scores(keep, which, rest // shape[2], rest % shape[2])
-        return scores.reshape(*shape, self.targets).mean(2)
+        return scores.reshape(*shape, self.targets)
 
     def scores(self, keep: Tensor, which: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
         """Returns scores (B, T), float64 on the CPU, of masked inputs.
@@ -89,23 +96,27 @@ class Game:
             rows: (B,) which of the R inputs.
             draws: (B,) with which draw of the baseline.
         """
-        device = self.masking.problem.tensors[0].device
-        keep, which, rows = keep.to(device), which.to(device), rows.to(device)
-        members, inputs = self.members.to(device), self.rows.to(device)
         result = torch.empty(len(which), self.targets, dtype=torch.float64)
-        everything = self.count == self.segments.count
-
-        def masks(positions: Tensor) -> tuple[Tensor, ...]:
-            stay = keep[which[positions]]
-            if not everything:
-                all_features = stay.new_ones(len(stay), self.segments.count)
-                stay = all_features.scatter(1, members[rows[positions]], stay)
-            return self.segments.masks(stay, inputs[rows[positions]])
-
-        for positions, scores in self.masking.stream(masks, inputs[rows], draws):
+        masks = self.masks(keep, which, rows)
+        for positions, scores in self.masking.stream(masks, self.rows[rows], draws):
             result[positions.cpu()] = scores.double().cpu()
             self.dtype = torch.promote_types(scores.dtype, torch.float32)
         return result
+
+    def masks(self, keep: Tensor, which: Tensor, rows: Tensor) -> Masks:
+        """Returns the masks, for the engine, of coalitions; see `scores`."""
+        device = self.masking.problem.tensors[0].device
+        keep, which, rows = keep.to(device), which.to(device), rows.to(device)
+        members, inputs = self.members.to(device), self.rows.to(device)
+
+        def masks(positions: Tensor) -> tuple[Tensor, ...]:
+            stay, own = keep[which[positions]], rows[positions]
+            if self.count < self.segments.count:
+                others = stay.new_ones(len(stay), self.segments.count)
+                stay = others.scatter(1, members[own], stay)
+            return self.segments.masks(stay, inputs[own])
+
+        return masks
 
 
 class CoalitionMethod(Method):
