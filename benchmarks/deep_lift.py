@@ -1,12 +1,12 @@
 """DeepLift of toumei and of captum: how far contributions are from adding up, and what they cost.
 
-For networks with random weights (and the batch statistics of noise, so that no signal dies), inputs in [0, 1],
-baselines from N(0, 1), and the class whose score changes most between them. The gap is |sum of contributions -
-(f(x) - f(b))| relative to |f(x) - f(b)|, or to 1e-3 where that is more. Times are medians of ratios of rounds in
-turns: to captum, and to a forward and backward pass of both inputs at once, the standard where captum fails
-(an exception, or a gap above 1e-3).
+For networks with random weights (and the batch statistics of noise, so that no signal dies), inputs in
+[0, 1], baselines from N(0, 1), and the class whose score changes most between them. The gap is |sum of
+contributions - (f(x) - f(b))| relative to |f(x) - f(b)|, or to 1e-3 where that is more. Times are medians of
+ratios of rounds in turns: to captum, and to a forward and backward pass of both inputs at once, the standard
+where captum fails (an exception, or a gap above 1e-3).
 
-    python benchmarks/deep_lift.py [--models resnet18 vgg11] [--rounds 3] [--weights squeezenet1_1.safetensors]
+    python benchmarks/deep_lift.py [--models resnet18 vgg11] [--weights squeezenet1_1.safetensors]
 """
 
 import argparse

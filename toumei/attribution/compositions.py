@@ -45,7 +45,8 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 def addmm(input: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """A matrix product and something to add to it."""
-    return beta * input + alpha * (a @ b)
+    mixed = a @ b if alpha == 1 else alpha * (a @ b)
+    return mixed + (input if beta == 1 else beta * input)
 
 
 def var(

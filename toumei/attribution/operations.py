@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,17 +62,17 @@ _ALIASES = {
 _OPERATORS_IN_PLACE = frozenset(("__idiv__", "__imul__", "__ipow__", "__itruediv__"))
 
 
-def named(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[str, bool]:
-    """Returns the name of a function, the same for its methods and operators, and whether it works in place.
+@cache
+def named(function: str) -> tuple[str, bool]:
+    """Returns one name for a function, its methods and operators, and whether it works in place.
 
     Example:
-        >>> named(torch.Tensor.__itruediv__, {}), named(torch.relu_, {}), named(F.relu, {"inplace": True})
-        (('div', True), ('relu', True), ('relu', True))
+        >>> named("__itruediv__"), named("relu_"), named("_max_pool2d"), named("__getitem__")
+        (('div', True), ('relu', True), ('max_pool2d', False), ('getitem', False))
     """
-    plain = getattr(func, "__name__", str(func))
-    name = plain.strip("_")
-    in_place = plain in _OPERATORS_IN_PLACE or (plain.endswith("_") and not plain.startswith("__"))
-    return _ALIASES.get(name, name), in_place or bool(kwargs.get("inplace"))
+    name = function.strip("_")
+    in_place = function in _OPERATORS_IN_PLACE or (function.endswith("_") and not function.startswith("__"))
+    return _ALIASES.get(name, name), in_place
 
 
 def _elementwise(call: "Call") -> Any:

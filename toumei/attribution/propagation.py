@@ -56,7 +56,7 @@ def propagate(
     return output, at_baseline
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
     """One call of a function in a forward pass.
 
@@ -133,12 +133,13 @@ class _Propagation(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        name, in_place = named(func, kwargs or {})
+        kwargs = kwargs or {}
+        name, in_place = named(getattr(func, "__name__", str(func)))
         if name in LINEAR:
-            return self._linear(Call(self, func, name, args, kwargs or {}))
-        if not in_place:
-            return self._follow(Call(self, func, name, args, kwargs or {}))
-        options = {key: value for key, value in (kwargs or {}).items() if key != "inplace"}
+            return self._linear(func, name, args, kwargs)
+        if not (in_place or kwargs.get("inplace")):
+            return self._follow(Call(self, func, name, args, kwargs))
+        options = {key: value for key, value in kwargs.items() if key != "inplace"}
         value = self._follow(Call(self, _out_of_place(func, name), name, args, options))
         with torch._C.DisableTorchFunction():
             return args[0].copy_(value)
@@ -169,17 +170,19 @@ class _Propagation(TorchFunctionMode):
                 return value
         return call.unknown()
 
-    def _linear(self, call: Call) -> Any:
+    def _linear(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """A linear function, unless what it chooses, by a mask or by indices, depends on the input."""
         choices = [
             own
-            for own in _flat((call.args, call.kwargs))
-            if isinstance(own, Tensor) and not own.is_floating_point() and not own.is_complex()
+            for own in _flat((*args, *kwargs.values()))
+            if isinstance(own, Tensor) and not own.dtype.is_floating_point
         ]
-        noted = self.recall(call.name, choices) if choices else None
+        noted = self.recall(name, choices) if choices else None
         if noted is not None and not all(map(torch.equal, choices, noted)):
-            return call.unknown(" with a choice that depends on the input")
-        return call.run()
+            return Call(self, func, name, args, kwargs).unknown(" with a choice that depends on the input")
+        return func(*args, **kwargs)
 
 
 def _out_of_place(func: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -191,11 +194,9 @@ def _out_of_place(func: Callable[..., Any], name: str) -> Callable[..., Any]:
     return func  # told by an argument, which is left out
 
 
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _flat(item)
-    elif isinstance(value, dict):
-        yield from _flat(list(value.values()))
-    else:
-        yield value
+def _flat(value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        return [value]
+    if not any(isinstance(item, list | tuple) for item in value):
+        return list(value)
+    return [own for item in value for own in _flat(item)]

@@ -44,15 +44,13 @@ def rescale(function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor) -> Tens
         >>> x.grad
         tensor([0.5000, 0.0000])
     """
-    leaf = x.detach().requires_grad_()
-    with torch.enable_grad():
-        value = function(leaf)
-        (slope,) = torch.autograd.grad(value.sum(), leaf)
-    value = value.detach()
-    difference = x.detach() - x0
+    own = x.detach()
+    value, difference = function(own), own - x0
     near = difference.abs() < _SMALL
-    chord = (value - function(x0)) / torch.where(near, 1, difference)
-    result: Tensor = _Multiplied.apply(x, (value, torch.where(near, slope, chord)))
+    multiplier = (value - function(x0)) / torch.where(near, 1, difference)
+    if near.any():
+        multiplier = torch.where(near, _derivative(function, own), multiplier)
+    result: Tensor = _Multiplied.apply(x, (value, multiplier))
     return result
 
 
@@ -63,6 +61,13 @@ def rescale_relu(x: Tensor, x0: Tensor) -> Tensor:
     chord = (value - x0.relu()) / difference.masked_fill_(near, 1)
     result: Tensor = _Multiplied.apply(x, (value, torch.where(near, (value > 0).to(value), chord)))
     return result
+
+
+def _derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    leaf = x.clone().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(function(leaf).sum(), leaf)
+    return slope
 
 
 def product(
