@@ -23,10 +23,13 @@ from .gradients import InputXGradient, Saliency
 from .guided import GuidedBackprop
 from .integrated_gradients import IntegratedGradients
 from .kernel_shap import KernelShap
+from .lime import Lime
 from .method import Method
+from .occlusion import Occlusion
 from .partition_shap import PartitionShap
 from .relevance import LRP
 from .result import Attribution
+from .rise import Rise
 from .sampling_shap import ShapleySampling
 from .shapley import ExactShapley
 from .smooth_grad import SmoothGrad, VarGrad
@@ -56,11 +59,14 @@ __all__ = [
     "KernelShap",
     "LayerCam",
     "LayerConductance",
+    "Lime",
     "LogProbability",
     "MaxDistance",
     "Mean",
     "Method",
+    "Occlusion",
     "PartitionShap",
+    "Rise",
     "Saliency",
     "ShapleySampling",
     "SmoothGrad",

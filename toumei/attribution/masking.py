@@ -76,6 +76,15 @@ class Masking:
                 scores = self.problem.scores(inputs, own_rows)
             yield positions, scores.clone()
 
+    def unmasked(self) -> Tensor:
+        """Returns the scores (N, T) of the inputs as they are."""
+        tensors, rows = self.problem.tensors, torch.arange(len(self.problem))
+
+        def masks(positions: Tensor) -> tuple[Tensor, ...]:
+            return tuple(tensor.new_ones((1,) * tensor.dim(), dtype=torch.bool) for tensor in tensors)
+
+        return torch.cat([scores for _, scores in self.stream(masks, rows, torch.zeros_like(rows))])
+
     def masked(self, masks: Sequence[Tensor], rows: Tensor, draws: Tensor) -> tuple[Tensor, ...]:
         """Returns inputs (b, ...) whose parts that do not stay are replaced."""
         one = len(self.problem) == 1
