@@ -96,8 +96,8 @@ HYPERPARAMETERS: dict[str, dict[tuple[str, int], dict[str, Any]]] = {
 }
 """For each method the papers' settings by (`config.model_type`, number of layers).
 
-What a row does not say is the default of `Settings`. The rows of Llama, Mistral and Qwen are EasyEdit's, which
-edits them without statistics.
+What a row does not say is the default of `Settings`. The rows of Llama, Mistral and Qwen are EasyEdit's,
+which edits them without statistics.
 """
 
 
