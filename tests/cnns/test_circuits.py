@@ -158,3 +158,43 @@ def test_bad_input_says_what_is_wrong(small_cnn):
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.MaxPool2d(2, dilation=2), nn.Conv2d(2, 2, 1))
     with pytest.raises(ArgumentError, match="average_pool=False"):
         expanded_weights(model, "0", "2", IMAGE)
+
+
+@pytest.mark.parametrize(
+    "rectifier",
+    [
+        *(nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(), nn.LeakyReLU(), nn.PReLU(), nn.RReLU()),
+        *(nn.ELU(), nn.SELU(inplace=True), nn.CELU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Hardswish()),
+        nn.Softplus(),
+    ],
+    ids=str,
+)
+def test_all_rectifiers_are_passed_as_if_they_were_linear(rectifier):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), rectifier, nn.Conv2d(4, 5, 3))
+    weights = expanded_weights(model, "0", "2", 9 * torch.randn(IMAGE.shape)).weights
+    assert torch.allclose(weights, model[2].weight, atol=1e-6)
+
+
+def test_what_follows_the_earlier_layer_may_overwrite_it():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.norm, self.conv = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 3)
+
+        def forward(self, x):
+            x = self.stem(x)
+            y = self.norm(x)
+            y += x
+            return self.conv(y.relu_())
+
+    model = Residual()
+    assert torch.allclose(expanded_weights(model, "norm", "conv", IMAGE).weights, model.conv.weight)
+    at_zero = expanded_weights(model, "norm", "conv", IMAGE, linear_relu=False).weights
+    assert at_zero.shape == model.conv.weight.shape
+
+
+@pytest.mark.parametrize("channels", [[], [-1]])
+def test_channels_that_cannot_be_are_refused(channels):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
+    with pytest.raises(UnitError, match="from 0 on, at least one"):
+        expanded_weights(model, "0", "1", IMAGE, channels=channels)

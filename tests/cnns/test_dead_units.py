@@ -354,3 +354,13 @@ def test_units_of_a_real_network_wake(realdata):
         ends[steps] = fv.optimize(20, verbose=False, redirect=steps).losses[-1]
     assert (ends[0] == 0).any()
     assert (ends[16] < 0).all()
+
+
+@pytest.mark.parametrize("kind", ["l2", "average"])
+def test_a_relaxed_pool_keeps_values_whose_squares_leave_half_precision(kind):
+    x = torch.full((1, 1, 2, 2), 30000.0, dtype=torch.float16).requires_grad_()
+    pool = nn.MaxPool2d(2)
+    with relaxed_max_pool(pool, kind):
+        pooled = pool(x)
+    pooled.sum().backward()
+    assert pooled.item() == 30000 and x.grad.isfinite().all()

@@ -1,6 +1,6 @@
 """How the channels of one layer feed the units of a later one: weights through all that lies between."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from typing_extensions import Self
 
 from .. import plots
-from ..core.errors import ArgumentError, ShapeError
+from ..core.errors import ArgumentError, ShapeError, UnitError
 from ..core.hooks import hooked
 from ..core.modules import device_and_dtype, evaluating, frozen
 from ..core.units import Unit, channels_first, check_channels, position_index
 from .channel_groups import as_maps
+from .replacing import Function, Replacing
 from .stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def expanded_weights(
         image: (1, C, H, W) as the network takes it. With both options below its size is all that matters,
             unless there are other nonlinear layers; the network is linearized at this image.
         channels: Units of the later layer; all by default.
-        linear_relu: Pass ReLUs, and what is like them (GELU, SiLU, leaky ReLU, ...), as if they were linear.
-            Otherwise they let through what they do at this image.
+        linear_relu: Pass ReLUs, and what is like them (ReLU6, PReLU, GELU, SiLU, ...), as if they were
+            linear. Otherwise they let through what they do at this image.
         average_pool: Pool by the average instead of the maximum.
         batch_size: How many units are differentiated at once.
 
@@ -157,18 +157,22 @@ def expanded_weights(
 
     def cut(activation: Tensor) -> Tensor:
         leaves.append(activation.detach().requires_grad_())
-        return leaves[-1]
+        return leaves[-1].clone()  # which the network may overwrite
 
     with ExitStack() as stack:
         for context in (torch.enable_grad(), frozen(model), evaluating(model)):
             stack.enter_context(context)
-        stack.enter_context(_Linearized(linear_relu, average_pool))
+        stack.enter_context(
+            Replacing({**(_RECTIFIERS if linear_relu else {}), **(_POOLINGS if average_pool else {})})
+        )
         with hooked(model, [after], {before: cut}, stop=True) as activations:
             model(image.to(device, dtype))
         units = _centre(activations[after], after)
         if before == after or not units.requires_grad:
             raise ArgumentError(f"layer {after!r} does not depend on {before!r}: name an earlier layer first")
         channels = range(len(units)) if channels is None else channels
+        if not channels or min(channels) < 0:
+            raise UnitError(f"channels are whole numbers from 0 on, at least one; got {list(channels)}")
         check_channels(channels, units[None, :, None], after)
         weights = as_maps(_gradients(units, leaves[-1], channels, batch_size), before)
         y, x = _receptive_field(as_maps(_any_gradient(units, leaves[-1]), before))
@@ -206,27 +210,18 @@ def _receptive_field(gradient: Tensor) -> tuple[slice, slice]:
     return y, x
 
 
-_RECTIFIERS = {
-    *(F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu, F.elu, F.hardswish, F.mish),
-    *(torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
-}
+def _identity(input: Tensor, *args: Any, **options: Any) -> Tensor:
+    return input
 
 
-class _Linearized(TorchFunctionMode):
-    """Passes rectifiers as the identity and max-pools as average pools, modules and functions alike."""
-
-    def __init__(self, relu: bool, pool: bool) -> None:
-        super().__init__()
-        self.relu, self.pool = relu, pool
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if self.relu and func in _RECTIFIERS:
-            return args[0] if args else kwargs["input"]
-        if self.pool and func in (F.max_pool2d, torch.max_pool2d):
-            func = _average_pool
-        return func(*args, **(kwargs or {}))
+_RECTIFIERS: dict[Function, Function] = dict.fromkeys(
+    (
+        *(F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.prelu, F.rrelu, F.elu, F.selu, F.celu),
+        *(F.gelu, F.silu, F.mish, F.hardswish, F.softplus),
+        *(torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
+    ),
+    _identity,
+)
 
 
 def _average_pool(
@@ -242,6 +237,9 @@ def _average_pool(
     if dilation not in (1, (1, 1), [1, 1]):
         raise ArgumentError("there is no dilated average pool: give average_pool=False")
     return F.avg_pool2d(input, kernel_size, stride or None, padding, ceil_mode, count_include_pad=False)
+
+
+_POOLINGS: dict[Function, Function] = dict.fromkeys((F.max_pool2d, torch.max_pool2d), _average_pool)
 
 
 def _heat(weights: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Both are contexts around the forward passes of any model. They catch modules, fu
 those in place, leave every value as it is, and change only what the backward pass makes of a gradient.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from itertools import count
@@ -14,11 +14,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from ..core.errors import ArgumentError
+from .replacing import Function, Replacing
 
-Function = Callable[..., Any]
 Relaxation = Literal["l2", "average"]
 
 
@@ -78,22 +77,6 @@ def relaxed_max_pool(model: nn.Module, kind: Relaxation = "l2") -> Iterator[None
         yield
 
 
-# ---------------------------------------------------------------- functions in the place of others
-
-
-class _Replacing(TorchFunctionMode):
-    """Calls other functions in the place of some of torch's, however a network calls them."""
-
-    def __init__(self, replacements: Mapping[Function, Function]) -> None:
-        super().__init__()
-        self.replacements = replacements
-
-    def __torch_function__(
-        self, func: Function, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return self.replacements.get(func, func)(*args, **(kwargs or {}))
-
-
 @contextmanager
 def _replaced(
     model: nn.Module, replacements: Mapping[Function, Function], passes: int | None = None
@@ -105,7 +88,7 @@ def _replaced(
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled() or (passes is not None and next(counter) >= passes):
             return inner(*args, **kwargs)
-        with _Replacing(replacements):
+        with Replacing(replacements):
             return inner(*args, **kwargs)
 
     model.forward = forward
@@ -215,10 +198,12 @@ def _relaxed(function: Function, mean: Function, kind: Relaxation) -> Function:
             averaged: Tensor = mean(x, *window, ceil_mode, False)  # padding does not count, as in TensorFlow
             return averaged
 
-        smooth = average(input)
+        # Squares of half precision, or sums of their windows, would leave its range.
+        x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+        smooth = average(x)
         if kind == "l2":
-            smooth = average(input.square()) / (1e-2 + average(input.abs()))
+            smooth = average(x.square()) / (1e-2 + average(x.abs()))
         maxima = function(input.detach(), *window, dilation, ceil_mode)
-        return maxima + (smooth - smooth.detach())  # which adds exactly zero
+        return maxima + (smooth - smooth.detach()).to(maxima.dtype)  # which adds exactly zero
 
     return pool
