@@ -3,11 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.errors import ArgumentError
 from .baselines import BaselineLike
 from .features import Features, Segments, features_of
 from .masking import Masking, Masks
@@ -154,6 +156,10 @@ class CoalitionMethod(Method):
             ArgumentError: An argument that makes no sense.
             ShapeError: Features or baselines that do not fit the inputs.
         """
+        known = [name for name in signature(self.solve).parameters if name not in ("game", "seed")]
+        for name in options:
+            if name not in known:
+                raise ArgumentError(f"no option {name!r}: {type(self).__name__} has {', '.join(known)}")
         segments = features_of(problem, features)
         masking = Masking(problem, baselines, background, batch_size, seed, verbose)
         solved = [(game, self.solve(game, seed=seed, **options)) for game in _games(masking, segments)]
@@ -201,8 +207,8 @@ class CoalitionMethod(Method):
         )
 
     @abstractmethod
-    def solve(self, game: Game, *args: Any, seed: int | None, **options: Any) -> Solution:
-        """Returns what features contribute; it asks the game for scores of coalitions."""
+    def solve(self, *args: Any, **options: Any) -> Solution:
+        """Returns what features contribute; called with a `Game`, ``seed=`` and the options of the method."""
 
 
 def _games(masking: Masking, segments: Segments) -> Iterator[Game]:

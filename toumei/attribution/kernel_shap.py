@@ -1,7 +1,5 @@
 """KernelSHAP: Shapley values by a weighted regression on some of the coalitions."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -30,17 +28,13 @@ class KernelShap(CoalitionMethod):
         (True, torch.Size([5]))
     """
 
-    def solve(
-        self, game: Game, *args: Any, seed: int | None, samples: int | None = None, **options: Any
-    ) -> Solution:
+    def solve(self, game: Game, *, seed: int | None, samples: int | None = None) -> Solution:
         """Returns the values, their standard errors and the weighted R² of the regression.
 
         Args:
             game: The scores of coalitions.
-            *args: None.
             seed: Seed of the coalitions, which all inputs share.
             samples: How many coalitions are asked for; by default 2 M + 2048, and never more than there are.
-            **options: None.
 
         Raises:
             ArgumentError: Too few samples for that many features.

@@ -1,6 +1,6 @@
 """LIME: a linear model of the scores of an input with random features hidden."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Lime(CoalitionMethod):
     def solve(
         self,
         game: Game,
-        *args: Any,
+        *,
         seed: int | None,
         samples: int = 1000,
         space: Literal["features", "inputs"] = "features",
@@ -47,13 +47,11 @@ class Lime(CoalitionMethod):
         width: float = 0.25,
         ridge: float = 1.0,
         lasso: float | None = None,
-        **options: Any,
     ) -> Solution:
         """Returns the coefficients and the weighted R² of the fit.
 
         Args:
             game: The scores of coalitions.
-            *args: None.
             seed: Seed of the samples, which all inputs share.
             samples: How many, the input itself among them.
             space: Measure distances between what is kept, vectors of zeros and ones, or between the inputs
@@ -63,7 +61,6 @@ class Lime(CoalitionMethod):
             width: Of the kernel; ``float("inf")`` for equal weights.
             ridge: Penalty of squared coefficients, 0 for least squares.
             lasso: Instead, penalty of absolute coefficients, which sets small ones to zero.
-            **options: None.
 
         Raises:
             ArgumentError: Fewer samples than coefficients, or an argument that makes no sense.

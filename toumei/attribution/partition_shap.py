@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,17 +34,16 @@ class PartitionShap(CoalitionMethod):
     """
 
     def solve(
-        self, game: Game, *args: Any, hierarchy: Hierarchy | None = None, samples: int = 500, **options: Any
+        self, game: Game, *, seed: int | None, hierarchy: Hierarchy | None = None, samples: int = 500
     ) -> Solution:
         """Returns the values.
 
         Args:
             game: The scores of coalitions.
-            *args: None.
+            seed: Not needed.
             hierarchy: Pairs of pairs of ... features, counted from 0 on in the order of their numbers; by
                 default features are halved by where they lie.
             samples: At most so many coalitions for each input.
-            **options: The seed, which is not needed.
 
         Raises:
             ArgumentError: A hierarchy that is not made of pairs, or does not hold each feature once.
@@ -107,7 +105,7 @@ def owen_values(game: Game, tree: Node, samples: int) -> Tensor:
 
 
 def centres(game: Game) -> Tensor:
-    """Returns where the features of the one input of a game lie, (M, axes): which tensor, and the mean place."""
+    """Returns where the features of a game of one input lie, (M, axes): which tensor, and the mean place."""
     segments = game.segments
     axes = max(tensor.dim() for tensor in game.masking.problem.tensors) - 1
     totals = torch.zeros(segments.count + 1, axes + 1, dtype=torch.float64)

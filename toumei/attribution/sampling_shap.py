@@ -1,7 +1,5 @@
 """Shapley values by sampling orders in which features are shown, until their standard errors are small."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -34,22 +32,19 @@ class ShapleySampling(CoalitionMethod):
     def solve(
         self,
         game: Game,
-        *args: Any,
+        *,
         seed: int | None,
         samples: int = 200,
         tolerance: float = 0.05,
-        **options: Any,
     ) -> Solution:
         """Returns the values and their standard errors.
 
         Args:
             game: The scores of coalitions.
-            *args: None.
             seed: Seed of the orders, which all inputs share.
             samples: At most so many orders, reversed ones included, each of M - 1 passes.
             tolerance: An input is finished once the largest standard error among its features is at most this
                 share of its largest value, for all targets; 0 to take all samples.
-            **options: None.
 
         Raises:
             ArgumentError: Fewer than 16 samples, or a negative tolerance.

@@ -2,7 +2,6 @@
 
 from functools import cache
 from math import comb
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,14 +31,13 @@ class ExactShapley(CoalitionMethod):
         (True, torch.Size([5, 4, 4]))
     """
 
-    def solve(self, game: Game, *args: Any, interactions: bool = False, **options: Any) -> Solution:
+    def solve(self, game: Game, *, seed: int | None, interactions: bool = False) -> Solution:
         """Returns the values, and the interactions if asked for.
 
         Args:
             game: The scores of coalitions.
-            *args: None.
+            seed: Not needed.
             interactions: Also fill `Attribution.interactions`.
-            **options: The seed, which is not needed.
 
         Raises:
             ArgumentError: More than 16 features.

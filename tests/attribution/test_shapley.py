@@ -1,0 +1,333 @@
+"""Exact, sampled and hierarchical Shapley values: closed forms, and what cannot be asked for."""
+
+from itertools import permutations, product
+from math import factorial
+
+import pytest
+import torch
+from torch import nn
+
+from toumei.attribution import (
+    ExactShapley,
+    FromData,
+    Gaussian,
+    KernelShap,
+    PartitionShap,
+    ShapleySampling,
+    Uniform,
+)
+from toumei.attribution.shapley import coalitions, shapley_interactions, shapley_values
+from toumei.core.errors import ArgumentError, ShapeError, UnitError
+
+METHODS = {
+    ExactShapley: {},
+    KernelShap: {"samples": 62},
+    ShapleySampling: {"samples": 16, "tolerance": 0},
+    PartitionShap: {},
+}
+
+
+@pytest.fixture
+def net(watched):
+    torch.manual_seed(0)
+    return watched(nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)))
+
+
+class Function(nn.Module):
+    """A function of rows (N, M) as a network with one output."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)[:, None]
+
+
+def by_orders(value, count, orders=None):
+    """Shapley values by their definition: the mean rise over all orders."""
+    total = torch.zeros(count, dtype=torch.float64)
+    orders = list(permutations(range(count)) if orders is None else orders)
+    for order in orders:
+        shown = torch.zeros(count, dtype=torch.bool)
+        before = value(shown)
+        for player in order:
+            shown[player] = True
+            total[player] += value(shown) - before
+            before = value(shown)
+    return total / len(orders)
+
+
+def test_shapley_values_are_the_mean_over_all_orders():
+    table = torch.randn(2**5, dtype=torch.float64)
+    value = {tuple(row.tolist()): score for row, score in zip(coalitions(5), table, strict=True)}
+    expected = by_orders(lambda shown: value[tuple(shown.tolist())], 5)
+    assert torch.allclose(shapley_values(table), expected, atol=1e-12)
+
+
+def test_known_games():
+    members = coalitions(4)
+    unanimity = members.all(1).double()
+    assert torch.allclose(shapley_values(unanimity), torch.full((4,), 0.25, dtype=torch.float64))
+    # an airport is built for the largest plane; each pays its share of every piece it needs
+    costs = torch.tensor([1.0, 2.0, 4.0, 7.0])
+    airport = (members * costs).amax(1)
+    shares = [1 / 4, 1 / 4 + 1 / 3, 1 / 4 + 1 / 3 + 2 / 2, 1 / 4 + 1 / 3 + 2 / 2 + 3]
+    assert torch.allclose(shapley_values(airport), torch.tensor(shares, dtype=torch.float64))
+
+
+def test_dummy_symmetry_and_linearity():
+    members = coalitions(4).double()
+    game = members[:, 0] * members[:, 1] + 3 * members[:, 2]
+    values = shapley_values(game)
+    assert torch.allclose(values, torch.tensor([0.5, 0.5, 3.0, 0.0], dtype=torch.float64))
+    other = torch.randn(16, dtype=torch.float64)
+    assert torch.allclose(shapley_values(2 * game - other), 2 * values - shapley_values(other))
+
+
+def test_interactions_follow_their_definition():
+    table = torch.randn(2**4, dtype=torch.float64)
+    result = shapley_interactions(table)
+    bits = [1, 2, 4, 8]
+    index = 0.0
+    for size in range(3):
+        for others in [(), (2,), (3,), (2, 3)]:
+            if len(others) == size:
+                base = sum(bits[o] for o in others)
+                rise = table[base + 3] - table[base + 1] - table[base + 2] + table[base]
+                index += factorial(size) * factorial(2 - size) / factorial(3) * rise
+    assert torch.allclose(result[0, 1], index / 2)
+    assert torch.allclose(result, result.T)
+    assert torch.allclose(result.sum(1), shapley_values(table))
+
+
+def test_interactions_of_a_network_sum_to_its_values(net):
+    result = ExactShapley(net)(torch.randn(2, 6), target=[0, 2], interactions=True)
+    assert result.interactions.shape == (2, 2, 6, 6)
+    assert torch.allclose(result.interactions.sum(3), result.features, atol=1e-6)
+    assert KernelShap(net)(torch.randn(2, 6), target=0).interactions is None
+
+
+def test_a_table_has_two_to_the_power_of_players_rows():
+    with pytest.raises(ShapeError, match="got 6"):
+        shapley_values(torch.zeros(6))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_linear_networks(watched, method):
+    model = watched(nn.Linear(6, 2).double())
+    inputs, baseline = torch.randn(3, 6).double(), torch.randn(6).double()
+    result = method(model)(inputs, target=1, baselines=baseline, **METHODS[method])
+    assert torch.allclose(result.values, model.weight[1] * (inputs - baseline), atol=1e-9)
+    data = torch.randn(10, 6).double()
+    result = method(model)(
+        inputs, target=1, baselines=FromData(data, replace=False), background=10, **METHODS[method]
+    )
+    assert torch.allclose(result.values, model.weight[1] * (inputs - data.mean(0)), atol=1e-9)
+    assert result.gap.abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("method", [ExactShapley, KernelShap])
+def test_quadratics_and_products(method):
+    matrix = torch.randn(6, 6).double()
+    inputs = torch.randn(2, 6).double()
+    result = method(Function(lambda x: torch.einsum("ni,ij,nj->n", x, matrix, x)))(inputs)
+    both = (matrix + matrix.T) / 2 * inputs[:, :, None] * inputs[:, None]
+    assert torch.allclose(result.values, both.sum(2), atol=1e-9)
+    result = method(Function(lambda x: x.prod(1)))(inputs)
+    assert torch.allclose(result.values, inputs.prod(1, keepdim=True).expand(2, 6) / 6, atol=1e-9)
+
+
+def test_implementations_of_one_function_get_the_same():
+    def first(x):
+        return ((x[:, 0].relu() - 1) - x[:, 1].relu()).relu()
+
+    def second(x):
+        return ((x[:, 0] - 1).relu() - x[:, 1].relu()).relu()
+
+    for function in (first, second):
+        result = ExactShapley(Function(function))(torch.tensor([[3.0, 1.0]]))
+        assert torch.allclose(result.values, torch.tensor([[1.5, -0.5]]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_values_add_up_and_do_not_depend_on_the_batch(net, method):
+    inputs = torch.randn(4, 6)
+    for baselines in (0.3, Uniform(-1, 1), Gaussian(0.5), FromData(torch.randn(5, 6))):
+        options = {"baselines": baselines, "background": 3, **METHODS[method]}
+        together = method(net)(inputs, target=2, batch_size=7, **options)
+        assert together.gap.abs().max() < 1e-5
+        for index in range(4):
+            alone = method(net)(inputs[index : index + 1], target=2, **options)
+            assert torch.allclose(together.values[index], alone.values[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_seed_one_result_and_several_targets_at_once(net, method):
+    inputs, options = torch.randn(2, 6), dict(METHODS[method], baselines=Gaussian())
+    several = method(net)(inputs, target=[0, 2, torch.tensor([1, 0])], seed=3, **options)
+    assert several.values.shape == (3, 2, 6) and several.features.shape == (3, 2, 6)
+    for index, target in enumerate([0, 2, torch.tensor([1, 0])]):
+        alone = method(net)(inputs, target=target, seed=3, **options)
+        if method is not PartitionShap:  # opens the groups that matter most to any target first
+            assert torch.allclose(several[index].values, alone.values, atol=1e-6)
+        again = method(net)(inputs, target=target, seed=3, **options)
+        assert torch.equal(alone.values, again.values)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dropout_is_off_and_the_mode_given_back(method, watched):
+    model = watched(nn.Sequential(nn.Linear(5, 8), nn.Dropout(), nn.Linear(8, 1)).train())
+    result = method(model)(torch.randn(1, 5), **{**METHODS[method], "batch_size": 3})
+    with torch.no_grad():
+        weight = model[2].weight @ model[0].weight
+    assert result.values.shape == weight.shape and result.gap.abs().max() < 1e-5
+
+
+def test_inner_layers_get_values_against_their_activation_at_the_baseline(net):
+    inputs = torch.randn(2, 6)
+    result = ExactShapley(net, layer="2")(inputs, target=1, baselines=0.5)
+    with torch.no_grad():
+        assert torch.allclose(result.baseline_output, net(torch.full_like(inputs, 0.5))[:, 1], atol=1e-6)
+    assert result.values.shape == (2, 8) and result.gap.abs().max() < 1e-5
+
+
+class Pair(nn.Module):
+    """A table and tokens, with an argument that is never taken away."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(11, 4), nn.Linear(7, 2)
+
+    def forward(self, table, tokens, scale):
+        together = torch.cat([table, self.embed(tokens).mean(1)], 1)
+        return self.head(together).tanh() * scale
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dictionaries_tuples_and_tokens(method, watched):
+    model = watched(Pair())
+    table, tokens, scale = torch.randn(2, 3), torch.randint(1, 11, (2, 5)), torch.tensor([[1.0], [2.0]])
+    given = {"table": table, "tokens": tokens, "scale": scale}
+    features = {"table": torch.tensor([0, 1, 2]), "tokens": torch.tensor([3, 3, 4, 4, 5])}
+    result = method(model)(given, target=1, baselines=[0.0, 10, None], features=features, **METHODS[method])
+    assert result.gap.abs().max() < 1e-5 and (result.values["scale"] == 0).all()
+    assert torch.allclose(result.values["tokens"][:, 0], result.features[:, 3] / 2)
+    with torch.no_grad():
+        empty = model(torch.zeros(2, 3), torch.full((2, 5), 10), scale)[:, 1]
+    assert torch.allclose(result.baseline_output, empty)
+    as_tuple = method(model)(
+        (table, tokens, scale),
+        target=1,
+        baselines=[0.0, 10, None],
+        features=(features["table"], features["tokens"], None),
+        **METHODS[method],
+    )
+    assert torch.equal(as_tuple.values[1], result.values["tokens"])
+
+
+def test_each_input_can_have_its_own_features(net):
+    inputs = torch.randn(3, 6)
+    own = torch.tensor([[0, 0, 1, 1, 2, 2], [5, 5, 5, 9, 9, 9], [0, 1, 2, 5, 9, 9]])
+    for method in (ExactShapley, KernelShap, PartitionShap, ShapleySampling):
+        together = method(net)(inputs, target=0, features=own)
+        assert together.features.shape == (3, 5)
+        for index in range(3):
+            alone = method(net)(inputs[index : index + 1], target=0, features=own[index])
+            assert torch.allclose(together.values[index], alone.values[0], atol=1e-6)
+    assert torch.equal(together.features[1, :3], torch.zeros(3))
+
+
+def test_numbers_of_features_need_neither_start_at_0_nor_be_contiguous(net):
+    inputs = torch.randn(2, 6)
+    wanted = ExactShapley(net)(inputs, target=0, features=torch.tensor([0, 0, 1, 1, 2, 2]))
+    got = ExactShapley(net)(inputs, target=0, features=torch.tensor([-7, -7, 30, 30, 1000, 1000]))
+    assert torch.equal(got.values, wanted.values) and got.features.shape == (2, 3)
+    expanded = torch.tensor([4, 4, 6, 6, 9, 9])[None].expand(2, 6)
+    assert torch.allclose(ExactShapley(net)(inputs, target=0, features=expanded).values, wanted.values)
+
+
+def test_owen_values_are_the_mean_over_orders_that_tear_no_group_apart(net):
+    net = net.double()
+    inputs = torch.randn(1, 6).double()
+
+    def value(shown):
+        with torch.no_grad():
+            return net(torch.where(shown, inputs, 0.0))[0, 1]
+
+    def orders(group):
+        if isinstance(group, int):
+            return [[group]]
+        left, right = map(orders, group)
+        return [a + b for a, b in product(left, right)] + [b + a for a, b in product(left, right)]
+
+    hierarchy = ((0, (3, 5)), ((1, 2), 4))
+    expected = by_orders(value, 6, orders(hierarchy))
+    result = PartitionShap(net)(inputs, target=1, hierarchy=hierarchy)
+    assert torch.allclose(result.values[0], expected, atol=1e-9)
+
+
+def test_groups_that_are_not_opened_are_shared_out_evenly(net):
+    inputs = torch.randn(1, 6)
+    result = PartitionShap(net)(inputs, target=1, hierarchy=(((0, 1), 2), ((3, 4), 5)), samples=2)
+    values = result.values[0]
+    assert torch.allclose(values[:3], values[0].expand(3)) and torch.allclose(values[3:], values[3].expand(3))
+    assert not torch.allclose(values[0], values[3]) and result.gap.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "hierarchy", [((0, 1, 2), (3, (4, 5))), ((0, 1), (2, 3)), (((0, 1), 2), ((3, 3), 5))]
+)
+def test_a_hierarchy_is_made_of_pairs_and_holds_each_feature_once(net, hierarchy):
+    with pytest.raises(ArgumentError, match="hierarchy"):
+        PartitionShap(net)(torch.randn(1, 6), target=1, hierarchy=hierarchy)
+
+
+def test_sampling_is_within_its_standard_errors_and_stops(net):
+    inputs = 3 * torch.randn(40, 6)
+    exact = ExactShapley(net)(inputs, target=0).values
+    result = ShapleySampling(net)(inputs, target=0, samples=40, tolerance=0)
+    far = (result.values - exact) / result.standard_error.clamp(min=1e-6)
+    assert 0.7 < far.square().mean().sqrt() < 1.5
+    passes = []
+    handle = [0]
+
+    class Counting(nn.Module):
+        def forward(self, x):
+            handle[0] += len(x)
+            return net(x)
+
+    for tolerance in (0.3, 0.1):
+        handle[0] = 0
+        stopped = ShapleySampling(Counting())(inputs, target=0, samples=1000, tolerance=tolerance)
+        passes.append(handle[0])
+        assert (stopped.standard_error.amax(1) <= tolerance * stopped.values.abs().amax(1)).all()
+    assert passes[0] < passes[1] < 40 * 5 * 1000
+
+
+def test_what_cannot_be_asked_for(net):
+    inputs = torch.randn(2, 6)
+    with pytest.raises(ArgumentError, match=r"2\^17 = 131,072 passes.*KernelShap"):
+        ExactShapley(nn.Linear(17, 1))(torch.randn(1, 17))
+    with pytest.raises(ShapeError, match="baseline"):
+        ExactShapley(net)(inputs, target=0, baselines=torch.zeros(5))
+    with pytest.raises(UnitError, match="the network has 3"):
+        ExactShapley(net)(inputs, target=3)
+    with pytest.raises(ArgumentError, match="at least 16 samples"):
+        ShapleySampling(net)(inputs, target=0, samples=4)
+    with pytest.raises(ArgumentError, match="no option 'steps': .* interactions"):
+        ExactShapley(net)(inputs, target=0, steps=3)
+
+
+def test_a_constant_output_gets_zeros():
+    for method, options in METHODS.items():
+        result = method(Function(lambda x: torch.ones(len(x))))(torch.randn(2, 6), **options)
+        assert result.values.abs().max() < 1e-12
+
+
+def test_saved_values_of_features_are_loaded(net, tmp_path):
+    result = ExactShapley(net)(torch.randn(2, 6), target=0, interactions=True)
+    result.save(tmp_path / "a.safetensors")
+    loaded = type(result).load(tmp_path / "a.safetensors")
+    assert torch.equal(loaded.features, result.features)
+    assert torch.equal(loaded.interactions, result.interactions)
