@@ -134,6 +134,8 @@ def draw(
         scores = [100 * together[method, count].score for count in options.at_once]
         left.plot(options.at_once, scores, marker="o", label=method)
     left.set_xscale("log")
+    left.minorticks_off()
+    left.set_xticks(options.at_once, [str(count) for count in options.at_once])
     left.set_xlabel("facts in the model at once")
     left.set_ylabel("harmonic mean of efficacy, paraphrase, neighbourhood (%)", fontsize=8)
     left.set_title("methods", fontsize=10)
