@@ -91,16 +91,16 @@ def token_attribution(
         True
     """
     tokens = _tokens(tokenizer, text).to(device_and_dtype(model)[0])
+    position = _asked(tokenizer, tokens)
+    network = _Network(model, position)
     with evaluating(model), torch.no_grad():
-        logits = main_tensor(model(tokens))
+        logits = network(tokens)
     generates = logits.dim() == 3
-    position = _asked(tokenizer, tokens) if generates else 0
     given: Sequence[Any] = target if isinstance(target, list | tuple) else [target]
     scale = logits[0, position] if generates else logits[0]
     chosen = [int(scale.argmax()) if own is None else _index(tokenizer, own, len(scale)) for own in given]
     other = None if against is None else _index(tokenizer, against, len(scale))
     targets = [_target(own, other, position if generates else None) for own in chosen]
-    network = _Network(model, position if generates else 0)
     layer = network.embeddings if method.differentiates else None
     result = method(network, layer)(
         tokens,
@@ -131,14 +131,16 @@ class _Network(nn.Module):
         super().__init__()
         self.model = model
         known = signature(model.forward).parameters
-        self.options: dict[str, Any] = {"use_cache": False} if "use_cache" in known else {}
-        if "logits_to_keep" in known and position == -1:
-            self.options["logits_to_keep"] = 1
+        wanted = {"use_cache": False, **({"logits_to_keep": 1} if position == -1 else {})}
+        self.options = {name: value for name, value in wanted.items() if name in known}
+        self.masked = "attention_mask" in known
         embeddings = model.get_input_embeddings()
         self.embeddings = next(name for name, module in self.named_modules() if module is embeddings)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return main_tensor(self.model(tokens, **self.options))
+        # every token counts, also one that is hidden behind the token for padding
+        mask = {"attention_mask": torch.ones_like(tokens)} if self.masked else {}
+        return main_tensor(self.model(tokens, **mask, **self.options))
 
 
 def _tokens(tokenizer: Any, text: str | Tensor) -> Tensor:
