@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Shuffle = Literal["layer", "layer-nonzero"]
 Measure = Literal["ncut", "modularity"]
-_BYTES = 2**28  # for the weights of the shuffled graphs that are clustered at once
+_BYTES = 2**24  # for the weights of the shuffled graphs that are clustered at once: they fit into caches
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +175,9 @@ def _shuffled(graph: WeightGraph, samples: int, seed: int, shuffle: Shuffle) -> 
 def _permuted(block: Block, shuffle: Shuffle, generator: torch.Generator) -> Tensor:
     """The weights of a block in other places; symmetric where they were."""
     within = block.source == block.target
+    if shuffle == "layer" and not within:
+        order = torch.randperm(block.weight.numel(), generator=generator)
+        return block.weight.flatten()[order.to(block.weight.device)].reshape(block.weight.shape)
     weight = block.weight.triu(1) if within else block.weight
     movable = torch.ones_like(weight, dtype=torch.bool)
     movable = movable.triu(1) if within else movable
