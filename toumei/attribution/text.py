@@ -129,6 +129,10 @@ class _Network(nn.Module):
 
     def __init__(self, model: Any, position: int) -> None:
         super().__init__()
+        if not hasattr(model, "get_input_embeddings"):
+            raise ArgumentError(
+                f"expected a model of Hugging Face with get_input_embeddings, got {type(model).__name__}"
+            )
         self.model = model
         known = signature(model.forward).parameters
         wanted = {"use_cache": False, **({"logits_to_keep": 1} if position == -1 else {})}

@@ -1,0 +1,197 @@
+"""Attributions of tokens, on tiny random models and on the network that knows facts."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from toumei.attribution import (
+    Attribution,
+    Constant,
+    DeepLift,
+    ExactShapley,
+    ExpectedGradients,
+    FromData,
+    InputXGradient,
+    IntegratedGradients,
+    LogProbability,
+    Saliency,
+    SmoothGrad,
+    token_attribution,
+)
+from toumei.core import evaluating
+from toumei.core.errors import ArgumentError, UnitError
+from toumei.models import facts_gpt
+
+SMALL = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "vocab_size": 20}
+TOKENS = torch.tensor([[3, 7, 1, 19]])
+
+
+def gpt2():
+    return GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=20, n_positions=12))
+
+
+def llama():
+    return LlamaForCausalLM(LlamaConfig(**SMALL, intermediate_size=24, max_position_embeddings=12))
+
+
+def bert():
+    config = BertConfig(**SMALL, intermediate_size=24, max_position_embeddings=12, num_labels=3)
+    return BertForSequenceClassification(config)
+
+
+@pytest.fixture(params=[gpt2, llama, bert])
+def model(request, watched):
+    torch.manual_seed(0)
+    return watched(request.param())
+
+
+def score(model, embeddings, target, against=None):
+    """The score by definition."""
+    with evaluating(model):
+        logits = model(inputs_embeds=embeddings).logits
+    if logits.dim() == 3:
+        logits = logits[:, -1].log_softmax(-1)
+    return logits[:, target] - (0 if against is None else logits[:, against])
+
+
+@pytest.mark.parametrize("against", [None, 0])
+def test_gradients_at_the_embeddings(model, against):
+    embeddings = model.get_input_embeddings()(TOKENS).detach().requires_grad_()
+    own = score(model, embeddings, 2, against)
+    (gradient,) = torch.autograd.grad(own.sum(), embeddings)
+    result = token_attribution(model, None, TOKENS, 2, against, method=InputXGradient)
+    assert torch.allclose(result.values, (gradient * embeddings).sum(-1).detach(), atol=1e-6)
+    assert torch.allclose(result.output, own.detach(), atol=1e-6)
+    saliency = token_attribution(model, None, TOKENS, 2, against, method=Saliency)
+    assert torch.allclose(saliency.values, gradient.abs().sum(-1), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [IntegratedGradients, DeepLift, ExactShapley])
+@pytest.mark.parametrize("baseline", [None, 5])
+def test_contributions_of_tokens_add_up(model, method, baseline):
+    result = token_attribution(model, None, TOKENS, [2, 1], method=method, baseline=baseline)
+    assert result.values.shape == (2, 1, 4)
+    wanted = (result.output - result.baseline_output).abs().clamp(min=1e-3)
+    assert (result.gap.abs() <= 1.5e-3 * wanted).all()
+    start = model.get_input_embeddings()(torch.full_like(TOKENS, 5 if baseline else 0)).detach()
+    if method is not ExactShapley and baseline is None:
+        start = torch.zeros_like(start)
+    assert torch.allclose(result.baseline_output[0], score(model, start, 2), atol=1e-5)
+
+
+def test_methods_that_sample(model):
+    baseline = FromData(torch.randn(6, 4, 16))
+    for method, options in ((SmoothGrad, {}), (ExpectedGradients, {"baseline": baseline})):
+        first, second = (
+            token_attribution(model, None, TOKENS, 2, method=method, samples=8, seed=1, **options)
+            for _ in range(2)
+        )
+        assert torch.equal(first.values, second.values) and first.standard_error is None
+
+
+def test_tokens_behind_one_another_do_not_matter_to_a_causal_model():
+    torch.manual_seed(0)
+    model = gpt2()
+    result = IntegratedGradients(model, layer="transformer.wte")(
+        TOKENS, target=[LogProbability(4, position=1), LogProbability(4, 6, position=1)], steps=4
+    )
+    assert result.values[:, :, 2:].abs().max() == 0 and result.values[:, :, :2].abs().min() > 0
+
+
+def test_a_masked_model_is_asked_for_its_mask(watched):
+    torch.manual_seed(0)
+    model = watched(BertForMaskedLM(BertConfig(**SMALL, intermediate_size=24, max_position_embeddings=12)))
+
+    class Tokenizer:
+        mask_token_id = 7
+
+        def decode(self, tokens):
+            return f"<{tokens[0]}>"
+
+    result = token_attribution(model, Tokenizer(), TOKENS, method=Saliency)
+    with evaluating(model):
+        logits = model(TOKENS).logits[0, 1]
+    assert result.names == (f"<{logits.argmax()}>",)
+    assert torch.allclose(result.output[0], logits.log_softmax(-1).max().detach(), atol=1e-6)
+    assert result.tokens == (("<3>", "<7>", "<1>", "<19>"),)
+
+
+def test_a_classifier_on_a_causal_model():
+    torch.manual_seed(0)
+    config = GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=20, n_positions=12, num_labels=3)
+    config.pad_token_id, config.id2label = 0, {0: "bad", 1: "fair", 2: "good"}
+    model = GPT2ForSequenceClassification(config)
+    result = token_attribution(model, None, TOKENS, [0, 2], 1, steps=8)
+    assert result.names == ("bad - fair", "good - fair")
+
+
+@pytest.fixture(scope="module")
+def facts():
+    return facts_gpt()
+
+
+def test_the_name_decides_between_values_and_the_question_between_facts(facts):
+    model, tokenizer, world = facts
+    fact = world.facts[0]  # The town where Yara Castell lives is
+    name = token_attribution(model, tokenizer, fact.text, fact.target, world.alternatives(fact)[0])
+    question = token_attribution(model, tokenizer, fact.text, fact.target, world.others(fact)[0].target)
+    assert name.tokens[0][name.values.argmax()] == "Castell"
+    assert question.tokens[0][question.values.argmax()] == "town"
+    assert name.names == (f"{fact.target} - {world.alternatives(fact)[0]}",)
+    said = token_attribution(model, tokenizer, fact.text, method=Saliency)
+    assert said.names == (fact.target,)
+
+
+def test_a_token_as_baseline_by_its_string(facts):
+    model, tokenizer, world = facts
+    text = world.facts[0].text
+    unknown = token_attribution(model, tokenizer, text, "Rendal", baseline="<unk>", steps=8)
+    index = tokenizer.unk_token_id
+    assert torch.equal(
+        unknown.values, token_attribution(model, tokenizer, text, "Rendal", baseline=index, steps=8).values
+    )
+    own = token_attribution(model, tokenizer, text, "Rendal", baseline=Constant(0.1), steps=8)
+    assert not torch.equal(own.values, unknown.values)
+
+
+def test_a_page_and_a_picture(facts, tmp_path):
+    model, tokenizer, world = facts
+    fact = world.facts[0]
+    result = token_attribution(model, tokenizer, fact.text, [fact.target, "Velmar"], method=InputXGradient)
+    html = result._repr_html_()
+    assert html.count(">Castell</span>") == 2 and "Rendal: " in html and "Velmar: " in html
+    for outside in ("http", "<script", "src=", "url("):
+        assert outside not in html
+    ax = result.plot()
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(result.tokens[0])
+    assert [label.get_text() for label in ax.get_yticklabels()] == [fact.target, "Velmar"]
+    assert len(result[0].plot().patches) == len(result.tokens[0])
+    result.save(tmp_path / "own.safetensors")
+    loaded = Attribution.load(tmp_path / "own.safetensors")
+    assert loaded.tokens == result.tokens and loaded.names == result.names
+    assert loaded[1].names == ("Velmar",)
+
+
+def test_bad_input(facts, model):
+    fact_model, tokenizer, _ = facts
+    with pytest.raises(ArgumentError, match="a target is one token, 'Yara Castell' is 2: .*Yara"):
+        token_attribution(fact_model, tokenizer, "The town", "Yara Castell")
+    with pytest.raises(ArgumentError, match="one text with at least one token"):
+        token_attribution(fact_model, tokenizer, torch.ones(2, 3).long(), 3)
+    with pytest.raises(UnitError, match="no token or class 20"):
+        token_attribution(model, None, TOKENS, 20)
+
+
+def test_a_model_that_is_not_from_hugging_face():
+    with pytest.raises(ArgumentError, match="get_input_embeddings"):
+        token_attribution(nn.Linear(2, 2), None, TOKENS, 0)
