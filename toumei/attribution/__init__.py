@@ -16,17 +16,21 @@ from .baselines import (
     Uniform,
 )
 from .cams import GradCam, GradCamPlusPlus, GuidedGradCam, LayerCam
+from .comparison import Comparison, compare
 from .conductance import LayerConductance
 from .deep_lift import DeepLift, DeepLiftShap
 from .expected_gradients import ExpectedGradients
+from .faithfulness import Curve, Removals, deletion, faithfulness_correlation, infidelity, insertion, removals
 from .gradients import InputXGradient, Saliency
 from .guided import GuidedBackprop
 from .integrated_gradients import IntegratedGradients
 from .kernel_shap import KernelShap
 from .lime import Lime
+from .localization import mass_inside, pointing_game
 from .method import Method
 from .occlusion import Occlusion
 from .partition_shap import PartitionShap
+from .randomization import Randomization, max_sensitivity, randomization
 from .relevance import LRP
 from .result import Attribution
 from .rise import Rise
@@ -42,7 +46,9 @@ __all__ = [
     "Attribution",
     "Baseline",
     "Blur",
+    "Comparison",
     "Constant",
+    "Curve",
     "DeepLift",
     "DeepLiftShap",
     "ExactShapley",
@@ -66,13 +72,25 @@ __all__ = [
     "Method",
     "Occlusion",
     "PartitionShap",
+    "Randomization",
+    "Removals",
     "Rise",
     "Saliency",
     "ShapleySampling",
     "SmoothGrad",
     "Uniform",
     "VarGrad",
+    "compare",
+    "deletion",
+    "faithfulness_correlation",
     "grid",
+    "infidelity",
+    "insertion",
+    "mass_inside",
+    "max_sensitivity",
+    "pointing_game",
+    "randomization",
+    "removals",
     "superpixels",
     "token_attribution",
 ]

@@ -1,0 +1,219 @@
+import pytest
+import torch
+from torch import nn
+
+from toumei.attribution import GradCam, GuidedBackprop, InputXGradient, Saliency
+from toumei.attribution.comparison import Comparison, compare
+from toumei.attribution.faithfulness import (
+    deletion,
+    faithfulness_correlation,
+    infidelity,
+    insertion,
+    removals,
+)
+from toumei.attribution.localization import mass_inside, pointing_game
+from toumei.attribution.randomization import max_sensitivity, randomization, spearman
+from toumei.core.errors import ArgumentError, LayerError, ShapeError
+from toumei.models import ShapesCNN, ShapesDataset
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture
+def linear(watched):
+    torch.manual_seed(0)
+    return watched(nn.Linear(8, 3).double())
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    images, labels, masks = ShapesDataset(seed=5).batch(range(12))
+    return ShapesCNN(pretrained=True).eval(), images, labels, masks
+
+
+def exact(model, inputs, target=1):
+    return inputs * model.weight[target].detach()
+
+
+def test_exact_contributions_of_a_linear_model_are_perfect(linear):
+    inputs = draw(4, 8)
+    own = removals(linear, inputs, exact(linear, inputs), 1, size=3, samples=20)
+    torch.testing.assert_close(own.contributed, own.lost)
+    assert own.infidelity().max() < 1e-20 and own.infidelity(scaled=True).max() < 1e-20
+    torch.testing.assert_close(own.correlation(), torch.ones(4, dtype=torch.float64))
+    assert infidelity(linear, inputs, exact(linear, inputs), 1).max() < 1e-20
+    assert faithfulness_correlation(linear, inputs, exact(linear, inputs), 1).min() > 0.999
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_sensitivity_n_of_a_linear_model_is_1_for_every_n(linear, size):
+    inputs, baseline = draw(4, 8), draw(8, seed=2)
+    values = linear.weight[1].detach() * (inputs - baseline)
+    assert removals(linear, inputs, values, 1, baseline, size=size).correlation().min() > 0.999
+
+
+def test_scaled_contributions_are_as_faithful_but_have_infidelity(linear):
+    inputs = draw(4, 8)
+    own = removals(linear, inputs, -3 * exact(linear, inputs), 1)
+    torch.testing.assert_close(own.correlation(), -torch.ones(4, dtype=torch.float64))
+    torch.testing.assert_close(own.infidelity(), 16 * own.lost.square().mean(1))
+    assert own.infidelity(scaled=True).max() < 1e-20  # a number may be negative
+
+
+def test_curves_of_a_linear_model_are_sums_of_sorted_contributions(linear):
+    inputs = draw(4, 8)
+    values = exact(linear, inputs)
+    ordered = values.sort(1, descending=True).values.cumsum(1)
+    bias = linear.bias[1].detach()
+    comes = insertion(linear, inputs, values, 1, steps=8)
+    torch.testing.assert_close(comes.scores, bias + torch.cat([torch.zeros(4, 1), ordered], 1))
+    goes = deletion(linear, inputs, values, 1, steps=8)
+    torch.testing.assert_close(goes.scores, values.sum(1, keepdim=True) + 2 * bias - comes.scores)
+    heights = comes.scores
+    torch.testing.assert_close(comes.auc, ((heights[:, 1:] + heights[:, :-1]) / 2).mean(1))
+    wrong = insertion(linear, inputs, -values, 1, steps=8)
+    assert (wrong.auc < comes.auc).all()
+
+
+def test_curves_run_from_the_baseline_to_the_input(shapes):
+    model, images, labels, _ = shapes
+    values = torch.rand(12, 1, 64, 64)  # one channel will do
+    curve = insertion(model, images, values, labels, 0.5, steps=3)
+    with torch.no_grad():
+        ends = [model(own).gather(1, labels[:, None])[:, 0] for own in (torch.full_like(images, 0.5), images)]
+    torch.testing.assert_close(curve.scores[:, 0].float(), ends[0])
+    torch.testing.assert_close(curve.scores[:, -1].float(), ends[1])
+    assert curve.plot().get_ylabel() == "score" and "12 inputs" in repr(curve)
+
+
+def test_sets_follow_the_seed_and_batches_do_not_matter(shapes):
+    model, images, labels, _ = shapes
+    values = images[:3]
+    options = {"size": 0.1, "samples": 4}
+    first = removals(model, images[:3], values, labels[:3], batch_size=2, **options)
+    same = removals(model, images[:3], values, labels[:3], batch_size=64, **options)
+    other = removals(model, images[:3], values, labels[:3], seed=1, **options)
+    torch.testing.assert_close(first.lost, same.lost, atol=1e-4, rtol=1e-4)
+    assert torch.equal(first.contributed, same.contributed)
+    assert not torch.equal(first.contributed, other.contributed)
+
+
+def test_segments_are_taken_away_whole():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 1)).double()
+    inputs = draw(2, 1, 4, 4)
+    values = inputs * model[1].weight.detach().reshape(1, 1, 4, 4)
+    quarters = torch.tensor([[0, 1], [2, 3]]).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    own = removals(model, inputs, values, size=1, samples=30, features=quarters)
+    torch.testing.assert_close(own.contributed, own.lost)
+    sums = values.reshape(2, 2, 2, 2, 2).sum((2, 4)).flatten(1)
+    assert (own.contributed[:, :, None] - sums[:, None]).abs().amin(2).max() < 1e-12
+
+
+def test_what_does_not_fit_is_named(linear):
+    inputs = draw(4, 8)
+    with pytest.raises(ShapeError, match="do not fit inputs"):
+        insertion(linear, inputs, draw(4, 7), 1)
+    with pytest.raises(ArgumentError, match="at least one step"):
+        deletion(linear, inputs, inputs, 1, steps=0)
+    with pytest.raises(ArgumentError, match="1 to 8 positions"):
+        removals(linear, inputs, inputs, 1, size=9)
+    with pytest.raises(ArgumentError, match="at least 2 sets"):
+        removals(linear, inputs, inputs, 1, samples=1)
+    with pytest.raises(ShapeError, match="masks"):
+        mass_inside(draw(2, 3, 4, 4), torch.ones(2, 3, 4) > 0)
+
+
+def test_mass_and_pointing_by_hand():
+    values = torch.zeros(3, 2, 2, 2)
+    values[0, :, 0, 0] = torch.tensor([1.0, 2.0])
+    values[0, 0, 1, 1] = -1.0
+    values[1, :, 0, 1] = torch.tensor([2.0, -2.0])  # nothing in sum
+    masks = torch.zeros(3, 2, 2, dtype=torch.bool)
+    masks[:, 0] = True
+    assert mass_inside(values, masks).tolist() == [0.75, 0.0, 0.0]
+    assert pointing_game(values, masks).tolist()[0] is True
+
+
+def test_random_contributions_have_the_share_of_the_mask():
+    masks = torch.zeros(200, 16, 16, dtype=torch.bool)
+    masks[:, :8, :8] = True
+    values = draw(200, 1, 16, 16)
+    assert float(mass_inside(values, masks).mean()) == pytest.approx(0.25, abs=0.02)
+    assert float(pointing_game(values, masks).double().mean()) == pytest.approx(0.25, abs=0.1)
+
+
+def test_rank_correlation_against_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    first, second = draw(3, 20).round(decimals=1), draw(3, 20, seed=1).round(decimals=1)
+    expected = [stats.spearmanr(a, b).statistic for a, b in zip(first.numpy(), second.numpy(), strict=True)]
+    torch.testing.assert_close(spearman(first, second), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_linear_saliency_is_not_sensitive(linear):
+    inputs = draw(4, 8)
+    assert max_sensitivity(Saliency(linear), inputs, 1).max() == 0
+    moved = max_sensitivity(InputXGradient(linear), inputs, 1, radius=0.1, samples=5)
+    weight = linear.weight[1].detach()
+    bound = 0.1 * weight.norm() / (inputs * weight).norm(dim=1)
+    assert (moved > 0).all() and (moved <= bound).all()
+    with pytest.raises(ArgumentError, match="positive radius"):
+        max_sensitivity(Saliency(linear), inputs, 1, radius=0)
+
+
+def test_forgetting_changes_gradients_more_than_guided_backpropagation(shapes):
+    model, images, labels, _ = shapes
+    before = {name: own.clone() for name, own in model.state_dict().items()}
+    gradients = randomization(InputXGradient, model, images[:4], labels[:4])
+    guided = randomization(GuidedBackprop, model, images[:4], labels[:4])
+    assert gradients.layers == ("head", "conv6", "conv5", "conv4", "conv3", "conv2", "conv1")
+    assert guided.correlations[:4].mean() > gradients.correlations[:4].mean() + 0.1
+    assert all(torch.equal(own, before[name]) for name, own in model.state_dict().items())
+    again = randomization(InputXGradient, model, images[:4], labels[:4])
+    assert torch.equal(gradients.correlations, again.correlations)
+    assert gradients.plot().get_ylabel() == "rank correlation" and "7 layers" in repr(gradients)
+
+
+def test_forgetting_a_layer_that_does_not_matter_changes_nothing(linear):
+    own = randomization(InputXGradient, linear_with(linear), draw(3, 8), 1, layers=["spare"])
+    torch.testing.assert_close(own.correlations, torch.ones(1, 3, dtype=torch.float64))
+    with pytest.raises(ArgumentError, match="no weights of its own"):
+        randomization(InputXGradient, nn.Sequential(linear, nn.ReLU()), draw(3, 8), 1, layers=["1"])
+    with pytest.raises(LayerError, match="spar"):
+        randomization(InputXGradient, linear_with(linear), draw(3, 8), 1, layers=["spar"])
+    with pytest.raises(ArgumentError, match="no layer"):
+        randomization(InputXGradient, nn.ReLU(), draw(3, 8), 1)
+
+
+def linear_with(linear):
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.spare = linear, nn.Linear(8, 8).double()
+
+        def forward(self, x):
+            return self.linear(x)
+
+    return Spare()
+
+
+def test_methods_beside_each_other(shapes, tmp_path):
+    model, images, labels, masks = shapes
+    methods = {"gradient": InputXGradient(model), "cam": GradCam(model, "relu5")}
+    table = compare(methods, images, labels, masks, baselines=0.5, samples=3, steps=3)
+    assert table.methods == ("gradient", "cam") and table.heat.shape == (2, 12, 64, 64)
+    values = methods["gradient"](images, labels).values
+    torch.testing.assert_close(table.columns["inside"][0], mass_inside(values, masks))
+    assert float(table.columns["pointing"][0].mean()) == float(pointing_game(values, masks).double().mean())
+    lines = repr(table).splitlines()
+    assert len(lines) == 3 and lines[1].startswith("gradient") and len(set(map(len, lines))) == 1
+    assert table.markdown().count("\n") == 4
+    table.save(tmp_path / "table.safetensors")
+    again = Comparison.load(tmp_path / "table.safetensors")
+    assert repr(again) == repr(table) and torch.equal(again.heat, table.heat)
+    assert len(table.plot(images, 3, masks).axes) == 9
+    with pytest.raises(ArgumentError, match="'x'"):
+        compare(methods, images, labels, options={"x": {}})
+    with pytest.raises(ArgumentError, match="at least one method"):
+        compare([], images, labels)
