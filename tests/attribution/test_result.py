@@ -1,0 +1,133 @@
+"""What attributions hold, how they are kept and drawn."""
+
+import pytest
+import torch
+from matplotlib import pyplot
+
+from toumei.attribution import Attribution
+from toumei.attribution.plots import attribution_html, heat_map
+from toumei.core.errors import ArgumentError, ShapeError
+
+
+@pytest.fixture(autouse=True)
+def figures():
+    yield
+    pyplot.close("all")
+
+
+def rows(several=False, **options):
+    torch.manual_seed(0)
+    lead = (2,) if several else ()
+    return Attribution(
+        torch.randn(*lead, 3, 4), torch.randn(*lead, 3), method="Some", several=several, **options
+    )
+
+
+def test_sums_and_gaps():
+    values = (torch.ones(2, 3, 2), torch.full((2, 3, 1, 4), 2.0))
+    result = Attribution(values, torch.full((2, 3), 11.0), torch.ones(2, 3), several=True, complete=True)
+    assert torch.equal(result.sums, torch.full((2, 3), 10.0, dtype=torch.float64))
+    assert torch.equal(result.gap, torch.zeros(2, 3, dtype=torch.float64))
+    assert Attribution(values, result.output, result.baseline_output, several=True).gap is None
+    assert Attribution(values, result.output, several=True, complete=True).gap is None
+
+
+@pytest.mark.parametrize("structure", ["tensor", "tuple", "dict"])
+@pytest.mark.parametrize("several", [False, True])
+def test_saving_and_loading(tmp_path, structure, several):
+    lead = (2,) if several else ()
+    first, second = torch.randn(*lead, 3, 4), torch.randn(*lead, 3, 1, 2)
+    values = {"tensor": first, "tuple": (first, second), "dict": {"b": first, "a": second}}[structure]
+    result = Attribution(
+        values,
+        torch.randn(*lead, 3),
+        torch.randn(*lead, 3),
+        standard_error=values,
+        r_squared=torch.rand(*lead, 3),
+        method="Some",
+        seed=3,
+        several=several,
+        complete=True,
+        tokens=(("a", "b"),),
+        names=("one", "two") if several else None,
+    )
+    result.save(tmp_path / "deep" / "own.safetensors")
+    loaded = Attribution.load(tmp_path / "deep" / "own.safetensors")
+    assert type(loaded.values) is type(values) and repr(loaded) == repr(result)
+    for own, other in ((loaded.values, values), (loaded.standard_error, values)):
+        if structure == "dict":
+            assert list(own) == ["b", "a"]
+            own, other = tuple(own.values()), tuple(other.values())
+        for part, expected in zip(own, other, strict=True):
+            assert torch.equal(part, expected)
+    for name in ("output", "baseline_output", "r_squared"):
+        assert torch.equal(getattr(loaded, name), getattr(result, name))
+    for name in ("method", "seed", "several", "complete", "tokens", "names"):
+        assert getattr(loaded, name) == getattr(result, name)
+    assert loaded.features is None and loaded.interactions is None
+
+
+def test_another_file_is_no_attribution(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"values": torch.ones(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ArgumentError, match="no saved Attribution"):
+        Attribution.load(tmp_path / "other.safetensors")
+
+
+def test_one_of_several_targets():
+    result = rows(several=True, names=("one", "two"))
+    assert torch.equal(result[1].values, result.values[1]) and result[1].names == ("two",)
+    assert not result[1].several
+    with pytest.raises(ArgumentError, match="is for one target; "):
+        result[1][0]
+
+
+def test_heat_maps_are_relative_to_the_99th_percentile():
+    values = torch.arange(200.0).reshape(1, 1, 10, 20) - 20
+    heat = heat_map(values)
+    assert heat.max() == 1 and torch.isclose(heat[0, 4, 19], torch.tensor((99.0 - 20) / (197.0 - 20)))
+    few = torch.zeros(1, 3, 10, 20)
+    few[0, :, 3, 4] = -2.0
+    assert heat_map(few)[0, 3, 4] == -1 and heat_map(few).count_nonzero() == 1
+    assert heat_map(torch.zeros(1, 1, 2, 2)).abs().max() == 0
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_maps_are_laid_over_pictures(several):
+    shape = (2, 3, 1, 5, 7) if several else (3, 1, 5, 7)
+    result = Attribution(torch.randn(shape), torch.zeros(shape[:-3]), method="Some", several=several)
+    ax = result.plot()
+    assert len(ax.images) == 3 and ax.get_title() == "Some"
+    given = pyplot.figure().add_subplot()
+    assert result.plot(torch.rand(3, 3, 20, 28), ax=given) is given and len(given.images) == 6
+    with pytest.raises(ShapeError, match="expected 3 pictures"):
+        result.plot(torch.rand(2, 3, 20, 28))
+
+
+def test_rows_are_bars():
+    ax = rows().plot()
+    assert len(ax.patches) == 12
+    with pytest.raises(ShapeError, match="only maps"):
+        Attribution(torch.ones(1, 2, 3, 4, 5), torch.ones(1)).plot()
+
+
+def test_tokens_have_the_colour_of_their_share():
+    result = Attribution(torch.tensor([[2.0, -1.0, 0.0]]), torch.zeros(1), method="Some")
+    html = attribution_html(result, [["<b>", "two", "three"]])
+    assert 'background:rgb(255,0,0);color:black;padding:3px 2px;margin:0 1px">&lt;b&gt;</span>' in html
+    assert "rgb(128,128,255)" in html and "rgb(255,255,255)" in html and "<b>" not in html
+    embedded = Attribution(
+        torch.tensor([[[1.0, 1.0], [-1.0, 0.0], [1.0, -1.0]]]), torch.zeros(1), method="Some"
+    )
+    assert attribution_html(embedded, [["<b>", "two", "three"]]).count("rgb(128,128,255)") == 1
+    assert "> 2</span>" in attribution_html(result)
+    assert "<span" not in attribution_html(Attribution(torch.ones(1, 1, 2, 2), torch.ones(1)))
+
+
+def test_the_repr_says_how_far_to_believe_it():
+    values = torch.ones(2, 3)
+    result = Attribution(
+        values, torch.ones(2), torch.zeros(2), standard_error=values / 4, method="Some", complete=True
+    )
+    assert repr(result) == "Attribution(Some: values (2, 3), gap at most 2, standard error at most 0.25)"
