@@ -27,8 +27,14 @@ class Baseline(ABC):
         """Returns baselines (count, N, ...) for inputs (N, ...), on their device."""
 
     def fill(self, inputs: Tensor, keep: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Returns inputs (B, ...) whose parts that are not kept (B, ...) are replaced."""
-        return torch.where(keep, inputs, self.draw(inputs, 1, generator)[0])
+        """Returns inputs (B, ...) whose parts that are not kept are replaced.
+
+        Args:
+            inputs: (B, ...).
+            keep: Broadcasts to them: booleans, or shares between the baseline (0) and the input (1).
+            generator: Where randomness comes from.
+        """
+        return mixed(keep, inputs, self.draw(inputs, 1, generator)[0])
 
 
 @dataclass(frozen=True)
@@ -245,7 +251,7 @@ class Inpaint(Baseline):
         # a trace of the mean colour, so that the middle of a large hole has one
         known = _blurred(weight, self.sigma) + 1e-4
         around = (_blurred(inputs * weight, self.sigma) + 1e-4 * Mean().draw(inputs, 1)[0]) / known
-        return torch.where(keep, inputs, around)
+        return mixed(keep, inputs, around)
 
 
 def as_baselines(given: BaselineLike, tensors: Sequence[Tensor]) -> tuple[Baseline, ...]:
@@ -267,9 +273,7 @@ def as_baselines(given: BaselineLike, tensors: Sequence[Tensor]) -> tuple[Baseli
     return tuple(_as_baseline(given) for _ in tensors)
 
 
-def draws(
-    baseline: Baseline, inputs: Tensor, count: int, generator: torch.Generator | None = None
-) -> Tensor:
+def draws(baseline: Baseline, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
     """Returns draws (count, N, ...) of a baseline in which each input has those that it has alone.
 
     Args:
@@ -285,6 +289,13 @@ def draws(
         generator.set_state(state)
         drawn.append(baseline.draw(own, count, generator))
     return torch.cat(drawn, 1)
+
+
+def mixed(keep: Tensor, inputs: Tensor, absent: Tensor) -> Tensor:
+    """Returns inputs where they are kept, else what stands for their absence, or a mixture by shares."""
+    if keep.dtype == torch.bool:
+        return torch.where(keep, inputs, absent)
+    return absent + keep.to(inputs.dtype) * (inputs - absent)
 
 
 def _as_baseline(given: object) -> Baseline:

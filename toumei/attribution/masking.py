@@ -7,7 +7,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..core.errors import ArgumentError
-from .baselines import Baseline, BaselineLike, as_baselines
+from .baselines import Baseline, BaselineLike, as_baselines, mixed
 from .problem import Problem, parts
 
 Masks = Callable[[Tensor], tuple[Tensor, ...]]
@@ -52,10 +52,11 @@ class Masking:
         self.draws = draws if any(baseline.is_random for baseline in own) else 1
         self._drawn = problem.baselines(own, self.draws, generator)
         # a baseline that looks at what is kept belongs to the inputs: a layer gets its activation at a draw
-        self._fills: Sequence[Baseline | None] = [
-            baseline if problem.layer is None and type(baseline).fill is not Baseline.fill else None
-            for baseline in own
-        ]
+        self._fills: Sequence[Baseline | None] = (
+            [baseline if type(baseline).fill is not Baseline.fill else None for baseline in own]
+            if problem.layer is None
+            else [None]
+        )
 
     def stream(self, masks: Masks, rows: Tensor, draws: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields positions (b,) among B masked inputs and their scores (b, T), a batch at a time.
@@ -99,8 +100,5 @@ class Masking:
                 result.append(fill.fill(own, mask.expand(own.shape)))
                 continue
             absent = drawn[0] if one and self.draws == 1 else drawn[draws, rows]
-            if mask.dtype == torch.bool:
-                result.append(torch.where(mask, own, absent).expand(len(rows), *tensor.shape[1:]))
-            else:
-                result.append(absent + mask.to(own.dtype) * (own - absent))
+            result.append(mixed(mask, own, absent).expand(len(rows), *tensor.shape[1:]))
         return tuple(result)
