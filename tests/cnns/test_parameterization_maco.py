@@ -149,7 +149,7 @@ def test_loaders_without_images_or_of_different_channels_are_errors():
         param.magnitude_spectrum([])
     with pytest.raises(ShapeError, match="1 channels after images of 3"):
         param.magnitude_spectrum([torch.rand(1, 3, 8, 8), torch.rand(1, 1, 8, 8)], 8)
-    with pytest.raises(ShapeError, match=r"takes pictures in \[0, 1\]"):
+    with pytest.raises(ShapeError, match=r"RGB in \[0, 1\]"):
         param.magnitude_spectrum([torch.rand(1, 3, 8, 8) * 255])
 
 

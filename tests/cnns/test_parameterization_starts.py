@@ -72,7 +72,7 @@ def test_pictures_may_have_any_precision(start):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.rand(3, 8, 8), r"takes pictures \(N, C, H, W\), got \(3, 8, 8\)"),
+        (torch.rand(3, 8, 8), r"must be a tensor \(N, C, H, W\), got \(3, 8, 8\)"),
         (torch.rand(0, 3, 8, 8), r"got \(0, 3, 8, 8\)"),
         (np.zeros((1, 3, 8, 8)), "got ndarray"),
         (torch.full((1, 3, 8, 8), 255), r"in \[0, 1\], got values from 255 to 255"),

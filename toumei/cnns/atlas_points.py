@@ -1,7 +1,7 @@
 """From a dataset to the cells of an atlas: activations at random places, their layout, and their averages."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -19,6 +19,7 @@ from ..core.optional import require
 from ..core.seeding import make_generator
 from ..core.units import channels_first
 from .channel_groups import as_maps
+from .reference import images_in
 
 Layout = Literal["tsne", "umap", "pca"]
 
@@ -88,9 +89,13 @@ def sample_activations(
     found = 0
     with torch.no_grad(), evaluating(model), tqdm(total=count, unit="activation", disable=not verbose) as bar:
         for batch in loader:
-            images = _images(batch).to(device, dtype)
+            images = images_in(batch)
+            if images.dim() != 4:
+                raise ShapeError(f"expected a loader of images (N, C, H, W), got {tuple(images.shape)}")
             for _ in range(per_image):
-                parts.append(_sampled(model, pick, images, logits))
+                if found >= count:
+                    break
+                parts.append(_sampled(model, pick, images.to(device, dtype), logits))
                 bar.update(min(len(parts[-1][0]), count - found))
                 found += len(parts[-1][0])
             if found >= count:
@@ -199,7 +204,7 @@ def grid_cells(points: Tensor, grid: int, min_count: int) -> tuple[Tensor, Tenso
 
 
 def cell_means(values: Tensor, members: Tensor) -> Tensor:
-    """Returns the mean of the values (n, ...) of each cell, (cells, ...); a member of cell -1 is left out."""
+    """Returns the mean of the values (n, C) of each cell, (cells, C); a member of cell -1 is left out."""
     kept = members >= 0
     counts = members[kept].bincount()
     sums = torch.zeros(len(counts), *values.shape[1:], dtype=torch.float64)
@@ -283,12 +288,3 @@ def _forward_mode() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def _images(batch: Any) -> Tensor:
-    images = batch["pixel_values"] if isinstance(batch, Mapping) else batch
-    images = images[0] if isinstance(images, (tuple, list)) else images
-    if not isinstance(images, Tensor) or images.dim() != 4:
-        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise ShapeError(f"expected a loader of images (N, C, H, W), got a batch with {got}")
-    return images

@@ -11,9 +11,9 @@ from typing_extensions import Self
 
 from .. import plots
 from ..core.errors import ArgumentError, UnitError
-from ..core.outputs import main_tensor
 from ..core.units import parse
 from .ranking import Ranking
+from .reference import images_in
 from .stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class DatasetExamples:
         indices = self.indices(unit, lowest=lowest)
         if indices.dim() != 1:
             raise UnitError(f"{unit!r} is a layer: name one of its units, such as '{unit}:0'")
-        return torch.stack([main_tensor(self.dataset[index]) for index in indices.tolist()])
+        return torch.stack([images_in(self.dataset[index]) for index in indices.tolist()])
 
     def crops(self, unit: str, *, lowest: bool = False, size: int | None = None) -> Tensor:
         """Returns what the unit saw where it was strongest, (k, C, h, w), cut out of its images.

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from ..core.errors import ArgumentError, ShapeError
 from ..core.hooks import run
 from ..core.modules import device_and_dtype, evaluating, find_modules
-from ..core.outputs import main_tensor
 from ..core.units import channels_first
 from .example_images import DatasetExamples
 from .example_state import SearchState, digest_of, name_of
 from .ranking import Ranking, Responses, receptive_fields
+from .reference import images_in
 
 
 @torch.no_grad()
@@ -211,7 +211,7 @@ def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]
         if done and _indexed(loader):
             loader, start = _rest(loader, done), done
         for batch in loader:
-            images = main_tensor(batch)
+            images = images_in(batch)
             start += len(images)
             fresh = images[max(0, len(images) - (start - done)) :] if start > done else images[:0]
             if len(fresh):

@@ -1,6 +1,7 @@
-"""Photographs and layers as methods are given them: checked, and in one form."""
+"""Photographs, batches and layers as methods are given them: checked, and in one form."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -9,12 +10,13 @@ from ..core.errors import ArgumentError, ShapeError
 _SLACK = 1e-3
 
 
-def as_images(image: Tensor, name: str = "image") -> Tensor:
-    """Returns a given picture or batch of pictures as a float32 batch (N, 3 or other C, H, W), without graph.
+def as_images(image: Tensor, name: str = "image", *, single: bool = True) -> Tensor:
+    """Returns a copy of given pictures as a float32 batch (N, 3 or other C, H, W), without graph.
 
     Args:
-        image: (C, H, W) or (N, C, H, W), RGB in [0, 1].
-        name: What the picture is called in messages.
+        image: (N, C, H, W), or one picture (C, H, W), RGB in [0, 1].
+        name: What the pictures are called in messages.
+        single: Whether one picture without a batch axis will do.
 
     Raises:
         ShapeError: Another shape, no pixels, whole numbers, or values outside of [0, 1].
@@ -24,14 +26,17 @@ def as_images(image: Tensor, name: str = "image") -> Tensor:
         >>> as_images(torch.zeros(3, 5, 4)).shape
         torch.Size([1, 3, 5, 4])
     """
-    if not isinstance(image, Tensor) or image.dim() not in (3, 4) or image.numel() == 0:
+    ranks = (3, 4) if single else (4,)
+    if not isinstance(image, Tensor) or image.dim() not in ranks or image.numel() == 0:
         got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ShapeError(f"{name} must be a tensor (C, H, W) or (N, C, H, W), got {got}")
+        shapes = "(C, H, W) or (N, C, H, W)" if single else "(N, C, H, W)"
+        raise ShapeError(f"{name} must be a tensor {shapes}, got {got}")
     low, high = image.min().item(), image.max().item()
     # A little more is what resizing leaves. NaN fails every comparison.
     if not image.is_floating_point() or not -_SLACK <= low <= high <= 1 + _SLACK:
         raise ShapeError(
-            f"{name} must be RGB in [0, 1], got {image.dtype} from {low:g} to {high:g}: divide bytes by 255"
+            f"{name} must be RGB in [0, 1], got values from {low:g} to {high:g} of {image.dtype}: give "
+            f"floating-point numbers, and divide bytes by 255"
         )
     batch = image if image.dim() == 4 else image[None]
     return batch.detach().float().clamp(0, 1)
@@ -43,6 +48,31 @@ def as_image(image: Tensor, name: str = "image") -> Tensor:
     if len(batch) > 1:
         raise ShapeError(f"{name} must be one picture, (C, H, W) or (1, C, H, W), got {tuple(image.shape)}")
     return batch
+
+
+def images_in(batch: Any) -> Tensor:
+    """Returns the images of what a loader or a dataset gives.
+
+    Args:
+        batch: A tensor; a tuple or list that begins with one; or a mapping, as of Hugging Face, with
+            ``"pixel_values"``.
+
+    Raises:
+        ShapeError: It is none of these.
+
+    Example:
+        >>> import torch
+        >>> images_in({"labels": torch.zeros(2), "pixel_values": torch.zeros(2, 3, 5, 4)}).shape
+        torch.Size([2, 3, 5, 4])
+    """
+    images = batch.get("pixel_values") if isinstance(batch, Mapping) else batch
+    images = images[0] if isinstance(images, (tuple, list)) and len(images) else images
+    if not isinstance(images, Tensor):
+        raise ShapeError(
+            f"expected images: a tensor, a tuple that begins with one, or a mapping with 'pixel_values'; "
+            f"got {type(batch).__name__}"
+        )
+    return images
 
 
 def as_layers(layer: str | Sequence[str]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import hooked
 from ...core.modules import device_and_dtype, evaluating
 from ...core.units import channels_first
+from ..reference import as_images
 from .objective import IMAGE, ActivationMap, Objective
 
 Distance = Literal["l1", "l2", "squared"]
@@ -39,7 +40,7 @@ def reference_activations(
         >>> reference_activations(nn.Sequential(nn.ReLU()), ["0"], torch.ones(1, 3, 4, 6))["0"].shape
         torch.Size([1, 3, 4, 6])
     """
-    _check_images(images)
+    images = as_images(images, "images", single=False)
     names = [layer for layer in layers if layer != IMAGE]
     device, dtype = device_and_dtype(model)
     seen = images.to(device)
@@ -263,13 +264,3 @@ class DotCompare(_Referenced):
 
 def _at_least_float32(activation: Tensor) -> Tensor:
     return activation.to(torch.promote_types(activation.dtype, torch.float32))
-
-
-def _check_images(images: Tensor) -> None:
-    if images.dim() != 4 or not images.is_floating_point():
-        raise ShapeError(
-            f"images are floating-point (N, C, H, W), got {tuple(images.shape)} of {images.dtype}"
-        )
-    low, high = images.aminmax()
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # what resizing leaves; also fails for NaN
-        raise ShapeError(f"images are in [0, 1], got values from {low:.3g} to {high:.3g}")

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ..reference import as_images
 from .color import MARGIN, ColorSpace
 from .colored import Colored
 from .fft import frequencies
-from .generator import check_image
 
 
 class AccentuatedImage(Colored):
@@ -45,7 +45,7 @@ class AccentuatedImage(Colored):
         sigmoid: bool = True,
         margin: float = MARGIN,
     ) -> None:
-        image = check_image("AccentuatedImage", image)
+        image = as_images(image, "image", single=False)
         height, width = self.size = tuple(image.shape[-2:])
         self.colors = ColorSpace(decorrelate, sigmoid, image.shape[1]).to(image.device)
         spectrum = torch.fft.rfft2(self.colors.inverse(image, margin))

@@ -5,9 +5,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.seeding import make_generator
+from ..reference import as_images
 from .color import MARGIN, ColorSpace
 from .colored import Colored
-from .generator import check_image, check_size
+from .generator import check_size
 
 
 def frequencies(height: int, width: int) -> Tensor:
@@ -100,7 +101,7 @@ class FFTImage(Colored):
             >>> torch.allclose(FFTImage.from_image(photograph).get_image(), photograph, atol=1e-5)
             True
         """
-        image = check_image(cls.__name__, image)
+        image = as_images(image, "image", single=False)
         made = cls(
             *image.shape,
             sd=0.0,

@@ -63,22 +63,6 @@ class Generator(ABC):
             return image_grid(self.get_image(), ax=ax)
 
 
-def check_image(name: str, image: Tensor) -> Tensor:
-    """Returns a copy without graph, in float32, of pictures (N, C, H, W) in [0, 1].
-
-    Raises:
-        ShapeError: They are of another rank, empty, or out of range.
-    """
-    if not isinstance(image, Tensor) or image.dim() != 4 or image.numel() == 0:
-        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ShapeError(f"{name} takes pictures (N, C, H, W), got {got}")
-    image = image.detach().to(torch.float32, copy=True)
-    low, high = image.min().item(), image.max().item()
-    if not (low >= 0 and high <= 1):  # NaN is no number in between
-        raise ShapeError(f"{name} takes pictures in [0, 1], got values from {low:g} to {high:g}")
-    return image
-
-
 def check_size(name: str, images: int, channels: int, height: int, width: int) -> None:
     """Raises a `ShapeError` unless all four are positive whole numbers."""
     size = (images, channels, height, width)

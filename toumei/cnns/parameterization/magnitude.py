@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.errors import ArgumentError, ShapeError
+from ..reference import as_images, images_in
 from .color import ColorSpace
 from .fft import frequencies
-from .generator import check_image, check_size
+from .generator import check_size
 
 # The mean spectrum of ImageNet in decorrelated colours, as MACO's authors published it, falls like these
 # powers of the frequency (cycles per pixel) from these frequencies on. Its high end is low because
@@ -76,9 +77,7 @@ def magnitude_spectrum(
     height, width = (size, size) if isinstance(size, int) else size
     total, count = torch.zeros(0), 0
     for batch in loader:
-        images = batch[0] if isinstance(batch, (tuple, list)) else batch
-        images = images[None] if isinstance(images, Tensor) and images.dim() == 3 else images
-        images = check_image("magnitude_spectrum", images)
+        images = as_images(images_in(batch), "images")
         channels = images.shape[1]
         if count and channels != len(total):
             raise ShapeError(f"images of {channels} channels after images of {len(total)}")

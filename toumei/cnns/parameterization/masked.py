@@ -5,7 +5,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.errors import ShapeError
-from .generator import Generator, check_image
+from ..reference import as_images
+from .generator import Generator
 
 
 class Masked(Generator):
@@ -31,7 +32,7 @@ class Masked(Generator):
 
     def __init__(self, generator: Generator, image: Tensor, mask: Tensor) -> None:
         self.generator = generator
-        self.image = check_image("Masked", image).to(generator.device)
+        self.image = as_images(image, "image", single=False).to(generator.device)
         with torch.no_grad():
             size = tuple(generator.get_image().shape)
         for name, given in (("image", image), ("mask", mask)):
