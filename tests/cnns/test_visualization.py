@@ -209,3 +209,14 @@ def test_titles_cannot_break_the_page():
 def test_it_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         result().ended = "never"
+
+
+def test_a_file_that_is_no_safetensors_or_cut_off_is_an_error_that_says_so(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"something else")
+    with pytest.raises(ArgumentError, match=r"x\.safetensors is no saved Visualization"):
+        Visualization.load(path)
+    Visualization(torch.rand(1, 3, 8, 8), torch.zeros(0, 1)).save(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ArgumentError, match=r"x\.safetensors is no saved Visualization"):
+        Visualization.load(path)

@@ -41,10 +41,14 @@ def load_tensors(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[s
     Raises:
         ArgumentError: The file holds something of another kind.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, "pt") as file:
-        header = json.loads((file.metadata() or {}).get("toumei", "{}"))
-        if header.pop("kind", None) != kind:
-            raise ArgumentError(f"{path} is no saved {kind}")
-        return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118  it is no mapping
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
+            if header.pop("kind", None) == kind:
+                names = file.keys()
+                return {name: file.get_tensor(name) for name in names}, header
+    except SafetensorError as error:  # no such format, or cut off
+        raise ArgumentError(f"{path} is no saved {kind}: {error}") from error
+    raise ArgumentError(f"{path} is no saved {kind}")

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -15,6 +14,7 @@ from typing_extensions import Self
 
 from .. import plots
 from ..core.errors import ArgumentError
+from .stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,26 +101,15 @@ class Visualization:
         Raises:
             ArgumentError: The file holds something else.
         """
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
-            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
-        if "titles" not in header:
-            raise ArgumentError(f"{path} is no saved Visualization")
+        tensors, header = load_tensors(path, cls.__name__)
         images, losses = tensors.pop("images"), tensors.pop("losses")
         snapshots = {step: tensors[str(step)] for step in sorted(map(int, tensors))}
         return cls(images, losses, tuple(header["titles"]), snapshots, header["ended"])
 
     def _save_tensors(self, path: Path) -> None:
-        from safetensors.torch import save_file
-
-        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {"images": self.images, "losses": self.losses}
         tensors.update({str(step): image for step, image in self.snapshots.items()})
-        header = json.dumps({"titles": list(self.titles), "ended": self.ended})
-        own = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
-        save_file(own, path, {"toumei": header})
+        save_tensors(path, type(self).__name__, tensors, {"titles": list(self.titles), "ended": self.ended})
 
     def __repr__(self) -> str:
         count, _, height, width = self.images.shape
