@@ -324,3 +324,30 @@ def test_bad_input_says_what_is_wrong(batches):
         made(logits="conv1")
     with pytest.raises(ArgumentError, match="is zero at all places"):
         sample_activations(nn.Sequential(nn.ReLU()), "0", [-torch.ones(2, 3, 4, 4)], verbose=False)
+
+
+def test_a_model_is_never_moved(batches, monkeypatch):
+    """A network may be spread over several devices."""
+    model = ShapesCNN()
+    monkeypatch.setattr(model, "to", lambda *_: pytest.fail("the model was moved"))
+    activation_atlas(model, "relu5", batches, grid=1, layout="pca", steps=1, size=16, verbose=False)
+
+
+def test_no_forward_pass_is_made_beyond_the_count():
+    calls = []
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+
+    def pictures(images):
+        calls.append(len(images))
+        return nn.Sequential.forward(model, images)
+
+    model.forward = pictures
+    batch = torch.rand(4, 3, 8, 8)
+    samples = sample_activations(model, "0", [batch, batch], 6, per_image=5, verbose=False)
+    assert len(samples.activations) == 6 and calls == [4, 4]
+
+
+@pytest.mark.parametrize("batch", [{"labels": torch.zeros(4)}, [torch.rand(3, 8, 8)], "images"])
+def test_a_loader_without_images_is_an_error(batch):
+    with pytest.raises(ShapeError, match="images"):
+        sample_activations(nn.Sequential(nn.Conv2d(3, 4, 3)), "0", [batch], 6, verbose=False)

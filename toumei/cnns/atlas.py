@@ -25,6 +25,7 @@ from .atlas_points import (
     whitened,
 )
 from .objectives import Layer, NeuronDirection
+from .objectives.classes import categories_of
 from .optimize import Progress
 from .parameterization.fft import FFTImage
 from .parameterization.transform import Transform
@@ -49,7 +50,7 @@ class ActivationAtlas:
         cells: Column and row of each cell, (cells, 2).
         counts: Activations in each cell, (cells,).
         directions: The mean activation of each cell, (cells, C).
-        icons: A picture of each direction, (cells, 3, H, W) in [0, 1].
+        icons: A picture of each direction, (cells, 3 or other C, H, W) in [0, 1].
         attributions: What the activations of a cell add to each logit on average, (cells, classes); without
             columns where there are no logits.
         categories: Names of the classes.
@@ -188,7 +189,7 @@ def activation_atlas(
     """
     check_layout(layout)
     check_grid(grid, min_count)
-    shown = _start(1, size, channels, preprocess, seed)
+    shown = _start(1, size, channels, preprocess, seed).to(device_and_dtype(model)[0])
     Pipeline(shown, Layer(layer)).attach(model)  # fails now, not after minutes, if the icons do not fit
     logits = getattr(model, "logits_layer", None) if logits is None else logits
     samples = sample_activations(
@@ -242,9 +243,9 @@ def render_icons(
             bar.update()
 
         for part in parts:
-            shown = _start(len(part), size, channels, preprocess, seed)
+            shown = _start(len(part), size, channels, preprocess, seed).to(device)
             objective = NeuronDirection(layer, part, similarity="dot-cosine", channel_axis=channel_axis)
-            pipeline = Pipeline(shown, objective).attach(model).to(device)
+            pipeline = Pipeline(shown, objective).attach(model)
             todo = 0 if interrupted else steps
             result = pipeline.optimize(todo, verbose=False, callback=advance, seed=seed)
             interrupted = interrupted or result.ended == "interrupted"
@@ -262,6 +263,5 @@ def _start(count: int, size: int, channels: int, preprocess: Preprocess | None, 
 
 
 def _categories(model: nn.Module, classes: int) -> tuple[str, ...]:
-    labels = getattr(getattr(model, "config", None), "id2label", None) or {}
-    names = tuple(getattr(model, "categories", None) or [labels[index] for index in sorted(labels)])
+    names = categories_of(model)
     return names if len(names) == classes else tuple(f"class {index}" for index in range(classes))

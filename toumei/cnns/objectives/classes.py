@@ -47,8 +47,7 @@ class ClassLogit(Objective):
 
     def bind(self, model: nn.Module) -> Objective:
         """Returns the objective with the layer and the index of the class filled in."""
-        labels = getattr(getattr(model, "config", None), "id2label", None) or {}
-        known = self.categories or getattr(model, "categories", None) or [labels[i] for i in sorted(labels)]
+        known = self.categories or categories_of(model)
         layer = self.layer if self.layer is not None else getattr(model, "logits_layer", "")
         return replace(self, target=self._index(model, known), layer=layer, categories=known)
 
@@ -77,3 +76,9 @@ class ClassLogit(Objective):
             near = [name for name in known if self.target.lower() in name.lower()][:6] or list(known)[:6]
             raise UnitError(f"no class {self.target!r} among {len(known)} categories: {', '.join(near)}, ...")
         return list(known).index(self.target)
+
+
+def categories_of(model: nn.Module) -> tuple[str, ...]:
+    """Returns the names of a model's classes: its `categories`, or the labels of a Hugging Face model."""
+    labels = getattr(getattr(model, "config", None), "id2label", None) or {}
+    return tuple(getattr(model, "categories", None) or [labels[index] for index in sorted(labels)])
