@@ -336,3 +336,8 @@ def test_a_piece_with_options_of_its_own_is_refused_not_ignored(piece):
     with pytest.raises(ArgumentError, match="give them to Views"):
         Views(piece)
     assert Views(type(piece)(2), same_on_batch=piece.same_on_batch, fill=piece.fill)
+
+
+def test_a_normalization_follows_the_pictures_to_their_device():
+    normalize = robustness.preprocess("imagenet")
+    assert normalize(torch.zeros(2, 3, 4, 5, device="meta")).device.type == "meta"
