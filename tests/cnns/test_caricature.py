@@ -102,3 +102,11 @@ def test_bad_input(small_cnn):
         drawn(small_cnn, image(), "conv")
     with pytest.raises(ArgumentError, match="at least one layer"):
         drawn(small_cnn, image(), [])
+
+
+def test_views_that_tell_image_and_picture_apart_are_refused_also_inside_of_others(small_cnn):
+    separate, several = nn.Sequential(robustness.light()), robustness.Crops(3, 8)
+    with pytest.raises(ArgumentError, match="give them same_on_batch=True"):
+        caricature(small_cnn, torch.rand(3, 16, 16), "conv1", views=separate, steps=1, verbose=False)
+    with pytest.raises(ArgumentError, match="once each, not 3 times"):
+        caricature(small_cnn, torch.rand(3, 16, 16), "conv1", views=several, steps=1, verbose=False)

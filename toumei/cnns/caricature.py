@@ -56,7 +56,7 @@ def caricature(
 
     Raises:
         ShapeError: An image of a wrong size or range.
-        ArgumentError: Views that draw for image and picture separately, or no layers.
+        ArgumentError: Views that draw for image and picture separately, or several of each, or no layers.
         LayerError: A layer that the model does not have.
 
     Example:
@@ -67,10 +67,12 @@ def caricature(
     reference = as_image(image)
     layers = as_layers(layer)
     views = robustness.lucid(same_on_batch=True) if views is None else views
-    if isinstance(views, robustness.View) and not views.same_on_batch:
+    if any(getattr(piece, "same_on_batch", True) is False for piece in views.modules()):
         raise ArgumentError("views must show image and picture alike: give them same_on_batch=True")
     noise = FFTImage(len(layers), *reference.shape[1:], seed=seed)
     shown = _BesideReference(reference, noise, views, *[preprocess] if preprocess else [])
+    if shown.views > 1:
+        raise ArgumentError(f"views must show image and picture once each, not {shown.views} times")
     shown.to(device_and_dtype(model)[0])
     return (
         Pipeline(shown, _Alike(layers, power))
