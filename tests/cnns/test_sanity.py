@@ -142,3 +142,17 @@ def test_bad_input_says_what_is_wrong(wide):
         sanity(wide, "0:one", images[:1], images, images)
     with pytest.raises(LayerError, match="no layer 'conv9'"):
         sanity(wide, "conv9:1", images[:1], images, images)
+
+
+def test_layers_come_in_the_order_in_which_they_run():
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.second, self.first, self.last = nn.Conv2d(8, 8, 3), nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1)
+
+        def forward(self, images):
+            return self.last(self.second(self.first(images)))
+
+    images = torch.rand(6, 3, 9, 9)
+    score = sanity(Late(), "last:0", images[:1], images[1:3], images[3:])
+    assert score.layers == ("first", "second", "last")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -200,12 +201,15 @@ def _each(
 def _path(model: nn.Module, end: str, image: Tensor, channel_axis: int | None) -> list[str]:
     """The modules without children that run until a layer has run, and the layer itself."""
     steps = [name for name, module in model.named_modules() if name and not any(module.children())]
-    with hooked(model, record=[name for name in steps if name != end]) as activations:
+    reached: dict[str, int] = {}  # channels, in the order of the first calls
+
+    def noted(name: str, seen: Tensor) -> Tensor:
+        reached.setdefault(name, _channels(seen, channel_axis))
+        return seen
+
+    with hooked(model, edit={name: partial(noted, name) for name in steps if name != end}):
         run(model, image, record=[end])
-    reached = [
-        name for name, seen in activations.items() if _channels(seen, channel_axis) >= _FEWEST_CHANNELS
-    ]
-    return [*reached, end]
+    return [*(name for name, channels in reached.items() if channels >= _FEWEST_CHANNELS), end]
 
 
 def _channels(activation: Tensor, channel_axis: int | None) -> int:
