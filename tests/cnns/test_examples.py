@@ -451,3 +451,17 @@ def test_units_that_were_not_looked_at(small_cnn):
         found.images("conv1:6")
     with pytest.raises(UnitError, match="'conv1' is a layer: name one of its units, such as 'conv1:0'"):
         found.images("conv1")
+
+
+def test_a_network_may_overwrite_what_it_is_given():
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3))
+    examples = dataset_examples(model, "1", [torch.rand(4, 3, 8, 8)], k=2, verbose=False)
+    assert examples.fields["1"] == (3 / 8, 3 / 8)
+
+
+def test_images_are_taken_out_of_batches_by_their_name():
+    images = torch.rand(4, 3, 8, 8)
+    batch = {"labels": torch.zeros(4), "pixel_values": images}
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    named, plain = (dataset_examples(model, "0", [given], k=2, verbose=False) for given in (batch, images))
+    assert torch.equal(named.values("0:1"), plain.values("0:1"))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tqdm import trange
 from typing_extensions import Self
 
-from ..core.errors import ArgumentError, NonFiniteError
+from ..core.errors import ArgumentError, NonFiniteError, ShapeError, ToumeiError
 from ..core.modules import device_and_dtype, evaluating, frozen
 from ..core.seeding import seeded
 from ..core.units import parse
@@ -63,7 +63,8 @@ def deep_dream(
         verbose: Show a progress bar.
 
     Raises:
-        ShapeError: An image of a wrong size or range.
+        ShapeError: An image of a wrong size or range, or so many octaves that the network cannot see the
+            smallest.
         ArgumentError: Numbers that make no sense, or a score that does not depend on the picture.
         NonFiniteError: The gradient became NaN or infinite.
         LayerError: A layer that the model does not have.
@@ -82,7 +83,15 @@ def deep_dream(
     sizes = _sizes(photograph, octaves, scale)
     dream = _Dream(photograph, sizes[0], tile)
     pipeline = Pipeline(Transform(dream, *[preprocess] if preprocess else []), _dreamt(objective))
-    task = pipeline.attach(model)._attached()
+    try:
+        task = pipeline.attach(model)._attached()
+    except RuntimeError as error:
+        if octaves == 1 or isinstance(error, ToumeiError):
+            raise
+        raise ShapeError(
+            f"the network does not run at the smallest of {octaves} octaves, {sizes[0][0]} by {sizes[0][1]} "
+            f"pixels, where fewer octaves would help if that is too small: {error}"
+        ) from error
     kept, losses, ended = {0: as_picture(photograph)} if snapshots else {}, [], "finished"
     with torch.enable_grad(), frozen(model), evaluating(model), seeded(seed, dream.device):
         try:
@@ -150,7 +159,7 @@ class _Dream(Generator):
 
     def get_image(self) -> Tensor:
         """Returns the tile (N, C, h, w)."""
-        return self.seen
+        return self.seen.clone()  # which the network may overwrite
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the tile."""

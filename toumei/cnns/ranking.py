@@ -131,7 +131,7 @@ def receptive_fields(
     noise = torch.rand(images.shape, generator=generator).to(images) * (images.max() - images.min())
     with torch.enable_grad():
         seen = torch.cat([images, noise + images.min()]).requires_grad_()
-        activations = run(model, seen, record=layers)
+        activations = run(model, seen.clone(), record=layers)
         return {layer: _field(activations[layer], layer, seen, channel_axis) for layer in layers}
 
 
