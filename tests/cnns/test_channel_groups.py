@@ -149,3 +149,16 @@ def test_bad_input_says_what_is_wrong(planted):
         factorize(torch.zeros(1, 2, 3, 3), 1, "relu")
     with pytest.raises(ShapeError, match="a picture for each of 2 groups"):
         group_channels(model, "relu", images, 2).plot(torch.zeros(3, 3, 8, 8))
+
+
+def test_the_network_is_given_preprocessed_images_and_plots_show_them_as_they_are():
+    model, images = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.rand(2, 3, 9, 12)
+    given = group_channels(model, "1", images * 2 - 1, 2)
+    groups = group_channels(model, "1", images, 2, preprocess=lambda image: image * 2 - 1)
+    assert torch.equal(groups.images, images) and torch.allclose(groups.maps, given.maps)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (64, 6), (1, 1)])
+def test_small_images_are_plotted_too(size):
+    groups = ChannelGroups("x", torch.eye(2), torch.rand(1, 2, *size), torch.rand(1, 3, *size), 0.0)
+    groups.plot(torch.rand(2, 3, *size))

@@ -2,7 +2,7 @@
 
 import colorsys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
@@ -138,6 +138,7 @@ def group_channels(
     images: Tensor,
     groups: int = 6,
     *,
+    preprocess: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int | None = None,
     batch_size: int = 64,
     iterations: int = 400,
@@ -151,8 +152,9 @@ def group_channels(
     Args:
         model: The network.
         layer: A layer without negative activations, behind a ReLU.
-        images: (N, 3, H, W) as the network takes them.
+        images: (N, 3, H, W), in [0, 1] for the plots.
         groups: How many.
+        preprocess: From images to the input of the network; see `robustness.preprocess`.
         channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
         batch_size: Images in a forward pass.
         iterations: At most so many steps of the factorization.
@@ -167,15 +169,12 @@ def group_channels(
         raise ShapeError(f"expected images (N, C, H, W), at least one, got {tuple(images.shape)}")
     device, dtype = device_and_dtype(model)
     with torch.no_grad(), evaluating(model):
-        maps = torch.cat(
-            [
-                as_maps(run(model, batch.to(device, dtype), record=[layer])[layer], layer, channel_axis)
-                .float()
-                .cpu()
-                for batch in images.split(batch_size)
-            ]
-        )
-    directions, strengths, error = factorize(maps, groups, layer, iterations, seed)
+        parts = []
+        for batch in images.split(batch_size):
+            given = batch.to(device) if preprocess is None else preprocess(batch.to(device))
+            activation = run(model, given.to(dtype), record=[layer])[layer]
+            parts.append(as_maps(activation, layer, channel_axis).float().cpu())
+    directions, strengths, error = factorize(torch.cat(parts), groups, layer, iterations, seed)
     return ChannelGroups(layer, directions, strengths, images.float().cpu(), error, channel_axis)
 
 
@@ -265,8 +264,8 @@ def _framed(colors: Tensor, pictures: Tensor | None, size: Sequence[int]) -> Ten
     fields = colors[:, :, None, None].expand(-1, -1, *size).clone()
     if pictures is None:
         return fields
-    border = max(2, size[0] // 16)
+    border = min(max(2, size[0] // 16), (min(size) - 1) // 2)
     inside = (size[0] - 2 * border, size[1] - 2 * border)
     smaller = F.interpolate(pictures.float().cpu(), size=inside, mode="bilinear", antialias=True)
-    fields[:, :, border:-border, border:-border] = smaller
+    fields[:, :, border : size[0] - border, border : size[1] - border] = smaller
     return fields
