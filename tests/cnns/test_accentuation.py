@@ -83,3 +83,8 @@ def test_bad_input(small_cnn):
         accentuated(small_cnn, photographs(), "conv3:1")
     with pytest.raises(UnitError, match="no channel 50"):
         accentuated(small_cnn, photographs(), "conv2:50")
+
+
+def test_another_number_of_objectives_than_images_is_named(small_cnn):
+    with pytest.raises(ShapeError, match="for 3 pictures, and there are 2"):
+        accentuated(small_cnn, torch.rand(2, 3, 16, 16), ["conv1:0", "conv1:1", "conv1:2"])

@@ -299,3 +299,8 @@ def test_linf_is_the_largest_difference():
 def test_neighbours_of_anything_but_maps_are_an_error(kind, layer):
     with pytest.raises(ShapeError, match=rf"maps \(N, C, H, W\), and layer '{layer}' makes \(6, "):
         kind(layer=layer).score(MAPS)
+
+
+def test_one_number_is_no_weight_of_a_group():
+    with pytest.raises(ShapeError, match=r"weights are \(channels,\)"):
+        obj.LocalGroup("conv1", (0, 0, 1, 1), torch.tensor(2.0))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from ..core.errors import ArgumentError
+from ..core.errors import ArgumentError, ShapeError
 from ..core.modules import device_and_dtype
 from . import robustness
 from .objectives import IMAGE, ActivationDifference, as_objective
@@ -62,12 +62,14 @@ def accentuate(
     """
     if penalty < 0:
         raise ArgumentError(f"penalty is a weight from 0 on, got {penalty}")
-    original = as_images(image).to(device_and_dtype(model)[0])
+    original, objective = as_images(image).to(device_and_dtype(model)[0]), as_objective(objective)
+    if objective.images not in (None, len(original)):
+        raise ShapeError(f"the objective is for {objective.images} pictures, and there are {len(original)}")
     # Without a sigmoid black and white are exact, and as free to move as any other colour. Its slope at gray
     # is 1/4: four times the usual saturation makes steps as large as with it.
     changed = FFTImage.from_image(original, sigmoid=False, saturation=16)
     views = robustness.lucid() if views is None else views
     shown = Transform(changed, views, *[preprocess] if preprocess else [])
     change = ActivationDifference(IMAGE, original, distance="squared")
-    pipeline = Pipeline(shown, as_objective(objective) - penalty * change).attach(model)
+    pipeline = Pipeline(shown, objective - penalty * change).attach(model)
     return pipeline.optimize(steps, lr=lr, snapshots=snapshots, seed=seed, verbose=verbose)

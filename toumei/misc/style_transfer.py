@@ -40,7 +40,7 @@ class StyleTransfer(Pipeline):
 
     Raises:
         ShapeError: An image of a wrong size or range, or of other channels than the other image.
-        ArgumentError: A negative weight, or no layers.
+        ArgumentError: A negative weight, two that are 0, or no layers.
 
     Example:
         >>> import torch
@@ -73,6 +73,8 @@ class StyleTransfer(Pipeline):
             _Target(content, content_weight, _layers(content_layers, CONTENT_LAYERS), _content),
             _Target(style, style_weight, _layers(style_layers, STYLE_LAYERS), _style),
         )
+        if not content_weight and not style_weight:
+            raise ArgumentError("content_weight and style_weight are both 0: there is nothing to optimize")
         # Without a sigmoid black and white are exact, and as free to move as any other colour. Its slope at
         # gray is 1/4: four times the usual saturation makes steps as large as with it.
         picture = FFTImage.from_image(content, sigmoid=False, saturation=16)
@@ -161,7 +163,9 @@ def _size(target: Tensor) -> float:
 
 
 def _layers(given: Sequence[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    return default if given is None else tuple(given)
+    if given is None:
+        return default
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _preprocess_of(model: nn.Module, given: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor]:

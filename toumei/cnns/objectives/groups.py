@@ -105,7 +105,7 @@ class LocalGroup(Objective):
             raise UnitError(f"a window is (y, x, height, width) with at least one neuron, got {self.window}")
         if self.weights is None:
             return
-        if self.weights.shape[1:] not in ((), (height, width)):
+        if self.weights.dim() == 0 or self.weights.shape[1:] not in ((), (height, width)):
             raise ShapeError(
                 f"weights are (channels,) or (channels, {height}, {width}), got {tuple(self.weights.shape)}"
             )
