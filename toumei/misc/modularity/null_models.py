@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Shuffle = Literal["layer", "layer-nonzero"]
 Measure = Literal["ncut", "modularity"]
-_BYTES = 2**24  # for the weights of the shuffled graphs that are clustered at once: they fit into caches
+_BYTES = 2**30  # for the weights of the shuffled graphs that an accelerator clusters at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,11 +158,11 @@ def _labels(graph: WeightGraph, n_clusters: int, seed: int) -> Tensor:
 
 
 def _shuffled(graph: WeightGraph, samples: int, seed: int, shuffle: Shuffle) -> Iterator[WeightGraph]:
-    """S graphs at a time, as many as fit into memory."""
+    """S graphs at a time: as many as fit into the memory of an accelerator, on the CPU one."""
     generator = make_generator(seed)
     assert generator is not None
     size = sum(block.weight.numel() * block.weight.element_size() for block in graph.blocks)
-    batch = max(1, min(samples, _BYTES // size))
+    batch = 1 if graph.device.type == "cpu" else max(1, min(samples, _BYTES // size))
     for start in range(0, samples, batch):
         count = min(batch, samples - start)
         blocks = [
