@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .baselines import BaselineLike
-from .integrated_gradients import between, check_steps, one_baseline, refine
+from .integrated_gradients import between, check_steps, nodes, one_baseline, refine
 from .method import Method
 from .problem import Problem
 from .result import Attribution
@@ -16,9 +16,10 @@ from .result import Attribution
 class LayerConductance(Method):
     """The conductance of a layer's units: how a score moves because of each, on the way from a baseline.
 
-    The inputs go straight from the baseline; at each step the change of a unit is multiplied with the mean of
-    the score's gradient by it at both ends. The sums are refined until they add up to the difference of the
-    scores, within a tolerance: they do for a layer that everything passes through.
+    The inputs go straight from the baseline, in the unequal steps of Gauss-Legendre quadrature; the change of
+    a unit in a step is multiplied with the score's gradient by it at the node within. The number of steps
+    doubles until the sums add up to the difference of the scores, within a tolerance: they do for a layer
+    that everything passes through.
 
     Args:
         model: The network.
@@ -67,7 +68,7 @@ class LayerConductance(Method):
         with torch.no_grad():
             output, at_baseline = (own.scores(ends) for ends in (own.tensors, references))
         values = refine(
-            lambda rows, count: [_conductances(own, str(self.layer), references, rows, count, batch_size)],
+            lambda rows, count: [_conductances(problem, references, rows, count, batch_size)],
             (output.double() - at_baseline.double()).cpu(),
             steps,
             max_steps,
@@ -84,30 +85,31 @@ class LayerConductance(Method):
 
 
 def _conductances(
-    problem: Problem, layer: str, references: Sequence[Tensor], rows: Tensor, count: int, batch_size: int
+    problem: Problem, references: Sequence[Tensor], rows: Tensor, count: int, batch_size: int
 ) -> Tensor:
-    """Conductances (T, R, ...) of the inputs in rows (R,), by the trapezoid rule in so many steps."""
-    finished = []
-    for some in rows.split(batch_size):
-        total = None
-        last: tuple[Tensor, Tensor] | None = None
-        for steps in torch.arange(count + 1).split(max(1, batch_size // len(some))):
-            own = some.repeat(len(steps))
-            shares = steps.repeat_interleave(len(some)).double() / count
-            start, end = (
-                [tensor[own.to(tensor.device)] for tensor in tensors]
-                for tensors in (references, problem.tensors)
-            )
-            activation, _, gradients = problem.through_layer(between(start, end, shares), own, layer)
-            activation = activation.unflatten(0, (len(steps), len(some)))
-            gradients = gradients.unflatten(1, (len(steps), len(some)))
-            if last is not None:
-                activation = torch.cat([last[0], activation])
-                gradients = torch.cat([last[1], gradients], 1)
-            last = activation[-1:], gradients[:, -1:]
-            change = activation.diff(dim=0)
-            part = (change * (gradients[:, 1:] + gradients[:, :-1]) / 2).sum(1)
-            total = part if total is None else total + part
-        assert total is not None
-        finished.append(total)
-    return torch.cat(finished, 1)
+    """Conductances (T, R, ...) of the inputs in rows (R,), in so many steps."""
+    inner, layer = problem.of_inputs(), str(problem.layer)
+    places, weights = nodes(count)
+    ends = torch.cat([torch.zeros(1, dtype=torch.float64), weights.cumsum(0)])  # a node lies in its step
+
+    def points(index: Tensor, shares: Tensor) -> list[Tensor]:
+        own = rows[index]
+        start, end = (
+            [tensor[own.to(tensor.device)] for tensor in tensors] for tensors in (references, inner.tensors)
+        )
+        return between(start, end, shares)
+
+    total = None
+    for pairs in torch.arange(len(rows) * count).split(batch_size):
+        index, step = pairs // count, pairs % count
+        gradients = inner.gradients_by(points(index, places[step]), rows[index], layer)
+        # the end of a step is the beginning of the next: each once
+        first = index * (count + 1) + step
+        corners, which = torch.cat([first, first + 1]).unique(return_inverse=True)
+        (activation,) = problem.at_layer(points(corners // (count + 1), ends[corners % (count + 1)]))
+        before, after = activation[which.to(activation.device)].chunk(2)
+        own = gradients * (after - before)
+        total = own.new_zeros(len(own), len(rows), *own.shape[2:]) if total is None else total
+        total.index_add_(1, index.to(own.device), own)
+    assert total is not None
+    return total

@@ -34,7 +34,7 @@ class Moments:
             self._sums = zeros, zeros.clone(), zeros.clone()
         first, total, square = self._sums
         seen: set[int] = set()
-        for place, row in enumerate(rows.tolist()):
+        for place, row in enumerate(rows.tolist() if (self.samples[rows] == 0).any() else ()):
             if not self.samples[row] and row not in seen:
                 first[:, row] = own[:, place]
                 seen.add(row)

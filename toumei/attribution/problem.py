@@ -102,10 +102,8 @@ class Problem:
         ]
         return tuple(torch.cat(own) for own in zip(*pieces, strict=True))
 
-    def through_layer(
-        self, inputs: Sequence[Tensor], rows: Tensor, layer: str
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns a layer's activation (B, ...), the scores (B, T) and their gradients by it (T, B, ...).
+    def gradients_by(self, inputs: Sequence[Tensor], rows: Tensor, layer: str) -> Tensor:
+        """Returns the gradients (T, B, ...) of the scores by a layer's activation (B, ...).
 
         Args:
             inputs: In the place of the inputs, each (B, ...).
@@ -122,7 +120,7 @@ class Problem:
             scores = self._scores(_like(self.inputs, inputs), {layer: cut}, rows)
         if not leaves:
             raise UnreachedLayerError(f"the forward pass never reached the layer {layer!r}")
-        return leaves[0].detach(), scores.detach(), self.differentiate(scores, leaves)[0]
+        return self.differentiate(scores, leaves)[0]
 
     def of_inputs(self) -> "Problem":
         """Returns the same problem, attributed to the inputs instead of a layer."""
