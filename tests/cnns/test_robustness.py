@@ -338,6 +338,7 @@ def test_a_piece_with_options_of_its_own_is_refused_not_ignored(piece):
     assert Views(type(piece)(2), same_on_batch=piece.same_on_batch, fill=piece.fill)
 
 
-def test_a_normalization_follows_the_pictures_to_their_device():
+def test_a_normalization_takes_pictures_on_any_device_and_stays_where_it_is():
     normalize = robustness.preprocess("imagenet")
     assert normalize(torch.zeros(2, 3, 4, 5, device="meta")).device.type == "meta"
+    assert normalize.scale.device.type == "cpu"

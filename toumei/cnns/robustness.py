@@ -299,8 +299,8 @@ class Normalize(nn.Module):
     """Subtracts a mean from each channel and divides by a deviation.
 
     torchvision's copies its numbers to the device at every call, and kornia's copied every result to the CPU
-    before version 0.9; this one makes an accelerator wait for neither. It follows the
-    pictures to their device and stays there.
+    before version 0.9; this one makes an accelerator wait for neither, wherever its
+    own numbers are.
 
     Args:
         mean: One number a channel.
@@ -322,9 +322,8 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the normalized pictures (N, C, H, W)."""
-        if self.scale.device != images.device:
-            self.to(images.device)
-        return torch.addcmul(self.shift, images, self.scale)
+        shift, scale = (numbers.to(images.device, non_blocking=True) for numbers in (self.shift, self.scale))
+        return torch.addcmul(shift, images, scale)
 
 
 def _shift(x: Tensor, y: Tensor) -> Tensor:
