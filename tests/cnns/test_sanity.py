@@ -1,5 +1,7 @@
 """The sanity score: 1 for natural images that excite the unit, 0 for others, whatever the layer."""
 
+import weakref
+
 import pytest
 import torch
 from matplotlib import pyplot
@@ -8,7 +10,7 @@ from torch import nn
 
 from toumei.cnns.sanity import SanityScore, sanity
 from toumei.core import run
-from toumei.core.errors import ArgumentError, LayerError, ShapeError, UnitError
+from toumei.core.errors import ArgumentError, LayerError, ShapeError, UnitError, UnreachedLayerError
 
 
 def noise(count, side=10, seed=0):
@@ -156,3 +158,33 @@ def test_layers_come_in_the_order_in_which_they_run():
     images = torch.rand(6, 3, 9, 9)
     score = sanity(Late(), "last:0", images[:1], images[1:3], images[3:])
     assert score.layers == ("first", "second", "last")
+
+
+def test_activations_of_all_layers_are_never_held_at_once():
+    made, alive = [], []
+
+    class Watched(nn.Conv2d):
+        def forward(self, images):
+            output = super().forward(images)
+            made.append(weakref.ref(output))
+            alive.append(sum(one() is not None for one in made))
+            return output
+
+    images = torch.rand(6, 3, 9, 9)
+    model = nn.Sequential(Watched(3, 8, 1), *(Watched(8, 8, 1) for _ in range(9)))
+    sanity(model, "9:0", images[:1], images[1:3], images[3:])
+    assert max(alive) <= 3
+
+
+def test_a_layer_that_is_not_reached_is_named():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.unused = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3)
+
+        def forward(self, images):
+            return self.conv(images)
+
+    images = torch.rand(6, 3, 9, 9)
+    with pytest.raises(UnreachedLayerError, match="never reached layer 'unused'"):
+        sanity(Model(), "conv:0", images[:1], images[1:3], images[3:], layers=["conv", "unused"])

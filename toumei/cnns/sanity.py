@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ..core.errors import ArgumentError, ShapeError
+from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ..core.hooks import hooked, run
 from ..core.modules import device_and_dtype, evaluating, find_modules
 from ..core.units import channels_first, parse
@@ -222,8 +222,17 @@ def _codes(
     """The ranks of the channels in each layer, (N, channels), centred and of length 1."""
     parts = []
     for batch in images.split(_BATCH):
-        activations = run(model, batch, record=layers)
-        means = {name: channels_first(activations[name], channel_axis).float().mean(2) for name in layers}
+        means: dict[str, Tensor] = {}
+
+        def averaged(name: str, seen: Tensor, means: dict[str, Tensor] = means) -> Tensor:
+            means[name] = channels_first(seen, channel_axis).float().mean(2)
+            return seen
+
+        # Not recorded: the activations of all layers at once would take much memory.
+        with hooked(model, edit={name: partial(averaged, name) for name in layers}, stop=True):
+            model(batch)
+        if missing := [name for name in layers if name not in means]:
+            raise UnreachedLayerError(f"the forward pass never reached layer {missing[0]!r}")
         parts.append({name: _ranks(mean.cpu()) for name, mean in means.items()})
     return {name: nn.functional.normalize(torch.cat([part[name] for part in parts])) for name in layers}
 
