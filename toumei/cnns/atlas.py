@@ -11,6 +11,7 @@ from tqdm import tqdm
 from typing_extensions import Self
 
 from .. import plots
+from ..core.errors import ArgumentError
 from ..core.modules import device_and_dtype
 from . import robustness
 from .atlas_page import atlas_page
@@ -103,6 +104,8 @@ class ActivationAtlas:
         elif ending == ".html":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(atlas_page(self), encoding="utf-8")
+        elif ending != ".safetensors":
+            raise ArgumentError(f"cannot save as {path.suffix!r}: there are .png, .html and .safetensors")
         else:
             header = {"layer": self.layer, "grid": self.grid, "categories": self.categories}
             names = ("points", "members", "cells", "counts", "directions", "icons", "attributions")
