@@ -304,3 +304,8 @@ def test_neighbours_of_anything_but_maps_are_an_error(kind, layer):
 def test_one_number_is_no_weight_of_a_group():
     with pytest.raises(ShapeError, match=r"weights are \(channels,\)"):
         obj.LocalGroup("conv1", (0, 0, 1, 1), torch.tensor(2.0))
+
+
+def test_the_index_of_a_class_may_be_a_number_of_torch(small_cnn):
+    logits = {"": torch.arange(5.0)[None]}
+    assert obj.ClassLogit(torch.tensor(3)).bind(small_cnn).score(logits).item() == 3

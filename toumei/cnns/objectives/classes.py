@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import index
 
 from torch import Tensor, nn
 
@@ -35,8 +36,10 @@ class ClassLogit(Objective):
     categories: Sequence[str] | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.target, int) and self.target < 0:
-            raise UnitError(f"the index of a class is a whole number from 0 on, got {self.target}")
+        if not isinstance(self.target, str):
+            object.__setattr__(self, "target", index(self.target))  # also one of numpy's or torch's
+            if self.target < 0:
+                raise UnitError(f"the index of a class is a whole number from 0 on, got {self.target}")
         if self.categories is not None:
             object.__setattr__(self, "categories", tuple(self.categories))
 
