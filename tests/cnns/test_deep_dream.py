@@ -127,7 +127,7 @@ def test_ctrl_c_returns_what_there_is(small_cnn):
         (torch.zeros(0, 3, 5, 5), r"got \(0, 3, 5, 5\)"),
         (
             torch.zeros(3, 8, 8, dtype=torch.uint8),
-            "RGB in .0, 1., got values from 0 to 0 of torch.uint8: .*divide bytes",
+            "RGB in .0, 1., got .* of torch.uint8: .*divide bytes",
         ),
         (torch.full((3, 8, 8), 255.0), "from 255 to 255"),
         (torch.full((3, 8, 8), torch.nan), "nan"),
