@@ -28,6 +28,4 @@ lint: setup
 bench: setup
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
 	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements.txt
-	$(BIN)/python benchmarks/feature_visualization.py
-	$(BIN)/python benchmarks/hooks.py
-	$(BIN)/python benchmarks/import_time.py
+	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

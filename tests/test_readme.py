@@ -44,7 +44,9 @@ def test_a_block_runs_as_it_stands(block, offline, tmp_path, monkeypatch):
 
     optimize = Pipeline.optimize
     monkeypatch.setattr(
-        Pipeline, "optimize", lambda self, epochs=512, **options: optimize(self, min(epochs, 3), **options)
+        Pipeline,
+        "optimize",
+        lambda self, epochs=512, *rest, **more: optimize(self, min(epochs, 3), *rest, **more),
     )
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
