@@ -1,5 +1,7 @@
 """Expanded weights: a convolution's own, composed kernels, and what lies between passed linearly."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -198,3 +200,19 @@ def test_channels_that_cannot_be_are_refused(channels):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
     with pytest.raises(UnitError, match="from 0 on, at least one"):
         expanded_weights(model, "0", "1", IMAGE, channels=channels)
+
+
+def test_gradients_on_whole_maps_are_gone_before_the_next_batch(monkeypatch):
+    model, alive, made = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 9, 3)), [], []
+    plain = torch.autograd.grad
+
+    def watched_grad(*args, **options):
+        alive.append(sum(one() is not None for one in made))
+        gradient = plain(*args, **options)
+        made.append(weakref.ref(gradient[0]))
+        return gradient
+
+    monkeypatch.setattr(torch.autograd, "grad", watched_grad)
+    weights = expanded_weights(model, "0", "1", IMAGE, batch_size=2).weights
+    assert torch.allclose(weights, model[1].weight, atol=1e-6)
+    assert len(alive) >= 6 and max(alive) <= 1

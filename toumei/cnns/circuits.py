@@ -1,6 +1,6 @@
 """How the channels of one layer feed the units of a later one: weights through all that lies between."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,9 +174,13 @@ def expanded_weights(
         if not channels or min(channels) < 0:
             raise UnitError(f"channels are whole numbers from 0 on, at least one; got {list(channels)}")
         check_channels(channels, units[None, :, None], after)
-        weights = as_maps(_gradients(units, leaves[-1], channels, batch_size), before)
         y, x = _receptive_field(as_maps(_any_gradient(units, leaves[-1]), before))
-    return ExpandedWeights(before, after, tuple(channels), weights[:, :, y, x].float().cpu())
+        # Cut out and copied batch by batch: the gradients of all units on whole maps would take much memory.
+        parts = [
+            as_maps(gradients, before)[:, :, y, x].to("cpu", torch.float32, copy=True)
+            for gradients in _gradients(units, leaves[-1], channels, batch_size)
+        ]
+    return ExpandedWeights(before, after, tuple(channels), torch.cat(parts))
 
 
 def _centre(activation: Tensor, layer: str) -> Tensor:
@@ -186,20 +190,17 @@ def _centre(activation: Tensor, layer: str) -> Tensor:
     return laid_out[0, :, index]
 
 
-def _gradients(units: Tensor, leaf: Tensor, channels: Sequence[int], batch_size: int) -> Tensor:
-    """The gradient of each unit, (units, C, H, W) or (units, T, C)."""
+def _gradients(units: Tensor, leaf: Tensor, channels: Sequence[int], batch_size: int) -> Iterator[Tensor]:
+    """The gradient of each unit, (units, C, H, W) or (units, T, C), batch by batch."""
     rows = torch.eye(len(units), device=units.device, dtype=units.dtype)[list(channels)]
-    parts = [
-        torch.autograd.grad(units, leaf, part, retain_graph=True, is_grads_batched=True)[0]
-        for part in rows.split(batch_size)
-    ]
-    return torch.cat(parts).squeeze(1)
+    for part in rows.split(batch_size):
+        yield torch.autograd.grad(units, leaf, part, retain_graph=True, is_grads_batched=True)[0].squeeze(1)
 
 
 def _any_gradient(units: Tensor, leaf: Tensor) -> Tensor:
     """The gradient of a random mixture of all units: nonzero wherever one of them has a weight."""
     mixture = torch.rand(len(units), generator=torch.Generator().manual_seed(0)).to(units) + 0.5
-    return torch.autograd.grad(units, leaf, mixture)[0]
+    return torch.autograd.grad(units, leaf, mixture, retain_graph=True)[0]
 
 
 def _receptive_field(gradient: Tensor) -> tuple[slice, slice]:
