@@ -1,0 +1,92 @@
+"""Do attributions depend on what the network has learned? The sanity check of Adebayo et al., 2018.
+
+    python experiments/attribution_sanity.py
+
+`ShapesCNN` forgets its weights layer by layer, from the output on. A method that explains what was learned
+loses its likeness to what it said of the trained network; guided backpropagation, the known exception, keeps
+drawing edges. Draws pictures of every stage and the rank correlations to outputs/attribution_sanity.png.
+"""
+
+import argparse
+import copy
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from toumei.attribution import (
+    DeepLift,
+    GradCam,
+    GuidedBackprop,
+    InputXGradient,
+    Method,
+    Saliency,
+    randomization,
+)
+from toumei.attribution.plots import heat_map
+from toumei.models import ShapesCNN, ShapesDataset
+from toumei.plots import save_figure
+
+METHODS: dict[str, Callable[[nn.Module], Method]] = {
+    "Saliency": Saliency,
+    "InputXGradient": InputXGradient,
+    "DeepLift": DeepLift,
+    "GradCam": lambda model: GradCam(model, "relu5"),
+    "GuidedBackprop": GuidedBackprop,
+}
+LAYERS = ("head", "conv6", "conv5", "conv4", "conv3", "conv2", "conv1")
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=Path("outputs/attribution_sanity.png"))
+    options = parser.parse_args(argv)
+    started = time.perf_counter()
+    model = ShapesCNN(pretrained=True).eval()
+    images, labels, _ = ShapesDataset(seed=11).batch(range(options.images))
+
+    figure = Figure(figsize=(13, 6.5), dpi=110, layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.5, 1))
+    stages = forgotten(model)
+    grid = left.subplots(len(METHODS), len(stages))
+    for row, (name, method) in zip(grid, METHODS.items(), strict=True):
+        for ax, stage in zip(row, stages, strict=True):
+            values = method(stages[stage])(images[:1], labels[:1], baselines=0.5).values
+            assert isinstance(values, torch.Tensor)
+            ax.imshow(heat_map(values)[0].numpy(), cmap="bwr", vmin=-1, vmax=1)
+            ax.set_xticks([])
+            ax.set_yticks([])
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+    for ax, stage in zip(grid[0], stages, strict=True):
+        ax.set_title(stage, fontsize="small")
+    curves = right.subplots()
+    for name, method in METHODS.items():
+        result = randomization(method, model, images, labels, LAYERS, baselines=0.5)
+        result.plot(curves, name)
+        print(f"{name:20} {'  '.join(f'{mean:5.2f}' for mean in result.correlations.mean(1).tolist())}")
+    curves.legend(fontsize="small")
+    curves.set_title("likeness to the trained network, as layers forget from the left", fontsize="small")
+    save_figure(figure, options.out)
+    print(f"{options.out}, {time.perf_counter() - started:.0f} s")
+    return Path(options.out)
+
+
+def forgotten(model: nn.Module) -> dict[str, nn.Module]:
+    """The network, and copies of it that have forgotten the layers up to each."""
+    stages, own = {"trained": model}, model
+    torch.manual_seed(0)
+    for layer in LAYERS:
+        own = copy.deepcopy(own)
+        own.get_submodule(layer).reset_parameters()  # type: ignore[operator]
+        stages[layer] = own
+    return stages
+
+
+if __name__ == "__main__":
+    main()
