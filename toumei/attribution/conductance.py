@@ -43,7 +43,7 @@ class LayerConductance(Method):
         problem: Problem,
         baselines: BaselineLike,
         *,
-        tolerance: float = 1e-3,
+        tolerance: float = 1e-2,
         max_steps: int = 512,
         steps: int | None = None,
         batch_size: int = 64,

@@ -1,0 +1,111 @@
+"""What holds for every method there is: a new one is found by its base class."""
+
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+from toumei import attribution
+from toumei.attribution import Attribution, Method
+from toumei.attribution.result import parts_of
+
+METHODS = [
+    method
+    for name in attribution.__all__
+    for method in [getattr(attribution, name)]
+    if inspect.isclass(method) and issubclass(method, Method) and not inspect.isabstract(method)
+]
+OF_LAYERS = [
+    method
+    for method in METHODS
+    if inspect.signature(method).parameters.get("layer", inspect.Parameter("layer", 1, default=None)).default
+    is inspect.Parameter.empty
+]
+
+
+def mlp():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 3))
+
+
+def cnn():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Dropout(0.3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+
+
+@pytest.fixture(params=METHODS, ids=lambda method: method.__name__)
+def case(request, watched):
+    """A method of a model in training mode, and inputs for it."""
+    generator = torch.Generator().manual_seed(1)
+    if (
+        "Occlusion" in request.param.__name__
+        or "Rise" in request.param.__name__
+        or request.param in OF_LAYERS
+    ):
+        model, inputs = watched(cnn()), torch.rand(3, 2, 8, 6, generator=generator)
+    else:
+        model, inputs = watched(mlp()), torch.randn(3, 6, generator=generator)
+    options = ("0",) if request.param in OF_LAYERS else ()
+    return request.param(model, *options), inputs
+
+
+def close(own, other):
+    for part, expected in zip(parts_of(own), parts_of(other), strict=True):
+        assert torch.allclose(part, expected, atol=2e-5), (part - expected).abs().max()
+
+
+def test_methods_are_found():
+    assert len(METHODS) >= 14 and attribution.GradCam in OF_LAYERS and attribution.Saliency not in OF_LAYERS
+
+
+def test_the_model_is_left_alone_and_dropout_is_off(case):
+    method, inputs = case
+    given = inputs.clone()
+    first, second = (method(inputs, target=1) for _ in range(2))
+    close(first.values, second.values)
+    assert torch.equal(given, inputs) and inputs.grad is None
+    assert all(not part.requires_grad for part in parts_of(first.values))
+
+
+def test_an_input_does_not_depend_on_the_others(case):
+    method, inputs = case
+    together = method(inputs, target=torch.tensor([0, 2, 1]))
+    for index, target in enumerate([0, 2, 1]):
+        alone = method(inputs[index : index + 1], target=target)
+        close(together.values[index], alone.values[0])
+
+
+def test_several_targets_are_what_each_is_alone(case):
+    method, inputs = case
+    # with a fixed number of steps: an adaptive one is that of the target which needs most
+    steps = {"steps": 16} if "steps" in inspect.signature(method.attribute).parameters else {}
+    together = method(inputs, target=[2, torch.tensor([0, 2, 1])], **steps)
+    assert together.several and together.output.shape == (2, 3)
+    for index, target in enumerate([2, torch.tensor([0, 2, 1])]):
+        alone = method(inputs, target=target, **steps)
+        close(together[index].values, alone.values)
+        assert torch.allclose(alone.output, together[index].output, atol=1e-6)
+
+
+def test_the_output_is_the_score_and_contributions_add_up(case):
+    method, inputs = case
+    result = method(inputs, target=1)
+    method.model.eval()
+    assert torch.allclose(result.output, method.model(inputs)[:, 1].detach(), atol=1e-6)
+    method.model.train()
+    if result.gap is not None and result.standard_error is None:
+        wanted = (result.output - result.baseline_output).abs().clamp(min=1e-3)
+        assert (result.gap.abs() <= 1.1e-2 * wanted).all()
+
+
+def test_results_are_kept_and_shown(case, tmp_path):
+    method, inputs = case
+    result = method(inputs, target=1)
+    result.save(tmp_path / "own.safetensors")
+    loaded = Attribution.load(tmp_path / "own.safetensors")
+    close(loaded.values, result.values)
+    assert repr(loaded) == repr(result) and result.method in repr(result)
+    assert type(method).__name__ in repr(method)
