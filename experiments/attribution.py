@@ -5,10 +5,10 @@
     python experiments/attribution.py --weights squeezenet1_1.safetensors --image photograph.jpg
 
 By default on images of `ShapesDataset` that `ShapesCNN` names rightly, whose masks say where the evidence
-is: draws the methods on the first six to outputs/attribution.png, and writes one table with the share of their
-mass in the mask and how often the highest place lies in it, also for a network with random weights (on a third
-of the images), to outputs/attribution_table.md. With the weights of SqueezeNet 1.1, on a photograph and its
-likeliest class.
+is: draws the methods on the first six to outputs/attribution.png, and writes one table with the share of
+their mass in the mask and how often the highest place lies in it, also for a network with random weights (on
+a third of the images), to outputs/attribution_table.md. With the weights of SqueezeNet 1.1, on a photograph
+and its likeliest class.
 """
 
 import argparse
@@ -88,14 +88,9 @@ def compared(
 ) -> Comparison:
     """All methods on a network, with what each needs."""
     names = (
-        "Saliency",
-        "InputXGradient",
-        "SmoothGrad",
-        "GuidedBackprop",
-        "IntegratedGradients",
-        "ExpectedGradients",
+        *("Saliency", "InputXGradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients"),
+        *("ExpectedGradients", "DeepLift", "DeepLiftShap"),
     )
-    names += ("DeepLift", "DeepLiftShap")
     methods = {name: getattr(attribution, name)(model) for name in names}
     methods |= {
         name: getattr(attribution, name)(model, layer) for name in ("GradCam", "GradCamPlusPlus", "LayerCam")
@@ -124,13 +119,13 @@ def page(table: Comparison, chance: Comparison, masks: Tensor, options: argparse
 
 {len(masks)} images of `ShapesDataset` that `ShapesCNN` names rightly; what is attributed is the score of the
 right class. *Mass inside* is the share of contributions, by magnitude, that lies in the true mask of the
-shape, *pointing* how often the place that contributes most lies in it. The last two columns are the same for a
-network with random weights, on a third of the images.
+shape, *pointing* how often the place that contributes most lies in it. The last two columns are the same
+for a network with random weights, on a third of the images.
 
 By chance, {share:.1%} of the mass would lie inside: that is the area of the shapes. Shapes are often in the
 middle, so the middle pixel alone points at them in {float(middle.float().mean()):.1%} of the images. What
-tells classes apart is the outline, and gradients peak at both sides of it, so that methods for single pixels often
-point just beside a shape.
+tells classes apart is the outline, and gradients peak at both sides of it, so that methods for single pixels
+often point just beside a shape.
 
 Contributions are against a blurred image, or images of the dataset for ExpectedGradients and DeepLiftShap;
 methods that sample draw about {options.samples} coalitions or masks an image. Made by
@@ -196,7 +191,7 @@ def photograph(path: Path | None, side: int = 224) -> Tensor:
 
     with Image.open(path) as file:
         picture = transforms.center_crop(transforms.resize(file.convert("RGB"), side), [side, side])
-        return transforms.to_tensor(picture)[None]  # type: ignore[no-any-return]
+        return transforms.to_tensor(picture)[None]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -52,9 +53,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
     images, labels, _ = ShapesDataset(seed=11).batch(range(options.images))
 
     figure = Figure(figsize=(13, 6.5), dpi=110, layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.5, 1))
+    sides: Any = figure.subfigures(1, 2, width_ratios=(1.5, 1))
+    left, right = sides
     stages = forgotten(model)
-    grid = left.subplots(len(METHODS), len(stages))
+    grid: Any = left.subplots(len(METHODS), len(stages))
     for row, (name, method) in zip(grid, METHODS.items(), strict=True):
         for ax, stage in zip(row, stages, strict=True):
             values = method(stages[stage])(images[:1], labels[:1], baselines=0.5).values
