@@ -77,9 +77,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     ours: dict[str, Callable[[], object]] = {
         "passes": passes,
-        "Lime": lambda: Lime(model)(image, CLASS, samples=samples, batch_size=BATCH),
+        "Lime": lambda: Lime(model)(image, CLASS, samples=samples, batch_size=BATCH, verbose=False),
         "KernelShap": lambda: KernelShap(model)(
-            image, CLASS, features=segments, samples=samples, batch_size=BATCH
+            image, CLASS, features=segments, samples=samples, batch_size=BATCH, verbose=False
         ),
     }
     times: dict[str, list[float]] = {name: [] for name in ours}

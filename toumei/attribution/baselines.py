@@ -295,7 +295,7 @@ def mixed(keep: Tensor, inputs: Tensor, absent: Tensor) -> Tensor:
     """Returns inputs where they are kept, else what stands for their absence, or a mixture by shares."""
     if keep.dtype == torch.bool:
         return torch.where(keep, inputs, absent)
-    return absent + keep.to(inputs.dtype) * (inputs - absent)
+    return torch.lerp(absent, inputs, keep.to(inputs.dtype))
 
 
 def _as_baseline(given: object) -> Baseline:

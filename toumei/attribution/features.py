@@ -37,8 +37,10 @@ class Segments:
                 keep.gather(1, index[rows].flatten(1)).reshape(len(keep), *index.shape[1:])
                 for index in self.index
             )
+        # gather is several times as fast as index_select here
         return tuple(
-            keep.index_select(1, index.flatten()).reshape(len(keep), *index.shape) for index in self.index
+            keep.gather(1, index.flatten().expand(len(keep), -1)).reshape(len(keep), *index.shape)
+            for index in self.index
         )
 
     def members(self, count: int) -> list[Tensor]:

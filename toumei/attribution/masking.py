@@ -51,6 +51,13 @@ class Masking:
         self.verbose = verbose
         self.draws = draws if any(baseline.is_random for baseline in own) else 1
         self._drawn = problem.baselines(own, self.draws, generator)
+        # a mixture by 0 and 1 is exact, but for infinite numbers, and on a CPU ten times as fast as a choice
+        self._mixes = [
+            tensor.is_floating_point()
+            and tensor.device.type == "cpu"
+            and bool(tensor.isfinite().all() and drawn.isfinite().all())
+            for tensor, drawn in zip(problem.tensors, self._drawn, strict=True)
+        ]
         # a baseline that looks at what is kept belongs to the inputs: a layer gets its activation at a draw
         self._fills: Sequence[Baseline | None] = (
             [baseline if type(baseline).fill is not Baseline.fill else None for baseline in own]
@@ -90,8 +97,8 @@ class Masking:
         """Returns inputs (b, ...) whose parts that do not stay are replaced."""
         one = len(self.problem) == 1
         result = []
-        for tensor, drawn, fill, mask in zip(
-            self.problem.tensors, self._drawn, self._fills, masks, strict=True
+        for tensor, drawn, fill, mixes, mask in zip(
+            self.problem.tensors, self._drawn, self._fills, self._mixes, masks, strict=True
         ):
             # a single input is broadcast, not copied
             own = tensor if one else tensor[rows]
@@ -100,5 +107,6 @@ class Masking:
                 result.append(fill.fill(own, mask.expand(own.shape)))
                 continue
             absent = drawn[0] if one and self.draws == 1 else drawn[draws, rows]
-            result.append(mixed(mask, own, absent).expand(len(rows), *tensor.shape[1:]))
+            shares = mask.to(own.dtype) if mixes else mask
+            result.append(mixed(shares, own, absent).expand(len(rows), *tensor.shape[1:]))
         return tuple(result)
