@@ -15,7 +15,7 @@ from .problem import Problem, parts
 from .result import Attribution
 
 _NODES = 8
-_PIECES = 4  # so many gaps of pieces may add up to the tolerance
+_PIECES = 8  # so many gaps of pieces may add up to the tolerance
 
 
 class IntegratedGradients(Method):
@@ -34,7 +34,7 @@ class IntegratedGradients(Method):
     Example:
         >>> from torch import nn
         >>> method = IntegratedGradients(nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2)))
-        >>> result = method(torch.randn(5, 4), target=1, baselines=torch.randn(4))
+        >>> result = method(torch.randn(5, 4), target=1, baselines=torch.randn(4), tolerance=1e-4)
         >>> bool(result.gap.abs().max() < 1e-3)
         True
     """
@@ -46,7 +46,7 @@ class IntegratedGradients(Method):
         problem: Problem,
         baselines: BaselineLike,
         *,
-        tolerance: float = 1e-3,
+        tolerance: float = 1e-2,
         max_steps: int = 512,
         steps: int | None = None,
         batch_size: int = 64,
