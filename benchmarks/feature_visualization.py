@@ -199,11 +199,9 @@ def lucent_picture(model: nn.Module, unit: str, steps: int, views: nn.Module) ->
 
 
 def activation(model: nn.Module, count: int, steps: int, device: torch.device) -> dict[str, float]:
-    """Activations of pictures after equal steps on the same transforms, as ratios of toumei to lucent."""
-    ratios: list[float] = []
-    for index in range(3 * count):
-        if len(ratios) == count:
-            break
+    """Activations of pictures after equal steps on the same transforms, from the same start and draws."""
+    reached: dict[str, list[float]] = {"toumei": [], "lucent": []}
+    for index in range(count):
         layer = LAYERS[index % len(LAYERS)]
         unit = (7 * index + 3) % 128  # each of the layers has at least so many channels
         normalize = robustness.preprocess("imagenet").to(device)
@@ -219,17 +217,23 @@ def activation(model: nn.Module, count: int, steps: int, device: torch.device) -
             network, f"{layer.replace('.', '_')}:{unit}", steps, robustness.lucid()
         )
         with torch.no_grad():
-            reached = {
-                name: run(model, normalize(picture.to(device)), record=[layer])[layer][:, unit].mean().item()
-                for name, picture in pictures.items()
-            }
-        if not any(reached.values()):
-            continue  # silent on gray, for both
-        ratios.append(reached["toumei"] / max(reached["lucent"], 1e-6))
-        print(f"{layer}:{unit}: toumei {reached['toumei']:.1f}, lucent {reached['lucent']:.1f}", flush=True)
-    mean, error = statistics.mean(ratios), statistics.stdev(ratios) / len(ratios) ** 0.5 if count > 1 else 0.0
-    print(f"activation after {steps} steps, toumei / lucent: {mean:.4f} +- {error:.4f}, wanted at least 1")
-    return {"mean ratio": mean, "standard error": error}
+            for name, picture in pictures.items():
+                activations = run(model, normalize(picture.to(device)), record=[layer])[layer]
+                reached[name].append(activations[:, unit].mean().item())
+        print(
+            f"{layer}:{unit}: toumei {reached['toumei'][-1]:.1f}, lucent {reached['lucent'][-1]:.1f}",
+            flush=True,
+        )
+    means = {name: statistics.mean(values) for name, values in reached.items()}
+    pairs = [(mine, theirs) for mine, theirs in zip(*reached.values(), strict=True) if theirs]
+    ratios = [mine / theirs for mine, theirs in pairs]
+    error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
+    print(
+        f"activation after {steps} steps, mean of {count} units: toumei {means['toumei']:.1f}, lucent "
+        f"{means['lucent']:.1f}, wanted at least as much; ratio over the {len(ratios)} units that lucent wakes: "
+        f"{statistics.mean(ratios):.4f} +- {error:.4f}"
+    )
+    return {**means, "mean ratio": statistics.mean(ratios), "standard error": error}
 
 
 def timed(function: Callable[[], object], device: torch.device) -> float:
