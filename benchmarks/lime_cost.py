@@ -169,7 +169,6 @@ def peers(model: nn.Module, image: Tensor, segments: Tensor, samples: int) -> di
             num_samples=samples,
             batch_size=BATCH,
             segmentation_fn=lambda _: segments[0, 0].cpu().numpy(),
-            progress_bar=False,
         )
 
     def shap() -> object:

@@ -76,5 +76,6 @@ def kernel_regression(design: Design, scores: Tensor, full: Tensor, empty: Tenso
     # a pair draws the fit towards itself: undone as if the pair had been left out
     pulled = 1 - 2 * (effects * members.T).sum(0)
     residuals = residuals * (design.sampled / pulled.clamp(min=1e-3))[:, None, None]
-    pairs = torch.einsum("mpk,pkrt->rmpt", effects.unflatten(1, (-1, 2)), residuals.unflatten(0, (-1, 2)))
-    return values, pairs.square().sum(2).sqrt()
+    # a complement moves the values the other way
+    both = residuals[::2] - residuals[1::2]
+    return values, torch.einsum("mp,prt->rmt", effects[:, ::2].square(), both.square()).sqrt()

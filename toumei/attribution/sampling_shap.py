@@ -42,7 +42,8 @@ class ShapleySampling(CoalitionMethod):
         Args:
             game: The scores of coalitions.
             seed: Seed of the orders, which all inputs share.
-            samples: At most so many orders, reversed ones included, each of M - 1 passes.
+            samples: At most so many orders, reversed ones included, each of M - 1 passes; but each draw of a
+                random baseline is used.
             tolerance: An input is finished once the largest standard error among its features is at most this
                 share of its largest value, for all targets; 0 to take all samples.
 
@@ -61,7 +62,8 @@ class ShapleySampling(CoalitionMethod):
         squares, error, done = torch.zeros_like(mean), torch.zeros_like(mean), 0
         active = torch.arange(len(mean))
         while len(active) and done < samples // 2:
-            turn = turns if not done else draws * max(1, turns // (2 * draws))
+            left = max(1, (samples // 2 - done) // draws) * draws
+            turn = min(left, turns if not done else draws * max(1, turns // (2 * draws)))
             for own in marginals(game, turn, active, generator):
                 done += 1
                 step = own - mean[active]
