@@ -17,7 +17,7 @@ from toumei.attribution import (
     IntegratedGradients,
     LayerConductance,
 )
-from toumei.attribution.integrated_gradients import nodes
+from toumei.attribution.path import nodes
 from toumei.core.errors import ArgumentError, ShapeError
 
 

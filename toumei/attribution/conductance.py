@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from .baselines import BaselineLike
-from .integrated_gradients import between, check_steps, nodes, one_baseline, refine
 from .method import Method
+from .path import between, check_steps, nodes, one_baseline, sums, tell
 from .problem import Problem
 from .result import Attribution
+
+_FIRST_STEPS = 8
 
 
 class LayerConductance(Method):
@@ -67,7 +69,7 @@ class LayerConductance(Method):
         references = one_baseline(own, baselines, "LayerConductance", "no other")
         with torch.no_grad():
             output, at_baseline = (own.scores(ends) for ends in (own.tensors, references))
-        values = refine(
+        values = _refined(
             lambda rows, count: [_conductances(problem, references, rows, count, batch_size)],
             (output.double() - at_baseline.double()).cpu(),
             steps,
@@ -82,6 +84,41 @@ class LayerConductance(Method):
             several=problem.several,
             complete=True,
         )
+
+
+def _refined(
+    integrals: Callable[[Tensor, int], list[Tensor]],
+    wanted: Tensor,
+    steps: int | None,
+    max_steps: int,
+    tolerance: float,
+) -> list[Tensor]:
+    """Returns contributions, each (T, N, ...), in as many steps as each input needs to add up.
+
+    Args:
+        integrals: From rows (R,) of the inputs and a number of steps to contributions, each (T, R, ...).
+        wanted: (N, T) what the contributions should sum to, in float64.
+        steps: A fixed number instead.
+        max_steps: Most steps; a warning says where they do not suffice.
+        tolerance: Largest gap as a share of what is wanted, or of 1e-3.
+    """
+    rows = torch.arange(len(wanted))
+    count = steps or min(_FIRST_STEPS, max_steps)
+    values: list[Tensor] = []
+    while True:
+        own = integrals(rows, count)
+        values = values or [torch.empty_like(part) for part in own]
+        for value, part in zip(values, own, strict=True):
+            value[:, rows.to(value.device)] = part
+        gaps = (sums(own) - wanted[rows]).abs() / wanted[rows].abs().clamp(min=1e-3)
+        rows = rows[(gaps > tolerance).any(1)]
+        if steps or not len(rows):
+            return values
+        if 2 * count > max_steps:
+            break
+        count *= 2
+    tell((sums(values) - wanted).abs() > tolerance * wanted.abs().clamp(min=1e-3), tolerance, max_steps)
+    return values
 
 
 def _conductances(

@@ -5,9 +5,9 @@ import torch
 from ..core.errors import ArgumentError
 from ..core.seeding import make_generator
 from .baselines import BaselineLike, as_baselines
-from .integrated_gradients import between
 from .method import Method
 from .moments import Moments
+from .path import between
 from .problem import Problem, parts
 from .result import Attribution
 

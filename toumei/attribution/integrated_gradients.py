@@ -1,17 +1,15 @@
 """Gradients integrated along the straight path from a baseline (Sundararajan et al., 2017)."""
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import ArgumentError
-from .baselines import BaselineLike, as_baselines
+from .baselines import BaselineLike
 from .method import Method
-from .problem import Problem, parts
+from .path import at, between, check_steps, nodes, one_baseline, sums, tell
+from .problem import Problem
 from .result import Attribution
 
 _NODES = 8
@@ -88,89 +86,6 @@ class IntegratedGradients(Method):
         )
 
 
-def one_baseline(
-    problem: Problem, baselines: BaselineLike, method: str, alternative: str
-) -> tuple[Tensor, ...]:
-    """Returns the baseline of each input, each (N, ...), of what is attributed to.
-
-    Raises:
-        ArgumentError: A distribution of baselines; the message names the method that takes one.
-    """
-    drawn = as_baselines(baselines, parts(problem.inputs))
-    if any(baseline.is_random for baseline in drawn):
-        raise ArgumentError(
-            f"{method} takes one baseline an input: for a distribution there is {alternative}"
-        )
-    return tuple(draws[0] for draws in problem.baselines(drawn, 1))
-
-
-def refine(
-    integrals: Callable[[Tensor, int], list[Tensor]],
-    wanted: Tensor,
-    steps: int | None,
-    max_steps: int,
-    tolerance: float,
-) -> list[Tensor]:
-    """Returns contributions, each (T, N, ...), in as many steps as each input needs to add up.
-
-    Args:
-        integrals: From rows (R,) of the inputs and a number of steps to contributions, each (T, R, ...).
-        wanted: (N, T) what the contributions should sum to, in float64.
-        steps: A fixed number instead.
-        max_steps: Most steps; a warning says where they do not suffice.
-        tolerance: Largest gap as a share of what is wanted, or of 1e-3.
-    """
-    rows = torch.arange(len(wanted))
-    count = steps or min(_NODES, max_steps)
-    values: list[Tensor] = []
-    while True:
-        own = integrals(rows, count)
-        values = values or [torch.empty_like(part) for part in own]
-        for value, part in zip(values, own, strict=True):
-            value[:, rows.to(value.device)] = part
-        gaps = (_sums(own) - wanted[rows]).abs() / wanted[rows].abs().clamp(min=1e-3)
-        rows = rows[(gaps > tolerance).any(1)]
-        if steps or not len(rows):
-            return values
-        if 2 * count > max_steps:
-            break
-        count *= 2
-    _tell((_sums(values) - wanted).abs() > tolerance * wanted.abs().clamp(min=1e-3), tolerance, max_steps)
-    return values
-
-
-def _tell(wide: Tensor, tolerance: float, max_steps: int) -> None:
-    if wide.any():
-        warnings.warn(
-            f"{int(wide.any(1).sum())} of {len(wide)} inputs have a completeness gap over {tolerance:g} of "
-            f"the difference of the scores after {max_steps} steps: raise max_steps or the tolerance",
-            stacklevel=5,
-        )
-
-
-def nodes(count: int) -> tuple[Tensor, Tensor]:
-    """Returns the places and weights, each (count,) in float64, of Gauss-Legendre quadrature from 0 to 1.
-
-    Polynomials up to degree ``2 * count - 1`` are integrated exactly.
-
-    Example:
-        >>> places, weights = nodes(2)
-        >>> bool(((weights * places**3).sum() - 1 / 4).abs() < 1e-15)
-        True
-    """
-    places, weights = np.polynomial.legendre.leggauss(count)
-    return torch.from_numpy((places + 1) / 2), torch.from_numpy(weights / 2)
-
-
-def between(start: Sequence[Tensor], end: Sequence[Tensor], shares: Tensor) -> list[Tensor]:
-    """Returns points (B, ...) on the straight lines between tensors (B, ...), at shares (B,) of the way."""
-    points = []
-    for first, last in zip(start, end, strict=True):
-        own = shares.to(device=last.device, dtype=last.dtype).reshape(-1, *(1,) * (last.dim() - 1))
-        points.append(torch.lerp(first, last, own))
-    return points
-
-
 @dataclass(frozen=True, eq=False)
 class _Pieces:
     """Pieces of the paths of inputs.
@@ -233,7 +148,7 @@ def _halving(
             values = values or [
                 part.new_zeros(len(part), len(problem), *part.shape[2:]) for part in integrals
             ]
-            gaps = (_sums(integrals) - (own.last - own.first)).abs()
+            gaps = (sums(integrals) - (own.last - own.first)).abs()
             # the gaps of several pieces add up
             coarse = (gaps > allowed[own.rows] / _PIECES).any(1)
             for place in coarse.nonzero()[:, 0].tolist():
@@ -242,8 +157,8 @@ def _halving(
                 left[row] -= 2 * count * int(coarse[place])
             kept = (~coarse).nonzero()[:, 0]
             for value, integral in zip(values, integrals, strict=True):
-                at = kept.to(value.device)
-                value.index_add_(1, own.rows[kept].to(value.device), integral[:, at])
+                place_of = kept.to(value.device)
+                value.index_add_(1, own.rows[kept].to(value.device), integral[:, place_of])
             split.append(part[coarse])
         pieces = pieces[torch.cat(split)]
         if not len(pieces.rows):
@@ -255,7 +170,7 @@ def _halving(
             with torch.no_grad():
                 middles.append(problem.scores(points, own.rows).double().cpu())
         pieces = pieces.halved(torch.cat(middles))
-    _tell((_sums(values) - wanted).abs() > 1.01 * allowed, tolerance, max_steps)
+    tell((sums(values) - wanted).abs() > 1.01 * allowed, tolerance, max_steps)
     return values
 
 
@@ -280,32 +195,14 @@ def _integrals(
             weight = (pieces.length * weights[node]).to(total).reshape(1, -1, *(1,) * (gradient.dim() - 2))
             total.index_add_(1, index.to(total.device), gradient.to(total.dtype) * weight)
     return [
-        total * (_at([tensor], pieces.rows)[0] - _at([reference], pieces.rows)[0])
+        total * (at([tensor], pieces.rows)[0] - at([reference], pieces.rows)[0])
         for total, tensor, reference in zip(totals, problem.tensors, references, strict=True)
     ]
 
 
 def _points(problem: Problem, references: Sequence[Tensor], rows: Tensor, shares: Tensor) -> list[Tensor]:
-    return between(_at(references, rows), _at(problem.tensors, rows), shares)
-
-
-def _sums(values: Sequence[Tensor]) -> Tensor:
-    """The sums (N, T) of contributions, each (T, N, ...), in float64 on the CPU."""
-    return torch.stack([part.double().flatten(2).sum(2).cpu() for part in values]).sum(0).T
-
-
-def _at(tensors: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
-    return [tensor[rows.to(tensor.device)] for tensor in tensors]
+    return between(at(references, rows), at(problem.tensors, rows), shares)
 
 
 def _sum_dtype(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
-
-
-def check_steps(tolerance: float, max_steps: int, steps: int | None, batch_size: int) -> None:
-    """Raises an error where one of these numbers makes no sense."""
-    if tolerance <= 0:
-        raise ArgumentError(f"tolerance is a number above 0, got {tolerance}")
-    for name, number in (("max_steps", max_steps), ("steps", steps), ("batch_size", batch_size)):
-        if number is not None and number < 1:
-            raise ArgumentError(f"{name} is a number from 1 on, got {number}")
