@@ -101,7 +101,7 @@ def speed(model: nn.Module, layer: str, steps: int, rounds: int, device: torch.d
 
 
 def against_limit(model: nn.Module, layer: str, steps: int, device: torch.device) -> dict[str, float]:
-    """Steps of toumei and of the bare loop in strict turns, so that both see the same moods of the machine."""
+    """Steps of toumei and of the bare loop in strict turns, so that both see the machine in the same mood."""
     pipeline, bare = toumei(model, layer, [0], device), bare_loop(model, layer, 0, device)
     ours: list[float] = []
     limit: list[float] = []
@@ -230,8 +230,8 @@ def activation(model: nn.Module, count: int, steps: int, device: torch.device) -
     error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
     print(
         f"activation after {steps} steps, mean of {count} units: toumei {means['toumei']:.1f}, lucent "
-        f"{means['lucent']:.1f}, wanted at least as much; ratio over the {len(ratios)} units that lucent wakes: "
-        f"{statistics.mean(ratios):.4f} +- {error:.4f}"
+        f"{means['lucent']:.1f}, wanted at least as much; ratio over the {len(ratios)} units that "
+        f"lucent wakes: {statistics.mean(ratios):.4f} +- {error:.4f}"
     )
     return {**means, "mean ratio": statistics.mean(ratios), "standard error": error}
 
