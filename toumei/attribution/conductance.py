@@ -66,7 +66,7 @@ class LayerConductance(Method):
         check_steps(tolerance, max_steps, steps, batch_size)
         own = problem.of_inputs()
         own.leaves(own.tensors)  # a path leads through numbers that have gradients
-        references = one_baseline(own, baselines, "LayerConductance", "no other")
+        references = one_baseline(own, baselines, "LayerConductance", "the mean of calls")
         with torch.no_grad():
             output, at_baseline = (own.scores(ends) for ends in (own.tensors, references))
         values = _refined(
