@@ -97,19 +97,22 @@ def compared(
     }
     methods |= {name: getattr(attribution, name)(model) for name in PERTURBING}
     from_data = attribution.FromData(background)
-    own: dict[str, dict[str, Any]] = {name: dict(QUIET) for name in PERTURBING}
-    for name in ("Rise", "Lime", "KernelShap"):
-        own[name]["samples"] = samples
-    # a window of a quarter of the side, few features for what visits them in many orders
-    own["Occlusion"] |= {"window": images.shape[-1] // 4, "stride": images.shape[-1] // 16}
-    own["ShapleySampling"] |= {"samples": 16, "features": attribution.grid(images, 4)}
-    own["PartitionShap"]["samples"] = samples
-    own["IntegratedGradients"] = {"steps": 32}
-    own["SmoothGrad"] = {"samples": max(samples // 5, 2)}
-    own["ExpectedGradients"] = {"baselines": from_data, "samples": max(samples // 4, 2)}
-    own["DeepLiftShap"] = {"baselines": from_data, "samples": max(samples // 15, 2)}
+    side, own = images.shape[-1], {"samples": samples, **QUIET}
+    options: dict[str, dict[str, Any]] = {
+        **dict.fromkeys(("Rise", "Lime", "KernelShap", "PartitionShap"), own),
+        # a window of a quarter of the side, few features for what visits them in many orders
+        "Occlusion": {"window": side // 4, "stride": side // 16, **QUIET},
+        "ShapleySampling": {"samples": 16, "features": attribution.grid(images, 4), **QUIET},
+        "IntegratedGradients": {"steps": 32},
+        "SmoothGrad": {"samples": max(samples // 5, 2)},
+        "ExpectedGradients": {"baselines": from_data, "samples": max(samples // 4, 2)},
+        "DeepLiftShap": {"baselines": from_data, "samples": max(samples // 15, 2)},
+    }
+    options = {name: options[name] for name in methods if name in options}
     blurred = attribution.Blur(images.shape[-1] / 6)
-    return compare(methods, images, target, masks, baselines=blurred, options=own, faithfulness=masks is None)
+    return compare(
+        methods, images, target, masks, baselines=blurred, options=options, faithfulness=masks is None
+    )
 
 
 def page(table: Comparison, chance: Comparison, masks: Tensor, options: argparse.Namespace) -> str:

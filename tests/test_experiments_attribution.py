@@ -35,6 +35,7 @@ def test_baselines(tmp_path, capsys, monkeypatch):
 
 def test_sanity(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(attribution_sanity, "LAYERS", ("head", "conv6"))
+    monkeypatch.setattr(attribution_sanity, "METHODS", {"GuidedBackprop": attribution_sanity.GuidedBackprop})
     out = tmp_path / "sanity.png"
     attribution_sanity.main(["--images", "1", "--out", str(out)])
     assert out.stat().st_size > 10_000 and "GuidedBackprop" in capsys.readouterr().out
