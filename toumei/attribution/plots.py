@@ -112,7 +112,8 @@ def _percentile(values: Tensor) -> Tensor:
 def _spans(values: Tensor, tokens: Sequence[str]) -> str:
     largest = float(values.abs().max()) or 1.0
     return "".join(
-        f'<span title="{value:.4g}" style="background:{_color(value / largest)};color:black;padding:3px 2px;margin:0 1px">'
+        f'<span title="{value:.4g}" '
+        f'style="background:{_color(value / largest)};color:black;padding:3px 2px;margin:0 1px">'
         f"{escape(token)}</span>"
         for token, value in zip(tokens, values.tolist(), strict=True)
     )
