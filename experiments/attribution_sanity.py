@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     sides: Any = figure.subfigures(1, 2, width_ratios=(1.5, 1))
     left, right = sides
     stages = forgotten(model)
-    grid: Any = left.subplots(len(METHODS), len(stages))
+    grid: Any = left.subplots(len(METHODS), len(stages), squeeze=False)
     for row, (name, method) in zip(grid, METHODS.items(), strict=True):
         for ax, stage in zip(row, stages, strict=True):
             values = method(stages[stage])(images[:1], labels[:1], baselines=0.5).values
