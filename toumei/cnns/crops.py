@@ -1,4 +1,6 @@
-"""Random square crops of each picture, several in a step, and noise."""
+"""Random square crops of each picture, several in a step, noise, and gradients of one size."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,3 +112,33 @@ class Noise(nn.Module):
     def extra_repr(self) -> str:
         """Returns how strong the noise is."""
         return f"{self.normal:g}, {self.uniform:g}"
+
+
+class _OneSize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor) -> Tensor:
+        return image.view_as(image)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        norms = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+        return gradient / norms.clamp(min=1e-12).reshape(-1, *(1,) * (gradient.dim() - 1))
+
+
+class NormalizeGradient(nn.Module):
+    """Shows pictures as they are, and gives the gradient of each the norm 1 (lucid's `normalize_gradient`).
+
+    For optimizers whose steps grow with the gradient, such as SGD; Adam makes the sizes alike by itself.
+
+    Example:
+        >>> image = torch.rand(2, 3, 4, 4, requires_grad=True)
+        >>> (5 * NormalizeGradient()(image)).sum().backward()
+        >>> image.grad.flatten(1).norm(dim=1)
+        tensor([1.0000, 1.0000])
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns the pictures."""
+        result: Tensor = _OneSize.apply(image)
+        return result

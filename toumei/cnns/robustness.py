@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ..core.errors import ArgumentError, ShapeError
 from .crops import Crops as Crops
 from .crops import Noise as Noise
+from .crops import NormalizeGradient as NormalizeGradient
 
 Size = tuple[int, int]
 

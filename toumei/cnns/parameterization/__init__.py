@@ -3,6 +3,7 @@
 from .accentuated import AccentuatedImage
 from .alpha import AlphaImage, random_background
 from .color import COLOR_CORRELATION, COLOR_MEAN, ColorSpace
+from .color_matrix import color_matrix
 from .colored import Colored
 from .fft import FFTImage, frequencies
 from .gan import GAN
@@ -33,6 +34,7 @@ __all__ = [
     "PixelImage",
     "SharedImage",
     "Transform",
+    "color_matrix",
     "frequencies",
     "load_magnitude",
     "magnitude_spectrum",
