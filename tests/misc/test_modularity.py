@@ -1,5 +1,6 @@
 """Clusterings, their quality and null models: published numbers, networkx, and planted modules."""
 
+import sys
 from itertools import pairwise
 
 import networkx as nx
@@ -8,7 +9,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
-from toumei.core.errors import ArgumentError, ShapeError
+from toumei.core.errors import ArgumentError, MissingDependencyError, ShapeError
 from toumei.misc import CNNGraph, MLPGraph, ModelGraph
 from toumei.misc.modularity import (
     Block,
@@ -254,8 +255,10 @@ def test_edges_are_the_weights_of_the_model():
             assert value == pytest.approx(abs(model.fc0.weight[i, j].item()))
 
 
-@pytest.mark.parametrize("method", ["spectral", "louvain", "greedy"])
+@pytest.mark.parametrize("method", ["spectral", "louvain", "greedy", "leiden"])
 def test_every_method_finds_planted_communities(method):
+    if method == "leiden":
+        pytest.importorskip("igraph", reason="the Leiden method is an extra: pip install toumei[leiden]")
     weights, owners = modular((12, 12, 12), 3, 0.02)
     graph = ModelGraph(weights)
     found = graph.get_model_modularity(method=method)
@@ -264,6 +267,12 @@ def test_every_method_finds_planted_communities(method):
     }
     assert set(map(frozenset, found.communities)) == planted
     assert found.modularity == pytest.approx(nx.community.modularity(graph, found.communities))
+
+
+def test_leiden_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "igraph", None)
+    with pytest.raises(MissingDependencyError, match="pip install igraph"):
+        MLPGraph(SimpleMLP(4, 4)).get_model_modularity(method="leiden")
 
 
 def test_a_changed_graph_is_the_one_that_is_measured():
