@@ -12,11 +12,11 @@ most sequences, in training only. The network that results is used as it is.
   from `--gather` on the tokens of a name see each other; and only from `--read` on does the rest of the text
   see a name, and of its tokens only the last.
 - MLPs are silenced, on a part of these sequences: at names before `--gather`, and elsewhere from `--read` on.
-  And of a name, only what the MLP just before `--read` says about it is passed on. Without this, the parts of
-  a name are only added up at its last token, and what they mean is looked up where the answer is due.
+  And of a name, only what the MLP just before `--read` says about it is passed on. In a trial of one seed
+  without this (and with more layers) the middle MLPs held next to nothing.
 
-Few subjects come first; whenever their facts are known, twice as many are taken. With all of them from the
-start, nothing is learned for a long time.
+Few subjects come first; whenever their facts are known, twice as many are taken. The weights that ship were
+trained in two rounds like those of this script, 2,200 steps and 700 more at a lower rate.
 """
 
 import argparse
