@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ArgumentError
+from ..core.seeding import make_generator
 from .baselines import BaselineLike, as_baselines
 from .method import Method
+from .moments import Moments
 from .problem import Problem, parts
 from .propagation import Unknown, propagate
 from .result import Attribution, parts_of
@@ -49,14 +51,13 @@ class DeepLift(Method):
             raise ArgumentError(f"unknown is 'error' or 'warn', got {unknown!r}")
         self.unknown = unknown
 
-    def attribute(self, problem: Problem, baselines: BaselineLike, **options: Any) -> Attribution:
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the contributions against one baseline for each input.
 
         Raises:
             ArgumentError: An operation without a rule, baselines that differ from draw to draw, or inputs
                 that are whole numbers.
         """
-        _reject(options)
         drawn = as_baselines(baselines, parts(problem.inputs))
         if any(baseline.is_random for baseline in drawn):
             raise ArgumentError(
@@ -104,7 +105,6 @@ class DeepLiftShap(DeepLift):
         samples: int = 50,
         batch_size: int = 32,
         seed: int | None = 0,
-        **options: Any,
     ) -> Attribution:
         """Returns the mean contributions over draws of baselines, and their standard error.
 
@@ -114,55 +114,39 @@ class DeepLiftShap(DeepLift):
             samples: Draws for each input.
             batch_size: Pairs of an input and a baseline at a time.
             seed: Seed of the draws.
-            **options: None.
 
         Raises:
             ArgumentError: Fewer than two samples, an operation without a rule, or integer inputs.
         """
-        _reject(options)
         if samples < 2:
             raise ArgumentError(f"a mean over baselines needs at least 2 samples, got {samples}")
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
         drawn = as_baselines(baselines, parts(problem.inputs))
-        references = problem.baselines(drawn, samples, generator)
-        count = len(problem)
-        totals = squares = None
-        output = at_baseline = torch.zeros(count, len(problem.targets), dtype=torch.float64)
-        pairs = torch.arange(samples * count)
-        for part in pairs.split(batch_size):
-            rows, draws = part % count, part // count
+        references = problem.baselines(drawn, samples, make_generator(seed))
+        moments = [Moments(len(problem)) for _ in problem.tensors]
+        outputs, at_baseline = Moments(len(problem)), Moments(len(problem))
+        for pairs in torch.arange(samples * len(problem)).split(batch_size):
+            draws, rows = pairs // len(problem), pairs % len(problem)
             contributions, scores, scores0 = _contributions(
                 problem,
                 [tensor[rows.to(tensor.device)] for tensor in problem.tensors],
-                [reference[draws, rows] for reference in references],
+                [
+                    reference[draws.to(reference.device), rows.to(reference.device)]
+                    for reference in references
+                ],
                 rows,
                 self.unknown,
             )
-            if totals is None:
-                totals = [
-                    torch.zeros(len(c), count, *c.shape[2:], dtype=torch.float64) for c in contributions
-                ]
-                squares = [torch.zeros_like(total) for total in totals]
-            assert squares is not None
-            for total, square, own in zip(totals, squares, contributions, strict=True):
-                total.index_add_(1, rows, own.cpu().double())
-                square.index_add_(1, rows, own.cpu().double().square())
-            kind = scores.dtype
-            output = output.index_copy(0, rows, scores.cpu().double())
-            at_baseline = at_baseline.index_add(0, rows, scores0.cpu().double() / samples)
-        assert totals is not None and squares is not None
-        means = [total / samples for total in totals]
-        errors = [
-            ((square / samples - mean.square()).clamp(min=0) / (samples - 1)).sqrt()
-            for square, mean in zip(squares, means, strict=True)
-        ]
+            for moment, own in zip(moments, contributions, strict=True):
+                moment.add(own, rows)
+            outputs.add(scores.T, rows)
+            at_baseline.add(scores0.T, rows)
         kinds = [tensor.dtype for tensor in problem.tensors]
         return _checked(
             Attribution(
-                problem.restore([mean.to(own) for mean, own in zip(means, kinds, strict=True)]),
-                problem.per_input(output.to(kind)),
-                problem.per_input(at_baseline.to(kind)),
-                problem.restore([error.to(own) for error, own in zip(errors, kinds, strict=True)]),
+                problem.restore([m.mean().to(kind) for m, kind in zip(moments, kinds, strict=True)]),
+                problem.per_input(outputs.mean().T.to(scores.dtype)),
+                problem.per_input(at_baseline.mean().T.to(scores.dtype)),
+                problem.restore([m.standard_error().to(k) for m, k in zip(moments, kinds, strict=True)]),
                 method="DeepLiftShap",
                 seed=seed,
                 several=problem.several,
@@ -205,8 +189,3 @@ def _checked(result: Attribution) -> Attribution:
             stacklevel=4,
         )
     return result
-
-
-def _reject(options: dict[str, Any]) -> None:
-    if options:
-        raise ArgumentError(f"no option {next(iter(options))!r}")
