@@ -8,10 +8,10 @@ hand-written bare loop that does the same arithmetic on the same batch, in turns
 
 import argparse
 import copy
-import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import toumei.cnns.parameterization as param
+from common import basic_parser, in_turns, ratios, spread, write
 from toumei.cnns import robustness
 from toumei.cnns.atlas import ActivationAtlas, render_icons
 from toumei.cnns.atlas_points import cell_means, grid_cells, lay_out, sample_activations
@@ -38,16 +39,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         result["toumei / bare loop"] = against_limit(
             model, directions[:BATCH], options.rounds, options.round_steps
         )
-    if options.json:
-        Path(options.json).write_text(json.dumps(result, indent=2))
+    write(result, options.json)
     return result
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=int, default=2)
+    parser = basic_parser(__doc__, threads=2, device=False)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--grid", type=int, default=20)
     parser.add_argument("--min-count", type=int, default=6)
@@ -55,7 +52,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="against the bare loop; 0 for none")
     parser.add_argument("--round-steps", type=int, default=24)
     parser.add_argument("--out", help="where to write the atlas, as .png and .html")
-    parser.add_argument("--json", help="where to write the figures")
     return parser.parse_args(argv)
 
 
@@ -81,17 +77,12 @@ def stages(model: nn.Module, options: argparse.Namespace) -> tuple[dict[str, flo
     directions, attributions = (
         cell_means(values, members) for values in (samples.activations, samples.attributions)
     )
-    icons = timed(
-        f"{len(cells)} icons",
-        lambda: render_icons(
-            model, LAYER, directions, size=SIZE, steps=options.steps, batch_size=BATCH, verbose=False
-        ),
-    )
+    pictures = timed(f"{len(cells)} icons", partial(icons, model, directions, options.steps))
     seconds["whole"] = sum(seconds.values())
     if options.out:
         counts = members[members >= 0].bincount()
         atlas = ActivationAtlas(
-            LAYER, options.grid, points, members, cells, counts, directions, icons, attributions,
+            LAYER, options.grid, points, members, cells, counts, directions, pictures, attributions,
             ShapesCNN.categories,
         )  # fmt: skip
         for ending in (".png", ".html"):
@@ -102,24 +93,18 @@ def stages(model: nn.Module, options: argparse.Namespace) -> tuple[dict[str, flo
 def against_limit(model: nn.Module, directions: Tensor, rounds: int, steps: int) -> float:
     """The median over rounds of the time of a batch of icons over that of the bare loop."""
     bare = bare_loop(model, directions)
-    ratios = []
-    for count in range(-1, rounds):
-        times = []
-        for contender in (ours(model, directions), bare):
-            started = time.perf_counter()
-            contender(steps if count >= 0 else 2)
-            times.append(time.perf_counter() - started)
-        if count >= 0:
-            ratios.append(times[0] / times[1])
-    ratio = statistics.median(ratios)
-    print(f"a batch of icons, toumei / bare loop: {ratio:.3f} ({min(ratios):.2f} to {max(ratios):.2f})")
-    return ratio
-
-
-def ours(model: nn.Module, directions: Tensor) -> Callable[[int], object]:
-    return lambda steps: render_icons(
-        model, LAYER, directions, size=SIZE, steps=steps, batch_size=BATCH, verbose=False
+    times = in_turns(
+        {"toumei": lambda: icons(model, directions, steps), "bare loop": lambda: bare(steps)},
+        rounds,
+        warm_up=1,
     )
+    found = ratios(times, "toumei", "bare loop")
+    print(f"a batch of icons, toumei / bare loop: {spread(found)}")
+    return statistics.median(found)
+
+
+def icons(model: nn.Module, directions: Tensor, steps: int) -> Tensor:
+    return render_icons(model, LAYER, directions, size=SIZE, steps=steps, batch_size=BATCH, verbose=False)
 
 
 def bare_loop(model: nn.Module, directions: Tensor) -> Callable[[int], object]:

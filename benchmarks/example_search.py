@@ -8,18 +8,16 @@ batches at most (those of the last batch included), over a tenth of the images a
     python benchmarks/example_search.py [--images 20000] [--threads 2]
 """
 
-import argparse
 import gc
-import json
 import statistics
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from common import basic_parser, write
 from toumei.cnns.examples import dataset_examples
 from toumei.models import ShapesCNN, ShapesDataset
 
@@ -27,12 +25,10 @@ LAYERS = ("conv2", "conv4", "conv6")
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = basic_parser(__doc__, device=False)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--k", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", help="where to write the figures")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     results: dict[str, float] = {}
@@ -40,8 +36,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         turns = Turns(images, options.batch_size)
         dataset_examples(turns.model, LAYERS, turns, options.k, verbose=False)
         results.update(turns.told(images))
-    if options.json:
-        Path(options.json).write_text(json.dumps(results, indent=2))
+    write(results, options.json)
     return results
 
 

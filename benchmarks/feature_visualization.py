@@ -12,14 +12,9 @@ On SqueezeNet 1.1 at 224 pixels, for units of features.4, features.7 and feature
 
 import argparse
 import copy
-import json
-import os
-import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,13 +22,23 @@ from torch import Tensor, nn
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
+from common import (
+    SQUEEZENET,
+    basic_parser,
+    describe,
+    in_turns,
+    ratios,
+    spread,
+    squeezenet,
+    steps_in_turns,
+    write,
+)
 from toumei.cnns import robustness
 from toumei.core import run
 
 LAYERS = ("features.4", "features.7", "features.10")
 SIZE = 224
 BATCH = 8
-REALDATA = Path(os.environ.get("TOUMEI_REALDATA", Path(__file__).parents[2] / "shared" / "realdata"))
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:
@@ -46,77 +51,58 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
     results["speed"] = {layer: speed(model, layer, options.steps, options.rounds, device) for layer in LAYERS}
     if options.units:
         results["activation"] = activation(model, options.units, options.activation_steps, device)
-    if options.json:
-        Path(options.json).write_text(json.dumps(results, indent=2))
+    write(results, options.json)
     return results
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--weights", default=REALDATA / "squeezenet1_1" / "model.safetensors")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser = basic_parser(__doc__)
+    parser.add_argument("--weights", default=SQUEEZENET)
     parser.add_argument("--rounds", type=int, default=9, help="rounds in which all are timed in turn")
     parser.add_argument("--steps", type=int, default=48, help="steps in each round")
     parser.add_argument(
         "--units", type=int, default=16, help="units whose activation is compared; 0 for none"
     )
     parser.add_argument("--activation-steps", type=int, default=256)
-    parser.add_argument("--json", help="where to write the figures")
     return parser.parse_args(argv)
 
 
 def speed(model: nn.Module, layer: str, steps: int, rounds: int, device: torch.device) -> dict[str, float]:
     result = against_limit(model, layer, steps * rounds, device)
-    contenders: dict[str, tuple[Callable[[int], object], int]] = {
-        "toumei": (runs(toumei(model, layer, [0], device)), 1),
-        "lucent": (lucent(model, layer, 0, device), 1),
-        f"toumei, {BATCH} units": (runs(toumei(model, layer, list(range(BATCH)), device)), BATCH),
-    }
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for count in range(-1, rounds):
-        # the order is turned, so that nobody always runs behind the same neighbour
-        names = list(contenders)
-        for name in names[count % len(names) :] + names[: count % len(names)]:
-            step, units = contenders[name]
-            elapsed = timed(lambda step=step: step(steps), device) / steps / units  # type: ignore[misc]
-            if count >= 0:
-                times[name].append(1000 * elapsed)
+    one, eight = (toumei(model, layer, list(range(units)), device) for units in (1, BATCH))
+    many = f"toumei, {BATCH} units"
+    peer = lucent(model, layer, 0, device)
+    times = in_turns(
+        {
+            "toumei": lambda: one.optimize(steps, verbose=False),
+            "lucent": lambda: peer(steps),
+            many: lambda: eight.optimize(steps, verbose=False),
+        },
+        rounds,
+        device,
+        warm_up=1,
+    )
+    times[many] = [seconds / BATCH for seconds in times[many]]
     for name, values in times.items():
-        result[name] = statistics.median(values)
+        result[name] = 1000 * statistics.median(values) / steps
         print(f"  {name}: {result[name]:.1f} ms a step and unit")
     for name, over, wanted in (
         ("lucent", "toumei", "at least 1.5" if layer != LAYERS[2] else ""),
-        (f"toumei, {BATCH} units", "toumei", "below 1"),
+        (many, "toumei", "below 1"),
     ):
-        ratios = [mine / theirs for mine, theirs in zip(times[name], times[over], strict=True)]
-        result[f"{name} / {over}"] = statistics.median(ratios)
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        print(
-            f"  {name} / {over}: {statistics.median(ratios):.3f} ({spread}) {wanted and f'wanted {wanted}'}"
-        )
+        found = ratios(times, name, over)
+        result[f"{name} / {over}"] = statistics.median(found)
+        print(f"  {name} / {over}: {spread(found)} {wanted and f'wanted {wanted}'}")
     return result
 
 
 def against_limit(model: nn.Module, layer: str, steps: int, device: torch.device) -> dict[str, float]:
     """Steps of toumei and of the bare loop in strict turns, so that both see the machine in the same mood."""
     pipeline, bare = toumei(model, layer, [0], device), bare_loop(model, layer, 0, device)
-    ours: list[float] = []
-    limit: list[float] = []
-    started: list[float] = []
-
-    def turn(progress: object) -> None:
-        synchronize(device)
-        if started:
-            ours.append(time.perf_counter() - started.pop())
-        limit.append(timed(lambda: bare(1), device))
-        started.append(time.perf_counter())
-
-    pipeline.optimize(steps, verbose=False, callback=turn)
+    times = steps_in_turns(pipeline.optimize, {"bare loop": lambda: bare(1)}, steps, device)
+    ours, limit = times["toumei"], times["bare loop"]
     parts = [slice(start, start + steps // 9) for start in range(0, steps - steps // 9 + 1, steps // 9)]
-    ratios = [statistics.median(ours[part]) / statistics.median(limit[part]) for part in parts]
+    found = [statistics.median(ours[part]) / statistics.median(limit[part]) for part in parts]
     result = {
         "toumei, in turns": 1000 * statistics.median(ours),
         "bare loop, in turns": 1000 * statistics.median(limit),
@@ -125,13 +111,9 @@ def against_limit(model: nn.Module, layer: str, steps: int, device: torch.device
     print(
         f"\n{layer}: in turns toumei {result['toumei, in turns']:.2f} ms, bare loop "
         f"{result['bare loop, in turns']:.2f} ms a step\n  toumei / bare loop: "
-        f"{result['toumei / bare loop']:.3f} ({min(ratios):.2f} to {max(ratios):.2f}) wanted at most 1.05"
+        f"{result['toumei / bare loop']:.3f} ({min(found):.2f} to {max(found):.2f}) wanted at most 1.05"
     )
     return result
-
-
-def runs(pipeline: obj.Pipeline) -> Callable[[int], object]:
-    return lambda steps: pipeline.optimize(steps, verbose=False)
 
 
 def toumei(model: nn.Module, layer: str, units: list[int], device: torch.device) -> obj.Pipeline:
@@ -226,43 +208,14 @@ def activation(model: nn.Module, count: int, steps: int, device: torch.device) -
         )
     means = {name: statistics.mean(values) for name, values in reached.items()}
     pairs = [(mine, theirs) for mine, theirs in zip(*reached.values(), strict=True) if theirs]
-    ratios = [mine / theirs for mine, theirs in pairs]
-    error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
+    found = [mine / theirs for mine, theirs in pairs]
+    error = statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else 0.0
     print(
         f"activation after {steps} steps, mean of {count} units: toumei {means['toumei']:.1f}, lucent "
-        f"{means['lucent']:.1f}, wanted at least as much; ratio over the {len(ratios)} units that "
-        f"lucent wakes: {statistics.mean(ratios):.4f} +- {error:.4f}"
+        f"{means['lucent']:.1f}, wanted at least as much; ratio over the {len(found)} units that "
+        f"lucent wakes: {statistics.mean(found):.4f} +- {error:.4f}"
     )
-    return {**means, "mean ratio": statistics.mean(ratios), "standard error": error}
-
-
-def timed(function: Callable[[], object], device: torch.device) -> float:
-    start = time.perf_counter()
-    function()
-    synchronize(device)
-    return time.perf_counter() - start
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def squeezenet(weights: str | Path) -> nn.Module:
-    from safetensors.torch import load_file
-    from torchvision.models import squeezenet1_1
-
-    if not Path(weights).is_file():
-        raise SystemExit(f"no weights at {weights}: give those of torchvision's squeezenet1_1 as --weights")
-    model = squeezenet1_1()
-    model.load_state_dict(load_file(weights))
-    return model.eval()
-
-
-def describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    return {**means, "mean ratio": statistics.mean(found), "standard error": error}
 
 
 if __name__ == "__main__":

@@ -15,13 +15,9 @@ that all see the same moods of the machine. Prints milliseconds a step and unit,
 
 import argparse
 import copy
-import json
-import os
-import platform
 import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,12 +26,21 @@ from torch.nn import functional as F
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
+from common import (
+    SQUEEZENET,
+    Call,
+    Times,
+    basic_parser,
+    describe,
+    spread,
+    squeezenet,
+    steps_in_turns,
+    write,
+)
 from toumei.cnns import robustness
 
 CROPS, SIZE, SIDES, NOISE = 6, 224, (0.25, 0.30), 0.05  # what Horama's defaults do
 NORMALIZE = ((0.5,) * 3, (0.2,) * 3)  # its range of -2.5 to 2.5
-REALDATA = Path(os.environ.get("TOUMEI_REALDATA", Path(__file__).parents[2] / "shared" / "realdata"))
-Step = Callable[[], object]
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -49,13 +54,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         f"{describe(device)}, torch {torch.__version__}, {options.threads} threads; units of {layer}, canvas "
         f"{canvas}, {CROPS} crops of {SIZE} pixels a step; medians of {options.steps} steps in turns"
     )
-    one = turns(
+    one = steps_in_turns(
         toumei(network, layer, units[:1], canvas, device),
         {"bare loop": bare_loop(copy.deepcopy(prefix), units[0], canvas, device)},
         options.steps,
         device,
     )
-    many = turns(
+    many = steps_in_turns(
         toumei(network, layer, units, canvas, device),
         {
             "Horama": horama(copy.deepcopy(prefix), units[0], canvas, device),
@@ -74,50 +79,21 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             f"at least {5 if device.type == 'cuda' else 1.5}",
         ),
     }
-    if options.json:
-        Path(options.json).write_text(json.dumps(results, indent=2))
+    write(results, options.json)
     return results
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--weights", default=REALDATA / "squeezenet1_1" / "model.safetensors")
+    parser = basic_parser(__doc__, threads=2)
+    parser.add_argument("--weights", default=SQUEEZENET)
     parser.add_argument("--layer", default="features.10")
     parser.add_argument("--units", type=int, default=10, help="units in one run of toumei")
     parser.add_argument("--canvas", type=int, default=512, help="pixels of the pictures; Horama: 1280")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=24, help="steps of each in turns")
-    parser.add_argument("--json", help="where to write the figures")
     return parser.parse_args(argv)
 
 
-def turns(
-    pipeline: obj.Pipeline, others: dict[str, Step], steps: int, device: torch.device
-) -> dict[str, list[float]]:
-    """Seconds of each step of a pipeline, as "toumei", and of the others in turns; the first are left out."""
-    times: dict[str, list[float]] = {"toumei": [], **{name: [] for name in others}}
-    started: list[float] = []
-
-    def turn(progress: object) -> None:
-        synchronize(device)
-        if started:
-            times["toumei"].append(time.perf_counter() - started.pop())
-        for name, step in others.items():
-            begin = time.perf_counter()
-            step()
-            synchronize(device)
-            times[name].append(time.perf_counter() - begin)
-        started.append(time.perf_counter())
-
-    nadam = torch.optim.NAdam
-    pipeline.optimize(steps + 2, nadam, lr=1.0, verbose=False, callback=turn, redirect=0)
-    return {name: values[-steps:] for name, values in times.items()}
-
-
-def report(title: str, units: int, times: dict[str, list[float]], ratio: str, wanted: str) -> float:
+def report(title: str, units: int, times: Times, ratio: str, wanted: str) -> float:
     """Prints the times a step and unit, and returns the ratio that is wanted: the first of the others'."""
     print()
     ours = [seconds / units for seconds in times.pop("toumei")]
@@ -126,24 +102,26 @@ def report(title: str, units: int, times: dict[str, list[float]], ratio: str, wa
     for name, theirs in times.items():
         pairs = zip(ours, theirs, strict=True)
         ratios[name] = [mine / its if units == 1 else its / mine for mine, its in pairs]
-        shown = f"{statistics.median(ratios[name]):.3f} ({min(ratios[name]):.2f} to {max(ratios[name]):.2f})"
-        print(f"{name}: {1000 * statistics.median(theirs):.1f} ms a step; ratio {shown}")
+        print(f"{name}: {1000 * statistics.median(theirs):.1f} ms a step; ratio {spread(ratios[name])}")
     first = statistics.median(next(iter(ratios.values())))
     print(f"{ratio}: {first:.3f}, wanted {wanted}")
     return first
 
 
-def toumei(model: nn.Module, layer: str, units: list[int], canvas: int, device: torch.device) -> obj.Pipeline:
+def toumei(
+    model: nn.Module, layer: str, units: list[int], canvas: int, device: torch.device
+) -> Callable[..., object]:
     shown = param.Transform(
         param.MACO(len(units), 3, canvas, canvas, seed=0),
         robustness.Crops(CROPS, SIZE, SIDES, uniform=True),
         robustness.Normalize(*NORMALIZE),
         robustness.Noise(NOISE, NOISE / 2),
     )
-    return obj.Pipeline(shown, obj.Channel(layer, channels=units)).attach(model).to(device)
+    pipeline = obj.Pipeline(shown, obj.Channel(layer, channels=units)).attach(model).to(device)
+    return partial(pipeline.optimize, optimizer=torch.optim.NAdam, lr=1.0, redirect=0)
 
 
-def bare_loop(prefix: Any, unit: int, canvas: int, device: torch.device) -> Step:
+def bare_loop(prefix: Any, unit: int, canvas: int, device: torch.device) -> Call:
     """The limit: the same arithmetic, written out for this one network, layer and unit."""
     prefix.requires_grad_(False)
     magnitude = param.natural_magnitude(3, canvas, canvas).to(device)
@@ -179,7 +157,7 @@ def bare_loop(prefix: Any, unit: int, canvas: int, device: torch.device) -> Step
     return step
 
 
-def horama(prefix: nn.Module, unit: int, canvas: int, device: torch.device) -> Step:
+def horama(prefix: nn.Module, unit: int, canvas: int, device: torch.device) -> Call:
     """A step of `maco` in Horama's maco_fv.py, by its own functions, on the same magnitudes."""
     from horama.common import optimization_step
     from horama.maco_fv import maco_preconditioner
@@ -201,28 +179,6 @@ def horama(prefix: nn.Module, unit: int, canvas: int, device: torch.device) -> S
         optimizer.step()
 
     return step
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def squeezenet(weights: str | Path) -> nn.Module:
-    from safetensors.torch import load_file
-    from torchvision.models import squeezenet1_1
-
-    if not Path(weights).is_file():
-        raise SystemExit(f"no weights at {weights}: give those of torchvision's squeezenet1_1 as --weights")
-    model = squeezenet1_1()
-    model.load_state_dict(load_file(weights))
-    return model.eval()
-
-
-def describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

@@ -7,30 +7,23 @@ vgg11 with graph, clustering and ten shuffles; published n-cuts of untrained net
     python benchmarks/modularity.py [--rounds 3]
 """
 
-import argparse
-import json
 import statistics
 import time
-from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import networkx as nx
 import torch
 from torch import nn
 
+from common import Call, Times, basic_parser, in_turns, ratios, write
 from toumei.misc import MLPGraph
 from toumei.misc.modularity import WeightGraph, chain, ncut, null_test, spectral_partition
 from toumei.models import SimpleMLP
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, device=False)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", help="where to write the figures")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     results = {
@@ -39,8 +32,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         **published(),
         **real_networks(),
     }
-    if options.json:
-        Path(options.json).write_text(json.dumps(results, indent=2))
+    write(results, options.json)
     return results
 
 
@@ -51,16 +43,18 @@ def clustering(rounds: int) -> dict[str, float]:
     matrix = graph.adjacency().double().numpy()
     print(f"{graph}, {len(graph)} nodes")
     peer = SpectralClustering(12, affinity="precomputed", n_init=10, random_state=0)
-    contenders: dict[str, Callable[[], object]] = {
-        "ours": lambda: spectral_partition(graph, 12).labels,
-        "scikit-learn": lambda: torch.from_numpy(peer.fit_predict(matrix)).long(),
-        "null test": lambda: null_test(graph, 12, samples=50),
-    }
-    times, results = in_turns(contenders, rounds)
-    cuts = {name: ncut(graph, results[name]) for name in ("ours", "scikit-learn")}  # type: ignore[arg-type]
+    own, theirs = spectral_partition(graph, 12).labels, torch.from_numpy(peer.fit_predict(matrix)).long()
+    times = measured(
+        {
+            "ours": lambda: spectral_partition(graph, 12),
+            "scikit-learn": lambda: peer.fit_predict(matrix),
+            "null test": lambda: null_test(graph, 12, samples=50),
+        },
+        rounds,
+    )
     figures = {
         "clustering: ours / scikit-learn": ratio(times, "ours", "scikit-learn"),
-        "clustering: n-cut, ours / scikit-learn": cuts["ours"] / cuts["scikit-learn"],
+        "clustering: n-cut, ours / scikit-learn": ncut(graph, own) / ncut(graph, theirs),
         "null test of 50 / one clustering": ratio(times, "null test", "ours"),
     }
     wanted = ("at most 0.33", "within 0.01 of 1", "at most 60")
@@ -70,7 +64,7 @@ def clustering(rounds: int) -> dict[str, float]:
 
 def building(rounds: int) -> dict[str, float]:
     model = SimpleMLP(256, 256, 256)
-    times, _ = in_turns(
+    times = measured(
         {
             "ours": lambda: MLPGraph(model),
             "ours, edges read": lambda: MLPGraph(model).number_of_edges(),
@@ -148,23 +142,15 @@ def edge_by_edge(model: nn.Sequential) -> "nx.Graph[tuple[int, int]]":
     return graph
 
 
-def in_turns(
-    contenders: dict[str, Callable[[], object]], rounds: int
-) -> tuple[dict[str, list[float]], dict[str, object]]:
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    results = {}
-    for _ in range(rounds):
-        for name, function in contenders.items():
-            start = time.perf_counter()
-            results[name] = function()
-            times[name].append(time.perf_counter() - start)
+def measured(contenders: dict[str, Call], rounds: int) -> Times:
+    times = in_turns(contenders, rounds)
     for name, values in times.items():
         print(f"  {name}: {1000 * statistics.median(values):.0f} ms")
-    return times, results
+    return times
 
 
-def ratio(times: dict[str, list[float]], name: str, over: str) -> float:
-    return statistics.median(mine / theirs for mine, theirs in zip(times[name], times[over], strict=True))
+def ratio(times: Times, name: str, over: str) -> float:
+    return statistics.median(ratios(times, name, over))
 
 
 def show(figures: dict[str, float], wanted: tuple[str, ...]) -> None:

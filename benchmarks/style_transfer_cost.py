@@ -12,24 +12,19 @@ Multiply-adds of a step, counted by torch, and milliseconds a step on SqueezeNet
 
 import argparse
 import copy
-import json
-import platform
 import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from common import Call, basic_parser, describe, squeezenet, steps_in_turns, write
 from toumei.cnns import robustness
 from toumei.cnns.parameterization import FFTImage
 from toumei.misc import StyleTransfer
 
 CONTENT, STYLE = 5, (1, 3, 4, 6, 7)  # modules of `features`
-Step = Callable[[], object]
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -40,36 +35,29 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     content, style = torch.rand(2, 1, 3, options.size, options.size, generator=generator).to(device)
     normalize = robustness.preprocess("imagenet").to(device)
-    steps: dict[str, Step] = {
+    steps: dict[str, Call] = {
         "stack of three": stack_of_three(copy.deepcopy(model), content, style, normalize),
         "bare loop": bare_loop(copy.deepcopy(model), content, style, normalize),
     }
     ours = toumei(model, content, style, normalize)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    print(f"{name}, torch {torch.__version__}, {options.threads} threads, {options.size} pixels")
+    print(f"{describe(device)}, torch {torch.__version__}, {options.threads} threads, {options.size} pixels")
     results = counted({"toumei": lambda: ours.optimize(1, verbose=False), **steps})
-    results |= timed(ours, steps, options.steps, device)
+    results |= in_time(ours, steps, options.steps, device)
     for key, value in results.items():
         print(f"  {key}: {value:.4g}")
-    if options.json:
-        Path(options.json).write_text(json.dumps(results, indent=2))
+    write(results, options.json)
     return results
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__)
     parser.add_argument("--weights", help="trained weights; random ones cost as much")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--json", help="where to write the figures")
     return parser.parse_args(argv)
 
 
-def counted(steps: dict[str, Step]) -> dict[str, float]:
+def counted(steps: dict[str, Call]) -> dict[str, float]:
     """Millions of multiply-adds of a step, forward and backward."""
     results: dict[str, float] = {}
     for name, step in steps.items():
@@ -80,24 +68,12 @@ def counted(steps: dict[str, Step]) -> dict[str, float]:
     return results | {"multiply-adds, stack of three / toumei (wanted at least 3)": theirs / ours}
 
 
-def timed(ours: StyleTransfer, steps: dict[str, Step], count: int, device: torch.device) -> dict[str, float]:
+def in_time(
+    ours: StyleTransfer, steps: dict[str, Call], count: int, device: torch.device
+) -> dict[str, float]:
     """Medians of milliseconds, where between two steps of toumei each other one takes a step."""
-    times: dict[str, list[float]] = {name: [] for name in ("toumei", *steps)}
-    started: list[float] = []
-
-    def turn(progress: object) -> None:
-        synchronize(device)
-        if started:
-            times["toumei"].append(time.perf_counter() - started.pop())
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            synchronize(device)
-            times[name].append(time.perf_counter() - start)
-        started.append(time.perf_counter())
-
-    ours.optimize(count + 1, verbose=False, callback=turn)
-    medians = {name: 1000 * statistics.median(values[1:]) for name, values in times.items()}
+    times = steps_in_turns(ours.optimize, steps, count, device)
+    medians = {name: 1000 * statistics.median(values) for name, values in times.items()}
     return {f"{name}, ms a step": value for name, value in medians.items()} | {
         "time, stack of three / toumei": medians["stack of three"] / medians["toumei"],
         "time, toumei / bare loop": medians["toumei"] / medians["bare loop"],
@@ -110,7 +86,7 @@ def toumei(model: nn.Module, content: Tensor, style: Tensor, normalize: nn.Modul
     return transfer.attach(model)
 
 
-def stack_of_three(model: Any, content: Tensor, style: Tensor, normalize: nn.Module) -> Step:
+def stack_of_three(model: Any, content: Tensor, style: Tensor, normalize: nn.Module) -> Call:
     """The old way, with weights that ask for gradients, as they are after loading."""
     image = FFTImage(1, *content.shape[1:], seed=0).to(content.device)
     optimizer = torch.optim.Adam(image.parameters, lr=0.05)
@@ -132,7 +108,7 @@ def stack_of_three(model: Any, content: Tensor, style: Tensor, normalize: nn.Mod
     return step
 
 
-def bare_loop(model: Any, content: Tensor, style: Tensor, normalize: nn.Module) -> Step:
+def bare_loop(model: Any, content: Tensor, style: Tensor, normalize: nn.Module) -> Call:
     """The limit: targets once, the layers up to the deepest one, and nothing else."""
     features = model.features[: max(CONTENT, *STYLE) + 1].requires_grad_(False).eval()
     image = FFTImage.from_image(content, sigmoid=False, saturation=16)
@@ -165,22 +141,6 @@ def bare_loop(model: Any, content: Tensor, style: Tensor, normalize: nn.Module) 
 def gram(activation: Tensor) -> Tensor:
     flat = activation.flatten(2)
     return flat @ flat.transpose(1, 2) / flat.shape[2]
-
-
-def squeezenet(weights: str | None) -> nn.Module:
-    from torchvision.models import squeezenet1_1
-
-    model = squeezenet1_1()
-    if weights:
-        from safetensors.torch import load_file
-
-        model.load_state_dict(load_file(weights))
-    return model.eval()
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ from pathlib import Path
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-from benchmarks import example_search
+import example_search
+
 from experiments import dataset_examples, sanity
 
 SMALL = ("--images", "20", "--steps", "2", "--device", "cpu")
