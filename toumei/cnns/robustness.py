@@ -8,6 +8,7 @@ in one step, as MACO does, and `Noise` adds noise.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ _PREPROCESS = {
 }
 
 
-class View(GeometricAugmentationBase2D):
+class View(GeometricAugmentationBase2D, ABC):
     """Base of the geometric pieces: a random affine map from the pixels of a picture to those of its view.
 
     A piece says by `draw` which map and how large the view is.
@@ -47,9 +48,9 @@ class View(GeometricAugmentationBase2D):
         super().__init__(p=1.0, same_on_batch=same_on_batch)
         self.fill = fill
 
+    @abstractmethod
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
         """Returns maps (images, 3, 3) from pixel (x, y, 1) to pixel of the view, and the view's (H, W)."""
-        raise NotImplementedError
 
     def generate_parameters(self, batch_shape: Any) -> dict[str, Tensor]:
         """Returns the draw for a batch of this shape: the maps, on the CPU, and the size of the view."""
