@@ -64,6 +64,18 @@ def test_each_network_gets_its_own_precision(two):
     two[1].float()
 
 
+@pytest.mark.parametrize("other", [torch.bfloat16, torch.float64])
+def test_each_network_sees_what_it_sees_alone(watched, other):
+    networks = {"a": watched(network(0).to(other)), "b": watched(network(1))}
+    both = Several(networks)
+    for name, alone in networks.items():
+        losses = [
+            start(unit, model).optimize(2, verbose=False).losses
+            for unit, model in ((f"{name}.2:1", both), ("2:1", alone))
+        ]
+        torch.testing.assert_close(*losses, rtol=0, atol=0)
+
+
 def test_a_network_ends_at_the_last_layer_that_is_needed(two):
     one_size = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))  # takes pictures of 3x3 only
     objective = obj.Channel("a.0:1") + obj.Channel("b.2:1")

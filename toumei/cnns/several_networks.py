@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..core.errors import ArgumentError
@@ -28,7 +29,6 @@ class Several(nn.Module):
         LayerError: A last layer that the network does not have.
 
     Example:
-        >>> import torch
         >>> both = Several({"plain": nn.ReLU(), "upside_down": nn.ReLU()}, {"upside_down": torch.neg})
         >>> both(torch.tensor([[1.0, -2.0]]))
         {'plain': tensor([[1., 0.]]), 'upside_down': tensor([[0., 2.]])}
@@ -47,7 +47,8 @@ class Several(nn.Module):
             raise ArgumentError("Several needs at least one network")
         if strangers := [name for name in (*self.preprocess, *self.until) if name not in networks]:
             raise ArgumentError(f"no network {strangers[0]!r}: there are {', '.join(networks)}")
-        for name, network in networks.items():
+        # The finest precision first: who shows a model pictures rounds them to that of its first weight.
+        for name, network in sorted(networks.items(), key=lambda item: -_bits(item[1])):
             if not name or "." in name or hasattr(self, name):
                 raise ArgumentError(f"a network cannot be named {name!r}: no dots, nothing that modules have")
             self.add_module(name, network)
@@ -65,3 +66,8 @@ class Several(nn.Module):
             return network(prepared)
         last = self.until[name]
         return run(network, prepared, record=[last], clone=False)[last]
+
+
+def _bits(network: nn.Module) -> int:
+    """Of a number in the precision of a network."""
+    return torch.finfo(device_and_dtype(network)[1]).bits
