@@ -5,9 +5,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.seeding import make_generator
-from ..reference import as_images
 from .color import MARGIN, ColorSpace
-from .colored import Colored
+from .colored import Colored, gray_like
 from .generator import check_size
 
 
@@ -101,17 +100,9 @@ class FFTImage(Colored):
             >>> torch.allclose(FFTImage.from_image(photograph).get_image(), photograph, atol=1e-5)
             True
         """
-        image = as_images(image, "image", single=False)
-        made = cls(
-            *image.shape,
-            sd=0.0,
-            decay=decay,
-            saturation=saturation,
-            decorrelate=decorrelate,
-            sigmoid=sigmoid,
-            seed=0,
-        ).to(image.device)
-        spectrum = torch.view_as_real(torch.fft.rfft2(made.colors.inverse(image, margin), norm="ortho"))
+        colors = {"decorrelate": decorrelate, "sigmoid": sigmoid}
+        made, numbers = gray_like(cls, image, margin, decay=decay, saturation=saturation, **colors)
+        spectrum = torch.view_as_real(torch.fft.rfft2(numbers, norm="ortho"))
         made.coefficients = (spectrum / made.scale).float().requires_grad_()
         return made
 

@@ -5,9 +5,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.seeding import make_generator
-from ..reference import as_images
 from .color import MARGIN, ColorSpace
-from .colored import Colored
+from .colored import Colored, gray_like
 from .generator import check_size
 
 
@@ -75,9 +74,8 @@ class PixelImage(Colored):
             >>> torch.allclose(PixelImage.from_image(photograph).get_image(), photograph, atol=1e-5)
             True
         """
-        image = as_images(image, "image", single=False)
-        made = cls(*image.shape, sd=0.0, decorrelate=decorrelate, sigmoid=sigmoid, seed=0).to(image.device)
-        made.pixels = made.colors.inverse(image, margin).float().requires_grad_()
+        made, numbers = gray_like(cls, image, margin, decorrelate=decorrelate, sigmoid=sigmoid)
+        made.pixels = numbers.float().requires_grad_()
         return made
 
     @property
