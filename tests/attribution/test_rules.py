@@ -33,12 +33,25 @@ def test_rescale_gives_the_derivative_where_nothing_changes():
     torch.testing.assert_close(multiplier, 1 - x.detach().tanh().square())
 
 
-def test_relu_is_rescaled_as_any_function():
+def test_what_works_in_place_is_rescaled_as_elsewhere():
     x, x0 = pair(100)
     x0[:10] = x.detach()[:10]
-    general, fast = rules.rescale(torch.relu, x, x0), rules.rescale_relu(x, x0)
-    assert torch.equal(general, fast)
-    assert torch.equal(*(torch.autograd.grad(y.sum(), x)[0] for y in (general, fast)))
+    own = x.clone()
+    plain, there = rules.rescale(torch.relu, x, x0), rules.rescale(torch.relu_, own, x0, in_place=True)
+    assert there is own and torch.equal(plain, there)
+    weights = torch.arange(100.0)
+    assert torch.equal(*(torch.autograd.grad((y * weights).sum(), x)[0] for y in (plain, there)))
+
+
+def test_rescale_of_what_is_broadcast_against_another_argument():
+    x, x0 = pair(4, 1)
+    x0[1] = x.detach()[1]
+    exponents = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    y = rules.rescale(lambda own: own**exponents, x, x0)
+    (multiplier,) = torch.autograd.grad((y * torch.arange(3.0)).sum(), x)
+    expected = ((x**2 - x0**2 + 2 * (x**3 - x0**3)) / (x - x0)).detach()
+    expected[1] = (2 * x + 6 * x**2)[1].detach()
+    torch.testing.assert_close(multiplier, expected)
 
 
 def test_a_product_gives_each_factor_half_of_what_both_change():

@@ -21,7 +21,7 @@ add sub rsub neg positive sum mean nansum cumsum trace lerp cat concat concatena
 view view_as reshape reshape_as flatten unflatten ravel permute transpose movedim moveaxis swapaxes t
 squeeze unsqueeze expand expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile roll flip
 rot90 pad unfold fold im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle contiguous clone copy
-to float double half bfloat16 type type_as cpu cuda get requires_grad
+to float double half bfloat16 type type_as cpu cuda requires_grad
 getitem setitem index_select gather take_along_dim take narrow select chunk split split_with_sizes unbind
 tensor_split diagonal diag diag_embed tril triu where masked_fill masked_select masked_scatter scatter
 scatter_add index_add index_copy index_put index_fill zero fill
@@ -30,14 +30,17 @@ interpolate upsample grid_sample avg_pool1d avg_pool2d avg_pool3d
 adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
 """
 _ELEMENTWISE = """
-gelu silu mish tanh sigmoid hardswish hardsigmoid hardtanh relu6 leaky_relu elu selu celu prelu softplus
+relu gelu silu mish tanh sigmoid hardswish hardsigmoid hardtanh relu6 leaky_relu elu selu celu prelu softplus
 log_sigmoid softsign tanhshrink hardshrink softshrink threshold exp exp2 expm1 log log2 log10 log1p sqrt rsqrt
 square pow rpow abs clamp clamp_min clamp_max reciprocal erf erfc sin cos tan atan sinh cosh asinh sign floor
 ceil round trunc nan_to_num
 """
 _BILINEAR = "mul matmul rmatmul mm bmm mv dot outer inner"
 _DROPOUTS = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout"
+# What is read of a tensor, such as its shape; the gradient of what is a tensor again, such as `x.T`, is right.
+UNSEEN = frozenset(("get", "size", "dim"))
 LINEAR = frozenset(_LINEAR.split())
+ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 _ALIASES = {
     "absolute": "abs",
     "clip": "clamp",
@@ -82,15 +85,8 @@ def _elementwise(call: "Call") -> Any:
     if len(moving) > 1:
         return call.unknown(" of two tensors that depend on the input")
     (place,) = moving
-    return rules.rescale(lambda value: call.run({place: value}), call.tensors()[place], noted[place])
-
-
-def _relu(call: "Call") -> Any:
-    noted = call.noted()
-    x = call.get(0, "input")
-    if noted is None or not x.requires_grad:
-        return x.relu()
-    return rules.rescale_relu(x, *noted.values())
+    given = call.tensors()[place]
+    return rules.rescale(lambda value: call.run({place: value}), given, noted[place], call.in_place)
 
 
 def _product(call: "Call") -> Any:
@@ -183,8 +179,7 @@ def _dropout(call: "Call") -> Any:
 
 Rule = Callable[["Call"], Any]
 RULES: dict[str, Rule] = {
-    "relu": _relu,
-    **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(_BILINEAR.split(), _product),
     "einsum": _einsum,
     **{

@@ -7,7 +7,8 @@ called: in modules, as functions, in place, again and again.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..core.errors import ArgumentError
 from .compositions import COMPOSITIONS
-from .operations import LINEAR, RULES, named
+from .operations import ELEMENTWISE, LINEAR, RULES, UNSEEN, named
 
 Unknown = Literal["error", "warn"]
 
@@ -50,7 +51,7 @@ def propagate(
     # clones, since a network may work in place on what it is given
     with torch.no_grad(), mode:
         at_baseline = function(*(tensor.clone() for tensor in baselines))
-    mode.recalled = iter(mode.notes)
+    mode.recalls = True
     with torch.enable_grad(), mode:
         output = function(*(tensor.clone() for tensor in inputs))
     return output, at_baseline
@@ -62,10 +63,11 @@ class Call:
 
     Attributes:
         mode: The mode that saw it.
-        function: What is called; never in place.
+        function: What is called.
         name: Its name, the same for a function, a method and an operator.
         args: Its positional arguments.
         kwargs: Its other arguments.
+        in_place: Whether it overwrites its first argument.
     """
 
     mode: "_Propagation"
@@ -73,6 +75,7 @@ class Call:
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
+    in_place: bool = False
 
     def run(self, replaced: Mapping[int | str, Any] | None = None) -> Any:
         """Returns what the function returns, with other arguments in some places."""
@@ -107,8 +110,8 @@ class Call:
             ArgumentError: It depends on the input, and only a warning was not asked for.
         """
         output = self.run()
-        changes = any(isinstance(own, Tensor) and own.requires_grad for own in _flat(output))
-        if self.mode.recalled is None or not changes:
+        changes = any(own.requires_grad for own in _tensors([output]))
+        if not (self.mode.recalls and changes):
             return output
         message = (
             f"no rule for {self.name!r}{why}, which the output depends on: contributions would not add up. "
@@ -127,33 +130,38 @@ class _Propagation(TorchFunctionMode):
     def __init__(self, unknown: Unknown) -> None:
         super().__init__()
         self.unknown = unknown
-        self.notes: list[tuple[str, list[Tensor]]] = []
-        self.recalled: Iterator[tuple[str, list[Tensor]]] | None = None
+        self.notes: deque[tuple[str, list[Tensor]]] = deque()
+        self.recalls = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        name, in_place = named(getattr(func, "__name__", str(func)))
+        name, in_place = named(getattr(func, "__name__", None) or str(func))
+        if name in UNSEEN:
+            return func(*args, **kwargs)
         if name in LINEAR:
             return self._linear(func, name, args, kwargs)
         if not (in_place or kwargs.get("inplace")):
             return self._follow(Call(self, func, name, args, kwargs))
+        written = args[0] if args else kwargs["input"]
+        if name in ELEMENTWISE and (written.requires_grad or not self.recalls):
+            return self._follow(Call(self, func, name, args, kwargs, in_place=True))
         options = {key: value for key, value in kwargs.items() if key != "inplace"}
         value = self._follow(Call(self, _out_of_place(func, name), name, args, options))
         with torch._C.DisableTorchFunction():
-            return args[0].copy_(value)
+            return written.copy_(value)
 
     def recall(self, name: str, values: list[Tensor]) -> list[Tensor] | None:
         """Returns what was noted of the same call at the baseline; None in the baseline's own pass."""
-        if self.recalled is None:
+        if not self.recalls:
             # a parameter stays what it is, others may be overwritten later
             kept = [own if isinstance(own, nn.Parameter) else own.detach().clone() for own in values]
             self.notes.append((name, kept))
             return None
-        noted, own = next(self.recalled, ("the end", []))
-        shapes = [[tuple(value.shape) for value in tensors] for tensors in (values, own)]
-        if noted != name or shapes[0] != shapes[1]:
+        noted, own = self.notes.popleft() if self.notes else ("the end", [])
+        if noted != name or [value.shape for value in values] != [value.shape for value in own]:
+            shapes = [[tuple(value.shape) for value in tensors] for tensors in (values, own)]
             raise ArgumentError(
                 f"the network takes another way at the baseline: {name!r} of {shapes[0]} is {noted!r} of "
                 f"{shapes[1]} there"
@@ -174,11 +182,7 @@ class _Propagation(TorchFunctionMode):
         self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """A linear function, unless what it chooses, by a mask or by indices, depends on the input."""
-        choices = [
-            own
-            for own in _flat((*args, *kwargs.values()))
-            if isinstance(own, Tensor) and not own.dtype.is_floating_point
-        ]
+        choices = [own for own in _tensors((*args, *kwargs.values())) if not own.dtype.is_floating_point]
         noted = self.recall(name, choices) if choices else None
         if noted is not None and not all(map(torch.equal, choices, noted)):
             return Call(self, func, name, args, kwargs).unknown(" with a choice that depends on the input")
@@ -194,9 +198,12 @@ def _out_of_place(func: Callable[..., Any], name: str) -> Callable[..., Any]:
     return func  # told by an argument, which is left out
 
 
-def _flat(value: Any) -> list[Any]:
-    if not isinstance(value, list | tuple):
-        return [value]
-    if not any(isinstance(item, list | tuple) for item in value):
-        return list(value)
-    return [own for item in value for own in _flat(item)]
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """The tensors among values, also those in lists and tuples."""
+    found = []
+    for own in values:
+        if isinstance(own, Tensor):
+            found.append(own)
+        elif isinstance(own, list | tuple):
+            found += _tensors(own)
+    return found

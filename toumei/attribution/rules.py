@@ -18,13 +18,17 @@ _SMALL = 1e-6  # differences below which a multiplier is the derivative
 class _Multiplied(torch.autograd.Function):
     """A value whose gradient to one input is a given multiplier.
 
-    It comes in a tuple, so that it counts as made here and may be overwritten later.
+    It comes in a tuple, so that it counts as made here and may be overwritten later; without one the input
+    itself holds the value, which was written into it.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, made: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, made: tuple[Tensor | None, Tensor]) -> Tensor:
         value, multiplier = made
         ctx.save_for_backward(multiplier)
+        if value is None:
+            ctx.mark_dirty(x)
+            return x
         return value
 
     @staticmethod
@@ -33,10 +37,16 @@ class _Multiplied(torch.autograd.Function):
         return gradients[0] * multiplier, None
 
 
-def rescale(function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor) -> Tensor:
+def rescale(function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, in_place: bool = False) -> Tensor:
     """Returns an elementwise function of x; the multiplier is the slope of the chord from x0 to x.
 
     Where the two agree it is the derivative.
+
+    Args:
+        function: The function.
+        x: Its input.
+        x0: The input at the baseline.
+        in_place: Whether the function overwrites what it is given; it overwrites x then.
 
     Example:
         >>> x = torch.tensor([2.0, -1.0], requires_grad=True)
@@ -44,29 +54,27 @@ def rescale(function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor) -> Tens
         >>> x.grad
         tensor([0.5000, 0.0000])
     """
+    multiplier = function(x0.clone() if in_place else x0)
+    if multiplier.shape != x.shape:  # another argument, such as an exponent, has more axes
+        x, x0 = x.expand_as(multiplier), x0.expand_as(multiplier)
     own = x.detach()
-    value, difference = function(own), own - x0
-    near = difference.abs() < _SMALL
-    multiplier = (value - function(x0)) / torch.where(near, 1, difference)
-    if near.any():
-        multiplier = torch.where(near, _derivative(function, own), multiplier)
-    result: Tensor = _Multiplied.apply(x, (value, multiplier))
-    return result
-
-
-def rescale_relu(x: Tensor, x0: Tensor) -> Tensor:
-    """Returns relu(x) as `rescale` does, in fewer passes over the memory."""
-    value, difference = x.detach().relu(), x.detach() - x0
-    near = difference.abs() < _SMALL
-    chord = (value - x0.relu()) / difference.masked_fill_(near, 1)
-    result: Tensor = _Multiplied.apply(x, (value, torch.where(near, (value > 0).to(value), chord)))
+    difference = own - x0
+    # to look for the smallest is far faster than to choose everywhere, and seldom is one small
+    apart = difference.abs()
+    near = apart < _SMALL if apart.numel() and apart.amin() < _SMALL else None
+    slope = None if near is None else _derivative(function, own)[near]
+    value = function(own)
+    torch.sub(value, multiplier, out=multiplier).div_(difference)
+    if near is not None:
+        multiplier[near] = slope
+    result: Tensor = _Multiplied.apply(x, (None if in_place else value, multiplier))
     return result
 
 
 def _derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    leaf = x.clone().requires_grad_()
+    leaf = x.detach().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(function(leaf).sum(), leaf)
+        (slope,) = torch.autograd.grad(function(leaf.clone()).sum(), leaf)
     return slope
 
 
