@@ -11,8 +11,8 @@ from toumei.attribution.faithfulness import (
     insertion,
     removals,
 )
-from toumei.attribution.localization import mass_inside, pointing_game
-from toumei.attribution.randomization import max_sensitivity, randomization, spearman
+from toumei.attribution.localization import by_chance, mass_inside, pointing_game
+from toumei.attribution.sanity import max_sensitivity, randomization, spearman
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset
 
@@ -133,7 +133,32 @@ def test_mass_and_pointing_by_hand():
     masks = torch.zeros(3, 2, 2, dtype=torch.bool)
     masks[:, 0] = True
     assert mass_inside(values, masks).tolist() == [0.75, 0.0, 0.0]
-    assert pointing_game(values, masks).tolist()[0] is True
+    # of the second image nothing contributes, so that each place is as good: half of them lie in the mask
+    assert pointing_game(values, masks).tolist() == [1.0, 0.5, 0.5]
+
+
+def test_places_that_contribute_as_much_share_the_point():
+    values = torch.zeros(1, 3, 4, 4)
+    values[..., 1:3, :] = -2.0  # a segment of two rows
+    for rows, share in ((1, 0.0), (2, 0.5), (3, 1.0)):
+        masks = (torch.arange(4) < rows)[:, None].expand(4, 4)[None]
+        assert pointing_game(values, masks).item() == share
+    # whatever the order in which places are counted
+    masks = draw(1, 4, 4) > 0
+    assert pointing_game(values, masks) == pointing_game(values.flip(2, 3), masks.flip(1, 2))
+
+
+def test_the_masks_of_others_say_what_the_place_alone_gives():
+    masks = torch.zeros(6, 1, 6, dtype=torch.bool)
+    masks[torch.arange(6), 0, torch.arange(6)] = True
+    masks[:, :, 0] = True  # where every object is
+    values = masks.double()[:, None]
+    for measure in (mass_inside, pointing_game):
+        assert (measure(values, masks) == 1).all()
+        for others in (1, 3, 99):
+            assert by_chance(measure, values, masks, others).tolist() == [1.0] + [0.5] * 5
+    with pytest.raises(ArgumentError, match="two images"):
+        by_chance(mass_inside, values[:1], masks[:1])
 
 
 def test_random_contributions_have_the_share_of_the_mask():
@@ -205,7 +230,8 @@ def test_methods_beside_each_other(shapes, tmp_path):
     assert table.methods == ("gradient", "cam") and table.heat.shape == (2, 12, 64, 64)
     values = methods["gradient"](images, labels).values
     torch.testing.assert_close(table.columns["inside"][0], mass_inside(values, masks))
-    assert float(table.columns["pointing"][0].mean()) == float(pointing_game(values, masks).double().mean())
+    torch.testing.assert_close(table.columns["pointing"][0], pointing_game(values, masks))
+    torch.testing.assert_close(table.columns["pointing_chance"][0], by_chance(pointing_game, values, masks))
     lines = repr(table).splitlines()
     assert len(lines) == 3 and lines[1].startswith("gradient") and len(set(map(len, lines))) == 1
     assert table.markdown().count("\n") == 4

@@ -26,15 +26,15 @@ from .guided import GuidedBackprop
 from .integrated_gradients import IntegratedGradients
 from .kernel_shap import KernelShap
 from .lime import Lime
-from .localization import mass_inside, pointing_game
+from .localization import by_chance, mass_inside, pointing_game
 from .method import Method
 from .occlusion import Occlusion
 from .partition_shap import PartitionShap
-from .randomization import Randomization, max_sensitivity, randomization
 from .relevance import LRP
 from .result import Attribution
 from .rise import Rise
 from .sampling_shap import ShapleySampling
+from .sanity import Randomization, max_sensitivity, randomization
 from .shapley import ExactShapley
 from .smooth_grad import SmoothGrad, VarGrad
 from .superpixels import grid, superpixels
@@ -80,6 +80,7 @@ __all__ = [
     "SmoothGrad",
     "Uniform",
     "VarGrad",
+    "by_chance",
     "compare",
     "deletion",
     "faithfulness_correlation",

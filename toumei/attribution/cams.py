@@ -88,13 +88,7 @@ class GradCam(Method):
 class GradCamPlusPlus(GradCam):
     """Grad-CAM++: gradients count more where few places carry a channel (Chattopadhay et al., 2018).
 
-    The score is taken for the logarithm of the class's, as in the paper.
-
-    Args:
-        model: The network.
-        layer: As for `GradCam`.
-        preprocess: Applied to the inputs before the network.
-        channel_axis: As for `GradCam`.
+    The score is taken for the logarithm of the class's, as in the paper. Arguments are those of `GradCam`.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -103,7 +97,7 @@ class GradCamPlusPlus(GradCam):
     """
 
     def weigh(self, activation: Tensor, gradients: Tensor) -> Tensor:
-        """Returns maps (T, N, P) of activations (N, C, P) and their gradients (T, N, C, P)."""
+        """Returns maps as `GradCam.weigh` does."""
         below = 2 * gradients**2 + activation.sum(2, keepdim=True) * gradients**3
         shares = torch.where(below == 0, 0, gradients**2 / torch.where(below == 0, 1, below))
         return ((shares * gradients.relu()).sum(3, keepdim=True) * activation).sum(2)
@@ -112,13 +106,7 @@ class GradCamPlusPlus(GradCam):
 class LayerCam(GradCam):
     """LayerCAM: a layer's activations, weighted by their own positive gradients (Jiang et al., 2021).
 
-    Each place has its own weights, which makes maps of early layers fine.
-
-    Args:
-        model: The network.
-        layer: As for `GradCam`.
-        preprocess: Applied to the inputs before the network.
-        channel_axis: As for `GradCam`.
+    Each place has its own weights, which makes maps of early layers fine. Arguments are those of `GradCam`.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -127,18 +115,14 @@ class LayerCam(GradCam):
     """
 
     def weigh(self, activation: Tensor, gradients: Tensor) -> Tensor:
-        """Returns maps (T, N, P) of activations (N, C, P) and their gradients (T, N, C, P)."""
+        """Returns maps as `GradCam.weigh` does."""
         return (gradients.relu() * activation).sum(2)
 
 
 class GuidedGradCam(GradCam):
     """Guided backpropagation where Grad-CAM points (Selvaraju et al., 2017).
 
-    Args:
-        model: The network.
-        layer: As for `GradCam`; the contributions are of the inputs all the same.
-        preprocess: Applied to the inputs before the network.
-        channel_axis: As for `GradCam`.
+    Arguments are those of `GradCam`; the contributions are of the inputs whatever the layer.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())

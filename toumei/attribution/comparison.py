@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.errors import ArgumentError
 from .baselines import BaselineLike
 from .faithfulness import deletion, insertion, removals
-from .localization import mass_inside, pointing_game
+from .localization import by_chance, mass_inside, pointing_game
 from .method import Method
 from .plots import heat_map
 from .problem import Target
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _HEADS = {
     "inside": "mass inside",
+    "inside_chance": "by chance",
     "pointing": "pointing",
+    "pointing_chance": "by chance",
     "insertion": "insertion",
     "deletion": "deletion",
     "correlation": "faithfulness",
@@ -40,8 +42,9 @@ class Comparison:
     Attributes:
         methods: Their names, M.
         columns: Measures by name, (M, N) for each input, or (M,); NaN where a method has none. ``inside``:
-            share of the mass in the mask; ``pointing``: 1 where the highest place is in it; ``insertion`` and
-            ``deletion``: areas under the curves; ``correlation``: faithfulness correlation; ``gap``: the
+            share of the mass in the mask; ``pointing``: 1 where the highest place is in it; each with
+            ``_chance`` behind its name: what the masks of other images give (see `by_chance`); ``insertion``
+            and ``deletion``: areas under the curves; ``correlation``: faithfulness correlation; ``gap``: the
             completeness gap relative to the difference of outputs; ``seconds``: for all inputs.
         heat: (M, N, H, W) contributions of pictures between -1 and 1; None for other inputs.
 
@@ -203,7 +206,7 @@ def compare(
         row = {"seconds": torch.tensor(time.perf_counter() - start, dtype=torch.float64)}
         values = _fitting(name, result, inputs)
         if masks is not None:
-            row |= {"inside": mass_inside(values, masks), "pointing": pointing_game(values, masks).double()}
+            row |= located(values, masks)
         if faithfulness:
             on = (method.model, _prepared(method, inputs), values, target, baselines)
             row["insertion"] = insertion(*on, steps=steps, batch_size=batch_size).auc
@@ -217,6 +220,16 @@ def compare(
             heats.append(heat_map(values.cpu()))
     columns = {name: _column(name, rows) for name in _HEADS if any(name in row for row in rows)}
     return Comparison(tuple(named), columns, torch.stack(heats) if heats else None)
+
+
+def located(values: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """Returns the columns (N,) that say whether contributions (N, C, H, W) lie in masks (N, H, W)."""
+    found = {}
+    for name, measure in (("inside", mass_inside), ("pointing", pointing_game)):
+        found[name] = measure(values, masks)
+        if len(masks) > 1:
+            found[f"{name}_chance"] = by_chance(measure, values, masks)
+    return found
 
 
 def _fitting(name: str, result: Attribution, inputs: Tensor) -> Tensor:

@@ -81,7 +81,16 @@ def insertion(
         >>> insertion(model, torch.ones(3, 4), torch.randn(3, 4), target=1, steps=4).scores.shape
         torch.Size([3, 5])
     """
-    return _curve(model, inputs, values, target, baselines, steps, batch_size, comes=True)
+    if steps < 1:
+        raise ArgumentError(f"a curve needs at least one step, got {steps}")
+    own = segments(None, [inputs])
+    rank = feature_sums(own, values, inputs).argsort(dim=1, descending=True, stable=True).argsort(1)
+    counts = torch.linspace(0, own.count, steps + 1).round()
+    rows = torch.arange(len(inputs))
+    with frozen(model), evaluating(model):
+        masking = Masking(pose(model, inputs, target), baselines, batch_size=batch_size)
+        points = [_scores(masking, own, rank < count, rows) for count in counts]
+    return Curve((counts / own.count).double(), torch.stack(points, 1))
 
 
 def deletion(
@@ -98,7 +107,9 @@ def deletion(
 
     A low area is good. Arguments and errors are those of `insertion`.
     """
-    return _curve(model, inputs, values, target, baselines, steps, batch_size, comes=False)
+    # what goes last is what `insertion` of the negative contributions puts in first
+    curve = insertion(model, inputs, -values, target, baselines, steps=steps, batch_size=batch_size)
+    return Curve(1 - curve.shares.flip(0), curve.scores.flip(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,30 +234,6 @@ def feature_sums(features: Segments, values: Tensor, inputs: Tensor) -> Tensor:
     own = values.detach().cpu().double().flatten(1)
     sums = own.new_zeros(len(values), features.count + 1).scatter_add_(1, places, own)
     return sums[:, : features.count]
-
-
-def _curve(
-    model: nn.Module,
-    inputs: Tensor,
-    values: Tensor,
-    target: Target | None,
-    baselines: BaselineLike,
-    steps: int,
-    batch_size: int,
-    comes: bool,
-) -> Curve:
-    if steps < 1:
-        raise ArgumentError(f"a curve needs at least one step, got {steps}")
-    own = segments(None, [inputs])
-    rank = feature_sums(own, values, inputs).argsort(dim=1, descending=True, stable=True).argsort(1)
-    counts = torch.linspace(0, own.count, steps + 1).round()
-    rows, points = torch.arange(len(inputs)), []
-    with frozen(model), evaluating(model):
-        masking = Masking(pose(model, inputs, target), baselines, batch_size=batch_size)
-        for count in counts:
-            keep = (rank < count) == comes
-            points.append(_scores(masking, own, keep, rows))
-    return Curve((counts / own.count).double(), torch.stack(points, 1))
 
 
 def _scores(masking: Masking, features: Segments, keep: Tensor, rows: Tensor) -> Tensor:

@@ -1,8 +1,11 @@
 """Do contributions lie where the evidence is known to be?"""
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
-from ..core.errors import ShapeError
+from ..core.errors import ArgumentError, ShapeError
 
 
 def heat(values: Tensor) -> Tensor:
@@ -11,7 +14,11 @@ def heat(values: Tensor) -> Tensor:
 
 
 def pointing_game(values: Tensor, masks: Tensor) -> Tensor:
-    """Returns whether the place that contributes most lies in the mask, (N,) bool (Zhang et al., 2018).
+    """Returns whether the place that contributes most lies in the mask, (N,): 1 or 0 (Zhang et al., 2018).
+
+    Where several places contribute as much, such as those of one superpixel, it is the share of them that
+    lies in the mask: what a pick at random would score in the mean. Unlike in the paper, a place beside the
+    mask is no hit, however near it is.
 
     Args:
         values: Contributions (N, C, H, W).
@@ -22,13 +29,13 @@ def pointing_game(values: Tensor, masks: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> values = torch.tensor([[[[0.0, 3.0], [1.0, -1.0]]]])
-        >>> pointing_game(values, torch.tensor([[[True, False], [True, True]]]))
-        tensor([False])
+        >>> values = torch.tensor([[[[0.0, 3.0], [1.0, -1.0]]], [[[2.0, 2.0], [0.0, 0.0]]]])
+        >>> pointing_game(values, torch.tensor([[[True, False], [True, True]]]).expand(2, 2, 2))
+        tensor([0.0000, 0.5000], dtype=torch.float64)
     """
-    own = _fitting(values, masks)
-    best = own.flatten(1).argmax(1, keepdim=True)
-    return masks.cpu().bool().flatten(1).gather(1, best)[:, 0]
+    own = _fitting(values, masks).flatten(1)
+    best = (own == own.amax(1, keepdim=True)).double()
+    return (best * masks.cpu().flatten(1)).sum(1) / best.sum(1)
 
 
 def mass_inside(values: Tensor, masks: Tensor) -> Tensor:
@@ -52,6 +59,37 @@ def mass_inside(values: Tensor, masks: Tensor) -> Tensor:
     own = _fitting(values, masks).flatten(1)
     inside = (own * masks.cpu().flatten(1)).sum(1)
     return inside / own.sum(1).clamp(min=1e-300)
+
+
+def by_chance(
+    measure: Callable[[Tensor, Tensor], Tensor], values: Tensor, masks: Tensor, others: int = 30
+) -> Tensor:
+    """Returns what a measure says of contributions and the masks of other images, the mean over them, (N,).
+
+    So much comes from the places that contributions and objects prefer, such as the middle, and from the size
+    of objects; what is above it comes from the image.
+
+    Args:
+        measure: `mass_inside` or `pointing_game`.
+        values: Contributions (N, C, H, W).
+        masks: (N, H, W) bool.
+        others: Over how many masks at most.
+
+    Raises:
+        ArgumentError: There are no other images.
+        ShapeError: Masks that do not fit.
+
+    Example:
+        >>> import torch
+        >>> values = torch.tensor([[[[1.0, 0.0]]], [[[0.0, 1.0]]]])
+        >>> masks = torch.tensor([[[True, False]], [[False, True]]])
+        >>> mass_inside(values, masks), by_chance(mass_inside, values, masks)
+        (tensor([1., 1.], dtype=torch.float64), tensor([0., 0.], dtype=torch.float64))
+    """
+    if len(masks) < 2 or others < 1:
+        raise ArgumentError(f"masks of others need two images or more, got {len(masks)} and others={others}")
+    shifts = range(1, min(len(masks), others + 1))
+    return torch.stack([measure(values, masks.roll(shift, 0)) for shift in shifts]).mean(0)
 
 
 def _fitting(values: Tensor, masks: Tensor) -> Tensor:
