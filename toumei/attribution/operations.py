@@ -35,6 +35,8 @@ log_sigmoid softsign tanhshrink hardshrink softshrink threshold exp exp2 expm1 l
 square pow rpow abs clamp clamp_min clamp_max reciprocal erf erfc sin cos tan atan sinh cosh asinh sign floor
 ceil round trunc nan_to_num
 """
+# Slopes of -1, 0 and 1, which rounding does not blur, however near to each other the two inputs are.
+_SHARP = frozenset("relu hardtanh relu6 threshold clamp clamp_min clamp_max abs".split())
 _BILINEAR = "mul matmul rmatmul mm bmm mv dot outer inner"
 _DROPOUTS = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout"
 # What is read of a tensor, such as its shape; the gradient of what is a tensor again, such as `x.T`, is right.
@@ -85,8 +87,13 @@ def _elementwise(call: "Call") -> Any:
     if len(moving) > 1:
         return call.unknown(" of two tensors that depend on the input")
     (place,) = moving
-    given = call.tensors()[place]
-    return rules.rescale(lambda value: call.run({place: value}), given, noted[place], call.in_place)
+    return rules.rescale(
+        lambda value: call.run({place: value}),
+        call.tensors()[place],
+        noted[place],
+        call.in_place,
+        **({"small": 0.0} if call.name in _SHARP else {}),
+    )
 
 
 def _product(call: "Call") -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SMALL = 1e-6  # differences below which a multiplier is the derivative
+_SMALL = 1e-6  # differences up to which a multiplier is the derivative
 
 
 class _Multiplied(torch.autograd.Function):
@@ -37,16 +37,22 @@ class _Multiplied(torch.autograd.Function):
         return gradients[0] * multiplier, None
 
 
-def rescale(function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, in_place: bool = False) -> Tensor:
+def rescale(
+    function: Callable[[Tensor], Tensor],
+    x: Tensor,
+    x0: Tensor,
+    in_place: bool = False,
+    small: float = _SMALL,
+) -> Tensor:
     """Returns an elementwise function of x; the multiplier is the slope of the chord from x0 to x.
-
-    Where the two agree it is the derivative.
 
     Args:
         function: The function.
         x: Its input.
         x0: The input at the baseline.
-        in_place: Whether the function overwrites what it is given; it overwrites x then.
+        in_place: Whether the function overwrites what it is given; it overwrites x and x0 then.
+        small: The multiplier is the derivative where x and x0 differ by no more; 0 will do where rounding
+            does not blur the slope.
 
     Example:
         >>> x = torch.tensor([2.0, -1.0], requires_grad=True)
@@ -54,28 +60,31 @@ def rescale(function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, in_plac
         >>> x.grad
         tensor([0.5000, 0.0000])
     """
-    multiplier = function(x0.clone() if in_place else x0)
-    if multiplier.shape != x.shape:  # another argument, such as an exponent, has more axes
-        x, x0 = x.expand_as(multiplier), x0.expand_as(multiplier)
+    if not in_place:
+        at_x0 = function(x0)
+        x, x0 = x.expand_as(at_x0), x0.expand_as(at_x0)
     own = x.detach()
-    difference = own - x0
-    # to look for the smallest is far faster than to choose everywhere, and seldom is one small
-    apart = difference.abs()
-    near = apart < _SMALL if apart.numel() and apart.amin() < _SMALL else None
-    slope = None if near is None else _derivative(function, own)[near]
+    difference, near, slope = own - x0, None, None
+    # to look for the smallest is far faster than to choose everywhere
+    if difference.numel() and difference.abs().amin() <= small:
+        near, slope = difference.abs().le_(small), _derivative(function, own)
+        difference.add_(near)
+    multiplier = function(x0) if in_place else at_x0
     value = function(own)
     torch.sub(value, multiplier, out=multiplier).div_(difference)
     if near is not None:
-        multiplier[near] = slope
+        multiplier.lerp_(slope, near)
     result: Tensor = _Multiplied.apply(x, (None if in_place else value, multiplier))
     return result
 
 
 def _derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The derivative at each place, finite."""
     leaf = x.detach().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(function(leaf.clone()).sum(), leaf)
-    return slope
+        value = function(leaf.clone())
+    (slope,) = torch.autograd.grad(value, leaf, torch.ones_like(value))
+    return slope.nan_to_num_()
 
 
 def product(
