@@ -63,27 +63,32 @@ def rescale(
     if not in_place:
         at_x0 = function(x0)
         x, x0 = x.expand_as(at_x0), x0.expand_as(at_x0)
-    own = x.detach()
-    difference, near, slope = own - x0, None, None
-    # to look for the smallest is far faster than to choose everywhere
-    if difference.numel() and difference.abs().amin() <= small:
-        near, slope = difference.abs().le_(small), _derivative(function, own)
-        difference.add_(near)
+    own, slope = x.detach(), None
+    difference = own - x0
+    # to look for the smallest, and take differences again, is far faster than to choose everywhere
+    if difference.numel() and difference.abs_().amin() <= small:
+        near = difference.le_(small)
+        slope = _derivative(function, own, near)
+        # so far apart that the chord is flat
+        difference = (own - x0).add_(near, alpha=torch.finfo(x.dtype).max)
+    else:
+        torch.sub(own, x0, out=difference)
     multiplier = function(x0) if in_place else at_x0
     value = function(own)
     torch.sub(value, multiplier, out=multiplier).div_(difference)
-    if near is not None:
-        multiplier.lerp_(slope, near)
+    if slope is not None:
+        multiplier.add_(slope)
     result: Tensor = _Multiplied.apply(x, (None if in_place else value, multiplier))
     return result
 
 
-def _derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The derivative at each place, finite."""
+def _derivative(function: Callable[[Tensor], Tensor], x: Tensor, where: Tensor) -> Tensor:
+    """The derivative at the places that are 1, else 0."""
     leaf = x.detach().requires_grad_()
     with torch.enable_grad():
         value = function(leaf.clone())
-    (slope,) = torch.autograd.grad(value, leaf, torch.ones_like(value))
+    (slope,) = torch.autograd.grad(value, leaf, where)
+    # infinite slopes elsewhere times 0
     return slope.nan_to_num_()
 
 
