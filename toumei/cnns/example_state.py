@@ -1,7 +1,6 @@
 """The state of a search for dataset examples on disk, so that a search that was killed can go on."""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core.errors import ArgumentError
 from .example_images import DatasetExamples
+from .stored import check_ending
 
 _SAVE_SECONDS = 20.0
 
@@ -20,6 +20,7 @@ class SearchState:
     """The file that a search is kept in, together with what was asked."""
 
     def __init__(self, path: Path, asked: list[Any]) -> None:
+        check_ending(path, "search")
         self.path, self.asked = path, asked
         self.written, self.seen = time.monotonic(), 0
 
@@ -42,11 +43,9 @@ class SearchState:
             self.write(examples)
 
     def write(self, examples: DatasetExamples) -> None:
-        """Writes the examples beside the file and then in its place, so that there is always a whole one."""
+        """Writes the examples, if there are more than in the file."""
         if examples.seen > self.seen:
-            partial = self.path.with_name(f"{self.path.stem}.{os.getpid()}.partial.safetensors")
-            examples.save_with(partial, {"asked": self.asked})
-            os.replace(partial, self.path)
+            examples.save_with(self.path, {"asked": self.asked})
             self.written, self.seen = time.monotonic(), examples.seen
 
 

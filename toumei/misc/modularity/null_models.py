@@ -1,6 +1,5 @@
 """Is a network more modular than chance? Its graph against graphs with the same weights in other places."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing_extensions import Self
 
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
+from ...core.stored import load_tensors, save_tensors
 from .graph import Block, WeightGraph
 from .quality import modularities, ncuts
 from .spectral import CLUSTERING_TOLERANCE, k_means, laplacian_eigenpairs, spectral_partition
@@ -64,11 +64,8 @@ class NullTest:
 
     def save(self, path: str | Path) -> None:
         """Writes the result as safetensors."""
-        from safetensors.torch import save_file
-
         header = {"measure": self.measure, "value": self.value, "n_clusters": self.n_clusters}
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file({"samples": self.samples.contiguous()}, path, {"toumei": json.dumps(header)})
+        save_tensors(path, {"samples": self.samples}, header)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -77,13 +74,8 @@ class NullTest:
         Raises:
             ArgumentError: The file holds something else.
         """
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
-            if "n_clusters" not in header:
-                raise ArgumentError(f"{path} is no saved NullTest")
-            return cls(samples=file.get_tensor("samples"), **header)
+        tensors, header = load_tensors(path, "NullTest", "n_clusters")
+        return cls(samples=tensors["samples"], **header)
 
     def __repr__(self) -> str:
         return (
