@@ -79,6 +79,8 @@ FUNCTIONS = {
     "einsum": lambda x: torch.einsum("ij,kj->ik", x, x.tanh()),
     "einsum of a list": lambda x: torch.einsum("ij,kj->ik", [x, x.tanh()]),
     "addmm": lambda x: torch.addmm(x[:, :ROWS], x, x.T, beta=0.5, alpha=2),
+    "addmm with a parameter": lambda x: torch.addmm(WEIGHT[0], x.tanh(), nn.Parameter(WEIGHT, False)),
+    "product with a parameter": lambda x: nn.Parameter(WEIGHT[:ROWS], False) * x.tanh(),
     "baddbmm": lambda x: torch.baddbmm(x[None, :, :ROWS], x[None], x.T[None]),
     "quotient": lambda x: x / (x.roll(1, 1).square() + 1),
     "quotient by a constant": lambda x: x / WEIGHT[:ROWS],

@@ -107,19 +107,6 @@ def normalize(
     return NotImplemented if length is NotImplemented else input / length.clamp(min=eps)
 
 
-def layer_norm(
-    input: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
-    """Layer normalization."""
-    normal = _normalized(input, tuple(range(-len(normalized_shape), 0)), eps)
-    return _scaled(normal, weight, bias)
-
-
 def rms_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -145,7 +132,8 @@ def group_norm(
     grouped = input.reshape(input.shape[0], num_groups, -1)
     shape = (-1, *(1,) * (input.dim() - 2))
     own = [part if part is None else part.reshape(shape) for part in (weight, bias)]
-    return _scaled(_normalized(grouped, (-1,), eps).reshape(input.shape), *own)
+    normal = F.layer_norm(grouped, grouped.shape[-1:], eps=eps)
+    return _scaled(normal.reshape(input.shape), *own)
 
 
 def instance_norm(
@@ -231,21 +219,16 @@ def multi_head_attention_forward(
 COMPOSITIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        *(div, rdiv, maximum, minimum, glu, addmm, var, std, norm, vector_norm, normalize, layer_norm),
+        *(div, rdiv, maximum, minimum, glu, var, std, norm, vector_norm, normalize),
         *(rms_norm, group_norm, instance_norm, scaled_dot_product_attention, multi_head_attention_forward),
     )
-} | {"baddbmm": addmm, "addmv": addmm}
+}
 
 
 def _axes(tensor: Tensor, given: Axes) -> tuple[int, ...]:
     if given is None:
         return tuple(range(tensor.dim()))
     return (given,) if isinstance(given, int) else tuple(given)
-
-
-def _normalized(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    centred = x - x.mean(axes, keepdim=True)
-    return centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
 
 
 def _scaled(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

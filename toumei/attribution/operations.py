@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import rules
+from . import compositions, rules
 
 if TYPE_CHECKING:
     from .propagation import Call
@@ -97,6 +97,8 @@ def _elementwise(call: "Call") -> Any:
 
 
 def _product(call: "Call") -> Any:
+    if call.linear():
+        return call.run()
     noted, moving = call.noted(), call.moving()
     if noted is None or len(moving) < 2:
         return call.run()
@@ -111,6 +113,13 @@ def _product(call: "Call") -> Any:
         noted[first],
         noted[second],
     )
+
+
+def _addmm(call: "Call") -> Any:
+    if call.linear():
+        return call.run()
+    with call.mode:
+        return compositions.addmm(*call.args, **call.kwargs)
 
 
 def _einsum(call: "Call") -> Any:
@@ -170,6 +179,19 @@ def _softmax(call: "Call") -> Any:
     return (rules.softmax if call.name == "softmax" else rules.log_softmax)(x, x0, axis)
 
 
+def _layer_norm(call: "Call") -> Any:
+    noted, x = call.noted(), call.get(0, "input")
+    weight, bias = call.get(2, "weight"), call.get(3, "bias")
+    if noted is None or not x.requires_grad:
+        return call.run()
+    if weight is not None and weight.requires_grad:
+        return call.unknown(" with weights that depend on the input")
+    axes = tuple(range(-len(call.get(1, "normalized_shape")), 0))
+    normal = rules.standardized(x, noted[0 if call.args else "input"], axes, call.get(4, "eps", 1e-5))
+    scaled = normal if weight is None else normal * weight
+    return scaled if bias is None else scaled + bias
+
+
 def _batch_norm(call: "Call") -> Any:
     """Linear, unless its statistics are those of the batch."""
     if call.get(5, "training", False):
@@ -197,6 +219,8 @@ RULES: dict[str, Rule] = {
     },
     **dict.fromkeys(("max", "amax"), _maximum),
     **dict.fromkeys(("softmax", "log_softmax", "logsumexp"), _softmax),
+    "layer_norm": _layer_norm,
     "batch_norm": _batch_norm,
+    **dict.fromkeys(("addmm", "addmv", "baddbmm"), _addmm),
     **dict.fromkeys(_DROPOUTS.split(), _dropout),
 }

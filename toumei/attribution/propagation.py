@@ -97,6 +97,10 @@ class Call:
         """Returns the places of tensors that depend on the input."""
         return [place for place, own in self.tensors().items() if own.requires_grad]
 
+    def linear(self) -> bool:
+        """Returns whether a product is linear, since all its factors but one are parameters."""
+        return sum(not isinstance(own, nn.Parameter) for own in self.tensors().values()) < 2
+
     def noted(self) -> dict[int | str, Tensor] | None:
         """Returns the tensors of the same call in the baseline's pass; None in that pass itself."""
         given = self.tensors()

@@ -158,6 +158,38 @@ def logsumexp(x: Tensor, x0: Tensor, axis: int, keepdim: bool = False) -> Tensor
     return value if keepdim else value.squeeze(axis)
 
 
+class _Standardized(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, x0: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+        centred, centred0 = (own - own.mean(axes, keepdim=True) for own in (x, x0))
+        inverse, inverse0 = (
+            (own.square().mean(axes, keepdim=True) + eps).rsqrt() for own in (centred, centred0)
+        )
+        # the chord of the inverse root, from one variance to the other
+        chord = -(inverse * inverse0).square() / (inverse + inverse0)
+        ctx.save_for_backward((centred + centred0) / 2, (inverse + inverse0) / 2, chord)
+        ctx.axes = axes
+        return centred * inverse
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,), (centred, inverse, chord) = gradients, ctx.saved_tensors
+        spread = (gradient * centred).mean(ctx.axes, keepdim=True) * 2 * chord
+        result = gradient * inverse + centred * spread
+        return result - result.mean(ctx.axes, keepdim=True), None, None, None
+
+
+def standardized(x: Tensor, x0: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    """Returns x less its mean, over its standard deviation, along axes.
+
+    The quotient is a product of the centred input c and r = 1 / sqrt(variance + eps), by the symmetric rule;
+    with r r' = 1 / sqrt(v v') the chord of r from v' to v is ``-(r r')^2 / (r + r')``, and the variance is
+    the mean of products of c with itself.
+    """
+    result: Tensor = _Standardized.apply(x, x0, axes, eps)
+    return result
+
+
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: tuple[Tensor], *saved: Tensor) -> Tensor:
