@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import toumei.cnns
-from toumei.cnns.reference import as_image, as_images, images_in
+from toumei.cnns.reference import as_image, as_images, as_input, images_in
 from toumei.core.errors import ShapeError
 
 
@@ -29,6 +29,14 @@ def test_a_batch_axis_can_be_asked_for():
         as_images(torch.rand(3, 5, 7), "photo", single=False)
     with pytest.raises(ShapeError, match="photo must be one picture"):
         as_image(torch.rand(2, 3, 5, 7), "photo")
+
+
+def test_a_network_is_given_its_own_precision_and_no_bytes():
+    model = torch.nn.Linear(2, 2).double()
+    pictures = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
+    assert torch.equal(as_input(pictures, model, lambda x: x / 255), torch.tensor([[[[0.0, 1.0]]]]).double())
+    with pytest.raises(ShapeError, match=r"got torch.uint8: divide bytes by 255"):
+        as_input(pictures, model)
 
 
 @pytest.mark.parametrize("wrapped", [lambda x: x, lambda x: (x, 1), lambda x: {"y": 1, "pixel_values": x}])

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from ..core.errors import ArgumentError, ShapeError
 from ..core.hooks import hooked
-from ..core.modules import device_and_dtype, evaluating
+from ..core.modules import evaluating
 from ..core.optional import require
 from ..core.seeding import make_generator
 from ..core.units import channels_first
 from .channel_groups import as_maps
-from .reference import images_in
+from .reference import as_input, images_in
 
 Layout = Literal["tsne", "umap", "pca"]
 
@@ -72,7 +72,7 @@ def sample_activations(
 
     Raises:
         LayerError: There is no such layer.
-        ShapeError: The layer makes no maps.
+        ShapeError: The layer makes no maps, or the images are whole numbers.
         ArgumentError: The loader is empty, all activations are zero, or `count` or `per_image` is below 1.
 
     Example:
@@ -84,7 +84,6 @@ def sample_activations(
     if count < 1 or per_image < 1:
         raise ArgumentError(f"count and per_image are 1 at least, got {count} and {per_image}")
     pick = _Pick(layer, channel_axis, make_generator(seed))
-    device, dtype = device_and_dtype(model)
     parts: list[tuple[Tensor, Tensor]] = []
     found = 0
     with torch.no_grad(), evaluating(model), tqdm(total=count, unit="activation", disable=not verbose) as bar:
@@ -95,7 +94,7 @@ def sample_activations(
             for _ in range(per_image):
                 if found >= count:
                     break
-                parts.append(_sampled(model, pick, images.to(device, dtype), logits))
+                parts.append(_sampled(model, pick, as_input(images, model), logits))
                 bar.update(min(len(parts[-1][0]), count - found))
                 found += len(parts[-1][0])
             if found >= count:

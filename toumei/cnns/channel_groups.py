@@ -16,9 +16,10 @@ from typing_extensions import Self
 from .. import plots
 from ..core.errors import ArgumentError, ShapeError
 from ..core.hooks import run
-from ..core.modules import device_and_dtype, evaluating
+from ..core.modules import evaluating
 from ..core.units import channels_first
 from .objectives import Direction
+from .reference import as_input
 from .stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -167,12 +168,10 @@ def group_channels(
     """
     if images.dim() != 4 or not len(images):
         raise ShapeError(f"expected images (N, C, H, W), at least one, got {tuple(images.shape)}")
-    device, dtype = device_and_dtype(model)
     with torch.no_grad(), evaluating(model):
         parts = []
         for batch in images.split(batch_size):
-            given = batch.to(device) if preprocess is None else preprocess(batch.to(device))
-            activation = run(model, given.to(dtype), record=[layer])[layer]
+            activation = run(model, as_input(batch, model, preprocess), record=[layer])[layer]
             parts.append(as_maps(activation, layer, channel_axis).float().cpu())
     directions, strengths, error = factorize(torch.cat(parts), groups, layer, iterations, seed)
     return ChannelGroups(layer, directions, strengths, images.float().cpu(), error, channel_axis)

@@ -14,9 +14,10 @@ from typing_extensions import Self
 from .. import plots
 from ..core.errors import ArgumentError, ShapeError, UnitError
 from ..core.hooks import hooked
-from ..core.modules import device_and_dtype, evaluating, frozen
+from ..core.modules import evaluating, frozen
 from ..core.units import Unit, channels_first, check_channels, position_index
 from .channel_groups import as_maps
+from .reference import as_input
 from .replacing import Function, Replacing
 from .stored import load_tensors, save_tensors
 
@@ -152,7 +153,6 @@ def expanded_weights(
     """
     if image.dim() != 4 or len(image) != 1:
         raise ShapeError(f"expected one image (1, C, H, W), got {tuple(image.shape)}")
-    device, dtype = device_and_dtype(model)
     leaves: list[Tensor] = []
 
     def cut(activation: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ def expanded_weights(
             Replacing({**(_RECTIFIERS if linear_relu else {}), **(_POOLINGS if average_pool else {})})
         )
         with hooked(model, [after], {before: cut}, stop=True) as activations:
-            model(image.to(device, dtype))
+            model(as_input(image, model))
         units = _centre(activations[after], after)
         if before == after or not units.requires_grad:
             raise ArgumentError(f"layer {after!r} does not depend on {before!r}: name an earlier layer first")

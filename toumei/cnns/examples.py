@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from ..core.errors import ArgumentError, ShapeError
 from ..core.hooks import run
-from ..core.modules import device_and_dtype, evaluating, find_modules
+from ..core.modules import evaluating, find_modules
 from ..core.units import channels_first
 from .example_images import DatasetExamples
 from .example_state import SearchState, digest_of, name_of
 from .ranking import Ranking, Responses, receptive_fields
-from .reference import images_in
+from .reference import as_input, images_in
 
 
 @torch.no_grad()
@@ -95,7 +95,7 @@ def dataset_examples(
     try:
         with evaluating(model):
             for images in _images(loader, examples.seen, verbose):
-                given = _given(images, model, preprocess)
+                given = as_input(images, model, preprocess)
                 activations = run(model, given, record=names, detach=True)
                 if not examples.fields:
                     examples = _start(examples, activations, k, lowest, channel_axis)
@@ -151,18 +151,6 @@ def _after(
         lowest=merged(examples.lowest, True),
         seen=examples.seen + count,
     )
-
-
-def _given(images: Tensor, model: nn.Module, preprocess: Callable[[Tensor], Tensor] | None) -> Tensor:
-    """What the network is given: the images on its device, preprocessed, in its precision."""
-    device, dtype = device_and_dtype(model)
-    images = images.to(device, non_blocking=True)
-    images = images if preprocess is None else preprocess(images)
-    if not images.is_floating_point():
-        raise ShapeError(
-            f"expected images as floating-point numbers, got {images.dtype}: divide bytes by 255"
-        )
-    return images.to(dtype)
 
 
 # ---------------------------------------------------------------- the loader

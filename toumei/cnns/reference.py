@@ -1,11 +1,12 @@
 """Photographs, batches and layers as methods are given them: checked, and in one form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.errors import ArgumentError, ShapeError
+from ..core.modules import device_and_dtype
 
 _SLACK = 1e-3
 
@@ -73,6 +74,29 @@ def images_in(batch: Any) -> Tensor:
             f"got {type(batch).__name__}"
         )
     return images
+
+
+def as_input(
+    images: Tensor, model: nn.Module, preprocess: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Returns images as a model takes them: on its device, preprocessed, and in its precision.
+
+    Args:
+        images: (N, C, H, W).
+        model: The network.
+        preprocess: What the network expects to be done with them, such as a normalization.
+
+    Raises:
+        ShapeError: They are whole numbers.
+    """
+    device, dtype = device_and_dtype(model)
+    images = images.to(device, non_blocking=True)
+    images = images if preprocess is None else preprocess(images)
+    if not images.is_floating_point():
+        raise ShapeError(
+            f"expected images as floating-point numbers, got {images.dtype}: divide bytes by 255"
+        )
+    return images.to(dtype)
 
 
 def as_layers(layer: str | Sequence[str]) -> tuple[str, ...]:

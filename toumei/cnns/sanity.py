@@ -12,9 +12,9 @@ from typing_extensions import Self
 
 from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ..core.hooks import hooked, run
-from ..core.modules import device_and_dtype, evaluating, find_modules
+from ..core.modules import evaluating, find_modules
 from ..core.units import channels_first, parse
-from .reference import as_images
+from .reference import as_images, as_input
 from .stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -193,9 +193,7 @@ def _each(
     batches: list[Tensor] = [given] * count if shared else list(given)  # type: ignore[list-item]
     if len(batches) != count:
         raise ArgumentError(f"expected {what} for {count} units, got them for {len(batches)}")
-    device, dtype = device_and_dtype(model)
-    images = [as_images(batch, what).to(device) for batch in batches]
-    return [(batch if preprocess is None else preprocess(batch)).to(dtype) for batch in images]
+    return [as_input(as_images(batch, what), model, preprocess) for batch in batches]
 
 
 def _path(model: nn.Module, end: str, image: Tensor, channel_axis: int | None) -> list[str]:
