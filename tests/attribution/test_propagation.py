@@ -1,10 +1,12 @@
+from itertools import combinations
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from toumei.attribution.compositions import COMPOSITIONS
-from toumei.attribution.operations import LINEAR, RULES, named
+from toumei.attribution.operations import LINEAR, RULES, UNSEEN, named
 from toumei.attribution.propagation import propagate
 from toumei.core.errors import ArgumentError
 
@@ -302,11 +304,8 @@ def test_inputs_and_baselines_are_left_as_they_are():
 
 
 def test_a_name_belongs_to_one_table():
-    assert (
-        not LINEAR & RULES.keys()
-        and not LINEAR & COMPOSITIONS.keys()
-        and not RULES.keys() & COMPOSITIONS.keys()
-    )
+    tables = UNSEEN, LINEAR, RULES.keys(), COMPOSITIONS.keys()
+    assert not any(one & other for one, other in combinations(tables, 2))
 
 
 def test_names_are_those_of_torch():
@@ -321,7 +320,7 @@ def test_names_are_those_of_torch():
         "rpow",
         "rmatmul",
     )  # with underscores around them
-    for name in LINEAR | RULES.keys() | COMPOSITIONS.keys():
+    for name in UNSEEN | LINEAR | RULES.keys() | COMPOSITIONS.keys():
         found = any(hasattr(home, name) or hasattr(home, f"{name}_") for home in homes)
         assert found or name in operators or name in aliases, f"nothing is called {name}"
 

@@ -15,15 +15,19 @@ from . import compositions, rules
 if TYPE_CHECKING:
     from .propagation import Call
 
+# What is read of one tensor (its shape, or a property, such as `x.T`) or laid out anew: nothing to compare.
+_UNSEEN = """
+get size dim view view_as reshape reshape_as flatten unflatten ravel permute transpose movedim moveaxis
+swapaxes t squeeze unsqueeze expand expand_as broadcast_to repeat tile roll flip rot90 contiguous clone
+select chunk split split_with_sizes unbind
+"""
 # Linear in all tensors that depend on the input together; indices and masks are compared.
 _LINEAR = """
 add sub rsub neg positive sum mean nansum cumsum trace lerp cat concat concatenate stack hstack vstack
-view view_as reshape reshape_as flatten unflatten ravel permute transpose movedim moveaxis swapaxes t
-squeeze unsqueeze expand expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile roll flip
-rot90 pad unfold fold im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle contiguous clone copy
-to float double half bfloat16 type type_as cpu cuda requires_grad
-getitem setitem index_select gather take_along_dim take narrow select chunk split split_with_sizes unbind
-tensor_split diagonal diag diag_embed tril triu where masked_fill masked_select masked_scatter scatter
+broadcast_tensors repeat_interleave pad unfold fold im2col col2im pixel_shuffle pixel_unshuffle
+channel_shuffle copy to float double half bfloat16 type type_as cpu cuda requires_grad narrow tensor_split
+diagonal diag diag_embed tril triu
+getitem setitem index_select gather take_along_dim take where masked_fill masked_select masked_scatter scatter
 scatter_add index_add index_copy index_put index_fill zero fill
 linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
 interpolate upsample grid_sample avg_pool1d avg_pool2d avg_pool3d
@@ -39,8 +43,7 @@ ceil round trunc nan_to_num
 _SHARP = frozenset("relu hardtanh relu6 threshold clamp clamp_min clamp_max abs".split())
 _BILINEAR = "mul matmul rmatmul mm bmm mv dot outer inner"
 _DROPOUTS = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout"
-# What is read of a tensor, such as its shape; the gradient of what is a tensor again, such as `x.T`, is right.
-UNSEEN = frozenset(("get", "size", "dim"))
+UNSEEN = frozenset(_UNSEEN.split())
 LINEAR = frozenset(_LINEAR.split())
 ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 _ALIASES = {
@@ -89,7 +92,7 @@ def _elementwise(call: "Call") -> Any:
     (place,) = moving
     return rules.rescale(
         lambda value: call.run({place: value}),
-        call.tensors()[place],
+        call.tensors[place],
         noted[place],
         call.in_place,
         **({"small": 0.0} if call.name in _SHARP else {}),
@@ -105,11 +108,10 @@ def _product(call: "Call") -> Any:
     if len(moving) > 2:
         return call.unknown(" of more than two tensors that depend on the input")
     first, second = moving
-    given = call.tensors()
     return rules.product(
         lambda a, b: call.run({first: a, second: b}),
-        given[first],
-        given[second],
+        call.tensors[first],
+        call.tensors[second],
         noted[first],
         noted[second],
     )

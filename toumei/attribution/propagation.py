@@ -68,6 +68,7 @@ class Call:
         args: Its positional arguments.
         kwargs: Its other arguments.
         in_place: Whether it overwrites its first argument.
+        tensors: The arguments that are tensors, by place or name.
     """
 
     mode: "_Propagation"
@@ -76,6 +77,12 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
     in_place: bool = False
+    tensors: dict[int | str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tensors = {place: own for place, own in enumerate(self.args) if isinstance(own, Tensor)}
+        if self.kwargs:
+            self.tensors.update((n, own) for n, own in self.kwargs.items() if isinstance(own, Tensor))
 
     def run(self, replaced: Mapping[int | str, Any] | None = None) -> Any:
         """Returns what the function returns, with other arguments in some places."""
@@ -88,24 +95,18 @@ class Call:
         """Returns an argument that may be given by its place or its name."""
         return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
 
-    def tensors(self) -> dict[int | str, Tensor]:
-        """Returns the arguments that are tensors, by place or name."""
-        places: list[tuple[int | str, Any]] = [*enumerate(self.args), *self.kwargs.items()]
-        return {place: own for place, own in places if isinstance(own, Tensor)}
-
     def moving(self) -> list[int | str]:
         """Returns the places of tensors that depend on the input."""
-        return [place for place, own in self.tensors().items() if own.requires_grad]
+        return [place for place, own in self.tensors.items() if own.requires_grad]
 
     def linear(self) -> bool:
         """Returns whether a product is linear, since all its factors but one are parameters."""
-        return sum(not isinstance(own, nn.Parameter) for own in self.tensors().values()) < 2
+        return sum(not isinstance(own, nn.Parameter) for own in self.tensors.values()) < 2
 
     def noted(self) -> dict[int | str, Tensor] | None:
         """Returns the tensors of the same call in the baseline's pass; None in that pass itself."""
-        given = self.tensors()
-        own = self.mode.recall(self.name, list(given.values()))
-        return None if own is None else dict(zip(given, own, strict=True))
+        own = self.mode.recall(self.name, list(self.tensors.values()))
+        return None if own is None else dict(zip(self.tensors, own, strict=True))
 
     def unknown(self, why: str = "") -> Any:
         """Returns what the function returns, after the error or warning that no rule covers it.
@@ -160,7 +161,7 @@ class _Propagation(TorchFunctionMode):
         """Returns what was noted of the same call at the baseline; None in the baseline's own pass."""
         if not self.recalls:
             # a parameter stays what it is, others may be overwritten later
-            kept = [own if isinstance(own, nn.Parameter) else own.detach().clone() for own in values]
+            kept = [own if isinstance(own, nn.Parameter) else own.clone() for own in values]
             self.notes.append((name, kept))
             return None
         noted, own = self.notes.popleft() if self.notes else ("the end", [])
