@@ -83,15 +83,7 @@ def deep_dream(
     sizes = _sizes(photograph, octaves, scale)
     dream = _Dream(photograph, sizes[0], tile)
     pipeline = Pipeline(Transform(dream, *[preprocess] if preprocess else []), _dreamt(objective))
-    try:
-        task = pipeline.attach(model)._attached()
-    except RuntimeError as error:
-        if octaves == 1 or isinstance(error, ToumeiError):
-            raise
-        raise ShapeError(
-            f"the network does not run at the smallest of {octaves} octaves, {sizes[0][0]} by {sizes[0][1]} "
-            f"pixels, where fewer octaves would help if that is too small: {error}"
-        ) from error
+    task = _attached(pipeline, model, sizes)
     kept, losses, ended = {0: as_picture(photograph)} if snapshots else {}, [], "finished"
     with torch.enable_grad(), frozen(model), evaluating(model), seeded(seed, dream.device):
         try:
@@ -106,6 +98,20 @@ def deep_dream(
     history = torch.stack(losses).float().cpu() if losses else torch.zeros(0, len(photograph))
     titles = tuple(task.objective.titles(len(photograph)))
     return Visualization(as_picture(dream.at_full_size()), history, titles, kept, ended)
+
+
+def _attached(pipeline: Pipeline, model: nn.Module, sizes: Sequence[Size]) -> Task:
+    """The task of a pipeline whose picture is at the smallest of these sizes."""
+    try:
+        return pipeline.attach(model)._attached()
+    except RuntimeError as error:
+        if len(sizes) == 1 or isinstance(error, ToumeiError):
+            raise
+        height, width = sizes[0]
+        raise ShapeError(
+            f"the network does not run at the smallest of {len(sizes)} octaves, {height} by {width} pixels, "
+            f"where fewer octaves would help if that is too small: {error}"
+        ) from error
 
 
 class _Dream(Generator):

@@ -80,26 +80,17 @@ def dataset_examples(
     examples = DatasetExamples({}, {}, {}, 0, loader.dataset if _indexed(loader) else None)
     state = None
     if resume is not None:
-        asked = [
-            names,
-            k,
-            lowest,
-            reduction,
-            channel_axis,
-            name_of(preprocess),
-            _size(loader),
-            digest_of(model),
-        ]
-        state = SearchState(Path(resume), asked)
+        given = [name_of(preprocess), _size(loader), digest_of(model)]
+        state = SearchState(Path(resume), [names, k, lowest, reduction, channel_axis, *given])
         examples = state.read(examples)
     try:
         with evaluating(model):
             for images in _images(loader, examples.seen, verbose):
-                given = as_input(images, model, preprocess)
-                activations = run(model, given, record=names, detach=True)
+                shown = as_input(images, model, preprocess)
+                activations = run(model, shown, record=names, detach=True)
                 if not examples.fields:
                     examples = _start(examples, activations, k, lowest, channel_axis)
-                    fields = receptive_fields(model, names, given[:4], channel_axis)
+                    fields = receptive_fields(model, names, shown[:4], channel_axis)
                     examples = replace(examples, fields=fields)
                 examples = _after(examples, activations, len(images), responses)
                 if state:

@@ -115,16 +115,9 @@ def optimize(
         pictures[0] = as_picture(progress.image)
     try:
         for step in bar:
-            optimizer.zero_grad()
-            loss = task.loss()
-            if not loss.requires_grad:
-                raise ArgumentError(f"nothing to optimize: the score of {task.objective} is without gradient")
-            loss.sum().backward()
-            history.append(loss.detach())
-            guard.watch(history)
+            _take_step(task, optimizer, history, guard)
             if step % _CHECK_EVERY == 0 and verbose:
                 bar.set_postfix(loss=f"{history[-1].mean().item():.4g}", refresh=False)
-            optimizer.step()
             progress = Progress(step, history, generator)
             if step in snapshots:
                 pictures[step] = as_picture(progress.image)
@@ -143,6 +136,17 @@ def optimize(
     images = as_picture(progress.image)
     losses = torch.stack(history).float().cpu() if history else torch.zeros(0, len(images))
     return Visualization(images, losses, tuple(task.objective.titles(len(images))), pictures, ended)
+
+
+def _take_step(task: Task, optimizer: torch.optim.Optimizer, history: list[Tensor], guard: "_Guard") -> None:
+    optimizer.zero_grad()
+    loss = task.loss()
+    if not loss.requires_grad:
+        raise ArgumentError(f"nothing to optimize: the score of {task.objective} is without gradient")
+    loss.sum().backward()
+    history.append(loss.detach())
+    guard.watch(history)
+    optimizer.step()
 
 
 class _Guard:

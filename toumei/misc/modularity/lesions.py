@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -106,19 +107,9 @@ def lesion_test(
     labels = check_labels(graph, labels)
     if samples < 1:
         raise ArgumentError(f"a lesion is compared with at least one random set, got samples={samples}")
-    per_input = score or _is_right
+    batches = list(zip(inputs.split(batch_size), targets.split(batch_size), strict=True))
+    without = partial(_score_without, model, batches, score or _is_right)
     generator = make_generator(seed)
-
-    def without(layer: str, units: Tensor) -> float:
-        def remove(activation: Tensor) -> Tensor:
-            axis = 1 if activation.dim() != 3 else 2
-            return activation.index_fill_(axis, units.to(activation.device), 0)
-
-        with hooked(model, edit={layer: remove} if len(units) else {}):
-            parts = zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
-            scores = [per_input(model(batch), wanted).double().sum() for batch, wanted in parts]
-        return float(torch.stack(scores).sum()) / len(inputs)
-
     parts = list(_parts(graph, labels))
     if not parts:
         raise ArgumentError(
@@ -139,6 +130,20 @@ def lesion_test(
             deviation = float(random.std()) if samples > 1 else 0.0
             lesions.append(Lesion(layer, cluster, len(units), drop, float(random.mean()), deviation, p))
     return LesionTest(whole, tuple(lesions), samples)
+
+
+def _score_without(
+    model: nn.Module, batches: list[tuple[Tensor, Tensor]], score: Score, layer: str, units: Tensor
+) -> float:
+    """The mean score when these units of a layer are removed."""
+
+    def remove(activation: Tensor) -> Tensor:
+        axis = 1 if activation.dim() != 3 else 2
+        return activation.index_fill_(axis, units.to(activation.device), 0)
+
+    with hooked(model, edit={layer: remove} if len(units) else {}):
+        scores = [score(model(inputs), targets).double().sum() for inputs, targets in batches]
+    return float(torch.stack(scores).sum()) / sum(len(inputs) for inputs, _ in batches)
 
 
 def _parts(graph: WeightGraph, labels: Tensor) -> list[tuple[str, int, int, Tensor]]:
