@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         dream.save(options.out)
     else:
         pair = torch.cat([image[None], dream.images])
-        save_grid(pair, options.out, ["photograph", f"{options.model} dreams of {objective}"], columns=2)
+        title = f"{type(model).__name__} dreams of {objective}"
+        save_grid(pair, options.out, ["photograph", title], columns=2)
     print(f"{tuple(image.shape[1:])} pixels in {options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)
 

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     transfer.to(options.device).attach(model)
     result = transfer.optimize(options.steps, tv_loss=options.smoothness)
     pictures = torch.stack([content, fitted(style, content), result.images[0]])
-    save_grid(pictures, options.out, ["content", "style", f"as {options.model} sees it"], columns=3)
+    save_grid(pictures, options.out, ["content", "style", f"as {type(model).__name__} sees it"], columns=3)
     print(f"{tuple(content.shape[1:])} pixels in {options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)
 
