@@ -3,9 +3,9 @@
     python experiments/attribution_baselines.py
 
 DeepLift and KernelSHAP of `ShapesCNN` against every kind of baseline: draws both on five images to
-outputs/attribution_baselines.png, and prints how much of their mass lies in the mask of the shape. A constant
-is blind to its own colour, a far one lights up the whole background, noise and other images spread what they
-cannot place.
+outputs/attribution_baselines.png, with the share of their mass that lies in the mask of the shape. What is
+near the background, such as the image's mean colour, leaves the shape; a constant lights up what differs from
+it, the farthest image everything, and noise and other images spread what they cannot place.
 """
 
 import argparse
@@ -37,6 +37,8 @@ from toumei.attribution.plots import heat_map
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots import save_figure
 
+CELLS = 6  # from side to side, features of KernelSHAP
+
 
 def main(argv: Sequence[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(
@@ -49,22 +51,29 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options = parser.parse_args(argv)
     started = time.perf_counter()
     model = ShapesCNN(pretrained=True).eval()
-    images, labels, masks = ShapesDataset(seed=11).batch(range(options.images))
-    kernel = {"features": grid(images, 8), "samples": options.samples, "background": 3, "verbose": False}
-    rows: list[tuple[str, Tensor, Tensor]] = []
+    images, labels, masks = of_classes(options.images)
+    kernel = {"features": grid(images, CELLS), "samples": options.samples, "background": 3, "verbose": False}
+    rows: list[tuple[str, list[Tensor]]] = []
     for name, baseline in kinds().items():
         if baseline.is_random:
             deep = DeepLiftShap(model)(images, labels, baseline, samples=options.draws)
         else:
             deep = DeepLift(model)(images, labels, baseline)
         shap = KernelShap(model)(images, labels, baseline, **kernel)
-        assert isinstance(deep.values, Tensor) and isinstance(shap.values, Tensor)
-        rows.append((name, deep.values, shap.values))
-        inside = [float(mass_inside(values, masks).mean()) for values in (deep.values, shap.values)]
-        print(f"{name:22} mass inside: DeepLift {inside[0]:.2f}, KernelSHAP {inside[1]:.2f}")
-    save_figure(drawn(images, rows), options.out)
+        both = [result.values for result in (deep, shap) if isinstance(result.values, Tensor)]
+        inside = [f"{float(mass_inside(values, masks).mean()):.0%}" for values in both]
+        rows.append((f"{name}\n{inside[0]} and {inside[1]} inside", both))
+        print(f"{name:22} mass inside: DeepLift {inside[0]}, KernelSHAP {inside[1]}")
+    save_figure(drawn(images, masks, rows), options.out)
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)
+
+
+def of_classes(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images of different classes, their labels and masks."""
+    images, labels, masks = ShapesDataset(seed=11).batch(range(40))
+    rows = [int((labels == label).nonzero()[0]) for label in labels.unique()][-count:]
+    return images[rows], labels[rows], masks[rows]
 
 
 def kinds() -> dict[str, Baseline]:
@@ -84,22 +93,22 @@ def kinds() -> dict[str, Baseline]:
     }
 
 
-def drawn(images: Tensor, rows: Sequence[tuple[str, Tensor, Tensor]]) -> Figure:
+def drawn(images: Tensor, masks: Tensor, rows: Sequence[tuple[str, Sequence[Tensor]]]) -> Figure:
     """A row a baseline; the images above, DeepLift at the left and KernelSHAP at the right."""
     count = len(images)
-    figure = Figure(figsize=(2.2 * count + 1.5, 1.15 * (len(rows) + 1)), dpi=90, layout="constrained")
+    figure = Figure(figsize=(2.2 * count + 1.9, 1.15 * len(rows) + 1.7), dpi=90, layout="constrained")
+    figure.suptitle("DeepLift (left) and KernelSHAP (right): red speaks for the class, blue against it")
     axes = figure.subplots(len(rows) + 1, 2 * count, squeeze=False)
-    for index, image in enumerate(torch.cat((images, images))):
-        axes[0, index].imshow(image.permute(1, 2, 0).numpy())
-    for place, (name, *both) in enumerate(rows, 1):
+    for index in range(2 * count):
+        axes[0, index].imshow(images[index % count].permute(1, 2, 0).numpy())
+    for place, (label, both) in enumerate(rows, 1):
         for index, heat in enumerate(torch.cat([heat_map(values) for values in both])):
             axes[place, index].imshow(heat.numpy(), cmap="bwr", vmin=-1, vmax=1)
-        axes[place, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+            axes[place, index].contour(masks[index % count].float(), [0.5], colors="black", linewidths=0.5)
+        axes[place, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
     for ax in axes.flat:
         ax.set_xticks([])
         ax.set_yticks([])
-    axes[0, count // 2].set_title("DeepLift")
-    axes[0, count + count // 2].set_title("KernelSHAP")
     return figure
 
 

@@ -4,7 +4,8 @@
 
 `ShapesCNN` forgets its weights layer by layer, from the output on. A method that explains what was learned
 loses its likeness to what it said of the trained network; guided backpropagation, the known exception, keeps
-drawing edges. Draws pictures of every stage and the rank correlations to outputs/attribution_sanity.png.
+drawing edges. Draws pictures of every stage to outputs/attribution_sanity.png, and the rank correlations of
+magnitudes, the mean over images and over several draws of new weights.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from toumei.attribution import (
     GuidedBackprop,
     InputXGradient,
     Method,
+    Randomization,
     Saliency,
     randomization,
 )
@@ -45,14 +47,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--draws", type=int, default=5, help="of new weights")
     parser.add_argument("--out", type=Path, default=Path("outputs/attribution_sanity.png"))
     options = parser.parse_args(argv)
     started = time.perf_counter()
     model = ShapesCNN(pretrained=True).eval()
-    images, labels, _ = ShapesDataset(seed=11).batch(range(options.images))
+    images, labels, masks = ShapesDataset(seed=11).batch(range(options.images))
 
-    figure = Figure(figsize=(13, 6.5), dpi=110, layout="constrained")
+    figure = Figure(figsize=(15, 5.2), dpi=110, layout="constrained")
     sides: Any = figure.subfigures(1, 2, width_ratios=(1.5, 1))
     left, right = sides
     stages = forgotten(model)
@@ -62,18 +65,25 @@ def main(argv: Sequence[str] | None = None) -> Path:
             values = method(stages[stage])(images[:1], labels[:1], baselines=0.5).values
             assert isinstance(values, torch.Tensor)
             ax.imshow(heat_map(values)[0].numpy(), cmap="bwr", vmin=-1, vmax=1)
+            ax.contour(masks[0].float(), [0.5], colors="black", linewidths=0.5)
             ax.set_xticks([])
             ax.set_yticks([])
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
     for ax, stage in zip(grid[0], stages, strict=True):
         ax.set_title(stage, fontsize="small")
+    left.suptitle("the same image, as layers forget from the output (left) to the input (right)")
     curves = right.subplots()
     for name, method in METHODS.items():
-        result = randomization(method, model, images, labels, LAYERS, baselines=0.5)
+        results = [
+            randomization(method, model, images, labels, LAYERS, seed, baselines=0.5)
+            for seed in range(options.draws)
+        ]
+        result = Randomization(LAYERS, torch.cat([own.correlations for own in results], 1))
         result.plot(curves, name)
         print(f"{name:20} {'  '.join(f'{mean:5.2f}' for mean in result.correlations.mean(1).tolist())}")
+    curves.axhline(0, color="black", linewidth=0.6)
     curves.legend(fontsize="small")
-    curves.set_title("likeness to the trained network, as layers forget from the left", fontsize="small")
+    curves.set_title("likeness to the trained network")
     save_figure(figure, options.out)
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)

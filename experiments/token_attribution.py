@@ -80,8 +80,8 @@ def facts(options: argparse.Namespace) -> tuple[Rows, dict[str, dict[str, list[f
     shares: dict[str, dict[str, list[float]]] = {}
     for fact in short[::step][: options.facts]:
         questions = {
-            "what is true of others": world.alternatives(fact)[0],
-            "another truth about the same": world.others(fact)[0].target,
+            "true of someone else": world.alternatives(fact)[0],
+            "true of the same one": world.others(fact)[0].target,
         }
         for question, against in questions.items():
             results = attributions(model, tokenizer, fact.text, fact.target, against)
@@ -89,7 +89,7 @@ def facts(options: argparse.Namespace) -> tuple[Rows, dict[str, dict[str, list[f
                 own = on_name(result, fact.subject.split())
                 shares.setdefault(question, {}).setdefault(name, []).append(own)
             if len(rows) < len(questions):
-                rows.append((f"why {fact.target} and not {against}, {question}?", results))
+                rows.append((f"why {fact.target} and not {against}, which is {question}?", results))
     return rows, shares
 
 
@@ -138,6 +138,7 @@ def draw(rows: Rows, shares: dict[str, dict[str, list[float]]], path: Path) -> N
 
     count = len(rows) + bool(shares)
     figure, axes = pyplot.subplots(count, 1, figsize=(9, 2.3 * count), layout="constrained", squeeze=False)
+    figure.suptitle("red speaks for the answer, blue for the other one", fontsize="medium")
     for ax, (title, results) in zip(axes[:, 0], rows, strict=False):
         draw_words(ax, title, results)
     if shares:
@@ -167,7 +168,7 @@ def draw_shares(ax: "Axes", shares: dict[str, dict[str, list[float]]]) -> None:
     for index, (question, by_method) in enumerate(shares.items()):
         means = [sum(own) / len(own) for own in by_method.values()]
         places = [place + (index - 0.5) * 0.4 for place in range(len(means))]
-        bars = ax.bar(places, means, 0.38, label=f"and not {question}")
+        bars = ax.bar(places, means, 0.38, label=f"and not what is {question}")
         ax.bar_label(bars, [f"{mean:.0%}" for mean in means], fontsize="small")
     count = len(next(iter(by_method.values())))
     ax.set_xticks(range(len(means)), list(by_method))
@@ -176,12 +177,13 @@ def draw_shares(ax: "Axes", shares: dict[str, dict[str, list[float]]]) -> None:
     ax.set_title(
         f"share of what speaks for the answer that the name has, mean of {count} facts", fontsize="medium"
     )
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", title="why this answer ...", title_fontsize="small")
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def write_page(rows: Rows, path: Path) -> Path:
     pieces = ['<!doctype html><meta charset="utf-8"><title>Token attribution</title>']
+    pieces.append("<p>Red speaks for the answer, blue for the other one; numbers show under the pointer.</p>")
     for title, results in rows:
         pieces.append(f"<h2>{title}</h2>")
         pieces += [f"<h3>{name}</h3>{attribution_html(result)}" for name, result in results.items()]

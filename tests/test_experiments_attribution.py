@@ -1,23 +1,57 @@
+"""The attribution experiments run, with few images and methods, and write what they say."""
+
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 import attribution
 import attribution_baselines
 import attribution_sanity
+import attribution_table
 
 
-def test_methods_on_shapes_as_a_table_and_a_figure(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(attribution, "OF_INPUTS", ("Saliency",))
+    monkeypatch.setattr(attribution, "OF_LAYERS", ("GradCam",))
     monkeypatch.setattr(attribution, "PERTURBING", ("KernelShap",))
-    out, table = tmp_path / "new" / "methods.png", tmp_path / "page" / "table.md"
-    attribution.main(["--images", "1", "--samples", "120", "--out", str(out), "--table", str(table)])
-    assert out.stat().st_size > 10_000
-    rows = [line for line in table.read_text().splitlines() if line.startswith("| ")]
-    assert len(rows) == 2 + 12 and all(line.count("|") == 6 for line in rows)
-    assert "DeepLift" in capsys.readouterr().out
+
+
+def test_methods_on_shapes_as_a_figure(tmp_path, capsys, few):
+    out = tmp_path / "new" / "methods.png"
+    assert attribution.main(["--images", "2", "--samples", "120", "--out", str(out)]) == out
+    with Image.open(out) as image:
+        assert image.size[1] > image.size[0]
+    assert "KernelShap" in capsys.readouterr().out
+
+
+def test_the_table_of_shapes(tmp_path, few):
+    out = tmp_path / "new" / "table.md"
+    attribution_table.main(["--images", "6", "--networks", "2", "--samples", "120", "--out", str(out)])
+    rows = [line for line in out.read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 4 and all(line.count("|") == 9 for line in rows)
+    assert "6 images" in out.read_text() and "{" not in out.read_text()
+
+
+def test_what_is_at_chance_and_what_is_not():
+    chance = torch.full((50,), 0.3)
+    noise = torch.linspace(-0.2, 0.2, 50)
+    for above, expected in ((0.0, True), (0.01, True), (0.1, False), (-0.1, True)):
+        both = {"inside": chance + noise, "pointing": chance + noise + above}
+        row = both | {f"{name}_chance": chance for name in both}
+        assert attribution_table.at_chance(row) is expected
+
+
+def test_wilson_intervals_are_where_the_score_test_rejects():
+    for share, count in ((0.94, 100), (0.5, 20), (1.0, 40), (0.0, 40)):
+        for end in attribution_table.wilson(share, count):
+            deviation = (end * (1 - end) / count) ** 0.5
+            assert abs(share - end) == pytest.approx(1.96 * deviation, abs=1e-9)
 
 
 def test_without_weights_or_a_photograph_it_says_so(tmp_path):
@@ -28,8 +62,9 @@ def test_without_weights_or_a_photograph_it_says_so(tmp_path):
 def test_baselines(tmp_path, capsys, monkeypatch):
     few = {name: attribution_baselines.kinds()[name] for name in ("gray", "other images")}
     monkeypatch.setattr(attribution_baselines, "kinds", lambda: few)
+    monkeypatch.setattr(attribution_baselines, "CELLS", 3)
     out = tmp_path / "baselines.png"
-    attribution_baselines.main(["--images", "1", "--samples", "130", "--draws", "2", "--out", str(out)])
+    attribution_baselines.main(["--images", "1", "--samples", "20", "--draws", "2", "--out", str(out)])
     assert out.stat().st_size > 10_000 and capsys.readouterr().out.count("mass inside") == 2
 
 
@@ -37,5 +72,5 @@ def test_sanity(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(attribution_sanity, "LAYERS", ("head", "conv6"))
     monkeypatch.setattr(attribution_sanity, "METHODS", {"GuidedBackprop": attribution_sanity.GuidedBackprop})
     out = tmp_path / "sanity.png"
-    attribution_sanity.main(["--images", "1", "--out", str(out)])
+    attribution_sanity.main(["--images", "1", "--draws", "1", "--out", str(out)])
     assert out.stat().st_size > 10_000 and "GuidedBackprop" in capsys.readouterr().out

@@ -93,6 +93,16 @@ def test_heat_maps_are_relative_to_the_99th_percentile():
     assert heat_map(torch.zeros(1, 1, 2, 2)).abs().max() == 0
 
 
+def test_heat_maps_leave_out_what_all_places_have_in_common():
+    values = torch.tensor(
+        [[[[9.0, 9.5, 10.0]]], [[[-9.0, -9.5, -10.0]]], [[[3.0, 3.0, 3.0]]], [[[1.0, 5.0, 9.0]]]]
+    )
+    expected = torch.tensor(
+        [[[0.0, 0.5, 1.0]], [[0.0, -0.5, -1.0]], [[1.0, 1.0, 1.0]], [[1 / 9, 5 / 9, 1.0]]]
+    )
+    torch.testing.assert_close(heat_map(values), expected)
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_maps_are_laid_over_pictures(several):
     shape = (2, 3, 1, 5, 7) if several else (3, 1, 5, 7)
@@ -115,12 +125,12 @@ def test_rows_are_bars():
 def test_tokens_have_the_colour_of_their_share():
     result = Attribution(torch.tensor([[2.0, -1.0, 0.0]]), torch.zeros(1), method="Some")
     html = attribution_html(result, [["<b>", "two", "three"]])
-    assert 'background:rgb(255,0,0);color:black;padding:3px 2px;margin:0 1px">&lt;b&gt;</span>' in html
-    assert "rgb(128,128,255)" in html and "rgb(255,255,255)" in html and "<b>" not in html
+    assert 'background:rgb(255,102,102);color:black;padding:3px 2px;margin:0 1px">&lt;b&gt;</span>' in html
+    assert "rgb(178,178,255)" in html and "rgb(255,255,255)" in html and "<b>" not in html
     embedded = Attribution(
         torch.tensor([[[1.0, 1.0], [-1.0, 0.0], [1.0, -1.0]]]), torch.zeros(1), method="Some"
     )
-    assert attribution_html(embedded, [["<b>", "two", "three"]]).count("rgb(128,128,255)") == 1
+    assert attribution_html(embedded, [["<b>", "two", "three"]]).count("rgb(178,178,255)") == 1
     assert "> 2</span>" in attribution_html(result)
     assert "<span" not in attribution_html(Attribution(torch.ones(1, 1, 2, 2), torch.ones(1)))
 

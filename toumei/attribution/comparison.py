@@ -81,6 +81,8 @@ class Comparison:
     def plot(self, images: Tensor | None = None, count: int = 6, masks: Tensor | None = None) -> "Figure":
         """Returns a figure with a row for each method and a column for each of the first inputs.
 
+        Red speaks for the target, blue against it; with masks, the share of the mass inside is written too.
+
         Args:
             images: The pictures (N, 3, H, W) in [0, 1], shown above.
             count: How many inputs.
@@ -109,8 +111,9 @@ class Comparison:
         for ax in axes.flat:
             ax.set_xticks([])
             ax.set_yticks([])
-        for ax, name in zip(axes[above:, 0], self.methods, strict=True):
-            ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+        for ax, row in zip(axes[above:, 0], self.rows, strict=True):
+            inside = f"\n{row['inside']:.0%} inside" if "inside" in row else ""
+            ax.set_ylabel(row["method"] + inside, rotation=0, ha="right", va="center", fontsize="small")
         return figure
 
     def save(self, path: str | Path) -> None:

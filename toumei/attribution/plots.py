@@ -19,6 +19,9 @@ _MOST_TOKENS = 2000
 def heat_map(values: Tensor) -> Tensor:
     """Returns what a picture's contributions look like: summed over channels, 1 at the 99th percentile.
 
+    Where places differ little from what they have in common, as the scores do that RISE averages, what is
+    above that is shown.
+
     Args:
         values: (N, C, H, W).
 
@@ -30,6 +33,9 @@ def heat_map(values: Tensor) -> Tensor:
         torch.Size([1, 1, 2])
     """
     summed = values.float().sum(1)
+    low, high = summed.amin((1, 2), keepdim=True), summed.amax((1, 2), keepdim=True)
+    summed = torch.where((low > high / 2) & (low < high), summed - low, summed)
+    summed = torch.where((high < low / 2) & (low < high), summed - high, summed)
     # of pictures that are mostly empty the 99th percentile may be nothing
     largest = torch.stack([_percentile(own) for own in summed.flatten(1).abs()])
     return (summed / largest.clamp(min=1e-12)[:, None, None]).clamp(-1, 1)
@@ -164,5 +170,5 @@ def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None) -> None:
 
 
 def _color(share: float) -> str:
-    other = round(255 * (1 - abs(share)))
+    other = round(255 * (1 - 0.6 * abs(share)))  # black letters can be read on it
     return f"rgb(255,{other},{other})" if share > 0 else f"rgb({other},{other},255)"
