@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
             place.plot(curve, color=color, linestyle=":", label=what)
         place.get_legend().remove()
         told = ", ".join(f"{what} {score.scores.mean():.2f}" for what, score in scores.items())
+        place.label_outer()
         place.set_title(f"{options.per_layer} units of {layer}\n{told}", fontsize="small")
     figure.axes[0].legend(fontsize="small", loc="lower left")
     save_figure(figure, options.out)
