@@ -32,38 +32,43 @@ An attribution says how much each pixel contributed to the score of a class. Her
 the shape, and its exact mask is known. What follows is measured on {images} images that `ShapesCNN` names
 rightly, for the score of the right class.
 
-- **Mass inside**: which share of the contributions, by magnitude, lies in the mask.
-- **Pointing**: in how many images the place that contributes most lies in the mask, with its 95 % interval.
-  A place just beside the mask is a miss. Where a whole superpixel contributes most, its share in the mask
-  counts.
-- **By chance**: the same maps, measured with the masks of other images. So much needs no look at the image;
-  it is more than the area of the shapes ({area}) as shapes are often in the middle (the middle pixel alone
-  points at {middle} of them).
-- **Random weights**: the same for {networks} networks that were never trained, each on a part of the images.
-  In brackets how much it is above its own chance, ± its 95 % interval, in percentage points. A method that
-  explains what was learned falls to **chance** here: neither measure is above it by more than the interval.
+- **Mass**: which share of the contributions, by magnitude, lies inside the mask.
+- **Pointing**: in how many images the place that contributes most lies inside the mask, with its 95 %
+  interval. A place just beside the mask is a miss. Where a whole superpixel contributes most, its share
+  inside counts.
+- **Balance**: how much of all contributions speaks for the class from inside the mask, less what speaks
+  against it there. Empty for maps without a sign.
+- **In brackets, chance**: the same maps measured with the masks of other images. So much needs no look at the
+  image. It is more than the area of the shapes ({area}), since both like the middle (whose pixel alone
+  points at {middle} of the shapes).
+- **Random**: the same for {networks} networks with random weights, each on a part of the images; in brackets,
+  in percentage points, how much that is above its own chance (for the balance: 0), ± two standard errors over
+  the networks. A map that explains what was learned falls to chance here. The last column says which measures
+  do: those that are above it by no more than the error.
 
-| method | mass inside | by chance | pointing | by chance | random weights: mass | pointing | chance |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |
+| method | mass | pointing | balance | random: mass | random: pointing | random: balance | random at chance |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 {table}
 
-Most often right are {best}.
+Most often right: {best} of the images.
 
-Without training at chance: {fallen}. The others are not, and for most of them it is no fault of the network:
-a contribution against a baseline contains the difference between image and baseline, which shows
-the shape whatever the network says of it. The first row draws this difference and asks no network at all; it
-points at {nothing} of the shapes. So a map that looks like the object proves little (Adebayo et al., Sanity
-Checks for Saliency Maps, 2018); compare it with that of an untrained network, as here. Backward passes that
-drop negative gradients, as in guided backpropagation, draw edges by themselves (Sixt et al., When
-Explanations Lie, 2020).
+**A map that shows the object need not explain the network.** The first row asks no network at all: it draws
+how far each pixel is from the image's mean colour, and points at {nothing} of the shapes. Contributions
+against a baseline (integrated gradients, DeepLift, Shapley values, LIME, occlusion) contain this difference as
+a factor, so that with random weights, too, they are large where the shape is (Adebayo et al., Sanity Checks
+for Saliency Maps, 2018). What they lose without training is the sign: as much in the shape then speaks against
+the class as for it, and the balance falls to 0. Class activation maps and RISE lose most of their pointing,
+but not all, since random filters, too, answer to what stands out. Guided backpropagation drops negative
+gradients on its way and draws edges whatever the layers above have learned (Sixt et al., When Explanations
+Lie, 2020). So compare a map with that of an untrained network before you believe it.
 
 What tells classes apart is the outline, and plain gradients are high on both sides of it, so that they often
-point just beside a shape. The scores that RISE averages all have the mean score in common, so its mass is
+point just beside a shape. Scores under RISE's masks have most of their height in common, so its mass is
 spread evenly and only its peak says something.
 
-Settings, chosen on images of other seeds: the baseline is the image's mean colour, or images of the dataset
-for ExpectedGradients and DeepLiftShap; class activation maps are those of `{layer}`; all else is as the
-methods have it by default, but for
+Settings were chosen on images of another seed. The baseline is the image's mean colour, or images of the
+dataset for ExpectedGradients and DeepLiftShap; class activation maps are those of `{layer}`; all else is as
+the methods have it by default, but for
 
 {settings}
 
@@ -77,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     )
     parser.add_argument("--seed", type=int, default=11, help="of the images")
     parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--networks", type=int, default=10, help="with random weights, who share the images")
+    parser.add_argument("--networks", type=int, default=20, help="with random weights, who share the images")
     parser.add_argument("--samples", type=int, default=300, help="of each method that samples")
     parser.add_argument("--out", type=Path, default=Path("outputs/attribution_table.md"))
     options = parser.parse_args(argv)
@@ -90,13 +95,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         rows(untrained(seed), images[own], labels[own], masks[own], options.samples)
         for seed, own in enumerate(batches)
     ]
-    together = {
-        method: {name: torch.cat([part[method][name] for part in random]) for name in columns}
-        for method, columns in trained.items()
-    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     used = settings(images, other_images(), options.samples)
-    options.out.write_text(page(trained, together, masks, len(batches), used))
+    options.out.write_text(page(trained, random, masks, used))
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)
 
@@ -121,25 +122,21 @@ def rows(
 
 def page(
     trained: Mapping[str, Row],
-    random: Mapping[str, Row],
+    random: Sequence[Mapping[str, Row]],
     masks: Tensor,
-    networks: int,
     used: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """The page of the documentation."""
-    lines = [line(method, trained[method], random[method]) for method in trained]
     methods = [method for method in trained if method != NOTHING]
     best = sorted(methods, key=lambda method: -float(trained[method]["pointing"].mean()))
-    found = ", ".join(f"{method} {percent(trained[method]['pointing'])}" for method in best[:3])
-    fallen = [method for method in methods if at_chance(random[method])]
     area, middle = masks.float().mean(), masks[:, masks.shape[1] // 2, masks.shape[2] // 2].float().mean()
+    lines = [line(method, trained[method], [rows[method] for rows in random]) for method in trained]
     return TEXT.format(
         images=len(masks),
-        networks=networks,
+        networks=len(random),
         layer=LAYER,
-        best=found,
+        best=", ".join(f"{method} in {percent(trained[method]['pointing'])}" for method in best[:3]),
         nothing=percent(trained[NOTHING]["pointing"]),
-        fallen=", ".join(fallen) or "none",
         area=f"{area:.0%}",
         middle=f"{middle:.0%}",
         table="\n".join(lines),
@@ -147,20 +144,23 @@ def page(
     )
 
 
-def line(method: str, trained: Row, random: Row) -> str:
+def line(method: str, trained: Row, random: Sequence[Row]) -> str:
     """A row of the table."""
     low, high = wilson(float(trained["pointing"].mean()), len(trained["pointing"]))
+    signed = not torch.equal(trained["balance"], trained["inside"])
     cells = [
-        percent(trained["inside"]),
-        percent(trained["inside_chance"]),
-        f"{percent(trained['pointing'])} ({low:.0%} to {high:.0%})",
-        percent(trained["pointing_chance"]),
+        f"{percent(trained['inside'])} ({percent(trained['inside_chance'])})",
+        f"{percent(trained['pointing'])}, {low:.0%} to {high:.0%} ({percent(trained['pointing_chance'])})",
+        percent(trained["balance"]) if signed else "",
     ]
     if method == NOTHING:
-        cells += ["", "", ""]
+        cells[2:] = [""] * 5
     else:
-        cells += [f"{percent(random[name])} ({above(random, name)})" for name in ("inside", "pointing")]
-        cells += ["yes" if at_chance(random) else "no"]
+        measures = {"mass": "inside", "pointing": "pointing", **({"balance": "balance"} if signed else {})}
+        levels = {words: above_chance(random, name) for words, name in measures.items()}
+        cells += [said_above(random, name) for name in ("inside", "pointing")]
+        cells += [said_above(random, "balance") if signed else ""]
+        cells += [", ".join(words for words, (mean, error) in levels.items() if mean <= error)]
     return f"| {method} | {' | '.join(cells)} |"
 
 
@@ -168,20 +168,19 @@ def percent(column: Tensor) -> str:
     return f"{float(column.mean()):.0%}"
 
 
-def above(row: Row, name: str) -> str:
-    mean, error = above_chance(row, name)
-    return f"{100 * mean:+.0f} ± {100 * error:.0f}"
+def said_above(random: Sequence[Row], name: str) -> str:
+    """A measure of networks with random weights, and by how much it is above chance."""
+    (mean, error), level = above_chance(random, name), torch.cat([row[name] for row in random])
+    above = f"{100 * mean:+.0f} ± {100 * error:.0f}"
+    return above if name == "balance" else f"{percent(level)} ({above})"
 
 
-def above_chance(row: Row, name: str) -> tuple[float, float]:
-    """The mean over images of what is above chance, and half of its 95 % interval."""
-    difference = row[name] - row[f"{name}_chance"]
-    return float(difference.mean()), DEVIATIONS * float(difference.std()) / len(difference) ** 0.5
-
-
-def at_chance(row: Row) -> bool:
-    """Whether neither measure is significantly above chance."""
-    return all(mean <= error for mean, error in (above_chance(row, name) for name in ("inside", "pointing")))
+def above_chance(random: Sequence[Row], name: str) -> tuple[float, float]:
+    """The mean over networks of what is above chance, and two standard errors."""
+    chance = f"{name}_chance"
+    means = [row[name] - row[chance] if chance in row else row[name] for row in random]
+    differences = torch.stack([own.mean() for own in means])
+    return float(differences.mean()), 2 * float(differences.std()) / len(differences) ** 0.5
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

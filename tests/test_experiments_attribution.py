@@ -38,13 +38,14 @@ def test_the_table_of_shapes(tmp_path, few):
     assert "6 images" in out.read_text() and "{" not in out.read_text()
 
 
-def test_what_is_at_chance_and_what_is_not():
-    chance = torch.full((50,), 0.3)
-    noise = torch.linspace(-0.2, 0.2, 50)
-    for above, expected in ((0.0, True), (0.01, True), (0.1, False), (-0.1, True)):
-        both = {"inside": chance + noise, "pointing": chance + noise + above}
-        row = both | {f"{name}_chance": chance for name in both}
-        assert attribution_table.at_chance(row) is expected
+def test_what_is_above_chance_in_the_mean_over_networks():
+    random = [
+        {"inside": torch.tensor([own, own + 0.2]), "inside_chance": torch.tensor([0.1, 0.1])}
+        for own in (0.1, 0.3)
+    ]
+    mean, error = attribution_table.above_chance(random, "inside")
+    assert mean == pytest.approx(0.2) and error == pytest.approx(2 * 0.1)
+    assert attribution_table.above_chance([{"balance": torch.ones(3)}] * 2, "balance") == (1.0, 0.0)
 
 
 def test_wilson_intervals_are_where_the_score_test_rejects():

@@ -11,7 +11,7 @@ from toumei.attribution.faithfulness import (
     insertion,
     removals,
 )
-from toumei.attribution.localization import by_chance, mass_inside, pointing_game
+from toumei.attribution.localization import balance_inside, by_chance, mass_inside, pointing_game
 from toumei.attribution.sanity import max_sensitivity, randomization, spearman
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset
@@ -135,6 +135,26 @@ def test_mass_and_pointing_by_hand():
     assert mass_inside(values, masks).tolist() == [0.75, 0.0, 0.0]
     # of the second image nothing contributes, so that each place is as good: half of them lie in the mask
     assert pointing_game(values, masks).tolist() == [1.0, 0.5, 0.5]
+
+
+def test_the_balance_inside_tells_signs_apart():
+    masks = draw(5, 4, 4) > 0
+    values = draw(5, 3, 4, 4, seed=1)
+    balance = balance_inside(values, masks)
+    torch.testing.assert_close(balance_inside(-values, masks), -balance)
+    assert (balance.abs() <= mass_inside(values, masks)).all()
+    # of contributions that all speak for the target it is the mass
+    torch.testing.assert_close(balance_inside(values.abs(), masks), mass_inside(values.abs(), masks))
+
+
+def test_an_untrained_network_has_no_reason_inside():
+    images, labels, masks = ShapesDataset(seed=5).batch(range(4))
+    model = ShapesCNN().eval()
+    balances = []
+    for sign in (1, -1):
+        model.head.weight.data *= sign  # as likely as the other
+        balances.append(balance_inside(InputXGradient(model)(images, labels).values, masks))
+    torch.testing.assert_close(balances[0], -balances[1])
 
 
 def test_places_that_contribute_as_much_share_the_point():

@@ -26,7 +26,7 @@ from .guided import GuidedBackprop
 from .integrated_gradients import IntegratedGradients
 from .kernel_shap import KernelShap
 from .lime import Lime
-from .localization import by_chance, mass_inside, pointing_game
+from .localization import balance_inside, by_chance, mass_inside, pointing_game
 from .method import Method
 from .occlusion import Occlusion
 from .partition_shap import PartitionShap
@@ -80,6 +80,7 @@ __all__ = [
     "SmoothGrad",
     "Uniform",
     "VarGrad",
+    "balance_inside",
     "by_chance",
     "compare",
     "deletion",

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.errors import ArgumentError
 from .baselines import BaselineLike
 from .faithfulness import deletion, insertion, removals
-from .localization import by_chance, mass_inside, pointing_game
+from .localization import balance_inside, by_chance, mass_inside, pointing_game
 from .method import Method
 from .plots import heat_map
 from .problem import Target
@@ -27,6 +27,7 @@ _HEADS = {
     "inside_chance": "by chance",
     "pointing": "pointing",
     "pointing_chance": "by chance",
+    "balance": "balance",
     "insertion": "insertion",
     "deletion": "deletion",
     "correlation": "faithfulness",
@@ -43,9 +44,10 @@ class Comparison:
         methods: Their names, M.
         columns: Measures by name, (M, N) for each input, or (M,); NaN where a method has none. ``inside``:
             share of the mass in the mask; ``pointing``: 1 where the highest place is in it; each with
-            ``_chance`` behind its name: what the masks of other images give (see `by_chance`); ``insertion``
-            and ``deletion``: areas under the curves; ``correlation``: faithfulness correlation; ``gap``: the
-            completeness gap relative to the difference of outputs; ``seconds``: for all inputs.
+            ``_chance`` behind its name: what the masks of other images give (see `by_chance`); ``balance``:
+            how much more in the mask speaks for the target than against it (see `balance_inside`);
+            ``insertion`` and ``deletion``: areas under the curves; ``correlation``: faithfulness correlation;
+            ``gap``: the completeness gap relative to the difference of outputs; ``seconds``: for all inputs.
         heat: (M, N, H, W) contributions of pictures between -1 and 1; None for other inputs.
 
     Example:
@@ -73,9 +75,8 @@ class Comparison:
 
     def markdown(self) -> str:
         """Returns the table for a page."""
-        lines = [["method", *(_HEADS.get(name, name) for name in self.columns)]]
-        lines += [["---", *("---:" for _ in self.columns)]]
-        lines += [[row["method"], *(_said(row[name], name) for name in self.columns)] for row in self.rows]
+        head, *rows = self._cells()
+        lines = [head, ["---", *("---:" for _ in self.columns)], *rows]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def plot(self, images: Tensor | None = None, count: int = 6, masks: Tensor | None = None) -> "Figure":
@@ -145,15 +146,16 @@ class Comparison:
         return cls(tuple(header["methods"]), columns, tensors.get("heat"))
 
     def __repr__(self) -> str:
-        cells = [["method", *(_HEADS.get(name, name) for name in self.columns)]]
-        cells += [[row["method"], *(_said(row[name], name) for name in self.columns)] for row in self.rows]
-        widths = [max(len(line[place]) for line in cells) for place in range(len(cells[0]))]
+        cells = self._cells()
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         return "\n".join(
-            "  ".join(
-                [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
-            )
-            for line in cells
+            "  ".join([name.ljust(widths[0]), *map(str.rjust, own, widths[1:])]) for name, *own in cells
         )
+
+    def _cells(self) -> list[list[str]]:
+        """The head of the table and its rows."""
+        rows = [[row["method"], *(_said(row[name], name) for name in self.columns)] for row in self.rows]
+        return [["method", *(_HEADS.get(name, name) for name in self.columns)], *rows]
 
 
 def compare(
@@ -227,7 +229,7 @@ def compare(
 
 def located(values: Tensor, masks: Tensor) -> dict[str, Tensor]:
     """Returns the columns (N,) that say whether contributions (N, C, H, W) lie in masks (N, H, W)."""
-    found = {}
+    found = {"balance": balance_inside(values, masks)}
     for name, measure in (("inside", mass_inside), ("pointing", pointing_game)):
         found[name] = measure(values, masks)
         if len(masks) > 1:

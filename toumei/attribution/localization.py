@@ -61,6 +61,31 @@ def mass_inside(values: Tensor, masks: Tensor) -> Tensor:
     return inside / own.sum(1).clamp(min=1e-300)
 
 
+def balance_inside(values: Tensor, masks: Tensor) -> Tensor:
+    """Returns how much more speaks for the target than against it inside the mask, (N,) from -1 to 1.
+
+    It is the sum of the contributions in the mask, as a share of all magnitude. Where `mass_inside` says
+    whether a map shows the object, this says whether the object is a reason: contributions whose sign is
+    random, as in a network that was never trained, have 0 in the mean, wherever they lie.
+
+    Args:
+        values: Contributions (N, C, H, W).
+        masks: (N, H, W) bool.
+
+    Raises:
+        ShapeError: Masks that do not fit.
+
+    Example:
+        >>> import torch
+        >>> values = torch.tensor([[[[0.0, 3.0], [2.0, -1.0]]]])
+        >>> balance_inside(values, torch.tensor([[[True, False], [True, True]]]))
+        tensor([0.1667], dtype=torch.float64)
+    """
+    own = _fitting(values, masks).flatten(1)
+    inside = (values.detach().cpu().double().sum(1).flatten(1) * masks.cpu().flatten(1)).sum(1)
+    return inside / own.sum(1).clamp(min=1e-300)
+
+
 def by_chance(
     measure: Callable[[Tensor, Tensor], Tensor], values: Tensor, masks: Tensor, others: int = 30
 ) -> Tensor:
@@ -70,7 +95,7 @@ def by_chance(
     of objects; what is above it comes from the image.
 
     Args:
-        measure: `mass_inside` or `pointing_game`.
+        measure: `mass_inside`, `pointing_game` or `balance_inside`.
         values: Contributions (N, C, H, W).
         masks: (N, H, W) bool.
         others: Over how many masks at most.
