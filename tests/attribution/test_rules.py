@@ -37,7 +37,8 @@ def test_what_works_in_place_is_rescaled_as_elsewhere():
     x, x0 = pair(100)
     x0[:10] = x.detach()[:10]
     own = x.clone()
-    plain, there = rules.rescale(torch.relu, x, x0), rules.rescale(torch.relu_, own, x0.clone(), in_place=True)
+    plain = rules.rescale(torch.relu, x, x0)
+    there = rules.rescale(torch.relu_, own, x0.clone(), in_place=True)
     assert there is own and torch.equal(plain, there)
     weights = torch.arange(100.0)
     assert torch.equal(*(torch.autograd.grad((y * weights).sum(), x)[0] for y in (plain, there)))

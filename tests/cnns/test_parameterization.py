@@ -161,7 +161,7 @@ def test_gradient_reaches_every_coefficient_that_can_change_the_picture(size):
     generator = param.FFTImage(1, 1, *size, seed=5)
     weights = torch.randn(1, 1, *size, generator=torch.Generator().manual_seed(6))
     (generator.get_image() * weights).sum().backward()
-    touched = generator.parameters[0].grad[0, 0].abs() > 1e-9
+    touched = generator.parameters[0].grad[0, 0].abs() > 1e-7  # what is less is rounding
     height, width = size
     own_conjugate = torch.zeros(height, width // 2 + 1, dtype=torch.bool)  # bins that must be real
     for y in {0, height // 2 if height % 2 == 0 else 0}:
