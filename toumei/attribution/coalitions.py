@@ -62,10 +62,15 @@ class Game:
         self.count = members.shape[1]
         self.targets = len(masking.problem.targets)
         self.dtype = torch.float32
-        ends = torch.tensor([[True], [False]]).expand(2, self.count)
-        first = torch.zeros(len(rows), dtype=torch.long)
-        self.full = self.scores(ends, first, torch.arange(len(rows)), first)
-        self.empties = self.each(ends[1:])[0]
+        ends, own, draws = torch.tensor([[True], [False]]), torch.arange(len(rows)), masking.draws
+        # each input as it is, then each with all features hidden for each draw
+        hidden, drawn = own.repeat_interleave(draws), torch.arange(draws).repeat(len(rows))
+        which = (torch.arange(len(rows) * (1 + draws)) >= len(rows)).long()
+        scores = self.scores(
+            ends.expand(2, self.count), which, torch.cat([own, hidden]), torch.cat([0 * own, drawn])
+        )
+        self.full = scores[: len(rows)]
+        self.empties = scores[len(rows) :].reshape(len(rows), draws, self.targets)
         self.empty = self.empties.mean(1)
 
     def only(self, row: int) -> "Game":
