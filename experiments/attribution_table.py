@@ -19,7 +19,7 @@ from attribution import LAYER, compared, named_rightly, other_images, settings
 from torch import Tensor
 
 from toumei.attribution import Mean
-from toumei.attribution.comparison import located
+from toumei.attribution.localization import located
 from toumei.models import ShapesCNN, ShapesDataset
 
 Row = Mapping[str, Tensor]  # measures of each image, by the names of `Comparison.columns`
@@ -54,13 +54,13 @@ Most often right: {best} of the images.
 
 **A map that shows the object need not explain the network.** The first row asks no network at all: it draws
 how far each pixel is from the image's mean colour, and points at {nothing} of the shapes. Contributions
-against a baseline (integrated gradients, DeepLift, Shapley values, LIME, occlusion) contain this difference as
-a factor, so that with random weights, too, they are large where the shape is (Adebayo et al., Sanity Checks
-for Saliency Maps, 2018). What they lose without training is the sign: as much in the shape then speaks against
-the class as for it, and the balance falls to 0. Class activation maps and RISE lose most of their pointing,
-but not all, since random filters, too, answer to what stands out. Guided backpropagation drops negative
-gradients on its way and draws edges whatever the layers above have learned (Sixt et al., When Explanations
-Lie, 2020). So compare a map with that of an untrained network before you believe it.
+against a baseline (integrated gradients, DeepLift, Shapley values, LIME, occlusion) contain this difference
+as a factor, so that with random weights, too, they are large where the shape is (Adebayo et al., Sanity
+Checks for Saliency Maps, 2018). What they lose without training is the sign: as much in the shape then speaks
+against the class as for it, and the balance falls to 0. Class activation maps and RISE lose most of their
+pointing, but not all, since random filters, too, answer to what stands out. Guided backpropagation drops
+negative gradients on its way and draws edges whatever the layers above have learned (Sixt et al., When
+Explanations Lie, 2020). So compare a map with that of an untrained network before you believe it.
 
 What tells classes apart is the outline, and plain gradients are high on both sides of it, so that they often
 point just beside a shape. Scores under RISE's masks have most of their height in common, so its mass is

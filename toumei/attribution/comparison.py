@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.errors import ArgumentError
 from .baselines import BaselineLike
 from .faithfulness import deletion, insertion, removals
-from .localization import balance_inside, by_chance, mass_inside, pointing_game
+from .localization import located
 from .method import Method
 from .plots import heat_map
 from .problem import Target
@@ -225,16 +225,6 @@ def compare(
             heats.append(heat_map(values.cpu()))
     columns = {name: _column(name, rows) for name in _HEADS if any(name in row for row in rows)}
     return Comparison(tuple(named), columns, torch.stack(heats) if heats else None)
-
-
-def located(values: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """Returns the columns (N,) that say whether contributions (N, C, H, W) lie in masks (N, H, W)."""
-    found = {"balance": balance_inside(values, masks)}
-    for name, measure in (("inside", mass_inside), ("pointing", pointing_game)):
-        found[name] = measure(values, masks)
-        if len(masks) > 1:
-            found[f"{name}_chance"] = by_chance(measure, values, masks)
-    return found
 
 
 def _fitting(name: str, result: Attribution, inputs: Tensor) -> Tensor:

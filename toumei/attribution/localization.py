@@ -117,6 +117,16 @@ def by_chance(
     return torch.stack([measure(values, masks.roll(shift, 0)) for shift in shifts]).mean(0)
 
 
+def located(values: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """Returns the columns (N,) that say whether contributions (N, C, H, W) lie in masks (N, H, W)."""
+    found = {"balance": balance_inside(values, masks)}
+    for name, measure in (("inside", mass_inside), ("pointing", pointing_game)):
+        found[name] = measure(values, masks)
+        if len(masks) > 1:
+            found[f"{name}_chance"] = by_chance(measure, values, masks)
+    return found
+
+
 def _fitting(values: Tensor, masks: Tensor) -> Tensor:
     if values.dim() != 4 or masks.shape != (len(values), *values.shape[2:]):
         raise ShapeError(
