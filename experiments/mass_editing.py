@@ -6,7 +6,7 @@
 Facts of the small GPT that ships with toumei are changed to other values of the same kind. Printed are tables
 of efficacy, paraphrase, neighbourhood, subjects that share a part of the name, and the subject's other facts.
 The figure outputs/mass_editing.png has the methods over the number of facts on the left; on the right what
-single edits trade: the ROME paper's settings, smaller steps with a smaller limit, and with the subject's other
+single edits trade: the ROME paper's settings, small steps with a smaller limit, and with the subject's other
 continuations held while a value is optimized. The more they are held, the more of its other facts stay.
 """
 

@@ -40,7 +40,7 @@ square pow rpow abs clamp clamp_min clamp_max reciprocal erf erfc sin cos tan at
 ceil round trunc nan_to_num
 """
 # Slopes of -1, 0 and 1, which rounding does not blur, however near to each other the two inputs are.
-_SHARP = frozenset("relu hardtanh relu6 threshold clamp clamp_min clamp_max abs".split())
+_SHARP = frozenset(["relu", "hardtanh", "relu6", "threshold", "clamp", "clamp_min", "clamp_max", "abs"])
 _BILINEAR = "mul matmul rmatmul mm bmm mv dot outer inner"
 _DROPOUTS = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout"
 UNSEEN = frozenset(_UNSEEN.split())
