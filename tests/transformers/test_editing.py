@@ -334,7 +334,7 @@ def test_a_file_that_is_no_edit(editor, tmp_path):
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(EditError, match="holds no edit"):
+    with pytest.raises(EditError, match="is no saved Edit"):
         editor.load(tmp_path / "other.safetensors")
 
 

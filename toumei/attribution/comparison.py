@@ -1,6 +1,5 @@
 """Methods beside each other: one table and one figure."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ArgumentError
+from ..core.stored import load_tensors, save_tensors
 from .baselines import BaselineLike
 from .faithfulness import deletion, insertion, removals
 from .localization import located
@@ -119,14 +119,11 @@ class Comparison:
 
     def save(self, path: str | Path) -> None:
         """Writes the comparison as safetensors."""
-        from safetensors.torch import save_file
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        tensors = {f"column.{name}": column.contiguous() for name, column in self.columns.items()}
+        tensors = {f"column.{name}": column for name, column in self.columns.items()}
         if self.heat is not None:
-            tensors["heat"] = self.heat.contiguous()
-        header = {"kind": "Comparison", "methods": self.methods, "columns": list(self.columns)}
-        save_file(tensors, path, {"toumei": json.dumps(header)})
+            tensors["heat"] = self.heat
+        header = {"methods": self.methods, "columns": list(self.columns)}
+        save_tensors(path, type(self).__name__, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path) -> "Comparison":
@@ -135,13 +132,7 @@ class Comparison:
         Raises:
             ArgumentError: The file holds something else.
         """
-        from safetensors.torch import load_file, safe_open
-
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
-        if header.get("kind") != "Comparison":
-            raise ArgumentError(f"{path} is no saved Comparison")
-        tensors = load_file(path)
+        tensors, header = load_tensors(path, cls.__name__)
         columns = {name: tensors[f"column.{name}"] for name in header["columns"]}
         return cls(tuple(header["methods"]), columns, tensors.get("heat"))
 

@@ -1,6 +1,5 @@
 """What an attribution method returns: contributions, and how far they can be believed."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..core.errors import ArgumentError
+from ..core.stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,8 +109,6 @@ class Attribution:
 
     def save(self, path: str | Path) -> None:
         """Writes the attribution as safetensors."""
-        from safetensors.torch import save_file
-
         tensors = {"output": self.output}
         for name in ("values", "standard_error"):
             tensors.update(_named(name, getattr(self, name)))
@@ -127,9 +125,7 @@ class Attribution:
             "names": self.names,
             "structure": "tensor" if isinstance(self.values, Tensor) else keys or "tuple",
         }
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        own = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-        save_file(own, path, {"toumei": json.dumps(header)})
+        save_tensors(path, type(self).__name__, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -138,13 +134,8 @@ class Attribution:
         Raises:
             ArgumentError: The file holds something else.
         """
-        from safetensors.torch import load_file, safe_open
-
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
-        if "structure" not in header:
-            raise ArgumentError(f"{path} is no saved Attribution")
-        tensors, structure = load_file(path), header.pop("structure")
+        tensors, header = load_tensors(path, cls.__name__)
+        structure = header.pop("structure")
         for name in ("tokens", "names"):
             header[name] = _tuples(header.get(name))
         values = _collected("values", tensors, structure)
@@ -153,8 +144,7 @@ class Attribution:
             values,
             tensors["output"],
             standard_error=_collected("standard_error", tensors, structure),
-            **{name: tensors.get(name) for name in _TENSORS},
-            **header,
+            **{**header, **{name: tensors.get(name) for name in _TENSORS}},
         )
 
     def __repr__(self) -> str:

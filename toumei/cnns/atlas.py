@@ -13,6 +13,7 @@ from typing_extensions import Self
 from .. import plots
 from ..core.errors import ArgumentError
 from ..core.modules import device_and_dtype
+from ..core.stored import load_tensors, save_tensors
 from . import robustness
 from .atlas_page import atlas_page
 from .atlas_points import (
@@ -31,7 +32,6 @@ from .optimize import Progress
 from .parameterization.fft import FFTImage
 from .parameterization.transform import Transform
 from .pipeline import Pipeline
-from .stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

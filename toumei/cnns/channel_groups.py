@@ -17,10 +17,10 @@ from .. import plots
 from ..core.errors import ArgumentError, ShapeError
 from ..core.hooks import run
 from ..core.modules import evaluating
+from ..core.stored import load_tensors, save_tensors
 from ..core.units import channels_first
 from .objectives import Direction
 from .reference import as_input
-from .stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,11 +15,11 @@ from .. import plots
 from ..core.errors import ArgumentError, ShapeError, UnitError
 from ..core.hooks import hooked
 from ..core.modules import evaluating, frozen
+from ..core.stored import load_tensors, save_tensors
 from ..core.units import Unit, channels_first, check_channels, position_index
 from .channel_groups import as_maps
 from .reference import as_input
 from .replacing import Function, Replacing
-from .stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,10 +11,10 @@ from typing_extensions import Self
 
 from .. import plots
 from ..core.errors import ArgumentError, UnitError
+from ..core.stored import load_tensors, save_tensors
 from ..core.units import parse
 from .ranking import Ranking
 from .reference import images_in
-from .stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ArgumentError
+from ..core.stored import check_ending
 from .example_images import DatasetExamples
-from .stored import check_ending
 
 _SAVE_SECONDS = 20.0
 

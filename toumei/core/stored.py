@@ -12,45 +12,51 @@ from .errors import ArgumentError, ToumeiError
 from .optional import require
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+def save_tensors(
+    path: str | Path, what: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
+) -> None:
     """Writes tensors and a header, and the folder if need be.
 
     The file is complete or as it was before, even if this is killed.
 
     Args:
-        path: File to write.
+        path: File to write, ending in ``.safetensors``.
+        what: What it holds, for `load_tensors` to check.
         tensors: By name; several may share their memory.
         header: Whatever JSON can hold.
+
+    Raises:
+        ArgumentError: The path has another ending.
 
     Example:
         >>> import torch
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     save_tensors(f"{folder}/new/x.safetensors", {"x": torch.ones(2)}, {"kind": "X", "seed": 3})
-        ...     load_tensors(f"{folder}/new/x.safetensors", "X", "kind", "X")
+        ...     save_tensors(f"{folder}/new/x.safetensors", "X", {"x": torch.ones(2)}, {"seed": 3})
+        ...     load_tensors(f"{folder}/new/x.safetensors", "X")
         ({'x': tensor([1., 1.])}, {'seed': 3})
     """
+    check_ending(path, what)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     save_file = require("safetensors.torch", "saving a result", "safetensors").save_file
     try:
-        save_file(_apart(tensors), partial, {"toumei": json.dumps(header)})
+        written = json.dumps({"what": what, "header": dict(header)})
+        save_file(_apart(tensors), partial, {"toumei": written})
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def load_tensors(
-    path: str | Path, what: str, key: str, value: Any = None, error: type[ToumeiError] = ArgumentError
+    path: str | Path, what: str, error: type[ToumeiError] = ArgumentError
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Returns the tensors and the header of a file that `save_tensors` wrote.
 
     Args:
         path: The file.
-        what: What it should hold, for messages.
-        key: A key that the header of such a file has.
-        value: What the header has under this key, which is then left out; by default anything will do.
+        what: What it should hold.
         error: What to raise.
 
     Raises:
@@ -60,15 +66,20 @@ def load_tensors(
     safetensors = require("safetensors", "reading a result")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
-            if key in header and value in (None, header[key]):
-                if value is not None:
-                    del header[key]
+            written = json.loads((file.metadata() or {}).get("toumei", "{}"))
+            if written.get("what") == what:
                 names = file.keys()
-                return {name: file.get_tensor(name) for name in names}, header
+                return {name: file.get_tensor(name) for name in names}, written["header"]
     except safetensors.SafetensorError as failure:
         raise error(f"{path} is no saved {what} or cut short, it cannot be read: {failure}") from failure
     raise error(f"{path} is no saved {what}")
+
+
+def check_ending(path: str | Path, what: str) -> None:
+    """Raises an `ArgumentError` unless the path ends in ``.safetensors``."""
+    ending = Path(path).suffix
+    if ending.lower() != ".safetensors":
+        raise ArgumentError(f"cannot save as {ending!r}: a {what} is saved as .safetensors")
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ class NullTest:
     def save(self, path: str | Path) -> None:
         """Writes the result as safetensors."""
         header = {"measure": self.measure, "value": self.value, "n_clusters": self.n_clusters}
-        save_tensors(path, {"samples": self.samples}, header)
+        save_tensors(path, type(self).__name__, {"samples": self.samples}, header)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -74,7 +74,7 @@ class NullTest:
         Raises:
             ArgumentError: The file holds something else.
         """
-        tensors, header = load_tensors(path, "NullTest", "n_clusters")
+        tensors, header = load_tensors(path, cls.__name__)
         return cls(samples=tensors["samples"], **header)
 
     def __repr__(self) -> str:

@@ -1,6 +1,5 @@
 """The average of many traces: which states carry facts, by the role of their token."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.stored import load_tensors, save_tensors
 from ..tokens import ROLES, roles
-from .trace import COLORS, CausalTrace, read_result, restored
+from .trace import COLORS, CausalTrace, restored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,13 +111,9 @@ class AverageEffects:
 
     def save(self, path: str | Path) -> None:
         """Writes the averages as safetensors with a JSON header, and their folder if need be."""
-        from safetensors.torch import save_file
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        header = {"type": "AverageEffects", "kind": self.kind, "window": self.window}
-        header |= {"sever": self.sever, "skipped": self.skipped}
-        tensors = {name: getattr(self, name).contiguous() for name in ("effects", "low", "high")}
-        save_file(tensors, path, {"toumei": json.dumps(header)})
+        tensors = {name: getattr(self, name) for name in ("effects", "low", "high")}
+        header = {name: getattr(self, name) for name in ("kind", "window", "sever", "skipped")}
+        save_tensors(path, type(self).__name__, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -126,8 +122,8 @@ class AverageEffects:
         Raises:
             ArgumentError: The file holds something else.
         """
-        tensors, header = read_result(path, "AverageEffects")
-        return cls(tensors["effects"], tensors["low"], tensors["high"], **header)
+        tensors, header = load_tensors(path, cls.__name__)
+        return cls(**{**header, **tensors})
 
     def _title(self) -> str:
         return f"{restored(self.kind, self.window, self.sever)}: {len(self.effects)} facts"

@@ -1,6 +1,5 @@
 """An edit of a model: applied and taken back bit for bit, saved as two thin matrices a layer."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import nn
 from typing_extensions import Self
 
 from ...core.errors import EditError
+from ...core.stored import load_tensors, save_tensors
 from ..families import Anatomy, anatomy
 from . import applied
 from .rank_one import LowRank
@@ -94,17 +94,13 @@ class Edit:
 
     def save(self, path: str | Path) -> None:
         """Writes the thin factors as safetensors, and in the header the model, layers, facts and versions."""
-        from safetensors.torch import save_file
-
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {
-            f"{layer}.{name}": tensor.contiguous()
+            f"{layer}.{name}": tensor
             for layer, change in self.changes.items()
             for name, tensor in vars(change).items()
             if tensor is not None
         }
-        save_file(tensors, path, {"toumei": json.dumps({"edit": self._header()})})
+        save_tensors(path, type(self).__name__, tensors, self._header())
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module) -> Self:
@@ -117,7 +113,7 @@ class Edit:
         Raises:
             EditError: The file is cut short, holds something else, or belongs to another model.
         """
-        header, tensors = _read(path)
+        tensors, header = load_tensors(path, cls.__name__, EditError)
         parts = anatomy(model)
         if applied.fingerprint(model) != header["fingerprint"]:
             raise EditError(
@@ -163,17 +159,3 @@ class Edit:
         word = "layer" if len(self.layers) == 1 else "layers"
         state = "applied" if self.applied else "not applied"
         return f"Edit({self.method}, {word} {', '.join(map(str, self.layers))}: {shown}; {state})"
-
-
-def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("toumei", "{}")).get("edit")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
-    except SafetensorError as error:
-        raise EditError(f"{path} cannot be read, it may be cut short: {error}") from None
-    if header is None:
-        raise EditError(f"{path} holds no edit")
-    return header, tensors

@@ -6,7 +6,6 @@ not see what becomes of the subject's other facts, nor of subjects with a simila
 `namesakes` do.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from typing_extensions import Self
 
 from ...core.errors import ArgumentError
+from ...core.stored import load_tensors, save_tensors
 from ..families import Anatomy, anatomy
 from .answers import Answer, ask
 from .cases import Asked, Case
@@ -104,10 +104,7 @@ class Evaluation:
 
     def save(self, path: str | Path) -> None:
         """Writes the numbers as safetensors."""
-        from safetensors.torch import save_file
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(self.values), path, {"toumei": json.dumps({"evaluation": list(self.values)})})
+        save_tensors(path, type(self).__name__, self.values, {"metrics": list(self.values)})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -116,13 +113,8 @@ class Evaluation:
         Raises:
             ArgumentError: The file holds something else.
         """
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
-            if "evaluation" not in header:
-                raise ArgumentError(f"{path} holds no evaluation")
-            return cls({name: file.get_tensor(name) for name in header["evaluation"]})
+        tensors, header = load_tensors(path, cls.__name__)
+        return cls({name: tensors[name] for name in header["metrics"]})
 
     def _measured(self, metric: str) -> Tensor:
         if metric not in self.values:

@@ -4,8 +4,6 @@ C = E[k k^T] is the uncentered second moment of what a down-projection is given 
 """
 
 import hashlib
-import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ...core.errors import ArgumentError, NonFiniteError
+from ...core.stored import load_tensors, save_tensors
 from .applied import fingerprint
 from .rank_one import null_space
 
@@ -128,16 +127,10 @@ class KeyStatistics:
 
     def save(self, path: str | Path) -> None:
         """Writes everything as safetensors; the file is complete or not there, even if this is killed."""
-        from safetensors.torch import save_file
-
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         counts = {str(layer): moment.count for layer, moment in self.moments.items()}
         header = {"counts": counts, "model": self.model, "corpus": self.corpus, "texts": self.texts}
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         tensors = {str(layer): moment.total for layer, moment in self.moments.items()}
-        save_file(tensors, partial, {"toumei": json.dumps({"statistics": header})})
-        os.replace(partial, path)
+        save_tensors(path, type(self).__name__, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Self:
@@ -150,16 +143,7 @@ class KeyStatistics:
         Raises:
             ArgumentError: The file holds something else, is cut short, or belongs to other weights.
         """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "pt") as file:
-                header = json.loads((file.metadata() or {}).get("toumei", "{}")).get("statistics")
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
-        except SafetensorError as error:
-            raise ArgumentError(f"{path} cannot be read: {error}") from None
-        if header is None:
-            raise ArgumentError(f"{path} holds no key statistics")
+        tensors, header = load_tensors(path, cls.__name__)
         moments = {
             int(layer): SecondMoment(tensors[layer], count) for layer, count in header["counts"].items()
         }

@@ -1,6 +1,5 @@
 """What a model would answer if it stopped after each of its layers."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ...core.errors import ArgumentError
 from ...core.hooks import run
 from ...core.modules import evaluating
+from ...core.stored import load_tensors, save_tensors
 from ..families import anatomy
 from ..tokens import continuation, tokenize
 from .skeleton import Skeleton
@@ -66,14 +65,9 @@ class Probe:
 
     def save(self, path: str | Path) -> None:
         """Writes everything as safetensors."""
-        from safetensors.torch import save_file
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         header = {"prompt": self.prompt, "answer": self.answer, "top": self.top}
-        tensors = {
-            name: getattr(self, name).contiguous() for name in ("probabilities", "ranks", "top_probabilities")
-        }
-        save_file(tensors, path, {"toumei": json.dumps({"probe": header})})
+        tensors = {name: getattr(self, name) for name in ("probabilities", "ranks", "top_probabilities")}
+        save_tensors(path, type(self).__name__, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -82,22 +76,9 @@ class Probe:
         Raises:
             ArgumentError: The file holds something else.
         """
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("toumei", "{}")).get("probe")
-            if header is None:
-                raise ArgumentError(f"{path} holds no probe")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
-        top = tuple(tuple(words) for words in header["top"])
-        return cls(
-            header["prompt"],
-            header["answer"],
-            tensors["probabilities"],
-            tensors["ranks"],
-            top,
-            tensors["top_probabilities"],
-        )
+        tensors, header = load_tensors(path, cls.__name__)
+        header["top"] = tuple(map(tuple, header["top"]))
+        return cls(**{**header, **tensors})
 
     def __repr__(self) -> str:
         probability, rank = float(self.probabilities[-1]), int(self.ranks[-1])

@@ -1,6 +1,5 @@
 """The result of a causal trace."""
 
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.errors import ArgumentError
+from ...core.stored import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,12 +123,8 @@ class CausalTrace:
 
     def save(self, path: str | Path) -> None:
         """Writes the trace as safetensors with a JSON header, and its folder if need be."""
-        from safetensors.torch import save_file
-
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        header = {"type": "CausalTrace", **asdict(self)}
-        scores = header.pop("scores")
-        save_file({"scores": scores.contiguous()}, path, {"toumei": json.dumps(header)})
+        header = asdict(self)
+        save_tensors(path, type(self).__name__, {"scores": header.pop("scores")}, header)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -137,7 +133,7 @@ class CausalTrace:
         Raises:
             ArgumentError: The file holds something else.
         """
-        tensors, header = read_result(path, "CausalTrace")
+        tensors, header = load_tensors(path, cls.__name__)
         for name in ("tokens", "ids", "subject_range"):
             header[name] = tuple(header[name])
         return cls(tensors["scores"], **header)
@@ -163,26 +159,3 @@ def restored(kind: str, window: int, sever: str | None) -> str:
     """
     count = f"one {_WHAT[kind]}" if window == 1 else f"{window} {_WHAT[kind]}s"
     return f"{count} restored" + (f", {_WHAT[sever]}s severed" if sever else "")
-
-
-def read_result(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Returns the tensors and the header of a saved result.
-
-    Args:
-        path: A safetensors file.
-        kind: The type that its header must name.
-
-    Raises:
-        ArgumentError: The file is no safetensors file, or holds something else.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
-            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
-    except SafetensorError as error:
-        raise ArgumentError(f"{path} cannot be read: {error}") from None
-    if header.pop("type", None) != kind:
-        raise ArgumentError(f"{path} is no saved {kind}")
-    return tensors, header
