@@ -5,11 +5,10 @@ import pickle
 
 import pytest
 import torch
-from architectures import build
 from matplotlib import pyplot
 
 from toumei.core.errors import ArgumentError
-from toumei.transformers.rome.facts import FactTask, Item, fingerprint, read_facts
+from toumei.transformers.rome.facts import FactTask, Item, read_facts
 from toumei.transformers.rome.noise import Noise, embedding_std
 from toumei.transformers.rome.tracing import AverageEffects, CausalTracer
 from toumei.transformers.tokens import ROLES, roles
@@ -131,15 +130,6 @@ def test_the_work_on_a_fact_can_be_sent_to_another_process(tracer):
     task = FactTask(tracer, {"samples": 1})
     there, here = pickle.loads(pickle.dumps(task))(item), task(item)
     torch.testing.assert_close(there["effects"], here["effects"], equal_nan=True)
-
-
-def test_a_fingerprint_changes_with_a_weight():
-    first, second = (type(build("llama"))(build("llama").config) for _ in range(2))
-    second.load_state_dict(first.state_dict())
-    assert fingerprint(first) == fingerprint(second)
-    with torch.no_grad():
-        second.model.layers[1].mlp.down_proj.weight[0, 0] += 1e-3
-    assert fingerprint(first) != fingerprint(second)
 
 
 def test_averages_are_saved_and_loaded(tracer, tmp_path):

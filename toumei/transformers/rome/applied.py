@@ -5,7 +5,6 @@ applied changes, rounded once, so edits can be taken back in any order, and the 
 back bit for bit.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
@@ -16,9 +15,7 @@ from torch import Tensor, nn
 from ...core.errors import EditError
 from ..discovery import is_conv1d
 from .rank_one import LowRank
-
-_PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_CHUNK = 4096
+from .weights import editable, fingerprint, kept, put, whole
 
 
 @dataclass(eq=False)
@@ -41,13 +38,13 @@ def apply(changes: Mapping[nn.Module, LowRank], owner: object) -> None:
         owner: Whose changes they are; one owner changes a module once.
 
     Raises:
-        EditError: A weight cannot be edited: quantized, sharded, of another shape, or changed by others.
+        EditError: A weight cannot be edited: not in memory, quantized beyond rebuilding, of another shape, or
+            changed by others.
     """
     for module, change in changes.items():
         _check(module, change)
     for module, change in changes.items():
-        weight = _weight(module)
-        carried = _CARRIED.setdefault(module, _Carried(weight.detach().clone()))
+        carried = _CARRIED.setdefault(module, _Carried(kept(editable(module))))
         carried.changes[owner] = change
         _write(module, carried)
 
@@ -80,61 +77,18 @@ def earlier_keys(module: nn.Module) -> Tensor | None:
     return torch.cat(keys) if keys else None
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Returns a hash of all weights as they are without the applied edits.
-
-    It reads every element once where the weights are and moves only sums, so it takes about as long as
-    reading the weights.
-
-    Example:
-        >>> first, second = nn.Linear(2, 2), nn.Linear(2, 2)
-        >>> fingerprint(first) == fingerprint(first), fingerprint(first) == fingerprint(second)
-        (True, False)
-    """
+def unedited_fingerprint(model: nn.Module) -> str:
+    """Returns a hash of all weights as they are without the applied edits; see `fingerprint`."""
     originals = {
         f"{name}.weight": _CARRIED[module].original
         for name, module in model.named_modules()
         if module in _CARRIED
     }
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        if not isinstance(tensor, Tensor):
-            continue
-        tensor = originals.get(name, tensor)
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        if not tensor.is_meta:
-            digest.update(_sums(tensor).cpu().numpy().tobytes())
-    return digest.hexdigest()[:32]
-
-
-def _sums(tensor: Tensor) -> Tensor:
-    """Sums of the bits of a tensor, read as whole numbers, in chunks: every changed element changes one."""
-    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
-    flat = tensor.detach().contiguous().flatten()
-    numbers = flat.view(torch.uint8 if whole is None else whole)
-    cut = len(numbers) // _CHUNK * _CHUNK
-    return torch.cat(
-        [numbers[:cut].view(-1, _CHUNK).sum(1, dtype=torch.int64), numbers[cut:].sum(dtype=torch.int64)[None]]
-    )
-
-
-def _weight(module: nn.Module) -> Tensor:
-    weight = getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or type(weight.data) is not Tensor or weight.is_meta:
-        raise EditError(
-            f"the weight of {module} is sharded, quantized or offloaded ({type(weight).__name__}): "
-            f"only a weight that is whole in memory can be edited"
-        )
-    if weight.dtype not in _PRECISIONS:
-        raise EditError(
-            f"the weight of {module} is stored as {weight.dtype}: a quantized weight cannot be edited and "
-            f"given back bit for bit; load the model in float32, bfloat16 or float16"
-        )
-    return weight
+    return fingerprint(model, originals)
 
 
 def _check(module: nn.Module, change: LowRank) -> None:
-    weight = _weight(module)
+    weight = editable(module)
     shape = tuple(reversed(weight.shape)) if is_conv1d(module) else tuple(weight.shape)
     given = (change.left.shape[0], change.right.shape[1])
     if given != shape:
@@ -144,8 +98,8 @@ def _check(module: nn.Module, change: LowRank) -> None:
 
 def _check_untouched(module: nn.Module) -> None:
     if module in _CARRIED:
-        weight, carried = _weight(module), _CARRIED[module]
-        if weight._version != carried.version or weight.dtype != carried.original.dtype:
+        weight, carried = editable(module), _CARRIED[module]
+        if (weight._version, weight.dtype) != (carried.version, carried.original.dtype):
             raise EditError(
                 f"the weight of {module} was changed by something else while an edit was applied, so it "
                 f"cannot be taken back bit for bit: revert edits before training, loading or casting a model"
@@ -155,13 +109,13 @@ def _check_untouched(module: nn.Module) -> None:
 @torch.no_grad()
 def _write(module: nn.Module, carried: _Carried) -> None:
     """Puts the original plus all changes into the weight, summed in float64 and rounded once."""
-    weight = _weight(module)
     if not carried.changes:
-        weight.copy_(carried.original)
+        put(module, carried.original)
         return
-    place = torch.device("cpu") if weight.device.type == "mps" else weight.device
+    original = whole(carried.original)
+    place = torch.device("cpu") if original.device.type == "mps" else original.device
     left = torch.cat([change.left for change in carried.changes.values()], dim=1).to(place, torch.float64)
     right = torch.cat([change.right for change in carried.changes.values()]).to(place, torch.float64)
     change = left @ right
-    weight.copy_(carried.original.to(place, torch.float64) + (change.T if is_conv1d(module) else change))
-    carried.version = weight._version
+    put(module, original.to(place, torch.float64) + (change.T if is_conv1d(module) else change))
+    carried.version = editable(module)._version

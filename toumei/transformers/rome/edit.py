@@ -115,7 +115,7 @@ class Edit:
         """
         tensors, header = load_tensors(path, cls.__name__, EditError)
         parts = anatomy(model)
-        if applied.fingerprint(model) != header["fingerprint"]:
+        if applied.unedited_fingerprint(model) != header["fingerprint"]:
             raise EditError(
                 f"{path} edits {header['model']} ({header['class']} of {header['layers']} layers) with other "
                 f"weights than this {type(model).__name__} of {parts.layers} layers has"
@@ -135,7 +135,7 @@ class Edit:
 
         model = self.parts.model
         return {
-            "fingerprint": applied.fingerprint(model),
+            "fingerprint": applied.unedited_fingerprint(model),
             "model": str(getattr(getattr(model, "config", None), "name_or_path", "") or "a model"),
             "class": type(model).__name__,
             "layers": self.parts.layers,

@@ -1,12 +1,8 @@
 """Facts as a list of prompts, and the work on one of them in a sweep over many."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import nn
 
 from ...core.errors import ArgumentError
 from .averages import by_role
@@ -93,14 +89,3 @@ class FactTask:
             return None
         trace = self.tracer.trace(fact.prompt, fact.subject, **self.options)
         return {"effects": by_role(trace), "low": trace.low, "high": trace.high}
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Returns a short text that changes when a weight of the model does."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        if not tensor.is_meta:  # else it is on a disk until it is needed
-            total = tensor.sum(dtype=torch.float64) if tensor.is_floating_point() else tensor.sum()
-            digest.update(repr(total.item()).encode())
-    return digest.hexdigest()[:12]

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from ...core.errors import ArgumentError, NonFiniteError
 from ...core.stored import load_tensors, save_tensors
-from .applied import fingerprint
+from .applied import unedited_fingerprint
 from .rank_one import null_space
 
 
@@ -102,7 +102,7 @@ class KeyStatistics:
             ArgumentError: The weights are others than those the keys were collected with, or a layer is
                 missing.
         """
-        if fingerprint(model) != self.model:
+        if unedited_fingerprint(model) != self.model:
             raise ArgumentError(
                 f"these statistics belong to a model with other weights than this {type(model).__name__}: "
                 f"collect them again"

@@ -12,6 +12,7 @@ from ..families import Anatomy
 from . import applied
 from .requests import Row, padded
 from .updates import Keys
+from .weights import whole
 
 
 def read_keys(
@@ -53,7 +54,7 @@ def read_states(
             tokens, _ = padded([text.ids[: text.subject + 1] for text in batch], parts.device)
             with hooked(parts.model, [name], inputs=inputs, stop=True, detach=True) as activations:
                 parts.model(tokens, use_cache=False)
-            states = activations[name].reshape(*tokens.shape, -1)
+            states = whole(activations[name]).reshape(*tokens.shape, -1)
             found.append(states[range(len(batch)), [text.subject for text in batch]].cpu().double())
     return torch.cat(found).unflatten(0, (len(texts), -1))
 

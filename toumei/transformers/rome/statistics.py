@@ -18,9 +18,10 @@ from ...core.errors import ArgumentError
 from ...core.hooks import hooked
 from ...core.modules import evaluating
 from ..families import Anatomy, anatomy
-from .applied import fingerprint
+from .applied import unedited_fingerprint
 from .moments import KeyStatistics, SecondMoment
 from .requests import padded
+from .weights import whole
 
 __all__ = ["KeyStatistics", "SecondMoment", "collect_statistics"]
 
@@ -98,7 +99,7 @@ class _Pass:
         self.parts, self.names = parts, {layer: parts.down(layer) for layer in layers}
         self.totals: dict[int, Tensor] = {}
         self.counts = dict.fromkeys(layers, 0)
-        self.dtype, self.model = dtype, fingerprint(parts.model)
+        self.dtype, self.model = dtype, unedited_fingerprint(parts.model)
         self.corpus, self.texts = "", 0
 
     def resume(self, begun: KeyStatistics, source: Iterator[str]) -> None:
@@ -122,7 +123,8 @@ class _Pass:
         with hooked(self.parts.model, self.names.values(), inputs=True, stop=True, clone=False) as given:
             self.parts.model(tokens, use_cache=False)
         for layer, name in self.names.items():
-            keys = given[name].reshape(-1, given[name].shape[-1])
+            keys = whole(given[name])
+            keys = keys.reshape(-1, keys.shape[-1])
             if mask.numel() != mask.sum():
                 keys = keys[mask.flatten().bool().to(keys.device)]
             keys = keys if keys.dtype in (torch.float32, torch.float64) else keys.float()

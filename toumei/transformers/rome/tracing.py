@@ -19,11 +19,12 @@ from ...core.parallel import sweep
 from ..families import anatomy
 from ..tokens import continuation, subject_range, tokenize
 from .averages import AverageEffects
-from .facts import FactTask, Item, fingerprint, read_facts
+from .facts import FactTask, Item, read_facts
 from .methods import METHODS, Method, Task, fastest_method, plain_scores, swept_scores
 from .noise import Noise, draw, embedding_std
 from .runs import Kind, Measure, Plan, last_logits, record
 from .trace import CausalTrace
+from .weights import fingerprint
 
 __all__ = ["AverageEffects", "CausalTrace", "CausalTracer", "Kind", "Noise"]
 
