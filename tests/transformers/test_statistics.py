@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from toumei.core.errors import ArchitectureError, ArgumentError
+from toumei.transformers.rome import statistics as collecting
 from toumei.transformers.rome.statistics import KeyStatistics, collect_statistics
 
 
@@ -66,20 +67,56 @@ def counting(forward, number, reached):
     return counted
 
 
-def test_a_killed_pass_goes_on_where_it_was(language_model, tokenizer, tmp_path):
-    model, corpus, path = language_model("gpt2"), texts(150), tmp_path / "partial.safetensors"
-
-    def killed():
-        yield from corpus[:100]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        collect(model, tokenizer, killed(), checkpoint=path)
-    begun = KeyStatistics.load(path)
+def goes_on(model, tokenizer, path):
+    """Goes on from a file, and checks that the result is that of a pass which was never broken."""
+    begun, corpus = KeyStatistics.load(path), texts(150)
     assert 0 < begun.texts < 100
     resumed, whole = collect(model, tokenizer, corpus, checkpoint=path), collect(model, tokenizer, corpus)
     assert resumed.corpus == whole.corpus and resumed.texts == 150 and resumed[2].count == whole[2].count
     assert torch.equal(resumed[2].total, whole[2].total)
+
+
+def test_a_pass_that_is_broken_off_while_reading_goes_on_where_it_was(language_model, tokenizer, tmp_path):
+    model, path = language_model("gpt2"), tmp_path / "partial.safetensors"
+
+    def broken():
+        yield from texts(150)[:100]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(model, tokenizer, broken(), checkpoint=path)
+    goes_on(model, tokenizer, path)
+
+
+def test_a_pass_that_is_broken_off_while_adding_goes_on_from_the_last_file(
+    language_model, tokenizer, tmp_path, monkeypatch
+):
+    model, path, add = language_model("gpt2"), tmp_path / "partial.safetensors", collecting._Pass.add
+
+    def failing(self, rows):
+        add(self, rows)
+        if self.texts:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(collecting, "_SECONDS", 0)
+        patched.setattr(collecting._Pass, "add", failing)
+        collect(model, tokenizer, texts(150), checkpoint=path)
+    goes_on(model, tokenizer, path)
+
+
+def test_a_killed_pass_goes_on_from_the_last_file(language_model, tokenizer, tmp_path, monkeypatch):
+    model, path = language_model("gpt2"), tmp_path / "partial.safetensors"
+
+    def killed():
+        yield from texts(150)[:100]
+        path.rename(tmp_path / "left.safetensors")  # nothing that runs later can change this one
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(collecting, "_SECONDS", 0)
+        collect(model, tokenizer, killed(), checkpoint=path)
+    goes_on(model, tokenizer, tmp_path / "left.safetensors")
 
 
 def test_a_checkpoint_of_something_else_is_refused(language_model, tokenizer, tmp_path):

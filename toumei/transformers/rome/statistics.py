@@ -5,7 +5,9 @@ key has entries (arXiv:2506.04226).
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from .weights import whole
 
 __all__ = ["KeyStatistics", "SecondMoment", "collect_statistics"]
 
+_SECONDS = 60.0  # between two checkpoints: those of large models are gigabytes
 _SORTED_AT_ONCE = 16  # batches of texts that are sorted by length, so that little is filled up
 
 
@@ -56,7 +59,8 @@ def collect_statistics(
         enough: Stop after this many keys for each entry of a key; by default all texts are read.
         dtype: In what the products are summed up, float32 or float64. A product of one batch is made in the
             precision of the keys, at least float32.
-        checkpoint: A file that is written every now and then. If it is there, the pass goes on where it was.
+        checkpoint: A file that is written about once a minute and at the end. If it is there, the pass goes
+            on where it was.
         verbose: Show a progress bar.
 
     Raises:
@@ -79,14 +83,13 @@ def collect_statistics(
     if checkpoint is not None and Path(checkpoint).exists():
         pass_.resume(KeyStatistics.load(checkpoint), source)
     progress = tqdm(desc="statistics", unit="text", initial=pass_.texts, disable=not verbose)
-    with progress, evaluating(model), torch.no_grad():
+    with progress, evaluating(model), torch.no_grad(), _saving(pass_, checkpoint) as save:
         while not pass_.has(enough) and (read := list(islice(source, batch_size * _SORTED_AT_ONCE))):
-            for rows in _batches(read, tokenizer, batch_size, min(max_length, _positions(parts))):
-                pass_.add(rows)
-            pass_.finish(read)
+            with pass_.part(read):
+                for rows in _batches(read, tokenizer, batch_size, min(max_length, _positions(parts))):
+                    pass_.add(rows)
             progress.update(len(read))
-            if checkpoint is not None:
-                pass_.result().save(checkpoint)
+            save()
     if not any(pass_.counts.values()):
         raise ArgumentError("expected texts to collect statistics over, got an empty corpus")
     return pass_.result()
@@ -100,7 +103,7 @@ class _Pass:
         self.totals: dict[int, Tensor] = {}
         self.counts = dict.fromkeys(layers, 0)
         self.dtype, self.model = dtype, unedited_fingerprint(parts.model)
-        self.corpus, self.texts = "", 0
+        self.corpus, self.texts, self.complete = "", 0, True
 
     def resume(self, begun: KeyStatistics, source: Iterator[str]) -> None:
         """Takes over what a killed pass had, and reads past its texts."""
@@ -135,11 +138,15 @@ class _Pass:
                 self.totals[layer] = product.to(self.dtype)
             self.counts[layer] += len(keys)
 
-    def finish(self, texts: Iterable[str]) -> None:
-        """Notes that these texts have been read."""
+    @contextmanager
+    def part(self, texts: Iterable[str]) -> Iterator[None]:
+        """Within it the keys of these texts are added; if that fails, the sums are good for nothing."""
+        self.complete = False
+        yield
         for text in texts:
             self.corpus = _chained(self.corpus, text)
             self.texts += 1
+        self.complete = True
 
     def has(self, enough: float | None) -> bool:
         """Says whether each layer has seen so many keys for each entry of a key."""
@@ -155,6 +162,24 @@ class _Pass:
             for layer, total in self.totals.items()
         }
         return KeyStatistics(moments, self.model, self.corpus, self.texts)
+
+
+@contextmanager
+def _saving(pass_: _Pass, checkpoint: str | Path | None) -> Iterator[Callable[[], None]]:
+    """Gives a function that saves what there is if the last time is long ago; saves it at the end too."""
+    last = time.monotonic()
+
+    def save(every: float = _SECONDS) -> None:
+        nonlocal last
+        if checkpoint is not None and pass_.complete and time.monotonic() - last >= every:
+            pass_.result().save(checkpoint)
+            last = time.monotonic()
+
+    try:
+        yield save
+    finally:
+        if pass_.texts:
+            save(every=0)
 
 
 def _texts(given: Any) -> Iterator[str]:
