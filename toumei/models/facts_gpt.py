@@ -56,10 +56,11 @@ def facts_gpt(
         attn_pdrop=0.0,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
     config.name_or_path = "toumei/facts_gpt"
     model = GPT2LMHeadModel(config).eval()
+    # The token for padding begins texts too, so no text with it is to be taken for a padded one.
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
     if pretrained:
         weights = load_file(_DATA / "facts_gpt.safetensors")
         model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=False)
