@@ -71,6 +71,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
+    parser.add_argument("--network", help="other weights of the small GPT, from train_facts_gpt.py")
     parser.add_argument("--facts", help="a JSON list of facts with prompt, subject and attribute")
     parser.add_argument("--count", type=int, default=60, help="how many facts, drawn by chance")
     parser.add_argument("--window", type=int, help="layers restored together; by default a fifth of all")
@@ -90,7 +91,7 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, list[Any]]:
     tokenizer: Any
     facts: list[Any]
     if options.model is None:
-        model, tokenizer, world = facts_gpt()
+        model, tokenizer, world = facts_gpt(options.network or True)
         facts = list(world.facts)
     else:
         from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -42,7 +42,7 @@ METRICS = ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others")
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
-    model, tokenizer, world = facts_gpt()
+    model, tokenizer, world = facts_gpt(options.network or True)
     texts = islice(world.texts(seed=1), options.texts)
     layer = traced_layer(model, tokenizer, world) if options.layer is None else options.layer
     statistics = collect_statistics(model, tokenizer, texts, [layer])
@@ -67,6 +67,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 10, 100], help="facts in one edit")
     parser.add_argument("--weights", type=float, nargs="+", default=[1, 5, 10], help="of what is held")
     parser.add_argument("--cases", type=int, default=0, help="seed of which facts become what")
+    parser.add_argument("--network", help="other weights of the small GPT, from train_facts_gpt.py")
     parser.add_argument("--layer", type=int, help="by default the one that causal traces point at")
     parser.add_argument("--texts", type=int, default=2000, help="for the key statistics")
     parser.add_argument("--out", default="outputs/mass_editing.png")

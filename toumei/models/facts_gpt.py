@@ -16,7 +16,7 @@ _LAYERS, _WIDTH, _HEADS, _POSITIONS = 6, 128, 4, 128
 
 
 def facts_gpt(
-    pretrained: bool = True,
+    pretrained: bool | str | Path = True,
 ) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast, FactsWorld]":
     """A GPT-2 in eval mode, its tokenizer, and the world whose facts it knows.
 
@@ -32,7 +32,11 @@ def facts_gpt(
     the network.
 
     Args:
-        pretrained: load the weights that come with the package, else random ones from torch's generator.
+        pretrained: load the weights that come with the package, or those of a file that
+            experiments/train_facts_gpt.py wrote, or with False random ones from torch's generator.
+
+    Raises:
+        FileNotFoundError: there is no such file.
 
     Example:
         >>> model, tokenizer, world = facts_gpt()
@@ -62,7 +66,7 @@ def facts_gpt(
     # The token for padding begins texts too, so no text with it is to be taken for a padded one.
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     if pretrained:
-        weights = load_file(_DATA / "facts_gpt.safetensors")
+        weights = load_file(_DATA / "facts_gpt.safetensors" if pretrained is True else pretrained)
         model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=False)
         model.tie_weights()
     return model, tokenizer, FactsWorld()
