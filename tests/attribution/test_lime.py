@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from toumei.attribution import Lime, superpixels
+from toumei.attribution.shapley import coalitions
 from toumei.attribution.surrogate import weighted_lasso, weighted_r_squared, weighted_ridge
 from toumei.core.errors import ArgumentError, ShapeError
 
@@ -47,6 +48,22 @@ def test_coefficients_are_those_of_scikit_learn():
     flat = weighted_ridge(members, scores, weights[:, 0], 1e9)[0]
     assert flat.abs().max() < 1e-6
     assert r_squared.shape == (2, 3) and ((r_squared > 0) & (r_squared < 1)).all()
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_few_features_get_what_as_many_drawn_samples_give_in_the_mean(watched, count):
+    from sklearn.linear_model import Ridge
+
+    torch.manual_seed(count)
+    model = watched(nn.Sequential(nn.Linear(count, 8), nn.Tanh(), nn.Linear(8, 1)).double())
+    inputs, keep = torch.randn(1, count).double(), coalitions(count)
+    result = Lime(model)(inputs)
+    kernel = torch.exp(-((1 - keep.double().mean(1).sqrt()) ** 2) / (2 * 0.25**2))
+    with torch.no_grad():
+        scores = model(torch.where(keep, inputs, 0.0))[:, 0]
+    # of 1000 samples each coalition gets its share
+    expected = Ridge(1.0).fit(keep.numpy(), scores.numpy(), (kernel * 1000 / 2**count).numpy())
+    assert torch.allclose(result.values[0], torch.from_numpy(expected.coef_), atol=1e-9)
 
 
 def test_r_squared_by_its_definition_and_of_constants():

@@ -18,8 +18,8 @@ class Lime(CoalitionMethod):
     Each sample keeps every feature with probability 1/2, and weighs exp(-d^2 / (2 width^2)) at distance d
     from the input. The defaults are those of the package lime for pictures and text, except that no
     coefficient is dropped. The fit is in closed form, for all inputs and targets at once; where there are no
-    more coalitions than samples, each is taken once. `Attribution.r_squared` says how much of the scores is
-    linear.
+    more coalitions than samples, each is taken once and weighs as often as samples would hit it in the mean.
+    `Attribution.r_squared` says how much of the scores is linear.
 
     Args:
         model: The network.
@@ -81,7 +81,8 @@ class Lime(CoalitionMethod):
             )
         keep = _samples(game.count, samples, seed)
         measure = _of_features if space == "features" else _of_inputs
-        weights = torch.exp(-measure(game, keep, distance).square() / (2 * width**2))
+        # coalitions that are taken once stand for all samples, or the penalty would outweigh them
+        weights = torch.exp(-measure(game, keep, distance).square() / (2 * width**2)) * samples / len(keep)
         scores = game.values(keep)
         if lasso is None:
             values, intercept = weighted_ridge(keep, scores, weights, ridge)
