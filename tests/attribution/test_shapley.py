@@ -169,8 +169,7 @@ def test_one_seed_one_result_and_several_targets_at_once(net, method):
     assert several.values.shape == (3, 2, 6) and several.features.shape == (3, 2, 6)
     for index, target in enumerate([0, 2, torch.tensor([1, 0])]):
         alone = method(net)(inputs, target=target, seed=3, **options)
-        if method is not PartitionShap:  # opens the groups that matter most to any target first
-            assert torch.allclose(several[index].values, alone.values, atol=1e-6)
+        assert torch.allclose(several[index].values, alone.values, atol=1e-6)
         again = method(net)(inputs, target=target, seed=3, **options)
         assert torch.equal(alone.values, again.values)
 
@@ -273,6 +272,30 @@ def test_groups_that_are_not_opened_are_shared_out_evenly(net):
     values = result.values[0]
     assert torch.allclose(values[:3], values[0].expand(3)) and torch.allclose(values[3:], values[3].expand(3))
     assert not torch.allclose(values[0], values[3]) and result.gap.abs().max() < 1e-5
+
+
+def test_which_groups_are_opened_depends_on_the_input_and_the_target_alone(watched):
+    torch.manual_seed(0)
+    wide = watched(nn.Sequential(nn.Linear(36, 32), nn.ReLU(), nn.Linear(32, 3)).double())
+    inputs, options = torch.randn(3, 36).double(), {"samples": 60, "baselines": torch.randn(36).double()}
+    together = PartitionShap(wide)(inputs, target=[0, 1, 2], batch_size=64, **options)
+    assert together.gap.abs().max() < 1e-9
+    for batch_size in (2, 8, 1000):
+        for index, target in product(range(3), range(3)):
+            alone = PartitionShap(wide)(inputs[index, None], target, batch_size=batch_size, **options)
+            assert torch.allclose(alone.values[0], together[target].values[index], atol=1e-9)
+
+
+def test_coalitions_that_several_targets_ask_for_pass_once(net):
+    passed = []
+
+    class Counting(nn.Module):
+        def forward(self, x):
+            passed.extend(x.tolist())
+            return net(x)
+
+    PartitionShap(Counting())(torch.randn(1, 6), target=[0, 1, 2], samples=10)
+    assert len(set(map(tuple, passed))) == len(passed) <= 2 + 3 * 10
 
 
 @pytest.mark.parametrize(

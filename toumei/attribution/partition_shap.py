@@ -1,7 +1,7 @@
 """PartitionSHAP: Owen values, which follow a hierarchy of features."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 import torch
@@ -12,13 +12,16 @@ from .coalitions import CoalitionMethod, Game, Solution
 
 Hierarchy = int | Sequence["Hierarchy"]
 
+_SHARE = 4  # of the groups that wait, one in so many is opened at a time
+
 
 class PartitionShap(CoalitionMethod):
     """Owen values of features in a hierarchy (Owen, 1977; the partition explainer of the package shap).
 
     A group is shared out between its two halves, with the other groups shown or hidden as wholes: the mean
     over the orders in which no group is torn apart. It takes M^2 passes at most, and fewer on request: the
-    groups that add most are opened first, and those that were not opened are shared out evenly.
+    groups that add most are opened first, and those that were not opened are shared out evenly. Which they
+    are depends on the input and the target, not on the others or on the size of batches.
 
     Args:
         model: The network.
@@ -43,65 +46,138 @@ class PartitionShap(CoalitionMethod):
             seed: Not needed.
             hierarchy: Pairs of pairs of ... features, counted from 0 on in the order of their numbers; by
                 default features are halved by where they lie.
-            samples: At most so many coalitions for each input.
+            samples: At most so many coalitions for each input and target; those that several targets ask for
+                pass once.
 
         Raises:
             ArgumentError: A hierarchy that is not made of pairs, or does not hold each feature once.
         """
-        given = None if hierarchy is None else _tree(hierarchy, game.count)
-        values = []
-        for row in range(len(game.rows)):
-            own = game.only(row)
-            tree = given or _halved(centres(own), torch.arange(game.count))
-            values.append(owen_values(own, tree, samples))
-        return Solution(torch.stack(values))
+        if hierarchy is not None:
+            trees = [_tree(hierarchy, game.count)] * len(game.rows)
+        else:
+            own = [centres(game.only(row)) for row in range(len(game.rows))]
+            trees = [_halved(places, torch.arange(game.count)) for places in own]
+        return Solution(owen_values(game, trees, samples))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Node:
-    """A group of features, (M,) bool, and its two halves unless it is a single one."""
+    """A group of features, and its two halves unless it is a single one.
 
-    members: Tensor
-    halves: "tuple[Node, Node] | None" = None
-
-
-def owen_values(game: Game, tree: Node, samples: int) -> Tensor:
-    """Returns the values (M, T) for the one input of a game.
-
-    The groups that add most are opened first.
+    Attributes:
+        features: Their numbers.
+        halves: The groups it is made of.
+        bits: The group as a coalition, a number whose bit i says that feature i is in it.
     """
-    values = torch.zeros(game.count, game.targets, dtype=torch.float64)
-    waiting: list[tuple[float, int, tuple[Node, Tensor, Tensor, Tensor, float]]] = []
-    made = 0
 
-    def wait(node: Node, others: Tensor, without: Tensor, with_: Tensor, weight: float) -> None:
-        """A group, which of the others are shown, the scores without and with it, and its share of orders."""
-        nonlocal made
-        if node.halves is None:
-            values[node.members] += weight * (with_ - without)
+    features: tuple[int, ...]
+    halves: "tuple[Node, Node] | None" = None
+    bits: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", sum(1 << feature for feature in self.features))
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A group that is shown behind some others.
+
+    Attributes:
+        node: The group.
+        others: The coalition of those others.
+        without: The score with the others alone.
+        with_: The score with the group as well.
+        weight: The share of orders in which this is so.
+    """
+
+    node: Node
+    others: int
+    without: float
+    with_: float
+    weight: float
+
+
+class _Sharing:
+    """What one input's features get for one target, as groups are opened."""
+
+    def __init__(self, tree: Node, empty: float, full: float, samples: int) -> None:
+        self.values = [0.0] * len(tree.features)
+        self.left = samples // 2  # each group takes the scores of two coalitions
+        self.made = 0
+        self.waiting: list[tuple[float, int, _Turn]] = []
+        self.opening: list[_Turn] = []
+        self._wait(_Turn(tree, 0, empty, full, 1.0))
+
+    def ask(self) -> list[int]:
+        """Returns the coalitions whose scores open the groups that add most, none at the end."""
+        number = min(-(-len(self.waiting) // _SHARE), self.left)
+        self.left -= number
+        self.opening = [heappop(self.waiting)[2] for _ in range(number)]
+        return [turn.others | half.bits for turn in self.opening for half in turn.node.halves or ()]
+
+    def open(self, scores: Sequence[float]) -> None:
+        """Shares groups out between their halves, given the scores of the coalitions that it asked for."""
+        for turn, first, second in zip(self.opening, scores[::2], scores[1::2], strict=True):
+            assert turn.node.halves is not None
+            left, right = turn.node.halves
+            others, without, with_, weight = turn.others, turn.without, turn.with_, turn.weight / 2
+            self._wait(_Turn(left, others, without, first, weight))
+            self._wait(_Turn(left, others | right.bits, second, with_, weight))
+            self._wait(_Turn(right, others, without, second, weight))
+            self._wait(_Turn(right, others | left.bits, first, with_, weight))
+
+    def finish(self) -> list[float]:
+        """Returns the values; groups that were not opened are shared out evenly."""
+        for _, _, turn in self.waiting:
+            self._give(turn)
+        return self.values
+
+    def _wait(self, turn: _Turn) -> None:
+        if turn.node.halves is None:
+            self._give(turn)
             return
-        made += 1
-        urgency = -weight * float((with_ - without).abs().max())
-        heappush(waiting, (urgency, made, (node, others, without, with_, weight)))
+        self.made += 1
+        urgency = -turn.weight * abs(turn.with_ - turn.without)
+        heappush(self.waiting, (urgency, self.made, turn))
 
-    wait(tree, torch.zeros(game.count, dtype=torch.bool), game.empty[0], game.full[0], 1.0)
-    at_once = max(1, game.masking.batch_size // (2 * game.masking.draws))
-    while waiting and samples >= 2:
-        number = min(len(waiting), at_once, samples // 2)
-        samples -= 2 * number
-        opened = [heappop(waiting)[2] for _ in range(number)]
-        keep = [others | half.members for node, others, *_ in opened for half in node.halves or ()]
-        scores = game.values(torch.stack(keep))[:, 0].unflatten(0, (-1, 2))
-        for (node, others, without, with_, weight), (first, second) in zip(opened, scores, strict=True):
-            assert node.halves is not None
-            left, right = node.halves
-            wait(left, others, without, first, weight / 2)
-            wait(left, others | right.members, second, with_, weight / 2)
-            wait(right, others, without, second, weight / 2)
-            wait(right, others | left.members, first, with_, weight / 2)
-    for *_, (node, _, without, with_, weight) in waiting:
-        values[node.members] += weight * (with_ - without) / node.members.sum()
-    return values
+    def _give(self, turn: _Turn) -> None:
+        share = turn.weight * (turn.with_ - turn.without) / len(turn.node.features)
+        for feature in turn.node.features:
+            self.values[feature] += share
+
+
+def owen_values(game: Game, trees: Sequence[Node], samples: int) -> Tensor:
+    """Returns the values (R, M, T) for the hierarchies of R inputs, the groups that add most opened first."""
+    sharings = {
+        (row, target): _Sharing(trees[row], float(empty), float(full), samples)
+        for row, ends in enumerate(zip(game.empty, game.full, strict=True))
+        for target, (empty, full) in enumerate(zip(*ends, strict=True))
+    }
+    known: dict[tuple[int, int], list[float]] = {}
+    while True:
+        asked = {key: sharing.ask() for key, sharing in sharings.items()}
+        wanted = dict.fromkeys((row, own) for (row, _), coalitions in asked.items() for own in coalitions)
+        if not wanted:
+            break
+        new = [own for own in wanted if own not in known]
+        known.update(zip(new, _scores(game, new), strict=True))
+        for (row, target), coalitions in asked.items():
+            sharings[row, target].open([known[row, own][target] for own in coalitions])
+    values = [sharing.finish() for sharing in sharings.values()]
+    return torch.tensor(values, dtype=torch.float64).unflatten(0, (len(trees), -1)).transpose(1, 2)
+
+
+def _scores(game: Game, asked: Sequence[tuple[int, int]]) -> list[list[float]]:
+    """The scores for each target, means over draws of the baseline, of inputs and coalitions of theirs."""
+    if not asked:
+        return []
+    draws = game.masking.draws
+    keep = torch.tensor([[own >> feature & 1 for feature in range(game.count)] for _, own in asked])
+    which = torch.arange(len(asked)).repeat_interleave(draws)
+    rows = torch.tensor([row for row, _ in asked])[which]
+    scores = game.scores(keep.bool(), which, rows, torch.arange(draws).repeat(len(asked)))
+    means: list[list[float]] = scores.reshape(len(asked), draws, -1).mean(1).tolist()
+    return means
 
 
 def centres(game: Game) -> Tensor:
@@ -123,33 +199,35 @@ def centres(game: Game) -> Tensor:
 
 def _halved(centres: Tensor, members: Tensor) -> Node:
     """The features of a group halved along the axis on which they are farthest apart, and so on."""
-    mask = torch.zeros(len(centres), dtype=torch.bool)
-    mask[members] = True
+    features = tuple(members.tolist())
     if len(members) == 1:
-        return Node(mask)
+        return Node(features)
     own = centres[members]
     order = members[own[:, (own.amax(0) - own.amin(0)).argmax()].argsort(stable=True)]
     middle = (len(order) + 1) // 2
-    return Node(mask, (_halved(centres, order[:middle]), _halved(centres, order[middle:])))
+    return Node(features, (_halved(centres, order[:middle]), _halved(centres, order[middle:])))
 
 
 def _tree(hierarchy: Hierarchy, count: int) -> Node:
     """The groups of a hierarchy that the user gave."""
-    leaves: list[int] = []
-
-    def build(part: Hierarchy) -> Node:
-        mask = torch.zeros(count, dtype=torch.bool)
-        if isinstance(part, int):
-            leaves.append(part)
-            if 0 <= part < count:
-                mask[part] = True
-            return Node(mask)
-        if len(part) != 2:
-            raise ArgumentError(f"a group of a hierarchy is a pair, got {part!r}")
-        halves = (build(part[0]), build(part[1]))
-        return Node(halves[0].members | halves[1].members, halves)
-
-    tree = build(hierarchy)
+    leaves = list(_leaves(hierarchy))
     if sorted(leaves) != list(range(count)):
         raise ArgumentError(f"a hierarchy holds each feature from 0 to {count - 1} once, got {leaves}")
-    return tree
+
+    def build(part: Hierarchy) -> Node:
+        if isinstance(part, int):
+            return Node((part,))
+        halves = (build(part[0]), build(part[1]))
+        return Node(halves[0].features + halves[1].features, halves)
+
+    return build(hierarchy)
+
+
+def _leaves(part: Hierarchy) -> Iterator[int]:
+    if isinstance(part, int):
+        yield part
+        return
+    if len(part) != 2:
+        raise ArgumentError(f"a group of a hierarchy is a pair, got {part!r}")
+    for half in part:
+        yield from _leaves(half)
