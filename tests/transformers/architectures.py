@@ -64,6 +64,7 @@ SEARCHED = {
     "exaone4": {**GROUPED, "head_dim": 8},
     "mamba2": {**STATE_SPACE, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 8},
     "jamba": {**GROUPED, **JAMBA},
+    "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 24},
 }
 ARCHITECTURES = {**KNOWN, **SEARCHED}
 TOKENS = 64

@@ -428,10 +428,10 @@ def test_ctrl_c_keeps_what_there_is(editor, monkeypatch):
 
 def test_nan_in_the_optimization_names_the_fact_and_changes_nothing(language_model, tokenizer):
     model = copy.deepcopy(language_model("gpt2"))
-    statistics = collect_statistics(model, tokenizer, corpus(20), [1], verbose=False)
-    editor = RankOneEditor(model, tokenizer, statistics, contexts=CONTEXTS)
     with torch.no_grad():
         model.transformer.ln_f.bias[0] = torch.nan
+    statistics = collect_statistics(model, tokenizer, corpus(20), [1], verbose=False)
+    editor = RankOneEditor(model, tokenizer, statistics, contexts=CONTEXTS)
     before = weights(model)
     with pytest.raises(NonFiniteError, match="w3 w4 w5"):
         editor.edit(**ASK, layer=1)

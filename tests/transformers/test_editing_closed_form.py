@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from toumei.core.errors import ArgumentError, NonFiniteError, ShapeError
-from toumei.transformers.rome.rank_one import LowRank, closed_form, null_space
+from toumei.transformers.rome.moments import Identity
+from toumei.transformers.rome.rank_one import LowRank, closed_form
 from toumei.transformers.rome.settings import Settings, settings_for
 from toumei.transformers.rome.statistics import SecondMoment
 from toumei.transformers.rome.updates import METHODS, Keys, alphaedit, emmet, find_method, memit, r_rome, rome
@@ -94,11 +95,11 @@ def test_factors_have_the_norm_of_their_product():
 
 
 def test_the_null_space_is_a_projection_without_the_used_directions(moment):
-    projection = null_space(moment.matrix, 0.5)
+    projection = moment.project(torch.eye(IN), 0.5)
     assert close(projection @ projection, projection) and close(projection, projection.T)
     assert float(torch.linalg.eigvalsh(projection @ moment.matrix @ projection)[-1]) < 0.5
     with pytest.raises(ArgumentError, match="give a larger threshold"):
-        null_space(moment.matrix, 1e-9)
+        moment.project(torch.eye(IN), 1e-9)
 
 
 @pytest.mark.parametrize("keys", [torch.zeros(1, IN), torch.ones(2, IN), torch.full((1, IN), torch.nan)])
@@ -137,7 +138,9 @@ def test_too_few_keys_for_an_inverse_say_so():
 
 def test_the_identity_leaves_keys_as_they_are():
     keys = draw(3, IN)
-    assert close(SecondMoment.identity(IN).whiten(keys), keys)
+    assert close(Identity(IN).whiten(keys), keys) and close(Identity(IN).matrix, torch.eye(IN).double())
+    with pytest.raises(ArgumentError, match="only key statistics say"):
+        Identity(IN).project(keys, 0.5)
 
 
 def test_every_method_is_found_by_name_and_others_are_not():
@@ -151,6 +154,9 @@ def test_settings_are_the_papers_where_there_are_some():
     memit_xl = settings_for("memit", "gpt2", 48)
     assert (memit_xl.layers, memit_xl.clamp, memit_xl.ridge) == ((13, 14, 15, 16, 17), 0.75, 20000.0)
     assert settings_for("rome", "gpt2", 48, [3], lr=0.1) == Settings(layers=(3,), lr=0.1)
+    second, third = (settings_for("memit", "llama", 32, vocabulary=size) for size in (32000, 128256))
+    assert (second.lr, second.clamp, third.lr, third.clamp) == (0.5, 4.0, 0.1, 0.75)
+    assert settings_for("memit", "llama", 32, [1], prefixes=[[2, 3]]).prefixes == ((2, 3),)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +164,13 @@ def test_settings_are_the_papers_where_there_are_some():
     [
         (None, {}, "give the layer"),
         ([1], {"speed": 1}, "no setting 'speed'"),
-        ([1], {"lr": 0}, "lr must be above 0"),
-        ([1], {"ridge": -1}, "ridge must be at least 0"),
+        ([1], {"lr": 0}, "lr must be a number above 0"),
+        ([1], {"ridge": -1}, "ridge must be a number at least 0"),
+        ([1], {"lr": "0.5"}, "lr must be a number above 0, got '0.5'"),
+        ([1], {"steps": 2.5}, "steps must be a whole number"),
+        ([1], {"clamp": float("nan")}, "clamp must be a number above 0"),
+        ([1], {"prefixes": ((3,),)}, "pairs"),
+        ([1], {"prefixes": ((0, 5),)}, "pairs"),
         ([2, 1], {}, "ascending"),
         ([], {}, "ascending"),
     ],

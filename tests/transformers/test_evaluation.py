@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from toumei.transformers.rome.answers import ask
 from toumei.transformers.rome.cases import Case, counterfact_cases, world_cases
 from toumei.transformers.rome.editing import RankOneEditor
 from toumei.transformers.rome.evaluation import METRICS, Evaluation, evaluate, evaluate_edits, known_only
-from toumei.transformers.rome.generation import entropy, reference_score
+from toumei.transformers.rome.generation import entropy, fitted_vectorizer, reference_score
 from toumei.transformers.rome.prober import Probe, probe
 from toumei.transformers.rome.requests import Request, row
 from toumei.transformers.rome.statistics import collect_statistics
@@ -150,9 +151,20 @@ def test_entropy_is_the_papers():
 
 
 def test_reference_scores_order_texts():
-    assert reference_score(["red apple"], ["red apple"]) == pytest.approx(1)
-    assert reference_score(["red apple"], ["blue sky"]) == 0
-    assert 0 < reference_score(["red sky"], ["red apple"]) < 1
+    vectorizer = fitted_vectorizer(["red apple", "red sky", "blue sky"])
+    assert reference_score(["red apple"], ["red apple"], vectorizer) == pytest.approx(1)
+    assert reference_score(["red apple"], ["blue sky"], vectorizer) == 0
+    assert 0 < reference_score(["red sky"], ["red apple"], vectorizer) < 1
+
+
+def test_rare_words_count_more_in_reference_scores():
+    vectorizer = fitted_vectorizer(["red apple", "red sky", "red sea"])
+    rare, common = (reference_score([text], ["red apple"], vectorizer) for text in ("apple", "red"))
+    weights = 1 + np.log([4 / 2, 4 / 4])  # of words in one text of three and in all of them
+    assert rare == pytest.approx(weights[0] / np.hypot(*weights))
+    assert common == pytest.approx(weights[1] / np.hypot(*weights))
+    with pytest.raises(ArgumentError, match="texts with words"):
+        fitted_vectorizer([])
 
 
 def test_records_in_counterfacts_format(tmp_path):
@@ -175,8 +187,15 @@ def test_records_in_counterfacts_format(tmp_path):
     assert case == counterfact_cases([record])[0]
     assert case.request == Request("The mother tongue of {} is", "Danielle Darrieux", "English")
     assert case.neighbours == (("The mother tongue of Leon Blum is", "French"),) and case.truth == "French"
+    snippets = [{"relation_id": "P103", "target_id": "Q1860", "samples": [{"text": "He speaks English."}]}]
+    assert counterfact_cases(path, snippets)[0].references == ("He speaks English.",)
     with pytest.raises(ArgumentError, match="record 0"):
         counterfact_cases([{"prompt": "x"}])
+    with pytest.raises(ArgumentError, match="record 0.*it is 'x'"):
+        counterfact_cases(["x"])
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(ArgumentError, match="cut short"):
+        counterfact_cases(path)
     with pytest.raises(ArgumentError, match="got none"):
         counterfact_cases([])
 

@@ -5,7 +5,7 @@ import torch
 from architectures import ARCHITECTURES, KNOWN, SEARCHED, build
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel
+from transformers import AutoModel, OPTConfig, OPTForCausalLM
 
 from toumei.core import run
 from toumei.core.errors import ArchitectureError, ArgumentError
@@ -15,7 +15,7 @@ from toumei.transformers.rome.skeleton import Skeleton
 
 IDS = torch.tensor([[3, 5, 7, 11, 4]])
 STATE_SPACE = {"mamba", "mamba2"}
-EXPERTS = {"mixtral", "qwen3_moe", "gpt_oss"}
+EXPERTS = {"mixtral", "qwen3_moe", "gpt_oss", "qwen2_moe"}
 # These normalize or scale what attention and MLP return before they add it.
 SCALED = {"gemma2", "gemma3_text", "olmo2", "exaone4", "granite"}
 
@@ -117,6 +117,21 @@ def test_what_is_no_language_model_is_refused():
     headless = AutoModel.from_config(build("granite").config)
     with pytest.raises(ArchitectureError, match="no head found in GraniteModel"):
         anatomy(headless)
+
+
+def test_a_model_without_a_final_norm(watched):
+    config = OPTConfig(
+        hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=20,
+        word_embed_proj_dim=16, do_layer_norm_before=False, max_position_embeddings=16,
+    )  # fmt: skip
+    parts = anatomy(watched(OPTForCausalLM(config)))
+    assert parts.norm is None and parts.down(1) == "model.decoder.layers.1.fc2"
+
+
+def test_texts_longer_than_the_learned_positions_are_refused(language_model):
+    with pytest.raises(ArgumentError, match="'too long' is 65 tokens long, GPT2LMHeadModel reads at most 64"):
+        anatomy(language_model("gpt2")).check_length(65, "too long")
+    anatomy(language_model("llama")).check_length(65, "positions are computed")
 
 
 def test_half_precision_and_tied_heads(language_model):

@@ -122,12 +122,33 @@ def test_a_killed_pass_goes_on_from_the_last_file(language_model, tokenizer, tmp
 def test_a_checkpoint_of_something_else_is_refused(language_model, tokenizer, tmp_path):
     model, path = language_model("gpt2"), tmp_path / "partial.safetensors"
     collect(model, tokenizer, texts(10), checkpoint=path)
-    with pytest.raises(ArgumentError, match="other texts"):
+    with pytest.raises(ArgumentError, match="other texts or other tokens"):
         collect(model, tokenizer, texts(10, seed=1), checkpoint=path)
     with pytest.raises(ArgumentError, match="wanted are layers 1"):
         collect(model, tokenizer, texts(10), [1], checkpoint=path)
     with pytest.raises(ArgumentError, match="another model"):
         collect(language_model("llama"), tokenizer, texts(10), checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        (None, "got NoneType"),
+        (3, "got int"),
+        ({"train": ["w1"], "test": ["w2"]}, "with train, test: give one of them"),
+        ([{"words": "w1"}], "rows with a 'text', got {'words': 'w1'}"),
+    ],
+)
+def test_what_is_no_corpus_says_what_was_given(corpus, message, language_model, tokenizer):
+    with pytest.raises(ArgumentError, match=message):
+        collect(language_model("gpt2"), tokenizer, corpus)
+
+
+def test_a_checkpoint_of_other_tokens_of_the_same_texts_is_refused(language_model, tokenizer, tmp_path):
+    model, path = language_model("gpt2"), tmp_path / "partial.safetensors"
+    collect(model, tokenizer, texts(10), checkpoint=path, max_length=5)
+    with pytest.raises(ArgumentError, match="other tokens"):
+        collect(model, tokenizer, texts(10), checkpoint=path)
 
 
 def test_merged_parts_are_the_whole(language_model, tokenizer):
@@ -138,6 +159,8 @@ def test_merged_parts_are_the_whole(language_model, tokenizer):
     assert torch.allclose(merged[0].matrix, whole[0].matrix, rtol=1e-5)
     with pytest.raises(ArgumentError, match="cannot merge"):
         parts[0].merge(collect(model, tokenizer, corpus, [1]))
+    with pytest.raises(ArgumentError, match="of the same texts"):
+        parts[0].merge(parts[0])
 
 
 def test_saved_and_read_back(language_model, tokenizer, tmp_path):
@@ -220,7 +243,7 @@ def test_an_empty_corpus_says_so(corpus, language_model, tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("layers", "message"), [([], "at least one layer"), ([3], "no layer 3"), ([-1], "no layer -1")]
+    ("layers", "message"), [([], "a list of layers"), ([3], "no layer 3"), ([-1], "no layer -1")]
 )
 def test_layers_that_do_not_exist(layers, message, language_model, tokenizer):
     with pytest.raises(ArgumentError, match=message):

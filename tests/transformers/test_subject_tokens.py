@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from toumei.core.errors import ArgumentError
-from toumei.transformers.tokens import ROLES, continuation, roles, subject_range, tokenize
+from toumei.transformers.tokens import ROLES, continuation, filled, roles, subject_range, tokenize
 
 TEXT = "The Karlsruhe Institute of Technology is in Germany"
 
@@ -74,8 +74,24 @@ def test_empty_spans_reach_to_the_next_token(tokenizer):
     assert subject_range(tokens, "w1 w2 w3", "w2") == (2, 3)
 
 
+def test_a_prompt_has_no_end_token_where_a_model_is_to_go_on(byte_level):
+    tokens = tokenize(byte_level, TEXT)
+    assert tokens.spans[-1][1] == len(TEXT) and 1 not in tokens.ids
+    assert len(tokens.ids) == len(tokens.texts) == len(tokens.spans)
+
+
+def test_braces_say_where_the_subject_is(byte_level):
+    prompt, start = filled("Ann met {}", "Ann")
+    assert (prompt, start) == ("Ann met Ann", 8)
+    tokens = tokenize(byte_level, prompt)
+    assert subject_range(tokens, prompt, "Ann", start)[1] == len(tokens)
+    assert subject_range(tokens, prompt, "Ann")[1] < len(tokens)
+
+
 def test_a_subject_that_is_not_there_shows_prompt_subject_and_tokens(tokenizer):
     tokens = tokenize(tokenizer, "w1 w2")
+    with pytest.raises(ArgumentError, match="the subject ''"):
+        subject_range(tokens, "w1 w2", None)
     for subject in ("w3", "", "  "):
         with pytest.raises(ArgumentError, match=rf"'{subject.strip()}'.*'w1 w2'.*\['w1', 'w2'\]"):
             subject_range(tokens, "w1 w2", subject)

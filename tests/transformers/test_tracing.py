@@ -1,5 +1,6 @@
 """Causal tracing: what a cell means, by a restatement with hooks of its own, and every way to compute it."""
 
+import copy
 from dataclasses import fields
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 import torch
 from architectures import ARCHITECTURES, build
 from matplotlib import pyplot
+from tokenizers import processors
 from torch import nn
+from transformers import RwkvConfig, RwkvForCausalLM
 
 from toumei.core.errors import ArchitectureError, ArgumentError
 from toumei.transformers.families import anatomy
-from toumei.transformers.rome import methods
+from toumei.transformers.rome import methods, tracing
 from toumei.transformers.rome.noise import draw
 from toumei.transformers.rome.tracing import CausalTrace, CausalTracer, Noise
 
@@ -91,6 +94,69 @@ def test_the_fastest_way_agrees_with_the_plainest(tracer, kind):
         assert fast.low == pytest.approx(plain.low, abs=1e-5)
         assert fast.high == plain.high
         assert plain.scores.std() > 1e-4, "nothing would be seen to differ"
+
+
+def test_tokens_that_meet_behind_the_last_attention_are_not_passed_over(tokenizer, watched):
+    """The feed-forward layer of RWKV looks at the token before, so the last block's attention matters."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "attention_hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
+    model = RwkvForCausalLM(RwkvConfig(vocab_size=64, context_length=64, **sizes)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(0, 1.5 * parameter.shape[-1] ** -0.5)
+    tracer = CausalTracer(watched(model), tokenizer)
+    for kind in ("attn", "mlp"):
+        options = {"kind": kind, "window": 1, "samples": 2}
+        fast = tracer.trace(PROMPT, SUBJECT, **options)
+        plain = tracer.trace(PROMPT, SUBJECT, method="plain", **options)
+        torch.testing.assert_close(fast.scores, plain.scores, rtol=0, atol=1e-5)
+        assert fast.method != "plain"
+    moved = tracer.trace(PROMPT, SUBJECT, kind="attn", window=1, samples=2).effects[-2, -1]
+    assert abs(float(moved)) > 1e-4
+    with pytest.raises(ArchitectureError, match=r"it has 2 maps to the residual stream \(feed_forward"):
+        tracer.parts.down(0)
+
+
+def test_a_leak_is_traced_with_whole_rows_and_from_the_restored_token_on(tracer, monkeypatch):
+    """Cells that cannot matter are computed too then, and come out as corrupted."""
+    tracer = tracer()
+    for options in WAYS.values():
+        expected = tracer.trace(PROMPT, SUBJECT, samples=2, **options)
+        with monkeypatch.context() as patched:
+            patched.setattr(tracing, "leaks", lambda task: True)
+            tracer._known_leaks.clear()
+            for method in ("suffix", "rows"):
+                found = tracer.trace(PROMPT, SUBJECT, samples=2, method=method, **options)
+                torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-5)
+        tracer._known_leaks.clear()
+
+
+def test_a_trace_is_the_same_in_inference_mode(tracer):
+    tracer = tracer("llama")
+    expected = tracer.trace(PROMPT, SUBJECT, samples=2, kind="mlp", window=2)
+    with torch.inference_mode():
+        found = tracer.trace(PROMPT, SUBJECT, samples=2, kind="mlp", window=2)
+    assert torch.equal(found.scores, expected.scores)
+
+
+def test_braces_stand_for_the_subject(tracer):
+    tracer = tracer()
+    assert torch.equal(
+        tracer.trace("w3 {} w11 w4 w6", SUBJECT, samples=2).scores,
+        tracer.trace(PROMPT, SUBJECT, samples=2).scores,
+    )
+    later = tracer.trace("w5 w6 w8 {} w7", "w5", samples=2)
+    assert later.subject_range == (3, 4) and later.prompt == "w5 w6 w8 w5 w7"
+
+
+def test_a_prompt_is_traced_without_the_end_token_that_a_tokenizer_adds(tracer, tokenizer):
+    ending = copy.deepcopy(tokenizer)
+    ending._tokenizer.post_processor = processors.TemplateProcessing(
+        single="w1 $A w2", special_tokens=[("w1", 1), ("w2", 2)]
+    )
+    trace = CausalTracer(tracer().model, ending).trace(PROMPT, SUBJECT, samples=2)
+    assert trace.ids == (1, 3, 5, 7, 11, 4, 6) and trace.subject_range == (2, 4)
 
 
 @pytest.mark.parametrize("way", ["hidden", "attn", "sever mlp"])
@@ -318,7 +384,7 @@ def test_bad_arguments_say_what_was_given_and_what_exists(tracer):
         Noise(3, "pink")
     with pytest.raises(ArgumentError, match="give scale"):
         Noise(shape="multivariate", level=1)
-    with pytest.raises(ArgumentError, match="no token 64 in a vocabulary of 64"):
+    with pytest.raises(ArgumentError, match="a text or one of the 64 tokens, got 64"):
         trace(PROMPT, SUBJECT, answer=64)
     with pytest.raises(ArgumentError, match="begin with the same token"):
         trace(PROMPT, SUBJECT, answer="w1", foil="w1")

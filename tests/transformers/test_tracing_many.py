@@ -87,14 +87,21 @@ def test_facts_that_the_model_does_not_know_are_left_out(tracer):
         tracer.trace_many([("w3 {} w9", "w8", wrong)], samples=1)
 
 
+def test_a_fact_that_cannot_be_understood_is_named_before_the_first_is_traced(tracer, tmp_path, monkeypatch):
+    monkeypatch.setattr(CausalTracer, "trace", lambda *args, **options: pytest.fail("traced"))
+    for bad in (("w1 w2", "w9", "w3"), ("w1 w2", "w2", "unknown")):
+        with pytest.raises(ArgumentError, match=f"fact {len(FACTS)}: "):
+            tracer.trace_many([*FACTS, bad], folder=tmp_path)
+
+
 def test_facts_come_in_many_forms():
     class Named:
         prompt, subject, target = "{} is in", "Ann", "Rome"
 
     same = [
-        ("Ann is in", "Ann", "Rome"),
+        ("{} is in", "Ann", "Rome"),
         {"prompt": "{} is in", "subject": "Ann", "attribute": "Rome", "known_id": 3},
-        {"prompt": "Ann is in", "subject": "Ann", "answer": "Rome"},
+        {"prompt": "{} is in", "subject": "Ann", "answer": "Rome"},
         Named(),
     ]
     assert len(set(read_facts(same))) == 1

@@ -195,5 +195,10 @@ def test_the_fingerprint_sees_every_element_and_not_the_device(language_model):
     with torch.no_grad():
         weight[63, 31] = old
     assert fingerprint(model) == before
+    swapped = copy.deepcopy(model)
+    with torch.no_grad():
+        weight = swapped.transformer.h[1].mlp.c_proj.weight
+        weight[[0, 1]] = weight[[1, 0]]  # two neurons that change places
+    assert fingerprint(swapped) != before
     other = copy.deepcopy(model)
     assert fingerprint(other) == before

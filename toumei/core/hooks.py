@@ -47,7 +47,7 @@ class Activations(Mapping[str, Tensor]):
         if not self._calls[name]:
             raise UnreachedLayerError(f"layer {name!r} is recorded, but the forward pass never reached it")
         for tensor, version in self._calls[name]:
-            if tensor._version != version:
+            if _version(tensor) != version:
                 raise OverwrittenError(
                     f"the output of layer {name!r} was overwritten in place by a later operation: "
                     f"record it with clone=True"
@@ -76,7 +76,7 @@ class Activations(Mapping[str, Tensor]):
     def _add(self, name: str, tensor: Tensor, every: bool) -> None:
         if not every:
             self._calls[name].clear()
-        self._calls[name].append((tensor, tensor._version))
+        self._calls[name].append((tensor, _version(tensor)))
 
 
 @contextmanager
@@ -104,7 +104,8 @@ def hooked(
         detach: Cut the recorded tensors off the graph.
         clone: Hand the layers that follow a copy of a recorded tensor, so that a later operation in place (a
             ReLU, say) cannot overwrite it. Gradients flow through the recorded tensor all the same. Without
-            it recording costs nothing, and reading an overwritten tensor raises an error.
+            it recording costs nothing, and reading an overwritten tensor raises an error (but not under
+            `torch.inference_mode`, where torch does not notice).
         every: Keep the outputs of all calls of a module, not only of the last.
         inputs: Record the main tensor that a layer is given as it stands after the call, not what it returns.
 
@@ -159,6 +160,11 @@ def run(model: nn.Module, *inputs: Any, record: Iterable[str], **options: Any) -
     with hooked(model, record, **{"stop": True, **options}) as activations:
         model(*inputs)
     return activations
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written into; in inference mode torch does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class _Pending:

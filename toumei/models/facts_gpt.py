@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file
 
+from ..core.seeding import seeded
 from .facts_world import FactsWorld
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def facts_gpt(
         eos_token_id=tokenizer.eos_token_id,
     )
     config.name_or_path = "toumei/facts_gpt"
-    model = GPT2LMHeadModel(config).eval()
+    with seeded(0 if pretrained else None):  # what is overwritten takes nothing from the global generator
+        model = GPT2LMHeadModel(config).eval()
     # The token for padding begins texts too, so no text with it is to be taken for a padded one.
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     if pretrained:

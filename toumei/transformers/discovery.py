@@ -25,7 +25,7 @@ class Family:
         attention: What attention adds to the residual stream is the output of this module, None without one.
         mlp: The same for the feed-forward layer.
         down: The down-projection, whose input are the keys of the MLP as a memory; None without a single one.
-        norm: The final norm.
+        norm: The final norm; None without one, as in OPT-350m.
         head: The module that turns vectors into logits.
         missing: Why a part is None.
     """
@@ -35,7 +35,7 @@ class Family:
     attention: str | None
     mlp: str | None
     down: str | None
-    norm: str
+    norm: str | None
     head: str = "lm_head"
     missing: str = ""
 
@@ -124,24 +124,28 @@ def _search_block(block: nn.Module, outside: Family, width: int) -> Family:
         and sizes[1] == width
     ]
     missing = MIXER if attention is None else ""
-    if len(downs) != 1:
-        return replace(outside, attention=attention, mlp=mlp, missing=missing or EXPERTS)
+    if len(downs) != 1 or (mlp and _has_experts(children[mlp])):
+        several = (
+            f"it has {len(downs)} maps to the residual stream ({', '.join(downs)})" if downs else EXPERTS
+        )
+        why = EXPERTS if mlp and _has_experts(children[mlp]) else several
+        return replace(outside, attention=attention, mlp=mlp, missing=missing or why)
     if mlp is None or "residual" in signature(children[mlp].forward).parameters:
         mlp = downs[0]  # there is no module, or it returns the sum with the residual stream
     return replace(outside, attention=attention, mlp=mlp, down=downs[0], missing=missing)
 
 
-def _search_norm(model: nn.Module, blocks: str) -> str:
-    """The last norm beside the list of blocks."""
+def _has_experts(mlp: nn.Module) -> bool:
+    """Whether tokens are routed to some of several networks; one that all share does not stand for them."""
+    return any("expert" in f"{name} {type(part).__name__}".lower() for name, part in mlp.named_modules())
+
+
+def _search_norm(model: nn.Module, blocks: str) -> str | None:
+    """The last norm beside the list of blocks, if there is one."""
     parent = blocks.rpartition(".")[0]
-    children = dict(find_module(model, parent).named_children())
-    norms = [name for name, part in children.items() if "norm" in type(part).__name__.lower()]
-    if not norms:
-        raise ArchitectureError(
-            f"no final norm found in {type(model).__name__}: looked for a norm beside {blocks!r}, "
-            f"found {', '.join(children)}"
-        )
-    return f"{parent}.{norms[-1]}" if parent else norms[-1]
+    children = find_module(model, parent).named_children()
+    norms = [name for name, part in children if "norm" in type(part).__name__.lower()]
+    return ".".join(filter(None, (parent, norms[-1]))) if norms else None
 
 
 def _text_config(model: nn.Module) -> Any:

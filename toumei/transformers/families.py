@@ -6,6 +6,7 @@ Face causal language model, checks them, and says what is missing and why. A new
 """
 
 from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ class Anatomy:
         attentions: For each block the module whose output attention adds to the residual stream, or None.
         mlps: The same for the feed-forward layer.
         downs: For each block the down-projection of the MLP, or None.
-        norm: Name of the final norm.
+        norm: Name of the final norm; None without one, as in OPT-350m.
         head: Name of the module that turns vectors into logits.
         width: Size of the residual stream.
         missing: For each block why a part is None.
@@ -110,7 +111,7 @@ class Anatomy:
     attentions: tuple[str | None, ...]
     mlps: tuple[str | None, ...]
     downs: tuple[str | None, ...]
-    norm: str
+    norm: str | None
     head: str
     width: int
     missing: tuple[str, ...]
@@ -131,12 +132,24 @@ class Anatomy:
         return torch.device("cpu") if device.type == "meta" else device
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens have an embedding."""
+        return len(self.module(self.embedding).weight)  # type: ignore[arg-type]
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens the model can read at once; None where nothing says so."""
+        config = getattr(self.model, "config", None)
+        names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+        return next((int(own) for name in names if (own := getattr(config, name, None))), None)
+
+    @property
     def two_tokens(self) -> Tensor:
         """Two tokens (1, 2) to try the model with, which are no padding."""
         padding = getattr(getattr(self.model, "config", None), "pad_token_id", None)
         return torch.full((1, 2), int(padding == 0), device=self.device)
 
-    def block(self, layer: int) -> str:
+    def block(self, layer: SupportsIndex) -> str:
         """Returns the name of a block; layers count from 0.
 
         Raises:
@@ -144,7 +157,7 @@ class Anatomy:
         """
         return self.blocks[self.check_layer(layer)]
 
-    def attention(self, layer: int) -> str:
+    def attention(self, layer: SupportsIndex) -> str:
         """Returns the name of the module whose output attention adds to the residual stream.
 
         Raises:
@@ -153,7 +166,7 @@ class Anatomy:
         """
         return self._part("attention", self.attentions, layer)
 
-    def mlp(self, layer: int) -> str:
+    def mlp(self, layer: SupportsIndex) -> str:
         """Returns the name of the module whose output the feed-forward layer adds to the residual stream.
 
         Raises:
@@ -162,7 +175,7 @@ class Anatomy:
         """
         return self._part("MLP", self.mlps, layer)
 
-    def down(self, layer: int) -> str:
+    def down(self, layer: SupportsIndex) -> str:
         """Returns the name of the down-projection, the matrix that rank-one editing changes.
 
         Raises:
@@ -175,28 +188,41 @@ class Anatomy:
         """Returns the module of this name."""
         return find_module(self.model, name)
 
-    def keys_first(self, layer: int) -> bool:
+    def keys_first(self, layer: SupportsIndex) -> bool:
         """Returns whether the down-projection's weight is (keys, values), as in GPT-2's `Conv1D`.
 
         An `nn.Linear` has (values, keys). The type says so, never the shape, which may be square.
         """
         return is_conv1d(self.module(self.down(layer)))
 
-    def check_layer(self, layer: int) -> int:
-        """Returns the layer if the model has it.
+    def check_layer(self, layer: SupportsIndex) -> int:
+        """Returns the layer, any kind of whole number, as an int if the model has it.
 
         Raises:
             ArgumentError: It does not.
         """
-        if not isinstance(layer, int) or not 0 <= layer < self.layers:
+        if not isinstance(layer, SupportsIndex) or not 0 <= layer.__index__() < self.layers:
             raise ArgumentError(
                 f"no layer {layer!r} in {type(self.model).__name__}: it has {self.layers} layers, "
                 f"0 to {self.layers - 1}"
             )
-        return layer
+        return layer.__index__()
 
-    def _part(self, what: str, names: tuple[str | None, ...], layer: int) -> str:
-        name = names[self.check_layer(layer)]
+    def check_length(self, count: int, what: str) -> None:
+        """Makes sure that the model can read so many tokens.
+
+        Raises:
+            ArgumentError: It has learned fewer positions. (Where positions are computed there is no end.)
+        """
+        learned = sum(isinstance(part, nn.Embedding) for part in self.model.modules()) > 1
+        if learned and self.positions is not None and count > self.positions:
+            raise ArgumentError(
+                f"{what!r} is {count} tokens long, {type(self.model).__name__} reads at most {self.positions}"
+            )
+
+    def _part(self, what: str, names: tuple[str | None, ...], layer: SupportsIndex) -> str:
+        layer = self.check_layer(layer)
+        name = names[layer]
         if name is None:
             raise ArchitectureError(
                 f"layer {layer} of {type(self.model).__name__} ({self.kind}) has no {what}: "
@@ -248,7 +274,7 @@ def anatomy(model: nn.Module) -> Anatomy:
         names("attention"),
         names("mlp"),
         names("down"),
-        outside.norm,
+        outside.norm if _has(model, outside.norm) else None,
         outside.head,
         stream_width(model),
         tuple(row.missing for row in rows),
@@ -260,7 +286,7 @@ def anatomy(model: nn.Module) -> Anatomy:
 
 def _check_modules(parts: Anatomy) -> None:
     """Looks every part up, and checks that embedding and down-projections meet the residual stream."""
-    names = [parts.norm, parts.head, *parts.attentions, *parts.mlps, *parts.downs]
+    names = [parts.head, *parts.attentions, *parts.mlps, *parts.downs]
     for name in dict.fromkeys(name for name in names if name):
         _look_up(parts.model, parts.kind, name)
     weight = getattr(_look_up(parts.model, parts.kind, parts.embedding), "weight", None)
@@ -289,6 +315,13 @@ def _check_outputs(parts: Anatomy) -> None:
                 f"{parts.kind}: {name!r} should return (1, 2, {parts.width}) for two tokens, "
                 f"it returns {tuple(activations[name].shape)}"
             )
+
+
+def _has(model: nn.Module, name: str | None) -> bool:
+    try:
+        return name is not None and find_module(model, name) is not None
+    except LayerError:
+        return False
 
 
 def _look_up(model: nn.Module, kind: str, name: str) -> nn.Module:

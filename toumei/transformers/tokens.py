@@ -27,7 +27,7 @@ class Tokens:
     """A prompt as the model reads it.
 
     Attributes:
-        ids: The token ids, with the special tokens that the tokenizer adds.
+        ids: The token ids, with special tokens that the tokenizer adds in front, but without an end token.
         texts: What each token says.
         spans: The characters (start, end) of the prompt that each token covers; (0, 0) for special tokens.
     """
@@ -66,27 +66,44 @@ def tokenize(tokenizer: Any, prompt: str) -> Tokens:
         raise ArgumentError(
             f"{type(tokenizer).__name__} does not know which characters a token covers: use a fast tokenizer"
         ) from None
-    ids = list(encoded["input_ids"])
-    spans = _spans(encoded["offset_mapping"], encoded["special_tokens_mask"], len(prompt))
+    special = encoded["special_tokens_mask"]
+    count = _without_end(special)
+    ids = encoded["input_ids"][:count]
+    spans = _spans(encoded["offset_mapping"][:count], special[:count], len(prompt))
     return Tokens(tuple(ids), tuple(tokenizer.decode([index]) for index in ids), tuple(spans))
 
 
-def subject_range(tokens: Tokens, prompt: str, subject: str) -> tuple[int, int]:
-    """Returns the range [first, end) of the tokens that a subject is part of.
+def filled(prompt: str, subject: str) -> tuple[str, int | None]:
+    """Returns a prompt with the subject in the place of ``{}``, and the character at which it begins.
 
-    The first place counts where the subject stands as whole words, else the first at all.
+    A prompt without ``{}`` is returned as it is, with None.
+
+    Example:
+        >>> filled("{} lives in", "Ann"), filled("Ann lives in", "Ann")
+        (('Ann lives in', 0), ('Ann lives in', None))
+    """
+    if not isinstance(prompt, str) or not isinstance(subject, str) or prompt.count("{}") != 1:
+        return prompt, None
+    return prompt.replace("{}", subject.strip()), prompt.index("{}")
+
+
+def subject_range(tokens: Tokens, prompt: str, subject: str, start: int | None = None) -> tuple[int, int]:
+    """Returns the range [first, end) of the tokens that a subject is part of.
 
     Args:
         tokens: The prompt's tokens, from `tokenize`.
         prompt: The text.
         subject: The words to find in it.
+        start: The character at which it begins; by default the first place counts where the subject stands as
+            whole words, else the first at all.
 
     Raises:
         ArgumentError: The subject is empty, or not in the prompt; the message shows both and the tokens.
     """
-    subject = subject.strip()
-    whole = re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt)
-    start = whole.start() if whole else prompt.find(subject)
+    subject = subject.strip() if isinstance(subject, str) else ""
+    if start is None:
+        whole = re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt)
+        start = whole.start() if whole else prompt.find(subject)
     end = start + len(subject)
     inside = [index for index, (first, last) in enumerate(tokens.spans) if first < end and last > start]
     if not subject or start < 0 or not inside:
@@ -136,10 +153,8 @@ def continuation(tokenizer: Any, prompt: str, text: str) -> tuple[int, ...]:
         raise ArgumentError(f"expected words to continue the prompt {prompt!r} with, got {text!r}")
     glued = prompt[-1:].isspace() or text[0].isspace() or _unspaced(prompt[-1:]) or _unspaced(text[0])
     joined = text if glued else f" {text}"
-    before = tokenizer(prompt)["input_ids"]
-    special = tokenizer(prompt, return_special_tokens_mask=True)["special_tokens_mask"]
-    while before and special[len(before) - 1] and len(before) > 1:
-        before = before[:-1]  # an end token that the tokenizer adds
+    encoded = tokenizer(prompt, return_special_tokens_mask=True)
+    before = encoded["input_ids"][: _without_end(encoded["special_tokens_mask"])]
     whole = tokenizer(prompt + joined)["input_ids"]
     if whole[: len(before)] == before:
         ids = [index for index in whole[len(before) :] if index not in _added(tokenizer)]
@@ -148,6 +163,11 @@ def continuation(tokenizer: Any, prompt: str, text: str) -> tuple[int, ...]:
     if not ids or all(index == tokenizer.unk_token_id for index in ids):
         raise ArgumentError(f"the tokenizer has no tokens for {text!r}")
     return tuple(ids)
+
+
+def _without_end(special: Any) -> int:
+    """How many tokens there are without special ones at the end, where a model is to go on."""
+    return max((index + 1 for index, is_special in enumerate(special) if not is_special), default=1)
 
 
 def _spans(offsets: Any, special: Any, length: int) -> list[tuple[int, int]]:

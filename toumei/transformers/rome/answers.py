@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -47,6 +48,7 @@ def ask(
     for prompt, answer in questions:
         target = continuation(tokenizer, prompt, answer)
         rows.append((*tokenize(tokenizer, prompt).ids, *target[:-1]))
+        parts.check_length(len(rows[-1]), prompt)
         targets.append(target)
     unique = sorted(set(rows), key=len)
     asked: dict[tuple[int, ...], list[int]] = {ids: [] for ids in unique}
@@ -56,17 +58,22 @@ def ask(
     with torch.no_grad(), evaluating(parts.model):
         for start in range(0, len(unique), batch_size):
             batch = unique[start : start + batch_size]
-            logits = _logits(parts.model, padded(batch, parts.device)[0])
+            # from the first position that is asked for; rows of a batch are about as long as each other
+            first = min(len(ids) - len(targets[number]) for ids in batch for number in asked[ids])
+            logits = _logits(parts.model, padded(batch, parts.device)[0], first)
             for ids, row in zip(batch, logits, strict=True):
                 for number in asked[ids]:
-                    answers[number] = _answer(
-                        row[len(ids) - len(targets[number]) : len(ids)], targets[number]
-                    )
+                    end = len(ids) - first
+                    answers[number] = _answer(row[end - len(targets[number]) : end], targets[number])
     return [answer for answer in answers if answer is not None]
 
 
-def _logits(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    return main_tensor(model(tokens, use_cache=False))
+def _logits(model: nn.Module, tokens: torch.Tensor, first: int) -> torch.Tensor:
+    """The logits from a position on: the model makes no others, where it can be told so."""
+    if "logits_to_keep" in signature(model.forward).parameters:
+        keep = tokens.shape[1] - first
+        return main_tensor(model(tokens, use_cache=False, logits_to_keep=keep))
+    return main_tensor(model(tokens, use_cache=False))[:, first:]
 
 
 def _answer(logits: torch.Tensor, target: Sequence[int]) -> Answer:

@@ -5,7 +5,7 @@ applied changes, rounded once, so edits can be taken back in any order, and the 
 back bit for bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -43,26 +43,45 @@ def apply(changes: Mapping[nn.Module, LowRank], owner: object) -> None:
     """
     for module, change in changes.items():
         _check(module, change)
-    for module, change in changes.items():
-        carried = _CARRIED.setdefault(module, _Carried(kept(editable(module))))
-        carried.changes[owner] = change
-        _write(module, carried)
+    try:
+        for module, change in changes.items():
+            if module not in _CARRIED:
+                _CARRIED[module] = _Carried(kept(editable(module)))
+            _CARRIED[module].changes[owner] = change
+            _write(module)
+    except BaseException:  # memory may run out, or Ctrl-C come, between two layers
+        for module in changes:
+            if carries(module, owner):
+                _take_back(module, owner)
+        raise
 
 
-def remove(modules: Mapping[nn.Module, LowRank], owner: object) -> None:
+def remove(modules: Iterable[nn.Module], owner: object, force: bool = False) -> None:
     """Takes the owner's changes back, whatever else has been applied since.
+
+    Args:
+        modules: Those that it changed.
+        owner: Whose changes they are.
+        force: Overwrite what something else wrote into a weight meanwhile.
 
     Raises:
         EditError: Something else wrote into a weight meanwhile, so the original is no longer what it was.
     """
-    for module in modules:
-        _check_untouched(module)
-    for module in modules:
-        carried = _CARRIED[module]
-        del carried.changes[owner]
-        _write(module, carried)
-        if not carried.changes:
-            del _CARRIED[module]
+    carrying = [module for module in modules if carries(module, owner)]
+    if not force:
+        for module in carrying:
+            _check_untouched(module)
+    for module in carrying:
+        _take_back(module, owner)
+
+
+def owners(model: nn.Module) -> dict[object, list[nn.Module]]:
+    """Returns whose changes a model carries, and in which modules."""
+    found: dict[object, list[nn.Module]] = {}
+    for module in model.modules():
+        for owner in _CARRIED[module].changes if module in _CARRIED else ():
+            found.setdefault(owner, []).append(module)
+    return found
 
 
 def carries(module: nn.Module, owner: object) -> bool:
@@ -106,9 +125,17 @@ def _check_untouched(module: nn.Module) -> None:
             )
 
 
+def _take_back(module: nn.Module, owner: object) -> None:
+    del _CARRIED[module].changes[owner]
+    _write(module)
+    if not _CARRIED[module].changes:
+        del _CARRIED[module]
+
+
 @torch.no_grad()
-def _write(module: nn.Module, carried: _Carried) -> None:
+def _write(module: nn.Module) -> None:
     """Puts the original plus all changes into the weight, summed in float64 and rounded once."""
+    carried = _CARRIED[module]
     if not carried.changes:
         put(module, carried.original)
         return

@@ -41,27 +41,35 @@ class Case:
     references: tuple[str, ...] = ()
 
 
-def counterfact_cases(records: str | Path | Iterable[Mapping[str, Any]]) -> list[Case]:
+def counterfact_cases(
+    records: str | Path | Iterable[Mapping[str, Any]],
+    snippets: str | Path | Iterable[Mapping[str, Any]] = (),
+) -> list[Case]:
     """Returns the cases of a CounterFact file (Meng et al., 2022), or of records in its format.
 
     Args:
         records: A path of a JSON list, or the list. Of each record `requested_rewrite` is needed, the prompts
             may be missing.
+        snippets: The texts for the reference score, as in the paper's attribute_snippets.json: a path of a
+            JSON list, or the list, of mappings with `relation_id`, `target_id` and `samples`.
 
     Raises:
-        ArgumentError: A record has no complete `requested_rewrite`, or there are none.
+        ArgumentError: A file is no JSON, a record has no complete `requested_rewrite`, or there are none.
     """
-    read = json.loads(Path(records).read_text("utf-8")) if isinstance(records, (str, Path)) else records
+    about = {
+        (own["relation_id"], own["target_id"]): tuple(sample["text"] for sample in own["samples"])
+        for own in _json(snippets)
+    }
     cases = []
-    for number, record in enumerate(read):
+    for number, record in enumerate(_json(records)):
         try:
             rewrite = record["requested_rewrite"]
-            request = Request(rewrite["prompt"], rewrite["subject"], rewrite["target_new"]["str"])
+            new = rewrite["target_new"]
+            request = Request(rewrite["prompt"], rewrite["subject"], new["str"])
             truth = rewrite["target_true"]["str"]
         except (KeyError, TypeError) as error:
-            raise ArgumentError(
-                f"record {number} is not CounterFact's, {error} is missing: it has {', '.join(record)}"
-            ) from None
+            had = f"it has {', '.join(record)}" if isinstance(record, Mapping) else f"it is {record!r}"
+            raise ArgumentError(f"record {number} is not CounterFact's, {error} is missing: {had}") from None
         neighbours = tuple((prompt, truth) for prompt in record.get("neighborhood_prompts", ()))
         cases.append(
             Case(
@@ -70,11 +78,21 @@ def counterfact_cases(records: str | Path | Iterable[Mapping[str, Any]]) -> list
                 tuple(record.get("paraphrase_prompts", ())),
                 neighbours,
                 generation=tuple(record.get("generation_prompts", ())),
+                references=about.get((rewrite.get("relation_id"), new.get("id")), ()),
             )
         )
     if not cases:
         raise ArgumentError("expected CounterFact records, got none")
     return cases
+
+
+def _json(given: str | Path | Iterable[Any]) -> Iterable[Any]:
+    if not isinstance(given, (str, Path)):
+        return given
+    try:
+        return list(json.loads(Path(given).read_text("utf-8")))
+    except json.JSONDecodeError as error:
+        raise ArgumentError(f"{given} is no JSON, or cut short: {error}") from None
 
 
 def world_cases(world: "FactsWorld", count: int, seed: int = 0) -> list[Case]:

@@ -22,7 +22,23 @@ def sampled(
     top_k: int = 5,
     seed: int | None = 0,
 ) -> list[str]:
-    """Returns continuations of a prompt that the model samples, without the prompt.
+    """Returns continuations of a prompt that the model samples, without the prompt; see `sampled_tokens`."""
+    start = len(_prompt_tokens(tokenizer, prompt))
+    rows = sampled_tokens(parts, tokenizer, prompt, count, length, top_k=top_k, seed=seed)
+    return [tokenizer.decode(row[start:], skip_special_tokens=True).strip() for row in rows]
+
+
+def sampled_tokens(
+    parts: Anatomy,
+    tokenizer: Any,
+    prompt: str,
+    count: int,
+    length: int,
+    *,
+    top_k: int = 5,
+    seed: int | None = 0,
+) -> list[list[int]]:
+    """Returns the tokens of texts that the model goes on to after a prompt, those of the prompt included.
 
     Args:
         parts: The model.
@@ -33,7 +49,8 @@ def sampled(
         top_k: Out of how many of the likeliest tokens each is drawn.
         seed: Of the draws; the global generators stay as they are.
     """
-    ids = _beginning(tokenizer) if not prompt else list(tokenize(tokenizer, prompt).ids)
+    ids = _prompt_tokens(tokenizer, prompt)
+    parts.check_length(len(ids) + length, prompt)
     tokens = torch.tensor([ids] * count, device=parts.device)
     end = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with evaluating(parts.model), seeded(seed, parts.device), torch.no_grad():
@@ -46,7 +63,7 @@ def sampled(
             min_new_tokens=length,
             pad_token_id=0 if end is None else end,
         )
-    return [tokenizer.decode(row[len(ids) :], skip_special_tokens=True).strip() for row in longer]
+    return [list(row) for row in longer.tolist()]
 
 
 def sampled_contexts(
@@ -61,7 +78,9 @@ def sampled_contexts(
         seed: Of the draws.
     """
     texts = [
-        text for count, length in prefixes for text in sampled(parts, tokenizer, "", count, length, seed=seed)
+        text
+        for number, (count, length) in enumerate(prefixes)
+        for text in sampled(parts, tokenizer, "", count, length, seed=None if seed is None else seed + number)
     ]
     return tuple(f"{text.replace('{', ' ').replace('}', ' ')}. {{}}" for text in texts)
 
@@ -78,8 +97,10 @@ def check_contexts(contexts: Sequence[str]) -> tuple[str, ...]:
     return tuple(contexts)
 
 
-def _beginning(tokenizer: Any) -> list[int]:
-    """The token that begins a document."""
+def _prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
+    """The tokens of a prompt; the empty one is the token that begins a document."""
+    if prompt:
+        return list(tokenize(tokenizer, prompt).ids)
     for index in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if index is not None:
             return [index]

@@ -1,5 +1,6 @@
 """An edit of a model: applied and taken back bit for bit, saved as two thin matrices a layer."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -74,23 +75,33 @@ class Edit:
         applied.apply(self._modules(), self._owner)
         return self
 
-    def revert(self) -> Self:
+    def revert(self, force: bool = False) -> Self:
         """Takes the change back, and returns the edit.
+
+        Args:
+            force: Also where something else, such as training or `load_state_dict`, wrote into a weight
+                meanwhile: the weight from before the edit takes its place.
 
         Raises:
             EditError: It is not applied, or something else wrote into a weight meanwhile.
         """
         if not self.applied:
             raise EditError(f"{self}: there is nothing to revert")
-        applied.remove(self._modules(), self._owner)
+        applied.remove(self._modules(), self._owner, force)
         return self
 
     def __enter__(self) -> Self:
         return self.apply()
 
-    def __exit__(self, *error: object) -> None:
-        if self.applied:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if not self.applied:
+            return
+        try:
             self.revert()
+        except EditError as failed:
+            if kind is None:
+                raise
+            warnings.warn(str(failed), stacklevel=2)  # what went wrong inside the block is what counts
 
     def save(self, path: str | Path) -> None:
         """Writes the thin factors as safetensors, and in the header the model, layers, facts and versions."""
@@ -159,3 +170,24 @@ class Edit:
         word = "layer" if len(self.layers) == 1 else "layers"
         state = "applied" if self.applied else "not applied"
         return f"Edit({self.method}, {word} {', '.join(map(str, self.layers))}: {shown}; {state})"
+
+
+def revert_all(model: nn.Module) -> None:
+    """Takes back every edit that a model carries, also those whose `Edit` is lost.
+
+    The edited weights are as they were before the first edit, whatever else was written into them meanwhile.
+
+    Args:
+        model: The model.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> model, tokenizer, world = facts_gpt()
+        >>> zero = LowRank(torch.zeros(128, 1), torch.zeros(1, 512))
+        >>> edit = Edit(anatomy(model), "none", (Request("{} lives in", "Ann", "Rome"),), {2: zero}).apply()
+        >>> revert_all(model)
+        >>> edit.applied
+        False
+    """
+    for owner, modules in applied.owners(model).items():
+        applied.remove(modules, owner, force=True)

@@ -3,17 +3,18 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from torch import nn
 
 from ...core.errors import ArgumentError
+from ..discovery import projection_sizes
 from ..families import anatomy
 from . import applied
 from .contexts import check_contexts, sampled, sampled_contexts
 from .edit import Edit
-from .moments import KeyStatistics, SecondMoment
+from .moments import Identity, KeyStatistics, SecondMoment
 from .rank_one import LowRank
 from .reading import check_straight, read_keys, read_states
 from .requests import Request, Row, row
@@ -73,8 +74,10 @@ class RankOneEditor:
         self.seed, self.batch_size = seed, batch_size
         self._given = None if contexts is None else check_contexts(contexts)
         self._sampled: dict[Any, tuple[str, ...]] = {}
-        if statistics is not None:
-            statistics.check(model)
+        if batch_size < 1:
+            raise ArgumentError(f"batch_size is a number from 1 on, got {batch_size}")
+        self._weights: list[tuple[int, int]] = []
+        self._check_statistics()
 
     def edit(
         self,
@@ -82,7 +85,7 @@ class RankOneEditor:
         subject: str,
         target: str,
         *,
-        layer: "int | Literal['trace'] | None" = None,
+        layer: "SupportsIndex | Literal['trace'] | None" = None,
         method: str = "r-rome",
         hold: int | Sequence[str] = (),
         verbose: bool = False,
@@ -98,7 +101,8 @@ class RankOneEditor:
                 matter most. By default the layers that the papers edit in this model.
             method: ``"rome"``, ``"r-rome"``, ``"memit"``, ``"emmet"`` or ``"alphaedit"``.
             hold: The subject's other continuations that are held while the value is optimized: templates such
-                as ``"{} works as a"``, or how many to sample from the model.
+                as ``"{} works as a"``, or how many to sample from the model. The subject's key is averaged
+                over them too.
             verbose: Show progress.
             **settings: Fields of `Settings` that are to differ from the papers'.
 
@@ -109,15 +113,18 @@ class RankOneEditor:
             NonFiniteError: The optimization or the closed form broke down.
         """
         request = Request(prompt, subject, target)
+        if "layers" in settings:
+            raise ArgumentError("an edit of one fact has one layer=...; edit_many has layers=[...]")
         if layer == "trace":
             layer = self._traced_layer(request, verbose)
-        return self._edit([request], method, None if layer is None else [layer], hold, verbose, settings)
+        layers = None if layer is None else [self.parts.check_layer(layer)]
+        return self._edit([request], method, layers, hold, verbose, settings)
 
     def edit_many(
         self,
         requests: Iterable[Any],
         *,
-        layers: Sequence[int] | None = None,
+        layers: Sequence[SupportsIndex] | None = None,
         method: str = "memit",
         hold: int | Sequence[str] = (),
         verbose: bool = True,
@@ -126,7 +133,8 @@ class RankOneEditor:
         """Returns one edit that writes many facts at once.
 
         Args:
-            requests: The facts: `Request`s, or mappings or objects with prompt, subject and target.
+            requests: The facts: `Request`s, tuples (prompt, subject, target), or mappings or objects with
+                prompt, subject and target.
             layers: The layers that share the change; by default the papers'.
             method: ``"memit"``, ``"emmet"`` or ``"alphaedit"``.
             hold: As in `edit`, for all subjects.
@@ -157,17 +165,22 @@ class RankOneEditor:
         """Returns a saved edit of this model, not applied; see `Edit.load`."""
         return Edit.load(path, self.model)
 
+    @torch.inference_mode(False)  # what is made in inference mode has no gradients
     def _edit(
         self,
         requests: list[Request],
         name: str,
-        layers: Sequence[int] | None,
+        layers: Sequence[SupportsIndex] | None,
         hold: int | Sequence[str],
         verbose: bool,
         given: dict[str, Any],
     ) -> Edit:
         method = find_method(name)
-        settings = settings_for(name, self.parts.kind, self.parts.layers, layers, **given)
+        checked = None if layers is None else [self.parts.check_layer(layer) for layer in layers]
+        settings = settings_for(
+            name, self.parts.kind, self.parts.layers, checked, self.parts.vocabulary, **given
+        )
+        self._check_statistics()
         for layer in settings.layers:
             self.parts.down(layer)
             if method.many:
@@ -243,15 +256,20 @@ class RankOneEditor:
             for context in contexts
         ]
         templates = self._held(request.subject, hold) if isinstance(hold, int) else check_contexts(hold)
-        return Problem(
+        problem = Problem(
             request.text,
             tuple(edits),
             row(self.tokenizer, "{} is a", request.subject),
             tuple(row(self.tokenizer, template, request.subject) for template in templates),
         )
+        longest = max(problem.rows, key=lambda text: len(text.ids))
+        self.parts.check_length(len(longest.ids), self.tokenizer.decode(longest.ids))
+        return problem
 
     def _held(self, subject: str, count: int) -> list[str]:
         """Templates that go on as the model itself goes on after the subject."""
+        if count < 0:
+            raise ArgumentError(f"hold is how many continuations, from 0 on, or templates, got {count}")
         if not count:
             return []
         texts = sampled(self.parts, self.tokenizer, subject, count, _HELD_TOKENS, top_k=20, seed=self.seed)
@@ -274,8 +292,18 @@ class RankOneEditor:
             "edit itself works, but other facts are disturbed more; see collect_statistics",
             stacklevel=4,
         )
-        weight = self._down(layer).weight
-        return SecondMoment.identity(weight.shape[0 if self.parts.keys_first(layer) else 1])  # type: ignore
+        sizes = projection_sizes(self._down(layer))
+        assert sizes is not None
+        return Identity(sizes[0])
+
+    def _check_statistics(self) -> None:
+        """Makes sure, whenever a weight was written into since the last time, that the statistics fit."""
+        if self.statistics is None:
+            return
+        weights = [(id(own), own._version) for own in self.model.state_dict(keep_vars=True).values()]
+        if weights != self._weights:
+            self.statistics.check(self.model)
+            self._weights = weights
 
     def _traced_layer(self, request: Request, verbose: bool) -> int:
         """The layer around which the MLPs matter most at the subject's last token."""
@@ -283,10 +311,9 @@ class RankOneEditor:
 
         window = max(1, self.parts.layers // 5)  # the paper's 10 of GPT-2 XL's 48
         tracer = CausalTracer(self.model, self.tokenizer)
-        result = tracer.trace(
-            request.text, request.subject, kind="mlp", window=window, seed=self.seed, verbose=verbose
-        )
-        return int(result.scores[result.subject_range[1] - 1].argmax())
+        return tracer.trace(
+            request.prompt, request.subject, kind="mlp", window=window, seed=self.seed, verbose=verbose
+        ).best_layer
 
 
 def _thin(change: LowRank) -> LowRank:

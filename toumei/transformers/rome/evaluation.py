@@ -20,12 +20,14 @@ from ...core.errors import ArgumentError
 from ...core.stored import load_tensors, save_tensors
 from ..families import Anatomy, anatomy
 from .answers import Answer, ask
+from .averages import mean_and_half_width
 from .cases import Asked, Case
 from .editing import RankOneEditor
-from .generation import entropy, generate, reference_score
+from .generation import entropy, fitted_vectorizer, generate, reference_score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 METRICS = (
     "efficacy",
@@ -68,8 +70,7 @@ class Evaluation:
 
     def interval(self, metric: str) -> float:
         """Returns half the width of the mean's 95 % confidence interval, 1.96 standard errors."""
-        found = self._measured(metric)
-        return float(1.96 * found.std() / len(found) ** 0.5) if len(found) > 1 else float("nan")
+        return mean_and_half_width(self._measured(metric))[1]
 
     @property
     def score(self) -> float:
@@ -137,6 +138,7 @@ def evaluate(
     *,
     batch_size: int = 64,
     generate_tokens: int = 0,
+    vectorizer: "TfidfVectorizer | None" = None,
     seed: int = 0,
 ) -> Evaluation:
     """Returns how the model, as it is now, does on the cases.
@@ -148,6 +150,8 @@ def evaluate(
         batch_size: How many texts are read at once.
         generate_tokens: Length of the texts that are generated for entropy and reference score (CounterFact:
             100); with 0 these two are left out.
+        vectorizer: For the reference score; by default word frequencies are those of all references of these
+            cases, see `fitted_vectorizer`.
         seed: Of the generated texts.
 
     Raises:
@@ -163,12 +167,15 @@ def evaluate(
         for metric, value in _scores({kind: [answers[i] for i in places] for kind, places in slots.items()}):
             values[metric][number] = value
     if generate_tokens:
+        references = [text for case in cases for text in case.references]
+        if vectorizer is None and references:
+            vectorizer = fitted_vectorizer(references)
         for number, case in enumerate(cases):
             texts = generate(parts, tokenizer, case.generation, generate_tokens, seed)
             if texts:
                 values["entropy"][number] = sum(map(entropy, texts)) / len(texts)
-            if texts and case.references:
-                values["reference"][number] = reference_score(texts, case.references)
+            if texts and case.references and vectorizer is not None:
+                values["reference"][number] = reference_score(texts, case.references, vectorizer)
     return Evaluation(values)
 
 
@@ -196,6 +203,8 @@ def evaluate_edits(
         **options: Arguments of the editor's `edit`, or of `edit_many`.
     """
     cases = known_only(editor.parts, editor.tokenizer, cases, batch_size)
+    references = [text for case in cases for text in case.references]
+    vectorizer = fitted_vectorizer(references) if generate_tokens and references else None
 
     def measured(some: Sequence[Case]) -> Evaluation:
         return evaluate(
@@ -204,6 +213,7 @@ def evaluate_edits(
             some,
             batch_size=batch_size,
             generate_tokens=generate_tokens,
+            vectorizer=vectorizer,
             seed=editor.seed,
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import ArgumentError
+from ..tokens import filled
 from .averages import by_role
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class Fact:
     """A prompt that asks for a fact about a subject.
 
     Attributes:
-        prompt: The text whose next token is the answer.
+        prompt: The text whose next token is the answer; a ``{}`` in it stands for the subject.
         subject: The subject in it.
         answer: The true answer, or None where the model's prediction is taken for it.
     """
@@ -43,7 +44,7 @@ def read_facts(facts: Iterable[Any]) -> list[Fact]:
 
     Example:
         >>> read_facts([("{} lives in", "Ann", "Rome")])
-        [Fact(prompt='Ann lives in', subject='Ann', answer='Rome')]
+        [Fact(prompt='{} lives in', subject='Ann', answer='Rome')]
     """
     found = [_read_fact(fact) for fact in facts]
     if not found:
@@ -64,7 +65,7 @@ def _read_fact(fact: Any) -> Fact:
             f"'subject' by name, got {fact!r}"
         )
     answer = next((named[name] for name in _ANSWERS if named.get(name) is not None), None)
-    return Fact(named["prompt"].replace("{}", named["subject"]), named["subject"], answer)
+    return Fact(named["prompt"], named["subject"], answer)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class FactTask:
     def __call__(self, item: Item) -> dict[str, Any] | None:
         """Returns the effects by role, low and high; None if the model predicts another answer."""
         fact = item.fact
-        if fact.answer is not None and not self.tracer.knows(fact.prompt, fact.answer):
+        text, _ = filled(fact.prompt, fact.subject)
+        if fact.answer is not None and not self.tracer.knows(text, fact.answer):
             return None
         trace = self.tracer.trace(fact.prompt, fact.subject, **self.options)
         return {"effects": by_role(trace), "low": trace.low, "high": trace.high}

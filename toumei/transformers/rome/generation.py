@@ -6,12 +6,16 @@ paper's numbers are a hundred times as large.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import log2
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...core.errors import ArgumentError
 from ..families import Anatomy
-from .contexts import sampled
+from .contexts import sampled_tokens
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 
 def generate(
@@ -26,13 +30,15 @@ def generate(
         length: How many tokens are added to each, drawn out of the five likeliest.
         seed: Of the draws.
     """
-    return [f"{prompt} {sampled(parts, tokenizer, prompt, 1, length, seed=seed)[0]}" for prompt in prompts]
+    drawn = (sampled_tokens(parts, tokenizer, prompt, 1, length, seed=seed)[0] for prompt in prompts)
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in drawn]
 
 
 def entropy(text: str) -> float:
     """Returns the weighted entropy of a text's word pairs (1/3) and triples (2/3), in bits.
 
-    The weights are those of the paper's code: 2/3 and 4/3, averaged. Repetition makes it small.
+    The weights are those of the paper's code: 2/3 and 4/3, averaged. Repetition makes it small. Words and
+    marks are told apart by a regular expression, in the paper's code by NLTK, which also splits "don't".
 
     Example:
         >>> entropy("the same and the same and the same") < entropy("it says one thing after another")
@@ -42,20 +48,38 @@ def entropy(text: str) -> float:
     return (2 / 3 * _ngram_entropy(words, 2) + 4 / 3 * _ngram_entropy(words, 3)) / 2
 
 
-def reference_score(texts: Sequence[str], references: Sequence[str]) -> float:
+def fitted_vectorizer(corpus: Iterable[str]) -> "TfidfVectorizer":
+    """Returns what turns texts into TF-IDF vectors, with the word frequencies of a corpus.
+
+    Args:
+        corpus: Texts, such as all references of an evaluation. The paper has those of its own collection, so
+            its scores are comparable only with a vectorizer that has these.
+
+    Raises:
+        ArgumentError: The corpus has no words.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    try:
+        return TfidfVectorizer().fit(corpus)
+    except ValueError as error:
+        raise ArgumentError(f"expected texts with words, to count in how many each is: {error}") from None
+
+
+def reference_score(texts: Sequence[str], references: Sequence[str], vectorizer: "TfidfVectorizer") -> float:
     """Returns the cosine of the TF-IDF of generated texts and of texts about subjects with the same answer.
 
     Args:
         texts: What the model wrote.
         references: What is said of subjects for which the new target is true.
+        vectorizer: Of `fitted_vectorizer`, or any fitted one of scikit-learn.
 
     Example:
-        >>> round(reference_score(["a city in France"], ["a city in France"]), 6)
+        >>> vectorizer = fitted_vectorizer(["a city in France", "a town in Spain"])
+        >>> round(reference_score(["a city in France"], ["a city in France"], vectorizer), 6)
         1.0
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectors = TfidfVectorizer().fit_transform([" ".join(texts), " ".join(references)])
+    vectors = vectorizer.transform([" ".join(texts), " ".join(references)])
     return float((vectors[0] @ vectors[1].T).toarray()[0, 0])
 
 

@@ -12,7 +12,7 @@ from ...core.hooks import Edit, hooked
 from ..families import Anatomy
 from .noise import Corruption
 from .runs import Measure, Plan, Run, last_logits, overwriting, record
-from .skeleton import Skeleton
+from .skeleton import Skeleton, same
 from .sweep import Sweep
 
 Method = Literal["suffix", "rows", "plain"]
@@ -35,6 +35,7 @@ class Task:
         measure: From logits (N, tokens) to values (N,).
         batch_size: How many rows are computed at once.
         verbose: Whether to show progress.
+        leaks: Whether tokens meet behind the restored modules of the last block.
     """
 
     parts: Anatomy
@@ -47,6 +48,7 @@ class Task:
     measure: Measure
     batch_size: int | None
     verbose: bool
+    leaks: bool = False
 
     @property
     def samples(self) -> int:
@@ -65,12 +67,35 @@ def fastest_method(task: Task) -> Method:
     return next((method for method in METHODS if method == "plain" or _works(task, method)), "plain")
 
 
+def leaks(task: Task) -> bool:
+    """Returns whether what the last block's module says of one token reaches the answer at another.
+
+    It does not in a transformer, where attention reads what was there before, but where a feed-forward layer
+    looks at the token before, as in RWKV.
+    """
+    name = task.plan.modules(task.parts)[-1]
+
+    def moved(output: Tensor) -> Tensor:
+        view = output.contiguous().view(1, -1, task.parts.width)
+        view[:, -2] = 1 - 2 * view[:, -2]
+        return view.view(output.shape)
+
+    with hooked(task.parts.model, edit={name: moved}):
+        return not same(last_logits(task.parts, task.ids), task.clean_logits)
+
+
 def _works(task: Task, method: Method) -> bool:
     """Whether the blocks of the model can be called one by one, with the rows that a method makes."""
     corruption = task.corruption.samples(0, 1)
     try:
         sweep = Sweep(
-            task.parts, Skeleton(task.parts), task.ids, corruption, task.plan, cached=method == "suffix"
+            task.parts,
+            Skeleton(task.parts),
+            task.ids,
+            corruption,
+            task.plan,
+            cached=method == "suffix",
+            leaks=task.leaks,
         )
         with hooked(task.parts.model, edit={task.parts.embedding: corruption.edit}):
             logits = last_logits(task.parts, task.ids)
@@ -91,12 +116,12 @@ def swept_scores(task: Task, cached: bool) -> tuple[Tensor, float]:
     tokens = range(first, length)
     with tqdm(total=len(task.groups) * len(tokens), disable=not task.verbose, unit="token") as progress:
         for corruption in task.groups:
-            sweep = Sweep(task.parts, skeleton, task.ids, corruption, task.plan, cached)
+            sweep = Sweep(task.parts, skeleton, task.ids, corruption, task.plan, cached, task.leaks)
             samples = len(corruption.values)
             corrupted = float(sweep.low(task.measure).double().sum())
             low, sums = low + corrupted, sums + corrupted  # the cells that are not computed are as corrupted
             for token in tokens:
-                cells = _open_cells(task.plan, last=token == length - 1)
+                cells = _open_cells(task.plan, token == length - 1 or task.leaks)
                 size = _cells_at_once(task, samples, length - token if cached else length)
                 for start in range(0, len(cells), size):
                     chosen = cells[start : start + size]
@@ -109,14 +134,14 @@ def swept_scores(task: Task, cached: bool) -> tuple[Tensor, float]:
     return scores, low / task.samples
 
 
-def _open_cells(plan: Plan, last: bool) -> list[int]:
+def _open_cells(plan: Plan, reaches: bool) -> list[int]:
     """The layers of the cells of one token that have to be computed.
 
-    A change that begins in the last block reaches the answer at the last token only, and there the output of
-    the last block is known.
+    A change that begins in the last block need not reach the answer; and where its output is the answer, that
+    is known.
     """
     end = plan.layers - 1
-    if last and plan.kind != "hidden":
+    if reaches and plan.kind != "hidden":
         return list(range(plan.layers))
     return [cell for cell in range(plan.layers) if plan.first(cell) < end]
 

@@ -16,7 +16,8 @@ from typing_extensions import Self
 from ...core.errors import ArgumentError, NonFiniteError
 from ...core.stored import load_tensors, save_tensors
 from .applied import unedited_fingerprint
-from .rank_one import null_space
+from .rank_one import null_directions
+from .weights import fingerprint
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -35,11 +36,6 @@ class SecondMoment:
 
     total: Tensor
     count: int
-
-    @classmethod
-    def identity(cls, size: int) -> Self:
-        """Returns what stands for a layer without statistics: as if all directions were used alike."""
-        return cls(torch.eye(size, dtype=torch.float64), 1)
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -64,12 +60,52 @@ class SecondMoment:
         """
         return torch.cholesky_solve(keys.double().cpu().T, self._cholesky).T
 
+    @cached_property
+    def _axes(self) -> tuple[Tensor, Tensor]:
+        return torch.linalg.eigh(self.matrix)
+
     def project(self, keys: Tensor, threshold: float) -> Tensor:
-        """Returns the part of the keys (n, in) in directions whose second moment is below a threshold."""
-        return keys.double().cpu() @ null_space(self.matrix, threshold)
+        """Returns the part of the keys (n, in) in directions whose second moment is below a threshold.
+
+        Raises:
+            ArgumentError: There is no such direction.
+        """
+        free = null_directions(*self._axes, threshold)
+        return keys.double().cpu() @ free @ free.T
 
     def __repr__(self) -> str:
         return f"SecondMoment({len(self.total)} entries, {self.count} keys)"
+
+
+class Identity(SecondMoment):
+    """What stands for a layer without statistics: as if all directions were used alike.
+
+    Args:
+        size: How many entries a key has.
+
+    Example:
+        >>> Identity(2).whiten(torch.ones(1, 2))
+        tensor([[1., 1.]], dtype=torch.float64)
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(torch.ones(()).expand(size, size), 1)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The identity, (in, in) in float64."""
+        return torch.eye(len(self.total), dtype=torch.float64)
+
+    def whiten(self, keys: Tensor) -> Tensor:
+        """Returns the keys themselves, in float64 on the CPU."""
+        return keys.double().cpu()
+
+    def project(self, keys: Tensor, threshold: float) -> Tensor:
+        """Raises an `ArgumentError`: without statistics no direction is known to be unused."""
+        raise ArgumentError(
+            "'alphaedit' looks for directions that keys do not use, which only key statistics say: give the "
+            "editor those that collect_statistics returns"
+        )
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -78,8 +114,8 @@ class KeyStatistics:
 
     Attributes:
         moments: The second moment of each layer.
-        model: The fingerprint of the model's weights.
-        corpus: A hash of all texts that were read.
+        model: The fingerprint of the model's weights, with the edits that it carried.
+        corpus: A hash of all tokens that were read.
         texts: How many.
     """
 
@@ -102,7 +138,7 @@ class KeyStatistics:
             ArgumentError: The weights are others than those the keys were collected with, or a layer is
                 missing.
         """
-        if unedited_fingerprint(model) != self.model:
+        if self.model not in (fingerprint(model), unedited_fingerprint(model)):
             raise ArgumentError(
                 f"these statistics belong to a model with other weights than this {type(model).__name__}: "
                 f"collect them again"
@@ -114,8 +150,10 @@ class KeyStatistics:
         """Returns the statistics over both corpora.
 
         Raises:
-            ArgumentError: The other ones are of another model or of other layers.
+            ArgumentError: The other ones are of another model, of other layers, or of the same texts.
         """
+        if other.corpus == self.corpus:
+            raise ArgumentError(f"cannot merge {self} with {other}: both are of the same texts")
         if other.model != self.model or set(other.moments) != set(self.moments):
             raise ArgumentError(f"cannot merge {self} with {other}: they must share the model and the layers")
         moments = {

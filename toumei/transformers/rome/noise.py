@@ -11,7 +11,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...core.hooks import Edit
 from ..families import Anatomy
-from ..tokens import subject_range, tokenize
+from ..tokens import filled, subject_range, tokenize
 
 SHAPES = ("gaussian", "uniform", "multivariate")
 
@@ -119,8 +119,9 @@ def embedding_std(parts: Anatomy, tokenizer: Any, prompts: Sequence[tuple[str, s
     embedding = parts.module(parts.embedding)
     found = []
     for prompt, subject in prompts:
-        tokens = tokenize(tokenizer, prompt)
-        first, end = subject_range(tokens, prompt, subject)
+        text, start = filled(prompt, subject)
+        tokens = tokenize(tokenizer, text)
+        first, end = subject_range(tokens, text, subject, start)
         with torch.no_grad():
             found.append(embedding(torch.tensor([tokens.ids[first:end]], device=parts.device))[0])
     return float(torch.cat(found).double().std())

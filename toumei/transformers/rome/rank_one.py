@@ -91,11 +91,12 @@ def closed_form(
     return LowRank(residuals.T.contiguous(), directions[: len(residuals)])
 
 
-def null_space(moment: Tensor, threshold: float = 2e-2) -> Tensor:
-    """Returns the projection (in, in) onto the directions in which keys hardly ever point.
+def null_directions(values: Tensor, vectors: Tensor, threshold: float) -> Tensor:
+    """Returns the directions (in, k) in which keys hardly ever point: eigenvectors of their second moment.
 
     Args:
-        moment: The second moment of the keys, symmetric (in, in).
+        values: The eigenvalues (in,) of the second moment, ascending.
+        vectors: Its eigenvectors (in, in), in the columns.
         threshold: Largest eigenvalue that counts as none. AlphaEdit takes 2e-2 for all models: it is
             absolute, so it depends on the scale of the keys.
 
@@ -103,18 +104,17 @@ def null_space(moment: Tensor, threshold: float = 2e-2) -> Tensor:
         ArgumentError: No direction is below the threshold.
 
     Example:
-        >>> null_space(torch.diag(torch.tensor([1.0, 0.0])))
-        tensor([[0., 0.],
-                [0., 1.]])
+        >>> null_directions(*torch.linalg.eigh(torch.diag(torch.tensor([1.0, 0.0]))), 0.5).abs()
+        tensor([[0.],
+                [1.]])
     """
-    values, vectors = torch.linalg.eigh(moment)
     free = vectors[:, values < threshold]
     if free.shape[1] == 0:
         raise ArgumentError(
             f"no direction of the keys has a second moment below {threshold:g} (the smallest is "
             f"{values[0]:.3g}, the median {values.median():.3g}): give a larger threshold"
         )
-    return free @ free.T
+    return free
 
 
 def _check(keys: Tensor, residuals: Tensor, whitened: Tensor, probes: Tensor) -> None:

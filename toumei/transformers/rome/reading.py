@@ -72,7 +72,9 @@ def check_straight(parts: Anatomy, layer: int) -> None:
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad(), evaluating(parts.model):
         before = run(parts.model, tokens, record=[block, down], detach=True, stop={block: 1})
-        step = torch.randn(parts.width, generator=draw) * before[down].float().std().cpu()
+        stream = before[block].float().abs().max().cpu()
+        rounding = torch.finfo(before[block].dtype).eps * stream  # far below the step
+        step = torch.randn(parts.width, generator=draw) * (before[down].float().std().cpu() + 32 * rounding)
         with hooked(
             parts.model, [block], {down: lambda output: output + step.to(output)}, stop=True
         ) as after:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
-from ..tokens import continuation, tokenize
+from ..tokens import continuation, filled, tokenize
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,15 @@ class Request:
 
     @classmethod
     def of(cls, given: Any) -> "Request":
-        """Returns a request from a mapping or an object that has prompt, subject and target.
+        """Returns a request from a tuple, a mapping or an object that has prompt, subject and target.
 
         Raises:
             ArgumentError: One of the three is missing.
         """
         if isinstance(given, cls):
             return given
+        if isinstance(given, tuple) and len(given) == 3:
+            return cls(*given)
         if isinstance(given, Mapping):
             missing = [name for name in ("prompt", "subject", "target") if name not in given]
             values = dict(given)
@@ -85,8 +87,9 @@ class Row:
 
 def fill(template: str, subject: str) -> tuple[str, int]:
     """Returns a template with the subject in the place of ``{}``, and the character behind the subject."""
-    before, after = template.split("{}")
-    return f"{before}{subject.strip()}{after}", len(before) + len(subject.strip())
+    text, start = filled(template, subject)
+    assert start is not None
+    return text, start + len(subject.strip())
 
 
 def row(tokenizer: Any, template: str, subject: str, target: str | None = None) -> Row:
@@ -103,14 +106,13 @@ def row(tokenizer: Any, template: str, subject: str, target: str | None = None) 
     """
     text, end = fill(template, subject)
     tokens = tokenize(tokenizer, text)
-    count = max((index + 1 for index, (_, last) in enumerate(tokens.spans) if last), default=0)
-    inside = [index for index, (first, last) in enumerate(tokens.spans[:count]) if first < end <= last]
+    inside = [index for index, (first, last) in enumerate(tokens.spans) if first < end <= last]
     if not inside:
         raise ArgumentError(
             f"no token of {text!r} holds the end of the subject {subject!r}: it has {list(tokens.texts)}"
         )
     added = continuation(tokenizer, text, target) if target is not None else ()
-    return Row((*tokens.ids[:count], *added), inside[-1], len(added))
+    return Row((*tokens.ids, *added), inside[-1], len(added))
 
 
 def padded(rows: Iterable[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -53,17 +53,28 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
             raise ArgumentError(f"expected one or more layers in ascending order, got {self.layers}")
-        for name in ("steps", "lr", "clamp"):
-            if not getattr(self, name) > 0:
-                raise ArgumentError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("weight_decay", "kl", "hold_weight", "ridge", "emmet_ridge", "null_ridge"):
-            if not getattr(self, name) >= 0:
-                raise ArgumentError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ArgumentError(f"steps must be a whole number above 0, got {self.steps!r}")
+        for name in _NUMBERS:
+            value, least = getattr(self, name), "above" if name in _POSITIVE else "at least"
+            if not isinstance(value, int | float) or not (value > 0 or (value == 0 and least == "at least")):
+                raise ArgumentError(f"{name} must be a number {least} 0, got {value!r}")
+        pairs = tuple(map(tuple, self.prefixes))
+        if not all(len(pair) == 2 and all(isinstance(n, int) and n > 0 for n in pair) for pair in pairs):
+            raise ArgumentError(f"prefixes are pairs (how many, tokens in each), got {self.prefixes!r}")
+        object.__setattr__(self, "prefixes", pairs)
 
 
+_POSITIVE = ("lr", "clamp", "null_threshold")
+_NUMBERS = (*_POSITIVE, "stop", "weight_decay", "kl", "hold_weight", "ridge", "emmet_ridge", "null_ridge")
 _FEW = ((5, 10),)  # MEMIT reads a subject in five sampled contexts
 _LLAMA = {"steps": 25, "weight_decay": 1e-3}
-_ROME: dict[tuple[str, int], dict[str, Any]] = {
+Row = dict[str, Any]
+# The network of `toumei.models.facts_gpt`: its values are short, so that large steps overshoot.
+_FACTS = ("gpt2", 6, 443)
+_LLAMA3 = ("llama", 32, 128256)
+_ROME: dict[tuple[Any, ...], Row] = {
+    _FACTS: {"layers": (2,), "steps": 30, "lr": 0.2, "clamp": 1.5},
     ("gpt2", 24): {"layers": (8,), "clamp": 3.0},
     ("gpt2", 36): {"layers": (12,)},
     ("gpt2", 48): {"layers": (17,)},
@@ -74,7 +85,10 @@ _ROME: dict[tuple[str, int], dict[str, Any]] = {
     ("mistral", 32): {"layers": (5,), **_LLAMA},
     ("qwen2", 28): {"layers": (5,), **_LLAMA},
 }
-_MEMIT: dict[tuple[str, int], dict[str, Any]] = {
+_FACTS_AT_ONCE: Row = {"layers": (2,), "stop": 0.2, "clamp": 1.5, "ridge": 300.0}
+_MEMIT: dict[tuple[Any, ...], Row] = {
+    _FACTS: _FACTS_AT_ONCE,
+    _LLAMA3: {"layers": (4, 5, 6, 7, 8), "steps": 25, "lr": 0.1, "clamp": 0.75},
     ("gpt2", 48): {"layers": (13, 14, 15, 16, 17), "clamp": 0.75, "ridge": 20000.0},
     ("gptj", 28): {"layers": (3, 4, 5, 6, 7, 8), "steps": 25, "clamp": 0.75},
     ("llama", 32): {"layers": (4, 5, 6, 7, 8), **_LLAMA},
@@ -82,27 +96,35 @@ _MEMIT: dict[tuple[str, int], dict[str, Any]] = {
     ("mistral", 32): {"layers": (4, 5, 6, 7, 8), **_LLAMA},
     ("qwen2", 28): {"layers": (4, 5, 6, 7, 8), **_LLAMA},
 }
-_EMMET: dict[tuple[str, int], dict[str, Any]] = {
+_EMMET: dict[tuple[Any, ...], Row] = {
+    _FACTS: _FACTS_AT_ONCE,
     ("gpt2", 48): {"layers": (17,), "ridge": 1000.0},
     ("gptj", 28): {"layers": (5,), "ridge": 1.0},
     ("llama", 32): {"layers": (5,), **_LLAMA, "ridge": 1.0},
 }
-HYPERPARAMETERS: dict[str, dict[tuple[str, int], dict[str, Any]]] = {
+_ALPHAEDIT = {**_MEMIT, _FACTS: {**_FACTS_AT_ONCE, "null_threshold": 0.01, "null_ridge": 0.1}}
+HYPERPARAMETERS: dict[str, dict[tuple[Any, ...], Row]] = {
     "rome": _ROME,
     "r-rome": _ROME,
     "memit": {key: {**row, "prefixes": _FEW} for key, row in _MEMIT.items()},
     "emmet": {key: {**row, "prefixes": _FEW} for key, row in _EMMET.items()},
-    "alphaedit": {key: {**row, "prefixes": _FEW} for key, row in _MEMIT.items()},
+    "alphaedit": {key: {**row, "prefixes": _FEW} for key, row in _ALPHAEDIT.items()},
 }
-"""For each method the papers' settings by (`config.model_type`, number of layers).
+"""For each method the papers' settings by (`config.model_type`, layers) or (type, layers, vocabulary).
 
 What a row does not say is the default of `Settings`. The rows of Llama, Mistral and Qwen are EasyEdit's,
-which edits them without statistics.
+which edits them without statistics, but those of Llama 3 for MEMIT and AlphaEdit AlphaEdit's own. The rows of
+the network that ships with toumei are ours.
 """
 
 
 def settings_for(
-    method: str, kind: str, layers: int, given_layers: Sequence[int] | None = None, **given: Any
+    method: str,
+    kind: str,
+    layers: int,
+    given_layers: Sequence[int] | None = None,
+    vocabulary: int | None = None,
+    **given: Any,
 ) -> Settings:
     """Returns the papers' settings for a model, with the given ones in their place.
 
@@ -111,6 +133,7 @@ def settings_for(
         kind: The model's `config.model_type`.
         layers: How many layers it has.
         given_layers: The layers to edit; by default the papers'.
+        vocabulary: How many tokens it knows, which tells apart models of one type and depth.
         **given: Other fields of `Settings`.
 
     Raises:
@@ -123,7 +146,8 @@ def settings_for(
     known = [field.name for field in fields(Settings)]
     if strangers := [name for name in given if name not in known]:
         raise ArgumentError(f"no setting {strangers[0]!r}: there are {', '.join(known[1:])}")
-    row = HYPERPARAMETERS.get(method, {}).get((kind, layers), {})
+    rows = HYPERPARAMETERS.get(method, {})
+    row = rows.get((kind, layers, vocabulary)) or rows.get((kind, layers), {})
     if given_layers is not None:
         row = {**row, "layers": tuple(given_layers)}
     if "layers" not in row:

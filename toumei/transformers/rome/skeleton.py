@@ -8,6 +8,7 @@ vectors into logits. It shares all weights with the model and leaves the model a
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...core.outputs import main_tensor, with_main_tensor
@@ -103,6 +104,15 @@ class Call:
         else:
             kwargs["hidden_states"] = vectors
         return main_tensor(block(*args, **kwargs))
+
+
+def same(found: Tensor, expected: Tensor) -> bool:
+    """Returns whether blocks that are called one by one compute what they compute in the model.
+
+    Rounding is far below, a wrong mask or position far above, the square root of the precision.
+    """
+    tolerance = torch.finfo(expected.dtype).eps ** 0.5 * float(expected.abs().max())
+    return torch.allclose(found, expected.to(found).expand_as(found), rtol=0, atol=tolerance)
 
 
 class _StandIn(nn.Module):

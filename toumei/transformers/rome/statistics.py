@@ -20,14 +20,14 @@ from ...core.errors import ArgumentError
 from ...core.hooks import hooked
 from ...core.modules import evaluating
 from ..families import Anatomy, anatomy
-from .applied import unedited_fingerprint
 from .moments import KeyStatistics, SecondMoment
 from .requests import padded
-from .weights import whole
+from .weights import fingerprint, whole
 
 __all__ = ["KeyStatistics", "SecondMoment", "collect_statistics"]
 
 _SECONDS = 60.0  # between two checkpoints: those of large models are gigabytes
+_TOKENIZED_AT_ONCE = 32
 _SORTED_AT_ONCE = 16  # batches of texts that are sorted by length, so that little is filled up
 
 
@@ -76,18 +76,21 @@ def collect_statistics(
         KeyStatistics(layers 1, 2: ... keys of 50 texts)
     """
     parts = anatomy(model)
-    if not layers:
-        raise ArgumentError("expected at least one layer to collect statistics of, got none")
-    pass_ = _Pass(parts, list(layers), dtype)
-    source = _texts(texts)
+    if not isinstance(layers, Iterable) or not (wanted := list(layers)):
+        raise ArgumentError(f"expected a list of layers to collect statistics of, got {layers!r}")
+    if batch_size < 1 or max_length < 1:
+        raise ArgumentError(f"batch_size and max_length are from 1 on, got {batch_size} and {max_length}")
+    pass_ = _Pass(parts, wanted, dtype)
+    source = _tokens(texts, tokenizer, min(max_length, parts.positions or max_length))
     if checkpoint is not None and Path(checkpoint).exists():
         pass_.resume(KeyStatistics.load(checkpoint), source)
     progress = tqdm(desc="statistics", unit="text", initial=pass_.texts, disable=not verbose)
     with progress, evaluating(model), torch.no_grad(), _saving(pass_, checkpoint) as save:
         while not pass_.has(enough) and (read := list(islice(source, batch_size * _SORTED_AT_ONCE))):
             with pass_.part(read):
-                for rows in _batches(read, tokenizer, batch_size, min(max_length, _positions(parts))):
-                    pass_.add(rows)
+                rows = sorted(filter(None, read), key=len)
+                for start in range(0, len(rows), batch_size):
+                    pass_.add(rows[start : start + batch_size])
             progress.update(len(read))
             save()
     if not any(pass_.counts.values()):
@@ -102,20 +105,22 @@ class _Pass:
         self.parts, self.names = parts, {layer: parts.down(layer) for layer in layers}
         self.totals: dict[int, Tensor] = {}
         self.counts = dict.fromkeys(layers, 0)
-        self.dtype, self.model = dtype, unedited_fingerprint(parts.model)
+        self.dtype, self.model = dtype, fingerprint(parts.model)
         self.corpus, self.texts, self.complete = "", 0, True
 
-    def resume(self, begun: KeyStatistics, source: Iterator[str]) -> None:
+    def resume(self, begun: KeyStatistics, source: Iterator[list[int]]) -> None:
         """Takes over what a killed pass had, and reads past its texts."""
         if begun.model != self.model or set(begun.moments) != set(self.names):
             raise ArgumentError(
                 f"the checkpoint has {begun} of {'this' if begun.model == self.model else 'another'} model, "
                 f"wanted are layers {', '.join(map(str, self.names))}: remove it or give another path"
             )
-        for text in islice(source, begun.texts):
-            self.corpus = _chained(self.corpus, text)
+        for row in islice(source, begun.texts):
+            self.corpus = _chained(self.corpus, row)
         if self.corpus != begun.corpus:
-            raise ArgumentError("the checkpoint was made of other texts: remove it or give another path")
+            raise ArgumentError(
+                "the checkpoint was made of other texts or other tokens: remove it or give another path"
+            )
         self.texts = begun.texts
         self.totals = {layer: moment.total.to(self.dtype) for layer, moment in begun.moments.items()}
         self.counts = {layer: moment.count for layer, moment in begun.moments.items()}
@@ -139,12 +144,12 @@ class _Pass:
             self.counts[layer] += len(keys)
 
     @contextmanager
-    def part(self, texts: Iterable[str]) -> Iterator[None]:
+    def part(self, rows: Iterable[Sequence[int]]) -> Iterator[None]:
         """Within it the keys of these texts are added; if that fails, the sums are good for nothing."""
         self.complete = False
         yield
-        for text in texts:
-            self.corpus = _chained(self.corpus, text)
+        for row in rows:
+            self.corpus = _chained(self.corpus, row)
             self.texts += 1
         self.complete = True
 
@@ -182,34 +187,30 @@ def _saving(pass_: _Pass, checkpoint: str | Path | None) -> Iterator[Callable[[]
             save(every=0)
 
 
+def _tokens(given: Any, tokenizer: Any, max_length: int) -> Iterator[list[int]]:
+    """The tokens of the texts in a corpus, one text after the other."""
+    texts = _texts(given)
+    while read := list(islice(texts, _TOKENIZED_AT_ONCE)):
+        yield from tokenizer(read, truncation=True, max_length=max_length)["input_ids"]
+
+
 def _texts(given: Any) -> Iterator[str]:
     if isinstance(given, (str, Path)):
         with open(given, encoding="utf-8") as file:
             yield from (line.strip() for line in file if line.strip())
         return
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise ArgumentError(
+            f"expected texts, rows with a 'text', or the path of a file, got {type(given).__name__}"
+            + (f" with {', '.join(map(str, given))}: give one of them" if isinstance(given, Mapping) else "")
+        )
     for item in given:
-        text = item["text"] if isinstance(item, Mapping) else item
+        text = item.get("text") if isinstance(item, Mapping) else item
         if not isinstance(text, str):
-            raise ArgumentError(f"expected texts, or rows with a 'text', got {text!r}")
+            raise ArgumentError(f"expected texts, or rows with a 'text', got {item!r}")
         if text.strip():
             yield text
 
 
-def _batches(
-    texts: Sequence[str], tokenizer: Any, batch_size: int, max_length: int
-) -> Iterator[list[list[int]]]:
-    """The tokens of the texts in batches of similar length."""
-    rows = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-    rows = sorted((row for row in rows if row), key=len)
-    yield from (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
-
-
-def _positions(parts: Anatomy) -> int:
-    """How many tokens the model can read at once."""
-    config = parts.model.config
-    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-    return int(next((getattr(config, name) for name in names if getattr(config, name, None)), 1024))
-
-
-def _chained(corpus: str, text: str) -> str:
-    return hashlib.sha256(corpus.encode() + text.encode()).hexdigest()
+def _chained(corpus: str, row: Sequence[int]) -> str:
+    return hashlib.sha256(f"{corpus} {row}".encode()).hexdigest()

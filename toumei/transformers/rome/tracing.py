@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,10 @@ from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.parallel import sweep
 from ..families import anatomy
-from ..tokens import continuation, subject_range, tokenize
+from ..tokens import continuation, filled, subject_range, tokenize
 from .averages import AverageEffects
-from .facts import FactTask, Item, read_facts
-from .methods import METHODS, Method, Task, fastest_method, plain_scores, swept_scores
+from .facts import Fact, FactTask, Item, read_facts
+from .methods import METHODS, Method, Task, fastest_method, leaks, plain_scores, swept_scores
 from .noise import Noise, draw, embedding_std
 from .runs import Kind, Measure, Plan, last_logits, record
 from .trace import CausalTrace
@@ -56,6 +56,7 @@ class CausalTracer:
         self.model, self.tokenizer = model, tokenizer
         self.parts = anatomy(model)
         self._method: Method | None = None
+        self._known_leaks: dict[str, bool] = {}
 
     def trace(
         self,
@@ -77,7 +78,7 @@ class CausalTracer:
         """Returns the effect of restoring the states of each token and layer.
 
         Args:
-            prompt: A text whose next token is the answer.
+            prompt: A text whose next token is the answer. A ``{}`` in it stands for the subject.
             subject: The words in it to corrupt.
             samples: How many draws of noise to average over.
             noise: The strength of Gaussian noise in multiples of the standard deviation of the subject's
@@ -101,10 +102,14 @@ class CausalTracer:
         """
         plan = self._plan(kind, window, sever)
         _check_counts(samples=samples, window=window, batch_size=1 if batch_size is None else batch_size)
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ArgumentError(f"seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
         if method not in (None, *METHODS):
             raise ArgumentError(f"no method {method!r}: there are {', '.join(METHODS)}")
+        prompt, start = filled(prompt, subject)
         tokens = tokenize(self.tokenizer, prompt)
-        first, end = subject_range(tokens, prompt, subject)
+        first, end = subject_range(tokens, prompt, subject, start)
+        self.parts.check_length(len(tokens), prompt)
         ids = torch.tensor([tokens.ids], device=self.parts.device)
         noise = noise if isinstance(noise, Noise) else Noise(noise)
         with self._quiet():
@@ -126,6 +131,7 @@ class CausalTracer:
                 batch_size,
                 verbose,
             )
+            task = replace(task, leaks=self._leaks(task))
             used = method or self._fastest(task)
             scores, low = plain_scores(task) if used == "plain" else swept_scores(task, used == "suffix")
         return CausalTrace(
@@ -183,14 +189,16 @@ class CausalTracer:
             verbose: Show a progress bar.
 
         Raises:
-            ArgumentError: There are no facts, or the model knows none of them; or as for `trace`.
+            ArgumentError: There are no facts, one cannot be understood (which is said before the first is
+                traced), or the model knows none of them; or as for `trace`.
 
         Example:
             >>> from toumei.transformers.rome.facts import read_facts
             >>> read_facts([{"prompt": "{} lives in", "subject": "Ann", "attribute": "Rome"}])
-            [Fact(prompt='Ann lives in', subject='Ann', answer='Rome')]
+            [Fact(prompt='{} lives in', subject='Ann', answer='Rome')]
         """
         known = read_facts(facts)
+        self._check_facts(known)
         plan = self._plan(kind, window, sever)
         noise = noise if isinstance(noise, Noise) else Noise(noise)
         if noise.level is None and noise.shape != "multivariate":
@@ -218,8 +226,20 @@ class CausalTracer:
             len(known) - len(results),
         )
 
+    def _check_facts(self, facts: Iterable[Fact]) -> None:
+        for number, fact in enumerate(facts):
+            try:
+                text, start = filled(fact.prompt, fact.subject)
+                tokens = tokenize(self.tokenizer, text)
+                subject_range(tokens, text, fact.subject, start)
+                self.parts.check_length(len(tokens), text)
+                if fact.answer is not None:
+                    self._token(text, fact.answer)
+            except ArgumentError as error:
+                raise ArgumentError(f"fact {number}: {error}") from None
+
     def knows(self, prompt: str, answer: str) -> bool:
-        """Returns whether the model predicts the first token of an answer."""
+        """Returns whether the model predicts the first token of an answer to a prompt without ``{}``."""
         ids = torch.tensor([tokenize(self.tokenizer, prompt).ids], device=self.parts.device)
         with self._quiet():
             return int(last_logits(self.parts, ids).argmax()) == self._token(prompt, answer)
@@ -243,13 +263,23 @@ class CausalTracer:
             self._method = fastest_method(task)
         return self._method
 
+    def _leaks(self, task: Task) -> bool:
+        """Whether tokens meet behind the restored modules of the last block, tried once for each kind."""
+        names = task.plan.modules(self.parts)
+        if not names or task.ids.shape[1] == 1:
+            return False
+        if names[-1] not in self._known_leaks:
+            self._known_leaks[names[-1]] = leaks(task)
+        return self._known_leaks[names[-1]]
+
     def _token(self, prompt: str, answer: str | int) -> int:
         if isinstance(answer, str):
             return continuation(self.tokenizer, prompt, answer)[0]
-        size = self.parts.module(self.parts.embedding).weight.shape[0]  # type: ignore[index]
-        if not 0 <= answer < size:
-            raise ArgumentError(f"no token {answer} in a vocabulary of {size}")
-        return answer
+        if not isinstance(answer, SupportsIndex) or not 0 <= answer.__index__() < self.parts.vocabulary:
+            raise ArgumentError(
+                f"an answer is a text or one of the {self.parts.vocabulary} tokens, got {answer!r}"
+            )
+        return answer.__index__()
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:

@@ -59,8 +59,9 @@ def rome(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: Sett
     Where the two keys differ much the change becomes huge; `r_rome` does not have that defect.
 
     Example:
+        >>> from toumei.transformers.rome.moments import Identity
         >>> keys = Keys.of(torch.tensor([[1.0, 2.0]]).double())
-        >>> rome(keys, torch.ones(1, 3).double(), SecondMoment.identity(2), Settings(layers=(0,)))
+        >>> rome(keys, torch.ones(1, 3).double(), Identity(2), Settings(layers=(0,)))
         LowRank(3x2, rank 1)
     """
     return closed_form(keys.mean, residuals, statistics.whiten(keys.mean), probes=keys.bare)

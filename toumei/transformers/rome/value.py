@@ -107,9 +107,16 @@ def optimize_values(
         NonFiniteError: A loss became NaN or infinite.
     """
     values: list[Value] = []
-    with frozen(parts.model), evaluating(parts.model), tqdm(total=len(problems), disable=not verbose) as bar:
+    interrupted = False
+    with (
+        frozen(parts.model),
+        evaluating(parts.model),
+        torch.enable_grad(),
+        tqdm(total=len(problems), disable=not verbose) as bar,
+    ):
         for group in _groups(problems, batch_size):
-            values += _Group(parts, layer, stream, group, settings).optimize()
+            values += _Group(parts, layer, stream, group, settings).optimize(interrupted)
+            interrupted = values[-1].ended == "interrupted"
             bar.update(len(group))
     return values
 
@@ -132,10 +139,15 @@ class _Group:
         self.histories: list[list[Tensor]] = [[] for _ in problems]
         self.endings = ["finished"] * len(problems)
 
-    def optimize(self) -> list[Value]:
-        """Takes the steps. After the last one the loss is not looked at again, as in the paper's code."""
+    def optimize(self, interrupted: bool = False) -> list[Value]:
+        """Takes the steps, none if Ctrl-C came before.
+
+        After the last one the loss is not looked at again, as in the paper's code.
+        """
         active = list(range(len(self.problems)))
         try:
+            if interrupted:
+                raise KeyboardInterrupt
             for step in range(self.settings.steps):
                 active = self._look(active)
                 if step == self.settings.steps - 1 or not active:

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...core.errors import EditError
 from ..discovery import is_conv1d
 
 _PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_CHUNK = 4096
+_CHUNK, _CHUNKS = 4096, 256  # numbers that share a sum, and sums that are taken at once
 
 
 def editable(module: nn.Module) -> Tensor:
@@ -115,11 +116,19 @@ def _can_stand_in(module: nn.Module, weight: Tensor) -> bool:
 
 
 def _sums(tensor: Tensor) -> Tensor:
-    """Sums of the bits of a tensor, read as whole numbers, in chunks: every changed element changes one."""
+    """Sums of the bits of a tensor, read as whole numbers, in chunks, each with a weight for its place.
+
+    A changed element changes a sum, and two elements that change places do.
+    """
     stored = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
     flat = tensor.detach().contiguous().flatten()
     numbers = flat.view(torch.uint8 if stored is None else stored)
-    cut = len(numbers) // _CHUNK * _CHUNK
-    return torch.cat(
-        [numbers[:cut].view(-1, _CHUNK).sum(1, dtype=torch.int64), numbers[cut:].sum(dtype=torch.int64)[None]]
-    )
+    draw = torch.Generator().manual_seed(0)
+    weights = (2 * torch.randint(2**62, (_CHUNK,), generator=draw) + 1).to(
+        tensor.device
+    )  # odd: no bit is lost
+    sums = []
+    for part in numbers.split(_CHUNK * _CHUNKS):
+        rows = F.pad(part.long(), (0, -len(part) % _CHUNK)).view(-1, _CHUNK)
+        sums.append((rows * weights).sum(1))
+    return torch.cat(sums) if sums else numbers.long()

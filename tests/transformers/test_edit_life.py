@@ -1,0 +1,196 @@
+"""What may happen to an edit between its making and its end, and what is left of it then: nothing."""
+
+import copy
+
+import pytest
+import torch
+
+from toumei.core.errors import ArgumentError, EditError
+from toumei.transformers.families import anatomy
+from toumei.transformers.rome import applied, tail, value
+from toumei.transformers.rome.edit import Edit, revert_all
+from toumei.transformers.rome.editing import RankOneEditor
+from toumei.transformers.rome.rank_one import LowRank
+from toumei.transformers.rome.requests import Request
+from toumei.transformers.rome.statistics import collect_statistics
+
+ASK = {"prompt": "w9 w8 {}", "subject": "w3 w4 w5", "target": "w11"}
+FACTS = [("w8 {}", f"w{a} w{a + 1}", f"w{a + 20}") for a in range(2, 14, 2)]
+TEXTS = [" ".join(f"w{(7 * i + k * k) % 64}" for k in range(12)) for i in range(80)]
+
+
+@pytest.fixture
+def model(language_model):
+    return copy.deepcopy(language_model("gpt2"))
+
+
+@pytest.fixture
+def editor(model, tokenizer):
+    statistics = collect_statistics(model, tokenizer, TEXTS, [0, 1, 2], verbose=False)
+    return RankOneEditor(model, tokenizer, statistics, contexts=())
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(model, before):
+    return all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def random_edit(model, layers=(0, 1, 2), seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    changes = {
+        layer: LowRank(torch.randn(32, 1, generator=draw), torch.randn(1, 128, generator=draw))
+        for layer in layers
+    }
+    return Edit(anatomy(model), "random", (Request(**ASK),), changes)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyboardInterrupt])
+def test_an_edit_that_fails_between_two_layers_changes_nothing(model, error, monkeypatch):
+    before, put, calls = weights(model), applied.put, []
+
+    def failing(module, tensor):
+        calls.append(module)
+        if len(calls) == 2:
+            raise error
+        put(module, tensor)
+
+    first, second = random_edit(model, (1,), seed=1).apply(), random_edit(model)
+    with monkeypatch.context() as patched, pytest.raises(error):
+        patched.setattr(applied, "put", failing)
+        second.apply()
+    assert not second.applied and first.applied
+    with second:
+        pass
+    first.revert()
+    assert same(model, before)
+
+
+def test_what_was_written_over_an_edit_is_taken_back_only_by_force(model):
+    before = weights(model)
+    edit = random_edit(model, (0, 1)).apply()
+    model.load_state_dict(before)
+    with pytest.raises(EditError, match="changed by something else"):
+        edit.revert()
+    assert edit.applied
+    assert not edit.revert(force=True).applied and same(model, before)
+    with edit:
+        pass
+    assert same(model, before)
+
+
+def test_every_edit_is_taken_back_even_those_that_are_lost(model):
+    before = weights(model)
+    random_edit(model, (0, 2)).apply()
+    kept = random_edit(model, (1, 2), seed=1).apply()
+    with torch.no_grad():
+        model.transformer.h[2].mlp.c_proj.weight.zero_()
+    revert_all(model)
+    assert same(model, before) and not kept.applied
+    revert_all(model)
+
+
+def test_an_error_inside_the_block_is_not_hidden_by_that_of_taking_back(model):
+    edit = random_edit(model, (1,))
+    with pytest.warns(UserWarning, match="changed by something else"), pytest.raises(ZeroDivisionError), edit:
+        with torch.no_grad():
+            model.transformer.h[1].mlp.c_proj.weight.zero_()
+        _ = 1 / 0
+    edit.revert(force=True)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_edits_are_made_in_any_gradient_mode(editor, mode):
+    expected = editor.edit(**ASK, layer=1, steps=4).changes[1].dense
+    with mode():
+        assert torch.equal(editor.edit(**ASK, layer=1, steps=4).changes[1].dense, expected)
+
+
+def test_statistics_that_became_stale_are_refused_at_the_next_edit(editor):
+    with random_edit(editor.model, (2,)):  # an edit does not make them stale
+        editor.edit(**ASK, layer=1, steps=2)
+    with torch.no_grad():
+        editor.model.transformer.h[0].attn.c_attn.weight[0, 0] += 1e-3
+    with pytest.raises(ArgumentError, match="collect them again"):
+        editor.edit(**ASK, layer=1, steps=2)
+
+
+def test_statistics_of_an_edited_model_are_not_those_of_the_model(model, tokenizer):
+    edit = random_edit(model, (0,))
+    with edit:
+        statistics = collect_statistics(model, tokenizer, TEXTS, [1], verbose=False)
+        RankOneEditor(model, tokenizer, statistics)
+    with pytest.raises(ArgumentError, match="other weights"):
+        RankOneEditor(model, tokenizer, statistics)
+
+
+def test_ctrl_c_ends_all_facts_and_keeps_what_there_is(editor, monkeypatch):
+    editor.batch_size, step, calls = 4, value._Group._step, []
+
+    def interrupted(group, index):
+        calls.append(index)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        step(group, index)
+
+    monkeypatch.setattr(value._Group, "_step", interrupted)
+    edit = editor.edit_many(FACTS, layers=[1], ridge=1.0, verbose=False)
+    assert [found.ended for found in edit.values] == ["interrupted"] * 6 and len(calls) == 3
+    assert edit.values[0].delta.any() and not edit.values[-1].delta.any()
+
+
+def test_a_model_whose_blocks_cannot_be_called_alone_is_optimized_as_a_whole(editor, monkeypatch):
+    expected = editor.edit(**ASK, layer=1, steps=6)
+    monkeypatch.setattr(tail, "same", lambda *_: False)
+    whole = editor.edit(**ASK, layer=1, steps=6)
+    torch.testing.assert_close(whole.values[0].losses, expected.values[0].losses, rtol=1e-4, atol=1e-5)
+    many = editor.edit_many(FACTS[:2], layers=[1], ridge=1.0, verbose=False, steps=4)
+    monkeypatch.undo()
+    again = editor.edit_many(FACTS[:2], layers=[1], ridge=1.0, verbose=False, steps=4)
+    torch.testing.assert_close(many.changes[1].dense, again.changes[1].dense, rtol=1e-3, atol=1e-5)
+
+
+def test_the_search_for_unused_directions_is_made_once_a_layer(editor, monkeypatch):
+    calls, eigh = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: calls.append(matrix) or eigh(matrix))
+    for _ in range(2):
+        editor.edit_many(
+            FACTS[:2], layers=[1], method="alphaedit", null_threshold=10.0, steps=2, verbose=False
+        )
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"layers": [1]}, "one layer"),
+        ({"layer": [1]}, "no layer"),
+        ({"layer": 1, "hold": -1}, "from 0 on"),
+        ({"layer": 1, "prompt": "w8 " * 70 + "{}"}, "tokens long, GPT2LMHeadModel reads at most 64"),
+    ],
+)
+def test_what_makes_no_sense_is_said(editor, given, message):
+    with pytest.raises(ArgumentError, match=message):
+        editor.edit(**{**ASK, **given})
+
+
+def test_contexts_that_are_too_long_for_the_model_say_so(model, tokenizer):
+    with pytest.warns(UserWarning), pytest.raises(ArgumentError, match="reads at most 64"):
+        RankOneEditor(model, tokenizer).edit(**ASK, layer=1, prefixes=((1, 200),))
+    with pytest.raises(ArgumentError, match="batch_size"):
+        RankOneEditor(model, tokenizer, batch_size=0)
+
+
+def test_layers_are_whole_numbers_of_any_kind(editor):
+    np = pytest.importorskip("numpy")
+    assert editor.edit(**ASK, layer=np.int64(1), steps=2).layers == (1,)
+
+
+def test_long_prefixes_do_not_repeat_the_short_ones(model, tokenizer):
+    from toumei.transformers.rome.contexts import sampled_contexts
+
+    contexts = sampled_contexts(anatomy(model), tokenizer, ((4, 3), (4, 6)))
+    short, long = ([context.split()[:3] for context in part] for part in (contexts[:4], contexts[4:]))
+    assert len(contexts) == 8 and [[w.strip(".") for w in words] for words in short] != long
