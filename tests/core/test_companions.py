@@ -1,6 +1,8 @@
 """Seeds, optional packages, sweeps and outputs."""
 
+import os
 import random
+import time
 from collections import namedtuple
 
 import numpy as np
@@ -88,6 +90,30 @@ def test_a_result_that_cannot_be_kept_is_refused_and_leaves_no_file(tmp_path):
 
 def test_processes_give_the_same_in_the_same_order():
     assert sweep(abs, range(-6, 0), jobs=2, verbose=False) == [6, 5, 4, 3, 2, 1]
+
+
+class Heavy:
+    """A function that says how often it arrived in another process."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __getstate__(self):
+        (self.folder / f"sent {time.time_ns()}").touch()
+        return self.__dict__
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        (self.folder / f"arrived {os.getpid()} {time.time_ns()}").touch()
+
+    def __call__(self, item):
+        return item + 1
+
+
+def test_a_function_is_written_once_and_read_once_by_each_process(tmp_path):
+    assert sweep(Heavy(tmp_path), range(20), jobs=2, verbose=False) == list(range(1, 21))
+    arrived = [path.name.split()[1] for path in tmp_path.glob("arrived*")]
+    assert len(list(tmp_path.glob("sent*"))) == 1 and 1 <= len(arrived) == len(set(arrived)) <= 2
 
 
 Pair = namedtuple("Pair", "first second")

@@ -2,8 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
@@ -45,12 +50,47 @@ def sweep(
         [1, 2, 3]
     """
     items = list(items)
-    task = _Task(function, None if folder is None else Path(folder))
     joblib = require("joblib", "a sweep")
-    results = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-        joblib.delayed(task)(index, item) for index, item in enumerate(items)
-    )
-    return list(tqdm(results, total=len(items), disable=not verbose))
+    with _sent(function, jobs) as sent:
+        task = _Task(sent, None if folder is None else Path(folder))
+        results = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+            joblib.delayed(task)(index, item) for index, item in enumerate(items)
+        )
+        return list(tqdm(results, total=len(items), disable=not verbose))
+
+
+@contextmanager
+def _sent(function: Callable[[Item], Any], jobs: int) -> Iterator[Callable[[Item], Any]]:
+    """Gives what processes of this machine call instead of a function, which may hold gigabytes.
+
+    joblib would send it along with every item; each process reads it once.
+    """
+    joblib = require("joblib", "a sweep")
+    if jobs == 1 or type(joblib.parallel.get_active_backend()[0]).__name__ != "LokyBackend":
+        yield function
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "function")
+        with path.open("wb") as file:
+            require("joblib.externals.cloudpickle", "a sweep", "joblib").dump(function, file)
+        yield _Sent(path)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A function that is read from a file, once in each process."""
+
+    path: Path
+
+    def __call__(self, item: Any) -> Any:
+        return _read(self.path)(item)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path) -> Callable[[Any], Any]:
+    with path.open("rb") as file:
+        function: Callable[[Any], Any] = pickle.load(file)
+    return function
 
 
 class _Task:
