@@ -1,4 +1,4 @@
-"""Integrated and expected gradients and conductance against closed forms."""
+"""Integrated and expected gradients against closed forms."""
 
 import math
 
@@ -15,7 +15,6 @@ from toumei.attribution import (
     FromData,
     Gaussian,
     IntegratedGradients,
-    LayerConductance,
 )
 from toumei.attribution.path import nodes
 from toumei.core.errors import ArgumentError, ShapeError
@@ -220,29 +219,6 @@ def test_expected_gradients_are_within_their_errors_of_the_mean_integral(smooth,
     assert torch.allclose(again.values[0], result.values[3], atol=1e-6)
 
 
-def test_conductance_of_the_layer_after_a_linear_map_is_its_integral(smooth, inputs):
-    # a linear map goes straight where the inputs do, so both paths are one
-    own = LayerConductance(smooth, "0")(inputs, 1, steps=512).values
-    assert torch.allclose(own, IntegratedGradients(smooth, "0")(inputs, 1).values, atol=1e-5)
-
-
-@pytest.mark.parametrize("layer", ["0", "1", "2", "3", "4"])
-def test_conductances_of_every_layer_add_up(smooth, inputs, layer):
-    result = LayerConductance(smooth, layer)(inputs, [0, 2], torch.randn(6), tolerance=1e-3, batch_size=7)
-    assert (result.gap.abs() <= 1.1e-3 * (result.output - result.baseline_output).abs().clamp(min=1e-3)).all()
-    alone = LayerConductance(smooth, layer)(inputs[1:2], 2, steps=16).values
-    together = LayerConductance(smooth, layer)(inputs, 2, steps=16, batch_size=1).values
-    assert torch.allclose(alone[0], together[1], atol=1e-6)
-
-
-def test_conductance_converges_to_captums(smooth, inputs):
-    own = LayerConductance(smooth, "3")(inputs, 1, steps=64).values
-    theirs = captum.attr.LayerConductance(smooth, smooth[3]).attribute(
-        inputs, torch.zeros(1, 6), target=1, n_steps=300
-    )
-    assert torch.allclose(own, theirs.float(), atol=3e-3)
-
-
 def test_bad_input(smooth, inputs):
     with pytest.raises(ArgumentError, match="for a distribution there is ExpectedGradients"):
         IntegratedGradients(smooth)(inputs, 1, Gaussian())
@@ -254,8 +230,6 @@ def test_bad_input(smooth, inputs):
         IntegratedGradients(smooth)(inputs, 1, steps=0)
     with pytest.raises(ArgumentError, match="at least 2 samples"):
         ExpectedGradients(smooth)(inputs, 1, samples=1)
-    with pytest.raises(ArgumentError, match="have no gradient"):
-        LayerConductance(nn.Sequential(nn.Embedding(3, 2), nn.Flatten()), "0")(torch.ones(1, 1).long(), 0)
 
 
 def test_a_constant_output_converges_at_once(inputs):

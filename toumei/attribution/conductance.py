@@ -1,5 +1,6 @@
 """How much of integrated gradients flows through each unit of a layer (Dhamdhere et al., 2018)."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,11 +9,13 @@ from torch import Tensor, nn
 
 from .baselines import BaselineLike
 from .method import Method
-from .path import between, check_steps, nodes, one_baseline, sums, tell
+from .path import at, between, check_steps, nodes, one_baseline, sums, tell
 from .problem import Problem
 from .result import Attribution
 
 _FIRST_STEPS = 8
+_CALM = 2  # doublings in a row that leave a sum where it is: one may do so by chance
+_CLEARLY = 8  # a gap so many times as large as the last move of the sum is not for want of steps
 
 
 class LayerConductance(Method):
@@ -20,8 +23,9 @@ class LayerConductance(Method):
 
     The inputs go straight from the baseline, in the unequal steps of Gauss-Legendre quadrature; the change of
     a unit in a step is multiplied with the score's gradient by it at the node within. The number of steps
-    doubles until the sums add up to the difference of the scores, within a tolerance: they do for a layer
-    that everything passes through.
+    doubles until the sums add up to the difference of the scores, within a tolerance, as they do for a layer
+    that everything passes through, or until they stay what they are: a layer that something goes past, such
+    as a branch of a residual sum, carries only a part, and a warning says so.
 
     Args:
         model: The network.
@@ -67,17 +71,18 @@ class LayerConductance(Method):
         own = problem.of_inputs()
         own.leaves(own.tensors)  # a path leads through numbers that have gradients
         references = one_baseline(own, baselines, "LayerConductance", "the mean of calls")
-        with torch.no_grad():
-            output, at_baseline = (own.scores(ends) for ends in (own.tensors, references))
-        values = _refined(
-            lambda rows, count: [_conductances(problem, references, rows, count, batch_size)],
-            (output.double() - at_baseline.double()).cpu(),
-            steps,
-            max_steps,
-            tolerance,
-        )
+        output, at_baseline = (_scores(own, ends, batch_size) for ends in (own.tensors, references))
+
+        def integrals(rows: Tensor, count: int) -> Tensor:
+            return _conductances(problem, references, rows, count, batch_size)
+
+        if steps:
+            values = integrals(torch.arange(len(problem)), steps)
+        else:
+            wanted = (output.double() - at_baseline.double()).cpu()
+            values = _refined(integrals, wanted, str(problem.layer), max_steps, tolerance)
         return Attribution(
-            problem.restore([values[0].to(problem.tensors[0].dtype)]),
+            problem.restore([values.to(problem.tensors[0].dtype)]),
             problem.per_input(output),
             problem.per_input(at_baseline),
             method="LayerConductance",
@@ -87,38 +92,62 @@ class LayerConductance(Method):
 
 
 def _refined(
-    integrals: Callable[[Tensor, int], list[Tensor]],
+    integrals: Callable[[Tensor, int], Tensor],
     wanted: Tensor,
-    steps: int | None,
+    layer: str,
     max_steps: int,
     tolerance: float,
-) -> list[Tensor]:
-    """Returns contributions, each (T, N, ...), in as many steps as each input needs to add up.
+) -> Tensor:
+    """Returns contributions (T, N, ...), in as many steps as each input needs.
+
+    An input is done when its contributions add up, or when doubling the steps has twice left their sum where
+    it was: then the rest of the difference goes past the layer, and a warning says so.
 
     Args:
-        integrals: From rows (R,) of the inputs and a number of steps to contributions, each (T, R, ...).
-        wanted: (N, T) what the contributions should sum to, in float64.
-        steps: A fixed number instead.
+        integrals: From rows (R,) of the inputs and a number of steps to contributions (T, R, ...).
+        wanted: (N, T) what the contributions of a layer that everything passes through sum to, in float64.
+        layer: Its name.
         max_steps: Most steps; a warning says where they do not suffice.
-        tolerance: Largest gap as a share of what is wanted, or of 1e-3.
+        tolerance: Largest gap, and largest move of a sum, as a share of what is wanted, or of 1e-3.
     """
-    rows = torch.arange(len(wanted))
-    count = steps or min(_FIRST_STEPS, max_steps)
-    values: list[Tensor] = []
+    allowed = tolerance * wanted.abs().clamp(min=1e-3)
+    totals, calm = torch.full_like(wanted, torch.inf), torch.zeros_like(wanted)
+    rows, count = torch.arange(len(wanted)), min(_FIRST_STEPS, max_steps)
+    values: Tensor | None = None
     while True:
         own = integrals(rows, count)
-        values = values or [torch.empty_like(part) for part in own]
-        for value, part in zip(values, own, strict=True):
-            value[:, rows.to(value.device)] = part
-        gaps = (sums(own) - wanted[rows]).abs() / wanted[rows].abs().clamp(min=1e-3)
-        rows = rows[(gaps > tolerance).any(1)]
-        if steps or not len(rows):
-            return values
-        if 2 * count > max_steps:
+        values = torch.empty_like(own) if values is None else values
+        values[:, rows.to(own.device)] = own
+        before, totals[rows] = totals[rows], sums([own])
+        gaps = (totals - wanted).abs()
+        still = (totals[rows] - before).abs() <= torch.minimum(allowed, gaps / _CLEARLY)[rows]
+        calm[rows] = torch.where(still, calm[rows] + 1, 0)
+        wide, settled = gaps > allowed, calm >= _CALM
+        rows = (wide & ~settled).any(1).nonzero()[:, 0]
+        if not len(rows) or 2 * count > max_steps:
             break
         count *= 2
-    tell((sums(values) - wanted).abs() > tolerance * wanted.abs().clamp(min=1e-3), tolerance, max_steps)
+    _tell_of_part(wide & settled, layer)
+    tell(wide & ~settled, tolerance, max_steps)
     return values
+
+
+def _tell_of_part(wide: Tensor, layer: str) -> None:
+    """Warns of inputs whose difference of the scores goes past the layer in part, (N, T)."""
+    if wide.any():
+        warnings.warn(
+            f"the layer {layer!r} carries only a part of the difference of the scores of "
+            f"{int(wide.any(1).sum())} of {len(wide)} inputs: the rest, which is the result's gap, goes past "
+            f"it",
+            stacklevel=5,
+        )
+
+
+def _scores(problem: Problem, tensors: Sequence[Tensor], batch_size: int) -> Tensor:
+    """The scores (N, T) of tensors in the place of the inputs."""
+    rows = torch.arange(len(problem)).split(batch_size)
+    with torch.no_grad():
+        return torch.cat([problem.scores(at(tensors, own), own) for own in rows])
 
 
 def _conductances(
