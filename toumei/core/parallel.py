@@ -72,7 +72,7 @@ def _sent(function: Callable[[Item], Any], jobs: int) -> Iterator[Callable[[Item
     with TemporaryDirectory() as folder:
         path = Path(folder, "function")
         with path.open("wb") as file:
-            require("joblib.externals.cloudpickle", "a sweep", "joblib").dump(function, file)
+            require("joblib.externals.loky.backend.reduction", "a sweep", "joblib").dump(function, file)
         yield _Sent(path)
 
 
