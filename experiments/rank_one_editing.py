@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 
 from toumei.models import facts_gpt
 from toumei.plots import save_figure
-from toumei.transformers.families import anatomy
 from toumei.transformers.rome.cases import Case
 from toumei.transformers.rome.editing import RankOneEditor
 from toumei.transformers.rome.evaluation import evaluate
@@ -29,24 +28,25 @@ from toumei.transformers.rome.generation import generate
 from toumei.transformers.rome.prober import Probe, probe
 from toumei.transformers.rome.requests import Request
 from toumei.transformers.rome.statistics import collect_statistics
+from toumei.transformers.rome.tracing import CausalTracer
 
-HELD: dict[str, Any] = {"steps": 40, "lr": 0.2, "prefixes": ((3, 5),), "hold_weight": 5.0}
+HELD: dict[str, Any] = {"steps": 40, "prefixes": ((3, 5),), "hold_weight": 5.0}
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
     model, tokenizer, case, texts = loaded(options)
-    layers = list(range(anatomy(model).layers)) if options.layer is None else [options.layer]
-    statistics = None if texts is None else collect_statistics(model, tokenizer, texts, layers)
-    editor = RankOneEditor(model, tokenizer, statistics)
     request = case.request
+    layer = traced_layer(model, tokenizer, request) if options.layer is None else options.layer
+    statistics = None if texts is None else collect_statistics(model, tokenizer, texts, [layer])
+    editor = RankOneEditor(model, tokenizer, statistics)
     settings = {**(HELD if options.hold else {}), **({"steps": options.steps} if options.steps else {})}
     edit = editor.edit(
         request.prompt,
         request.subject,
         request.target,
-        layer="trace" if options.layer is None else options.layer,
+        layer=layer,
         method=options.method,
         hold=options.hold,
         **settings,
@@ -70,6 +70,16 @@ def main(argv: Sequence[str] | None = None) -> Path:
     return Path(options.out)
 
 
+def traced_layer(model: Any, tokenizer: Any, request: Request) -> int:
+    """The layer around which the MLPs bring back most of the fact, as `edit(layer="trace")` finds it.
+
+    Here it is asked for first, so that only its statistics have to be collected.
+    """
+    tracer = CausalTracer(model, tokenizer)
+    window = max(1, tracer.parts.layers // 5)
+    return tracer.trace(request.prompt, request.subject, kind="mlp", window=window).best_layer
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -85,6 +95,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--method", default="r-rome")
     parser.add_argument("--hold", type=int, default=0, help="continuations of the subject to hold")
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--tokens", type=int, default=12, help="length of the generated texts")
     parser.add_argument("--out", default="outputs/rank_one_editing.png")
     return parser.parse_args(argv)
@@ -100,12 +111,12 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, Case, Any]:
         case = Case(
             request, fact.target, fact.paraphrases, neighbours, others=others, generation=fact.generation
         )
-        return model, tokenizer, case, islice(world.texts(seed=1), 1000)
+        return model.to(options.device), tokenizer, case, islice(world.texts(seed=1), 1000)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if None in (options.prompt, options.subject, options.target):
         raise SystemExit("--model needs --prompt, --subject and --target")
-    downloaded = AutoModelForCausalLM.from_pretrained(options.model)
+    downloaded = AutoModelForCausalLM.from_pretrained(options.model).to(options.device)
     request = Request(options.prompt, options.subject, options.target)
     case = Case(request, options.truth or options.target)
     return downloaded, AutoTokenizer.from_pretrained(options.model), case, options.texts

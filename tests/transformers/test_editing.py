@@ -377,6 +377,22 @@ def test_quantized_weights_and_other_shapes_are_refused(language_model):
     assert same(model, before)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("layers", [[1], [0, 2]])
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT's own use of transformers
+def test_peft_gives_the_logits_of_the_edit(kind, layers, editor_of, tmp_path):
+    peft = pytest.importorskip("peft", reason="PEFT is not installed")
+    editor = editor_of(kind)
+    edit = editor.edit_many(FACTS[:2], layers=layers, ridge=1e-3, steps=4, verbose=False)
+    export_lora(edit, tmp_path)
+    ids = torch.tensor([[8, 2, 3]])
+    with torch.no_grad():
+        with edit:
+            expected = editor.model(ids).logits
+        adapted = peft.PeftModel.from_pretrained(copy.deepcopy(editor.model), tmp_path)
+        torch.testing.assert_close(adapted(ids).logits, expected, rtol=1e-4, atol=1e-4)
+
+
 def layer_of_other_size():
     from toumei.transformers.rome.rank_one import LowRank
 

@@ -12,7 +12,8 @@ from .edit import Edit
 def export_lora(edit: Edit, folder: str | Path) -> None:
     """Writes an edit as a LoRA adapter that gives the same logits.
 
-    ``peft.PeftModel.from_pretrained(model, folder)`` loads it; writing needs no PEFT.
+    ``peft.PeftModel.from_pretrained(model, folder)`` loads it (``pip install toumei[peft]``); writing needs
+    no PEFT.
 
     Args:
         edit: The edit, of any method.
