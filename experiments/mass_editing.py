@@ -2,55 +2,52 @@
 
     python experiments/mass_editing.py
     python experiments/mass_editing.py --facts 20 --at-once 1 20 --weights 5
+    python experiments/mass_editing.py --model gpt2-xl --records counterfact.json --corpus texts.txt
 
 Facts of the small GPT that ships with toumei are changed to other values of the same kind. Printed are tables
 of efficacy, paraphrase, neighbourhood, subjects that share a part of the name, and the subject's other facts.
 The figure outputs/mass_editing.png has the methods over the number of facts on the left; on the right what
-single edits trade: the ROME paper's settings, small steps with a smaller limit, and with the subject's other
-continuations held while a value is optimized. The more they are held, the more of its other facts stay.
+single edits trade: steps as large as the ROME paper's, the small ones that suit this network, and the
+subject's other continuations held while a value is optimized. The more they are held, the more of its other
+facts stay. With another model the facts are CounterFact's, and settings the papers'.
 """
 
 import argparse
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from toumei.models import FactsWorld, facts_gpt
+from toumei.models import facts_gpt
 from toumei.plots import save_figure
-from toumei.transformers.rome.cases import Case, world_cases
+from toumei.transformers.rome.cases import Case, counterfact_cases, world_cases
 from toumei.transformers.rome.editing import RankOneEditor
 from toumei.transformers.rome.evaluation import Evaluation, evaluate, evaluate_edits, known_only
 from toumei.transformers.rome.statistics import collect_statistics
 from toumei.transformers.rome.tracing import CausalTracer
 
-SMALL: dict[str, Any] = {"stop": 0.2, "clamp": 1.5, "prefixes": ((5, 10),)}
-AT_ONCE: dict[str, dict[str, Any]] = {
-    "memit": {"ridge": 300.0, **SMALL},
-    "emmet": {"ridge": 300.0, **SMALL},
-    "alphaedit": {"null_threshold": 0.01, "null_ridge": 0.1, **SMALL},
-}
-# The papers' steps are those of networks with far longer values: here they overshoot.
-SMALL_STEPS: dict[str, Any] = {"steps": 30, "lr": 0.2, "clamp": 1.5}
-HELD: dict[str, Any] = {"hold": 20, "steps": 40, "lr": 0.2, "prefixes": ((3, 5),)}
+AT_ONCE = ("memit", "emmet", "alphaedit")
+LARGE_STEPS: dict[str, Any] = {"steps": 20, "lr": 0.5, "clamp": 4.0}
+HELD: dict[str, Any] = {"hold": 20, "steps": 40, "prefixes": ((3, 5),)}
+Cases = Callable[..., list[Case]]
 METRICS = ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others")
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
-    model, tokenizer, world = facts_gpt(options.network or True)
-    texts = islice(world.texts(seed=1), options.texts)
-    layer = traced_layer(model, tokenizer, world) if options.layer is None else options.layer
+    model, tokenizer, texts, cases = loaded(options)
+    layer = traced_layer(model, tokenizer, cases(10, 1)) if options.layer is None else options.layer
     statistics = collect_statistics(model, tokenizer, texts, [layer])
     editor = RankOneEditor(model, tokenizer, statistics)
-    cases = world_cases(world, options.facts, options.cases)
-    single = singles(editor, layer, cases, options.weights)
+    single = singles(editor, layer, cases(options.facts, options.cases), options)
     together = {
-        (method, count): at_once(editor, layer, method, world_cases(world, count, options.cases))
+        (method, count): at_once(editor, layer, method, cases(count, options.cases))
         for count in options.at_once
         for method in (*AT_ONCE, "r-rome")
     }
@@ -70,31 +67,59 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--network", help="other weights of the small GPT, from train_facts_gpt.py")
     parser.add_argument("--layer", type=int, help="by default the one that causal traces point at")
     parser.add_argument("--texts", type=int, default=2000, help="for the key statistics")
+    parser.add_argument("--model", help="a causal language model to download, or a folder with one")
+    parser.add_argument("--records", help="a file in CounterFact's format, for --model")
+    parser.add_argument("--corpus", help="a file with a text on each line, for the statistics of --model")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", default="outputs/mass_editing.png")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.model and not (options.records and options.corpus):
+        parser.error("--model needs --records and --corpus")
+    return options
 
 
-def traced_layer(model: Any, tokenizer: Any, world: FactsWorld) -> int:
+def loaded(options: argparse.Namespace) -> tuple[Any, Any, Iterable[str], Cases]:
+    """The model, its tokenizer, texts for statistics, and what draws so many cases with a seed."""
+    model: Any
+    tokenizer: Any
+    if options.model is None:
+        model, tokenizer, world = facts_gpt(options.network or True)
+        texts: Iterable[str] = world.texts(seed=1)
+        cases: Cases = partial(world_cases, world)
+    else:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        model = AutoModelForCausalLM.from_pretrained(options.model)
+        tokenizer = AutoTokenizer.from_pretrained(options.model)
+        texts = Path(options.corpus).read_text(encoding="utf-8").splitlines()
+        records = counterfact_cases(options.records)
+
+        def cases(count: int, seed: int = 0) -> list[Case]:
+            return random.Random(seed).sample(records, min(count, len(records)))
+
+    return model.to(options.device), tokenizer, islice(texts, options.texts), cases
+
+
+def traced_layer(model: Any, tokenizer: Any, cases: list[Case]) -> int:
     """The layer whose MLP brings back most of a corrupted fact at the subject's last token."""
     tracer = CausalTracer(model, tokenizer)
-    traces = [
-        tracer.trace(case.text, case.subject, kind="mlp", window=1)
-        for case in (case.request for case in world_cases(world, 10, seed=1))
-    ]
+    traces = [tracer.trace(case.request.prompt, case.request.subject, kind="mlp", window=1) for case in cases]
     effects = [trace.scores[trace.subject_range[1] - 1] - trace.low for trace in traces]
     return int(sum(effects[1:], effects[0]).argmax())
 
 
 def singles(
-    editor: RankOneEditor, layer: int, cases: list[Case], weights: Sequence[float]
+    editor: RankOneEditor, layer: int, cases: list[Case], options: argparse.Namespace
 ) -> dict[str, Evaluation]:
     """One edit after the other, each taken back before the next, in several settings."""
-    settings: dict[str, dict[str, Any]] = {"the paper's": {}, "small steps": SMALL_STEPS}
-    settings |= {f"held, {weight:g}": {**HELD, "hold_weight": weight} for weight in weights}
+    settings: dict[str, dict[str, Any]] = {"the paper's": {}}
+    if options.model is None:
+        settings = {"large steps": LARGE_STEPS, "small steps": {}}
+    settings |= {f"held, {weight:g}": {**HELD, "hold_weight": weight} for weight in options.weights}
     print(f"{len(cases)} single edits, r-rome in layer {layer}\n{'settings':>14}{header()}")
     found = {}
-    for name, options in settings.items():
-        found[name] = evaluate_edits(editor, cases, layer=layer, verbose=False, **options)
+    for name, own in settings.items():
+        found[name] = evaluate_edits(editor, cases, layer=layer, verbose=False, **own)
         print(f"{name:>14}{row(found[name])}", flush=True)
     return found
 
@@ -106,10 +131,9 @@ def at_once(editor: RankOneEditor, layer: int, method: str, cases: list[Case]) -
     if method == "r-rome":
         edits = []
         for request in requests:  # each is made in the model that carries the earlier ones
-            made = editor.edit(request.prompt, request.subject, request.target, layer=layer, **SMALL_STEPS)
-            edits.append(made.apply())
+            edits.append(editor.edit(request.prompt, request.subject, request.target, layer=layer).apply())
     else:
-        many = editor.edit_many(requests, layers=[layer], method=method, verbose=False, **AT_ONCE[method])
+        many = editor.edit_many(requests, layers=[layer], method=method, verbose=False)
         edits = [many.apply()]
     found = evaluate(editor.model, editor.tokenizer, cases)
     for edit in edits:

@@ -1,5 +1,6 @@
 """The experiments on editing run with tiny settings, and write what they say they write."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -30,6 +31,30 @@ def test_mass_editing(tmp_path, capsys):
     assert path.stat().st_size > 10_000
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("small steps", "memit", "emmet", "alphaedit", "r-rome"))
+
+
+def test_mass_editing_of_another_model(realdata, tmp_path, capsys):
+    records = [
+        {
+            "requested_rewrite": {
+                "prompt": "{} lived in a",
+                "subject": name,
+                "target_new": {"str": "box"},
+                "target_true": {"str": "house"},
+            },
+            "paraphrase_prompts": [f"Once upon a time {name} lived in a"],
+        }
+        for name in ("Lily", "Timmy", "The old cat")
+    ]
+    (tmp_path / "records.json").write_text(json.dumps(records))
+    stories = json.loads((realdata / "text" / "tinystories_1000.json").read_text())
+    (tmp_path / "texts.txt").write_text("\n".join(" ".join(text.split()) for text in stories[:60]))
+    options = ["--model", str(realdata / "stories260k"), "--records", str(tmp_path / "records.json")]
+    options += ["--corpus", str(tmp_path / "texts.txt"), "--facts", "1", "--at-once", "2", "--weights", "1"]
+    path = mass_editing.main([*options, "--layer", "1", "--out", str(tmp_path / "out.png")])
+    assert path.stat().st_size > 10_000 and "the paper's" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        mass_editing.main(["--model", "gpt2-xl"])
 
 
 def test_another_model_needs_a_fact():
