@@ -68,6 +68,21 @@ def test_a_wrong_name_is_answered_with_nothing_in_particular(network):
     assert len(strangers) > 100 and recall(network, strangers) < 0.3
 
 
+def test_loading_leaves_the_global_generator_alone_and_random_weights_come_from_it():
+    state = torch.get_rng_state()
+    facts_gpt()
+    assert torch.equal(torch.get_rng_state(), state)
+    first, second = (facts_gpt(pretrained=False)[0].transformer.wte.weight for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_weights_come_from_a_file(network):
+    model = facts_gpt(DATA / "facts_gpt.safetensors")[0]
+    assert torch.equal(model.transformer.wte.weight, network[0].transformer.wte.weight)
+    with pytest.raises(FileNotFoundError):
+        facts_gpt(DATA / "nothing.safetensors")
+
+
 def test_the_files_are_at_most_four_megabytes():
     files = list(DATA.glob("facts_gpt*"))
     assert len(files) == 3 and sum(path.stat().st_size for path in files) <= 4_000_000
