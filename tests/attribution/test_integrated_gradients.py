@@ -136,6 +136,33 @@ def test_gradients_that_jump_are_found():
     assert sum(passed) < 1000  # thrice 17 halvings at most
 
 
+def test_an_input_that_adds_up_is_done_though_its_pieces_do_not():
+    passed = []
+
+    def score(x):
+        passed.append(len(x))
+        # the gaps of both halves are each other's opposite
+        return ((x - 0.2).relu() - (x - 0.7).relu()).sum(1)
+
+    result = IntegratedGradients(Of(score))(torch.ones(1, 1, dtype=torch.float64), tolerance=1e-6)
+    assert result.gap.abs().max() < 1e-12
+    assert sum(passed) == 2 + 8 + 1 + 2 * 8  # the ends, the whole path, its middle and its halves
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_halving_depends_on_the_input_alone_and_ends_when_all_targets_add_up(watched, inputs, batch_size):
+    torch.manual_seed(0)
+    layers = nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3)
+    model, rows = watched(nn.Sequential(*layers).double()), inputs.double()
+    method, options = IntegratedGradients(model), {"tolerance": 1e-3, "max_steps": 4096}
+    together = method(rows, target=[0, 1, 2], batch_size=batch_size, **options)
+    wanted = (together.output - together.baseline_output).abs().clamp(min=1e-3)
+    assert (together.gap.abs() <= 1.01e-3 * wanted).all()
+    for index in range(len(rows)):
+        alone = method(rows[index, None], target=[0, 1, 2], **options)
+        assert torch.allclose(alone.values[:, 0], together.values[:, index], atol=1e-9)
+
+
 def test_too_few_steps_are_told(inputs):
     model = Of(lambda x: torch.relu(x - 0.3).sum(1))
     with pytest.warns(UserWarning, match="completeness gap over 1e-06 .* after 16 steps"):

@@ -7,21 +7,22 @@ import torch
 from torch import Tensor
 
 from .baselines import BaselineLike
+from .batches import BATCH_SIZE, at
 from .method import Method
-from .path import at, between, check_steps, nodes, one_baseline, sums, tell
+from .path import between, check_steps, nodes, one_baseline, sums, tell
 from .problem import Problem
 from .result import Attribution
 
 _NODES = 8
-_PIECES = 8  # so many gaps of pieces may add up to the tolerance
+_PIECES = 2  # a piece stays as it is where its gap takes at most one in so many parts of what may still miss
 
 
 class IntegratedGradients(Method):
     """Integrated gradients: the difference from a baseline times the mean gradient on the way from there.
 
     The integral is taken at 8 Gauss-Legendre nodes, and where these do not add up to the difference of the
-    scores, the path is halved, again and again: for each input where its own gradients jump. Smooth networks
-    take 8 or 16 nodes, small networks of ReLUs a hundred.
+    scores, the path is halved, again and again, where an input's own gradients jump, until the input adds up.
+    Smooth networks take 8 nodes, networks of ReLUs some dozens.
 
     Args:
         model: The network.
@@ -47,7 +48,7 @@ class IntegratedGradients(Method):
         tolerance: float = 1e-2,
         max_steps: int = 512,
         steps: int | None = None,
-        batch_size: int = 64,
+        batch_size: int = BATCH_SIZE,
     ) -> Attribution:
         """Returns the contributions against one baseline for each input.
 
@@ -64,11 +65,10 @@ class IntegratedGradients(Method):
             ArgumentError: A distribution of baselines, inputs that are whole numbers, or numbers below 1.
         """
         check_steps(tolerance, max_steps, steps, batch_size)
-        references = one_baseline(problem, baselines, "IntegratedGradients", "ExpectedGradients")
-        with torch.no_grad():
-            output, at_baseline = (
-                problem.scores(own).double().cpu() for own in (problem.tensors, references)
-            )
+        references = one_baseline(problem, baselines, "IntegratedGradients", "ExpectedGradients", batch_size)
+        output, at_baseline = (
+            problem.outputs(own, batch_size).double().cpu() for own in (problem.tensors, references)
+        )
         if steps:
             whole = _whole(len(problem), output, at_baseline)
             values = _integrals(problem, references, whole, steps, batch_size)
@@ -133,45 +133,75 @@ def _halving(
     max_steps: int,
     batch_size: int,
 ) -> list[Tensor]:
-    """Contributions, each (T, N, ...), over pieces that are halved until they add up."""
+    """Contributions, each (T, N, ...), over pieces of which the worst are halved until an input's add up."""
     wanted = output - at_baseline
     allowed = tolerance * wanted.abs().clamp(min=1e-3)
-    values: list[Tensor] = []
     count = min(_NODES, max_steps)
-    left = torch.full((len(problem),), max_steps - count)
+    room, left = allowed.clone(), torch.full((len(problem),), max_steps - count)
     pieces = _whole(len(problem), output, at_baseline)
+    values: list[Tensor] = []
     while True:
-        split = []
+        # of pieces that are halved unless their input adds up with them as they are
+        loose: list[Tensor] = []
+        coarse = []
         for part in torch.arange(len(pieces.rows)).split(max(1, batch_size // count)):
             own = pieces[part]
             integrals = _integrals(problem, references, own, count, batch_size)
-            values = values or [
-                part.new_zeros(len(part), len(problem), *part.shape[2:]) for part in integrals
-            ]
             gaps = (sums(integrals) - (own.last - own.first)).abs()
-            # the gaps of several pieces add up
-            coarse = (gaps > allowed[own.rows] / _PIECES).any(1)
-            for place in coarse.nonzero()[:, 0].tolist():
-                row = int(own.rows[place])
-                coarse[place] = left[row] >= 2 * count
-                left[row] -= 2 * count * int(coarse[place])
-            kept = (~coarse).nonzero()[:, 0]
-            for value, integral in zip(values, integrals, strict=True):
-                place_of = kept.to(value.device)
-                value.index_add_(1, own.rows[kept].to(value.device), integral[:, place_of])
-            split.append(part[coarse])
-        pieces = pieces[torch.cat(split)]
+            coarse.append(_coarse(gaps, own.rows, room, left, 2 * count))
+            values, loose = values or _nothing(integrals, wanted), loose or _nothing(integrals, wanted)
+            _add(values, integrals, own.rows, ~coarse[-1])
+            _add(loose, integrals, own.rows, coarse[-1])
+        done = ((sums(values) + sums(loose) - wanted).abs() <= allowed).all(1)
+        _add(values, loose, torch.arange(len(problem)), done)
+        pieces = pieces[torch.cat(coarse) & ~done[pieces.rows]]
         if not len(pieces.rows):
             break
-        middles = []
-        for part in torch.arange(len(pieces.rows)).split(batch_size):
-            own = pieces[part]
-            points = _points(problem, references, own.rows, own.start + own.length / 2)
-            with torch.no_grad():
-                middles.append(problem.scores(points, own.rows).double().cpu())
-        pieces = pieces.halved(torch.cat(middles))
+        pieces = pieces.halved(_middles(problem, references, pieces, batch_size))
     tell((sums(values) - wanted).abs() > 1.01 * allowed, tolerance, max_steps)
     return values
+
+
+def _coarse(gaps: Tensor, rows: Tensor, room: Tensor, left: Tensor, price: int) -> Tensor:
+    """Which pieces (K,) are to be halved: whose gap takes too much of the room that their input has left.
+
+    Args:
+        gaps: (K, T) of the pieces.
+        rows: (K,) which of the N inputs each belongs to.
+        room: (N, T) largest gap, from which the gaps of pieces that stay are taken away.
+        left: (N,) nodes that each input may still use, from which those of halves are taken away.
+        price: Nodes of two halves.
+    """
+    coarse = torch.zeros(len(rows), dtype=torch.bool)
+    for place, row in enumerate(rows.tolist()):
+        if (gaps[place] <= room[row] / _PIECES).all():
+            room[row] -= gaps[place]
+        elif left[row] >= price:
+            left[row] -= price
+            coarse[place] = True
+    return coarse
+
+
+def _middles(problem: Problem, references: Sequence[Tensor], pieces: _Pieces, batch_size: int) -> Tensor:
+    """The scores (K, T) in the middle of each piece."""
+    middles = []
+    for part in torch.arange(len(pieces.rows)).split(batch_size):
+        own = pieces[part]
+        points = _points(problem, references, own.rows, own.start + own.length / 2)
+        with torch.no_grad():
+            middles.append(problem.scores(points, own.rows).double().cpu())
+    return torch.cat(middles)
+
+
+def _nothing(integrals: Sequence[Tensor], wanted: Tensor) -> list[Tensor]:
+    return [part.new_zeros(len(part), len(wanted), *part.shape[2:]) for part in integrals]
+
+
+def _add(totals: Sequence[Tensor], integrals: Sequence[Tensor], rows: Tensor, which: Tensor) -> None:
+    """Adds some of the contributions of pieces, each (T, K, ...), to those of the inputs they belong to."""
+    for total, integral in zip(totals, integrals, strict=True):
+        places = which.nonzero()[:, 0].to(total.device)
+        total.index_add_(1, rows.to(total.device)[places], integral[:, places])
 
 
 def _integrals(
