@@ -1,7 +1,5 @@
 """RISE: the mean score of inputs under random masks in which a place stays."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -49,7 +47,6 @@ class Rise(Method):
         batch_size: int = 64,
         seed: int | None = 0,
         verbose: bool = True,
-        **options: Any,
     ) -> Attribution:
         """Returns the mean scores and their standard errors.
 
@@ -63,32 +60,32 @@ class Rise(Method):
             batch_size: How many inputs pass through the network at a time.
             seed: Seed of the masks and of baselines that are drawn.
             verbose: Show progress once it takes longer than two seconds.
-            **options: None.
 
         Raises:
             ArgumentError: Fewer than two samples, no cell, or a probability that is none.
         """
-        if options:
-            raise ArgumentError(f"no option {next(iter(options))!r}")
         if samples < 2 or cells < 1 or not 0 < shown < 1:
             raise ArgumentError(
                 f"samples are from 2 on, cells from 1 on and shown is between 0 and 1, got {samples}, "
                 f"{cells} and {shown}"
             )
         masking = Masking(problem, baselines, background, batch_size, seed, verbose)
-        generator, count = make_generator(seed), len(problem)
+        generator, device = make_generator(seed), problem.tensors[0].device
         makers = [_Masks(tensor, samples, cells, shown, generator) for tensor in problem.tensors]
         sums = [_Sums(tensor, len(problem.targets)) for tensor in problem.tensors]
-        positions = torch.arange(samples * count)
+        numbers, rows = (own.to(device) for own in _in_turns(samples, len(problem), batch_size))
         made: list[Tensor] = []
 
         def masks(own: Tensor) -> tuple[Tensor, ...]:
-            made[:] = [maker(own // count) for maker in makers]
-            return tuple(lifted(mask, tensor) for mask, tensor in zip(made, problem.tensors, strict=True))
+            unique, which = numbers[own].unique(return_inverse=True)
+            made[:] = [which, *(maker(unique) for maker in makers)]
+            return tuple(
+                lifted(mask[which], tensor) for mask, tensor in zip(made[1:], problem.tensors, strict=True)
+            )
 
-        for own, scores in masking.stream(masks, positions % count, positions // count % masking.draws):
-            for total, mask in zip(sums, made, strict=True):
-                total.add(mask, scores, own % count)
+        for own, scores in masking.stream(masks, rows, numbers % masking.draws):
+            for total, mask in zip(sums, made[1:], strict=True):
+                total.add(mask, made[0], scores, rows[own])
         moments = [
             [over_channels(own, tensor) for own in total.mean_and_error()]
             for total, tensor in zip(sums, problem.tensors, strict=True)
@@ -103,8 +100,18 @@ class Rise(Method):
         )
 
 
+def _in_turns(samples: int, count: int, batch_size: int) -> tuple[Tensor, Tensor]:
+    """The numbers (B,) of masks and of the inputs they are for: a batch of masks for each input in turn.
+
+    So each mask is made once for all inputs, and a batch adds to the sums of one input.
+    """
+    batches = torch.arange(samples).split(batch_size)
+    numbers = torch.cat([own.repeat(count) for own in batches])
+    return numbers, torch.cat([torch.arange(count).repeat_interleave(len(own)) for own in batches])
+
+
 class _Masks:
-    """Random masks of one tensor: numbers of masks (b,) to masks of its places (b, ...)."""
+    """Random masks of one tensor: numbers (u,) to masks of its places (u, ...); it keeps the last."""
 
     def __init__(
         self, tensor: Tensor, samples: int, cells: int, shown: float, generator: torch.Generator | None
@@ -116,8 +123,14 @@ class _Masks:
         self.grid = (torch.rand(samples, *sides, generator=generator) < shown).to(self.device)
         self.cell = [-(-axis // side) for axis, side in zip(self.axes, sides, strict=True)]
         self.shift = [torch.randint(cell, (samples,), generator=generator).tolist() for cell in self.cell]
+        self.made: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, numbers: Tensor) -> Tensor:
+        if self.made is None or not torch.equal(numbers, self.made[0]):
+            self.made = numbers, self._make(numbers)
+        return self.made[1]
+
+    def _make(self, numbers: Tensor) -> Tensor:
         if not self.soft:
             return self.grid[numbers]
         # enlarged by a cell more than is needed, for the shift
@@ -136,29 +149,29 @@ class _Sums:
     """Running sums over masks, and what they say about the places of a tensor."""
 
     def __init__(self, tensor: Tensor, targets: int) -> None:
-        self.axes = places(tensor)
-        size = (len(tensor), targets, self.axes.numel())
-        # of masks, masks x scores, masks^2, masks^2 x scores and masks^2 x scores^2
-        self.sums = torch.zeros(5, *size, dtype=torch.float64, device=tensor.device)
+        self.axes, self.targets = places(tensor), targets
+        # of masks and masks x scores, then of masks^2, masks^2 x scores and masks^2 x scores^2
+        self.sums, self.squares = (
+            tensor.new_zeros(len(tensor), count, self.axes.numel(), dtype=torch.float64)
+            for count in (1 + targets, 1 + 2 * targets)
+        )
 
-    def add(self, masks: Tensor, scores: Tensor, rows: Tensor) -> None:
-        """Adds masks (b, ...) with their scores (b, T), of some inputs (b,)."""
+    def add(self, masks: Tensor, which: Tensor, scores: Tensor, rows: Tensor) -> None:
+        """Adds some of the masks (u, ...), those in which (b,), with scores (b, T) of some inputs (b,)."""
         share, score = masks.flatten(1).double(), scores.double()
-        which = functional.one_hot(rows, self.sums.shape[1])[:, :, None]
-        powers = [(which * score[:, None] ** power).flatten(1).T for power in range(3)]
-        squared = share.square()
-        for total, power, mask in zip(
-            self.sums, (0, 1, 0, 1, 2), (share, share, squared, squared, squared), strict=True
-        ):
-            total += (powers[power] @ mask).reshape(total.shape)
+        own, place = rows.unique(return_inverse=True)
+        powers = torch.cat([torch.ones_like(score[:, :1]), score, score.square()], 1)
+        table = powers.new_zeros(len(own), powers.shape[1], len(share))
+        table[place, :, which] = powers
+        self.sums[own] += table[:, : 1 + self.targets] @ share
+        self.squares[own] += table @ share.square()
 
     def mean_and_error(self) -> tuple[Tensor, Tensor]:
         """Returns the mean score of each place when it is shown, (T, N, ...), and its standard error."""
-        shown, scored, squared, scored_squared, both_squared = self.sums
-        shown = shown.clamp(min=1e-12)
+        shown, scored = self.sums[:, :1].clamp(min=1e-12), self.sums[:, 1:]
+        squared, scored_squared, both_squared = self.squares.split([1, self.targets, self.targets], 1)
         mean = scored / shown
-        error = (both_squared - 2 * mean * scored_squared + mean.square() * squared).clamp(
-            min=0
-        ).sqrt() / shown
-        laid_out = torch.stack([mean, error]).transpose(1, 2).unflatten(3, self.axes).float()
-        return laid_out[0], laid_out[1]
+        rest = both_squared - 2 * mean * scored_squared + mean.square() * squared
+        laid_out = torch.stack([mean, rest.clamp(min=0).sqrt() / shown]).transpose(1, 2)
+        mean, error = laid_out.unflatten(3, self.axes).float()
+        return mean, error

@@ -1,0 +1,60 @@
+"""RISE against sums over the masks that the network was shown."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from toumei.attribution import Rise
+from toumei.core.errors import ArgumentError
+
+
+class Shown(nn.Module):
+    """Two scores of pictures, which keeps what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x.detach().clone())
+        return torch.stack([x[:, 0, :3].sum((1, 2)).sin(), x.amax((1, 2, 3)) * x.mean((1, 2, 3))], 1)
+
+
+def test_means_and_errors_are_sums_over_the_masks_that_were_shown():
+    model, white = Shown(), torch.ones(1, 1, 7, 6)  # of which the mask is what is shown
+    result = Rise(model)(white, target=[0, 1], samples=23, cells=3, batch_size=5)
+    masks = torch.cat(model.seen)[:23].double()
+    scores = Shown()(masks).T[..., None, None, None]
+    mean = (scores * masks).sum(1) / masks.sum(0)
+    error = (masks * (scores - mean[:, None])).square().sum(1).sqrt() / masks.sum(0)
+    assert torch.allclose(result.values[:, 0], mean.float(), atol=1e-6)
+    assert torch.allclose(result.standard_error[:, 0], error.float(), atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_inputs_share_masks_but_nothing_else(batch_size):
+    images, options = torch.rand(3, 2, 7, 6), {"target": [0, 1], "samples": 23, "cells": 3}
+    together = Rise(Shown())(images, batch_size=batch_size, **options)
+    for index in range(3):
+        alone = Rise(Shown())(images[index, None], **options)
+        assert torch.allclose(alone.values[:, 0], together.values[:, index], atol=1e-6)
+        assert torch.allclose(alone.standard_error[:, 0], together.standard_error[:, index], atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [4, 64])
+def test_each_mask_is_made_once_for_all_inputs(monkeypatch, batch_size):
+    enlarge, made = functional.interpolate, []
+
+    def counted(grid, *args, **options):
+        made.append(len(grid))
+        return enlarge(grid, *args, **options)
+
+    monkeypatch.setattr(functional, "interpolate", counted)
+    Rise(Shown())(torch.rand(10, 1, 7, 6), target=0, samples=24, batch_size=batch_size)
+    assert sum(made) == 24
+
+
+def test_an_option_that_there_is_not_is_named_with_those_there_are():
+    with pytest.raises(ArgumentError, match="Rise has no option 'masks': it has samples, cells, shown"):
+        Rise(Shown())(torch.rand(1, 1, 8, 8), target=0, masks=9)
