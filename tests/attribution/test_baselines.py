@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
 from toumei.attribution import Blur, Constant, FromData, Gaussian, Inpaint, MaxDistance, Mean, Uniform
-from toumei.attribution.baselines import Fixed, as_baselines, draws
+from toumei.attribution.baselines import Fixed
+from toumei.attribution.draws import Draws, as_baselines
+from toumei.attribution.problem import pose
 from toumei.core.errors import ArgumentError, ShapeError
 
 ALL = [Constant(0.2), Mean(), Blur(2.0), MaxDistance(), Uniform(), Gaussian(), Inpaint()]
@@ -27,19 +30,21 @@ def test_draws_have_the_shape_of_the_inputs_and_come_from_the_seed(baseline):
     "baseline", [*ALL, FromData(torch.rand(5, 3, 9, 12))], ids=lambda b: type(b).__name__
 )
 def test_an_input_gets_the_draws_that_it_has_alone(baseline):
-    images = torch.rand(3, 3, 9, 12)
-    together = draws(baseline, images, 4, seed())
+    images, flatten = torch.rand(3, 3, 9, 12), nn.Flatten()
+    together = Draws(pose(flatten, images, 0), baseline, 4, seed())
     for index in range(3):
-        assert torch.allclose(
-            together[:, index : index + 1], draws(baseline, images[index : index + 1], 4, seed())
-        )
+        alone = Draws(pose(flatten, images[index : index + 1], 0), baseline, 4, seed())
+        for draw in range(4):
+            own = together(torch.tensor([index]), torch.tensor([draw]))[0]
+            assert torch.equal(own, alone(torch.tensor([0]), torch.tensor([draw]))[0])
 
 
 def test_means_blurs_and_far_ends():
     images = torch.rand(2, 3, 9, 12)
     assert torch.allclose(Mean().draw(images, 1)[0, 1, 2], images[1, 2].mean().expand(9, 12))
-    rows = torch.rand(2, 5)
-    assert torch.allclose(Mean().draw(rows, 1)[0], rows.mean(1, keepdim=True).expand(2, 5))
+    tokens = torch.rand(2, 7, 4)
+    assert torch.allclose(Mean().draw(tokens, 1)[0], tokens.mean(1, keepdim=True).expand(2, 7, 4))
+    assert torch.allclose(Mean(1).draw(tokens, 1)[0], tokens.mean(2, keepdim=True).expand(2, 7, 4))
     flat = torch.full((1, 1, 9, 9), 0.3)
     assert torch.allclose(Blur(2.0).draw(flat, 1)[0], flat, atol=1e-6)
     assert Blur(2.0).draw(images, 1).std() < images.std()

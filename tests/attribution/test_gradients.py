@@ -199,7 +199,7 @@ def test_bad_settings():
     model = nn.Linear(2, 1)
     with pytest.raises(ArgumentError, match=r"no option 'steps': it has absolute"):
         Saliency(model)(torch.ones(1, 2), steps=3)
-    with pytest.raises(ArgumentError, match=r"no option 'steps': it has none"):
+    with pytest.raises(ArgumentError, match=r"no option 'steps': it has batch_size"):
         InputXGradient(model)(torch.ones(1, 2), steps=3)
     with pytest.raises(ArgumentError, match="at least 2 samples"):
         SmoothGrad(model)(torch.ones(1, 2), samples=1)

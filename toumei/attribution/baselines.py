@@ -4,13 +4,17 @@ Sturmfels, Lundberg and Lee (Visualizing the Impact of Feature Attribution Basel
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.errors import ArgumentError, ShapeError
+from ..core.seeding import make_generator
+from .places import channels_of
 
 
 class Baseline(ABC):
@@ -18,13 +22,26 @@ class Baseline(ABC):
 
     Attributes:
         is_random: Whether draws differ.
+        is_shared: Whether a draw is the same whatever the input.
     """
 
     is_random = False
+    is_shared = False
 
     @abstractmethod
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Returns baselines (count, N, ...) for inputs (N, ...), on their device."""
+
+    def numbers(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns what tells draws apart, (count,) whole numbers: draws of the same number are the same."""
+        if not self.is_random:
+            return torch.zeros(count, dtype=torch.long)
+        return torch.randint(2**62, (count,), generator=generator)
+
+    def numbered(self, inputs: Tensor, numbers: Tensor) -> Tensor:
+        """Returns the draws (B, ...) of some numbers (B,), each for one of the inputs (B, ...)."""
+        pairs = zip(inputs.split(1), numbers.tolist(), strict=True)
+        return torch.cat([self.draw(own, 1, make_generator(number))[0] for own, number in pairs])
 
     def fill(self, inputs: Tensor, keep: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns inputs (B, ...) whose parts that are not kept are replaced.
@@ -42,22 +59,33 @@ class AtLayer(Baseline):
     """A baseline for the activation of the layer that is attributed to, not for the inputs.
 
     Args:
-        baseline: Drawn for the activation, such as `Constant` for embeddings that are zero.
+        baseline: For the activation: a baseline, a tensor or a number, such as 0 for embeddings of zero.
+
+    Raises:
+        ArgumentError: Something else.
+
+    Example:
+        >>> AtLayer(0.5).draw(torch.zeros(1, 2), 1)
+        tensor([[[0.5000, 0.5000]]])
     """
 
-    baseline: Baseline
+    baseline: "OneBaseline"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "baseline", as_baseline(self.baseline))
 
     @property
     def is_random(self) -> bool:  # type: ignore[override]
         """Whether draws differ."""
-        return self.baseline.is_random
+        return as_baseline(self.baseline).is_random
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Returns (count, N, ...) draws for activations (N, ...)."""
-        return self.baseline.draw(inputs, count, generator)
+        return as_baseline(self.baseline).draw(inputs, count, generator)
 
 
-BaselineLike = Baseline | Tensor | float | Sequence["Baseline | Tensor | float | None"] | None
+OneBaseline = Baseline | Tensor | np.ndarray | float
+BaselineLike = OneBaseline | Sequence["OneBaseline | None"] | Mapping[str, "OneBaseline | None"] | None
 
 
 @dataclass(frozen=True)
@@ -70,6 +98,7 @@ class Constant(Baseline):
     """
 
     value: float = 0.0
+    is_shared = True
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Returns (count, N, ...) of the value."""
@@ -100,11 +129,29 @@ class Fixed(Baseline):
 
 @dataclass(frozen=True)
 class Mean(Baseline):
-    """Each picture's mean colour, or each input's mean over all axes behind the second."""
+    """Each picture's mean colour: for each channel of an input its mean over all places.
+
+    Args:
+        channel_axis: The axis of the channels; by default axis 1 of maps (N, C, H, W) and films
+            (N, C, T, H, W), the last of tokens (N, T, C). For signals (N, C, L) it is 1.
+    """
+
+    channel_axis: int | None = None
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) of the means."""
-        axes = tuple(range(2, inputs.dim())) or (1,)
+        """Returns (count, N, ...) of the means.
+
+        Raises:
+            ArgumentError: Whole numbers, or a table (N, M), whose columns may differ in what they measure.
+        """
+        _check_floating(self, inputs)
+        channels = channels_of(inputs, self.channel_axis)
+        if channels is None:
+            raise ArgumentError(
+                f"the mean of a row {tuple(inputs.shape[1:])} would mix its columns: for tables give a "
+                f"tensor of the columns' means, or rows to draw from, FromData(rows)"
+            )
+        axes = [axis for axis in range(1, inputs.dim()) if axis != channels]
         return inputs.mean(axes, keepdim=True).expand(count, *inputs.shape)
 
 
@@ -122,8 +169,10 @@ class Blur(Baseline):
         """Returns (count, N, C, H, W) blurred copies.
 
         Raises:
+            ArgumentError: Whole numbers.
             ShapeError: The inputs are not pictures (N, C, H, W).
         """
+        _check_pictures(self, inputs)
         return _blurred(inputs, self.sigma).expand(count, *inputs.shape)
 
 
@@ -153,9 +202,15 @@ class Uniform(Baseline):
     low: float = 0.0
     high: float = 1.0
     is_random = True
+    is_shared = True
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) draws."""
+        """Returns (count, N, ...) draws.
+
+        Raises:
+            ArgumentError: Whole numbers.
+        """
+        _check_floating(self, inputs)
         noise = torch.rand(count, *inputs.shape, generator=generator, dtype=inputs.dtype)
         return noise.to(inputs.device) * (self.high - self.low) + self.low
 
@@ -177,8 +232,18 @@ class Gaussian(Baseline):
     high: float | None = None
     is_random = True
 
+    @property
+    def is_shared(self) -> bool:  # type: ignore[override]
+        """Whether a draw is the same whatever the input: not if it is about the input."""
+        return self.mean is not None
+
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) draws."""
+        """Returns (count, N, ...) draws.
+
+        Raises:
+            ArgumentError: Whole numbers.
+        """
+        _check_floating(self, inputs)
         centre = inputs.cpu() if self.mean is None else torch.full_like(inputs, self.mean, device="cpu")
         draws = centre.expand(count, *inputs.shape).clone()
         noise = torch.empty_like(draws)
@@ -206,6 +271,7 @@ class FromData(Baseline):
     data: Tensor
     replace: bool = True
     is_random = True
+    is_shared = True
 
     def __post_init__(self) -> None:
         if self.data.dim() == 0 or len(self.data) == 0:
@@ -217,16 +283,28 @@ class FromData(Baseline):
         Raises:
             ShapeError: Rows of another shape than the inputs.
         """
+        return self._rows(inputs, torch.stack([self.numbers(count, generator) for _ in inputs], 1))
+
+    def numbers(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns which rows are drawn, (count,)."""
+        if self.replace or count > len(self.data):
+            return torch.randint(len(self.data), (count,), generator=generator)
+        return torch.randperm(len(self.data), generator=generator)[:count]
+
+    def numbered(self, inputs: Tensor, numbers: Tensor) -> Tensor:
+        """Returns the rows (B, ...) of these numbers.
+
+        Raises:
+            ShapeError: Rows of another shape than the inputs.
+        """
+        return self._rows(inputs, numbers)
+
+    def _rows(self, inputs: Tensor, rows: Tensor) -> Tensor:
         if self.data.shape[1:] != inputs.shape[1:]:
             raise ShapeError(
                 f"rows of data are {tuple(inputs.shape[1:])} as the inputs, got {tuple(self.data.shape[1:])}"
             )
-        if self.replace or count > len(self.data):
-            rows = torch.randint(len(self.data), (count, len(inputs)), generator=generator)
-        else:
-            orders = [torch.randperm(len(self.data), generator=generator)[:count] for _ in range(len(inputs))]
-            rows = torch.stack(orders, 1)
-        return self.data[rows.to(self.data.device)].to(inputs)
+        return self.data.detach()[rows.to(self.data.device)].to(inputs)
 
 
 @dataclass(frozen=True)
@@ -242,7 +320,13 @@ class Inpaint(Baseline):
     sigma: float = 5.0
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) of the means."""
+        """Returns (count, N, C, H, W) of the means.
+
+        Raises:
+            ArgumentError: Whole numbers.
+            ShapeError: The inputs are not pictures (N, C, H, W).
+        """
+        _check_pictures(self, inputs)
         return Mean().draw(inputs, count)
 
     def fill(self, inputs: Tensor, keep: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -254,43 +338,6 @@ class Inpaint(Baseline):
         return mixed(keep, inputs, around)
 
 
-def as_baselines(given: BaselineLike, tensors: Sequence[Tensor]) -> tuple[Baseline, ...]:
-    """Returns a baseline for each of several inputs, for what users write in the place of one.
-
-    Args:
-        given: None for zeros, a number, a tensor, a `Baseline`, or a sequence of one for each input.
-        tensors: The inputs.
-
-    Raises:
-        ArgumentError: A sequence of another length, or something else.
-    """
-    if isinstance(given, list | tuple):
-        if len(given) != len(tensors):
-            raise ArgumentError(f"{len(given)} baselines for {len(tensors)} inputs")
-        return tuple(_as_baseline(own) for own in given)
-    if isinstance(given, Tensor) and len(tensors) > 1:
-        raise ArgumentError(f"one tensor as baseline for {len(tensors)} inputs: give one for each")
-    return tuple(_as_baseline(given) for _ in tensors)
-
-
-def draws(baseline: Baseline, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Returns draws (count, N, ...) of a baseline in which each input has those that it has alone.
-
-    Args:
-        baseline: The baseline.
-        inputs: (N, ...).
-        count: How many.
-        generator: Where randomness comes from; each input starts at its state.
-    """
-    if generator is None or not baseline.is_random:
-        return baseline.draw(inputs, count, generator)
-    state, drawn = generator.get_state(), []
-    for own in inputs.split(1):
-        generator.set_state(state)
-        drawn.append(baseline.draw(own, count, generator))
-    return torch.cat(drawn, 1)
-
-
 def mixed(keep: Tensor, inputs: Tensor, absent: Tensor) -> Tensor:
     """Returns inputs where they are kept, else what stands for their absence, or a mixture by shares."""
     if keep.dtype == torch.bool:
@@ -298,21 +345,44 @@ def mixed(keep: Tensor, inputs: Tensor, absent: Tensor) -> Tensor:
     return torch.lerp(absent, inputs, keep.to(inputs.dtype))
 
 
-def _as_baseline(given: object) -> Baseline:
+def as_baseline(given: Any) -> Baseline:
+    """Returns the baseline that something stands for which users write in the place of one.
+
+    Args:
+        given: A number, a tensor, an array or a `Baseline`; None for zeros.
+
+    Raises:
+        ArgumentError: Something else.
+    """
     if isinstance(given, Baseline):
         return given
     if given is None:
         return Constant()
-    if isinstance(given, Tensor):
-        return Fixed(given)
-    if isinstance(given, int | float):
+    if isinstance(given, Tensor | np.ndarray):
+        return Fixed(torch.as_tensor(given))
+    if isinstance(given, int | float | np.number):
         return Constant(float(given))
-    raise ArgumentError(f"a baseline is a number, a tensor or an object of this module, got {given!r}")
+    raise ArgumentError(
+        f"a baseline is a number, a tensor, an array or an object of this module, got {given!r}"
+    )
+
+
+def _check_floating(baseline: Baseline, inputs: Tensor) -> None:
+    if not inputs.is_floating_point():
+        raise ArgumentError(
+            f"there is no {type(baseline).__name__} baseline of inputs of {inputs.dtype}: give a number or a "
+            f"tensor, such as the token that stands for absence, or rows to draw from, FromData(rows)"
+        )
+
+
+def _check_pictures(baseline: Baseline, inputs: Tensor) -> None:
+    _check_floating(baseline, inputs)
+    if inputs.dim() != 4:
+        name = type(baseline).__name__
+        raise ShapeError(f"a {name} baseline is for pictures (N, C, H, W), got {tuple(inputs.shape)}")
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:
-    if images.dim() != 4:
-        raise ShapeError(f"a blur is for pictures (N, C, H, W), got {tuple(images.shape)}")
     from kornia.filters import gaussian_blur2d
 
     size = [2 * min(int(4 * sigma + 0.5), side - 1) + 1 for side in images.shape[2:]]

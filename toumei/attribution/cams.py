@@ -11,9 +11,11 @@ from torch.nn import functional as F
 from ..core.errors import ShapeError
 from ..core.units import channels_first
 from .baselines import BaselineLike
+from .batches import BATCH_SIZE
 from .guided import GuidedBackprop
+from .inputs import parts
 from .method import Method
-from .problem import Problem, parts
+from .problem import Problem
 from .result import Attribution
 
 
@@ -46,7 +48,14 @@ class GradCam(Method):
         super().__init__(model, layer, preprocess)
         self.channel_axis = channel_axis
 
-    def attribute(self, problem: Problem, baselines: BaselineLike, *, upsample: bool = True) -> Attribution:
+    def attribute(
+        self,
+        problem: Problem,
+        baselines: BaselineLike,
+        *,
+        upsample: bool = True,
+        batch_size: int = BATCH_SIZE,
+    ) -> Attribution:
         """Returns maps that are 0 or positive, (N, 1, H, W).
 
         Args:
@@ -54,11 +63,12 @@ class GradCam(Method):
             baselines: Not used.
             upsample: Scale the maps bilinearly to the height and width of the picture among the inputs; else,
                 and without a picture, they are as large as the layer's.
+            batch_size: How many inputs pass through the network at a time.
 
         Raises:
             ShapeError: A layer whose activations are no maps.
         """
-        scores, maps = self.maps(problem)
+        scores, (maps,) = problem.in_batches(self.maps, batch_size)
         pictures = [part for part in parts(problem.inputs) if part.dim() == 4]
         if upsample and pictures:
             maps = _scaled(maps, pictures[0])
@@ -70,15 +80,15 @@ class GradCam(Method):
             several=problem.several,
         )
 
-    def maps(self, problem: Problem) -> tuple[Tensor, Tensor]:
-        """Returns the scores (N, T) and the layer's maps (T, N, 1, h, w)."""
+    def maps(self, problem: Problem) -> tuple[Tensor, tuple[Tensor]]:
+        """Returns the scores (N, T) and the layer's maps, one tensor (T, N, 1, h, w)."""
         activation = problem.tensors[0]
         height, width, first = _grid(activation, self.channel_axis)
         scores, (gradients,) = problem.gradients(problem.tensors)
         channels = channels_first(activation, self.channel_axis)[..., first:]
         by_channel = torch.stack([channels_first(own, self.channel_axis)[..., first:] for own in gradients])
         own = self.weigh(channels, by_channel).relu()
-        return scores, own.reshape(*own.shape[:2], 1, height, width)
+        return scores, (own.reshape(*own.shape[:2], 1, height, width),)
 
     def weigh(self, activation: Tensor, gradients: Tensor) -> Tensor:
         """Returns maps (T, N, P) of activations (N, C, P) and their gradients (T, N, C, P)."""
@@ -130,12 +140,15 @@ class GuidedGradCam(GradCam):
         torch.Size([5, 3, 9, 13])
     """
 
-    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:  # type: ignore[override]
+    def attribute(  # type: ignore[override]
+        self, problem: Problem, baselines: BaselineLike, *, batch_size: int = BATCH_SIZE
+    ) -> Attribution:
         """Returns the products, in the structure of the inputs.
 
         Args:
             problem: The network and its inputs.
             baselines: Not used.
+            batch_size: How many inputs pass through the network at a time.
 
         Raises:
             ShapeError: Inputs that are no pictures, or a layer whose activations are no maps.
@@ -143,8 +156,9 @@ class GuidedGradCam(GradCam):
         own = problem.of_inputs()
         if strangers := [tuple(part.shape) for part in own.tensors if part.dim() != 4]:
             raise ShapeError(f"guided Grad-CAM is for pictures (N, C, H, W), got {strangers[0]}")
-        _, gradients = GuidedBackprop(self.model, None, self.preprocess).gradients(own)
-        scores, maps = self.maps(problem)
+        guided = GuidedBackprop(self.model, None, self.preprocess)
+        _, gradients = own.in_batches(guided.gradients, batch_size)
+        scores, (maps,) = problem.in_batches(self.maps, batch_size)
         return Attribution(
             own.restore([gradient * _scaled(maps, gradient[0]) for gradient in gradients]),
             problem.per_input(scores),

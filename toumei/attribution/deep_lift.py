@@ -9,10 +9,14 @@ from torch import Tensor
 
 from ..core.errors import ArgumentError
 from ..core.seeding import make_generator
-from .baselines import BaselineLike, as_baselines
+from .backward import differentiate
+from .baselines import BaselineLike
+from .batches import BATCH_SIZE, at, batches
+from .draws import Draws
 from .method import Method
 from .moments import Moments
-from .problem import Problem, parts
+from .path import one_baseline
+from .problem import Problem
 from .propagation import Unknown, propagate
 from .result import Attribution, parts_of
 
@@ -51,27 +55,31 @@ class DeepLift(Method):
             raise ArgumentError(f"unknown is 'error' or 'warn', got {unknown!r}")
         self.unknown = unknown
 
-    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
+    def attribute(
+        self, problem: Problem, baselines: BaselineLike, *, batch_size: int = BATCH_SIZE
+    ) -> Attribution:
         """Returns the contributions against one baseline for each input.
+
+        Args:
+            problem: The network and its inputs.
+            baselines: One for each input, not a distribution.
+            batch_size: How many pairs of an input and its baseline pass through the network at a time.
 
         Raises:
             ArgumentError: An operation without a rule, baselines that differ from draw to draw, or inputs
                 that are whole numbers.
         """
-        drawn = as_baselines(baselines, parts(problem.inputs))
-        if any(baseline.is_random for baseline in drawn):
-            raise ArgumentError(
-                "DeepLift takes one baseline an input: for a distribution there is DeepLiftShap"
-            )
-        references = problem.baselines(drawn, 1)
-        contributions, output, at_baseline = _contributions(
-            problem, problem.tensors, [part[0] for part in references], None, self.unknown
-        )
+        references = one_baseline(problem, baselines, "DeepLift", "DeepLiftShap", batch_size)
+        pieces = [
+            _contributions(problem, at(problem.tensors, rows), at(references, rows), rows, self.unknown)
+            for rows in batches(len(problem), batch_size)
+        ]
+        contributions, output, at_baseline = zip(*pieces, strict=True)
         return _checked(
             Attribution(
-                problem.restore(contributions),
-                problem.per_input(output),
-                problem.per_input(at_baseline),
+                problem.restore([torch.cat(own, 1) for own in zip(*contributions, strict=True)]),
+                problem.per_input(torch.cat(output)),
+                problem.per_input(torch.cat(at_baseline)),
                 method="DeepLift",
                 several=problem.several,
                 complete=True,
@@ -120,21 +128,13 @@ class DeepLiftShap(DeepLift):
         """
         if samples < 2:
             raise ArgumentError(f"a mean over baselines needs at least 2 samples, got {samples}")
-        drawn = as_baselines(baselines, parts(problem.inputs))
-        references = problem.baselines(drawn, samples, make_generator(seed))
-        moments = [Moments(len(problem)) for _ in problem.tensors]
-        outputs, at_baseline = Moments(len(problem)), Moments(len(problem))
-        for pairs in torch.arange(samples * len(problem)).split(batch_size):
-            draws, rows = pairs // len(problem), pairs % len(problem)
+        count, drawn = len(problem), Draws(problem, baselines, samples, make_generator(seed))
+        moments = [Moments(count) for _ in problem.tensors]
+        outputs, at_baseline = Moments(count), Moments(count)
+        for pairs in batches(samples * count, batch_size):
+            draws, rows = pairs // count, pairs % count
             contributions, scores, scores0 = _contributions(
-                problem,
-                [tensor[rows.to(tensor.device)] for tensor in problem.tensors],
-                [
-                    reference[draws.to(reference.device), rows.to(reference.device)]
-                    for reference in references
-                ],
-                rows,
-                self.unknown,
+                problem, at(problem.tensors, rows), drawn(rows, draws), rows, self.unknown
             )
             for moment, own in zip(moments, contributions, strict=True):
                 moment.add(own, rows)
@@ -159,7 +159,7 @@ def _contributions(
     problem: Problem,
     tensors: Sequence[Tensor],
     references: Sequence[Tensor],
-    rows: Tensor | None,
+    rows: Tensor,
     unknown: Unknown,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Contributions, each (T, B, ...), and the scores (B, T) at the inputs and at the baselines."""
@@ -167,7 +167,7 @@ def _contributions(
     output, at_baseline = propagate(
         lambda *inputs: problem.scores(inputs, rows), leaves, tuple(references), unknown
     )
-    multipliers = problem.differentiate(output, leaves)
+    multipliers = differentiate(output, leaves)
     contributions = [
         multiplier * (leaf.detach() - reference)
         for multiplier, leaf, reference in zip(multipliers, leaves, references, strict=True)

@@ -4,11 +4,13 @@ import torch
 
 from ..core.errors import ArgumentError
 from ..core.seeding import make_generator
-from .baselines import BaselineLike, as_baselines
+from .baselines import BaselineLike
+from .batches import BATCH_SIZE, at, batches
+from .draws import Draws
 from .method import Method
 from .moments import Moments
 from .path import between
-from .problem import Problem, parts
+from .problem import Problem
 from .result import Attribution
 
 
@@ -40,7 +42,7 @@ class ExpectedGradients(Method):
         baselines: BaselineLike,
         *,
         samples: int = 200,
-        batch_size: int = 64,
+        batch_size: int = BATCH_SIZE,
         seed: int | None = 0,
     ) -> Attribution:
         """Returns the mean contributions over draws of baselines, and their standard error.
@@ -57,31 +59,22 @@ class ExpectedGradients(Method):
         """
         if samples < 2:
             raise ArgumentError(f"a mean over baselines needs at least 2 samples, got {samples}")
-        if batch_size < 1:
-            raise ArgumentError(f"batch_size is a number from 1 on, got {batch_size}")
-        generator = make_generator(seed)
-        drawn = as_baselines(baselines, parts(problem.inputs))
+        generator, count = make_generator(seed), len(problem)
         shares = torch.rand(samples, generator=generator, dtype=torch.float64)
-        references = problem.baselines(drawn, samples, generator)
-        moments = [Moments(len(problem)) for _ in problem.tensors]
-        at_baseline = Moments(len(problem))
-        for pairs in torch.arange(len(problem) * samples).split(batch_size):
-            rows, draw = pairs // samples, pairs % samples
-            own = [tensor[rows.to(tensor.device)] for tensor in problem.tensors]
-            start = [
-                reference[draw.to(reference.device), rows.to(reference.device)] for reference in references
-            ]
-            gradients = problem.gradients(between(start, own, shares[draw]), rows)[1]
-            for moment, gradient, first, last in zip(moments, gradients, start, own, strict=True):
+        drawn = Draws(problem, baselines, samples, generator)
+        moments = [Moments(count) for _ in problem.tensors]
+        # a draw for all inputs, then the next: where they share it, a layer's activation at it is needed once
+        for pairs in batches(count * samples, batch_size):
+            draws, rows = pairs // count, pairs % count
+            start, end = drawn(rows, draws), at(problem.tensors, rows)
+            gradients = problem.gradients(between(start, end, shares[draws]), rows)[1]
+            for moment, gradient, first, last in zip(moments, gradients, start, end, strict=True):
                 moment.add(gradient * (last - first), rows)
-            with torch.no_grad():
-                at_baseline.add(problem.scores(start, rows).T, rows)
-        with torch.no_grad():
-            output = problem.scores(problem.tensors)
+        output = problem.outputs(problem.tensors, batch_size)
         return Attribution(
             problem.restore([moment.mean().to(output.dtype) for moment in moments]),
             problem.per_input(output),
-            problem.per_input(at_baseline.mean().T.to(output.dtype)),
+            problem.per_input(drawn.outputs(batch_size).to(output.dtype)),
             problem.restore([moment.standard_error().to(output.dtype) for moment in moments]),
             method="ExpectedGradients",
             seed=seed,

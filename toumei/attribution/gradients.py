@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from .baselines import BaselineLike
+from .batches import BATCH_SIZE
 from .method import Method
 from .problem import Problem
 from .result import Attribution
@@ -26,18 +27,26 @@ class Saliency(Method):
 
     differentiates = True
 
-    def attribute(self, problem: Problem, baselines: BaselineLike, *, absolute: bool = True) -> Attribution:
+    def attribute(
+        self,
+        problem: Problem,
+        baselines: BaselineLike,
+        *,
+        absolute: bool = True,
+        batch_size: int = BATCH_SIZE,
+    ) -> Attribution:
         """Returns the gradients.
 
         Args:
             problem: The network and its inputs.
             baselines: Not used.
             absolute: Without the sign.
+            batch_size: How many inputs pass through the network at a time.
 
         Raises:
             ArgumentError: Inputs that are whole numbers.
         """
-        scores, gradients = self.gradients(problem)
+        scores, gradients = problem.in_batches(self.gradients, batch_size)
         own = [gradient.abs() if absolute else gradient for gradient in gradients]
         return Attribution(
             problem.restore(own),
@@ -72,17 +81,20 @@ class InputXGradient(Method):
 
     differentiates = True
 
-    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
+    def attribute(
+        self, problem: Problem, baselines: BaselineLike, *, batch_size: int = BATCH_SIZE
+    ) -> Attribution:
         """Returns the products.
 
         Args:
             problem: The network and its inputs.
             baselines: Not used.
+            batch_size: How many inputs pass through the network at a time.
 
         Raises:
             ArgumentError: Inputs that are whole numbers.
         """
-        scores, gradients = problem.gradients(problem.tensors)
+        scores, gradients = problem.in_batches(lambda own: own.gradients(own.tensors), batch_size)
         own = [gradient * tensor for gradient, tensor in zip(gradients, problem.tensors, strict=True)]
         return Attribution(
             problem.restore(own),

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .baselines import BaselineLike
+from .batches import BATCH_SIZE
 from .gradients import Saliency
 from .problem import Problem
 from .result import Attribution
@@ -35,18 +36,26 @@ class GuidedBackprop(Saliency):
         torch.Size([5, 2])
     """
 
-    def attribute(self, problem: Problem, baselines: BaselineLike, *, absolute: bool = False) -> Attribution:
+    def attribute(
+        self,
+        problem: Problem,
+        baselines: BaselineLike,
+        *,
+        absolute: bool = False,
+        batch_size: int = BATCH_SIZE,
+    ) -> Attribution:
         """Returns the guided gradients.
 
         Args:
             problem: The network and its inputs.
             baselines: Not used.
             absolute: Without the sign.
+            batch_size: How many inputs pass through the network at a time.
 
         Raises:
             ArgumentError: Inputs that are whole numbers.
         """
-        return super().attribute(problem, baselines, absolute=absolute)
+        return super().attribute(problem, baselines, absolute=absolute, batch_size=batch_size)
 
     def gradients(self, problem: Problem) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns the scores (N, T) and the guided gradients, each (T, N, ...)."""

@@ -7,8 +7,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..core.errors import ArgumentError
-from .baselines import Baseline, BaselineLike, as_baselines, mixed
-from .problem import Problem, parts
+from ..core.seeding import make_generator
+from .baselines import Baseline, BaselineLike, mixed
+from .draws import Draws
+from .problem import Problem
 
 Masks = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -44,23 +46,23 @@ class Masking:
             raise ArgumentError(
                 f"batch_size and draws of a baseline are from 1 on, got {batch_size} and {draws}"
             )
-        own = as_baselines(baselines, parts(problem.inputs))
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        drawn = Draws(problem, baselines, draws, make_generator(seed))
         self.problem = problem
         self.batch_size = batch_size
         self.verbose = verbose
-        self.draws = draws if any(baseline.is_random for baseline in own) else 1
-        self._drawn = problem.baselines(own, self.draws, generator)
+        own = drawn.all(batch_size)
+        self.draws = len(own[0])
         # a mixture by 0 and 1 is exact, but for infinite numbers, and on a CPU ten times as fast as a choice
         self._mixes = [
             tensor.is_floating_point()
             and tensor.device.type == "cpu"
             and bool(tensor.isfinite().all() and drawn.isfinite().all())
-            for tensor, drawn in zip(problem.tensors, self._drawn, strict=True)
+            for tensor, drawn in zip(problem.tensors, own, strict=True)
         ]
+        self._drawn = [part.expand(-1, len(problem), *part.shape[2:]) for part in own]
         # a baseline that looks at what is kept belongs to the inputs: a layer gets its activation at a draw
         self._fills: Sequence[Baseline | None] = (
-            [baseline if type(baseline).fill is not Baseline.fill else None for baseline in own]
+            [one if type(one).fill is not Baseline.fill else None for one in drawn.baselines]
             if problem.layer is None
             else [None]
         )

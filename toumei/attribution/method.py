@@ -5,24 +5,29 @@ from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from ..core.errors import ArgumentError
 from ..core.modules import evaluating, find_module, frozen
 from .baselines import BaselineLike
-from .problem import Inputs, Problem, Targets, pose
+from .batches import BATCH_SIZE
+from .inputs import Inputs
+from .problem import Problem, pose
 from .result import Attribution
+from .targets import Targets
 
 
 class Method(ABC):
     """A method that says what each part of the inputs contributes to a target.
 
     A new method is a subclass with `attribute`; while it runs the model is frozen and in evaluation mode, and
-    it is given back exactly as it was.
+    it is given back exactly as it was. Results do not depend on the grad mode of the caller.
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer instead of the inputs. Of a layer that runs several
+            times in a pass, such as a ReLU that is shared, the last run counts.
         preprocess: Applied to the inputs before the network, such as a normalization.
 
     Raises:
@@ -46,21 +51,27 @@ class Method(ABC):
         """Returns the contributions of the inputs, or of the layer's activation, to the target.
 
         Args:
-            inputs: A tensor (N, ...), or a tuple or dictionary of tensors, as the model takes them.
+            inputs: A tensor (N, ...), or a tuple or dictionary of tensors, as the model takes them. Beside
+                others, whole numbers and booleans (an attention mask, say) stay as they are for methods that
+                need gradients, with contributions of zero.
             target: Index of an output, a tensor of one index an input, a function from the output (N, ...) to
                 scores (N,), an inner unit as ``"layer:channel:y:x"`` (``"layer:channel"`` is the channel's
-                mean), or a list of these for several targets at once.
-            baselines: What counts as absence; see `toumei.attribution.baselines`. Zeros by default.
+                mean), at the last run of its layer, or a list of these for several targets at once.
+            baselines: What counts as absence: a number, a tensor or an array, or an object of
+                `toumei.attribution.baselines`. Of several inputs one for each in their order, or a dictionary
+                by name. Zeros by default, also for inputs that are left out.
             **options: Those of the method.
 
         Raises:
             ArgumentError: An option that the method does not have, or inputs it cannot be given.
-            ShapeError: Inputs without a common batch axis, or a baseline of another shape.
+            ShapeError: Inputs without a common batch axis, another number of targets than inputs, or a
+                baseline of another shape.
             UnitError: A target that the output does not have.
         """
         self._check(options)
-        with frozen(self.model), evaluating(self.model):
-            problem = pose(self.model, inputs, target, self.layer, self.preprocess)
+        size = options.get("batch_size", BATCH_SIZE)
+        with torch.inference_mode(False), torch.enable_grad(), frozen(self.model), evaluating(self.model):
+            problem = pose(self.model, inputs, target, self.layer, self.preprocess, self.differentiates, size)
             return self.attribute(problem, baselines, **options)
 
     @abstractmethod

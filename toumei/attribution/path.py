@@ -8,24 +8,31 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ArgumentError
-from .baselines import BaselineLike, as_baselines
-from .problem import Problem, parts
+from .baselines import BaselineLike
+from .batches import BATCH_SIZE
+from .batches import at as at
+from .draws import Draws
+from .problem import Problem
 
 
 def one_baseline(
-    problem: Problem, baselines: BaselineLike, method: str, alternative: str
+    problem: Problem,
+    baselines: BaselineLike,
+    method: str,
+    alternative: str,
+    batch_size: int = BATCH_SIZE,
 ) -> tuple[Tensor, ...]:
     """Returns the baseline of each input, each (N, ...), of what is attributed to.
 
     Raises:
         ArgumentError: A distribution of baselines; the message names the method that takes one.
     """
-    drawn = as_baselines(baselines, parts(problem.inputs))
-    if any(baseline.is_random for baseline in drawn):
+    drawn = Draws(problem, baselines, 1)
+    if drawn.is_random:
         raise ArgumentError(
             f"{method} takes one baseline an input: for a distribution there is {alternative}"
         )
-    return tuple(draws[0] for draws in problem.baselines(drawn, 1))
+    return tuple(own[0].expand(len(problem), *own.shape[2:]) for own in drawn.all(batch_size))
 
 
 def nodes(count: int) -> tuple[Tensor, Tensor]:
@@ -49,11 +56,6 @@ def between(start: Sequence[Tensor], end: Sequence[Tensor], shares: Tensor) -> l
         own = shares.to(device=last.device, dtype=last.dtype).reshape(-1, *(1,) * (last.dim() - 1))
         points.append(torch.lerp(first, last, own))
     return points
-
-
-def at(tensors: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
-    """Returns the rows (B,) of tensors (N, ...)."""
-    return [tensor[rows.to(tensor.device)] for tensor in tensors]
 
 
 def sums(values: Sequence[Tensor]) -> Tensor:

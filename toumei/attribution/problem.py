@@ -1,26 +1,23 @@
 """What every method is given: the inputs, and the scores of targets as a function of them, or of a layer."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import ArgumentError, OutputError, ShapeError, UnitError, UnreachedLayerError
+from ..core.errors import ArgumentError, ShapeError
 from ..core.hooks import Edit, hooked
-from ..core.modules import find_module
-from ..core.outputs import main_tensor
-from ..core.units import Unit, channels_first, check_channels, parse, position_index
-from .baselines import AtLayer, Baseline, draws
+from ..core.units import Unit
+from .backward import differentiate
+from .batches import BATCH_SIZE, at, batches
+from .inputs import Inputs, like, output_of, parts
 from .result import Values
+from .targets import Scored, Targets, score, scored, unit_score
+from .targets import Target as Target
 
-Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
-Target = int | str | Tensor | Callable[[Tensor], Tensor]
-Targets = Target | Sequence[Target] | None
-
-_BACKWARDS_AT_ONCE = 16  # so many targets share a backward pass, which takes that many times the memory
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +32,20 @@ class Problem:
         several: Whether the user gave a list of targets.
         layer: The layer that is attributed to, None for the inputs.
         preprocess: Applied to the inputs before the network.
+        fixed: Which of the inputs stay as they are: for methods that need gradients, whole numbers and
+            booleans beside inputs that have some, such as a mask beside embeddings.
+        runs: How often the layer, and those of targets, run in a pass; their last run is what counts.
     """
 
     tensors: tuple[Tensor, ...]
     model: nn.Module
     inputs: Inputs
-    targets: tuple[Target | Unit | None, ...]
+    targets: tuple[Scored, ...]
     several: bool
-    layer: str | None = None
-    preprocess: Callable[..., Any] | None = None
+    layer: str | None
+    preprocess: Callable[..., Any] | None
+    fixed: tuple[bool, ...]
+    runs: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.tensors[0])
@@ -53,8 +55,8 @@ class Problem:
 
         Args:
             tensors: In the place of `self.tensors`.
-            rows: (B,) which of the N inputs each belongs to, for targets that differ and for what the layer
-                does not see; by default B is N.
+            rows: (B,) which of the N inputs each belongs to, for targets that differ, for inputs that stay as
+                they are and for what the layer does not see; by default B is N.
 
         Raises:
             UnitError: A target that the output does not have.
@@ -62,8 +64,31 @@ class Problem:
         # copies, because the model may write into what it is given
         own = [tensor.clone() if tensor.requires_grad else tensor for tensor in tensors]
         if self.layer is None:
-            return self._scores(_like(self.inputs, own), {}, rows)
+            return self._scores(self._whole(own, rows), {}, rows)
         return self._scores(self._rows(rows), {self.layer: lambda _: own[0]}, rows)
+
+    def outputs(self, tensors: Sequence[Tensor], batch_size: int) -> Tensor:
+        """Returns the scores (N, T) of tensors (N, ...), without a graph, a batch at a time."""
+        with torch.no_grad():
+            return torch.cat(
+                [self.scores(at(tensors, rows), rows) for rows in batches(len(self), batch_size)]
+            )
+
+    def crossed(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Returns the scores (B, N, T) of inputs (B, ...) for the targets of each of the N inputs.
+
+        It takes one pass of the B inputs, in which nothing of the N inputs is left.
+        """
+        targets: list[Scored] = []
+        columns = []
+        for target in self.targets:
+            own, which = [target], torch.zeros(len(self), dtype=torch.long)
+            if isinstance(target, Tensor):
+                different, which = target.cpu().unique(return_inverse=True)
+                own = different.tolist()
+            columns.append(len(targets) + which)
+            targets += own
+        return replace(self, targets=tuple(targets)).scores(tensors)[:, torch.stack(columns, 1)]
 
     def gradients(
         self, tensors: Sequence[Tensor], rows: Tensor | None = None
@@ -72,7 +97,7 @@ class Problem:
         leaves = self.leaves(tensors)
         with torch.enable_grad():
             scores = self.scores(leaves, rows)
-        return scores.detach(), self.differentiate(scores, leaves)
+        return scores.detach(), differentiate(scores, leaves)
 
     def leaves(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Returns tensors to differentiate by.
@@ -87,20 +112,6 @@ class Problem:
                     f"Method(model, layer=...), or take parts away (Occlusion, KernelShap, Lime)"
                 )
         return [tensor.detach().requires_grad_() for tensor in tensors]
-
-    def differentiate(self, scores: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Returns the gradients, each (T, B, ...), of scores (B, T); zeros where no way leads to a leaf."""
-        count = scores.shape[1]
-        if not scores.requires_grad:
-            return tuple(leaf.new_zeros(count, *leaf.shape) for leaf in leaves)
-        totals = scores.sum(0)
-        pieces = [
-            _backward(piece, leaves, keep=start + _BACKWARDS_AT_ONCE < count)
-            for start, piece in zip(
-                range(0, count, _BACKWARDS_AT_ONCE), totals.split(_BACKWARDS_AT_ONCE), strict=True
-            )
-        ]
-        return tuple(torch.cat(own) for own in zip(*pieces, strict=True))
 
     def gradients_by(self, inputs: Sequence[Tensor], rows: Tensor, layer: str) -> Tensor:
         """Returns the gradients (T, B, ...) of the scores by a layer's activation (B, ...).
@@ -117,14 +128,12 @@ class Problem:
             return leaves[0].clone()
 
         with torch.enable_grad():
-            scores = self._scores(_like(self.inputs, inputs), {layer: cut}, rows)
-        if not leaves:
-            raise UnreachedLayerError(f"the forward pass never reached the layer {layer!r}")
-        return self.differentiate(scores, leaves)[0]
+            scores = self._scores(self._whole(inputs, rows), {layer: cut}, rows)
+        return differentiate(scores, leaves)[0]
 
     def of_inputs(self) -> "Problem":
         """Returns the same problem, attributed to the inputs instead of a layer."""
-        return replace(self, tensors=tuple(part.detach() for part in parts(self.inputs)), layer=None)
+        return replace(self, tensors=self.moving(parts(self.inputs)), layer=None)
 
     def take(self, rows: Tensor, tensors: Sequence[Tensor]) -> "Problem":
         """Returns the problem of some of the inputs, with other tensors in their place.
@@ -133,41 +142,68 @@ class Problem:
             rows: (B,) which of the N inputs, with repetitions.
             tensors: In the place of `self.tensors`, each (B, ...).
         """
-        inputs = _like(self.inputs, tensors) if self.layer is None else self._rows(rows)
+        inputs = self._whole(tensors, rows) if self.layer is None else self._rows(rows)
         targets = tuple(
-            target[rows.to(target.device)] if isinstance(target, Tensor) and target.dim() else target
+            target[rows.to(target.device)] if isinstance(target, Tensor) else target
             for target in self.targets
         )
         return replace(self, tensors=tuple(tensors), inputs=inputs, targets=targets)
 
-    def baselines(
-        self, baselines: Sequence[Baseline], count: int, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, ...]:
-        """Returns draws of baselines, each (count, N, ...), or the layer's activations at them."""
-        if any(isinstance(baseline, AtLayer) for baseline in baselines):
-            if self.layer is None:
-                raise ArgumentError("a baseline AtLayer is for methods with layer=...")
-            return (baselines[0].draw(self.tensors[0], count, generator),)
-        own = [
-            draws(baseline, part, count, generator)
-            for baseline, part in zip(baselines, parts(self.inputs), strict=True)
+    def in_batches(
+        self, function: Callable[["Problem"], tuple[Tensor, tuple[Tensor, ...]]], batch_size: int
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Returns scores (N, T) and tensors (T, N, ...) that a function gives, a batch at a time."""
+        pieces = [
+            function(self.take(rows, at(self.tensors, rows))) for rows in batches(len(self), batch_size)
         ]
-        if self.layer is None:
-            return tuple(own)
-        return (torch.stack([self.at_layer([part[index] for part in own])[0] for index in range(count)]),)
+        scores, found = zip(*pieces, strict=True)
+        return torch.cat(scores), tuple(torch.cat(own, 1) for own in zip(*found, strict=True))
 
-    def at_layer(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Returns what is attributed to for other inputs: these, or the layer's activation, (N, ...)."""
+    def moving(self, own: Sequence[Thing]) -> tuple[Thing, ...]:
+        """Returns, of one thing for each input, those of inputs that do not stay as they are."""
+        return tuple(thing for thing, fixed in zip(own, self.fixed, strict=True) if not fixed)
+
+    def at_layer(
+        self, inputs: Sequence[Tensor], rows: Tensor | None = None, batch_size: int = BATCH_SIZE
+    ) -> tuple[Tensor, ...]:
+        """Returns what is attributed to for other inputs (B, ...): these, or the layer's activation.
+
+        Args:
+            inputs: In the place of the inputs.
+            rows: (B,) which of the N inputs each belongs to; not needed where none stay as they are.
+            batch_size: How many pass through the network at a time.
+
+        Raises:
+            ArgumentError: Rows that are needed and were not given.
+        """
         if self.layer is None:
             return tuple(inputs)
-        return (_activation(self.model, _like(self.inputs, inputs), self.layer, self.preprocess),)
+        if rows is None and any(self.fixed):
+            raise ArgumentError("it is not known which whole numbers belong to inputs beside them")
+        own = torch.arange(len(inputs[0])) if rows is None else rows
+        pieces = [
+            self._activation(self._whole(at(inputs, index), own[index]))
+            for index in batches(len(own), batch_size)
+        ]
+        return (torch.cat(pieces),)
 
     def restore(self, tensors: Sequence[Tensor]) -> Values:
-        """Returns results, each (T, N, ...), on the CPU and in the structure of the inputs."""
-        own = tuple(tensor.detach().cpu() if self.several else tensor.detach()[0].cpu() for tensor in tensors)
+        """Returns results, each (T, N, ...), on the CPU and in the structure of the inputs.
+
+        What stays as it is has results of zero.
+        """
+        own = [tensor.detach().cpu() if self.several else tensor.detach()[0].cpu() for tensor in tensors]
         if self.layer is not None:
             return own[0]
-        restored: Values = _like(self.inputs, own)
+        given, first = iter(own), own[0]
+        targets = first.shape[: int(self.several)]
+        restored: Values = like(
+            self.inputs,
+            [
+                first.new_zeros(*targets, *part.shape) if fixed else next(given)
+                for part, fixed in zip(parts(self.inputs), self.fixed, strict=True)
+            ],
+        )
         return restored
 
     def per_input(self, scores: Tensor) -> Tensor:
@@ -176,25 +212,71 @@ class Problem:
         return own.T.contiguous() if self.several else own[:, 0]
 
     def _rows(self, rows: Tensor | None) -> Any:
-        """The inputs (B, ...) that rows (B,) belong to."""
-        own = parts(self.inputs)
-        return _like(self.inputs, own if rows is None else [part[rows.to(part.device)] for part in own])
+        """Copies of the inputs (B, ...) that rows (B,) belong to."""
+        rows = torch.arange(len(self)) if rows is None else rows
+        return like(self.inputs, at(parts(self.inputs), rows))
 
-    def _scores(self, inputs: Inputs, edit: Mapping[str, Edit], rows: Tensor | None) -> Tensor:
-        """The scores (B, T) of inputs, with the activations of some layers edited."""
-        layers = [target.layer for target in self.targets if isinstance(target, Unit)]
-        output = None
+    def _whole(self, tensors: Sequence[Tensor], rows: Tensor | None) -> Any:
+        """Inputs (B, ...) in their structure: tensors, and what stays as it is of the inputs in rows (B,)."""
+        if not any(self.fixed):
+            return like(self.inputs, tensors)
+        given, own = iter(tensors), parts(self._rows(rows))
+        return like(
+            self.inputs,
+            [part if fixed else next(given) for part, fixed in zip(own, self.fixed, strict=True)],
+        )
+
+    def _scores(self, inputs: Inputs, edits: Mapping[str, Edit], rows: Tensor | None) -> Tensor:
+        """The scores (B, T) of inputs, with the last runs of some layers edited."""
+        units = [target.layer for target in self.targets if isinstance(target, Unit)]
+        last = {name: _LastRun(edit, self.runs[name]) for name, edit in edits.items()}
         # where inner units are all that is asked for, the rest of the network does not run
-        with hooked(self.model, layers, edit, stop=len(layers) == len(self.targets)) as activations:
-            output = _output(self.model, inputs, self.preprocess)
+        stop = len(units) == len(self.targets) and {name: self.runs[name] for name in (*units, *last)}
+        output = None
+        with hooked(self.model, units, last, stop=stop, every=True) as activations:
+            output = output_of(self.model, inputs, self.preprocess)
+        self._check_runs({name: own.seen for name, own in last.items()})
+        self._check_runs({name: len(activations.calls(name)) for name in units})
         scores = []
         for target in self.targets:
             if isinstance(target, Unit):
-                scores.append(_unit_score(activations[target.layer], target))
+                scores.append(unit_score(activations[target.layer], target))
             else:
                 assert output is not None
-                scores.append(_score(output, target, rows))
+                scores.append(score(output, target, rows))
         return torch.stack(scores, dim=1)
+
+    @torch.no_grad()
+    def _activation(self, inputs: Inputs) -> Tensor:
+        """The activation of the last run of the layer."""
+        assert self.layer is not None
+        stop = {self.layer: self.runs[self.layer]}
+        with hooked(self.model, stop, stop=stop, detach=True, every=True) as activations:
+            output_of(self.model, inputs, self.preprocess)
+        calls = activations.calls(self.layer)
+        self._check_runs({self.layer: len(calls)})
+        return calls[-1]
+
+    def _check_runs(self, seen: Mapping[str, int]) -> None:
+        for name, runs in seen.items():
+            if runs != self.runs[name]:
+                raise ArgumentError(
+                    f"the layer {name!r} ran {self.runs[name]} times in the first pass and {runs} times in "
+                    f"another: its last run is only meant where their number does not depend on the inputs"
+                )
+
+
+@dataclass(eq=False)
+class _LastRun:
+    """An edit of a layer's last run in a pass, for which it counts the runs."""
+
+    edit: Edit
+    runs: int
+    seen: int = 0
+
+    def __call__(self, activation: Tensor) -> Tensor:
+        self.seen += 1
+        return self.edit(activation) if self.seen == self.runs else activation
 
 
 def pose(
@@ -203,14 +285,26 @@ def pose(
     target: Targets,
     layer: str | None = None,
     preprocess: Callable[..., Any] | None = None,
+    differentiates: bool = False,
+    batch_size: int = BATCH_SIZE,
 ) -> Problem:
     """Returns the problem that the arguments of a method pose.
 
+    Args:
+        model: The network.
+        inputs: What the user gave.
+        target: What the user gave.
+        layer: The layer that is attributed to, None for the inputs.
+        preprocess: Applied to the inputs before the network.
+        differentiates: Whether gradients are needed.
+        batch_size: How many inputs pass through the network at a time.
+
     Raises:
-        ShapeError: Inputs without a common batch axis.
-        ArgumentError: An empty list of targets, or inputs that are no tensors.
-        UnitError: A target that is no unit.
-        LayerError: A layer that the model does not have.
+        ShapeError: Inputs without a common batch axis, or another number of targets than inputs.
+        ArgumentError: An empty list of targets, inputs that are no tensors, or no inputs with gradients where
+            they are needed.
+        UnitError: A target that is no unit and no index.
+        LayerError: A layer that the model does not have, or that does not run.
     """
     own = parts(inputs)
     if not own or not all(isinstance(part, Tensor) for part in own):
@@ -225,128 +319,39 @@ def pose(
     given: Sequence[Any] = target if isinstance(target, list | tuple) else [target]
     if not given:
         raise ArgumentError("a list of targets must not be empty")
-    targets = tuple(_unit(model, own) if isinstance(own, str) else own for own in given)
-    tensors = tuple(part.detach() for part in own)
-    if layer is not None:
-        tensors = (_activation(model, inputs, layer, preprocess),)
-    return Problem(tensors, model, inputs, targets, several, layer, preprocess)
+    targets = tuple(scored(model, one, len(own[0])) for one in given)
+    # what was made in inference mode cannot be differentiated
+    own = tuple(part.detach().clone() if part.is_inference() else part.detach() for part in own)
+    fixed = _fixed(own) if differentiates else (False,) * len(own)
+    problem = Problem(own, model, like(inputs, own), targets, several, None, preprocess, fixed)
+    problem = _attached(problem.of_inputs(), layer, batch_size)
+    if differentiates:
+        problem.leaves(problem.tensors)
+    return problem
 
 
-def parts(inputs: Inputs) -> tuple[Tensor, ...]:
-    """Returns the tensors of inputs in any structure."""
-    if isinstance(inputs, Tensor):
-        return (inputs,)
-    return tuple(inputs.values()) if isinstance(inputs, dict) else tuple(inputs)
+def _fixed(own: Sequence[Tensor]) -> tuple[bool, ...]:
+    """Which inputs have no gradient, beside others that have one."""
+    moves = [part.is_floating_point() or part.is_complex() for part in own]
+    return tuple(not move and any(moves) for move in moves)
 
 
-def _like(inputs: Inputs, tensors: Sequence[Tensor]) -> Any:
-    if isinstance(inputs, Tensor):
-        return tensors[0]
-    return dict(zip(inputs, tensors, strict=True)) if isinstance(inputs, dict) else tuple(tensors)
-
-
-def _output(model: nn.Module, inputs: Inputs, preprocess: Callable[..., Any] | None) -> Tensor:
-    if isinstance(inputs, dict):
-        output = model(**(inputs if preprocess is None else preprocess(**inputs)))
-    else:
-        given = parts(inputs)
-        if preprocess is not None:
-            prepared = preprocess(*given)
-            given = prepared if isinstance(prepared, tuple) else (prepared,)
-        output = model(*given)
-    return main_tensor(output)
-
-
-@torch.no_grad()
-def _activation(
-    model: nn.Module, inputs: Inputs, layer: str, preprocess: Callable[..., Any] | None
-) -> Tensor:
-    with hooked(model, record=[layer], stop=True, detach=True) as activations:
-        _output(model, inputs, preprocess)
-    return activations[layer]
-
-
-def _backward(scores: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
-    """The gradients, each (T, B, ...), of T numbers: by one batched backward pass, or one after the other."""
-    count = len(scores)
-    grads: Sequence[Tensor | None]
-    if count > 1:
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-                grads = torch.autograd.grad(
-                    scores,
-                    leaves,
-                    torch.eye(count, dtype=scores.dtype, device=scores.device),
-                    retain_graph=True,
-                    is_grads_batched=True,
-                    allow_unused=True,
-                )
-        except RuntimeError:  # an operation that has no batched backward pass
-            pass
-        else:
-            return tuple(
-                leaf.new_zeros(count, *leaf.shape) if grad is None else grad
-                for leaf, grad in zip(leaves, grads, strict=True)
-            )
-    single = [
-        torch.autograd.grad(score, leaves, retain_graph=keep or index + 1 < count, allow_unused=True)
-        for index, score in enumerate(scores)
-    ]
-    return tuple(
-        torch.stack([torch.zeros_like(leaf) if grad is None else grad for grad in own])
-        for leaf, own in zip(leaves, zip(*single, strict=True), strict=True)
-    )
-
-
-def _unit(model: nn.Module, text: str) -> Unit:
-    unit = parse(text)
-    find_module(model, unit.layer)
-    if unit.channel is None:
-        raise UnitError(f"a target is one unit, such as '{text}:0', got the whole layer {text!r}")
-    return unit
-
-
-def _unit_score(activation: Tensor, unit: Unit) -> Tensor:
-    """A unit's activation for each row, (B,); a channel without a position is its mean over positions."""
-    assert unit.channel is not None
-    channels = channels_first(activation)
-    check_channels((unit.channel,), channels, unit.layer)
-    own = channels[:, unit.channel]
-    return own.mean(1) if unit.position is None else own[:, position_index(activation, unit)]
-
-
-def _score(output: Tensor, target: Target | None, rows: Tensor | None) -> Tensor:
-    """The score of one target for each row, (B,)."""
-    if callable(target) and not isinstance(target, Tensor):
-        score = target(output)
-        if not isinstance(score, Tensor) or score.shape != output.shape[:1]:
-            got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-            raise OutputError(
-                f"a target function must return one score a row, {tuple(output.shape[:1])}, got {got}"
-            )
-        return score
-    scores = output[:, None] if output.dim() == 1 else output
-    if scores.dim() != 2:
-        raise UnitError(
-            f"the output is {tuple(output.shape)}: give a function of it as target, such as "
-            f"lambda output: output[:, -1, 3]"
+def _attached(problem: Problem, layer: str | None, batch_size: int) -> Problem:
+    """The problem, attributed to a layer if there is one, with how often layers run that matter."""
+    units = [target.layer for target in problem.targets if isinstance(target, Unit)]
+    names = dict.fromkeys(units if layer is None else [layer, *units])
+    if not names:
+        return problem
+    first, *others = batches(len(problem), batch_size)
+    with torch.no_grad(), hooked(problem.model, names, detach=True, every=True) as seen:
+        output_of(problem.model, problem._rows(first), problem.preprocess)
+    problem = replace(problem, layer=layer, runs={name: len(seen.calls(name)) for name in names})
+    if layer is None:
+        return problem
+    activation = torch.cat([seen[layer], *(problem._activation(problem._rows(rows)) for rows in others)])
+    if len(activation) != len(problem):
+        raise ShapeError(
+            f"the activation of layer {layer!r} is {tuple(activation.shape)}, expected a row for each of the "
+            f"{len(problem)} inputs"
         )
-    count = scores.shape[1]
-    if target is None:
-        if count > 1:
-            raise UnitError(f"the network has {count} outputs: give a target from 0 to {count - 1}")
-        return scores[:, 0]
-    index = torch.as_tensor(target, device=scores.device)
-    if index.is_floating_point() or index.dim() > 1:
-        raise UnitError(f"a target is the index of an output, or one index an input (N,), got {target!r}")
-    if index.min() < -count or index.max() >= count:
-        wrong = int(index.max() if index.max() >= count else index.min())
-        raise UnitError(f"no output {wrong}: the network has {count}, 0 to {count - 1}")
-    if index.dim() == 0:
-        return scores[:, int(index)]
-    if rows is not None:
-        index = index[rows.to(index.device)]
-    if len(index) != len(scores):
-        raise ShapeError(f"{len(index)} targets for {len(scores)} inputs: give one, or one an input")
-    return scores.gather(1, index[:, None])[:, 0]
+    return replace(problem, tensors=(activation,))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..core.errors import ArgumentError
 from ..core.seeding import make_generator
 from .baselines import BaselineLike
+from .batches import BATCH_SIZE, at, batches
 from .gradients import InputXGradient, Saliency
 from .method import Method
 from .moments import Moments
@@ -57,7 +58,7 @@ class SmoothGrad(Method):
         samples: int = 50,
         noise: float = 0.15,
         absolute: bool = False,
-        batch_size: int = 64,
+        batch_size: int = BATCH_SIZE,
         seed: int | None = 0,
     ) -> Attribution:
         """Returns the means and their standard errors.
@@ -79,14 +80,16 @@ class SmoothGrad(Method):
                 f"there are at least 2 samples, noise from 0 on and a batch size from 1 on, got {samples}, "
                 f"{noise} and {batch_size}"
             )
-        options = {"absolute": absolute} if isinstance(self.of, Saliency) else {}
+        options: dict[str, Any] = {"absolute": absolute} if isinstance(self.of, Saliency) else {}
         moments = [Moments(len(problem)) for _ in problem.tensors]
         for rows, tensors in _noisy(problem, samples, noise, batch_size, make_generator(seed)):
-            result = self.of.attribute(problem.take(rows, tensors), None, **options)
-            for moment, values in zip(moments, parts_of(result.values), strict=True):
+            own = problem.take(rows, tensors)
+            result = self.of.attribute(own, None, batch_size=batch_size, **options)
+            found = parts_of(result.values)
+            found = found if problem.layer else problem.moving(found)
+            for moment, values in zip(moments, found, strict=True):
                 moment.add(values if problem.several else values[None], rows)
-        with torch.no_grad():
-            output = problem.scores(problem.tensors)
+        output = problem.outputs(problem.tensors, batch_size)
         means, errors = self._summary(moments)
         return Attribution(
             problem.restore([value.to(output.dtype) for value in means]),
@@ -126,25 +129,20 @@ def _noisy(
     problem: Problem, samples: int, noise: float, batch_size: int, generator: torch.Generator | None
 ) -> Iterator[tuple[Tensor, list[Tensor]]]:
     """Yields rows (B,) of the inputs and noisy copies (B, ...) of them, each input `samples` times in all."""
-    problem.leaves(problem.tensors)  # noise is for numbers that have gradients
     count = len(problem)
     scales = [
         noise * (flat.amax(1) - flat.amin(1)).reshape(-1, *(1,) * (tensor.dim() - 1))
         for tensor in problem.tensors
         for flat in [tensor.flatten(1)]
     ]
-    for draws in torch.arange(samples).split(max(1, batch_size // count)):
+    for draws in batches(samples, max(1, batch_size // count)):
         # one draw after the other, so that they do not depend on the size of batches
         drawn = [
             [torch.randn(tensor.shape[1:], generator=generator).to(tensor) for tensor in problem.tensors]
             for _ in draws
         ]
-        moved = [torch.stack(own)[:, None] for own in zip(*drawn, strict=True)]
-        for rows in torch.arange(count).split(batch_size):
-            yield (
-                rows.repeat(len(draws)),
-                [
-                    (tensor[rows.to(tensor.device)] + scale[rows.to(tensor.device)] * own).flatten(0, 1)
-                    for tensor, scale, own in zip(problem.tensors, scales, moved, strict=True)
-                ],
-            )
+        noises = [torch.stack(own)[:, None] for own in zip(*drawn, strict=True)]
+        for rows in batches(count, batch_size):
+            pieces = zip(at(problem.tensors, rows), at(scales, rows), noises, strict=True)
+            noisy = [(tensor + scale * moved).flatten(0, 1) for tensor, scale, moved in pieces]
+            yield rows.repeat(len(draws)), noisy
