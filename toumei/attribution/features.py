@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ArgumentError, ShapeError
+from .places import channels_of, lifted, places
 from .problem import Problem
 from .superpixels import superpixels
 
@@ -74,11 +75,17 @@ class Segments:
         return Segments(tuple(index.to(device) for index in self.index), self.count, self.own)
 
 
-def features_of(problem: Problem, given: Features) -> Segments:
+def features_of(problem: Problem, given: Features, channel_axis: int | None = None) -> Segments:
     """Returns the features of a problem's inputs; by default superpixels of pictures, else positions.
 
+    Args:
+        problem: The network and its inputs.
+        given: As for `segments`, or a dictionary of tensors by the names of inputs.
+        channel_axis: As for `segments`.
+
     Raises:
-        ArgumentError: Names of inputs that there are not.
+        ArgumentError: Names of inputs that there are not, or features that make no sense.
+        ShapeError: Features that do not fit their input.
     """
     tensors = problem.tensors
     if isinstance(given, Mapping):
@@ -86,15 +93,22 @@ def features_of(problem: Problem, given: Features) -> Segments:
             names = list(problem.inputs) if isinstance(problem.inputs, dict) else "no names"
             raise ArgumentError(f"features for {list(given)}, the inputs have {names}")
         given = tuple(given.get(name) for name in problem.inputs)
-    if given is None and problem.layer is None and all(_is_picture(tensor) for tensor in tensors):
-        found = [superpixels(tensor) for tensor in tensors]
+    if given is None and problem.layer is None and all(_is_picture(own, channel_axis) for own in tensors):
+        # superpixels have their channels on axis 1
+        axes = [channels_of(tensor, channel_axis) or 1 for tensor in tensors]
+        pairs = list(zip(tensors, axes, strict=True))
+        found = [superpixels(tensor.movedim(axis, 1)).movedim(1, axis) for tensor, axis in pairs]
         # the superpixels of a second picture are features of their own
         ends = torch.tensor([int(index.max()) + 1 for index in found]).cumsum(0).tolist()
         given = tuple(index + first for index, first in zip(found, [0, *ends], strict=False))
-    return segments(given, tensors)
+    return segments(given, tensors, channel_axis)
 
 
-def segments(features: Tensor | Sequence[Tensor | None] | None, tensors: Sequence[Tensor]) -> Segments:
+def segments(
+    features: Tensor | Sequence[Tensor | None] | None,
+    tensors: Sequence[Tensor],
+    channel_axis: int | None = None,
+) -> Segments:
     """Returns the features of inputs.
 
     Args:
@@ -103,13 +117,16 @@ def segments(features: Tensor | Sequence[Tensor | None] | None, tensors: Sequenc
             and need neither start at 0 nor be contiguous. In a sequence, None for an input that is never
             taken away. None alone: every position (all channels of a place, a token, a column) is one.
         tensors: The inputs, (N, ...).
+        channel_axis: The axis of the channels, whose positions these are; by default axis 1 of maps
+            (N, C, H, W) and films (N, C, T, H, W), and the last of tokens (N, T, C). For signals (N, C, L),
+            the inputs of an nn.Conv1d, it is 1: without it their channels would be taken for positions.
 
     Raises:
         ShapeError: A tensor that does not fit its input.
         ArgumentError: Numbers that are not whole, or another number of tensors than inputs.
     """
     if features is None:
-        return _positions(tensors)
+        return _positions(tensors, channel_axis)
     given = (features,) if isinstance(features, Tensor) else tuple(features)
     if len(given) != len(tensors):
         raise ArgumentError(f"{len(given)} tensors of features for {len(tensors)} inputs")
@@ -133,8 +150,10 @@ def segments(features: Tensor | Sequence[Tensor | None] | None, tensors: Sequenc
     return Segments(tuple(shaped), len(labels), own)
 
 
-def _is_picture(tensor: Tensor) -> bool:
-    return tensor.dim() == 4 and tensor.shape[1] in (1, 3) and tensor.is_floating_point()
+def _is_picture(tensor: Tensor, channel_axis: int | None) -> bool:
+    if tensor.dim() != 4 or not tensor.is_floating_point():
+        return False
+    return tensor.shape[channels_of(tensor, channel_axis) or 1] in (1, 3)
 
 
 def _fitted(mask: Tensor, tensor: Tensor, own: bool) -> Tensor:
@@ -156,15 +175,11 @@ def _fitted(mask: Tensor, tensor: Tensor, own: bool) -> Tensor:
     return laid_out
 
 
-def _positions(tensors: Sequence[Tensor]) -> Segments:
+def _positions(tensors: Sequence[Tensor], channel_axis: int | None) -> Segments:
     first, index = 0, []
     for tensor in tensors:
-        # of maps (N, C, H, W) the places, of rows (N, M) the columns, of tokens (N, T, C) the tokens
-        axes = tensor.shape[2:] if tensor.dim() == 4 else tensor.shape[1:2]
-        count = int(torch.tensor(axes).prod())
-        positions = torch.arange(first, first + count).reshape(axes)
-        index.append(
-            positions[None] if tensor.dim() == 4 else positions.reshape(-1, *(1,) * (tensor.dim() - 2))
-        )
-        first += count
+        axes = places(tensor, channel_axis)
+        positions = torch.arange(first, first + axes.numel()).reshape(1, *axes)
+        index.append(lifted(positions, tensor, channel_axis)[0])
+        first += axes.numel()
     return Segments(tuple(index), first)

@@ -1,7 +1,6 @@
 """Occlusion: how much the score falls when a window that slides over the input is hidden."""
 
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +17,11 @@ from .result import Attribution
 class Occlusion(Method):
     """Drops of the score when windows are hidden (Zeiler and Fergus, 2014).
 
-    A place gets the mean drop over the windows that cover it. Windows slide over the height and width of maps
-    (N, C, H, W), and over the second axis of tokens (N, T, ...) and of columns (N, M). A place's drop is
-    spread over its channels, so that their sum is the drop.
+    A place gets the mean drop over the windows that cover it. Windows slide over the places of an input: the
+    height and width of maps (N, C, H, W), also the time of films (N, C, T, H, W), the tokens of (N, T, C) and
+    the columns of (N, M). Signals (N, C, L), the inputs of an nn.Conv1d, need ``channel_axis=1``, or their
+    channels would be taken for tokens. A place's drop is spread over its channels, so that their sum is the
+    drop.
 
     Args:
         model: The network.
@@ -41,35 +42,36 @@ class Occlusion(Method):
         *,
         window: int | None = None,
         stride: int | None = None,
+        channel_axis: int | None = None,
         background: int = 10,
         batch_size: int = 64,
         seed: int | None = 0,
         verbose: bool = True,
-        **options: Any,
     ) -> Attribution:
         """Returns the mean drops.
 
         Args:
             problem: The network and its inputs.
             baselines: What is hidden is replaced by.
-            window: Side of the window; by default an eighth of the height of maps, one token, one column.
+            window: Side of the window; by default an eighth of the height of maps and films, one token, one
+                column.
             stride: By how much it slides, half of its side by default; a last window ends at the border.
+            channel_axis: The axis of the channels; by default axis 1 of maps and films, the last of tokens.
             background: Over how many draws of a random baseline a score is the mean.
             batch_size: How many inputs pass through the network at a time.
             seed: Seed of baselines that are drawn.
             verbose: Show progress once it takes longer than two seconds.
-            **options: None.
 
         Raises:
             ArgumentError: A window or stride that makes no sense.
+            ShapeError: An input without the axis of channels that is named.
         """
-        if options:
-            raise ArgumentError(f"no option {next(iter(options))!r}")
+        windows = [_windows(places(tensor, channel_axis), window, stride) for tensor in problem.tensors]
         masking = Masking(problem, baselines, background, batch_size, seed, verbose)
         output = masking.unmasked()
         values = [
-            _mean_drops(masking, index, output, *_windows(tensor, window, stride))
-            for index, tensor in enumerate(problem.tensors)
+            _mean_drops(masking, index, output, corners, sides, channel_axis)
+            for index, (corners, sides) in enumerate(windows)
         ]
         return Attribution(
             problem.restore(values),
@@ -80,11 +82,10 @@ class Occlusion(Method):
         )
 
 
-def _windows(tensor: Tensor, window: int | None, stride: int | None) -> tuple[Tensor, list[int]]:
-    """The corners (W, axes) of all windows and their sides, over the axes of a tensor's places."""
-    axes = places(tensor)
+def _windows(axes: torch.Size, window: int | None, stride: int | None) -> tuple[Tensor, list[int]]:
+    """The corners (W, axes) of all windows over axes of places, and their sides."""
     if window is None:
-        window = max(1, axes[0] // 8) if len(axes) == 2 else 1
+        window = max(1, axes[-2] // 8) if len(axes) > 1 else 1
     step = max(1, window // 2) if stride is None else stride
     if not 1 <= step <= window:
         raise ArgumentError(
@@ -98,11 +99,18 @@ def _windows(tensor: Tensor, window: int | None, stride: int | None) -> tuple[Te
     return torch.tensor(list(product(*starts))), sides
 
 
-def _mean_drops(masking: Masking, index: int, output: Tensor, corners: Tensor, sides: list[int]) -> Tensor:
+def _mean_drops(
+    masking: Masking,
+    index: int,
+    output: Tensor,
+    corners: Tensor,
+    sides: list[int],
+    channel_axis: int | None,
+) -> Tensor:
     """The mean drop at each place of one of the tensors, spread over its channels, (T, N, ...)."""
     tensors, draws = masking.problem.tensors, masking.draws
     tensor, count = tensors[index], len(masking.problem)
-    axes, device = places(tensor), tensor.device
+    axes, device = places(tensor, channel_axis), tensor.device
     own_corners, ends = corners.to(device), (corners + torch.tensor(sides)).to(device)
 
     def masks(positions: Tensor) -> tuple[Tensor, ...]:
@@ -113,7 +121,7 @@ def _mean_drops(masking: Masking, index: int, output: Tensor, corners: Tensor, s
             first, last = (own[window, axis].reshape(-1, *(1,) * len(axes)) for own in (own_corners, ends))
             hidden = hidden & (at >= first) & (at < last)
         all_kept = [hidden.new_ones((1,) * other.dim()) for other in tensors]
-        all_kept[index] = ~lifted(hidden, tensor)
+        all_kept[index] = ~lifted(hidden, tensor, channel_axis)
         return tuple(all_kept)
 
     positions = torch.arange(len(corners) * count * draws)
@@ -127,4 +135,4 @@ def _mean_drops(masking: Masking, index: int, output: Tensor, corners: Tensor, s
         covering = (slice(None), slice(None), *area)
         total[covering] += drop.reshape(*drop.shape, *(1,) * len(axes))
         covered[area] += 1
-    return over_channels(total / covered, tensor)
+    return over_channels(total / covered, tensor, channel_axis)
