@@ -25,7 +25,7 @@ class Randomization:
     """How far contributions stay the same while a network forgets, layer by layer from the output.
 
     Attributes:
-        layers: In the order in which they were initialized again.
+        layers: In the order in which they were initialized again; the empty name is the model itself.
         correlations: (L, N) Spearman's rank correlation of the magnitudes with those of the trained network.
     """
 
@@ -39,7 +39,8 @@ class Randomization:
         ax = ax or pyplot.subplots(layout="constrained")[1]
         means = [1.0, *self.correlations.mean(1).tolist()]
         ax.plot(range(len(means)), means, marker="o", markersize=3, label=label)
-        ax.set_xticks(range(len(means)), ["trained", *self.layers], rotation=90, fontsize="small")
+        names = ["trained", *(name or "the model itself" for name in self.layers)]
+        ax.set_xticks(range(len(means)), names, rotation=90, fontsize="small")
         ax.set_ylabel("rank correlation")
         return ax
 
@@ -62,18 +63,22 @@ def randomization(
     A method that explains what was learned loses its likeness; guided backpropagation is known not to
     (Adebayo et al., Sanity Checks for Saliency Maps, 2018). The model itself is not touched.
 
+    A layer that knows how to initialize itself, by PyTorch's ``reset_parameters``, does so. Of others, such
+    as the projections of GPT-2 or the class token of a vision transformer, each weight is drawn anew from
+    the normal distribution with the mean and the standard deviation of the trained ones.
+
     Args:
         method: From a network to a method, such as a class or ``lambda model: GradCam(model, "relu6")``.
         model: The trained network.
         inputs: (N, ...).
         target: For one target; see `Method`.
         layers: Those to initialize again, in this order; by default all that have weights of their own, from
-            the last that is registered to the first.
+            the last that is registered to the first, and at the end what belongs to the model itself.
         seed: Seed of the new weights.
         **options: Of the method.
 
     Raises:
-        ArgumentError: There is no layer, or one that cannot be initialized again.
+        ArgumentError: There is no layer with weights, or one without is named.
         LayerError: A layer that the model does not have.
 
     Example:
@@ -85,17 +90,17 @@ def randomization(
     forgetting = copy.deepcopy(model)
     if layers is None:
         found = dict(forgetting.named_modules())
-        layers = [name for name in reversed(found) if name and _can_forget(found[name])]
+        layers = [name for name in reversed(found) if _can_forget(found[name])]
     for name in layers:
         if not _can_forget(find_module(forgetting, name)):
-            raise ArgumentError(f"layer {name!r} has no weights of its own that can be initialized again")
+            raise ArgumentError(f"layer {name!r} has no weights of its own to initialize again")
     if not layers:
-        raise ArgumentError("the network has no layer that can be initialized again")
+        raise ArgumentError("the network has no layer with weights of its own to initialize again")
     trained = _magnitudes(method(forgetting)(inputs, target, **options))
     correlations = []
     with seeded(seed):
         for name in layers:
-            find_module(forgetting, name).reset_parameters()  # type: ignore[operator]
+            _forget(find_module(forgetting, name))
             own = _magnitudes(method(forgetting)(inputs, target, **options))
             correlations.append(spearman(trained, own))
     return Randomization(tuple(layers), torch.stack(correlations))
@@ -159,7 +164,21 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _can_forget(module: nn.Module) -> bool:
-    return hasattr(module, "reset_parameters") and any(True for _ in module.parameters(recurse=False))
+    return any(parameter.is_floating_point() for parameter in module.parameters(recurse=False))
+
+
+def _forget(module: nn.Module) -> None:
+    """Draws the weights of a module's own anew."""
+    for name in ("reset_parameters", "_reset_parameters"):
+        if hasattr(module, name):
+            getattr(module, name)()
+            return
+    with torch.no_grad():
+        for parameter in module.parameters(recurse=False):
+            if parameter.is_floating_point():
+                own = parameter.float()
+                mean, deviation = own.mean(), own.std(correction=0)
+                parameter.copy_(mean + deviation * torch.randn_like(own))
 
 
 def _flat(result: Attribution) -> Tensor:
