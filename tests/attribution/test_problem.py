@@ -1,10 +1,13 @@
 """Inputs, targets and layers in every form, and what is wrong about some."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from toumei.attribution import InputXGradient, IntegratedGradients, Saliency
+from toumei.attribution import InputXGradient, IntegratedGradients, Occlusion, Saliency
 from toumei.attribution.problem import pose
 from toumei.core.errors import ArgumentError, LayerError, OutputError, ShapeError, UnitError
 
@@ -183,7 +186,12 @@ def test_an_input_that_the_score_does_not_depend_on(x, scale):
         (torch.tensor([0, 1, 0, 1, 5]), UnitError, "no output 5"),
         (None, UnitError, "has 2 outputs: give a target from 0 to 1"),
         (torch.tensor([0, 1]), ShapeError, "2 targets for 5 inputs"),
+        (torch.zeros(7).long(), ShapeError, "7 targets for 5 inputs"),
+        (torch.zeros(5, 1).long(), UnitError, "one index an input (5,), got (5, 1) of torch.int64"),
+        (torch.zeros(5).bool(), UnitError, "one index an input (5,), got (5,) of torch.bool"),
+        (torch.zeros(5), UnitError, "one index an input (5,), got (5,) of torch.float32"),
         (0.5, UnitError, "index of an output"),
+        (object(), UnitError, "index of an output"),
         ([], ArgumentError, "must not be empty"),
         (lambda out: out.sum(), OutputError, "one score a row"),
         (lambda out: 3, OutputError, "one score a row"),
@@ -194,8 +202,20 @@ def test_an_input_that_the_score_does_not_depend_on(x, scale):
     ],
 )
 def test_targets_that_are_not_there(two, x, scale, target, error, message):
-    with pytest.raises(error, match=message):
-        Saliency(two)((x, scale), target=target)
+    for method in (Saliency, Occlusion):  # one indexes all rows at once, the other those of a batch
+        with pytest.raises(error, match=re.escape(message)):
+            method(two)((x, scale), target=target)
+
+
+def test_targets_count_from_the_end_and_may_be_arrays(two, x, scale):
+    expected = Saliency(two)((x, scale), torch.tensor([1, 0, 1, 1, 0])).output
+    for target in (
+        torch.tensor([-1, -2, 1, -1, 0]),
+        np.array([1, 0, 1, 1, 0]),
+        torch.tensor([1, 0, 1, 1, 0]).byte(),
+    ):
+        assert torch.equal(Saliency(two)((x, scale), target).output, expected)
+    assert torch.equal(Saliency(two)((x, scale), np.int64(1)).output, Saliency(two)((x, scale), -1).output)
 
 
 def test_inputs_that_are_no_batches(two, x):

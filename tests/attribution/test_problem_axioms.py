@@ -9,6 +9,7 @@ from torch import nn
 from toumei import attribution
 from toumei.attribution import Attribution, Method
 from toumei.attribution.result import parts_of
+from toumei.core.errors import ArgumentError
 
 METHODS = [
     method
@@ -50,6 +51,22 @@ def case(request, watched):
         model, inputs = watched(mlp()), torch.randn(3, 6, generator=generator)
     options = ("0",) if request.param in OF_LAYERS else ()
     return request.param(model, *options), inputs
+
+
+class Shared(nn.Module):
+    """Two convolutions with a ReLU behind each: the same one, or another one where they are kept apart."""
+
+    def __init__(self, apart):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+        self.relu, self.other = nn.ReLU(), nn.ReLU()
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        self.apart = apart
+
+    def forward(self, x):
+        hidden = (self.other if self.apart else self.relu)(self.first(x))
+        return self.head(self.relu(self.second(hidden)))
 
 
 def close(own, other):
@@ -109,3 +126,55 @@ def test_results_are_kept_and_shown(case, tmp_path):
     close(loaded.values, result.values)
     assert repr(loaded) == repr(result) and result.method in repr(result)
     assert type(method).__name__ in repr(method)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_results_do_not_depend_on_the_grad_mode_of_the_caller(case, mode):
+    method, inputs = case
+    targets, baseline = torch.tensor([0, 2, 1]), torch.full_like(inputs[0], 0.1)
+    expected = method(inputs, targets, baseline)
+    with mode():
+        made = inputs.clone(), targets.clone(), baseline.clone()
+        own = method(*made)
+    for result in (own, method(*made)):
+        close(result.values, expected.values)
+        assert torch.allclose(result.output, expected.output, atol=1e-6)
+
+
+def test_results_do_not_depend_on_the_size_of_batches(case):
+    method, inputs = case
+    if isinstance(method, attribution.LRP):
+        pytest.skip("captum takes all inputs at once")
+    sizes, forward = [], method.model.forward
+    method.model.forward = lambda x: (sizes.append(len(x)), forward(x))[1]
+    targets = torch.tensor([0, 2, 1])
+    small = method(inputs, targets, batch_size=2)
+    # the two ends of a step of conductance pass at once
+    assert max(sizes) <= (4 if isinstance(method, attribution.LayerConductance) else 2)
+    del method.model.forward
+    large = method(inputs, targets, batch_size=1000)
+    close(small.values, large.values)
+    assert torch.allclose(small.output, large.output, atol=1e-6)
+    with pytest.raises(ArgumentError, match="batch_?.?size"):
+        method(inputs, targets, batch_size=0)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_of_a_layer_that_runs_twice_the_last_run_is_explained(method, watched):
+    if method is attribution.LRP:
+        pytest.skip("it takes no layer, and no layer that runs twice")
+    images = torch.rand(2, 2, 5, 5, generator=torch.Generator().manual_seed(1))
+    shared, apart = watched(Shared(apart=False)), watched(Shared(apart=True))
+    own, expected = (method(model, layer="relu")(images, target=1) for model in (shared, apart))
+    assert torch.allclose(own.output, shared(images)[:, 1].detach(), atol=1e-6)
+    close(own.values, expected.values)
+
+
+def test_inputs_are_left_alone_by_a_network_that_works_in_place(case):
+    method, inputs = case
+    given = inputs - 0.5
+    before = given.clone()
+    model = nn.Sequential(nn.ReLU(inplace=True), method.model)
+    layer = ("1.0",) if type(method) in OF_LAYERS else ()
+    type(method)(model, *layer)(given, target=1)
+    assert torch.equal(given, before)

@@ -320,8 +320,8 @@ def pose(
     if not given:
         raise ArgumentError("a list of targets must not be empty")
     targets = tuple(scored(model, one, len(own[0])) for one in given)
-    # what was made in inference mode cannot be differentiated
-    own = tuple(part.detach().clone() if part.is_inference() else part.detach() for part in own)
+    # copies: the model may write into what it is given, and what was made in inference mode has no gradients
+    own = tuple(part.detach().clone() for part in own)
     fixed = _fixed(own) if differentiates else (False,) * len(own)
     problem = Problem(own, model, like(inputs, own), targets, several, None, preprocess, fixed)
     problem = _attached(problem.of_inputs(), layer, batch_size)
