@@ -1,10 +1,21 @@
 """Baselines: what each one is, where its draws come from, and what does not fit."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from toumei.attribution import Blur, Constant, FromData, Gaussian, Inpaint, MaxDistance, Mean, Uniform
+from toumei.attribution import (
+    Blur,
+    Constant,
+    FromData,
+    Gaussian,
+    Inpaint,
+    MaxDistance,
+    Mean,
+    Occlusion,
+    Uniform,
+)
 from toumei.attribution.baselines import Fixed
 from toumei.attribution.draws import Draws, as_baselines
 from toumei.attribution.problem import pose
@@ -89,13 +100,17 @@ def test_numbers_tensors_and_sequences_stand_for_baselines():
     inputs = [torch.zeros(2, 3), torch.zeros(2, 4)]
     assert as_baselines(None, inputs) == (Constant(), Constant())
     assert as_baselines([1, Mean()], inputs) == (Constant(1.0), Mean())
+    assert as_baselines([np.float32(0.5), np.int64(2)], inputs) == (Constant(0.5), Constant(2.0))
     for shape in [(3,), (1, 3), (2, 3)]:
         (fixed,) = as_baselines(torch.ones(shape), inputs[:1])
         assert torch.equal(fixed.draw(inputs[0], 2), torch.ones(2, 2, 3))
+        (as_array,) = as_baselines(np.ones(shape), inputs[:1])
+        assert torch.equal(as_array.draw(inputs[0], 2), torch.ones(2, 2, 3))
     with pytest.raises(ArgumentError, match="3 baselines for 2 inputs"):
         as_baselines([0, 0, 0], inputs)
-    with pytest.raises(ArgumentError, match="give one for each"):
-        as_baselines(torch.zeros(3), inputs)
+    for one in (torch.zeros(3), np.zeros(3)):
+        with pytest.raises(ArgumentError, match="give one for each"):
+            as_baselines(one, inputs)
     with pytest.raises(ArgumentError, match="a baseline is"):
         as_baselines("black", inputs)
 
@@ -108,5 +123,20 @@ def test_what_does_not_fit():
         FromData(torch.zeros(7, 4)).draw(rows, 1)
     with pytest.raises(ShapeError, match="at least one row"):
         FromData(torch.zeros(0, 3))
-    with pytest.raises(ShapeError, match="pictures"):
-        Blur().draw(rows, 1)
+    for baseline in (Blur(), Inpaint()):
+        with pytest.raises(ShapeError, match=f"a {type(baseline).__name__} baseline is for pictures"):
+            baseline.draw(rows, 1)
+    with pytest.raises(ArgumentError, match=r"would mix its columns: .* FromData\(rows\)"):
+        Mean().draw(rows, 1)
+    with pytest.raises(ShapeError, match=r"channels are on axis 1 to 2 of \(2, 3, 4\), got 3"):
+        Mean(3).draw(torch.zeros(2, 3, 4), 1)
+
+
+@pytest.mark.parametrize("baseline", [Mean(), Blur(), Uniform(), Gaussian(), Inpaint()], ids=repr)
+def test_whole_numbers_have_no_means_and_no_noise(baseline):
+    model, tokens = (
+        nn.Sequential(nn.Embedding(9, 2), nn.Flatten(), nn.Linear(6, 2)),
+        torch.tensor([[1, 5, 2]]),
+    )
+    with pytest.raises(ArgumentError, match=r"baseline of inputs of torch.int64: .* FromData\(rows\)"):
+        Occlusion(model)(tokens, 1, baseline)

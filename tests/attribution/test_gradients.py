@@ -6,10 +6,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from toumei.attribution import GuidedBackprop, InputXGradient, Saliency, SmoothGrad, VarGrad
+from toumei.attribution import (
+    DeepLift,
+    DeepLiftShap,
+    ExpectedGradients,
+    GuidedBackprop,
+    InputXGradient,
+    IntegratedGradients,
+    Saliency,
+    SmoothGrad,
+    VarGrad,
+)
 from toumei.core.errors import ArgumentError
 
 METHODS = [Saliency, InputXGradient, GuidedBackprop, SmoothGrad, VarGrad]
+FROM_BASELINES = [IntegratedGradients, ExpectedGradients, DeepLift, DeepLiftShap]
 
 
 class Functional(nn.Module):
@@ -160,14 +171,14 @@ def test_several_targets_are_what_each_is_alone(mlp, inputs, method):
         assert torch.allclose(together[index].values, alone.values, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *FROM_BASELINES])
 def test_a_layer_before_a_relu_in_place(small_cnn, method):
     images = torch.randn(2, 3, 9, 7)
     result = method(small_cnn, layer="conv2")(images, target=1)
     assert result.values.shape == (2, 5, 5, 4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *FROM_BASELINES])
 def test_dropout_is_off_and_on_again(watched, inputs, method):
     torch.manual_seed(0)
     model = watched(nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 2)).train())
@@ -177,7 +188,7 @@ def test_dropout_is_off_and_on_again(watched, inputs, method):
     model.train()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *FROM_BASELINES])
 def test_a_constant_output_has_no_contributions(inputs, method):
     class Constant(nn.Module):
         def forward(self, x):
@@ -186,12 +197,13 @@ def test_a_constant_output_has_no_contributions(inputs, method):
     assert method(Constant())(inputs, target=1).values.abs().max() == 0
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *FROM_BASELINES])
 def test_whole_numbers_are_told_to_go_to_a_layer(method):
     model = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, 2))
     tokens = torch.tensor([[1, 5, 2]])
-    with pytest.raises(ArgumentError, match=r"layer="):
-        method(model)(tokens, target=0)
+    for wrong in (tokens, tokens + 0j):
+        with pytest.raises(ArgumentError, match=r"inputs of torch.\w+ have no gradient: .* layer="):
+            method(model)(wrong, target=0)
     assert method(model, layer="0")(tokens, target=0).values.shape == (1, 3, 4)
 
 

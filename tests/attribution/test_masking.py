@@ -99,6 +99,25 @@ def test_default_features_are_positions():
     assert pictures.index[0].shape == (1, 20, 20) and 10 < pictures.count < 100
 
 
+def test_positions_are_those_of_all_axes_but_the_channels():
+    tensors = [torch.zeros(2, 5, 7), torch.zeros(2, 3, 4, 5, 6), torch.zeros(2, 6)]
+    by_default = segments(None, tensors)
+    assert [tuple(index.shape) for index in by_default.index] == [(5, 1), (1, 4, 5, 6), (6,)]
+    signals = segments(None, tensors, channel_axis=1)
+    assert [tuple(index.shape) for index in signals.index] == [(1, 7), (1, 4, 5, 6), (6,)]
+    assert signals.count == 7 + 120 + 6
+    with pytest.raises(ShapeError, match=r"channels are on axis 1 to 2 of \(2, 5, 7\), got 3"):
+        segments(None, tensors, channel_axis=3)
+
+
+def test_superpixels_of_pictures_whose_channels_are_last():
+    images, model = torch.rand(2, 3, 20, 24), Keep()
+    first = features_of(pose(model, images, None), None)
+    last = features_of(pose(model, images.permute(0, 2, 3, 1), None), None, channel_axis=3)
+    assert last.count == first.count
+    assert torch.equal(last.index[0], first.index[0].permute(0, 2, 3, 1))
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_spreading_keeps_sums_and_masks_follow_features(own):
     tensors = [torch.zeros(2, 3, 4, 4), torch.zeros(2, 5)]

@@ -48,6 +48,17 @@ def test_a_place_gets_the_mean_drop_of_the_windows_that_cover_it(watched, window
     assert torch.allclose(result.values.sum(1), total / covered, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis", "channels"), [((2, 9), 1, 1), ((9, 2), None, 2), ((2, 3, 4, 5), None, 1)]
+)
+def test_the_places_of_signals_tokens_and_films(watched, shape, axis, channels):
+    model, inputs = watched(Linear(*shape)), torch.randn(2, *shape)
+    result = Occlusion(model)(inputs, window=1, channel_axis=axis)
+    terms = (model.weight * inputs).sum(channels, keepdim=True).detach()
+    assert torch.allclose(result.values.sum(channels, keepdim=True), terms, atol=1e-5)
+    assert torch.allclose(result.values, (terms / 2).expand(2, *shape), atol=1e-5)
+
+
 def test_occlusion_finds_a_planted_patch():
     images = torch.zeros(1, 1, 16, 16)
     images[:, :, 4:8, 8:12] = 1.0
@@ -132,7 +143,7 @@ def test_tuples_tokens_and_layers(method, watched):
     [
         (Occlusion, {"window": 0}, "from 1 on"),
         (Occlusion, {"window": 2, "stride": 3}, "passed over"),
-        (Occlusion, {"windows": 3}, "no option 'windows'"),
+        (Occlusion, {"windows": 3}, "no option 'windows': it has window, stride, channel_axis, background"),
         (Rise, {"samples": 1}, "samples are from 2 on"),
         (Rise, {"shown": 1.0}, "between 0 and 1"),
         (Rise, {"cells": 0}, "cells from 1 on"),
