@@ -141,6 +141,14 @@ def test_results_do_not_depend_on_the_grad_mode_of_the_caller(case, mode):
         assert torch.allclose(result.output, expected.output, atol=1e-6)
 
 
+def test_a_network_made_in_inference_mode_is_refused():
+    with torch.inference_mode():
+        model = nn.Linear(6, 3)
+    with pytest.raises(ArgumentError, match="made in inference mode"):
+        attribution.Saliency(model)(torch.randn(2, 6), target=0)
+    assert model.weight.requires_grad
+
+
 def test_results_do_not_depend_on_the_size_of_batches(case):
     method, inputs = case
     if isinstance(method, attribution.LRP):

@@ -45,6 +45,16 @@ def test_units_of_a_layer_that_runs_again_and_again_are_those_of_its_last_run(x)
         assert torch.allclose(own.values, gradient, atol=1e-6)
 
 
+def test_a_network_may_fail_behind_units():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(18, 2))
+    images = torch.rand(1, 1, 9, 9)  # the head is for 5 x 5
+    own = Saliency(model)(images, "0:1:2:3", absolute=False).values
+    assert torch.equal(own[0, 0, 2:5, 3:6], model[0].weight[1, 0].detach())
+    for target in ("2:0", 0, ["0:1:2:3", 0]):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            Saliency(model)(images, target)
+
+
 def test_runs_of_other_shapes_are_left_as_they_are(x):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 6), relu := nn.ReLU(), nn.Linear(6, 4), relu, nn.Linear(4, 2))

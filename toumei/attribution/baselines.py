@@ -359,7 +359,7 @@ def as_baseline(given: Any) -> Baseline:
     if given is None:
         return Constant()
     if isinstance(given, Tensor | np.ndarray):
-        return Fixed(torch.as_tensor(given))
+        return Fixed(given if isinstance(given, Tensor) else torch.tensor(given))
     if isinstance(given, int | float | np.number):
         return Constant(float(given))
     raise ArgumentError(

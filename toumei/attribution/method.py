@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from inspect import Parameter, signature
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -63,7 +64,8 @@ class Method(ABC):
             **options: Those of the method.
 
         Raises:
-            ArgumentError: An option that the method does not have, or inputs it cannot be given.
+            ArgumentError: An option that the method does not have, inputs it cannot be given, or a network
+                that was made in inference mode.
             ShapeError: Inputs without a common batch axis, another number of targets than inputs, or a
                 baseline of another shape.
             UnitError: A target that the output does not have.
@@ -82,6 +84,11 @@ class Method(ABC):
         """
 
     def _check(self, options: dict[str, Any]) -> None:
+        if any(own.is_inference() for own in chain(self.model.parameters(), self.model.buffers())):
+            raise ArgumentError(
+                "the network was made in inference mode, where nothing has gradients: make it outside of "
+                "torch.inference_mode()"
+            )
         known = list(signature(self.attribute).parameters.values())[2:]
         names = [parameter.name for parameter in known if parameter.kind is Parameter.KEYWORD_ONLY]
         if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known):

@@ -344,7 +344,12 @@ def _attached(problem: Problem, layer: str | None, batch_size: int) -> Problem:
         return problem
     first, *others = batches(len(problem), batch_size)
     with torch.no_grad(), hooked(problem.model, names, detach=True, every=True) as seen:
-        output_of(problem.model, problem._rows(first), problem.preprocess)
+        try:
+            output_of(problem.model, problem._rows(first), problem.preprocess)
+        except (RuntimeError, ValueError):
+            # behind units the network need not run, such as a head for pictures of another size
+            if len(units) < len(problem.targets) or not all(map(seen.reached, names)):
+                raise
     problem = replace(problem, layer=layer, runs={name: len(seen.calls(name)) for name in names})
     if layer is None:
         return problem

@@ -33,7 +33,7 @@ def scored(model: nn.Module, target: Any, count: int) -> Scored:
     if target is None or (callable(target) and not isinstance(target, Tensor)):
         return target
     try:
-        index = torch.as_tensor(target)
+        index = target if isinstance(target, Tensor) else torch.tensor(target)
         whole = not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
     except (TypeError, ValueError, RuntimeError):
         whole = False
