@@ -76,10 +76,10 @@ def test_a_sum_that_comes_near_slowly_is_not_taken_for_that_of_a_branch():
         assert (result.gap.abs() <= 1.01e-2 * wanted).all()
 
 
-def test_the_ends_of_conductance_pass_in_batches(watched, inputs):
+def test_all_of_conductance_passes_in_batches(watched, inputs):
     model = watched(Branch())
     result = LayerConductance(model, "first")(inputs, torch.tensor([0, 1, 2, 0, 1]), steps=1, batch_size=2)
-    assert model.passed[1:7] == [2, 2, 1, 2, 2, 1]  # behind that of the layer's shape
+    assert max(model.passed) <= 4  # both ends of the steps that two nodes lie in
     own = model(inputs)[torch.arange(5), torch.tensor([0, 1, 2, 0, 1])]
     assert torch.allclose(result.output, own.detach(), atol=1e-6)
 

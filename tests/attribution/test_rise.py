@@ -55,6 +55,22 @@ def test_each_mask_is_made_once_for_all_inputs(monkeypatch, batch_size):
     assert sum(made) == 24
 
 
+def test_the_places_of_a_signal_are_named_by_the_axis_of_its_channels(watched):
+    model = watched(nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()))
+    signals = torch.randn(2, 3, 9)
+    values = Rise(model)(signals, target=1, samples=50, channel_axis=1).values
+    turned = Rise(nn.Sequential(Turned(), model))(signals.transpose(1, 2), target=1, samples=50).values
+    assert torch.allclose(values, turned.transpose(1, 2), atol=1e-6)
+    assert torch.equal(values[:, 0], values[:, 1]) and (values[:, :, 0] != values[:, :, 1]).all()
+
+
+class Turned(nn.Module):
+    """Tokens (N, L, C) as signals."""
+
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
 def test_an_option_that_there_is_not_is_named_with_those_there_are():
     with pytest.raises(ArgumentError, match="Rise has no option 'masks': it has samples, cells, shown"):
         Rise(Shown())(torch.rand(1, 1, 8, 8), target=0, masks=9)

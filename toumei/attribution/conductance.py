@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .baselines import BaselineLike
 from .method import Method
-from .path import at, between, check_steps, nodes, one_baseline, sums, tell
+from .path import between, check_steps, nodes, one_baseline, sums, tell
 from .problem import Problem
 from .result import Attribution
 
@@ -70,8 +70,8 @@ class LayerConductance(Method):
         check_steps(tolerance, max_steps, steps, batch_size)
         own = problem.of_inputs()
         own.leaves(own.tensors)  # a path leads through numbers that have gradients
-        references = one_baseline(own, baselines, "LayerConductance", "the mean of calls")
-        output, at_baseline = (_scores(own, ends, batch_size) for ends in (own.tensors, references))
+        references = one_baseline(own, baselines, "LayerConductance", "the mean of calls", batch_size)
+        output, at_baseline = (own.outputs(ends, batch_size) for ends in (own.tensors, references))
 
         def integrals(rows: Tensor, count: int) -> Tensor:
             return _conductances(problem, references, rows, count, batch_size)
@@ -141,13 +141,6 @@ def _tell_of_part(wide: Tensor, layer: str) -> None:
             f"it",
             stacklevel=5,
         )
-
-
-def _scores(problem: Problem, tensors: Sequence[Tensor], batch_size: int) -> Tensor:
-    """The scores (N, T) of tensors in the place of the inputs."""
-    rows = torch.arange(len(problem)).split(batch_size)
-    with torch.no_grad():
-        return torch.cat([problem.scores(at(tensors, own), own) for own in rows])
 
 
 def _conductances(

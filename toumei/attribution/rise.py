@@ -18,7 +18,8 @@ class Rise(Method):
     """The mean score with a place shown, over random masks (Petsiuk et al., 2018), and its standard error.
 
     Of maps (N, C, H, W) a mask is a coarse grid of random cells, enlarged smoothly and shifted; of other
-    inputs each place is shown or hidden. A place's sum is divided by how much of it was shown in fact, not in
+    inputs each place is shown or hidden. Signals (N, C, L) need ``channel_axis=1``, or their channels would
+    be taken for tokens. A place's sum is divided by how much of it was shown in fact, not in
     the mean, so that a score that does not depend on the input gives a flat map. Only running sums are kept.
     A place's value is spread over its channels.
 
@@ -43,6 +44,7 @@ class Rise(Method):
         samples: int = 4000,
         cells: int = 7,
         shown: float = 0.5,
+        channel_axis: int | None = None,
         background: int = 10,
         batch_size: int = 64,
         seed: int | None = 0,
@@ -56,6 +58,7 @@ class Rise(Method):
             samples: How many masks, which all inputs share.
             cells: Cells of the coarse grid from side to side.
             shown: The probability that a cell is shown.
+            channel_axis: The axis of the channels; by default axis 1 of maps and films, the last of tokens.
             background: How many draws of a random baseline the masks take turns at.
             batch_size: How many inputs pass through the network at a time.
             seed: Seed of the masks and of baselines that are drawn.
@@ -71,8 +74,14 @@ class Rise(Method):
             )
         masking = Masking(problem, baselines, background, batch_size, seed, verbose)
         generator, device = make_generator(seed), problem.tensors[0].device
-        makers = [_Masks(tensor, samples, cells, shown, generator) for tensor in problem.tensors]
-        sums = [_Sums(tensor, len(problem.targets)) for tensor in problem.tensors]
+        makers = [
+            _Masks(tensor, places(tensor, channel_axis), samples, cells, shown, generator)
+            for tensor in problem.tensors
+        ]
+        sums = [
+            _Sums(tensor, maker.axes, len(problem.targets))
+            for tensor, maker in zip(problem.tensors, makers, strict=True)
+        ]
         numbers, rows = (own.to(device) for own in _in_turns(samples, len(problem), batch_size))
         made: list[Tensor] = []
 
@@ -80,14 +89,15 @@ class Rise(Method):
             unique, which = numbers[own].unique(return_inverse=True)
             made[:] = [which, *(maker(unique) for maker in makers)]
             return tuple(
-                lifted(mask[which], tensor) for mask, tensor in zip(made[1:], problem.tensors, strict=True)
+                lifted(mask[which], tensor, channel_axis)
+                for mask, tensor in zip(made[1:], problem.tensors, strict=True)
             )
 
         for own, scores in masking.stream(masks, rows, numbers % masking.draws):
             for total, mask in zip(sums, made[1:], strict=True):
                 total.add(mask, made[0], scores, rows[own])
         moments = [
-            [over_channels(own, tensor) for own in total.mean_and_error()]
+            [over_channels(own, tensor, channel_axis) for own in total.mean_and_error()]
             for total, tensor in zip(sums, problem.tensors, strict=True)
         ]
         return Attribution(
@@ -114,9 +124,15 @@ class _Masks:
     """Random masks of one tensor: numbers (u,) to masks of its places (u, ...); it keeps the last."""
 
     def __init__(
-        self, tensor: Tensor, samples: int, cells: int, shown: float, generator: torch.Generator | None
+        self,
+        tensor: Tensor,
+        axes: torch.Size,
+        samples: int,
+        cells: int,
+        shown: float,
+        generator: torch.Generator | None,
     ) -> None:
-        self.axes = places(tensor)
+        self.axes = axes
         self.device = tensor.device
         self.soft = tensor.dim() == 4 and tensor.is_floating_point()
         sides = [min(cells, axis) for axis in self.axes] if self.soft else list(self.axes)
@@ -148,8 +164,8 @@ class _Masks:
 class _Sums:
     """Running sums over masks, and what they say about the places of a tensor."""
 
-    def __init__(self, tensor: Tensor, targets: int) -> None:
-        self.axes, self.targets = places(tensor), targets
+    def __init__(self, tensor: Tensor, axes: torch.Size, targets: int) -> None:
+        self.axes, self.targets = axes, targets
         # of masks and masks x scores, then of masks^2, masks^2 x scores and masks^2 x scores^2
         self.sums, self.squares = (
             tensor.new_zeros(len(tensor), count, self.axes.numel(), dtype=torch.float64)
