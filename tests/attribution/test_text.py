@@ -1,5 +1,7 @@
 """Attributions of tokens, on tiny random models and on the network that knows facts."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -12,24 +14,30 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from toumei.attribution import (
+    LRP,
     Attribution,
     Constant,
     DeepLift,
     ExactShapley,
     ExpectedGradients,
     FromData,
+    GradCam,
     InputXGradient,
     IntegratedGradients,
+    LayerConductance,
     LogProbability,
+    Occlusion,
     Saliency,
     SmoothGrad,
     token_attribution,
 )
 from toumei.core import evaluating
-from toumei.core.errors import ArgumentError, UnitError
+from toumei.core.errors import ArchitectureError, ArgumentError, ShapeError, UnitError
 from toumei.models import facts_gpt
 
 SMALL = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "vocab_size": 20}
@@ -197,6 +205,67 @@ def test_bad_input(facts, model):
         token_attribution(fact_model, tokenizer, torch.ones(2, 3).long(), 3)
     with pytest.raises(UnitError, match="no token or class 20"):
         token_attribution(model, None, TOKENS, 20)
+
+
+@pytest.mark.parametrize(
+    ("configured", "plain"),
+    [
+        (partial(SmoothGrad, of=Saliency), SmoothGrad),
+        (partial(DeepLift, unknown="warn"), DeepLift),
+        (lambda model, layer: IntegratedGradients(model, layer), IntegratedGradients),
+        (lambda model, layer: Occlusion(model, layer), Occlusion),
+    ],
+)
+def test_a_method_may_be_a_function_of_the_network_and_a_layer(model, configured, plain):
+    own, expected = (token_attribution(model, None, TOKENS, 2, method=way) for way in (configured, plain))
+    assert torch.equal(own.values, expected.values)
+
+
+def test_a_configured_method_is_the_one_that_is_asked(model):
+    own = token_attribution(model, None, TOKENS, 2, method=partial(SmoothGrad, of=InputXGradient), noise=0.0)
+    expected = token_attribution(model, None, TOKENS, 2, method=InputXGradient)
+    assert torch.allclose(own.values, expected.values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (GradCam, r"GradCam does not attribute to tokens: its values are \(1, 1, 2, 2\) for 4 tokens"),
+        (LayerConductance, "conductance follows a path of inputs"),
+        (LRP, "LRP.* attributes to the inputs, but tokens need one that does to the layer 'model"),
+        (lambda model, layer: Saliency(model), "attributes to the inputs"),
+        (lambda model, layer: model, "gives no method, but _Network"),
+        (Saliency(nn.Linear(2, 2)), "that gives a method: got Saliency"),
+        ("Saliency", "that gives a method: got 'Saliency'"),
+    ],
+)
+def test_methods_that_do_not_attribute_to_tokens(model, method, message):
+    with pytest.raises(ArgumentError, match=message):
+        token_attribution(model, None, TOKENS, 2, method=method)
+
+
+def test_tokens_and_places_that_there_are_not(model):
+    logits = torch.zeros(2, 3, 20)
+    for wrong in (LogProbability(20), LogProbability(-1), LogProbability(1, against=99)):
+        with pytest.raises(UnitError, match="no token .*: there are 20, 0 to 19"):
+            wrong(logits)
+    for position in (3, -4):
+        with pytest.raises(UnitError, match=f"no place {position} in a text of 3 tokens"):
+            LogProbability(1, position=position)(logits)
+    with pytest.raises(ShapeError, match=r"logits \(N, T, V\)"):
+        LogProbability(1)(logits[:, 0])
+    for tokens in ([[3, 20]], [[-1, 2]]):
+        with pytest.raises(UnitError, match="no token .*: there are 20"):
+            token_attribution(model, None, torch.tensor(tokens), 2)
+    with pytest.raises(UnitError, match="no token or class 20"):
+        token_attribution(model, None, TOKENS, 2, baseline=20)
+
+
+def test_an_encoder_decoder_is_said_not_to_be_supported():
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    model = T5ForConditionalGeneration(T5Config(vocab_size=20, decoder_start_token_id=0, **sizes))
+    with pytest.raises(ArchitectureError, match="T5ForConditionalGeneration is an encoder-decoder"):
+        token_attribution(model, None, TOKENS, 2)
 
 
 def test_a_model_that_is_not_from_hugging_face():

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import ArgumentError
 from .baselines import BaselineLike
 from .method import Method
 from .path import between, check_steps, nodes, one_baseline, sums, tell
@@ -69,7 +70,12 @@ class LayerConductance(Method):
         """
         check_steps(tolerance, max_steps, steps, batch_size)
         own = problem.of_inputs()
-        own.leaves(own.tensors)  # a path leads through numbers that have gradients
+        for tensor in own.tensors:
+            if not tensor.is_floating_point():
+                raise ArgumentError(
+                    f"inputs of {tensor.dtype} have no gradient, and conductance follows a path of inputs: "
+                    f"there is IntegratedGradients(model, layer=...)"
+                )
         references = one_baseline(own, baselines, "LayerConductance", "the mean of calls", batch_size)
         output, at_baseline = (own.outputs(ends, batch_size) for ends in (own.tensors, references))
 

@@ -1,6 +1,6 @@
 """Which tokens of a text made a language model say something, or a classifier decide so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import ArgumentError, UnitError
+from ..core.errors import ArchitectureError, ArgumentError, ShapeError, UnitError
 from ..core.modules import device_and_dtype, evaluating
 from ..core.outputs import main_tensor
 from .baselines import AtLayer, Baseline, Constant
@@ -37,7 +37,19 @@ class LogProbability:
     position: int = -1
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Returns the scores (N,) of logits (N, T, V)."""
+        """Returns the scores (N,) of logits (N, T, V).
+
+        Raises:
+            ShapeError: Logits of another shape.
+            UnitError: A token or a place that there is not.
+        """
+        if logits.dim() != 3:
+            raise ShapeError(f"expected logits (N, T, V) of a language model, got {tuple(logits.shape)}")
+        places, count = logits.shape[1:]
+        for token in (self.token, *(() if self.against is None else (self.against,))):
+            _check_token(token, count)
+        if not -places <= self.position < places:
+            raise UnitError(f"no place {self.position} in a text of {places} tokens")
         own = logits[:, self.position]
         if self.against is not None:  # the normalizers of both cancel
             return own[:, self.token] - own[:, self.against]
@@ -45,6 +57,7 @@ class LogProbability:
 
 
 TokenTarget = str | int | None
+MethodOf = Callable[[nn.Module, str | None], Method]
 
 
 def token_attribution(
@@ -54,7 +67,7 @@ def token_attribution(
     target: TokenTarget | Sequence[TokenTarget] = None,
     against: str | int | None = None,
     *,
-    method: type[Method] = IntegratedGradients,
+    method: MethodOf = IntegratedGradients,
     baseline: str | int | Baseline | None = None,
     **options: Any,
 ) -> Attribution:
@@ -64,21 +77,24 @@ def token_attribution(
     tokens away.
 
     Args:
-        model: A causal or masked language model or a classifier of Hugging Face.
+        model: A causal or masked language model or a classifier of Hugging Face, but no encoder-decoder.
         tokenizer: Its tokenizer; None where `text` and targets are numbers.
         text: The text, or its tokens (1, tokens). A masked language model is asked for its mask token.
         target: For a language model the token that comes next: its string, of one token, or its index; the
             score is its log-probability. For a classifier the index of the class. What the model says by
             default. A list for several targets at once.
         against: Another token (or class): the score is the difference of both.
-        method: A subclass of `Method`.
+        method: From a network and a layer, or None, to a method: a class or a function, such as
+            ``functools.partial(SmoothGrad, of=InputXGradient)``.
         baseline: What stands for absence: a token's string or index, or an object of
             `toumei.attribution.baselines` for what is attributed to. By default embeddings of zero, and where
             tokens are taken away the tokenizer's mask, unknown or padding token.
         **options: Those of the method.
 
     Raises:
-        ArgumentError: A target of several tokens, or a text without tokens.
+        ArchitectureError: An encoder-decoder.
+        ArgumentError: A target of several tokens, a text without tokens, a method that does not attribute to
+            tokens, or no model of Hugging Face.
         UnitError: A token or class that does not exist.
 
     Example:
@@ -92,6 +108,9 @@ def token_attribution(
     tokens = _tokens(tokenizer, text).to(device_and_dtype(model)[0])
     position = _asked(tokenizer, tokens)
     network = _Network(model, position)
+    for token in tokens.unique().tolist():
+        _check_token(token, network.vocabulary)
+    made = _made(method, network)
     with evaluating(model), torch.no_grad():
         logits = network(tokens)
     generates = logits.dim() == 3
@@ -100,11 +119,10 @@ def token_attribution(
     chosen = [int(scale.argmax()) if own is None else _index(tokenizer, own, len(scale)) for own in given]
     other = None if against is None else _index(tokenizer, against, len(scale))
     targets = [_target(own, other, position if generates else None) for own in chosen]
-    layer = network.embeddings if method.differentiates else None
-    result = method(network, layer)(
+    result = made(
         tokens,
         targets if isinstance(target, list | tuple) else targets[0],
-        _baseline(tokenizer, tokens, baseline, layer),
+        _baseline(tokenizer, tokens, baseline, made.layer, network.vocabulary),
         **options,
     )
     called = [
@@ -112,12 +130,11 @@ def token_attribution(
         for index in (*chosen, *([] if other is None else [other]))
     ]
     names = [name if other is None else f"{name} - {called[-1]}" for name in called[: len(chosen)]]
-    (values,) = parts_of(result.values)
     return replace(
         result,
-        values=values if layer is None else values.sum(-1),
+        values=_of_tokens(result, tokens, made.layer),
         # errors of sums are not known from those of their terms
-        standard_error=result.standard_error if layer is None else None,
+        standard_error=result.standard_error if made.layer is None else None,
         tokens=(tuple(_decoded(tokenizer, index) for index in tokens[0].tolist()),),
         names=tuple(names),
     )
@@ -132,6 +149,11 @@ class _Network(nn.Module):
             raise ArgumentError(
                 f"expected a model of Hugging Face with get_input_embeddings, got {type(model).__name__}"
             )
+        if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+            raise ArchitectureError(
+                f"{type(model).__name__} is an encoder-decoder: tokens are attributed to for causal and "
+                f"masked language models, and for classifiers without a decoder"
+            )
         self.model = model
         known = signature(model.forward).parameters
         wanted = {"use_cache": False, **({"logits_to_keep": 1} if position == -1 else {})}
@@ -139,11 +161,52 @@ class _Network(nn.Module):
         self.masked = "attention_mask" in known
         embeddings = model.get_input_embeddings()
         self.embeddings = next(name for name, module in self.named_modules() if module is embeddings)
+        self.vocabulary = int(embeddings.weight.shape[0])
 
     def forward(self, tokens: Tensor) -> Tensor:
         # every token counts, also one that is hidden behind the token for padding
         mask = {"attention_mask": torch.ones_like(tokens)} if self.masked else {}
         return main_tensor(self.model(tokens, **mask, **self.options))
+
+
+def _made(method: MethodOf, network: _Network) -> Method:
+    """The method, of the embeddings if it needs gradients, else of the tokens."""
+    if isinstance(method, Method) or not callable(method):
+        raise ArgumentError(
+            f"method is a class, or a function of a network and a layer, that gives a method: got {method!r}"
+        )
+    made = method(network, network.embeddings)
+    if isinstance(made, Method) and not made.differentiates:
+        made = method(network, None)
+    if not isinstance(made, Method):
+        raise ArgumentError(f"{method!r} gives no method, but {type(made).__name__}")
+    wanted = network.embeddings if made.differentiates else None
+    if made.layer != wanted:
+        raise ArgumentError(
+            f"{made!r} attributes to {_place(made.layer)}, but tokens need one that does to {_place(wanted)}"
+        )
+    return made
+
+
+def _place(layer: str | None) -> str:
+    return "the inputs" if layer is None else f"the layer {layer!r}"
+
+
+def _of_tokens(result: Attribution, tokens: Tensor, layer: str | None) -> Tensor:
+    """What each token contributes, (1, tokens) for each target, of what its embedding does."""
+    (values,) = parts_of(result.values)
+    own = values.shape[1:] if result.several else values.shape
+    if own != (tokens.shape if layer is None else (*tokens.shape, *own[-1:])):
+        raise ArgumentError(
+            f"{result.method} does not attribute to tokens: its values are {tuple(own)} for "
+            f"{tokens.shape[1]} tokens"
+        )
+    return values if layer is None else values.sum(-1)
+
+
+def _check_token(token: int, count: int) -> None:
+    if not 0 <= token < count:
+        raise UnitError(f"no token {token}: there are {count}, 0 to {count - 1}")
 
 
 def _tokens(tokenizer: Any, text: str | Tensor) -> Tensor:
@@ -178,7 +241,9 @@ def _target(index: int, against: int | None, position: int | None) -> Any:
     return index if against is None else lambda output: output[:, index] - output[:, against]
 
 
-def _baseline(tokenizer: Any, tokens: Tensor, given: Any, layer: str | None) -> Baseline | Tensor:
+def _baseline(
+    tokenizer: Any, tokens: Tensor, given: Any, layer: str | None, vocabulary: int
+) -> Baseline | Tensor:
     if isinstance(given, Baseline):
         return given if layer is None else AtLayer(given)
     if given is None and layer is not None:
@@ -187,7 +252,7 @@ def _baseline(tokenizer: Any, tokens: Tensor, given: Any, layer: str | None) -> 
         names = ("mask_token_id", "unk_token_id", "pad_token_id", "eos_token_id")
         known = [getattr(tokenizer, name, None) for name in names]
         given = next((index for index in known if index is not None), 0)
-    return torch.full_like(tokens, _index(tokenizer, given, torch.iinfo(tokens.dtype).max))
+    return torch.full_like(tokens, _index(tokenizer, given, vocabulary))
 
 
 def _decoded(tokenizer: Any, index: int) -> str:
