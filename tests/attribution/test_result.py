@@ -1,8 +1,13 @@
 """What attributions hold, how they are kept and drawn."""
 
+import base64
+import io
+import re
+
 import pytest
 import torch
 from matplotlib import pyplot
+from PIL import Image
 
 from toumei.attribution import Attribution
 from toumei.attribution.plots import attribution_html, heat_map
@@ -120,6 +125,66 @@ def test_rows_are_bars():
     assert len(ax.patches) == 12
     with pytest.raises(ShapeError, match="only maps"):
         Attribution(torch.ones(1, 2, 3, 4, 5), torch.ones(1)).plot()
+
+
+def test_tokens_are_drawn_as_text_in_the_colours_of_the_page():
+    tokens = ("<b>", " two", "$x$", "long" * 6)
+    result = Attribution(
+        torch.tensor([[2.0, -1.0, 0.0, -2.0]]), torch.zeros(1), method="Some", tokens=(tokens,), names=("it",)
+    )
+    ax = result.plot()
+    assert [text.get_text() for text in ax.texts] == [
+        *("it", "<b>", "2", "two", "-1", "$x$", "0"),
+        *("long" * 6, "-2"),
+    ]
+    colors = [[round(255 * own) for own in patch.get_facecolor()[:3]] for patch in ax.patches]
+    assert colors == [[255, 102, 102], [178, 178, 255], [255, 255, 255], [102, 102, 255]]
+    for color in colors:
+        assert f"rgb({','.join(map(str, color))})" in attribution_html(result)
+    assert not ax.axison and ax.get_title() == "Some"
+
+
+@pytest.mark.parametrize("width", [1.5, 4, 12])
+def test_long_texts_are_wrapped_and_no_token_lies_on_another(width):
+    tokens = ("word", "a", "longer_word") * 20
+    result = Attribution(torch.randn(1, 60), torch.zeros(1), method="Some", tokens=(tokens,))
+    ax = pyplot.figure(figsize=(width, 4)).add_subplot()
+    result.plot(ax=ax).figure.canvas.draw()
+    cells = [patch.get_window_extent() for patch in ax.patches]
+    words = [text.get_window_extent() for text in ax.texts[::2]]
+    assert [text.get_text() for text in ax.texts[::2]] == list(tokens)
+    for cell, word in zip(cells, words, strict=True):
+        assert cell.x0 <= word.x0 and word.x1 <= cell.x1
+    lines = {round(cell.y0) for cell in cells}
+    assert len(lines) > 3 and all(ax.bbox.x0 - 1 <= cell.x0 and cell.x1 <= ax.bbox.x1 + 1 for cell in cells)
+
+
+def pictures(html):
+    """The pictures within a page, and the page without them."""
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    return [Image.open(io.BytesIO(base64.b64decode(own))) for own in found], re.sub(r'src="[^"]+"', "", html)
+
+
+def test_notebooks_show_the_heat_maps_of_pictures():
+    values = torch.zeros(2, 3, 4, 6)
+    values[0, :, 1, 2], values[0, :, 3, 5], values[1, 0, 0, 0] = 1.0, -0.5, -1.0
+    shown, page = pictures(Attribution(values, torch.zeros(2), method="Some")._repr_html_())
+    assert [own.size for own in shown] == [(6, 4), (6, 4)] and "Attribution(Some" in page
+    assert shown[0].getpixel((2, 1)) == (255, 0, 0) and shown[0].getpixel((5, 3)) == (128, 128, 255)
+    assert shown[1].getpixel((0, 0)) == (0, 0, 255) and shown[1].getpixel((1, 0)) == (255, 255, 255)
+    for outside in ("http", "<script", "url("):
+        assert outside not in page
+
+
+def test_notebooks_show_a_line_of_pictures_for_each_target_but_not_hundreds():
+    several = Attribution(
+        torch.randn(2, 3, 1, 4, 6), torch.zeros(2, 3), method="Some", several=True, names=("one", "<two>")
+    )
+    shown, page = pictures(several._repr_html_())
+    assert len(shown) == 6 and "one: " in page and "&lt;two&gt;: " in page and "more" not in page
+    many = Attribution(torch.randn(100, 1, 4, 6), torch.zeros(100), method="Some")
+    shown, page = pictures(many._repr_html_())
+    assert len(shown) == 24 and "and 76 more" in page
 
 
 def test_tokens_have_the_colour_of_their_share():

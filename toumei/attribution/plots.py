@@ -1,6 +1,8 @@
-"""Pictures of attributions: heat maps over pictures, bars, and coloured tokens as a page of its own."""
+"""Pictures of attributions: heat maps over pictures, bars, and coloured tokens; also as a page of its own."""
 
-from collections.abc import Sequence
+import base64
+import io
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -8,12 +10,14 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
+from ..plots import to_pil
 from .result import Attribution, parts_of
+from .token_plot import Row, draw_tokens, shade, token_figure_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_TOKENS = 2000
+_MOST_TOKENS, _MOST_PICTURES = 2000, 24  # on a page
 
 
 def heat_map(values: Tensor) -> Tensor:
@@ -45,8 +49,9 @@ def plot_attribution(result: Attribution, images: Tensor | None = None, ax: "Axe
     """Returns axes with the contributions: red for the target, blue against it.
 
     Args:
-        result: Attributions of pictures or maps (N, C, H, W), or of columns or tokens (N, M); the first
-            tensor is shown, and of several targets the first, but of one text all.
+        result: Attributions of pictures or maps (N, C, H, W), shown as heat maps, of tokens, shown in the
+            colours of their contributions, or of columns (N, M), shown as bars. The first tensor is shown,
+            and of several targets the first, but of tokens all.
         images: Pictures (N, 1 or 3, H, W) in [0, 1] to lay the heat maps over.
         ax: Where to draw; a new figure by default.
 
@@ -63,13 +68,15 @@ def plot_attribution(result: Attribution, images: Tensor | None = None, ax: "Axe
     maps, count = values.dim() == 5, values.shape[1]
     if images is not None and (images.dim() != 4 or len(images) != count):
         raise ShapeError(f"expected {count} pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    tokens = None if maps or result.tokens is None else list(_rows(result, values, result.tokens))
     if ax is None:
         size = (2.2 * count, 2.4) if maps else (min(0.35 * values.shape[2] + 2, 14), 2.6)
+        size = size if tokens is None else token_figure_size(tokens)
         ax = pyplot.figure(figsize=size, layout="constrained").add_subplot()
     if maps:
         _draw_maps(ax, heat_map(values[0]), images)
-    elif result.several and result.tokens is not None:
-        _draw_table(ax, values[:, 0], result)
+    elif tokens is not None:
+        draw_tokens(ax, tokens)
     else:
         _draw_bars(ax, values[0], result)
     ax.set_title(result.method, fontsize="medium")
@@ -77,28 +84,59 @@ def plot_attribution(result: Attribution, images: Tensor | None = None, ax: "Axe
 
 
 def attribution_html(result: Attribution, tokens: Sequence[Sequence[str]] | None = None) -> str:
-    """Returns a piece of HTML that needs nothing else: tokens, red for the target and blue against it.
+    """Returns a piece of HTML that needs nothing else: red for the target and blue against it.
 
-    The strongest token of a row has the full colour; the number behind a token shows under the pointer.
+    Tokens stand as text, the strongest of a row in the full colour; the number behind a token shows under the
+    pointer. Of pictures there are the heat maps.
 
     Args:
-        result: Attributions of tokens (N, M) or (N, M, C); others are described in a line.
+        result: Attributions of tokens (N, M) or (N, M, C), or of pictures or maps (N, C, H, W); others are
+            described in a line.
         tokens: The tokens of each input; by default those of the result, or their numbers.
     """
     head = f'<p style="font-family:sans-serif">{escape(repr(result))}</p>'
     values = _by_target(result)
+    if values.dim() == 5:
+        return head + _pictures(result, values)
     if values.dim() != 3 or values.shape[2] > _MOST_TOKENS:
         return head
     shown = tokens if tokens is not None else result.tokens
     if shown is None:
         shown = [[f" {place}" for place in range(values.shape[2])]] * values.shape[1]
-    rows = []
-    for target, of_target in enumerate(values):
-        for own, names in zip(of_target, shown, strict=True):
-            label = f"{escape(result.names[target])}: " if result.names else ""
-            rows.append(f"<p>{label}{_spans(own, names)}</p>")
+    lines = []
+    for name, names, own in _rows(result, values, shown):
+        lines.append(f"<p>{escape(name) + ': ' if name else ''}{_spans(own, names)}</p>")
     style = "font-family:monospace;line-height:2;white-space:pre-wrap"
-    return f'{head}<div style="{style}">{"".join(rows)}</div>'
+    return f'{head}<div style="{style}">{"".join(lines)}</div>'
+
+
+def _rows(result: Attribution, values: Tensor, tokens: Sequence[Sequence[str]]) -> Iterator[Row]:
+    """Tokens and contributions (T, N, M) of each target and input, with the target's name."""
+    for target, of_target in enumerate(values):
+        for own, names in zip(of_target, tokens, strict=True):
+            yield (result.names[target] if result.names else ""), names, own
+
+
+def _pictures(result: Attribution, values: Tensor) -> str:
+    """The heat maps of values (T, N, C, H, W) as pictures, a line for each target."""
+    most = max(1, _MOST_PICTURES // len(values))
+    lines = []
+    for target, own in enumerate(values[:_MOST_PICTURES, :most]):
+        name = f"{escape(result.names[target])}: " if result.names else ""
+        lines.append(f"<p>{name}{''.join(map(_picture, heat_map(own)))}</p>")
+    left = values.shape[0] * values.shape[1] - len(lines) * min(most, values.shape[1])
+    more = f"<p>and {left} more</p>" if left else ""
+    return f'<div style="font-family:sans-serif">{"".join(lines)}{more}</div>'
+
+
+def _picture(heat: Tensor) -> str:
+    """A heat map (H, W) as a PNG within the page: white for nothing, red for the target, blue against it."""
+    buffer = io.BytesIO()
+    colors = torch.stack([1 - (-heat).clamp(min=0), 1 - heat.abs(), 1 - heat.clamp(min=0)])
+    to_pil(colors).save(buffer, format="PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    style = "height:128px;image-rendering:pixelated;border:1px solid silver;margin:2px"
+    return f'<img src="data:image/png;base64,{data}" style="{style}">'
 
 
 def _by_target(result: Attribution) -> Tensor:
@@ -117,12 +155,12 @@ def _percentile(values: Tensor) -> Tensor:
 
 def _spans(values: Tensor, tokens: Sequence[str]) -> str:
     largest = float(values.abs().max()) or 1.0
-    return "".join(
-        f'<span title="{value:.4g}" '
-        f'style="background:{_color(value / largest)};color:black;padding:3px 2px;margin:0 1px">'
-        f"{escape(token)}</span>"
-        for token, value in zip(tokens, values.tolist(), strict=True)
-    )
+    spans = []
+    for token, value in zip(tokens, values.tolist(), strict=True):
+        color = ",".join(map(str, shade(value / largest)))
+        style = f"background:rgb({color});color:black;padding:3px 2px;margin:0 1px"
+        spans.append(f'<span title="{value:.4g}" style="{style}">{escape(token)}</span>')
+    return "".join(spans)
 
 
 def _draw_bars(ax: "Axes", values: Tensor, result: Attribution) -> None:
@@ -133,24 +171,6 @@ def _draw_bars(ax: "Axes", values: Tensor, result: Attribution) -> None:
         ax.bar(places, own.tolist(), width, color=colors)
     ax.axhline(0, color="black", linewidth=0.6)
     ax.set_ylabel("contribution" + (f" to {result.names[0]}" if result.names else ""))
-    if result.tokens is not None and len(values) == 1:
-        _name_tokens(ax, result.tokens[0])
-
-
-def _draw_table(ax: "Axes", values: Tensor, result: Attribution) -> None:
-    """Targets below each other, one column a token, each row on its own scale."""
-    scaled = values / values.abs().amax(1, keepdim=True).clamp(min=1e-12)
-    ax.imshow(scaled.numpy(), cmap="bwr", vmin=-1, vmax=1, aspect="auto")
-    names = result.names or tuple(map(str, range(len(values))))
-    ax.set_yticks(range(len(values)), names)
-    assert result.tokens is not None
-    _name_tokens(ax, result.tokens[0])
-
-
-def _name_tokens(ax: "Axes", tokens: Sequence[str]) -> None:
-    # a dollar sign would start a formula
-    shown = [token.strip().replace("$", r"\$") for token in tokens]
-    ax.set_xticks(range(len(tokens)), shown, rotation=45, ha="right", rotation_mode="anchor")
 
 
 def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None) -> None:
@@ -167,8 +187,3 @@ def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None) -> None:
     ax.set_xlim(0, len(heat) * (width + gap) - gap)
     ax.set_ylim(height, 0)
     ax.set_axis_off()
-
-
-def _color(share: float) -> str:
-    other = round(255 * (1 - 0.6 * abs(share)))  # black letters can be read on it
-    return f"rgb(255,{other},{other})" if share > 0 else f"rgb({other},{other},255)"

@@ -97,7 +97,7 @@ class Attribution:
         return replace(self, several=False, names=called, **own)
 
     def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the contributions: heat maps, laid over the pictures if they are given, or bars.
+        """Returns axes with the contributions: heat maps, over pictures if given, tokens, or bars.
 
         Args:
             images: The inputs as pictures (N, 1 or 3, H, W) in [0, 1].
