@@ -9,7 +9,8 @@ from torch import Tensor
 from ..core.errors import ArgumentError
 from .baselines import AtLayer, Baseline, BaselineLike, as_baseline
 from .batches import at, batches
-from .problem import Inputs, Problem, parts
+from .inputs import Inputs, parts
+from .problem import Problem
 
 
 class Draws:

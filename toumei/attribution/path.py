@@ -10,7 +10,6 @@ from torch import Tensor
 from ..core.errors import ArgumentError
 from .baselines import BaselineLike
 from .batches import BATCH_SIZE
-from .batches import at as at
 from .draws import Draws
 from .problem import Problem
 
