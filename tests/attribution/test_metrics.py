@@ -137,6 +137,15 @@ def test_mass_and_pointing_by_hand():
     assert pointing_game(values, masks).tolist() == [1.0, 0.5, 0.5]
 
 
+def test_a_strong_reason_against_the_target_is_no_hit():
+    values = torch.zeros(2, 3, 2, 2)
+    values[:, 0, 0, 0], values[:, 0, 1, 1] = -9.0, 2.0  # the object's corner, and one beside it
+    masks = torch.tensor([[[True, False], [False, False]], [[False, False], [False, True]]])
+    assert pointing_game(values, masks).tolist() == [0.0, 1.0]
+    assert pointing_game(-values, masks).tolist() == [1.0, 0.0]
+    assert mass_inside(values, masks).tolist() == [9 / 11, 2 / 11]  # where signs do not count
+
+
 def test_the_balance_inside_tells_signs_apart():
     masks = draw(5, 4, 4) > 0
     values = draw(5, 3, 4, 4, seed=1)
@@ -159,7 +168,7 @@ def test_an_untrained_network_has_no_reason_inside():
 
 def test_places_that_contribute_as_much_share_the_point():
     values = torch.zeros(1, 3, 4, 4)
-    values[..., 1:3, :] = -2.0  # a segment of two rows
+    values[..., 1:3, :] = 2.0  # a segment of two rows
     for rows, share in ((1, 0.0), (2, 0.5), (3, 1.0)):
         masks = (torch.arange(4) < rows)[:, None].expand(4, 4)[None]
         assert pointing_game(values, masks).item() == share
@@ -263,3 +272,6 @@ def test_methods_beside_each_other(shapes, tmp_path):
         compare(methods, images, labels, options={"x": {}})
     with pytest.raises(ArgumentError, match="at least one method"):
         compare([], images, labels)
+    for inputs in ((images,), {"x": images}):
+        with pytest.raises(ArgumentError, match="on one tensor .*, got inputs in a (tuple|dict)"):
+            compare(methods, inputs, labels)

@@ -179,7 +179,8 @@ def compare(
         batch_size: Inputs at a time.
 
     Raises:
-        ArgumentError: No methods, methods of layers, or options for a method that is not there.
+        ArgumentError: No methods, methods of layers, options for a method that is not there, or inputs that
+            are no tensor.
 
     Example:
         >>> from toumei.attribution import InputXGradient, Saliency
@@ -189,6 +190,10 @@ def compare(
         >>> table.methods, table.columns["insertion"].shape
         (('Saliency', 'InputXGradient'), torch.Size([2, 5]))
     """
+    if not isinstance(inputs, Tensor):
+        raise ArgumentError(
+            f"methods are compared on one tensor (N, ...), got inputs in a {type(inputs).__name__}"
+        )
     named = methods if isinstance(methods, Mapping) else {type(method).__name__: method for method in methods}
     if not named or len(named) < len(methods):
         raise ArgumentError("give at least one method, and a name each where two are of one class")

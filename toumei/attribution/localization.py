@@ -8,17 +8,13 @@ from torch import Tensor
 from ..core.errors import ArgumentError, ShapeError
 
 
-def heat(values: Tensor) -> Tensor:
-    """Returns the magnitude of what each place of pictures contributes over its channels, (N, H, W)."""
-    return values.detach().double().sum(1).abs()
-
-
 def pointing_game(values: Tensor, masks: Tensor) -> Tensor:
-    """Returns whether the place that contributes most lies in the mask, (N,): 1 or 0 (Zhang et al., 2018).
+    """Returns whether the place that speaks most for the target lies in the mask, (N,): 1 or 0.
 
-    Where several places contribute as much, such as those of one superpixel, it is the share of them that
-    lies in the mask: what a pick at random would score in the mean. Unlike in the paper, a place beside the
-    mask is no hit, however near it is.
+    It is the highest place of the map, as in the paper (Zhang et al., 2018): a strong reason against the
+    target is no hit. Where several places are as high, such as those of one superpixel, it is the share of
+    them that lies in the mask: what a pick at random would score in the mean. Unlike in the paper, a place
+    beside the mask is no hit, however near it is.
 
     Args:
         values: Contributions (N, C, H, W).
@@ -29,11 +25,11 @@ def pointing_game(values: Tensor, masks: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> values = torch.tensor([[[[0.0, 3.0], [1.0, -1.0]]], [[[2.0, 2.0], [0.0, 0.0]]]])
+        >>> values = torch.tensor([[[[-4.0, 3.0], [1.0, -1.0]]], [[[2.0, 2.0], [0.0, 0.0]]]])
         >>> pointing_game(values, torch.tensor([[[True, False], [True, True]]]).expand(2, 2, 2))
         tensor([0.0000, 0.5000], dtype=torch.float64)
     """
-    own = _fitting(values, masks).flatten(1)
+    own = _summed(values, masks).flatten(1)
     best = (own == own.amax(1, keepdim=True)).double()
     return (best * masks.cpu().flatten(1)).sum(1) / best.sum(1)
 
@@ -56,7 +52,7 @@ def mass_inside(values: Tensor, masks: Tensor) -> Tensor:
         >>> mass_inside(values, torch.tensor([[[True, False], [True, True]]]))
         tensor([0.5000], dtype=torch.float64)
     """
-    own = _fitting(values, masks).flatten(1)
+    own = _summed(values, masks).abs().flatten(1)
     inside = (own * masks.cpu().flatten(1)).sum(1)
     return inside / own.sum(1).clamp(min=1e-300)
 
@@ -81,9 +77,9 @@ def balance_inside(values: Tensor, masks: Tensor) -> Tensor:
         >>> balance_inside(values, torch.tensor([[[True, False], [True, True]]]))
         tensor([0.1667], dtype=torch.float64)
     """
-    own = _fitting(values, masks).flatten(1)
-    inside = (values.detach().cpu().double().sum(1).flatten(1) * masks.cpu().flatten(1)).sum(1)
-    return inside / own.sum(1).clamp(min=1e-300)
+    own = _summed(values, masks).flatten(1)
+    inside = (own * masks.cpu().flatten(1)).sum(1)
+    return inside / own.abs().sum(1).clamp(min=1e-300)
 
 
 def by_chance(
@@ -127,9 +123,10 @@ def located(values: Tensor, masks: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _fitting(values: Tensor, masks: Tensor) -> Tensor:
+def _summed(values: Tensor, masks: Tensor) -> Tensor:
+    """What each place of pictures contributes over its channels, (N, H, W)."""
     if values.dim() != 4 or masks.shape != (len(values), *values.shape[2:]):
         raise ShapeError(
             f"contributions (N, C, H, W) and masks (N, H, W), got {tuple(values.shape)}, {tuple(masks.shape)}"
         )
-    return heat(values.cpu())
+    return values.detach().cpu().double().sum(1)
