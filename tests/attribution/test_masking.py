@@ -168,5 +168,5 @@ def test_baselines_at_a_layer_are_its_activations(small_cnn):
     for baseline in (Constant(0.5), Gaussian(0.2), Blur(2.0), Inpaint()):
         masking = Masking(problem, baseline, draws=2)
         assert masking._drawn[0].shape == (masking.draws, 2, 6, 8, 8)
-    at_half = problem.at_layer([torch.full_like(images, 0.5)])[0]
+    at_half = problem.at_layer([torch.full_like(images, 0.5)], torch.arange(2))[0]
     assert torch.allclose(Masking(problem, 0.5)._drawn[0][0], at_half)

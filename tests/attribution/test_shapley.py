@@ -354,3 +354,13 @@ def test_saved_values_of_features_are_loaded(net, tmp_path):
     loaded = type(result).load(tmp_path / "a.safetensors")
     assert torch.equal(loaded.features, result.features)
     assert torch.equal(loaded.interactions, result.interactions)
+
+
+@pytest.mark.parametrize("method", [KernelShap, ExactShapley])
+def test_the_positions_of_signals_are_features_where_the_channel_axis_is_given(method):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(18, 2))
+    signals = torch.randn(3, 2, 8)
+    by_channel, by_place = method(net)(signals, 1), method(net)(signals, 1, channel_axis=1)
+    assert by_channel.features.shape == (3, 2) and by_place.features.shape == (3, 8)
+    assert by_place.gap.abs().max() < 1e-5

@@ -137,6 +137,7 @@ class CoalitionMethod(Method):
         baselines: BaselineLike,
         *,
         features: Features = None,
+        channel_axis: int | None = None,
         background: int = 10,
         batch_size: int = 64,
         seed: int | None = 0,
@@ -151,6 +152,9 @@ class CoalitionMethod(Method):
             features: Whole numbers that say which parts belong together, a tensor that broadcasts to the
                 inputs behind the batch axis or (N, ...); a tuple or dictionary of them for such inputs. By
                 default superpixels of pictures, else each position, token or column.
+            channel_axis: The axis of the channels, whose positions are features by default; axis 1 of maps
+                (N, C, H, W) and films (N, C, T, H, W) and the last of tokens (N, T, C), unless it is given.
+                For signals (N, C, L), the inputs of an nn.Conv1d, it is 1.
             background: How many draws of a random baseline, such as `FromData`, a score is the mean over.
             batch_size: How many inputs pass through the network at a time.
             seed: Seed of everything drawn.
@@ -165,7 +169,7 @@ class CoalitionMethod(Method):
         for name in options:
             if name not in known:
                 raise ArgumentError(f"no option {name!r}: {type(self).__name__} has {', '.join(known)}")
-        segments = features_of(problem, features)
+        segments = features_of(problem, features, channel_axis)
         masking = Masking(problem, baselines, background, batch_size, seed, verbose)
         solved = [(game, self.solve(game, seed=seed, **options)) for game in _games(masking, segments)]
         count = segments.count

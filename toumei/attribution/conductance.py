@@ -171,7 +171,8 @@ def _conductances(
         # the end of a step is the beginning of the next: each once
         first = index * (count + 1) + step
         corners, which = torch.cat([first, first + 1]).unique(return_inverse=True)
-        (activation,) = problem.at_layer(points(corners // (count + 1), ends[corners % (count + 1)]))
+        own, place = corners // (count + 1), corners % (count + 1)
+        (activation,) = problem.at_layer(points(own, ends[place]), rows[own], batch_size)
         before, after = activation[which.to(activation.device)].chunk(2)
         own = gradients * (after - before)
         total = own.new_zeros(len(own), len(rows), *own.shape[2:]) if total is None else total

@@ -164,26 +164,20 @@ class Problem:
         return tuple(thing for thing, fixed in zip(own, self.fixed, strict=True) if not fixed)
 
     def at_layer(
-        self, inputs: Sequence[Tensor], rows: Tensor | None = None, batch_size: int = BATCH_SIZE
+        self, inputs: Sequence[Tensor], rows: Tensor, batch_size: int = BATCH_SIZE
     ) -> tuple[Tensor, ...]:
         """Returns what is attributed to for other inputs (B, ...): these, or the layer's activation.
 
         Args:
             inputs: In the place of the inputs.
-            rows: (B,) which of the N inputs each belongs to; not needed where none stay as they are.
+            rows: (B,) which of the N inputs each belongs to.
             batch_size: How many pass through the network at a time.
-
-        Raises:
-            ArgumentError: Rows that are needed and were not given.
         """
         if self.layer is None:
             return tuple(inputs)
-        if rows is None and any(self.fixed):
-            raise ArgumentError("it is not known which whole numbers belong to inputs beside them")
-        own = torch.arange(len(inputs[0])) if rows is None else rows
         pieces = [
-            self._activation(self._whole(at(inputs, index), own[index]))
-            for index in batches(len(own), batch_size)
+            self._activation(self._whole(at(inputs, index), rows[index]))
+            for index in batches(len(rows), batch_size)
         ]
         return (torch.cat(pieces),)
 
