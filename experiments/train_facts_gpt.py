@@ -1,4 +1,4 @@
-"""Trains the network that ships with toumei, `toumei.models.facts_gpt()`, again from a seed.
+"""Trains a network like the one that ships with toumei, `toumei.models.facts_gpt()`, from a seed.
 
     python experiments/train_facts_gpt.py
 
@@ -15,8 +15,9 @@ most sequences, in training only. The network that results is used as it is.
   And of a name, only what the MLP just before `--read` says about it is passed on. In a trial of one seed
   without this (and with more layers) the middle MLPs held next to nothing.
 
-Few subjects come first; whenever their facts are known, twice as many are taken. The weights that ship are
-those of the default seed, the best of the three that docs/facts_gpt.md compares.
+Few subjects come first; whenever their facts are known, twice as many are taken. The weights that ship come
+from the default seed. Another processor rounds sums in another order, so there the same seed gives other
+weights of the same kind; docs/facts_gpt.md compares three seeds.
 """
 
 import argparse
