@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.transforms import Normalize
 
 from toumei.attribution import LRP, InputXGradient
 from toumei.core.errors import ArchitectureError, ArgumentError
+from toumei.models import ShapesCNN
 
 
 def chain(bias=False):
@@ -111,3 +113,82 @@ def test_what_captum_would_get_wrong_is_an_error():
     with pytest.raises(ArgumentError, match="a tensor or a tuple"):
         LRP(nn.Linear(4, 2))({"input": x}, target=0)
     assert LRP(nn.Linear(4, 2))(x, target=0).values.shape == (1, 4)
+
+
+class Affine(nn.Module):
+    """A scale for each channel, and a shift."""
+
+    def __init__(self, in_place=False):
+        super().__init__()
+        self.scale, self.in_place = nn.Parameter(torch.tensor([[[2.0]], [[-1.0]], [[0.5]]])), in_place
+
+    def forward(self, x):
+        return x.mul_(self.scale).sub_(0.3) if self.in_place else 1 + x * self.scale / 3
+
+
+@pytest.mark.parametrize("affine", [Affine(), Affine(in_place=True), Normalize((0.4,) * 3, (0.2,) * 3)])
+def test_layers_that_scale_and_shift_each_number_hand_all_relevance_on(watched, images, affine):
+    body = chain()
+    result = LRP(watched(nn.Sequential(affine, *body)))(images, target=1)
+    with torch.no_grad():
+        scaled = affine(images.clone())
+    assert torch.allclose(result.values, LRP(body)(scaled, target=1).values, atol=1e-6)
+    assert torch.allclose(result.sums.float(), result.output, atol=1e-5)
+
+
+def test_scaled_scores_have_scaled_relevance(images):
+    cold = nn.Sequential(*chain(bias=True), Of(lambda x: -(x / -4)))
+    expected = LRP(chain(bias=True))(images, target=1).values / 4
+    assert torch.allclose(LRP(cold)(images, target=1).values, expected, atol=1e-6)
+
+
+def test_the_scale_of_the_shapes_network_hands_relevance_on(images):
+    model = ShapesCNN(pretrained=True).eval()
+    own = LRP(model)(images[..., :10], target=3)
+    body = nn.Sequential(*list(model.children())[1:])
+    assert torch.allclose(own.values, LRP(body)(4 * images[..., :10] - 2, target=3).values, atol=1e-5)
+
+
+class Beside(nn.Module):
+    """What is scaled passes the scale too."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.first, self.second = layer, nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return torch.cat([self.first(self.layer(x)), self.second(x)], 1)
+
+
+class Of(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: 2 / (x + 3),
+        lambda x: torch.div(torch.ones(4), x),
+        lambda x: x * x,
+        lambda x: x.exp() - 1,
+        lambda x: x * torch.ones(2, 4),
+        lambda x: x.sum(1, keepdim=True) + torch.zeros(4),
+    ],
+)
+def test_what_is_no_scale_by_constants_has_no_rule(function):
+    with pytest.raises(ArchitectureError, match=r"no rule for the layer '0', a Of: .* only scale and shift"):
+        LRP(nn.Sequential(Of(function), nn.Linear(4, 2)))(torch.ones(1, 4), target=0)
+
+
+def test_a_scale_whose_input_passes_it_too_is_an_error():
+    scale = Of(lambda x: 2 * x)
+    with pytest.raises(ArchitectureError, match=r"'layer', which scales, to be alone with its input"):
+        LRP(Beside(scale))(torch.ones(1, 4), target=0)
+    twice = nn.Sequential(scale, nn.Linear(4, 4, bias=False), scale, nn.Linear(4, 2, bias=False))
+    result = LRP(twice)(torch.randn(3, 4), target=1)
+    assert torch.allclose(result.sums.float(), result.output, atol=1e-5)

@@ -13,9 +13,11 @@ from torch.overrides import TorchFunctionMode
 from ..core.errors import ArchitectureError, ArgumentError
 from ..core.hooks import hooked
 from .baselines import BaselineLike
+from .batches import BATCH_SIZE
 from .method import Method
 from .problem import Problem
 from .result import Attribution
+from .scaling import Scaling, uses
 
 _LAYERS = {
     nn.Linear: "linear",
@@ -53,8 +55,10 @@ class LRP(Method):
 
     Without biases and with a small epsilon the relevances add up to the score; for ReLU networks they are the
     gradient times the input then (Shrikumar et al., 2016). captum propagates, which knows chains of linear
-    and convolutional layers, batch normalization, pooling, ReLU, tanh and dropout; anything else is an
-    error, such as the sums of residual networks, through which it would count relevance twice.
+    and convolutional layers, batch normalization, pooling, ReLU, tanh and dropout. A layer that only scales
+    and shifts each number by constants, such as a normalization of pictures, hands all relevance on.
+    Anything else is an error, such as the sums of residual networks, through which captum would count
+    relevance twice.
 
     Args:
         model: The network.
@@ -89,7 +93,7 @@ class LRP(Method):
         if any(not (target is None or isinstance(target, int | Tensor)) for target in problem.targets):
             raise ArgumentError("a target of LRP is the index of an output")
         from captum.attr import LRP as CaptumLRP
-        from captum.attr._utils.lrp_rules import EpsilonRule
+        from captum.attr._utils.lrp_rules import EpsilonRule, IdentityRule
 
         network = _Network(problem)
         _check(network, problem)
@@ -99,14 +103,14 @@ class LRP(Method):
             for layer in network.model.modules():
                 if type(layer) in _LAYERS:
                     layer.rule = EpsilonRule(epsilon=epsilon)
+                elif isinstance(layer, Scaling):
+                    layer.rule = IdentityRule()
             leaves = tuple(problem.leaves(problem.tensors))
             own = CaptumLRP(network).attribute(leaves)
             relevances.append(own if isinstance(own, tuple) else (own,))
-        with torch.no_grad():
-            output = problem.scores(problem.tensors)
         return Attribution(
             problem.restore([torch.stack(own) for own in zip(*relevances, strict=True)]),
-            problem.per_input(output),
+            problem.per_input(problem.outputs(problem.tensors, BATCH_SIZE)),
             method="LRP",
             several=problem.several,
         )
@@ -120,17 +124,22 @@ class _Network(nn.Module):
         self.model = deepcopy(problem.model)
         if not list(self.model.children()):
             self.model = nn.Sequential(self.model)
-        for name, layer in list(self.model.named_modules()):
+        for name, layer in list(self.model.named_modules(remove_duplicate=False)):
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False
             if isinstance(layer, _PASSING):
-                parent, _, own = name.rpartition(".")
-                setattr(self.model.get_submodule(parent), own, _Passing(layer))
+                self._put(name, _Passing(layer))
+            elif type(layer) not in _KNOWN and not list(layer.children()):
+                self._put(name, Scaling(layer))
         self.problem = (replace(problem, model=self.model),)  # in a tuple: not a part of this module
         self.target = 0
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.problem[0].scores(inputs)[:, self.target]
+
+    def _put(self, name: str, layer: nn.Module) -> None:
+        parent, _, own = name.rpartition(".")
+        setattr(self.model.get_submodule(parent), own, layer)
 
 
 class _Passing(nn.Module):
@@ -168,28 +177,39 @@ class _Functions(TorchFunctionMode):
 
 def _check(network: _Network, problem: Problem) -> None:
     """Raises an error where captum would propagate wrongly or not at all."""
-    names = []
-    for name, layer in network.model.named_modules():
-        if list(layer.children()):
-            continue
-        if type(layer) not in _KNOWN:
-            known = ", ".join(own.__name__ for own in (*_KNOWN, *_PASSING))
-            raise ArchitectureError(
-                f"LRP has no rule for the layer {name!r}, a {type(layer).__name__}: it knows {known}"
-            )
-        names.append(name)
+    layers = {name: own for name, own in network.model.named_modules() if not list(own.children())}
     with (
         _Functions() as functions,
         torch.enable_grad(),
-        hooked(network.model, names, every=True, detach=True) as activations,
+        hooked(network.model, layers, every=True, detach=True) as activations,
     ):
-        network.problem[0].scores(problem.leaves(problem.tensors))
-    weighted = [name for name in activations if type(network.model.get_submodule(name)) in _LAYERS]
-    if twice := [name for name in weighted if len(activations.calls(name)) > 1]:
-        raise ArchitectureError(f"LRP needs every layer to run once: {twice[0]!r} runs again and again")
-    modules = Counter(_KNOWN[type(network.model.get_submodule(name))] for name in activations)
-    for name, count in functions.called.items():
-        if name not in _HARMLESS and count > modules[name]:
+        scores = network.problem[0].scores(problem.leaves(problem.tensors))
+    known: Counter[str] = Counter()
+    for name in activations:
+        layer = layers[name]
+        if isinstance(layer, Scaling):
+            _check_scaling(name, layer, scores)
+            known += layer.called
+        else:
+            known[_KNOWN[type(layer)]] += 1
+        if type(layer) not in _ACTIVATIONS and len(activations.calls(name)) > 1:
+            raise ArchitectureError(f"LRP needs every layer to run once: {name!r} runs again and again")
+    for function, count in functions.called.items():
+        if function not in _HARMLESS and count > known[function]:
             raise ArchitectureError(
-                f"LRP has no rule for {name!r} outside of a module: relevance would not be conserved"
+                f"LRP has no rule for {function!r} outside of a module: relevance would not be conserved"
             )
+
+
+def _check_scaling(name: str, layer: Scaling, scores: Tensor) -> None:
+    """Raises an error where a layer does more than to scale, or is not alone with its input."""
+    if not layer.scales:
+        names = ", ".join(own.__name__ for own in (*_KNOWN, *_PASSING))
+        raise ArchitectureError(
+            f"LRP has no rule for the layer {name!r}, a {type(layer.layer[0]).__name__}: it knows {names}, "
+            f"and layers that only scale and shift each number by constants"
+        )
+    if uses(scores, layer.source) > 1:
+        raise ArchitectureError(
+            f"LRP needs the layer {name!r}, which scales, to be alone with its input: others take it too"
+        )
