@@ -65,6 +65,22 @@ def test_several_targets_are_each_alone(network):
     torch.testing.assert_close(several[1].values, first - second)  # the multipliers of a sum are sums
 
 
+def test_several_targets_take_one_pass_there_and_one_back(network):
+    passes = []
+
+    def noted(x):
+        passes.append("there")
+        if x.requires_grad:
+            x.register_hook(lambda gradient: passes.append("back"))
+        return x
+
+    x = draw(2, 3, 8, 8)
+    several = DeepLift(network, preprocess=noted)(x, [0, 1, 2, 3])
+    assert passes == ["there", "there", "back"]  # there at the baselines and at the inputs
+    for target in range(4):
+        torch.testing.assert_close(several[target].values, DeepLift(network)(x, target).values)
+
+
 def test_a_layer_gets_all_of_it(network):
     x, x0 = draw(2, 3, 8, 8), draw(2, 3, 8, 8, seed=1)
     result = DeepLift(network, layer="conv2")(x, 1, x0)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from toumei.attribution import rules
 
@@ -120,3 +121,33 @@ def test_a_rising_maximum_owes_it_to_its_place_and_a_falling_one_to_where_it_was
     (multiplier,) = torch.autograd.grad(y.sum(), x)
     expected = torch.tensor([[[0.0, 2.0, 0.0], [0.0, -2.0, 0.0]]])
     torch.testing.assert_close(multiplier * (x.detach() - x0), expected)
+
+
+def test_a_maximum_that_stays_follows_its_place():
+    x = torch.tensor([[[1.0, 5.0, 2.0], [4.0, 1.0, 0.0]]], requires_grad=True)
+    x0 = torch.tensor([[[3.0, 5.0, 0.0], [1.0, 4.0, 2.0]]])
+    y = rules.max_pool(lambda own: own.max(2, keepdim=True), x, x0)
+    (multiplier,) = torch.autograd.grad(y.sum(), x)
+    # in the second window another place has reached what the maximum was
+    torch.testing.assert_close(multiplier, torch.tensor([[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]))
+
+
+BATCHED = {
+    "rescale": lambda x, x0: rules.rescale(torch.tanh, x, x0),
+    "rescale in place": lambda x, x0: rules.rescale(torch.tanh_, x * 1, x0.clone(), in_place=True),
+    "product": lambda x, x0: rules.product(torch.matmul, x, x.mT, x0, x0.mT),
+    "softmax": lambda x, x0: rules.softmax(x, x0, 1),
+    "logsumexp": lambda x, x0: rules.logsumexp(x, x0, 1),
+    "standardized": lambda x, x0: rules.standardized(x, x0, (-1,), 1e-5),
+    "pool": lambda x, x0: rules.max_pool(lambda own: F.max_pool2d(own, 3, 2, return_indices=True), x, x0),
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_backward_passes_can_be_batched(name):
+    x, x0 = pair(2, 3, 7, 7)
+    y = BATCHED[name](x, x0)
+    weights = torch.randn(4, *y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (together,) = torch.autograd.grad(y, x, weights, is_grads_batched=True, retain_graph=True)
+    alone = [torch.autograd.grad(y, x, own, retain_graph=True)[0] for own in weights]
+    torch.testing.assert_close(together, torch.stack(alone))

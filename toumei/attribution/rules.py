@@ -6,6 +6,7 @@ functions follow the rescale rule, products the symmetric rule (Shrikumar et al.
 2017).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -192,36 +193,37 @@ def standardized(x: Tensor, x0: Tensor, axes: tuple[int, ...], eps: float) -> Te
 
 class _MaxPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: tuple[Tensor], *saved: Tensor) -> Tensor:
-        ctx.save_for_backward(*saved)
-        return value[0]
+    def forward(ctx: Any, x: Tensor, made: tuple[Tensor], owed: Tensor, share: Tensor) -> Tensor:
+        ctx.save_for_backward(owed, share)
+        ctx.shape = x.shape
+        return made[0]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        moved, rise, index, index0 = ctx.saved_tensors
-        (gradient,) = gradients
-        difference, rises = rise * gradient, rise > 0
-        contribution = torch.zeros_like(moved).flatten(2)
-        contribution.scatter_add_(2, index.flatten(2), torch.where(rises, difference, 0).flatten(2))
-        contribution.scatter_add_(2, index0.flatten(2), torch.where(rises, 0, difference).flatten(2))
-        derivative = torch.zeros_like(contribution).scatter_add_(2, index.flatten(2), gradient.flatten(2))
-        near = moved.flatten(2).abs() < _SMALL
-        result = torch.where(near, derivative, contribution / torch.where(near, 1, moved.flatten(2)))
-        return result.reshape(moved.shape), None, None, None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        owed, share = ctx.saved_tensors
+        # out of place, and in shapes that batched passes know
+        places = gradients[0].new_zeros((*ctx.shape[:2], math.prod(ctx.shape[2:])))
+        parts = (gradients[0] * share).reshape(owed.shape)
+        return places.scatter_add(2, owed, parts).reshape(ctx.shape), None, None, None
 
 
 def max_pool(pool: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, x0: Tensor) -> Tensor:
     """Returns a max-pooling of x (N, C, ...); windows may overlap.
 
     A window that rises owes it to the place of its maximum in x, one that falls to that in x0: whatever the
-    rest of the window does, the maximum has not changed by it.
+    rest of the window does, the maximum has not changed by it. No maximum moves by more than that place, so
+    the multiplier is a share between 0 and 1.
 
     Args:
         pool: Returns values and the indices of the maxima among the flattened positions of a channel.
         x: The input.
         x0: The input at the baseline.
     """
-    value, index = pool(x.detach())
-    value0, index0 = pool(x0)
-    result: Tensor = _MaxPool.apply(x, (value,), x.detach() - x0, value - value0, index, index0)
+    own = x.detach()
+    (value, index), (value0, index0) = pool(own), pool(x0)
+    owed = torch.where(value >= value0, index, index0).flatten(2)
+    moved = own.flatten(2).gather(2, owed) - x0.flatten(2).gather(2, owed)
+    # where its place stays as it is, so does the maximum, which follows it then
+    share = torch.where(moved == 0, 1, (value - value0).flatten(2) / moved)
+    result: Tensor = _MaxPool.apply(x, (value,), owed, share.reshape(value.shape))
     return result
