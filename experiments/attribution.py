@@ -25,12 +25,15 @@ from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots import save_figure
 
 OF_INPUTS = (
-    *("Saliency", "InputXGradient", "SmoothGrad", "GuidedBackprop", "IntegratedGradients"),
-    *("ExpectedGradients", "DeepLift", "DeepLiftShap"),
+    *("Saliency", "InputXGradient", "SmoothGrad", "VarGrad", "GuidedBackprop", "IntegratedGradients"),
+    *("ExpectedGradients", "LRP", "DeepLift", "DeepLiftShap"),
 )
-OF_LAYERS = ("GradCam", "GradCamPlusPlus", "LayerCam")
-PERTURBING = ("Occlusion", "Rise", "Lime", "KernelShap", "ShapleySampling", "PartitionShap")
-LAYER = "relu5"
+OF_LAYERS = ("GradCam", "GradCamPlusPlus", "LayerCam", "GuidedGradCam")
+OF_UNITS = ("LayerConductance",)
+PERTURBING = (
+    *("Occlusion", "Rise", "Lime", "KernelShap", "ShapleySampling", "PartitionShap", "ExactShapley"),
+)
+LAYERS = ("relu5", "relu1")  # of class activation maps, and of conductance: one as large as the images
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -61,7 +64,7 @@ def figure_of_shapes(options: argparse.Namespace) -> None:
     images, labels, masks = named_rightly(model, ShapesDataset(seed=11), 100)
     of_classes = [int((labels == label).nonzero()[0]) for label in labels.unique()][: options.images]
     images, labels, masks = images[of_classes], labels[of_classes], masks[of_classes]
-    table = compared(model, LAYER, images, labels, masks, other_images(), options.samples)
+    table = compared(model, LAYERS, images, labels, masks, other_images(), options.samples)
     print(table)
     figure = table.plot(images, len(images), masks)
     figure.suptitle("red speaks for the class, blue against it", fontsize="medium")
@@ -83,7 +86,7 @@ def other_images() -> FromData:
 
 def compared(
     model: nn.Module,
-    layer: str,
+    layers: tuple[str, str],
     images: Tensor,
     target: Tensor,
     masks: Tensor | None,
@@ -92,7 +95,8 @@ def compared(
 ) -> Comparison:
     """All methods on a network, with what each needs."""
     methods = {name: getattr(attribution, name)(model) for name in OF_INPUTS}
-    methods |= {name: getattr(attribution, name)(model, layer) for name in OF_LAYERS}
+    methods |= {name: getattr(attribution, name)(model, layers[0]) for name in OF_LAYERS}
+    methods |= {name: getattr(attribution, name)(model, layers[1]) for name in OF_UNITS}
     methods |= {name: getattr(attribution, name)(model) for name in PERTURBING}
     options = settings(images, distribution, samples)
     options = {name: options[name] for name in methods if name in options}
@@ -115,7 +119,10 @@ def settings(images: Tensor, distribution: Baseline, samples: int) -> dict[str, 
     on_segments = {"features": segments, "samples": samples}
     return {
         "SmoothGrad": {"samples": max(samples // 20, 2), "absolute": True},
+        "VarGrad": {"samples": max(samples // 20, 2)},
         "IntegratedGradients": {"steps": 32},
+        "LRP": {"epsilon": 0.1},
+        "LayerConductance": {"steps": 32},
         "ExpectedGradients": {"baselines": distribution, "samples": max(samples // 16, 2)},
         "DeepLiftShap": {"baselines": distribution, "samples": max(samples // 50, 2)},
         "Occlusion": {"window": side // 8, "stride": side // 16},
@@ -125,6 +132,8 @@ def settings(images: Tensor, distribution: Baseline, samples: int) -> dict[str, 
         "PartitionShap": dict(on_segments),
         # each order takes a pass for every feature
         "ShapleySampling": {"features": superpixels(images, 30), "samples": max(samples // 30, 16)},
+        # a pass for every set of features
+        "ExactShapley": {"features": superpixels(images, 10)},
     }
 
 
@@ -135,7 +144,7 @@ def figure_of_photograph(options: argparse.Namespace) -> None:
         likely = model(image).softmax(1)[0].topk(1)
     target = likely.indices
     print(f"{categories[int(target)]}, {float(likely.values):.0%}")
-    table = compared(model, "1.features.12", image, target, None, Uniform(), options.samples)
+    table = compared(model, ("1.features.12", "0"), image, target, None, Uniform(), options.samples)
     print(table)
     save_figure(over_photograph(table, image), options.out)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attribution import LAYER, compared, named_rightly, other_images, settings
+from attribution import LAYERS, compared, named_rightly, other_images, settings
 from torch import Tensor
 
 from toumei.attribution import Mean
@@ -67,8 +67,8 @@ point just beside a shape. Scores under RISE's masks have most of their height i
 spread evenly and only its peak says something.
 
 Settings were chosen on images of another seed. The baseline is the image's mean colour, or images of the
-dataset for ExpectedGradients and DeepLiftShap; class activation maps are those of `{layer}`; all else is as
-the methods have it by default, but for
+dataset for ExpectedGradients and DeepLiftShap; class activation maps are those of `{layers[0]}`, and
+conductance is that of `{layers[1]}`; all else is as the methods have it by default, but for
 
 {settings}
 
@@ -111,7 +111,7 @@ def rows(
     model: ShapesCNN, images: Tensor, labels: Tensor, masks: Tensor, samples: int
 ) -> dict[str, dict[str, Tensor]]:
     """What is measured of each method, and of a map that asks no network."""
-    table = compared(model, LAYER, images, labels, masks, other_images(), samples)
+    table = compared(model, LAYERS, images, labels, masks, other_images(), samples)
     print(table)
     difference = (images - Mean().draw(images, 1)[0]).abs()
     found = {NOTHING: located(difference, masks)}
@@ -134,7 +134,7 @@ def page(
     return TEXT.format(
         images=len(masks),
         networks=len(random),
-        layer=LAYER,
+        layers=LAYERS,
         best=", ".join(f"{method} in {percent(trained[method]['pointing'])}" for method in best[:3]),
         nothing=percent(trained[NOTHING]["pointing"]),
         area=f"{area:.0%}",

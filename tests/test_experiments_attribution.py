@@ -14,12 +14,28 @@ import attribution_baselines
 import attribution_sanity
 import attribution_table
 
+import toumei.attribution
+from toumei.attribution import Method
+
 
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(attribution, "OF_INPUTS", ("Saliency",))
     monkeypatch.setattr(attribution, "OF_LAYERS", ("GradCam",))
+    monkeypatch.setattr(attribution, "OF_UNITS", ("LayerConductance",))
     monkeypatch.setattr(attribution, "PERTURBING", ("KernelShap",))
+
+
+def test_every_method_of_the_library_is_compared():
+    classes = [own for own in vars(toumei.attribution).values() if isinstance(own, type)]
+    methods = [own.__name__ for own in classes if issubclass(own, Method) and own is not Method]
+    compared = (
+        *attribution.OF_INPUTS,
+        *attribution.OF_LAYERS,
+        *attribution.OF_UNITS,
+        *attribution.PERTURBING,
+    )
+    assert sorted(compared) == sorted(methods)
 
 
 def test_methods_on_shapes_as_a_figure(tmp_path, capsys, few):
@@ -34,7 +50,7 @@ def test_the_table_of_shapes(tmp_path, few):
     out = tmp_path / "new" / "table.md"
     attribution_table.main(["--images", "6", "--networks", "2", "--samples", "120", "--out", str(out)])
     rows = [line for line in out.read_text().splitlines() if line.startswith("| ")]
-    assert len(rows) == 2 + 4 and all(line.count("|") == 9 for line in rows)
+    assert len(rows) == 2 + 5 and all(line.count("|") == 9 for line in rows)
     assert "6 images" in out.read_text() and "{" not in out.read_text()
 
 

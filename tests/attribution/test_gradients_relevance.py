@@ -177,6 +177,7 @@ class Of(nn.Module):
         lambda x: x * x,
         lambda x: x.exp() - 1,
         lambda x: x * torch.ones(2, 4),
+        lambda x: (x > 0).float(),
         lambda x: x.sum(1, keepdim=True) + torch.zeros(4),
     ],
 )

@@ -35,7 +35,8 @@ class Scaling(nn.Module):
         given = [own.clone() if isinstance(own, Tensor) else own for own in inputs]  # it may work in place
         with _Watching() as watched:
             output = self.layer[0](*given, **options)
-        self.called, self.scales = watched.called, watched.affine
+        self.called = watched.called
+        self.scales = watched.affine and isinstance(output, Tensor) and output.requires_grad
         if isinstance(inputs[0], Tensor):
             self.source = inputs[0].grad_fn, inputs[0].output_nr
         return output
