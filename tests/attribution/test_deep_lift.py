@@ -233,6 +233,8 @@ def test_what_carries_no_gradient_is_warned_of():
 
     with pytest.warns(UserWarning, match="do not add up"):
         DeepLift(Detached())(draw(2, 4), 0, draw(4, seed=1))
+    with pytest.warns(UserWarning, match="do not add up"):  # a thousandth is missing
+        DeepLift(nn.Linear(1, 1), preprocess=lambda x: x + 1e-3 * x.detach())(torch.ones(1, 1), 0)
 
 
 def test_an_operation_without_a_rule_is_an_error_or_a_warning():

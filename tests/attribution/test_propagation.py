@@ -1,3 +1,4 @@
+import warnings
 from itertools import combinations
 
 import pytest
@@ -116,6 +117,20 @@ FUNCTIONS = {
     "chosen by a constant": lambda x: torch.where(WEIGHT[:ROWS] > 0, x.tanh(), x),
     "masked by a constant": lambda x: x.tanh().masked_fill(WEIGHT[:ROWS] > 0, 3.0),
     "gathered": lambda x: x.square().index_select(1, torch.tensor([1, 1, 2])),
+    "some of the way": lambda x: torch.lerp(x.sin(), x.cos(), 0.3) + torch.lerp(x, x.cos(), x.sigmoid()),
+    "some of the way in place": lambda x: x.sin().lerp_(x.cos(), weight=x.sigmoid()),
+    "weights that depend on it": lambda x: F.linear(x, x.tanh()),
+    "weights and biases that do": lambda x: F.linear(x, weight=x.tanh(), bias=x[:, 0]),
+    "weights that do, of a constant": lambda x: F.linear(WEIGHT, x.tanh(), x[:, 0].exp()),
+    "weights of a buffer": lambda x: F.linear(x.tanh(), WEIGHT, x[0].exp()),
+    "kernels that depend on it": lambda x: F.conv2d(
+        x[None, None], x[:2, :4].sin().reshape(2, 1, 2, 2), x[0, :2]
+    ),
+    "kernels that do, one axis": lambda x: F.conv1d(x, x[:, None, :3].tanh(), x[0, :3], groups=ROWS),
+    "transposed kernels that do": lambda x: F.conv_transpose2d(
+        x[None, None], x[:2, :4].reshape(1, 2, 2, 2), x[0, :2]
+    ),
+    "sampled": lambda x: F.grid_sample(x.tanh()[None, None], WEIGHT.reshape(1, 8, 4, 2), align_corners=True),
     "residual": lambda x: x + F.relu(x @ WEIGHT) + F.relu(x @ WEIGHT.T),
 }
 
@@ -261,6 +276,7 @@ UNKNOWN = {
     "masked_fill": lambda x: x.masked_fill(x > 0, 1.0),
     "dropout": lambda x: F.dropout(x, 0.5),
     "batch_norm": lambda x: F.batch_norm(x, None, None, training=True),
+    "grid_sample": lambda x: F.grid_sample(x[None, None], x.reshape(1, ROWS, -1, 2), align_corners=True),
     "pow": lambda x: x.abs() ** x,
     "einsum": lambda x: torch.einsum("ij,ij,ij->i", x, x, x),
     "scaled_dot_product_attention": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5),
@@ -282,6 +298,41 @@ def test_what_no_rule_covers_passes_by_its_gradient_with_a_warning_on_request():
     (multiplier,) = torch.autograd.grad(y.sum(), x)
     (gradient,) = torch.autograd.grad(x.cumprod(1).sum(), x)
     torch.testing.assert_close(multiplier, gradient)
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+@pytest.fixture
+def traced():
+    """A square made by TorchScript."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated
+        yield torch.jit.trace(torch.square, torch.ones(2, dtype=torch.float64))
+
+
+def test_functions_that_are_none_of_torch_are_named(traced):
+    x, x0 = pair(ROWS, COLUMNS)
+    x.requires_grad_()
+    for function, name in ((Square.apply, "'Square'"), (traced, "'PowBackward0'")):
+        for way in (function, lambda own, function=function: function(own.tanh()).sum(1) + own[:, 0]):
+            with pytest.raises(ArgumentError, match=f"no rule for {name}"):
+                propagate(way, (x,), (x0,))
+            with pytest.warns(UserWarning, match=f"no rule for {name}"):
+                propagate(way, (x,), (x0,), "warn")
+
+
+def test_functions_that_are_none_of_torch_are_no_matter_where_the_output_does_not_depend_on_them(traced):
+    check(lambda x: x.tanh() + Square.apply(WEIGHT[:ROWS]) + traced(WEIGHT[:ROWS]))
+    check(lambda x: (Square.apply(x), traced(x), x.tanh())[2])
 
 
 def test_an_operation_without_a_rule_that_the_output_does_not_depend_on_is_no_matter():

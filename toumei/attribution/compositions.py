@@ -37,6 +37,11 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
     return input - torch.relu(input - other)
 
 
+def lerp(input: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
+    """Some of the way from one tensor to another."""
+    return input + (end - input) * weight
+
+
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """One half, gated by the other."""
     value, gate = input.chunk(2, dim)
@@ -219,7 +224,7 @@ def multi_head_attention_forward(
 COMPOSITIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        *(div, rdiv, maximum, minimum, glu, var, std, norm, vector_norm, normalize),
+        *(div, rdiv, maximum, minimum, lerp, glu, var, std, norm, vector_norm, normalize),
         *(rms_norm, group_norm, instance_norm, scaled_dot_product_attention, multi_head_attention_forward),
     )
 }

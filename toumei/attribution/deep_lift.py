@@ -176,13 +176,14 @@ def _contributions(
 
 
 def _checked(result: Attribution) -> Attribution:
-    """The attribution, after a warning if its contributions do not add up within rounding."""
+    """The attribution, after a warning if its contributions do not add up within 1e-4 and rounding."""
     assert result.gap is not None and result.baseline_output is not None
     change = (result.output.double() - result.baseline_output.double()).abs()
     axes = 2 if result.several else 1
     mass = sum(part.double().abs().flatten(axes).sum(-1) for part in parts_of(result.values))
-    rounding = 1000 * torch.finfo(result.output.dtype).eps * (mass + result.output.double().abs())
-    if (result.gap.abs() > 0.01 * change + rounding).any():
+    # of ResNets to transformers none is off by more than 1 instead of 8
+    rounding = 8 * torch.finfo(result.output.dtype).eps * (mass + result.output.double().abs())
+    if (result.gap.abs() > 1e-4 * change.clamp(min=1e-3) + rounding).any():
         warnings.warn(
             f"contributions of {result.method} do not add up, the gap is {result.gap.abs().max():.2g}: "
             "the network reads its input without a gradient, or draws random numbers",

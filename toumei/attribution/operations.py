@@ -23,14 +23,13 @@ select chunk split split_with_sizes unbind
 """
 # Linear in all tensors that depend on the input together; indices and masks are compared.
 _LINEAR = """
-add sub rsub neg positive sum mean nansum cumsum trace lerp cat concat concatenate stack hstack vstack
+add sub rsub neg positive sum mean nansum cumsum trace cat concat concatenate stack hstack vstack
 broadcast_tensors repeat_interleave pad unfold fold im2col col2im pixel_shuffle pixel_unshuffle
 channel_shuffle copy to float double half bfloat16 type type_as cpu cuda requires_grad narrow tensor_split
 diagonal diag diag_embed tril triu
 getitem setitem index_select gather take_along_dim take where masked_fill masked_select masked_scatter scatter
 scatter_add index_add index_copy index_put index_fill zero fill
-linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
-interpolate upsample grid_sample avg_pool1d avg_pool2d avg_pool3d
+interpolate upsample avg_pool1d avg_pool2d avg_pool3d
 adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
 """
 _ELEMENTWISE = """
@@ -41,6 +40,7 @@ ceil round trunc nan_to_num
 """
 # Slopes of -1, 0 and 1, which rounding does not blur, however near to each other the two inputs are.
 _SHARP = frozenset(["relu", "hardtanh", "relu6", "threshold", "clamp", "clamp_min", "clamp_max", "abs"])
+_MAPS = "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"
 _BILINEAR = "mul matmul rmatmul mm bmm mv dot outer inner"
 _DROPOUTS = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout"
 UNSEEN = frozenset(_UNSEEN.split())
@@ -115,6 +115,34 @@ def _product(call: "Call") -> Any:
         noted[first],
         noted[second],
     )
+
+
+def _map(call: "Call") -> Any:
+    """A linear map by weights; a product with weights that depend on the input, and a bias to add to it."""
+    if call.linear():
+        return call.run()
+    noted, moving = call.noted(), call.moving()
+    factors = [place for place in moving if place not in (2, "bias")]
+    if noted is None or len(factors) < 2:
+        return call.run()
+    first, second = factors
+    mapped = rules.product(
+        lambda a, b: call.run({first: a, second: b, 2: None, "bias": None}),
+        call.tensors[first],
+        call.tensors[second],
+        noted[first],
+        noted[second],
+    )
+    bias = call.get(2, "bias")
+    axes = 0 if call.name == "linear" else int(call.name[-2])  # behind that of the channels
+    return mapped if bias is None else mapped + bias.reshape(-1, *(1,) * axes)
+
+
+def _grid_sample(call: "Call") -> Any:
+    """Linear in what is sampled, not in where."""
+    if call.get(1, "grid").requires_grad:
+        return call.unknown(" at places that depend on the input")
+    return call.run()
 
 
 def _addmm(call: "Call") -> Any:
@@ -198,6 +226,8 @@ def _batch_norm(call: "Call") -> Any:
     """Linear, unless its statistics are those of the batch."""
     if call.get(5, "training", False):
         return call.unknown(" with the statistics of the batch")
+    if any(place in (3, "weight") for place in call.moving()):
+        return call.unknown(" with weights that depend on the input")
     return call.run()
 
 
@@ -212,6 +242,8 @@ Rule = Callable[["Call"], Any]
 RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(_BILINEAR.split(), _product),
+    **dict.fromkeys(_MAPS.split(), _map),
+    "grid_sample": _grid_sample,
     "einsum": _einsum,
     **{
         f"{kind}max_pool{axes}d{tail}": _max_pool

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from ..core.errors import ArgumentError
 from .compositions import COMPOSITIONS
 from .operations import ELEMENTWISE, LINEAR, RULES, UNSEEN, named
+from .strangers import Strangers
 
 Unknown = Literal["error", "warn"]
 
@@ -51,9 +52,12 @@ def propagate(
     # clones, since a network may work in place on what it is given
     with torch.no_grad(), mode:
         at_baseline = function(*(tensor.clone() for tensor in baselines))
-    mode.recalls = True
+    mode.recalls, mode.strangers = True, Strangers()
     with torch.enable_grad(), mode:
         output = function(*(tensor.clone() for tensor in inputs))
+    strangers = mode.strangers.among(output)
+    if strangers:
+        mode.miss(f"{', '.join(map(repr, strangers))} (of TorchScript, or a custom function of autograd)")
     return output, at_baseline
 
 
@@ -101,7 +105,7 @@ class Call:
 
     def linear(self) -> bool:
         """Returns whether a product is linear, since all its factors but one are parameters."""
-        return sum(not isinstance(own, nn.Parameter) for own in self.tensors.values()) < 2
+        return sum(not _parameter(own) for own in self.tensors.values()) < 2
 
     def noted(self) -> dict[int | str, Tensor] | None:
         """Returns the tensors of the same call in the baseline's pass; None in that pass itself."""
@@ -116,16 +120,8 @@ class Call:
         """
         output = self.run()
         changes = any(own.requires_grad for own in _tensors([output]))
-        if not (self.mode.recalls and changes):
-            return output
-        message = (
-            f"no rule for {self.name!r}{why}, which the output depends on: contributions would not add up. "
-            "Known are sums, products, linear maps, elementwise functions, max-pooling, softmax, "
-            "normalizations and attention"
-        )
-        if self.mode.unknown == "error":
-            raise ArgumentError(f"{message}. With unknown='warn' its gradient is used")
-        warnings.warn(message, stacklevel=2)
+        if self.mode.recalls and changes:
+            self.mode.miss(f"{self.name!r}{why}")
         return output
 
 
@@ -137,11 +133,15 @@ class _Propagation(TorchFunctionMode):
         self.unknown = unknown
         self.notes: deque[tuple[str, list[Tensor]]] = deque()
         self.recalls = False
+        self.strangers = Strangers()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        with self.strangers:
+            return self._seen(func, args, kwargs or {})
+
+    def _seen(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name, in_place = named(getattr(func, "__name__", None) or str(func))
         if name in UNSEEN:
             return func(*args, **kwargs)
@@ -161,7 +161,7 @@ class _Propagation(TorchFunctionMode):
         """Returns what was noted of the same call at the baseline; None in the baseline's own pass."""
         if not self.recalls:
             # a parameter stays what it is, others may be overwritten later
-            kept = [own if isinstance(own, nn.Parameter) else own.clone() for own in values]
+            kept = [own if _parameter(own) else own.clone() for own in values]
             self.notes.append((name, kept))
             return None
         noted, own = self.notes.popleft() if self.notes else ("the end", [])
@@ -172,6 +172,21 @@ class _Propagation(TorchFunctionMode):
                 f"{shapes[1]} there"
             )
         return own
+
+    def miss(self, what: str) -> None:
+        """Says that no rule covers something.
+
+        Raises:
+            ArgumentError: Only a warning was not asked for.
+        """
+        message = (
+            f"no rule for {what}, which the output depends on: contributions would not add up. "
+            "Known are sums, products, linear maps, elementwise functions, max-pooling, softmax, "
+            "normalizations and attention"
+        )
+        if self.unknown == "error":
+            raise ArgumentError(f"{message}. With unknown='warn' its gradient is used")
+        warnings.warn(message, stacklevel=2)
 
     def _follow(self, call: Call) -> Any:
         if call.name in RULES:
@@ -192,6 +207,11 @@ class _Propagation(TorchFunctionMode):
         if noted is not None and not all(map(torch.equal, choices, noted)):
             return Call(self, func, name, args, kwargs).unknown(" with a choice that depends on the input")
         return func(*args, **kwargs)
+
+
+def _parameter(tensor: Tensor) -> bool:
+    """Whether it is a parameter or a part of one, such as the weights of queries among those of attention."""
+    return isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
 
 
 def _out_of_place(func: Callable[..., Any], name: str) -> Callable[..., Any]:
