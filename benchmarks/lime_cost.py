@@ -2,19 +2,16 @@
 
 The real SqueezeNet on a photograph of 224 x 224 with about 50 superpixels, in batches of 32. Before each
 batch of ours as many bare inputs pass, in inference mode, too, and are timed apart, so that other load on
-the machine falls on both; ratios are to one bare pass for each sample, in time and in CPU time. Peers run
-once, captum in the batches that suit it best; those that are not installed are left out.
+the machine falls on both; ratios are to one bare pass for each sample, in time and in CPU time (wanted: at
+most 1.1). Peers run once, captum in the batches that suit it best; those that are not installed are left out.
 
     python benchmarks/lime_cost.py [--samples 1000] [--rounds 3] [--no-peers]
 """
 
-import argparse
-import json
-import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,95 +19,84 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from common import REALDATA, SQUEEZENET, Call, basic_parser, describe, squeezenet, synchronize, timed, write
 from toumei.attribution import KernelShap, Lime, superpixels
+from toumei.cnns import robustness
 
 BATCH = 32
 SIZES, TRIED = (8, 16, 32, 64, 128), 128  # batches that captum is tried with, on so many samples
 CLASS = 282  # tiger cat
-
-
-class Normalized(nn.Module):
-    """SqueezeNet on RGB in [0, 1]."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        import torchvision
-        from safetensors.torch import load_file
-
-        self.net = torchvision.models.squeezenet1_1()
-        weights = next((folder / "squeezenet1_1").glob("*.safetensors"), None)
-        if weights is None:
-            print("no real SqueezeNet: random weights")
-        else:
-            self.net.load_state_dict(load_file(weights))
-        self.normalize = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns logits (N, 1000)."""
-        logits: Tensor = self.net(self.normalize(x))
-        return logits
+WANTED = 1.1  # of the passes that a method needs, at most
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", help="where to write the figures")
+    parser.add_argument("--weights", type=Path, default=SQUEEZENET)
+    parser.add_argument("--photograph", type=Path, default=REALDATA / "images" / "chelsea.png")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    default = Path(__file__).parents[2] / "shared" / "realdata"
-    folder = Path(os.environ.get("TOUMEI_REALDATA", default))
-    model = Normalized(folder).eval().to(options.device)
-    image = photograph(folder).to(options.device)
+    device = torch.device(options.device)
+    model = nn.Sequential(robustness.preprocess("imagenet"), squeezenet(options.weights)).to(device)
+    image = photograph(options.photograph).to(device)
     segments = superpixels(image)
-    samples = options.samples
-    features = int(segments.max()) + 1
-    print(f"{features} superpixels, {samples} samples, batches of {BATCH}")
+    print(f"{describe(device)}, torch {torch.__version__}, {options.threads} threads")
+    print(f"{int(segments.max()) + 1} superpixels, {options.samples} samples, batches of {BATCH}")
+    figures, passes = against_passes(model, image, segments, options.samples, options.rounds)
+    if not options.no_peers:
+        figures |= of_peers(peers(model, image, segments, options.samples), passes, device)
+    write(figures, options.json)
+    return figures
 
+
+def against_passes(
+    model: nn.Module, image: Tensor, segments: Tensor, samples: int, rounds: int
+) -> tuple[dict[str, float], float]:
+    """The ratios of both methods to the passes that they need, and the seconds of these."""
     ours: dict[str, Callable[[nn.Module], object]] = {
         "Lime": lambda net: Lime(net)(image, CLASS, samples=samples, batch_size=BATCH, verbose=False),
         "KernelShap": lambda net: KernelShap(net)(
             image, CLASS, features=segments, samples=samples, batch_size=BATCH, verbose=False
         ),
     }
-    figures, bare = {}, []
+    figures: dict[str, float] = {}
+    bare: list[float] = []
     for name, method in ours.items():
-        rounds = [beside(method, model, image, samples) for _ in range(options.rounds)]
-        for place, kind in enumerate(("time", "CPU time")):
-            ratio = statistics.median(own[place] / passes[place] for own, passes in rounds)
-            figures[f"{name} / passes, {kind}"] = ratio
-        bare += [passes[0] for _, passes in rounds]
+        own, passes = np.array([beside(method, model, image, samples) for _ in range(rounds)]).swapaxes(0, 1)
+        seconds, processor = np.median(own / passes, axis=0).tolist()
+        figures |= {f"{name} / passes, time": seconds, f"{name} / passes, CPU time": processor}
+        bare += passes[:, 0].tolist()
         print(
-            f"  {name}: {statistics.median(own[0] for own, _ in rounds):.2f} s, passes "
-            f"{statistics.median(passes[0] for _, passes in rounds):.2f} s, ratio "
-            f"{figures[f'{name} / passes, time']:.3f}, of CPU time "
-            f"{figures[f'{name} / passes, CPU time']:.3f}, wanted at most 1.1"
+            f"  {name}: {np.median(own[:, 0]):.2f} s, passes {np.median(passes[:, 0]):.2f} s, ratio "
+            f"{seconds:.3f}, of CPU time {processor:.3f}, wanted at most {WANTED}"
         )
-    if not options.no_peers:
-        for name, prepare in peers(model, image, segments, samples).items():
-            try:
-                seconds = timed(prepare())
-            except ImportError as error:
-                print(f"  {name}: left out, {error}")
-                continue
-            figures[f"{name} / passes"] = seconds / statistics.median(bare)
-            print(f"  {name}: {seconds:.2f} s, {figures[f'{name} / passes']:.3f} times the passes")
-    if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=2))
+    return figures, statistics.median(bare)
+
+
+def of_peers(
+    others: Mapping[str, Callable[[], Call]], passes: float, device: torch.device
+) -> dict[str, float]:
+    """The ratios of other packages to the seconds of the passes."""
+    figures = {}
+    for name, prepare in others.items():
+        try:
+            seconds = timed(prepare(), device)
+        except ImportError as error:
+            print(f"  {name}: left out, {error}")
+            continue
+        figures[f"{name} / passes"] = seconds / passes
+        print(f"  {name}: {seconds:.2f} s, {seconds / passes:.3f} times the passes")
     return figures
 
 
-def photograph(folder: Path) -> Tensor:
-    path = next((folder / "images").glob("chelsea.*"), None)
-    if path is None:
-        print("no photograph: noise")
-        return torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    picture = Image.open(path).convert("RGB")
+def photograph(path: Path) -> Tensor:
+    """The middle of a photograph, (1, 3, 224, 224) in [0, 1]."""
+    if not path.is_file():
+        raise SystemExit(f"no photograph at {path}: give one as --photograph")
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     square = picture.crop((left, top, left + side, top + side)).resize((224, 224))
@@ -133,9 +119,9 @@ class Beside(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns what the network does."""
-        start = clocks()
+        start = clocks(x.device)
         self.net(self.bare[: len(x)])
-        self.spent += clocks() - start
+        self.spent += clocks(x.device) - start
         self.inputs += len(x)
         logits: Tensor = self.net(x)
         return logits
@@ -146,31 +132,23 @@ def beside(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Time and CPU time of a method, and of as many bare passes as it has samples."""
     network = Beside(model, image)
-    start = clocks()
+    start = clocks(image.device)
     method(network)
-    own = clocks() - start - network.spent
+    own = clocks(image.device) - start - network.spent
     return own, network.spent * samples / network.inputs
 
 
-def clocks() -> np.ndarray:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def clocks(device: torch.device) -> np.ndarray:
+    """Time and CPU time, once the work on the device is done."""
+    synchronize(device)
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def timed(function: Callable[[], object]) -> float:
-    start = clocks()
-    function()
-    return float((clocks() - start)[0])
-
-
-def peers(
-    model: nn.Module, image: Tensor, segments: Tensor, samples: int
-) -> dict[str, Callable[[], Callable[[], object]]]:
+def peers(model: nn.Module, image: Tensor, segments: Tensor, samples: int) -> dict[str, Callable[[], Call]]:
     """What gets other packages ready to do the same with the same superpixels and as many samples."""
     count = int(segments.max()) + 1
 
-    def captum(name: str) -> Callable[[], object]:
+    def captum(name: str) -> Call:
         from captum import attr
 
         method = getattr(attr, name)(model)
@@ -182,7 +160,7 @@ def peers(
                 options = {"feature_mask": segments, "n_samples": samples, "perturbations_per_eval": size}
                 return method.attribute(image, target=CLASS, **options)
 
-        best = min(SIZES, key=lambda size: timed(lambda: attribute(size, TRIED)))
+        best = min(SIZES, key=lambda size: timed(lambda: attribute(size, TRIED), image.device))
         print(f"  {name} of captum is fastest in batches of {best}")
         return lambda: attribute(best, samples)
 

@@ -7,62 +7,63 @@ many passes, and three times as many.
     python benchmarks/shapley.py [--seeds 20] [--rounds 3]
 """
 
-import argparse
-import json
 import statistics
-import time
 import warnings
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from common import basic_parser, describe, in_turns, ratios, spread, write
 from toumei.attribution import Attribution, ExactShapley, KernelShap, ShapleySampling, grid
+
+CASES = ((8, 64), (16, 256), (64, 512))  # features, and passes of KernelSHAP
+WANTED_ERROR, WANTED_TIME = 1.0, 1.2  # of captum's with three times the passes, and of 4096 passes
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, device=False)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", help="where to write the figures")
+    parser.add_argument("--long", type=int, default=4000, help="orders of features in the very long run")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
+    print(f"{describe(torch.device('cpu'))}, torch {torch.__version__}, {options.threads} threads")
     figures: dict[str, float] = {}
-    for features, samples in ((8, 64), (16, 256), (64, 512)):
-        figures.update(errors(features, samples, options.seeds))
-    figures.update(enumeration(options.rounds))
-    if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=2))
+    for features, samples in CASES:
+        figures |= errors(features, samples, options.seeds, options.long)
+    figures |= enumeration(options.rounds)
+    write(figures, options.json)
     return figures
 
 
-def errors(features: int, samples: int, seeds: int, networks: int = 3) -> dict[str, float]:
+def errors(features: int, samples: int, seeds: int, long: int, networks: int = 3) -> dict[str, float]:
     """The error of KernelSHAP at equal passes, and captum's with three times as many; over some networks."""
     found: dict[str, list[float]] = {}
     for network in range(networks):
         torch.manual_seed(network)
-        model = nn.Sequential(
-            nn.Linear(features, 64), nn.Tanh(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)
-        )
-        inputs = torch.randn(1, features)
-        exact = values(
-            ExactShapley(model)(inputs, batch_size=4096)
-            if features <= 16
-            else ShapleySampling(model)(inputs, samples=4000, tolerance=0, batch_size=8192, verbose=False)
-        )
+        layers = nn.Linear(features, 64), nn.Tanh(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)
+        model, inputs = nn.Sequential(*layers), torch.randn(1, features)
+        exact = reference(model, inputs, long)
         ours = [values(KernelShap(model)(inputs, samples=samples, seed=seed)) for seed in range(seeds)]
         found.setdefault("ours", []).append(error(ours, exact))
         for times in (1, 3):
             peer = [captum_kernel_shap(model, inputs, times * samples, seed) for seed in range(seeds)]
             found.setdefault(f"captum, {times} x the passes", []).append(error(peer, exact))
     result = {name: statistics.mean(own) for name, own in found.items()}
-    print(f"M = {features}, {samples} passes: " + ", ".join(f"{k} {v:.4f}" for k, v in result.items()))
-    share = result["ours"] / result["captum, 3 x the passes"]
-    print(f"  error, ours / captum's with 3 x the passes: {share:.2f}, wanted at most 1")
+    result["ours / captum, 3 x the passes"] = result["ours"] / result["captum, 3 x the passes"]
+    print(
+        f"M = {features}, {samples} passes, error over {seeds} seeds (wanted: ratio at most {WANTED_ERROR})"
+    )
+    print("".join(f"  {name}: {value:.4f}\n" for name, value in result.items()), end="")
     return {f"M = {features}, {samples} passes, {name}": value for name, value in result.items()}
+
+
+def reference(model: nn.Module, inputs: Tensor, long: int) -> Tensor:
+    """Exact values of few features, of many those of a very long run."""
+    if inputs.shape[1] <= 16:
+        return values(ExactShapley(model)(inputs, batch_size=4096))
+    run = {"samples": long, "tolerance": 0, "batch_size": 8192, "verbose": False}
+    return values(ShapleySampling(model)(inputs, **run))
 
 
 def captum_kernel_shap(model: nn.Module, inputs: Tensor, samples: int, seed: int) -> Tensor:
@@ -97,22 +98,19 @@ def enumeration(rounds: int) -> dict[str, float]:
     model(images)
     method, cells = ExactShapley(model), grid(images, 3, 4)
     batch = images.expand(64, -1, -1, -1).clone()
-    times: dict[str, list[float]] = {"ours": [], "passes": []}
-    for _ in range(rounds):
-        start = time.perf_counter()
-        method(images, target=0, features=cells)
-        times["ours"].append(time.perf_counter() - start)
-        start = time.perf_counter()
-        with torch.inference_mode():
-            for _ in range(4096 // 64):
-                model(batch)
-        times["passes"].append(time.perf_counter() - start)
-    share = statistics.median(a / b for a, b in zip(times["ours"], times["passes"], strict=True))
-    print(
-        f"exact values of 12 features: {statistics.median(times['ours']):.2f} s, 4096 batched passes "
-        f"{statistics.median(times['passes']):.2f} s, ratio {share:.2f}, wanted at most 1.2"
-    )
-    return {"exact, M = 12 / 4096 passes": share}
+
+    @torch.inference_mode()
+    def passes() -> None:
+        for _ in range(4096 // len(batch)):
+            model(batch)
+
+    contenders = {"ours": lambda: method(images, target=0, features=cells), "passes": passes}
+    times = in_turns(contenders, rounds, warm_up=1)
+    found = ratios(times, "ours", "passes")
+    print(f"exact values of 12 features (wanted: at most {WANTED_TIME})")
+    print("".join(f"  {name}: {statistics.median(own):.2f} s\n" for name, own in times.items()), end="")
+    print(f"  ours / 4096 batched passes: {spread(found)}")
+    return {"exact, M = 12 / 4096 passes": statistics.median(found)}
 
 
 if __name__ == "__main__":
