@@ -6,11 +6,14 @@ not cover them.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .attention_compositions import multi_head_attention_forward, scaled_dot_product_attention
 
 Axes = int | Sequence[int] | None
 
@@ -49,9 +52,32 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 
 def addmm(input: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """A matrix product and something to add to it."""
+    """A matrix product and something to add to it, which is not looked at if beta is 0."""
     mixed = a @ b if alpha == 1 else alpha * (a @ b)
-    return mixed + (input if beta == 1 else beta * input)
+    return mixed if beta == 0 else mixed + (input if beta == 1 else beta * input)
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """A product of numbers and something to add to it."""
+    return input + value * (tensor1 * tensor2)
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """A quotient of numbers and something to add to it."""
+    return input + value * (tensor1 / tensor2)
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """All products of a number of one tensor (..., I) and one of another (..., J), summed by (K, I, J)."""
+    by_second = torch.einsum("...i,kij->...kj", input1, weight)
+    return _shifted((by_second * input2.unsqueeze(-2)).sum(-1), bias)
+
+
+def softmin(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
+) -> Tensor:
+    """The softmax of the negative."""
+    return F.softmax(-input, dim, dtype=dtype)
 
 
 def var(
@@ -63,15 +89,36 @@ def var(
     correction: float | None = None,
 ) -> Tensor:
     """The variance."""
-    axes = _axes(input, dim)
-    count = math.prod(input.shape[axis] for axis in axes)
-    below = count - (int(unbiased) if correction is None else correction)
-    return (input - input.mean(axes, keepdim=True)).square().sum(axes, keepdim=keepdim) / below
+    return var_mean(input, dim, unbiased, keepdim, correction=correction)[0]
 
 
 def std(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """The standard deviation."""
     return var(input, *args, **kwargs).sqrt()
+
+
+def var_mean(
+    input: Tensor,
+    dim: Axes = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The variance and the mean."""
+    alone = isinstance(dim, bool)  # `unbiased` may be all that is given
+    axes, unbiased = _axes(input, None if alone else dim), bool(dim) if alone else unbiased
+    count = math.prod(input.shape[axis] for axis in axes)
+    below = count - (int(unbiased) if correction is None else correction)
+    mean = input.mean(axes, keepdim=True)
+    variance = (input - mean).square().sum(axes, keepdim=keepdim) / below
+    return variance, mean if keepdim else mean.reshape(variance.shape)
+
+
+def std_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    """The standard deviation and the mean."""
+    variance, mean = var_mean(input, *args, **kwargs)
+    return variance.sqrt(), mean
 
 
 def norm(
@@ -82,10 +129,16 @@ def norm(
     out: None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """The root of a sum of squares."""
-    if p not in (2, 2.0, None, "fro") or dtype is not None:
+    """The root of a sum of powers, or the greatest size."""
+    p = 2 if p in (None, "fro") else p
+    if isinstance(p, str) or p is None or p <= 0:
         return NotImplemented
-    return input.square().sum(_axes(input, dim), keepdim=keepdim).sqrt()
+    input, axes = input if dtype is None else input.to(dtype), _axes(input, dim)
+    if p == 2:
+        return input.square().sum(axes, keepdim=keepdim).sqrt()
+    if p == math.inf:
+        return input.abs().amax(axes, keepdim=keepdim)
+    return input.abs().pow(p).sum(axes, keepdim=keepdim).pow(1 / p)
 
 
 def vector_norm(
@@ -96,8 +149,28 @@ def vector_norm(
     *,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """The root of a sum of squares."""
+    """The root of a sum of powers."""
     return norm(x, ord, dim, keepdim, dtype=dtype)
+
+
+def linalg_norm(
+    A: Tensor,
+    ord: float | str | None = None,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The norm of vectors, or that of matrices that is the root of a sum of squares."""
+    if len(_axes(A, dim)) > 1 and ord not in (None, "fro"):
+        return NotImplemented
+    return norm(A, ord, dim, keepdim, dtype=dtype)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The product of vectors of length 1."""
+    x1, x2 = torch.broadcast_tensors(x1, x2)
+    return (normalize(x1, 2, dim, eps) * normalize(x2, 2, dim, eps)).sum(dim)
 
 
 def normalize(
@@ -158,115 +231,50 @@ def instance_norm(
     return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
 
 
-def scaled_dot_product_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """Attention, where boolean masks say what takes part."""
-    if dropout_p:
+    """Numbers over a power of the mean square of the channels nearby."""
+    squares = F.pad(input.square().flatten(2), (0, 0, size // 2, (size - 1) // 2))
+    nearby = squares.unfold(1, size, 1).mean(-1).reshape(input.shape)
+    return input / (alpha * nearby + k).pow(beta)
+
+
+def _lp_pool(
+    average: Callable[..., Tensor],
+    axes: int,
+    input: Tensor,
+    norm_type: float,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The roots of sums of powers in windows."""
+    if not 0 < norm_type < math.inf:
         return NotImplemented
-    if enable_gqa:
-        repeats = query.shape[-3] // key.shape[-3]
-        key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
-    if is_causal:
-        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
-    return _attention_shares(query, key, attn_mask, scale) @ value
-
-
-def multi_head_attention_forward(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    embed_dim_to_check: int,
-    num_heads: int,
-    in_proj_weight: Tensor | None,
-    in_proj_bias: Tensor | None,
-    bias_k: Tensor | None,
-    bias_v: Tensor | None,
-    add_zero_attn: bool,
-    dropout_p: float,
-    out_proj_weight: Tensor,
-    out_proj_bias: Tensor | None,
-    training: bool = True,
-    key_padding_mask: Tensor | None = None,
-    need_weights: bool = True,
-    attn_mask: Tensor | None = None,
-    average_attn_weights: bool = True,
-    **others: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """`nn.MultiheadAttention` over batches (T, N, C); boolean masks say what is left out."""
-    rare = (bias_k, bias_v, add_zero_attn or None, dropout_p if training and dropout_p else None)
-    if any(own is not None for own in rare) or in_proj_weight is None or query.dim() != 3:
-        return NotImplemented
-    weights = in_proj_weight.chunk(3)
-    biases = in_proj_bias.chunk(3) if in_proj_bias is not None else (None,) * 3
-
-    def heads(tensor: Tensor, index: int) -> Tensor:  # (T, N, C) to (N, heads, T, C / heads)
-        projected = F.linear(tensor, weights[index], biases[index])
-        return projected.reshape(*tensor.shape[:2], num_heads, -1).permute(1, 2, 0, 3)
-
-    own = [heads(tensor, index) for index, tensor in enumerate((query, key, value))]
-    mask = _additive_mask(attn_mask, key_padding_mask, num_heads, query)
-    shares = _attention_shares(own[0], own[1], mask, None)
-    mixed = (shares @ own[2]).permute(2, 0, 1, 3).flatten(2)
-    output = F.linear(mixed, out_proj_weight, out_proj_bias)
-    if not need_weights:
-        return output, None
-    return output, shares.mean(1) if average_attn_weights else shares
+    size = kernel_size**axes if isinstance(kernel_size, int) else math.prod(kernel_size)
+    return (average(input.pow(norm_type), kernel_size, stride, 0, ceil_mode) * size).pow(1 / norm_type)
 
 
 COMPOSITIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        *(div, rdiv, maximum, minimum, lerp, glu, var, std, norm, vector_norm, normalize),
-        *(rms_norm, group_norm, instance_norm, scaled_dot_product_attention, multi_head_attention_forward),
+        *(div, rdiv, maximum, minimum, lerp, glu, addcmul, addcdiv, bilinear, softmin),
+        *(var, std, var_mean, std_mean, norm, vector_norm, linalg_norm, normalize, cosine_similarity),
+        *(rms_norm, group_norm, instance_norm, local_response_norm),
+        *(scaled_dot_product_attention, multi_head_attention_forward),
     )
-}
+} | {f"lp_pool{axes}d": partial(_lp_pool, getattr(F, f"avg_pool{axes}d"), axes) for axes in (1, 2, 3)}
 
 
 def _axes(tensor: Tensor, given: Axes) -> tuple[int, ...]:
-    if given is None:
-        return tuple(range(tensor.dim()))
-    return (given,) if isinstance(given, int) else tuple(given)
+    axes = (given,) if isinstance(given, int) else tuple(given or ())
+    return axes or tuple(range(tensor.dim()))
 
 
 def _scaled(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    scaled = normal if weight is None else normal * weight
-    return scaled if bias is None else scaled + bias
+    return _shifted(normal if weight is None else normal * weight, bias)
 
 
-def _attention_shares(query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
-    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
-    if mask is not None and mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    elif mask is not None:
-        scores = scores + mask
-    return scores.softmax(-1)
-
-
-def _additive_mask(
-    attn_mask: Tensor | None, key_padding_mask: Tensor | None, heads: int, like: Tensor
-) -> Tensor | None:
-    """Both masks of `nn.MultiheadAttention` as numbers to add to the scores (N, heads, T, S)."""
-
-    def numbers(mask: Tensor) -> Tensor:
-        return (
-            torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, -torch.inf)
-            if mask.dtype == torch.bool
-            else mask
-        )
-
-    merged = None
-    if attn_mask is not None:
-        merged = numbers(attn_mask)
-        merged = merged.unflatten(0, (-1, heads)) if merged.dim() == 3 else merged
-    if key_padding_mask is not None:
-        padding = numbers(key_padding_mask)[:, None, None]
-        merged = padding if merged is None else merged + padding
-    return merged
+def _shifted(tensor: Tensor, bias: Tensor | None) -> Tensor:
+    return tensor if bias is None else tensor + bias

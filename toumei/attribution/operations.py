@@ -42,6 +42,7 @@ ceil round trunc nan_to_num
 _SHARP = frozenset(["relu", "hardtanh", "relu6", "threshold", "clamp", "clamp_min", "clamp_max", "abs"])
 _MAPS = "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"
 _BILINEAR = "mul matmul rmatmul mm bmm mv dot outer inner"
+_ADDED_TO = {"addmm": ("mat1", "mat2"), "addmv": ("mat", "vec"), "baddbmm": ("batch1", "batch2")}
 _DROPOUTS = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout"
 UNSEEN = frozenset(_UNSEEN.split())
 LINEAR = frozenset(_LINEAR.split())
@@ -148,8 +149,10 @@ def _grid_sample(call: "Call") -> Any:
 def _addmm(call: "Call") -> Any:
     if call.linear():
         return call.run()
+    factors = [call.get(place, name) for place, name in enumerate(_ADDED_TO[call.name], 1)]
+    scales = {name: call.kwargs[name] for name in ("beta", "alpha") if name in call.kwargs}
     with call.mode:
-        return compositions.addmm(*call.args, **call.kwargs)
+        return compositions.addmm(call.get(0, "input"), *factors, **scales)
 
 
 def _einsum(call: "Call") -> Any:
@@ -166,7 +169,12 @@ def _max_pool(call: "Call") -> Any:
     plain = call.name.removesuffix("_with_indices")
     with_indices = getattr(F, f"{plain}_with_indices")
     options = {key: own for key, own in call.kwargs.items() if key not in ("return_indices", "input")}
-    pooled = rules.max_pool(lambda own: with_indices(own, *call.args[1:6], **options), x, *noted.values())
+    alone = x.dim() == int(plain[-2]) + 1  # channels of one picture
+    pooled = rules.max_pool(
+        lambda own: with_indices(own, *call.args[1:6], **options),
+        *(own[None] if alone else own for own in (x, *noted.values())),
+    )
+    pooled = pooled[0] if alone else pooled
     return pooled if call.name == plain else (pooled, None)
 
 
@@ -202,10 +210,15 @@ def _softmax(call: "Call") -> Any:
         return call.run()
     (x0,) = noted.values()
     axis = call.get(1, "dim")
-    if call.kwargs.get("dtype") is not None:
-        x, x0 = x.to(call.kwargs["dtype"]), x0.to(call.kwargs["dtype"])
     if call.name == "logsumexp":
+        if not isinstance(axis, int):
+            return call.unknown(" along several axes")
         return rules.logsumexp(x, x0, axis, call.get(2, "keepdim", False))
+    for dtype in (*call.args, *call.kwargs.values()):
+        if isinstance(dtype, torch.dtype):
+            x, x0 = x.to(dtype), x0.to(dtype)
+    if axis is None:  # torch's choice for those who do not choose
+        axis = 0 if x.dim() in (0, 1, 3) else 1
     return (rules.softmax if call.name == "softmax" else rules.log_softmax)(x, x0, axis)
 
 
@@ -255,6 +268,6 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("softmax", "log_softmax", "logsumexp"), _softmax),
     "layer_norm": _layer_norm,
     "batch_norm": _batch_norm,
-    **dict.fromkeys(("addmm", "addmv", "baddbmm"), _addmm),
+    **dict.fromkeys(_ADDED_TO, _addmm),
     **dict.fromkeys(_DROPOUTS.split(), _dropout),
 }

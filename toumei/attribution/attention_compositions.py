@@ -1,0 +1,101 @@
+"""Attention said again with sums, products and softmaxes, as in `compositions`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention, where boolean masks say what takes part."""
+    if dropout_p:
+        return NotImplemented
+    if enable_gqa:
+        repeats = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
+    if is_causal:
+        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    return _attention_shares(query, key, attn_mask, scale) @ value
+
+
+def multi_head_attention_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    average_attn_weights: bool = True,
+    **others: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """`nn.MultiheadAttention` over batches (T, N, C); boolean masks say what is left out."""
+    rare = (bias_k, bias_v, add_zero_attn or None, dropout_p if training and dropout_p else None)
+    if any(own is not None for own in rare) or in_proj_weight is None or query.dim() != 3:
+        return NotImplemented
+    weights = in_proj_weight.chunk(3)
+    biases = in_proj_bias.chunk(3) if in_proj_bias is not None else (None,) * 3
+
+    def heads(tensor: Tensor, index: int) -> Tensor:  # (T, N, C) to (N, heads, T, C / heads)
+        projected = F.linear(tensor, weights[index], biases[index])
+        return projected.reshape(*tensor.shape[:2], num_heads, -1).permute(1, 2, 0, 3)
+
+    own = [heads(tensor, index) for index, tensor in enumerate((query, key, value))]
+    mask = _additive_mask(attn_mask, key_padding_mask, num_heads, query)
+    shares = _attention_shares(own[0], own[1], mask, None)
+    mixed = (shares @ own[2]).permute(2, 0, 1, 3).flatten(2)
+    output = F.linear(mixed, out_proj_weight, out_proj_bias)
+    if not need_weights:
+        return output, None
+    return output, shares.mean(1) if average_attn_weights else shares
+
+
+def _attention_shares(query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
+    if mask is not None and mask.dtype == torch.bool:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    elif mask is not None:
+        scores = scores + mask
+    return scores.softmax(-1)
+
+
+def _additive_mask(
+    attn_mask: Tensor | None, key_padding_mask: Tensor | None, heads: int, like: Tensor
+) -> Tensor | None:
+    """Both masks of `nn.MultiheadAttention` as numbers to add to the scores (N, heads, T, S)."""
+
+    def numbers(mask: Tensor) -> Tensor:
+        return (
+            torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, -torch.inf)
+            if mask.dtype == torch.bool
+            else mask
+        )
+
+    merged = None
+    if attn_mask is not None:
+        merged = numbers(attn_mask)
+        merged = merged.unflatten(0, (-1, heads)) if merged.dim() == 3 else merged
+    if key_padding_mask is not None:
+        padding = numbers(key_padding_mask)[:, None, None]
+        merged = padding if merged is None else merged + padding
+    return merged
