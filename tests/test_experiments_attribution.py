@@ -76,6 +76,20 @@ def test_without_weights_or_a_photograph_it_says_so(tmp_path):
         attribution.main(["--weights", str(tmp_path / "none.safetensors")])
 
 
+def test_methods_on_a_photograph_with_real_weights(tmp_path, capsys, monkeypatch, realdata):
+    for name in ("OF_INPUTS", "OF_LAYERS", "OF_UNITS", "PERTURBING"):
+        monkeypatch.setattr(attribution, name, ())
+    monkeypatch.setattr(attribution, "OF_INPUTS", ("LRP",))
+    monkeypatch.setattr(attribution, "OF_LAYERS", ("GradCam",))
+    weights, image = realdata / "squeezenet1_1" / "model.safetensors", realdata / "images" / "parrot.jpg"
+    out = tmp_path / "photograph.png"
+    attribution.main(["--weights", str(weights), "--image", str(image), "--out", str(out)])
+    said = capsys.readouterr().out
+    assert said.startswith("macaw, ") and "LRP" in said and "GradCam" in said
+    with Image.open(out) as picture:
+        assert picture.size[0] > 1000
+
+
 def test_baselines(tmp_path, capsys, monkeypatch):
     few = {name: attribution_baselines.kinds()[name] for name in ("gray", "other images")}
     monkeypatch.setattr(attribution_baselines, "kinds", lambda: few)

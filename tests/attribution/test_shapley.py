@@ -127,13 +127,22 @@ def test_linear_networks(watched, method):
     assert result.gap.abs().max() < 1e-9
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_quadratics_share_each_product_evenly(method):
+    """An order and its reverse, and groups of any shape, miss nothing of a game of pairs."""
+    slopes, matrix = torch.randn(6).double(), torch.randn(6, 6).double()
+    inputs, baseline = torch.randn(2, 6).double(), torch.randn(6).double()
+    model = Function(lambda x: x @ slopes + torch.einsum("ni,ij,nj->n", x, matrix, x))
+    result = method(model)(inputs, baselines=baseline, **METHODS[method])
+    difference, ends = inputs - baseline, inputs + baseline
+    expected = difference * (slopes + ends @ (matrix + matrix.T) / 2)
+    assert torch.allclose(result.values, expected, atol=1e-9)
+    assert result.standard_error is None or result.standard_error.max() < 1e-9
+
+
 @pytest.mark.parametrize("method", [ExactShapley, KernelShap])
-def test_quadratics_and_products(method):
-    matrix = torch.randn(6, 6).double()
+def test_products_are_shared_evenly(method):
     inputs = torch.randn(2, 6).double()
-    result = method(Function(lambda x: torch.einsum("ni,ij,nj->n", x, matrix, x)))(inputs)
-    both = (matrix + matrix.T) / 2 * inputs[:, :, None] * inputs[:, None]
-    assert torch.allclose(result.values, both.sum(2), atol=1e-9)
     result = method(Function(lambda x: x.prod(1)))(inputs)
     assert torch.allclose(result.values, inputs.prod(1, keepdim=True).expand(2, 6) / 6, atol=1e-9)
 
