@@ -34,6 +34,59 @@ def test_rescale_gives_the_derivative_where_nothing_changes():
     torch.testing.assert_close(multiplier, 1 - x.detach().tanh().square())
 
 
+CURVES = (
+    *(torch.relu, torch.tanh, torch.sigmoid, torch.abs, torch.square, torch.log1p, torch.sin, torch.rsqrt),
+    *(F.gelu, F.silu, F.leaky_relu, F.hardswish, F.elu, F.softshrink, F.softplus, torch.sqrt, torch.log),
+)
+POSITIVE = (torch.log1p, torch.rsqrt, torch.sqrt, torch.log)
+
+
+@pytest.mark.parametrize("function", CURVES, ids=lambda own: own.__name__)
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_rescale_adds_up_whatever_the_scale_and_however_near_the_inputs_are(function, scale, kind):
+    x, x0 = pair(40, 30)
+    x, x0 = (own.detach().to(kind) * scale for own in (x, x0))
+    steps = torch.arange(30).to(kind) - 15
+    x0[20:] = x[20:] * (1 + steps * torch.finfo(kind).eps)
+    if function in POSITIVE:
+        x, x0 = x.abs(), x0.abs()
+    y = rules.rescale(function, x.requires_grad_(), x0)
+    (multiplier,) = torch.autograd.grad(y.sum(), x)
+    y, y0, change = function(x).detach(), function(x0), multiplier * (x.detach() - x0)
+    rounding = 8 * torch.finfo(kind).eps * torch.maximum(y.abs(), y0.abs())
+    # an input that is known to its last digit says no more of a function that oscillates
+    rounding += 8 * torch.finfo(kind).eps * x.detach().abs() * multiplier.abs()
+    assert ((change - (y - y0)).abs() <= rounding).all()
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-8, 1e-7])
+def test_a_slope_that_rounding_hides_is_the_derivative(apart):
+    x = torch.linspace(-1, 1, 9).requires_grad_()
+    y = rules.rescale(torch.sigmoid, x, x.detach() + apart)
+    (multiplier,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(multiplier, (y * (1 - y)).detach())
+
+
+def test_a_jump_between_two_inputs_is_seen_however_near_they_are():
+    x = torch.tensor([0.5 + 1e-7, 1e-30, 3.0], dtype=torch.float64).requires_grad_()
+    x0 = torch.tensor([0.5 - 1e-7, -1e-30, 3.0], dtype=torch.float64)
+    y = rules.rescale(torch.sign, x, x0, sharp=True) + rules.rescale(F.hardshrink, x, x0, sharp=True)
+    (multiplier,) = torch.autograd.grad(y.sum(), x)
+    expected = torch.tensor([0.5 + 1e-7, 2.0, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(multiplier * (x.detach() - x0), expected)
+
+
+def test_infinite_inputs_and_slopes_change_nothing():
+    x = torch.tensor([[-torch.inf, 0.0, 1.0], [2.0, 3.0, 4.0]], requires_grad=True)
+    x0 = torch.tensor([[-torch.inf, 0.0, 2.0], [2.0, 1.0, 9.0]])
+    (multiplier,) = torch.autograd.grad(rules.rescale(torch.exp, x, x0)[0, 0], x)
+    assert torch.equal(multiplier, torch.zeros(2, 3))
+    (multiplier,) = torch.autograd.grad(rules.rescale(torch.sqrt, x[:, 1:], x0[:, 1:]).sum(), x)
+    expected = torch.tensor([[0.0, 0.0, 2**0.5 - 1], [0.0, (3**0.5 - 1) / 2, 0.2]])
+    torch.testing.assert_close(multiplier, expected)
+
+
 def test_what_works_in_place_is_rescaled_as_elsewhere():
     x, x0 = pair(100)
     x0[:10] = x.detach()[:10]
@@ -49,7 +102,7 @@ def test_rescale_of_what_is_broadcast_against_another_argument():
     x, x0 = pair(4, 1)
     x0[1] = x.detach()[1]
     exponents = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
-    y = rules.rescale(lambda own: own**exponents, x, x0)
+    y = rules.rescale(lambda own: own**exponents, x, x0, alike=False)
     (multiplier,) = torch.autograd.grad((y * torch.arange(3.0)).sum(), x)
     expected = ((x**2 - x0**2 + 2 * (x**3 - x0**3)) / (x - x0)).detach()
     expected[1] = (2 * x + 6 * x**2)[1].detach()

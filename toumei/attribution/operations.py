@@ -39,7 +39,9 @@ square pow rpow abs clamp clamp_min clamp_max reciprocal erf erfc sin cos tan at
 ceil round trunc nan_to_num
 """
 # Slopes of -1, 0 and 1, which rounding does not blur, however near to each other the two inputs are.
-_SHARP = frozenset(["relu", "hardtanh", "relu6", "threshold", "clamp", "clamp_min", "clamp_max", "abs"])
+_SHARP = """
+relu hardtanh relu6 threshold clamp clamp_min clamp_max abs hardshrink sign floor ceil round trunc
+"""
 _MAPS = "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"
 _BILINEAR = "mul matmul rmatmul mm bmm mv dot outer inner"
 _ADDED_TO = {"addmm": ("mat1", "mat2"), "addmv": ("mat", "vec"), "baddbmm": ("batch1", "batch2")}
@@ -47,6 +49,7 @@ _DROPOUTS = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_d
 UNSEEN = frozenset(_UNSEEN.split())
 LINEAR = frozenset(_LINEAR.split())
 ELEMENTWISE = frozenset(_ELEMENTWISE.split())
+SHARP = frozenset(_SHARP.split())
 _ALIASES = {
     "absolute": "abs",
     "clip": "clamp",
@@ -96,7 +99,8 @@ def _elementwise(call: "Call") -> Any:
         call.tensors[place],
         noted[place],
         call.in_place,
-        **({"small": 0.0} if call.name in _SHARP else {}),
+        sharp=call.name in SHARP,
+        alike=len(call.tensors) == 1,
     )
 
 

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SMALL = 1e-6  # differences up to which a multiplier is the derivative
-
 
 class _Multiplied(torch.autograd.Function):
     """A value whose gradient to one input is a given multiplier.
@@ -43,17 +41,21 @@ def rescale(
     x: Tensor,
     x0: Tensor,
     in_place: bool = False,
-    small: float = _SMALL,
+    sharp: bool = False,
+    alike: bool = True,
 ) -> Tensor:
     """Returns an elementwise function of x; the multiplier is the slope of the chord from x0 to x.
+
+    Where rounding blurs that slope, since x and x0 agree in most digits or both values do, it is the
+    derivative.
 
     Args:
         function: The function.
         x: Its input.
         x0: The input at the baseline.
         in_place: Whether the function overwrites what it is given; it overwrites x and x0 then.
-        small: The multiplier is the derivative where x and x0 differ by no more; 0 will do where rounding
-            does not blur the slope.
+        sharp: Whether rounding blurs no slope, as where all are -1, 0 or 1, unless x and x0 agree.
+        alike: Whether the function is the same at all places, so that it can be asked about some.
 
     Example:
         >>> x = torch.tensor([2.0, -1.0], requires_grad=True)
@@ -61,36 +63,55 @@ def rescale(
         >>> x.grad
         tensor([0.5000, 0.0000])
     """
-    if not in_place:
-        at_x0 = function(x0)
+    at_x0 = None if in_place else function(x0)
+    if at_x0 is not None:
         x, x0 = x.expand_as(at_x0), x0.expand_as(at_x0)
-    own, slope = x.detach(), None
+    own, small = x.detach(), 0.0 if sharp else _small(x.dtype)
     difference = own - x0
-    # to look for the smallest, and take differences again, is far faster than to choose everywhere
-    if difference.numel() and difference.abs_().amin() <= small:
-        near = difference.le_(small)
-        slope = _derivative(function, own, near)
-        # so far apart that the chord is flat
-        difference = (own - x0).add_(near, alpha=torch.finfo(x.dtype).max)
-    else:
-        torch.sub(own, x0, out=difference)
-    multiplier = function(x0) if in_place else at_x0
+    near = _near(difference, own, small, alike)
+    if near is not None:
+        there, there0 = own[near].clone(), x0[near].clone()
+    torch.sub(own, x0, out=difference)
+    multiplier = function(x0) if at_x0 is None else at_x0
     value = function(own)
     torch.sub(value, multiplier, out=multiplier).div_(difference)
-    if slope is not None:
-        multiplier.add_(slope)
+    if near is not None:
+        multiplier[near] = _unblurred(function, there, there0, multiplier[near], small)
     result: Tensor = _Multiplied.apply(x, (None if in_place else value, multiplier))
     return result
 
 
-def _derivative(function: Callable[[Tensor], Tensor], x: Tensor, where: Tensor) -> Tensor:
-    """The derivative at the places that are 1, else 0."""
+def _small(dtype: torch.dtype) -> float:
+    """The share of a number, or of 1, up to which a difference may be hardly more than rounding."""
+    return max(8 * torch.finfo(dtype).eps, 1e-8)
+
+
+def _near(difference: Tensor, x: Tensor, small: float, alike: bool) -> Any:
+    """Where some differences, which are overwritten, are small beside x or 1; None if there are none."""
+    apart, limit = difference.abs_(), 0.0
+    if small:
+        apart, limit = apart.square_().addcmul_(x, x, value=-(small**2)), small**2
+    # the smallest is found far faster than where it is, and rows faster than places; nan is looked at too
+    if not apart.numel() or apart.amin() > limit:
+        return None
+    return (~(apart.amin(-1) > limit)).nonzero(as_tuple=True) if alike and apart.dim() > 1 else ...
+
+
+def _unblurred(
+    function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, chord: Tensor, small: float
+) -> Tensor:
+    """The derivative where x0 is near and rounding, of x or the values, hides what it leaves; else the chord."""
     leaf = x.detach().requires_grad_()
     with torch.enable_grad():
-        value = function(leaf.clone())
-    (slope,) = torch.autograd.grad(value, leaf, where)
-    # infinite slopes elsewhere times 0
-    return slope.nan_to_num_()
+        made = function(leaf.clone())
+    # an infinite slope is none along which anything changes
+    slope = torch.autograd.grad(made.sum(), leaf)[0].nan_to_num_(0, 0, 0)
+    apart, value = x - x0, made.detach()
+    left = (slope * apart - (value - function(x0))).abs()
+    apart, size = apart.abs(), x.abs()
+    hidden = left <= 4 * torch.finfo(x.dtype).eps * (value.abs() + slope.abs() * size)
+    chosen = ~(apart > 0) | (hidden & (apart <= small * size.clamp(min=1)))
+    return torch.where(chosen, slope, chord)
 
 
 def product(
