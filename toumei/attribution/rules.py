@@ -100,7 +100,7 @@ def _near(difference: Tensor, x: Tensor, small: float, alike: bool) -> Any:
 def _unblurred(
     function: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, chord: Tensor, small: float
 ) -> Tensor:
-    """The derivative where x0 is near and rounding, of x or the values, hides what it leaves; else the chord."""
+    """The derivative where x0 is near and rounding hides what it leaves; elsewhere the chord."""
     leaf = x.detach().requires_grad_()
     with torch.enable_grad():
         made = function(leaf.clone())
