@@ -111,6 +111,22 @@ def test_segments_are_taken_away_whole():
     assert (own.contributed[:, :, None] - sums[:, None]).abs().amin(2).max() < 1e-12
 
 
+def test_moments_of_signals_come_and_go_with_all_their_channels(watched):
+    model = watched(nn.Sequential(nn.Conv1d(3, 1, 1), nn.Flatten(), nn.Linear(5, 1)).double())
+    inputs, axis = draw(4, 3, 5), {"channel_axis": 1}
+    values = InputXGradient(model)(inputs).values
+    own = removals(model, inputs, values, size=1, samples=40, **axis)
+    torch.testing.assert_close(own.contributed, own.lost)
+    moments = values.sum(1)
+    assert (own.contributed[:, :, None] - moments[:, None]).abs().amin(2).max() < 1e-12
+    heights = moments.sort(1, descending=True).values.cumsum(1)
+    empty = model(torch.zeros_like(inputs)).detach()
+    comes = insertion(model, inputs, values.sum(1, keepdim=True), steps=5, **axis)
+    torch.testing.assert_close(comes.scores, empty + torch.cat([0 * empty, heights], 1))
+    goes = deletion(model, inputs, values, steps=5, **axis)
+    torch.testing.assert_close(goes.scores, comes.scores[:, -1:] + empty - comes.scores)
+
+
 def test_what_does_not_fit_is_named(linear):
     inputs = draw(4, 8)
     with pytest.raises(ShapeError, match="do not fit inputs"):

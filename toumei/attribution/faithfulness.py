@@ -1,7 +1,7 @@
 """Do contributions say what the network does when parts of the input are taken away?"""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,7 @@ def insertion(
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,
+    channel_axis: int | None = None,
     steps: int = 32,
     batch_size: int = 128,
 ) -> Curve:
@@ -69,6 +70,8 @@ def insertion(
         values: Their contributions, in their shape or with fewer channels.
         target: As for a method.
         baselines: What stands for absence, zeros by default.
+        channel_axis: The axis of the channels; by default axis 1 of maps and films, the last of tokens. For
+            signals (N, C, L), the inputs of an nn.Conv1d, it is 1.
         steps: How many points the curve has behind the first.
         batch_size: How many inputs pass through the network at a time.
 
@@ -83,7 +86,7 @@ def insertion(
     """
     if steps < 1:
         raise ArgumentError(f"a curve needs at least one step, got {steps}")
-    own = segments(None, [inputs])
+    own = segments(None, [inputs], channel_axis)
     rank = feature_sums(own, values, inputs).argsort(dim=1, descending=True, stable=True).argsort(1)
     counts = torch.linspace(0, own.count, steps + 1).round()
     rows = torch.arange(len(inputs))
@@ -100,6 +103,7 @@ def deletion(
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,
+    channel_axis: int | None = None,
     steps: int = 32,
     batch_size: int = 128,
 ) -> Curve:
@@ -108,7 +112,8 @@ def deletion(
     A low area is good. Arguments and errors are those of `insertion`.
     """
     # what goes last is what `insertion` of the negative contributions puts in first
-    curve = insertion(model, inputs, -values, target, baselines, steps=steps, batch_size=batch_size)
+    options: dict[str, Any] = {"channel_axis": channel_axis, "steps": steps, "batch_size": batch_size}
+    curve = insertion(model, inputs, -values, target, baselines, **options)
     return Curve(1 - curve.shares.flip(0), curve.scores.flip(1))
 
 
@@ -160,6 +165,7 @@ def removals(
     size: int | float = 0.25,
     samples: int = 50,
     features: Tensor | None = None,
+    channel_axis: int | None = None,
     batch_size: int = 128,
     seed: int | None = 0,
 ) -> Removals:
@@ -177,6 +183,7 @@ def removals(
         size: Positions in a set, or as a float below 1 the share of all.
         samples: How many sets, R.
         features: Segments to take away in place of positions.
+        channel_axis: As for `insertion`.
         batch_size: How many inputs pass through the network at a time.
         seed: Seed of the sets.
 
@@ -190,7 +197,7 @@ def removals(
         >>> faithful.infidelity().max() < 1e-9, faithful.correlation().min() > 0.999
         (tensor(True), tensor(True))
     """
-    own = segments(features, [inputs])
+    own = segments(features, [inputs], channel_axis)
     count = round(size * own.count) if isinstance(size, float) else size
     if samples < 2 or not 0 < count <= own.count:
         raise ArgumentError(
