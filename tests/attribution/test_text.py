@@ -205,6 +205,9 @@ def test_bad_input(facts, model):
         token_attribution(fact_model, tokenizer, torch.ones(2, 3).long(), 3)
     with pytest.raises(UnitError, match="no token or class 20"):
         token_attribution(model, None, TOKENS, 20)
+    for text, target in (("The town", 3), (TOKENS, "Rendal")):
+        with pytest.raises(ArgumentError, match="without a tokenizer, texts are tokens .* got '(The|Ren)"):
+            token_attribution(model, None, text, target)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +240,10 @@ def test_a_configured_method_is_the_one_that_is_asked(model):
         (lambda model, layer: model, "gives no method, but _Network"),
         (Saliency(nn.Linear(2, 2)), "that gives a method: got Saliency"),
         ("Saliency", "that gives a method: got 'Saliency'"),
+        (
+            lambda model: Saliency(model),
+            "a function of a network and a layer, that gives a method: got <func",
+        ),
     ],
 )
 def test_methods_that_do_not_attribute_to_tokens(model, method, message):

@@ -171,7 +171,7 @@ class _Network(nn.Module):
 
 def _made(method: MethodOf, network: _Network) -> Method:
     """The method, of the embeddings if it needs gradients, else of the tokens."""
-    if isinstance(method, Method) or not callable(method):
+    if isinstance(method, Method) or not _takes_two(method):
         raise ArgumentError(
             f"method is a class, or a function of a network and a layer, that gives a method: got {method!r}"
         )
@@ -186,6 +186,15 @@ def _made(method: MethodOf, network: _Network) -> Method:
             f"{made!r} attributes to {_place(made.layer)}, but tokens need one that does to {_place(wanted)}"
         )
     return made
+
+
+def _takes_two(method: Any) -> bool:
+    """Whether it can be called with a network and a layer."""
+    try:
+        signature(method).bind(None, None)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _place(layer: str | None) -> str:
@@ -210,10 +219,18 @@ def _check_token(token: int, count: int) -> None:
 
 
 def _tokens(tokenizer: Any, text: str | Tensor) -> Tensor:
-    tokens = text if isinstance(text, Tensor) else tokenizer(text, return_tensors="pt")["input_ids"]
+    tokens = text if isinstance(text, Tensor) else _encoded(tokenizer, text, return_tensors="pt")
     if tokens.dim() != 2 or len(tokens) != 1 or not tokens.shape[1]:
         raise ArgumentError(f"expected one text with at least one token, got tokens {tuple(tokens.shape)}")
     return tokens.long()
+
+
+def _encoded(tokenizer: Any, text: str, **options: Any) -> Any:
+    if tokenizer is None:
+        raise ArgumentError(
+            f"without a tokenizer, texts are tokens (1, tokens) and targets numbers: got {text!r}"
+        )
+    return tokenizer(text, **options)["input_ids"]
 
 
 def _asked(tokenizer: Any, tokens: Tensor) -> int:
@@ -225,7 +242,7 @@ def _asked(tokenizer: Any, tokens: Tensor) -> int:
 
 def _index(tokenizer: Any, target: str | int, count: int) -> int:
     if isinstance(target, str):
-        own = tokenizer(target, add_special_tokens=False)["input_ids"]
+        own = _encoded(tokenizer, target, add_special_tokens=False)
         if len(own) != 1:
             shown = [_decoded(tokenizer, index) for index in own]
             raise ArgumentError(f"a target is one token, {target!r} is {len(own)}: {shown}")
