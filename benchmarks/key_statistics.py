@@ -7,16 +7,13 @@ wanted: at most 1.15 times the limit.
 """
 
 import argparse
-import json
 import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from common import basic_parser, describe, in_turns, ratios, spread, write
 from toumei.core import hooked
 from toumei.transformers.rome.statistics import collect_statistics
 
@@ -25,6 +22,7 @@ BATCH = 8
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     options = parse_arguments(argv)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(n_layer=options.blocks)).eval().to(options.device)
     layers = list(range(options.layer - options.layers + 1, options.layer + 1))
@@ -45,33 +43,27 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
                 keys = given[name].flatten(0, 1)
                 keys.T @ keys
 
-    times: dict[str, list[float]] = {"limit": [], "ours": []}
-    for turn in range(-1, options.rounds):
-        for name, call in (("limit", limit), ("ours", ours)):
-            elapsed = timed(call)
-            times[name] += [elapsed] if turn >= 0 else []
-    ratio = statistics.median(mine / least for mine, least in zip(times["ours"], times["limit"], strict=True))
-    print(f"{options.texts} texts of {options.tokens} tokens, layers {layers}, {options.device}")
+    times = in_turns({"limit": limit, "ours": ours}, options.rounds, options.device, warm_up=1)
+    found = ratios(times, "ours", "limit")
+    machine = describe(torch.device(options.device))
+    print(f"{options.texts} texts of {options.tokens} tokens, layers {layers}, {machine}")
     print(f"  limit {statistics.median(times['limit']):.2f} s, ours {statistics.median(times['ours']):.2f} s")
-    print(f"  ours / limit: {ratio:.3f} (wanted: at most 1.15)")
-    result = {"ratio": ratio, **{name: statistics.median(found) for name, found in times.items()}}
-    if options.json:
-        Path(options.json).write_text(json.dumps(result))
+    print(f"  ours / limit: {spread(found)} (wanted: at most 1.15)")
+    result = {"ratio": statistics.median(found)} | {
+        name: statistics.median(seconds) for name, seconds in times.items()
+    }
+    write(result, options.json)
     return result
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser = basic_parser(__doc__)
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--layer", type=int, default=5, help="the deepest layer")
     parser.add_argument("--layers", type=int, default=1, help="how many layers, ending there")
-    parser.add_argument("--texts", type=int, default=32)
+    parser.add_argument("--texts", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json")
+    parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args(argv)
 
 
@@ -79,14 +71,6 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     words = Tokenizer(models.WordLevel({f"w{index}": index for index in range(1000)}, "w0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")
-
-
-def timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ...core.errors import EditError
 from ..discovery import is_conv1d
 
 _PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_CHUNK, _CHUNKS = 4096, 256  # numbers that share a sum, and sums that are taken at once
+_CHUNK, _CHUNKS = 4096, 64  # numbers that share a sum, and sums that are taken at once
 
 
 def editable(module: nn.Module) -> Tensor:
@@ -118,17 +118,17 @@ def _can_stand_in(module: nn.Module, weight: Tensor) -> bool:
 def _sums(tensor: Tensor) -> Tensor:
     """Sums of the bits of a tensor, read as whole numbers, in chunks, each with a weight for its place.
 
-    A changed element changes a sum, and two elements that change places do.
+    A changed number changes a sum, and so do two that change places.
     """
-    stored = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
-    flat = tensor.detach().contiguous().flatten()
-    numbers = flat.view(torch.uint8 if stored is None else stored)
+    stored = tensor.detach().contiguous().flatten().view(torch.uint8)
     draw = torch.Generator().manual_seed(0)
-    weights = (2 * torch.randint(2**62, (_CHUNK,), generator=draw) + 1).to(
-        tensor.device
-    )  # odd: no bit is lost
+    weights = torch.randint(2**31, (_CHUNK,), generator=draw, dtype=torch.int32) | 1  # odd: no bit is lost
+    weights = weights.to(tensor.device)
+    size = _CHUNK * weights.element_size()
     sums = []
-    for part in numbers.split(_CHUNK * _CHUNKS):
-        rows = F.pad(part.long(), (0, -len(part) % _CHUNK)).view(-1, _CHUNK)
-        sums.append((rows * weights).sum(1))
-    return torch.cat(sums) if sums else numbers.long()
+    for part in stored.split(size * _CHUNKS):
+        if len(part) % size or part.storage_offset() % weights.element_size():
+            part = F.pad(part, (0, -len(part) % size))
+        numbers = part.view(torch.int32).view(-1, _CHUNK)
+        sums.append((numbers * weights).sum(1, dtype=torch.int32))
+    return torch.cat(sums)
