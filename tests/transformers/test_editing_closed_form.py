@@ -171,6 +171,7 @@ def test_settings_are_the_papers_where_there_are_some():
         ([1], {"clamp": float("nan")}, "clamp must be a number above 0"),
         ([1], {"prefixes": ((3,),)}, "pairs"),
         ([1], {"prefixes": ((0, 5),)}, "pairs"),
+        ([1], {"prefixes": 5}, "pairs .* got 5"),
         ([2, 1], {}, "ascending"),
         ([], {}, "ascending"),
     ],

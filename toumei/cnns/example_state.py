@@ -20,7 +20,7 @@ class SearchState:
     """The file that a search is kept in, together with what was asked."""
 
     def __init__(self, path: Path, asked: list[Any]) -> None:
-        check_ending(path, "search")
+        check_ending(path, "a search")
         self.path, self.asked = path, asked
         self.written, self.seen = time.monotonic(), 0
 

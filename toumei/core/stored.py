@@ -79,7 +79,7 @@ def check_ending(path: str | Path, what: str) -> None:
     """Raises an `ArgumentError` unless the path ends in ``.safetensors``."""
     ending = Path(path).suffix
     if ending.lower() != ".safetensors":
-        raise ArgumentError(f"cannot save as {ending!r}: a {what} is saved as .safetensors")
+        raise ArgumentError(f"cannot save {what} as {ending!r}: results are saved as .safetensors")
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

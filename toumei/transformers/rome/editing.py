@@ -77,6 +77,8 @@ class RankOneEditor:
         if batch_size < 1:
             raise ArgumentError(f"batch_size is a number from 1 on, got {batch_size}")
         self._weights: list[tuple[int, int]] = []
+        if statistics is not None and not isinstance(statistics, KeyStatistics):
+            raise ArgumentError(f"expected the result of collect_statistics, got {type(statistics).__name__}")
         self._check_statistics()
 
     def edit(

@@ -59,8 +59,11 @@ class Settings:
             value, least = getattr(self, name), "above" if name in _POSITIVE else "at least"
             if not isinstance(value, int | float) or not (value > 0 or (value == 0 and least == "at least")):
                 raise ArgumentError(f"{name} must be a number {least} 0, got {value!r}")
-        pairs = tuple(map(tuple, self.prefixes))
-        if not all(len(pair) == 2 and all(isinstance(n, int) and n > 0 for n in pair) for pair in pairs):
+        try:
+            pairs = tuple((int(count), int(length)) for count, length in self.prefixes)
+        except (TypeError, ValueError):
+            pairs = ((0, 0),)
+        if any(number < 1 for pair in pairs for number in pair):
             raise ArgumentError(f"prefixes are pairs (how many, tokens in each), got {self.prefixes!r}")
         object.__setattr__(self, "prefixes", pairs)
 
