@@ -67,7 +67,8 @@ def figure_of_shapes(options: argparse.Namespace) -> None:
     table = compared(model, LAYERS, images, labels, masks, other_images(), options.samples)
     print(table)
     figure = table.plot(images, len(images), masks)
-    figure.suptitle("red speaks for the class, blue against it", fontsize="medium")
+    words = "red speaks for the class, blue against it; the shape is outlined"
+    figure.suptitle(words, fontsize="medium")
     save_figure(figure, options.out)
 
 

@@ -71,7 +71,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
     for ax, stage in zip(grid[0], stages, strict=True):
         ax.set_title(stage, fontsize="small")
-    left.suptitle("the same image, as layers forget from the output (left) to the input (right)")
+    left.suptitle(
+        "the same image, as layers forget from the output (left) to the input (right):\n"
+        "red speaks for the class, blue against it; the shape is outlined",
+        fontsize="medium",
+    )
     curves = right.subplots()
     for name, method in METHODS.items():
         results = [

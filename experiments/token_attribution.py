@@ -138,7 +138,8 @@ def draw(rows: Rows, shares: dict[str, dict[str, list[float]]], path: Path) -> N
 
     count = len(rows) + bool(shares)
     figure, axes = pyplot.subplots(count, 1, figsize=(9, 2.3 * count), layout="constrained", squeeze=False)
-    figure.suptitle("red speaks for the answer, blue for the other one", fontsize="medium")
+    words = "contributions to the log-probability: red speaks for the answer, blue against it"
+    figure.suptitle(words, fontsize="medium")
     for ax, (title, results) in zip(axes[:, 0], rows, strict=False):
         draw_words(ax, title, results)
     if shares:
@@ -183,7 +184,7 @@ def draw_shares(ax: "Axes", shares: dict[str, dict[str, list[float]]]) -> None:
 
 def write_page(rows: Rows, path: Path) -> Path:
     pieces = ['<!doctype html><meta charset="utf-8"><title>Token attribution</title>']
-    pieces.append("<p>Red speaks for the answer, blue for the other one; numbers show under the pointer.</p>")
+    pieces.append("<p>Red speaks for the answer, blue against it; numbers show under the pointer.</p>")
     for title, results in rows:
         pieces.append(f"<h2>{title}</h2>")
         pieces += [f"<h3>{name}</h3>{attribution_html(result)}" for name, result in results.items()]

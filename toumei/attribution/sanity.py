@@ -41,6 +41,7 @@ class Randomization:
         ax.plot(range(len(means)), means, marker="o", markersize=3, label=label)
         names = ["trained", *(name or "the model itself" for name in self.layers)]
         ax.set_xticks(range(len(means)), names, rotation=90, fontsize="small")
+        ax.set_xlabel("initialized again, one layer more at a time")
         ax.set_ylabel("rank correlation")
         return ax
 
