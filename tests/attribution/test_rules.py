@@ -191,7 +191,7 @@ BATCHED = {
     "product": lambda x, x0: rules.product(torch.matmul, x, x.mT, x0, x0.mT),
     "softmax": lambda x, x0: rules.softmax(x, x0, 1),
     "logsumexp": lambda x, x0: rules.logsumexp(x, x0, 1),
-    "standardized": lambda x, x0: rules.standardized(x, x0, (-1,), 1e-5),
+    "standardized": lambda x, x0: rules.standardized(x, x0, 1, 1e-5),
     "pool": lambda x, x0: rules.max_pool(lambda own: F.max_pool2d(own, 3, 2, return_indices=True), x, x0),
 }
 

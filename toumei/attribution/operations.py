@@ -233,7 +233,7 @@ def _layer_norm(call: "Call") -> Any:
         return call.run()
     if weight is not None and weight.requires_grad:
         return call.unknown(" with weights that depend on the input")
-    axes = tuple(range(-len(call.get(1, "normalized_shape")), 0))
+    axes = len(call.get(1, "normalized_shape"))
     normal = rules.standardized(x, noted[0 if call.args else "input"], axes, call.get(4, "eps", 1e-5))
     scaled = normal if weight is None else normal * weight
     return scaled if bias is None else scaled + bias

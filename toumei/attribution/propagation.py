@@ -138,6 +138,8 @@ class _Propagation(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if not self.recalls:
+            return self._seen(func, args, kwargs or {})
         with self.strangers:
             return self._seen(func, args, kwargs or {})
 
@@ -211,7 +213,8 @@ class _Propagation(TorchFunctionMode):
 
 def _parameter(tensor: Tensor) -> bool:
     """Whether it is a parameter or a part of one, such as the weights of queries among those of attention."""
-    return isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
+    base = tensor._base
+    return issubclass(type(tensor if base is None else base), nn.Parameter)
 
 
 def _out_of_place(func: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -36,6 +36,18 @@ class _Multiplied(torch.autograd.Function):
         return gradients[0] * multiplier, None
 
 
+class _Valued(torch.autograd.Function):
+    """Another value with the gradients of what it is given."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, made: tuple[Tensor]) -> Tensor:
+        return made[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
 def rescale(
     function: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -125,8 +137,10 @@ def product(
         >>> a.grad * 2 + b.grad * 4 == 15 - 1
         tensor(True)
     """
-    middle = operation(a, (b.detach() + b0) / 2) + operation((a.detach() + a0) / 2, b)
-    return middle + (operation(a.detach(), b.detach()) - middle).detach()
+    own_a, own_b = a.detach(), b.detach()
+    halves = operation(a, torch.lerp(b0, own_b, 0.5)) + operation(torch.lerp(a0, own_a, 0.5), b)
+    result: Tensor = _Valued.apply(halves, (operation(own_a, own_b),))
+    return result
 
 
 def logarithmic_mean(log_a: Tensor, log_b: Tensor) -> Tensor:
@@ -136,9 +150,9 @@ def logarithmic_mean(log_a: Tensor, log_b: Tensor) -> Tensor:
         >>> logarithmic_mean(torch.tensor([0.0, 1.0, -1e4]), torch.tensor([0.0, 0.0, 0.0]))
         tensor([1.0000e+00, 1.7183e+00, 1.0000e-04])
     """
-    apart = (log_a - log_b).abs()
-    share = -torch.expm1(-apart) / apart
-    return torch.maximum(log_a, log_b).exp() * torch.where(apart > 0, share, 1)
+    below = (log_a - log_b).abs_().neg_()
+    share = torch.expm1(below).div_(below)
+    return torch.maximum(log_a, log_b).exp_().mul_(torch.where(below < 0, share, 1))
 
 
 class _SoftMax(torch.autograd.Function):
@@ -176,22 +190,23 @@ def logsumexp(x: Tensor, x0: Tensor, axis: int, keepdim: bool = False) -> Tensor
     weight = logarithmic_mean(x.detach().log_softmax(axis), x0.log_softmax(axis))
     weight = weight / weight.sum(axis, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
     middle = (x * weight).sum(axis, keepdim=True)
-    value = middle + (x.detach().logsumexp(axis, keepdim=True) - middle).detach()
+    value: Tensor = _Valued.apply(middle, (x.detach().logsumexp(axis, keepdim=True),))
     return value if keepdim else value.squeeze(axis)
 
 
 class _Standardized(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, x0: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-        centred, centred0 = (own - own.mean(axes, keepdim=True) for own in (x, x0))
-        inverse, inverse0 = (
-            (own.square().mean(axes, keepdim=True) + eps).rsqrt() for own in (centred, centred0)
+    def forward(ctx: Any, x: Tensor, x0: Tensor, axes: int, eps: float) -> Tensor:
+        shape = x.shape[x.dim() - axes :]
+        (value, mean, inverse), (_, mean0, inverse0) = (
+            torch.native_layer_norm(own, shape, None, None, eps) for own in (x, x0)
         )
+        both = inverse + inverse0
         # the chord of the inverse root, from one variance to the other
-        chord = -(inverse * inverse0).square() / (inverse + inverse0)
-        ctx.save_for_backward((centred + centred0) / 2, (inverse + inverse0) / 2, chord)
-        ctx.axes = axes
-        return centred * inverse
+        chord = (inverse * inverse0).square_().div_(both).neg_()
+        ctx.save_for_backward(torch.lerp(x0 - mean0, x - mean, 0.5), both / 2, chord)
+        ctx.axes = tuple(range(-axes, 0))
+        return value
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
@@ -201,8 +216,8 @@ class _Standardized(torch.autograd.Function):
         return result - result.mean(ctx.axes, keepdim=True), None, None, None
 
 
-def standardized(x: Tensor, x0: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    """Returns x less its mean, over its standard deviation, along axes.
+def standardized(x: Tensor, x0: Tensor, axes: int, eps: float) -> Tensor:
+    """Returns x less its mean, over its standard deviation, along so many last axes.
 
     The quotient is a product of the centred input c and r = 1 / sqrt(variance + eps), by the symmetric rule;
     with r r' = 1 / sqrt(v v') the chord of r from v' to v is ``-(r r')^2 / (r + r')``, and the variance is

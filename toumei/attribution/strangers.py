@@ -28,7 +28,8 @@ class Strangers:
         self._unknown: list[range] = []
 
     def __enter__(self) -> None:
-        self._look()
+        if not self._depth:
+            self._look()
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
@@ -54,9 +55,10 @@ class Strangers:
         return sorted(found)
 
     def _look(self) -> None:
-        if not self._depth and _made() != self._known:
-            self._unknown.append(range(self._known, _made()))
-            self._known = _made()
+        made = _made()
+        if made != self._known:
+            self._unknown.append(range(self._known, made))
+            self._known = made
 
 
 def _name(node: Any) -> str:
