@@ -134,6 +134,9 @@ def test_layers_that_scale_and_shift_each_number_hand_all_relevance_on(watched, 
         scaled = affine(images.clone())
     assert torch.allclose(result.values, LRP(body)(scaled, target=1).values, atol=1e-6)
     assert torch.allclose(result.sums.float(), result.output, atol=1e-5)
+    before = LRP(body, preprocess=watched(affine))(images, target=1)
+    assert torch.allclose(before.values, result.values, atol=1e-6)
+    assert torch.allclose(before.output, result.output)
 
 
 def test_scaled_scores_have_scaled_relevance(images):

@@ -1,6 +1,6 @@
 """Layer-wise relevance propagation (Bach et al., 2015) by captum, on a copy of the network."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -62,7 +62,8 @@ class LRP(Method):
 
     Args:
         model: The network.
-        preprocess: Applied to the inputs before the network; what it does must be known, too.
+        preprocess: Applied to the inputs before the network; what it does must be known, too, as that of a
+            module with such layers is.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 2, bias=False))
@@ -122,6 +123,11 @@ class _Network(nn.Module):
     def __init__(self, problem: Problem) -> None:
         super().__init__()
         self.model = deepcopy(problem.model)
+        if isinstance(problem.preprocess, nn.Module) and len(problem.tensors) == 1:
+            # its layers have rules, as those of the network
+            preprocess = deepcopy(problem.preprocess).requires_grad_(False)
+            problem = replace(problem, preprocess=None)
+            self.model = nn.Sequential(OrderedDict(preprocess=preprocess, model=self.model))
         if not list(self.model.children()):
             self.model = nn.Sequential(self.model)
         for name, layer in list(self.model.named_modules(remove_duplicate=False)):
