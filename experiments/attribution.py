@@ -144,18 +144,19 @@ def figure_of_photograph(options: argparse.Namespace) -> None:
     with torch.no_grad():
         likely = model(image).softmax(1)[0].topk(1)
     target = likely.indices
-    print(f"{categories[int(target)]}, {float(likely.values):.0%}")
+    category = categories[int(target)]
+    print(f"{category}, {float(likely.values):.0%}")
     table = compared(model, ("1.features.12", "0"), image, target, None, Uniform(), options.samples)
     print(table)
-    save_figure(over_photograph(table, image), options.out)
+    save_figure(over_photograph(table, image, category), options.out)
 
 
-def over_photograph(table: Comparison, image: Tensor, columns: int = 6) -> Figure:
+def over_photograph(table: Comparison, image: Tensor, category: str, columns: int = 6) -> Figure:
     """The photograph, and over it in gray the map of each method."""
     assert table.heat is not None
     rows = -(-(1 + len(table.methods)) // columns)
     figure = Figure(figsize=(2 * columns, 2.2 * rows + 0.3), dpi=100, layout="constrained")
-    figure.suptitle("red speaks for the class, blue against it", fontsize="medium")
+    figure.suptitle(f"red speaks for {category!r}, blue against it", fontsize="medium")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for ax in axes:
         ax.set_axis_off()
