@@ -54,17 +54,21 @@ Most often right: {best} of the images.
 
 **A map that shows the object need not explain the network.** The first row asks no network at all: it draws
 how far each pixel is from the image's mean colour, and points at {nothing} of the shapes. Contributions
-against a baseline (integrated gradients, DeepLift, Shapley values, LIME, occlusion) contain this difference
-as a factor, so that with random weights, too, they are large where the shape is (Adebayo et al., Sanity
-Checks for Saliency Maps, 2018). What they lose without training is the sign: as much in the shape then speaks
-against the class as for it, and the balance falls to 0. Class activation maps and RISE lose most of their
-pointing, but not all, since random filters, too, answer to what stands out. Guided backpropagation drops
-negative gradients on its way and draws edges whatever the layers above have learned (Sixt et al., When
-Explanations Lie, 2020). So compare a map with that of an untrained network before you believe it.
+against a baseline (integrated gradients, conductance, DeepLift, Shapley values, LIME, occlusion) contain this
+difference as a factor, and LRP that from gray, which the first layer of `ShapesCNN` maps to 0, so that they
+are large where the shape is with random weights, too (Adebayo et al., Sanity Checks for Saliency Maps, 2018).
+What they lose without training is the sign: as much in the shape then speaks against the class as for it, and
+the balance falls to a few percent, much alike for all methods, since all are asked about the same random
+networks. Of class activation maps only the pointing of Grad-CAM falls to chance; the others and RISE lose
+most of theirs, but not all, since random filters, too, answer to what stands out. Guided backpropagation
+drops negative gradients on its way and draws edges whatever the layers above have learned (Sixt et al., When
+Explanations Lie, 2020); the sign of what it draws says nothing even of the trained network, where its balance
+is about 0. So compare a map with that of an untrained network before you believe it.
 
 What tells classes apart is the outline, and plain gradients are high on both sides of it, so that they often
-point just beside a shape. Scores under RISE's masks have most of their height in common, so its mass is
-spread evenly and only its peak says something.
+point just beside a shape. Few superpixels, as ExactShapley has them, follow an outline less well than many.
+Scores under RISE's masks have most of their height in common, so its mass is spread evenly and only its peak
+says something.
 
 Settings were chosen on images of another seed. The baseline is the image's mean colour, or images of the
 dataset for ExpectedGradients and DeepLiftShap; class activation maps are those of `{layers[0]}`, and
