@@ -256,6 +256,12 @@ def test_attention_adds_up(name):
     check(attention, 2, 4, 6, 9)
 
 
+def test_attention_to_constants_and_with_scores_that_depend_on_the_input_adds_up():
+    constant = WEIGHT.repeat(2, 1, 1)
+    check(lambda x: F.scaled_dot_product_attention(constant[:, :5], x, x.sin(), x[..., :5].mT), 2, 6, 8)
+    check(lambda x: F.scaled_dot_product_attention(x, constant, attn_mask=x, value=constant), 2, 6, 8)
+
+
 @pytest.mark.parametrize("masked", ["", "attn_mask", "key_padding_mask", "both", "per head"])
 def test_multi_head_attention_adds_up(masked):
     module = nn.MultiheadAttention(8, 2, batch_first=True).double().eval().requires_grad_(False)

@@ -27,13 +27,16 @@ UNKNOWN = {
     "pow": lambda x: x.abs() ** x,
     "einsum": lambda x: torch.einsum("ij,ij,ij->i", x, x, x),
     "scaled_dot_product_attention": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5),
+    "scaled_dot_product_attention' with a mask": lambda x: F.scaled_dot_product_attention(
+        x, x, x, x @ x.T > 0
+    ),
 }
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_what_no_rule_covers_is_named(name):
     x, x0 = pair(ROWS, COLUMNS)
-    with pytest.raises(ArgumentError, match=f"no rule for '{name}'"):
+    with pytest.raises(ArgumentError, match=f"no rule for '{name}"):
         propagate(UNKNOWN[name], (x.requires_grad_(),), (x0,))
 
 

@@ -7,27 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def scaled_dot_product_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """Attention, where boolean masks say what takes part."""
-    if dropout_p:
-        return NotImplemented
-    if enable_gqa:
-        repeats = query.shape[-3] // key.shape[-3]
-        key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
-    if is_causal:
-        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
-    return _attention_shares(query, key, attn_mask, scale) @ value
-
-
 def multi_head_attention_forward(
     query: Tensor,
     key: Tensor,
@@ -62,21 +41,16 @@ def multi_head_attention_forward(
 
     own = [heads(tensor, index) for index, tensor in enumerate((query, key, value))]
     mask = _additive_mask(attn_mask, key_padding_mask, num_heads, query)
-    shares = _attention_shares(own[0], own[1], mask, None)
-    mixed = (shares @ own[2]).permute(2, 0, 1, 3).flatten(2)
-    output = F.linear(mixed, out_proj_weight, out_proj_bias)
+    if need_weights:
+        scores = (own[0] * own[0].shape[-1] ** -0.5) @ own[1].mT
+        shares = (scores if mask is None else scores + mask).softmax(-1)
+        mixed = shares @ own[2]
+    else:
+        mixed = F.scaled_dot_product_attention(own[0], own[1], own[2], mask)
+    output = F.linear(mixed.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias)
     if not need_weights:
         return output, None
     return output, shares.mean(1) if average_attn_weights else shares
-
-
-def _attention_shares(query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
-    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
-    if mask is not None and mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    elif mask is not None:
-        scores = scores + mask
-    return scores.softmax(-1)
 
 
 def _additive_mask(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .attention_compositions import multi_head_attention_forward, scaled_dot_product_attention
+from .attention_compositions import multi_head_attention_forward
 
 Axes = int | Sequence[int] | None
 
@@ -262,7 +262,7 @@ COMPOSITIONS: dict[str, Callable[..., Any]] = {
         *(div, rdiv, maximum, minimum, lerp, glu, addcmul, addcdiv, bilinear, softmin),
         *(var, std, var_mean, std_mean, norm, vector_norm, linalg_norm, normalize, cosine_similarity),
         *(rms_norm, group_norm, instance_norm, local_response_norm),
-        *(scaled_dot_product_attention, multi_head_attention_forward),
+        multi_head_attention_forward,
     )
 } | {f"lp_pool{axes}d": partial(_lp_pool, getattr(F, f"avg_pool{axes}d"), axes) for axes in (1, 2, 3)}
 

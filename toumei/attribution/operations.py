@@ -226,6 +226,35 @@ def _softmax(call: "Call") -> Any:
     return (rules.softmax if call.name == "softmax" else rules.log_softmax)(x, x0, axis)
 
 
+def _attention(call: "Call") -> Any:
+    noted = call.noted()
+    if noted is None or not call.moving():
+        return call.run()
+    if call.get(4, "dropout_p", 0.0):
+        return call.unknown(" with dropout at work")
+    at_baseline = replace(
+        call,
+        args=tuple(noted.get(place, own) for place, own in enumerate(call.args)),
+        kwargs={name: noted.get(name, own) for name, own in call.kwargs.items()},
+    )
+    now, before = _attended(call), _attended(at_baseline)
+    if now[3] is not None and now[3].dtype == torch.bool and not now[3].equal(before[3]):
+        return call.unknown(" with a mask that depends on the input")
+    return rules.attention(now, before, call.get(6, "scale"))
+
+
+def _attended(call: "Call") -> tuple[Tensor, Tensor, Tensor, Any]:
+    """The queries, keys, values and mask of attention."""
+    names = ("query", "key", "value", "attn_mask")
+    query, key, value, mask = (call.get(place, name) for place, name in enumerate(names))
+    if call.get(7, "enable_gqa", False):
+        repeats = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
+    if call.get(5, "is_causal", False):
+        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    return query, key, value, mask
+
+
 def _layer_norm(call: "Call") -> Any:
     noted, x = call.noted(), call.get(0, "input")
     weight, bias = call.get(2, "weight"), call.get(3, "bias")
@@ -270,6 +299,7 @@ RULES: dict[str, Rule] = {
     },
     **dict.fromkeys(("max", "amax"), _maximum),
     **dict.fromkeys(("softmax", "log_softmax", "logsumexp"), _softmax),
+    "scaled_dot_product_attention": _attention,
     "layer_norm": _layer_norm,
     "batch_norm": _batch_norm,
     **dict.fromkeys(_ADDED_TO, _addmm),

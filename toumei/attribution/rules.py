@@ -227,6 +227,34 @@ def standardized(x: Tensor, x0: Tensor, axes: int, eps: float) -> Tensor:
     return result
 
 
+def attention(
+    now: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    before: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    scale: float | None,
+) -> Tensor:
+    """Returns scaled dot-product attention, as two products and the softmax between them.
+
+    Args:
+        now: Queries, keys and values, and what is added to the scores or a boolean mask of what takes part.
+        before: The same at the baseline.
+        scale: Of the scores; one over the root of the length of a query by default.
+    """
+    scale = now[0].shape[-1] ** -0.5 if scale is None else scale
+    (query, key, value, mask), (query0, key0, value0, mask0) = now, before
+    query, query0 = query * scale, query0 * scale
+    scores = _masked(product(torch.matmul, query, key.mT, query0, key0.mT), mask)
+    scores0 = _masked(query0 @ key0.mT, mask0)
+    return product(torch.matmul, softmax(scores, scores0, -1), value, scores0.softmax(-1), value0)
+
+
+def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return scores
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores + mask
+
+
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, made: tuple[Tensor], owed: Tensor, share: Tensor) -> Tensor:
