@@ -182,7 +182,7 @@ def peers(
         return lambda: attribute(best, samples)
 
     def lime() -> object:
-        from lime.lime_image import LimeImageExplainer  # type: ignore[import-not-found]
+        from lime.lime_image import LimeImageExplainer
 
         picture = image[0].permute(1, 2, 0).double().cpu().numpy()
 
@@ -200,10 +200,11 @@ def peers(
             num_samples=samples,
             batch_size=batch_size,
             segmentation_fn=lambda _: segments[0, 0].cpu().numpy(),
+            progress_bar=False,
         )
 
     def shap() -> object:
-        from shap import KernelExplainer  # type: ignore[import-not-found]
+        from shap import KernelExplainer
 
         index = segments[0, 0].cpu()
 

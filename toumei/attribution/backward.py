@@ -7,11 +7,7 @@ import torch
 from torch import Tensor
 
 _AT_ONCE = 16  # so many targets share a backward pass, which takes that many times the memory
-_NOT_BATCHED = (
-    "vmap",
-    "Batching rule",
-    "data pointer",
-)  # what torch says where it cannot batch
+_NOT_BATCHED = ("vmap", "Batching rule", "data pointer")  # what torch says where it cannot batch
 
 
 def differentiate(scores: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -33,21 +33,11 @@ _ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh"}
 _KNOWN = {**_LAYERS, **_ACTIVATIONS}
 _PASSING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 # what relevance passes through as gradients do: reshaping, picking, joining, and cutting at zero
-_HARMLESS = {"flatten", "unflatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze"}
-_HARMLESS |= {
-    "contiguous",
-    "cat",
-    "getitem",
-    "get",
-    "detach",
-    "clone",
-    "identity",
-    "relu",
-    "dropout",
-    "stack",
-    "gather",
-}
-_HARMLESS |= {"dropout1d", "dropout2d", "dropout3d", "size", "dim", "feature_dropout", "requires_grad"}
+_NAMES = """
+flatten unflatten view reshape permute transpose squeeze unsqueeze contiguous cat stack getitem gather get
+detach clone identity relu dropout dropout1d dropout2d dropout3d feature_dropout size dim requires_grad
+"""
+_HARMLESS = frozenset(_NAMES.split())
 
 
 class LRP(Method):
