@@ -200,7 +200,6 @@ def peers(
             num_samples=samples,
             batch_size=batch_size,
             segmentation_fn=lambda _: segments[0, 0].cpu().numpy(),
-            progress_bar=False,
         )
 
     def shap() -> object:
