@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -72,6 +73,12 @@ def timed(call: Call, device: torch.device | str = "cpu") -> float:
 def synchronize(device: torch.device | str) -> None:
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
+
+
+def clocks(device: torch.device | str) -> np.ndarray:
+    """Time and CPU time, once the work on the device is done."""
+    synchronize(device)
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def in_turns(

@@ -10,7 +10,6 @@ not installed are left out.
 """
 
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from common import REALDATA, SQUEEZENET, Call, basic_parser, describe, squeezenet, synchronize, timed, write
+from common import REALDATA, SQUEEZENET, Call, basic_parser, clocks, describe, squeezenet, timed, write
 from toumei.attribution import KernelShap, Lime, superpixels
 from toumei.cnns import robustness
 
@@ -151,12 +150,6 @@ def beside(
     method(network)
     own = clocks(image.device) - start - network.spent
     return own, network.spent * samples / network.inputs
-
-
-def clocks(device: torch.device) -> np.ndarray:
-    """Time and CPU time, once the work on the device is done."""
-    synchronize(device)
-    return np.array([time.perf_counter(), time.process_time()])
 
 
 def peers(
