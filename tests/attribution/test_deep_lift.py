@@ -226,6 +226,28 @@ def test_a_network_in_half_precision():
     assert result.values.dtype == torch.bfloat16 and result.gap.abs().max() < 0.05
 
 
+def test_small_numbers_in_half_precision_are_normalized():
+    model = seeded(lambda: nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 3))).half()
+    x, x0 = (0.03 * draw(2, 8)).half(), (0.03 * draw(8, seed=1)).half()
+    result = DeepLift(model)(x, 1, x0)
+    assert result.values.dtype == torch.float16 and result.gap.abs().max() < 0.01
+
+
+def test_contributions_that_cancel_beyond_rounding_are_warned_of():
+    class Cancelling(nn.Module):
+        def forward(self, x):
+            return (1e12 * x[:, :1] + x[:, 1:2]) - 1e12 * x[:, 2:]
+
+    x = torch.tensor([[1.0, 1.0, 1.0], [0.3, 1.0, 0.3]])
+    with pytest.warns(UserWarning, match="in all cancel, more than torch.float32 can tell"):
+        DeepLift(Cancelling())(x, 0, torch.tensor([0.1, 0.0, 0.1 + 1e-7]))
+
+
+def test_contributions_that_are_no_numbers_are_warned_of():
+    with pytest.warns(UserWarning, match="do not add up, the gap is nan"):
+        DeepLift(nn.Linear(2, 1))(torch.tensor([[torch.inf, 1.0]]), 0)
+
+
 def test_what_carries_no_gradient_is_warned_of():
     class Detached(nn.Module):
         def forward(self, x):

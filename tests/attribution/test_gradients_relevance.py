@@ -196,3 +196,20 @@ def test_a_scale_whose_input_passes_it_too_is_an_error():
     twice = nn.Sequential(scale, nn.Linear(4, 4, bias=False), scale, nn.Linear(4, 2, bias=False))
     result = LRP(twice)(torch.randn(3, 4), target=1)
     assert torch.allclose(result.sums.float(), result.output, atol=1e-5)
+
+
+def test_a_layer_that_is_called_by_keyword_has_no_rule():
+    class Halved(nn.Module):
+        def forward(self, x):
+            return x / 2
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scaled, self.head = Halved(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.scaled(x=x))
+
+    with pytest.raises(ArchitectureError, match="no rule for the layer 'scaled', a Halved"):
+        LRP(Named())(torch.rand(2, 4), 1)

@@ -240,6 +240,12 @@ ATTENTIONS = {
         "attn_mask": torch.zeros(6, 6, dtype=torch.float64).masked_fill(torch.eye(6) > 0, -torch.inf)
     },
     "grouped": {"enable_gqa": True},
+    "a query with nothing to attend to": {"attn_mask": torch.ones(6, 6, dtype=torch.bool).tril(-1)},
+    "the same, additive": {
+        "attn_mask": torch.zeros(6, 6, dtype=torch.float64).masked_fill(
+            torch.ones(6, 6).triu() > 0, -torch.inf
+        )
+    },
 }
 
 

@@ -5,6 +5,7 @@ import torch
 from adding_up import COLUMNS, ROWS, WEIGHT, check, pair
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from toumei.attribution.propagation import propagate
 from toumei.core.errors import ArgumentError
@@ -26,6 +27,8 @@ UNKNOWN = {
     "grid_sample": lambda x: F.grid_sample(x[None, None], x.reshape(1, ROWS, -1, 2), align_corners=True),
     "pow": lambda x: x.abs() ** x,
     "einsum": lambda x: torch.einsum("ij,ij,ij->i", x, x, x),
+    "max_unpool2d": lambda x: F.max_unpool2d(*F.max_pool2d(x[None], 1, return_indices=True), 1),
+    "gelu' under torch.vmap": lambda x: torch.vmap(F.gelu)(x),
     "scaled_dot_product_attention": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5),
     "scaled_dot_product_attention' with a mask": lambda x: F.scaled_dot_product_attention(
         x, x, x, x @ x.T > 0
@@ -102,3 +105,29 @@ def test_inputs_and_baselines_are_left_as_they_are():
     kept, kept0 = x.clone(), x0.clone()
     propagate(nn.ReLU(inplace=True), (x.requires_grad_(),), (x0,))
     assert torch.equal(x, kept) and torch.equal(x0, kept0)
+
+
+def test_what_runs_again_in_the_backward_pass_is_an_error():
+    block = nn.Sequential(nn.Linear(COLUMNS, 3), nn.GELU()).double()
+    x, x0 = pair(ROWS, COLUMNS)
+    with pytest.raises(ArgumentError, match="switch gradient checkpointing off"):
+        propagate(lambda x: checkpoint(block, x.tanh(), use_reentrant=False), (x.requires_grad_(),), (x0,))
+
+
+def test_numbers_may_be_drawn_in_place_and_layers_made_on_the_way():
+    def function(x):
+        torch.manual_seed(0)
+        noise = torch.empty_like(x.detach()).normal_()
+        return nn.Linear(COLUMNS, 4).double()(x.tanh() + noise)
+
+    check(function)
+
+
+def test_parameters_that_are_none_of_the_network_do_not_depend_on_the_input():
+    weight, bias, slope = (
+        nn.Parameter(own) for own in (WEIGHT[0].clone(), WEIGHT[1].clone(), WEIGHT[2, :1].clone())
+    )
+    check(lambda x: F.layer_norm(x, (COLUMNS,), weight, bias))
+    check(lambda x: F.batch_norm(x, WEIGHT[3], WEIGHT[4].square(), weight, bias))
+    check(lambda x: F.prelu(x, slope))
+    check(lambda x: x.sin() * weight.exp())

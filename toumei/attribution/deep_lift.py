@@ -176,17 +176,27 @@ def _contributions(
 
 
 def _checked(result: Attribution) -> Attribution:
-    """The attribution, after a warning if its contributions do not add up within 1e-4 and rounding."""
+    """The attribution, after a warning if its contributions do not add up within 1e-4 and rounding.
+
+    Rounding of contributions that cancel is no excuse where it leaves nothing of what they add up to.
+    """
     assert result.gap is not None and result.baseline_output is not None
-    change = (result.output.double() - result.baseline_output.double()).abs()
+    output, gap = result.output.double().abs(), result.gap.abs()
+    scale = (result.output.double() - result.baseline_output.double()).abs().clamp(min=1e-3)
     axes = 2 if result.several else 1
-    mass = sum(part.double().abs().flatten(axes).sum(-1) for part in parts_of(result.values))
+    mass = torch.stack([part.double().abs().flatten(axes).sum(-1) for part in parts_of(result.values)]).sum(0)
     # of ResNets to transformers none is off by more than 1 instead of 8
-    rounding = 8 * torch.finfo(result.output.dtype).eps * (mass + result.output.double().abs())
-    if (result.gap.abs() > 1e-4 * change.clamp(min=1e-3) + rounding).any():
+    rounding = 8 * torch.finfo(result.output.dtype).eps
+    why = None
+    if (gap > 1e-4 * scale + rounding * (mass + output)).any():
+        why = "the network reads its input without a gradient, or draws random numbers"
+    elif not (gap <= 0.1 * scale + rounding * output).all():  # nan is not, either
+        why = (
+            f"contributions of {mass.max():.2g} in all cancel, more than {result.output.dtype} can tell: "
+            "take another baseline, or a model and inputs in double()"
+        )
+    if why is not None:
         warnings.warn(
-            f"contributions of {result.method} do not add up, the gap is {result.gap.abs().max():.2g}: "
-            "the network reads its input without a gradient, or draws random numbers",
-            stacklevel=4,
+            f"contributions of {result.method} do not add up, the gap is {gap.max():.2g}: {why}", stacklevel=4
         )
     return result

@@ -179,7 +179,7 @@ def _max_pool(call: "Call") -> Any:
         *(own[None] if alone else own for own in (x, *noted.values())),
     )
     pooled = pooled[0] if alone else pooled
-    return pooled if call.name == plain else (pooled, None)
+    return pooled if call.name == plain else (pooled, call.run()[1])
 
 
 def _maximum(call: "Call") -> Any:
@@ -260,7 +260,7 @@ def _layer_norm(call: "Call") -> Any:
     weight, bias = call.get(2, "weight"), call.get(3, "bias")
     if noted is None or not x.requires_grad:
         return call.run()
-    if weight is not None and weight.requires_grad:
+    if any(place in (2, "weight") for place in call.moving()):
         return call.unknown(" with weights that depend on the input")
     axes = len(call.get(1, "normalized_shape"))
     normal = rules.standardized(x, noted[0 if call.args else "input"], axes, call.get(4, "eps", 1e-5))

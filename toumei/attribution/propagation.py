@@ -8,7 +8,8 @@ called: in modules, as functions, in place, again and again.
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,12 +54,28 @@ def propagate(
     with torch.no_grad(), mode:
         at_baseline = function(*(tensor.clone() for tensor in baselines))
     mode.recalls, mode.strangers = True, Strangers()
-    with torch.enable_grad(), mode:
+    with torch.enable_grad(), _once(), mode:
         output = function(*(tensor.clone() for tensor in inputs))
     strangers = mode.strangers.among(output)
     if strangers:
         mode.miss(f"{', '.join(map(repr, strangers))} (of TorchScript, or a custom function of autograd)")
     return output, at_baseline
+
+
+@contextmanager
+def _once() -> Iterator[None]:
+    """Within it nothing may be left to run again in the backward pass, where no mode would see it."""
+    message = (
+        "the network keeps what it needs for gradients by hooks of its own, as checkpoints do, and what runs "
+        "again in the backward pass follows no rule: switch gradient checkpointing off"
+    )
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks(message):
+            yield
+    except RuntimeError as error:
+        if message in str(error):
+            raise ArgumentError(message) from error
+        raise
 
 
 @dataclass(slots=True)
@@ -101,7 +118,7 @@ class Call:
 
     def moving(self) -> list[int | str]:
         """Returns the places of tensors that depend on the input."""
-        return [place for place, own in self.tensors.items() if own.requires_grad]
+        return [place for place, own in self.tensors.items() if _moves(own)]
 
     def linear(self) -> bool:
         """Returns whether a product is linear, since all its factors but one are parameters."""
@@ -119,8 +136,7 @@ class Call:
             ArgumentError: It depends on the input, and only a warning was not asked for.
         """
         output = self.run()
-        changes = any(own.requires_grad for own in _tensors([output]))
-        if self.mode.recalls and changes:
+        if self.mode.recalls and any(map(_moves, _tensors([output]))):
             self.mode.miss(f"{self.name!r}{why}")
         return output
 
@@ -147,9 +163,13 @@ class _Propagation(TorchFunctionMode):
         name, in_place = named(getattr(func, "__name__", None) or str(func))
         if name in UNSEEN:
             return func(*args, **kwargs)
+        if self.recalls and _transformed((*args, *kwargs.values())):
+            self.miss(f"{name!r} under torch.vmap or another transform of torch.func")
+            return func(*args, **kwargs)
         if name in LINEAR:
             return self._linear(func, name, args, kwargs)
-        if not (in_place or kwargs.get("inplace")):
+        known = name in RULES or name in COMPOSITIONS
+        if not known or not (in_place or kwargs.get("inplace")):
             return self._follow(Call(self, func, name, args, kwargs))
         written = args[0] if args else kwargs["input"]
         if name in ELEMENTWISE and (written.requires_grad or not self.recalls):
@@ -211,10 +231,24 @@ class _Propagation(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def _moves(tensor: Tensor) -> bool:
+    """Whether it depends on the input."""
+    return tensor.requires_grad and not _parameter(tensor)
+
+
 def _parameter(tensor: Tensor) -> bool:
     """Whether it is a parameter or a part of one, such as the weights of queries among those of attention."""
     base = tensor._base
     return issubclass(type(tensor if base is None else base), nn.Parameter)
+
+
+def _transformed(values: Iterable[Any]) -> bool:
+    """Whether a transform of functions, such as `torch.vmap`, hides what depends on the input."""
+    functorch = torch._C._functorch
+    return functorch.peek_interpreter_stack() is not None and any(
+        functorch.is_functorch_wrapped_tensor(own) and functorch.get_unwrapped(own).requires_grad
+        for own in _tensors(values)
+    )
 
 
 def _out_of_place(func: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -75,7 +75,7 @@ def rescale(
         >>> x.grad
         tensor([0.5000, 0.0000])
     """
-    at_x0 = None if in_place else function(x0)
+    at_x0 = None if in_place else function(x0).detach()
     if at_x0 is not None:
         x, x0 = x.expand_as(at_x0), x0.expand_as(at_x0)
     own, small = x.detach(), 0.0 if sharp else _small(x.dtype)
@@ -85,7 +85,7 @@ def rescale(
         there, there0 = own[near].clone(), x0[near].clone()
     torch.sub(own, x0, out=difference)
     multiplier = function(x0) if at_x0 is None else at_x0
-    value = function(own)
+    value = function(own).detach()
     torch.sub(value, multiplier, out=multiplier).div_(difference)
     if near is not None:
         multiplier[near] = _unblurred(function, there, there0, multiplier[near], small)
@@ -198,6 +198,8 @@ class _Standardized(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, x0: Tensor, axes: int, eps: float) -> Tensor:
         shape = x.shape[x.dim() - axes :]
+        kind, wide = x.dtype, torch.promote_types(x.dtype, torch.float32)
+        x, x0 = x.to(wide), x0.to(wide)  # where half precision would overflow
         (value, mean, inverse), (_, mean0, inverse0) = (
             torch.native_layer_norm(own, shape, None, None, eps) for own in (x, x0)
         )
@@ -206,14 +208,14 @@ class _Standardized(torch.autograd.Function):
         chord = (inverse * inverse0).square_().div_(both).neg_()
         ctx.save_for_backward(torch.lerp(x0 - mean0, x - mean, 0.5), both / 2, chord)
         ctx.axes = tuple(range(-axes, 0))
-        return value
+        return value.to(kind)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,), (centred, inverse, chord) = gradients, ctx.saved_tensors
         spread = (gradient * centred).mean(ctx.axes, keepdim=True) * 2 * chord
         result = gradient * inverse + centred * spread
-        return result - result.mean(ctx.axes, keepdim=True), None, None, None
+        return (result - result.mean(ctx.axes, keepdim=True)).to(gradient.dtype), None, None, None
 
 
 def standardized(x: Tensor, x0: Tensor, axes: int, eps: float) -> Tensor:
@@ -242,17 +244,21 @@ def attention(
     scale = now[0].shape[-1] ** -0.5 if scale is None else scale
     (query, key, value, mask), (query0, key0, value0, mask0) = now, before
     query, query0 = query * scale, query0 * scale
-    scores = _masked(product(torch.matmul, query, key.mT, query0, key0.mT), mask)
-    scores0 = _masked(query0 @ key0.mT, mask0)
-    return product(torch.matmul, softmax(scores, scores0, -1), value, scores0.softmax(-1), value0)
+    scores, scores0 = product(torch.matmul, query, key.mT, query0, key0.mT), query0 @ key0.mT
+    if mask is None or mask0 is None:
+        return product(torch.matmul, softmax(scores, scores0, -1), value, scores0.softmax(-1), value0)
+    (scores, idle), (scores0, idle0) = _masked(scores, mask), _masked(scores0, mask0)
+    shares, shares0 = softmax(scores, scores0, -1), scores0.softmax(-1)
+    shares, shares0 = shares.masked_fill(idle, 0), shares0.masked_fill(idle0, 0)
+    return product(torch.matmul, shares, value, shares0, value0)
 
 
-def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return scores
+def _masked(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores, and which queries have nothing to attend to, so that they get nothing, as in torch."""
     if mask.dtype == torch.bool:
-        return scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores + mask
+        return scores.masked_fill(~mask, torch.finfo(scores.dtype).min), ~mask.any(-1, keepdim=True)
+    idle = mask.isneginf().all(-1, keepdim=True)
+    return (scores + mask).masked_fill(idle, 0), idle
 
 
 class _MaxPool(torch.autograd.Function):

@@ -36,8 +36,9 @@ class Scaling(nn.Module):
         with _Watching() as watched:
             output = self.layer[0](*given, **options)
         self.called = watched.called
-        self.scales = watched.affine and isinstance(output, Tensor) and output.requires_grad
-        if isinstance(inputs[0], Tensor):
+        taken = bool(inputs) and isinstance(inputs[0], Tensor)
+        self.scales = taken and watched.affine and isinstance(output, Tensor) and output.requires_grad
+        if taken:
             self.source = inputs[0].grad_fn, inputs[0].output_nr
         return output
 
