@@ -1,7 +1,7 @@
 """Coalitions of features: their scores, and what every method that learns from them is."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -165,10 +165,7 @@ class CoalitionMethod(Method):
             ArgumentError: An argument that makes no sense.
             ShapeError: Features or baselines that do not fit the inputs.
         """
-        known = [name for name in signature(self.solve).parameters if name not in ("game", "seed")]
-        for name in options:
-            if name not in known:
-                raise ArgumentError(f"no option {name!r}: {type(self).__name__} has {', '.join(known)}")
+        self._check_options(options)
         segments = features_of(problem, features, channel_axis)
         masking = Masking(problem, baselines, background, batch_size, seed, verbose)
         solved = [(game, self.solve(game, seed=seed, **options)) for game in _games(masking, segments)]
@@ -218,6 +215,12 @@ class CoalitionMethod(Method):
     @abstractmethod
     def solve(self, *args: Any, **options: Any) -> Solution:
         """Returns what features contribute; called with a `Game`, ``seed=`` and the options of the method."""
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        known = [name for name in signature(self.solve).parameters if name not in ("game", "seed")]
+        for name in options:
+            if name not in known:
+                raise ArgumentError(f"no option {name!r}: {type(self).__name__} has {', '.join(known)}")
 
 
 def _games(masking: Masking, segments: Segments) -> Iterator[Game]:

@@ -4,7 +4,7 @@ The subject's embeddings are corrupted with noise, so that the model loses the f
 undisturbed run are put back, and the answer's probability says how much of the fact they bring along.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -101,11 +101,8 @@ class CausalTracer:
             ArchitectureError: The model has no MLPs or attentions to restore, and why.
         """
         plan = self._plan(kind, window, sever)
-        _check_counts(samples=samples, window=window, batch_size=1 if batch_size is None else batch_size)
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise ArgumentError(f"seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
-        if method not in (None, *METHODS):
-            raise ArgumentError(f"no method {method!r}: there are {', '.join(METHODS)}")
+        counts = {"samples": samples, "window": window, "batch_size": 1 if batch_size is None else batch_size}
+        _check(counts, seed, method)
         prompt, start = filled(prompt, subject)
         tokens = tokenize(self.tokenizer, prompt)
         first, end = subject_range(tokens, prompt, subject, start)
@@ -299,7 +296,11 @@ def _measure(answer: int, foil: int | None) -> Measure:
     return probability if foil is None else difference
 
 
-def _check_counts(**counts: int) -> None:
+def _check(counts: Mapping[str, int], seed: int, method: str | None) -> None:
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise ArgumentError(f"{name} must be a whole number from 1 on, not {count!r}")
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ArgumentError(f"seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
+    if method not in (None, *METHODS):
+        raise ArgumentError(f"no method {method!r}: there are {', '.join(METHODS)}")
