@@ -34,8 +34,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from toumei.transformers.families import Anatomy
-from toumei.transformers.rome.tracing import CausalTracer
+from toumei.transformers.model.families import Anatomy
+from toumei.transformers.rome.tracing.tracer import CausalTracer
 
 SHAPES: dict[str, Callable[[], PretrainedConfig]] = {
     "gpt2": GPT2Config,

@@ -22,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from common import basic_parser, clocks, describe, ratios, spread, write
 from toumei.core import hooked
-from toumei.transformers.rome.statistics import collect_statistics
+from toumei.transformers.rome.statistics.collect import collect_statistics
 
 BATCH = 8
 

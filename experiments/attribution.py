@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import toumei.attribution as attribution
 from toumei.attribution import Baseline, Comparison, FromData, Mean, Uniform, compare, superpixels
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 OF_INPUTS = (
     *("Saliency", "InputXGradient", "SmoothGrad", "VarGrad", "GuidedBackprop", "IntegratedGradients"),

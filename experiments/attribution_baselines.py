@@ -30,12 +30,12 @@ from toumei.attribution import (
     Mean,
     Uniform,
     grid,
-    mass_inside,
+    relevance_mass_accuracy,
 )
-from toumei.attribution.baselines import Baseline
+from toumei.attribution.base.baselines import Baseline
 from toumei.attribution.plots import heat_map
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 CELLS = 6  # from side to side, features of KernelSHAP
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
             deep = DeepLift(model)(images, labels, baseline)
         shap = KernelShap(model)(images, labels, baseline, **kernel)
         both = [result.values for result in (deep, shap) if isinstance(result.values, Tensor)]
-        inside = [f"{float(mass_inside(values, masks).mean()):.0%}" for values in both]
+        inside = [f"{float(relevance_mass_accuracy(values, masks).mean()):.0%}" for values in both]
         rows.append((f"{name}\n{inside[0]} and {inside[1]} inside", both))
         print(f"{name:22} mass inside: DeepLift {inside[0]}, KernelSHAP {inside[1]}")
     save_figure(drawn(images, masks, rows), options.out)

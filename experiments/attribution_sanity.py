@@ -31,7 +31,7 @@ from toumei.attribution import (
 )
 from toumei.attribution.plots import heat_map
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 METHODS: dict[str, Callable[[nn.Module], Method]] = {
     "Saliency": Saliency,

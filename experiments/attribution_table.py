@@ -19,7 +19,7 @@ from attribution import LAYERS, compared, named_rightly, other_images, settings
 from torch import Tensor
 
 from toumei.attribution import Mean
-from toumei.attribution.localization import located
+from toumei.attribution.metrics.localization import located
 from toumei.models import ShapesCNN, ShapesDataset
 
 Row = Mapping[str, Tensor]  # measures of each image, by the names of `Comparison.columns`

@@ -20,9 +20,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from toumei.models import facts_gpt
-from toumei.plots import save_figure
-from toumei.transformers.rome.tracing import AverageEffects, CausalTracer, Kind
-from toumei.transformers.tokens import ROLES
+from toumei.plots.images import save_figure
+from toumei.transformers.model.tokens import ROLES
+from toumei.transformers.rome.tracing.tracer import AverageEffects, CausalTracer, Kind
 
 KINDS: tuple[Kind, ...] = ("hidden", "mlp", "attn")
 

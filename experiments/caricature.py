@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from toumei.cnns import robustness
-from toumei.cnns.caricature import caricature
-from toumei.cnns.inversion import invert
+from toumei.cnns.from_image.caricatures import caricature
+from toumei.cnns.from_image.inversion import invert
 from toumei.core import evaluating, run
 from toumei.models import ShapesCNN, ShapesDataset, load_state_dict
-from toumei.plots import save_grid
+from toumei.plots.images import save_grid
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

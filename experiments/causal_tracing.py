@@ -19,8 +19,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from toumei.models import facts_gpt
-from toumei.plots import save_figure
-from toumei.transformers.rome.tracing import CausalTracer
+from toumei.plots.images import save_figure
+from toumei.transformers.rome.tracing.tracer import CausalTracer
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 import toumei.cnns.parameterization as param
 from toumei.cnns import Pipeline, robustness
-from toumei.cnns.channel_groups import ChannelGroups, group_channels
+from toumei.cnns.layers.channel_groups import ChannelGroups, group_channels
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 
 def main(argv: Sequence[str] | None = None) -> ChannelGroups:

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
 from toumei.cnns import robustness
-from toumei.cnns.circuits import ExpandedWeights, expanded_weights
+from toumei.cnns.layers.weight_expansion import ExpandedWeights, expanded_weights
 from toumei.core import parse, run
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 SIZES = {"conv1": 12, "conv2": 20, "conv3": 28, "conv4": 36, "conv5": 48, "conv6": 64}
 

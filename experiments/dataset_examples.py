@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
 from toumei.cnns import robustness
-from toumei.cnns.examples import dataset_examples
+from toumei.cnns.examples.search import dataset_examples
 from toumei.core import parse
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 # How large a picture is: a little more than a unit of the layer sees.
 SIZES = {"conv2": 20, "conv4": 36, "conv6": 64}

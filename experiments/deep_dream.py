@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from toumei.cnns import robustness
-from toumei.cnns.deep_dream import deep_dream
+from toumei.cnns.from_image.dreaming import deep_dream
 from toumei.models import ShapesCNN, load_state_dict
-from toumei.plots import save_grid
+from toumei.plots.images import save_grid
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

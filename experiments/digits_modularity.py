@@ -28,7 +28,7 @@ from toumei.misc.modularity import (
     plot_null_test,
     spectral_partition,
 )
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 KINDS = ("untrained", "plain", "pruned, dropout")
 

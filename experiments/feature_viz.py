@@ -25,7 +25,7 @@ import toumei.cnns.parameterization as param
 from toumei.cnns import robustness
 from toumei.core import channels_first, evaluating, parse, run
 from toumei.models import Inception5h, ShapesCNN, ShapesDataset, load_state_dict
-from toumei.plots import montage, save_figure
+from toumei.plots.images import montage, save_figure
 
 BATCH = 100
 BEST = 6  # images shown beside each picture

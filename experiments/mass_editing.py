@@ -24,12 +24,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from toumei.models import facts_gpt
-from toumei.plots import save_figure
-from toumei.transformers.rome.cases import Case, counterfact_cases, world_cases
-from toumei.transformers.rome.editing import RankOneEditor
-from toumei.transformers.rome.evaluation import Evaluation, evaluate, evaluate_edits, known_only
-from toumei.transformers.rome.statistics import collect_statistics
-from toumei.transformers.rome.tracing import CausalTracer
+from toumei.plots.images import save_figure
+from toumei.transformers.rome.editing.editor import RankOneEditor
+from toumei.transformers.rome.evaluation.cases import Case, counterfact_cases, world_cases
+from toumei.transformers.rome.evaluation.metrics import Evaluation, evaluate, evaluate_edits, known_only
+from toumei.transformers.rome.statistics.collect import collect_statistics
+from toumei.transformers.rome.tracing.tracer import CausalTracer
 
 AT_ONCE = ("memit", "emmet", "alphaedit")
 LARGE_STEPS: dict[str, Any] = {"steps": 20, "lr": 0.5, "clamp": 4.0}

@@ -30,7 +30,7 @@ from toumei.misc.modularity import (
     spectral_partition,
 )
 from toumei.models import SimpleMLP
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 KINDS = ("plain", "clusterability", "locality")
 

@@ -28,7 +28,7 @@ from toumei.misc.modularity import (
     spectral_partition,
 )
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

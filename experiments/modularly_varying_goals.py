@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from toumei.core import seeded
 from toumei.misc.modularity import WeightGraph, null_test, plot_layers, spectral_partition
 from toumei.models import SimpleMLP
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 KINDS = ("fixed goal", "varying goals", "known modules")
 SIZES = (128, 48, 24, 1)

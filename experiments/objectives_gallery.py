@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from toumei.cnns import Several, robustness
+from toumei.cnns import JointModel, robustness
 from toumei.core import evaluating, run
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots import save_figure
+from toumei.plots.images import save_figure
 
 SIZE, COLUMNS = 64, 7
 LAYER = "conv6"
@@ -182,11 +182,11 @@ def regularizers(model: ShapesCNN, world: World) -> Row:
 
 
 def two_networks(model: ShapesCNN, world: World) -> Row:
-    turned = Several({"upright": model, "turned": model}, {"turned": lambda image: image.rot90(1, (2, 3))})
+    turned = JointModel({"upright": model, "turned": model}, {"turned": lambda image: image.rot90(1, (2, 3))})
     index = model.categories.index("triangle")
     upright, other = (obj.ClassLogit(index, layer=name) for name in ("upright", "turned"))
     objectives = {"triangle": upright, "turned triangle": other, "both at once": upright + other}
-    return Row("Several", tuple(objectives), obj.PerImage(*objectives.values()), turned)
+    return Row("JointModel", tuple(objectives), obj.PerImage(*objectives.values()), turned)
 
 
 ROWS: tuple[Callable[[ShapesCNN, World], Row], ...] = (

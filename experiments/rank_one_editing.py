@@ -20,15 +20,15 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from toumei.models import facts_gpt
-from toumei.plots import save_figure
-from toumei.transformers.rome.cases import Case
-from toumei.transformers.rome.editing import RankOneEditor
-from toumei.transformers.rome.evaluation import evaluate
-from toumei.transformers.rome.generation import generate
-from toumei.transformers.rome.prober import Probe, probe
-from toumei.transformers.rome.requests import Request
-from toumei.transformers.rome.statistics import collect_statistics
-from toumei.transformers.rome.tracing import CausalTracer
+from toumei.plots.images import save_figure
+from toumei.transformers.lenses.logit_lens import Probe, probe
+from toumei.transformers.rome.editing.editor import RankOneEditor
+from toumei.transformers.rome.editing.requests import Request
+from toumei.transformers.rome.evaluation.cases import Case
+from toumei.transformers.rome.evaluation.generation import generate
+from toumei.transformers.rome.evaluation.metrics import evaluate
+from toumei.transformers.rome.statistics.collect import collect_statistics
+from toumei.transformers.rome.tracing.tracer import CausalTracer
 
 HELD: dict[str, Any] = {"steps": 40, "prefixes": ((3, 5),), "hold_weight": 5.0}
 

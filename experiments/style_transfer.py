@@ -20,7 +20,7 @@ from toumei.cnns import robustness
 from toumei.core import evaluating, run
 from toumei.misc import StyleTransfer
 from toumei.models import Inception5h, ShapesCNN, load_state_dict
-from toumei.plots import save_grid
+from toumei.plots.images import save_grid
 
 Layers = list[str] | None
 SHIPPED = ("china.jpg", "flower.jpg")

@@ -2,7 +2,7 @@
 
 import torch
 
-from toumei.attribution.propagation import propagate
+from toumei.attribution.propagation.engine import propagate
 
 ROWS, COLUMNS = 3, 8
 WEIGHT = torch.randn(COLUMNS, COLUMNS, generator=torch.Generator().manual_seed(7), dtype=torch.float64)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from toumei.attribution import backward
+from toumei.attribution.base import backward
 
 
 class Backward(torch.autograd.Function):

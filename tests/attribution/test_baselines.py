@@ -16,9 +16,9 @@ from toumei.attribution import (
     Occlusion,
     Uniform,
 )
-from toumei.attribution.baselines import Fixed
-from toumei.attribution.draws import Draws, as_baselines
-from toumei.attribution.problem import pose
+from toumei.attribution.base.baseline_samples import BaselineSamples, as_baselines
+from toumei.attribution.base.baselines import Fixed
+from toumei.attribution.base.problem import make_problem
 from toumei.core.errors import ArgumentError, ShapeError
 
 ALL = [Constant(0.2), Mean(), Blur(2.0), MaxDistance(), Uniform(), Gaussian(), Inpaint()]
@@ -42,9 +42,9 @@ def test_draws_have_the_shape_of_the_inputs_and_come_from_the_seed(baseline):
 )
 def test_an_input_gets_the_draws_that_it_has_alone(baseline):
     images, flatten = torch.rand(3, 3, 9, 12), nn.Flatten()
-    together = Draws(pose(flatten, images, 0), baseline, 4, seed())
+    together = BaselineSamples(make_problem(flatten, images, 0), baseline, 4, seed())
     for index in range(3):
-        alone = Draws(pose(flatten, images[index : index + 1], 0), baseline, 4, seed())
+        alone = BaselineSamples(make_problem(flatten, images[index : index + 1], 0), baseline, 4, seed())
         for draw in range(4):
             own = together(torch.tensor([index]), torch.tensor([draw]))[0]
             assert torch.equal(own, alone(torch.tensor([0]), torch.tensor([draw]))[0])

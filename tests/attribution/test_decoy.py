@@ -24,7 +24,7 @@ from toumei.attribution import (
     ShapleySampling,
     SmoothGrad,
     grid,
-    mass_inside,
+    relevance_mass_accuracy,
 )
 
 CLASSES, SIDE, PATCH = 4, 6, 2
@@ -86,7 +86,7 @@ def test_what_the_network_decides_by_is_found(decoyed, watched, method, options)
     options = {"baselines": 0.5, **options}
     result = method(watched(decoyed))(images, labels, **options)
     share = CORNER.double().mean()  # what contributions at random have there
-    assert mass_inside(result.values, CORNER).mean() > 4 * share
+    assert relevance_mass_accuracy(result.values, CORNER).mean() > 4 * share
 
 
 def test_a_baseline_of_the_patch_s_own_colour_is_blind_to_it(decoyed):
@@ -97,4 +97,4 @@ def test_a_baseline_of_the_patch_s_own_colour_is_blind_to_it(decoyed):
         blind = method(decoyed)(images[black], 0, baselines=0.0)
         assert (blind.values[:, :, :PATCH, :PATCH] == 0).all() and (blind.values != 0).any()
     seen = ExpectedGradients(decoyed)(images[black], 0, baselines=DATA)
-    assert mass_inside(seen.values, CORNER[black]).mean() > 0.5
+    assert relevance_mass_accuracy(seen.values, CORNER[black]).mean() > 0.5

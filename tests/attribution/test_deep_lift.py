@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from toumei.attribution import DeepLift, DeepLiftShap, FromData, Gaussian
-from toumei.attribution.result import parts_of
+from toumei.attribution.base.result import parts_of
 from toumei.core.errors import ArgumentError, LayerError, ShapeError, UnitError
 
 

@@ -15,9 +15,9 @@ from toumei.attribution import (
     IntegratedGradients,
     Uniform,
 )
-from toumei.attribution.draws import Draws
-from toumei.attribution.masking import Masking
-from toumei.attribution.problem import pose
+from toumei.attribution.base.baseline_samples import BaselineSamples
+from toumei.attribution.base.problem import make_problem
+from toumei.attribution.perturbation.masking import Masking
 from toumei.core.errors import ArgumentError
 
 METHODS = [ExpectedGradients, DeepLiftShap]
@@ -140,7 +140,9 @@ def test_scores_with_another_input_that_stays_are_those_of_pairs(data):
 
 
 def test_activations_at_shared_draws_are_made_once(model, inputs, data):
-    drawn = Draws(pose(model, inputs, 1, "first"), FromData(data), 5, torch.Generator().manual_seed(0))
+    drawn = BaselineSamples(
+        make_problem(model, inputs, 1, "first"), FromData(data), 5, torch.Generator().manual_seed(0)
+    )
     model.without.clear()
     rows, draws = torch.arange(4).repeat(2), torch.tensor([3] * 4 + [1] * 4)
     (made,) = drawn(rows, draws)
@@ -149,7 +151,7 @@ def test_activations_at_shared_draws_are_made_once(model, inputs, data):
 
 
 def test_masking_keeps_a_shared_draw_once(model, inputs, data):
-    masking = Masking(pose(model, inputs, 1), FromData(data), draws=7)
+    masking = Masking(make_problem(model, inputs, 1), FromData(data), draws=7)
     assert masking._drawn[0].shape == (7, 4, 6)
     assert masking._drawn[0].untyped_storage().nbytes() == 7 * 6 * 4
 

@@ -16,7 +16,7 @@ from toumei.attribution import (
     Gaussian,
     IntegratedGradients,
 )
-from toumei.attribution.path import nodes
+from toumei.attribution.gradient.path import nodes
 from toumei.core.errors import ArgumentError, ShapeError
 
 

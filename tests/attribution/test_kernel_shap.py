@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from toumei.attribution import ExactShapley, FromData, KernelShap, grid
-from toumei.attribution.kernel_design import kernel_design
-from toumei.attribution.kernel_shap import kernel_regression
-from toumei.attribution.shapley import coalitions, shapley_values
+from toumei.attribution.perturbation.kernel_shap import kernel_regression
+from toumei.attribution.perturbation.kernel_shap_design import kernel_design
+from toumei.attribution.perturbation.shapley import coalitions, shapley_values
 from toumei.core.errors import ArgumentError
 
 

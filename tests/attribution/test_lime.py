@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from toumei.attribution import Lime, superpixels
-from toumei.attribution.shapley import coalitions
-from toumei.attribution.surrogate import weighted_lasso, weighted_r_squared, weighted_ridge
+from toumei.attribution.perturbation.shapley import coalitions
+from toumei.attribution.perturbation.surrogate import weighted_lasso, weighted_r_squared, weighted_ridge
 from toumei.core.errors import ArgumentError, ShapeError
 
 EQUAL = {"width": float("inf"), "ridge": 0.0}

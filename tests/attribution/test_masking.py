@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from toumei.attribution import Blur, Constant, FromData, Gaussian, Inpaint
-from toumei.attribution.features import features_of, segments
-from toumei.attribution.masking import Masking
-from toumei.attribution.problem import pose
+from toumei.attribution.base.problem import make_problem
+from toumei.attribution.perturbation.features import features_of, segments
+from toumei.attribution.perturbation.masking import Masking
 from toumei.core.errors import ArgumentError, ShapeError
 
 
@@ -33,7 +33,7 @@ def scores(masking, masks, rows, draws=None):
 def test_masks_choose_between_input_and_baseline_in_batches():
     model, inputs = Keep(), torch.randn(3, 4)
     masks, rows = torch.rand(10, 4) < 0.5, torch.randint(3, (10,))
-    masking = Masking(pose(model, inputs, None), -1.0, batch_size=4)
+    masking = Masking(make_problem(model, inputs, None), -1.0, batch_size=4)
     result = scores(masking, lambda own: (masks[own],), rows)
     made = torch.where(masks, inputs[rows], -1.0)
     assert torch.equal(torch.cat(model.seen), made) and model.sizes == [4, 4, 2] and all(model.inference)
@@ -44,27 +44,27 @@ def test_masks_choose_between_input_and_baseline_in_batches():
 def test_shares_mix_input_and_baseline():
     model, inputs = Keep(), torch.randn(1, 2, 3, 3)
     shares = torch.rand(5, 1, 3, 3)
-    masking = Masking(pose(model, inputs, None), 2.0)
+    masking = Masking(make_problem(model, inputs, None), 2.0)
     scores(masking, lambda own: (shares[own],), torch.zeros(5, dtype=torch.long))
     assert torch.allclose(model.seen[0], shares * inputs + (1 - shares) * 2.0, atol=1e-6)
 
 
 def test_draws_of_a_baseline_are_the_same_for_all_masks():
     model, inputs, data = Keep(), torch.randn(2, 4), torch.randn(6, 4)
-    masking = Masking(pose(model, inputs, None), FromData(data, replace=False), draws=6, seed=1)
+    masking = Masking(make_problem(model, inputs, None), FromData(data, replace=False), draws=6, seed=1)
     draws, rows = torch.arange(6).repeat(2), torch.arange(2).repeat_interleave(6)
     scores(masking, lambda own: (torch.zeros(len(own), 4, dtype=torch.bool),), rows, draws)
     first, second = model.seen[0].split(6)
     assert torch.equal(first, second)
     assert torch.equal(first.sort(0).values, data.sort(0).values)
-    assert Masking(pose(model, inputs, None), 0.0, draws=6).draws == 1
+    assert Masking(make_problem(model, inputs, None), 0.0, draws=6).draws == 1
 
 
 def test_a_fill_sees_what_is_kept():
     images, model = torch.rand(1, 3, 16, 16), Keep()
     mask = torch.ones(1, 1, 16, 16, dtype=torch.bool)
     mask[..., 4:8, 4:8] = False
-    masking = Masking(pose(model, images, None), Inpaint(2.0))
+    masking = Masking(make_problem(model, images, None), Inpaint(2.0))
     scores(masking, lambda own: (mask,), torch.zeros(1, dtype=torch.long))
     made = model.seen[0]
     assert torch.equal(made[mask.expand_as(made)], images[mask.expand_as(images)])
@@ -80,7 +80,7 @@ def test_a_model_that_writes_into_its_input_does_not_spoil_the_next_pass():
 
     inputs = torch.randn(2, 3)
     before = inputs.clone()
-    masking = Masking(pose(Writes(), inputs, None), 0.0, batch_size=1)
+    masking = Masking(make_problem(Writes(), inputs, None), 0.0, batch_size=1)
     masking.unmasked()
     assert torch.equal(inputs, before)
 
@@ -88,14 +88,14 @@ def test_a_model_that_writes_into_its_input_does_not_spoil_the_next_pass():
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"draws": 0}])
 def test_batch_sizes_and_draws_are_positive(options):
     with pytest.raises(ArgumentError, match="from 1 on"):
-        Masking(pose(Keep(), torch.randn(1, 2), None), 0.0, **options)
+        Masking(make_problem(Keep(), torch.randn(1, 2), None), 0.0, **options)
 
 
 def test_default_features_are_positions():
     found = segments(None, [torch.zeros(2, 5, 3, 4), torch.zeros(2, 6), torch.zeros(2, 7, 8)])
     assert found.count == 12 + 6 + 7
     assert [tuple(index.shape) for index in found.index] == [(1, 3, 4), (6,), (7, 1)]
-    pictures = features_of(pose(Keep(), torch.rand(1, 3, 20, 20), None), None)
+    pictures = features_of(make_problem(Keep(), torch.rand(1, 3, 20, 20), None), None)
     assert pictures.index[0].shape == (1, 20, 20) and 10 < pictures.count < 100
 
 
@@ -112,8 +112,8 @@ def test_positions_are_those_of_all_axes_but_the_channels():
 
 def test_superpixels_of_pictures_whose_channels_are_last():
     images, model = torch.rand(2, 3, 20, 24), Keep()
-    first = features_of(pose(model, images, None), None)
-    last = features_of(pose(model, images.permute(0, 2, 3, 1), None), None, channel_axis=3)
+    first = features_of(make_problem(model, images, None), None)
+    last = features_of(make_problem(model, images.permute(0, 2, 3, 1), None), None, channel_axis=3)
     assert last.count == first.count
     assert torch.equal(last.index[0], first.index[0].permute(0, 2, 3, 1))
 
@@ -159,12 +159,12 @@ def test_none_leaves_an_input_alone():
 )
 def test_features_that_do_not_fit(features, error, message):
     with pytest.raises(error, match=message):
-        features_of(pose(Keep(), torch.rand(2, 3, 4, 4), None), features)
+        features_of(make_problem(Keep(), torch.rand(2, 3, 4, 4), None), features)
 
 
 def test_baselines_at_a_layer_are_its_activations(small_cnn):
     images = torch.rand(2, 3, 8, 8)
-    problem = pose(small_cnn, images, 0, "relu1")
+    problem = make_problem(small_cnn, images, 0, "relu1")
     for baseline in (Constant(0.5), Gaussian(0.2), Blur(2.0), Inpaint()):
         masking = Masking(problem, baseline, draws=2)
         assert masking._drawn[0].shape == (masking.draws, 2, 6, 8, 8)

@@ -3,16 +3,21 @@ import torch
 from torch import nn
 
 from toumei.attribution import GradCam, GuidedBackprop, InputXGradient, Saliency
-from toumei.attribution.comparison import Comparison, compare
-from toumei.attribution.faithfulness import (
+from toumei.attribution.metrics.comparison import Comparison, compare
+from toumei.attribution.metrics.faithfulness import (
     deletion,
     faithfulness_correlation,
     infidelity,
     insertion,
     removals,
 )
-from toumei.attribution.localization import balance_inside, by_chance, mass_inside, pointing_game
-from toumei.attribution.sanity import max_sensitivity, randomization, spearman
+from toumei.attribution.metrics.localization import (
+    balance_inside,
+    chance_level,
+    pointing_game,
+    relevance_mass_accuracy,
+)
+from toumei.attribution.metrics.sanity_checks import max_sensitivity, randomization, spearman
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset
 
@@ -138,7 +143,7 @@ def test_what_does_not_fit_is_named(linear):
     with pytest.raises(ArgumentError, match="at least 2 sets"):
         removals(linear, inputs, inputs, 1, samples=1)
     with pytest.raises(ShapeError, match="masks"):
-        mass_inside(draw(2, 3, 4, 4), torch.ones(2, 3, 4) > 0)
+        relevance_mass_accuracy(draw(2, 3, 4, 4), torch.ones(2, 3, 4) > 0)
 
 
 def test_mass_and_pointing_by_hand():
@@ -148,7 +153,7 @@ def test_mass_and_pointing_by_hand():
     values[1, :, 0, 1] = torch.tensor([2.0, -2.0])  # nothing in sum
     masks = torch.zeros(3, 2, 2, dtype=torch.bool)
     masks[:, 0] = True
-    assert mass_inside(values, masks).tolist() == [0.75, 0.0, 0.0]
+    assert relevance_mass_accuracy(values, masks).tolist() == [0.75, 0.0, 0.0]
     # of the second image nothing contributes, so that each place is as good: half of them lie in the mask
     assert pointing_game(values, masks).tolist() == [1.0, 0.5, 0.5]
 
@@ -159,7 +164,7 @@ def test_a_strong_reason_against_the_target_is_no_hit():
     masks = torch.tensor([[[True, False], [False, False]], [[False, False], [False, True]]])
     assert pointing_game(values, masks).tolist() == [0.0, 1.0]
     assert pointing_game(-values, masks).tolist() == [1.0, 0.0]
-    assert mass_inside(values, masks).tolist() == [9 / 11, 2 / 11]  # where signs do not count
+    assert relevance_mass_accuracy(values, masks).tolist() == [9 / 11, 2 / 11]  # where signs do not count
 
 
 def test_the_balance_inside_tells_signs_apart():
@@ -167,9 +172,11 @@ def test_the_balance_inside_tells_signs_apart():
     values = draw(5, 3, 4, 4, seed=1)
     balance = balance_inside(values, masks)
     torch.testing.assert_close(balance_inside(-values, masks), -balance)
-    assert (balance.abs() <= mass_inside(values, masks)).all()
+    assert (balance.abs() <= relevance_mass_accuracy(values, masks)).all()
     # of contributions that all speak for the target it is the mass
-    torch.testing.assert_close(balance_inside(values.abs(), masks), mass_inside(values.abs(), masks))
+    torch.testing.assert_close(
+        balance_inside(values.abs(), masks), relevance_mass_accuracy(values.abs(), masks)
+    )
 
 
 def test_an_untrained_network_has_no_reason_inside():
@@ -198,19 +205,19 @@ def test_the_masks_of_others_say_what_the_place_alone_gives():
     masks[torch.arange(6), 0, torch.arange(6)] = True
     masks[:, :, 0] = True  # where every object is
     values = masks.double()[:, None]
-    for measure in (mass_inside, pointing_game):
+    for measure in (relevance_mass_accuracy, pointing_game):
         assert (measure(values, masks) == 1).all()
         for others in (1, 3, 99):
-            assert by_chance(measure, values, masks, others).tolist() == [1.0] + [0.5] * 5
+            assert chance_level(measure, values, masks, others).tolist() == [1.0] + [0.5] * 5
     with pytest.raises(ArgumentError, match="two images"):
-        by_chance(mass_inside, values[:1], masks[:1])
+        chance_level(relevance_mass_accuracy, values[:1], masks[:1])
 
 
 def test_random_contributions_have_the_share_of_the_mask():
     masks = torch.zeros(200, 16, 16, dtype=torch.bool)
     masks[:, :8, :8] = True
     values = draw(200, 1, 16, 16)
-    assert float(mass_inside(values, masks).mean()) == pytest.approx(0.25, abs=0.02)
+    assert float(relevance_mass_accuracy(values, masks).mean()) == pytest.approx(0.25, abs=0.02)
     assert float(pointing_game(values, masks).double().mean()) == pytest.approx(0.25, abs=0.1)
 
 
@@ -274,9 +281,11 @@ def test_methods_beside_each_other(shapes, tmp_path):
     table = compare(methods, images, labels, masks, baselines=0.5, samples=3, steps=3)
     assert table.methods == ("gradient", "cam") and table.heat.shape == (2, 12, 64, 64)
     values = methods["gradient"](images, labels).values
-    torch.testing.assert_close(table.columns["inside"][0], mass_inside(values, masks))
+    torch.testing.assert_close(table.columns["inside"][0], relevance_mass_accuracy(values, masks))
     torch.testing.assert_close(table.columns["pointing"][0], pointing_game(values, masks))
-    torch.testing.assert_close(table.columns["pointing_chance"][0], by_chance(pointing_game, values, masks))
+    torch.testing.assert_close(
+        table.columns["pointing_chance"][0], chance_level(pointing_game, values, masks)
+    )
     lines = repr(table).splitlines()
     assert len(lines) == 3 and lines[1].startswith("gradient") and len(set(map(len, lines))) == 1
     assert table.markdown().count("\n") == 4

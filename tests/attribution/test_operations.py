@@ -6,8 +6,8 @@ from adding_up import ROWS, WEIGHT, check
 from torch import nn
 from torch.nn import functional as F
 
-from toumei.attribution.compositions import COMPOSITIONS
-from toumei.attribution.operations import LINEAR, RULES, UNSEEN, named
+from toumei.attribution.propagation.decompositions import COMPOSITIONS
+from toumei.attribution.propagation.operations import LINEAR, RULES, UNSEEN, named
 
 ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from toumei.attribution import InputXGradient, IntegratedGradients, Occlusion, Saliency
-from toumei.attribution.problem import pose
+from toumei.attribution.base.problem import make_problem
 from toumei.core.errors import ArgumentError, LayerError, OutputError, ShapeError, UnitError
 
 
@@ -48,7 +48,7 @@ def test_a_tuple_and_a_dictionary_are_the_same(two, x, scale):
 
 
 def test_the_gradient_by_definition_whatever_the_target(two, x, scale):
-    problem = pose(
+    problem = make_problem(
         two,
         (x, scale),
         [1, torch.tensor([0, 1, 1, 0, 0]), lambda out: out[:, 0] ** 2],

@@ -8,7 +8,7 @@ from torch import nn
 
 from toumei import attribution
 from toumei.attribution import Attribution, Method
-from toumei.attribution.result import parts_of
+from toumei.attribution.base.result import parts_of
 from toumei.core.errors import ArgumentError
 
 METHODS = [

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from toumei.attribution.propagation import propagate
+from toumei.attribution.propagation.engine import propagate
 from toumei.core.errors import ArgumentError
 
 UNKNOWN = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from toumei.attribution import rules
+from toumei.attribution.propagation import rules
 
 
 def pair(*shape, seed=0):

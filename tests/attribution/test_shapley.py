@@ -16,7 +16,7 @@ from toumei.attribution import (
     ShapleySampling,
     Uniform,
 )
-from toumei.attribution.shapley import coalitions, shapley_interactions, shapley_values
+from toumei.attribution.perturbation.shapley import coalitions, shapley_interactions, shapley_values
 from toumei.core.errors import ArgumentError, ShapeError, UnitError
 
 METHODS = {

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from toumei.cnns import robustness
-from toumei.cnns.accentuation import accentuate
+from toumei.cnns.from_image.accentuation import accentuate
 from toumei.core import run
 from toumei.core.errors import ArgumentError, LayerError, ShapeError, UnitError
 from toumei.models import ShapesCNN, ShapesDataset

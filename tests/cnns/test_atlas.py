@@ -10,14 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from toumei.cnns.atlas import ActivationAtlas, activation_atlas, render_icons
-from toumei.cnns.atlas_points import (
-    grid_cells,
-    lay_out,
-    sample_activations,
-    unit_square,
-    whitened,
-)
+from toumei.cnns.layers.atlas import ActivationAtlas, activation_atlas, render_icons
+from toumei.cnns.layers.atlas_points import grid_cells, lay_out, sample_activations, unit_square, whitened
 from toumei.core.errors import ArgumentError, LayerError, MissingDependencyError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset
 
@@ -197,7 +191,7 @@ def test_icons_do_not_depend_on_their_batch_and_similar_directions_look_alike():
 
 
 def test_an_interrupted_atlas_keeps_what_it_has(monkeypatch):
-    from toumei.cnns import atlas as module
+    from toumei.cnns.layers import atlas as module
 
     bars = []
 
@@ -259,7 +253,7 @@ def test_the_page_has_an_area_for_each_cell_and_needs_no_other_file(atlas, tmp_p
 
 
 def test_names_of_classes_cannot_break_the_page(atlas):
-    from toumei.cnns.atlas_page import atlas_page
+    from toumei.cnns.layers.atlas_html import atlas_page
 
     names = tuple(f"</script><b>{index} & $side" for index in range(8))
     fields = {name: getattr(atlas, name) for name in atlas.__dataclass_fields__}
@@ -267,7 +261,7 @@ def test_names_of_classes_cannot_break_the_page(atlas):
 
 
 def test_a_page_without_classes(atlas):
-    from toumei.cnns.atlas_page import atlas_page
+    from toumei.cnns.layers.atlas_html import atlas_page
 
     fields = {name: getattr(atlas, name) for name in atlas.__dataclass_fields__}
     bare = ActivationAtlas(**{**fields, "attributions": torch.zeros(len(atlas.cells), 0), "categories": ()})

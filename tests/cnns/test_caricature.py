@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from toumei.cnns import robustness
-from toumei.cnns.caricature import caricature
+from toumei.cnns.from_image.caricatures import caricature
 from toumei.cnns.parameterization import FFTImage
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 
@@ -65,7 +65,7 @@ def test_image_and_picture_are_shown_in_the_same_views(small_cnn):
 def test_a_picture_that_is_the_image_is_seen_as_the_image_is(small_cnn, monkeypatch):
     seen = []
     start = FFTImage.from_image(image()[None])
-    monkeypatch.setattr("toumei.cnns.caricature.FFTImage", lambda *size, seed: start)
+    monkeypatch.setattr("toumei.cnns.from_image.caricatures.FFTImage", lambda *size, seed: start)
     views = robustness.lucid(same_on_batch=True)
     drawn(small_cnn, image(), views=views, preprocess=lambda x: seen.append(x.detach()) or x, steps=1)
     for reference, picture in seen:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from toumei.cnns import Pipeline, parameterization
-from toumei.cnns.channel_groups import ChannelGroups, as_maps, factorize, group_channels
+from toumei.cnns.layers.channel_groups import ChannelGroups, as_maps, factorize, group_channels
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset
 

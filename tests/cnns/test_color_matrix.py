@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import toumei.cnns.parameterization as param
-from toumei.cnns.crops import NormalizeGradient
+from toumei.cnns.robustness.crops import NormalizeGradient
 from toumei.core.errors import ArgumentError, ShapeError
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from toumei.cnns.dead_units import redirected_relu, relaxed_max_pool
+from toumei.cnns.gradient_overrides import redirected_relu, relaxed_max_pool
 from toumei.core.errors import ArgumentError
 from toumei.core.hooks import run
 

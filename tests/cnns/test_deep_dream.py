@@ -6,7 +6,7 @@ from torch import nn
 
 import toumei.cnns.objectives as obj
 from toumei.cnns import robustness
-from toumei.cnns.deep_dream import deep_dream
+from toumei.cnns.from_image.dreaming import deep_dream
 from toumei.core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
 from toumei.models import ShapesCNN
 

@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from toumei import plots
-from toumei.cnns import example_state
-from toumei.cnns.example_images import DatasetExamples
-from toumei.cnns.examples import dataset_examples
+from toumei.cnns.examples import checkpoint as example_state
+from toumei.cnns.examples.result import DatasetExamples
+from toumei.cnns.examples.search import dataset_examples
 from toumei.core import run
 from toumei.core.errors import (
     ArgumentError,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from toumei.cnns import robustness
-from toumei.cnns.inversion import invert
+from toumei.cnns.from_image.inversion import invert
 from toumei.core import run
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset

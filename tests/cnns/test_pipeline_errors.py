@@ -6,7 +6,8 @@ from torch import nn
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from toumei.cnns import Pipeline, optimize, robustness
+from toumei.cnns import Pipeline, robustness
+from toumei.cnns import optimization as optimize
 from toumei.core.errors import (
     ArgumentError,
     DeviceError,

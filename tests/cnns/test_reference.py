@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import toumei.cnns
-from toumei.cnns.reference import as_image, as_images, as_input, images_in
+from toumei.cnns.inputs import as_image, as_images, as_input, images_in
 from toumei.core.errors import ShapeError
 
 

@@ -9,7 +9,7 @@ import torchvision.transforms as T
 from torch import nn
 
 from toumei.cnns import robustness
-from toumei.cnns.robustness import CropOrPad, Jitter, Pad, Rotate, Scale, View, Views
+from toumei.cnns.robustness.transforms import CropOrPad, Jitter, Pad, Rotate, Scale, View, Views
 from toumei.core import seeded
 from toumei.core.errors import ArgumentError, ShapeError
 

@@ -6,7 +6,7 @@ from torch import nn
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from toumei.cnns import Several
+from toumei.cnns import JointModel
 from toumei.core.errors import ArgumentError, LayerError, UnreachedLayerError
 from toumei.core.hooks import run
 
@@ -31,7 +31,7 @@ def start(objective, model):
 
 
 def test_the_score_is_the_sum_of_those_of_each_network_alone(two):
-    both = Several({"a": two[0], "b": two[1]}, {"b": darker})
+    both = JointModel({"a": two[0], "b": two[1]}, {"b": darker})
     fv = start(obj.Channel("a.2:1") + 2 * obj.Neuron("b.0:5"), both)
     with torch.no_grad():
         first = two[0][:3](fv.image)[:, 1].mean((1, 2))
@@ -40,7 +40,7 @@ def test_the_score_is_the_sum_of_those_of_each_network_alone(two):
 
 
 def test_the_picture_gets_the_gradients_of_both(two):
-    both = Several({"a": two[0], "b": two[1]}, {"b": darker})
+    both = JointModel({"a": two[0], "b": two[1]}, {"b": darker})
     picture = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(0)).requires_grad_()
     found = run(both, picture, record=["a.2", "b.2"])
     whole = torch.autograd.grad(found["a.2"].sum() + found["b.2"].sum(), picture)[0]
@@ -49,7 +49,7 @@ def test_the_picture_gets_the_gradients_of_both(two):
 
 
 def test_optimizing_raises_the_units_of_all_and_leaves_the_networks(two):
-    both = Several({"a": two[0], "b": two[1]})
+    both = JointModel({"a": two[0], "b": two[1]})
     losses = (
         start(obj.Channel("a.2:1") + obj.ClassLogit(2, layer="b"), both).optimize(5, verbose=False).losses
     )
@@ -58,7 +58,7 @@ def test_optimizing_raises_the_units_of_all_and_leaves_the_networks(two):
 
 
 def test_each_network_gets_its_own_precision(two):
-    both = Several({"a": two[0], "b": two[1].double()})
+    both = JointModel({"a": two[0], "b": two[1].double()})
     outputs = both(torch.rand(1, 3, 9, 9))
     assert (outputs["a"].dtype, outputs["b"].dtype) == (torch.float32, torch.float64)
     two[1].float()
@@ -67,7 +67,7 @@ def test_each_network_gets_its_own_precision(two):
 @pytest.mark.parametrize("other", [torch.bfloat16, torch.float64])
 def test_each_network_sees_what_it_sees_alone(watched, other):
     networks = {"a": watched(network(0).to(other)), "b": watched(network(1))}
-    both = Several(networks)
+    both = JointModel(networks)
     for name, alone in networks.items():
         losses = [
             start(unit, model).optimize(2, verbose=False).losses
@@ -80,8 +80,8 @@ def test_a_network_ends_at_the_last_layer_that_is_needed(two):
     one_size = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))  # takes pictures of 3x3 only
     objective = obj.Channel("a.0:1") + obj.Channel("b.2:1")
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        start(objective, Several({"a": one_size, "b": two[1]}))
-    both = Several({"a": one_size, "b": two[1]}, until={"a": "0"})
+        start(objective, JointModel({"a": one_size, "b": two[1]}))
+    both = JointModel({"a": one_size, "b": two[1]}, until={"a": "0"})
     losses = start(objective, both).optimize(5, verbose=False).losses
     assert (losses[-1] < losses[0]).all()
     with pytest.raises(UnreachedLayerError, match="a.2"):
@@ -89,7 +89,7 @@ def test_a_network_ends_at_the_last_layer_that_is_needed(two):
 
 
 def test_several_layers_of_one_network_and_each_picture_for_its_own_network(two):
-    both = Several({"a": two[0], "b": two[1]})
+    both = JointModel({"a": two[0], "b": two[1]})
     fv = start(["a.0:1", obj.Channel("b.2:1") + "b.0:2"], both)
     single = start(["2:1", obj.Channel("2:1") + "0:2"], two[1]).optimize(1, verbose=False).losses[0, 1]
     torch.testing.assert_close(fv.optimize(1, verbose=False).losses[0, 1], single)
@@ -109,9 +109,9 @@ def test_several_layers_of_one_network_and_each_picture_for_its_own_network(two)
 )
 def test_networks_and_names_that_do_not_go_together_are_errors_at_once(arguments, error, match):
     with pytest.raises(error, match=match):
-        Several(*arguments)
+        JointModel(*arguments)
 
 
 def test_a_layer_without_the_name_of_its_network_is_not_found(two):
-    with pytest.raises(LayerError, match="no layer '2' in Several"):
-        start("2:1", Several({"a": two[0]}))
+    with pytest.raises(LayerError, match="no layer '2' in JointModel"):
+        start("2:1", JointModel({"a": two[0]}))

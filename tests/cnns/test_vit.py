@@ -7,7 +7,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from toumei.cnns import Pipeline, Several, robustness
+from toumei.cnns import JointModel, Pipeline, robustness
 from toumei.core.errors import ShapeError, UnreachedLayerError
 from toumei.core.hooks import run
 
@@ -165,7 +165,7 @@ def test_every_parameterization_reaches_the_network(make, kind, built, watched):
 def test_one_picture_for_a_transformer_and_another_network(make, built, watched):
     model, layers = built(make)
     torch.manual_seed(1)
-    both = watched(Several({"first": model, "second": nn.Sequential(nn.Conv2d(3, 4, 5))}))
+    both = watched(JointModel({"first": model, "second": nn.Sequential(nn.Conv2d(3, 4, 5))}))
     objective = obj.Channel(f"first.{layers['block']}:19") + obj.Channel("second.0:2")
     fv = start(param.FFTImage(1, 3, SIZE, SIZE, seed=1), objective, both)
     losses = fv.optimize(4, verbose=False).losses

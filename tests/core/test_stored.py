@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from toumei.core.errors import ArgumentError, EditError
-from toumei.core.stored import load_tensors, save_tensors
+from toumei.core.serialization import load_tensors, save_tensors
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool])

@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from toumei.core.errors import ArgumentError, EditError
-from toumei.transformers.families import anatomy
-from toumei.transformers.rome import applied, tail, value
-from toumei.transformers.rome.edit import Edit, revert_all
-from toumei.transformers.rome.editing import RankOneEditor
-from toumei.transformers.rome.rank_one import LowRank
-from toumei.transformers.rome.requests import Request
-from toumei.transformers.rome.statistics import collect_statistics
+from toumei.transformers.model.families import anatomy
+from toumei.transformers.rome.editing import suffix as tail
+from toumei.transformers.rome.editing import value
+from toumei.transformers.rome.editing.edit import Edit, revert_all
+from toumei.transformers.rome.editing.editor import RankOneEditor
+from toumei.transformers.rome.editing.requests import Request
+from toumei.transformers.rome.statistics.collect import collect_statistics
+from toumei.transformers.rome.weight_edits import registry as applied
+from toumei.transformers.rome.weight_edits.low_rank import LowRank
 
 ASK = {"prompt": "w9 w8 {}", "subject": "w3 w4 w5", "target": "w11"}
 FACTS = [("w8 {}", f"w{a} w{a + 1}", f"w{a + 20}") for a in range(2, 14, 2)]
@@ -191,7 +193,7 @@ def test_layers_are_whole_numbers_of_any_kind(editor):
 
 
 def test_long_prefixes_do_not_repeat_the_short_ones(model, tokenizer):
-    from toumei.transformers.rome.contexts import sampled_contexts
+    from toumei.transformers.model.sampling import sampled_contexts
 
     contexts = sampled_contexts(anatomy(model), tokenizer, ((4, 3), (4, 6)))
     short, long = ([context.split()[:3] for context in part] for part in (contexts[:4], contexts[4:]))

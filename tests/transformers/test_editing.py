@@ -8,15 +8,15 @@ import torch
 
 from toumei.core.errors import ArchitectureError, ArgumentError, EditError, NonFiniteError
 from toumei.core.hooks import hooked, run
-from toumei.transformers.rome import value
-from toumei.transformers.rome.edit import Edit
-from toumei.transformers.rome.editing import RankOneEditor
-from toumei.transformers.rome.lora import export_lora
-from toumei.transformers.rome.requests import Request, row
-from toumei.transformers.rome.settings import Settings
-from toumei.transformers.rome.statistics import collect_statistics
-from toumei.transformers.rome.tail import Tail
-from toumei.transformers.rome.value import optimize_values
+from toumei.transformers.rome.editing import value
+from toumei.transformers.rome.editing.edit import Edit
+from toumei.transformers.rome.editing.editor import RankOneEditor
+from toumei.transformers.rome.editing.lora import export_lora
+from toumei.transformers.rome.editing.requests import Request, row
+from toumei.transformers.rome.editing.settings import Settings
+from toumei.transformers.rome.editing.suffix import Suffix
+from toumei.transformers.rome.editing.value import optimize_values
+from toumei.transformers.rome.statistics.collect import collect_statistics
 
 PROMPT, SUBJECT, TARGET = "w9 w8 {}", "w3 w4 w5", "w11"
 ASK = {"prompt": PROMPT, "subject": SUBJECT, "target": TARGET}
@@ -85,13 +85,13 @@ def same(model, before):
 
 @pytest.mark.parametrize("kind", EDITABLE)
 def test_the_end_of_a_model_gives_the_logits_of_all_of_it(kind, language_model, tokenizer):
-    from toumei.transformers.families import anatomy
+    from toumei.transformers.model.families import anatomy
 
     parts = anatomy(language_model(kind))
     rows = [row(tokenizer, template, SUBJECT, TARGET) for template in (PROMPT, "{} w8 w9 w10 w11 w12")]
     draw = torch.Generator().manual_seed(3)
     for layer, stream in ((0, False), (1, False), (1, True), (2, True)):
-        tail = Tail(parts, layer, stream, rows)
+        tail = Suffix(parts, layer, stream, rows)
         added = torch.randn(2, parts.width, generator=draw)
         places = [range(len(r.ids)) for r in rows]
         found = tail.logits([0, 1], places, added).split([len(r.ids) for r in rows])
@@ -251,8 +251,8 @@ def test_a_hundred_edits_come_and_go_bit_for_bit(dtype, language_model, tokenize
 
 
 def thin_edits(model, count):
-    from toumei.transformers.families import anatomy
-    from toumei.transformers.rome.rank_one import LowRank
+    from toumei.transformers.model.families import anatomy
+    from toumei.transformers.rome.weight_edits.low_rank import LowRank
 
     parts, draw = anatomy(model), torch.Generator().manual_seed(1)
     sizes = [(32, 128)] * count
@@ -394,7 +394,7 @@ def test_peft_gives_the_logits_of_the_edit(kind, layers, editor_of, tmp_path):
 
 
 def layer_of_other_size():
-    from toumei.transformers.rome.rank_one import LowRank
+    from toumei.transformers.rome.weight_edits.low_rank import LowRank
 
     return LowRank(torch.zeros(128, 1), torch.zeros(1, 32))
 

@@ -4,11 +4,20 @@ import pytest
 import torch
 
 from toumei.core.errors import ArgumentError, NonFiniteError, ShapeError
-from toumei.transformers.rome.moments import Identity
-from toumei.transformers.rome.rank_one import LowRank, closed_form
-from toumei.transformers.rome.settings import Settings, settings_for
-from toumei.transformers.rome.statistics import SecondMoment
-from toumei.transformers.rome.updates import METHODS, Keys, alphaedit, emmet, find_method, memit, r_rome, rome
+from toumei.transformers.rome.editing.methods import (
+    METHODS,
+    Keys,
+    alphaedit,
+    emmet,
+    find_method,
+    memit,
+    r_rome,
+    rome,
+)
+from toumei.transformers.rome.editing.settings import Settings, settings_for
+from toumei.transformers.rome.statistics.collect import SecondMoment
+from toumei.transformers.rome.statistics.second_moments import Identity
+from toumei.transformers.rome.weight_edits.low_rank import LowRank, closed_form
 
 IN, OUT, FACTS = 12, 7, 4
 SETTINGS = Settings(layers=(0,), ridge=30.0, emmet_ridge=0.2, null_threshold=0.5, null_ridge=3.0)

@@ -9,15 +9,21 @@ import torch
 
 from toumei.core.errors import ArgumentError
 from toumei.models.facts_world import FactsWorld
-from toumei.transformers.families import anatomy
-from toumei.transformers.rome.answers import ask
-from toumei.transformers.rome.cases import Case, counterfact_cases, world_cases
-from toumei.transformers.rome.editing import RankOneEditor
-from toumei.transformers.rome.evaluation import METRICS, Evaluation, evaluate, evaluate_edits, known_only
-from toumei.transformers.rome.generation import entropy, fitted_vectorizer, reference_score
-from toumei.transformers.rome.prober import Probe, probe
-from toumei.transformers.rome.requests import Request, row
-from toumei.transformers.rome.statistics import collect_statistics
+from toumei.transformers.lenses.logit_lens import Probe, probe
+from toumei.transformers.model.families import anatomy
+from toumei.transformers.model.scoring import score_answers
+from toumei.transformers.rome.editing.editor import RankOneEditor
+from toumei.transformers.rome.editing.requests import Request, row
+from toumei.transformers.rome.evaluation.cases import Case, counterfact_cases, world_cases
+from toumei.transformers.rome.evaluation.generation import entropy, fitted_vectorizer, reference_score
+from toumei.transformers.rome.evaluation.metrics import (
+    METRICS,
+    Evaluation,
+    evaluate,
+    evaluate_edits,
+    known_only,
+)
+from toumei.transformers.rome.statistics.collect import collect_statistics
 
 PROMPTS = ("w9 w3 w4", "w10 w11", "w12 w13 w14", "w15", "w16 w17")
 
@@ -43,7 +49,7 @@ def test_answers_are_those_of_plain_forward_passes(kind, language_model, tokeniz
     model = language_model(kind)
     questions = [(prompt, answer) for prompt in PROMPTS for answer in ("w1", "w2 w3 w4")]
     questions += [(PROMPTS[0], best(model, tokenizer, PROMPTS[0]))]
-    found = ask(anatomy(model), tokenizer, questions, batch_size=3)
+    found = score_answers(anatomy(model), tokenizer, questions, batch_size=3)
     for (prompt, answer), mine in zip(questions, found, strict=True):
         wanted, first = likelihood(model, tokenizer, prompt, answer)
         assert mine.log_probability == pytest.approx(wanted, abs=1e-4) and mine.first == first

@@ -9,9 +9,9 @@ from transformers import AutoModel, OPTConfig, OPTForCausalLM
 
 from toumei.core import run
 from toumei.core.errors import ArchitectureError, ArgumentError
-from toumei.transformers import families
-from toumei.transformers.families import FAMILIES, Family, anatomy
-from toumei.transformers.rome.skeleton import Skeleton
+from toumei.transformers.model import families
+from toumei.transformers.model.blockwise import BlockwiseRunner
+from toumei.transformers.model.families import FAMILIES, Family, anatomy
 
 IDS = torch.tensor([[3, 5, 7, 11, 4]])
 STATE_SPACE = {"mamba", "mamba2"}
@@ -58,7 +58,7 @@ def test_norm_and_head_turn_the_last_block_into_logits(language_model, kind):
         torch.testing.assert_close(parts.module(parts.norm)(last), found[parts.norm])
         torch.testing.assert_close(parts.module(parts.head)(found[parts.norm]), found[parts.head])
         assert found[parts.embedding].shape == last.shape == (1, 5, parts.width)
-        logits = Skeleton(parts).logits(last[:, -1], IDS[:, -1:])
+        logits = BlockwiseRunner(parts).logits(last[:, -1], IDS[:, -1:])
         torch.testing.assert_close(logits, found[""][:, -1])
 
 

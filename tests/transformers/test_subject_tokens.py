@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from toumei.core.errors import ArgumentError
-from toumei.transformers.tokens import ROLES, continuation, filled, roles, subject_range, tokenize
+from toumei.transformers.model.tokens import ROLES, continuation, filled, roles, subject_range, tokenize
 
 TEXT = "The Karlsruhe Institute of Technology is in Germany"
 

@@ -13,10 +13,11 @@ from torch import nn
 from transformers import RwkvConfig, RwkvForCausalLM
 
 from toumei.core.errors import ArchitectureError, ArgumentError
-from toumei.transformers.families import anatomy
-from toumei.transformers.rome import methods, tracing
-from toumei.transformers.rome.noise import draw
-from toumei.transformers.rome.tracing import CausalTrace, CausalTracer, Noise
+from toumei.transformers.model.families import anatomy
+from toumei.transformers.rome.tracing import strategies as methods
+from toumei.transformers.rome.tracing import tracer as tracing
+from toumei.transformers.rome.tracing.noise import draw
+from toumei.transformers.rome.tracing.tracer import CausalTrace, CausalTracer, Noise
 
 PROMPT, SUBJECT = "w3 w5 w7 w11 w4 w6", "w5 w7"
 WAYS = {

@@ -8,10 +8,10 @@ import torch
 from matplotlib import pyplot
 
 from toumei.core.errors import ArgumentError
-from toumei.transformers.rome.facts import FactTask, Item, read_facts
-from toumei.transformers.rome.noise import Noise, embedding_std
-from toumei.transformers.rome.tracing import AverageEffects, CausalTracer
-from toumei.transformers.tokens import ROLES, roles
+from toumei.transformers.model.tokens import ROLES, roles
+from toumei.transformers.rome.tracing.facts import FactTask, Item, read_facts
+from toumei.transformers.rome.tracing.noise import Noise, embedding_std
+from toumei.transformers.rome.tracing.tracer import AverageEffects, CausalTracer
 
 FACTS = [
     ("{} w11 w4 w6", "w5 w7"),

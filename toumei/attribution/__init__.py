@@ -3,7 +3,7 @@
 Every method is called alike, ``Method(model)(inputs, target, baselines)``, and returns an `Attribution`.
 """
 
-from .baselines import (
+from .base.baselines import (
     AtLayer,
     Baseline,
     Blur,
@@ -15,29 +15,37 @@ from .baselines import (
     Mean,
     Uniform,
 )
-from .cams import GradCam, GradCamPlusPlus, GuidedGradCam, LayerCam
-from .comparison import Comparison, compare
-from .conductance import LayerConductance
-from .deep_lift import DeepLift, DeepLiftShap
-from .expected_gradients import ExpectedGradients
-from .faithfulness import Curve, Removals, deletion, faithfulness_correlation, infidelity, insertion, removals
-from .gradients import InputXGradient, Saliency
-from .guided import GuidedBackprop
-from .integrated_gradients import IntegratedGradients
-from .kernel_shap import KernelShap
-from .lime import Lime
-from .localization import balance_inside, by_chance, mass_inside, pointing_game
-from .method import Method
-from .occlusion import Occlusion
-from .partition_shap import PartitionShap
-from .relevance import LRP
-from .result import Attribution
-from .rise import Rise
-from .sampling_shap import ShapleySampling
-from .sanity import Randomization, max_sensitivity, randomization
-from .shapley import ExactShapley
-from .smooth_grad import SmoothGrad, VarGrad
-from .superpixels import grid, superpixels
+from .base.method import Method
+from .base.result import Attribution
+from .gradient.cams import GradCam, GradCamPlusPlus, GuidedGradCam, LayerCam
+from .gradient.conductance import LayerConductance
+from .gradient.expected_gradients import ExpectedGradients
+from .gradient.gradients import InputXGradient, Saliency
+from .gradient.guided import GuidedBackprop
+from .gradient.integrated_gradients import IntegratedGradients
+from .gradient.smooth_grad import SmoothGrad, VarGrad
+from .metrics.comparison import Comparison, compare
+from .metrics.faithfulness import (
+    Curve,
+    Removals,
+    deletion,
+    faithfulness_correlation,
+    infidelity,
+    insertion,
+    removals,
+)
+from .metrics.localization import balance_inside, chance_level, pointing_game, relevance_mass_accuracy
+from .metrics.sanity_checks import Randomization, max_sensitivity, randomization
+from .perturbation.image_segments import grid, superpixels
+from .perturbation.kernel_shap import KernelShap
+from .perturbation.lime import Lime
+from .perturbation.occlusion import Occlusion
+from .perturbation.partition_shap import PartitionShap
+from .perturbation.rise import Rise
+from .perturbation.sampling_shap import ShapleySampling
+from .perturbation.shapley import ExactShapley
+from .propagation.deep_lift import DeepLift, DeepLiftShap
+from .propagation.lrp import LRP
 from .text import LogProbability, token_attribution
 
 __all__ = [
@@ -81,17 +89,17 @@ __all__ = [
     "Uniform",
     "VarGrad",
     "balance_inside",
-    "by_chance",
+    "chance_level",
     "compare",
     "deletion",
     "faithfulness_correlation",
     "grid",
     "infidelity",
     "insertion",
-    "mass_inside",
     "max_sensitivity",
     "pointing_game",
     "randomization",
+    "relevance_mass_accuracy",
     "removals",
     "superpixels",
     "token_attribution",

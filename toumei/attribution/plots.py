@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
-from ..plots import to_pil
-from .result import Attribution, parts_of
-from .token_plot import Row, draw_tokens, shade, token_figure_size
+from ..plots.images import to_pil
+from ..plots.tokens import Row, draw_tokens, shade, token_figure_size
+from .base.result import Attribution, parts_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

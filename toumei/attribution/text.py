@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ..core.errors import ArchitectureError, ArgumentError, ShapeError, UnitError
 from ..core.modules import device_and_dtype, evaluating
 from ..core.outputs import main_tensor
-from .baselines import AtLayer, Baseline, Constant
-from .integrated_gradients import IntegratedGradients
-from .method import Method
-from .result import Attribution, parts_of
+from .base.baselines import AtLayer, Baseline, Constant
+from .base.method import Method
+from .base.result import Attribution, parts_of
+from .gradient.integrated_gradients import IntegratedGradients
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def token_attribution(
         method: From a network and a layer, or None, to a method: a class or a function, such as
             ``functools.partial(SmoothGrad, of=InputXGradient)``.
         baseline: What stands for absence: a token's string or index, or an object of
-            `toumei.attribution.baselines` for what is attributed to. By default embeddings of zero, and where
+            `toumei.attribution` for what is attributed to. By default embeddings of zero, and where
             tokens are taken away the tokenizer's mask, unknown or padding token.
         **options: Those of the method.
 

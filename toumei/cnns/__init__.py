@@ -1,7 +1,7 @@
 """Feature visualization: pictures of what the units of a vision network look for.
 
 `objectives` say what a picture is optimized for, `parameterization` what it is made of, `robustness` how it
-is moved about meanwhile; `Pipeline` puts them together and `Visualization` is what comes out. `Several`
+is moved about meanwhile; `Pipeline` puts them together and `Visualization` is what comes out. `JointModel`
 networks are optimized for as one; `redirected_relu` and `relaxed_max_pool` wake dead units.
 
 What starts from a photograph: `accentuate` and `invert` here, and in modules of their names
@@ -11,18 +11,18 @@ returns a `SanityScore`.
 """
 
 from . import objectives, parameterization, robustness
-from .accentuation import accentuate
-from .atlas import ActivationAtlas, activation_atlas
-from .channel_groups import ChannelGroups, group_channels
-from .circuits import ExpandedWeights, expanded_weights
-from .dead_units import redirected_relu, relaxed_max_pool
-from .example_images import DatasetExamples
-from .examples import dataset_examples
-from .inversion import invert
-from .optimize import Progress
+from .examples.result import DatasetExamples
+from .examples.search import dataset_examples
+from .from_image.accentuation import accentuate
+from .from_image.inversion import invert
+from .gradient_overrides import redirected_relu, relaxed_max_pool
+from .joint_model import JointModel
+from .layers.atlas import ActivationAtlas, activation_atlas
+from .layers.channel_groups import ChannelGroups, group_channels
+from .layers.weight_expansion import ExpandedWeights, expanded_weights
+from .optimization import Progress
 from .pipeline import Pipeline
 from .sanity import SanityScore
-from .several_networks import Several
 from .visualization import Visualization
 
 __all__ = [
@@ -30,10 +30,10 @@ __all__ = [
     "ChannelGroups",
     "DatasetExamples",
     "ExpandedWeights",
+    "JointModel",
     "Pipeline",
     "Progress",
     "SanityScore",
-    "Several",
     "Visualization",
     "accentuate",
     "activation_atlas",

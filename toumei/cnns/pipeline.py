@@ -13,11 +13,11 @@ from ..core.errors import ArgumentError, DeviceError, NotAttachedError, ShapeErr
 from ..core.hooks import hooked
 from ..core.modules import device_and_dtype, evaluating, find_modules, frozen
 from ..core.seeding import seeded
-from .dead_units import redirected_relu
+from .gradient_overrides import redirected_relu
 from .objectives.combinations import as_objective
 from .objectives.objective import IMAGE, Objective, ObjectiveLike
 from .objectives.regularizers import TotalVariation
-from .optimize import Progress, Task, in_fastest_memory_format, mean_score, optimize
+from .optimization import Progress, Task, in_fastest_memory_format, mean_score, optimize
 from .parameterization.generator import Generator
 from .visualization import Visualization, as_picture
 

@@ -13,9 +13,9 @@ from typing_extensions import Self
 from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ..core.hooks import hooked, run
 from ..core.modules import evaluating, find_modules
-from ..core.stored import load_tensors, save_tensors
+from ..core.serialization import load_tensors, save_tensors
 from ..core.units import channels_first, parse
-from .reference import as_images, as_input
+from .inputs import as_images, as_input
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

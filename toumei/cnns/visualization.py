@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from .. import plots
 from ..core.errors import ArgumentError
-from ..core.stored import load_tensors, save_tensors
+from ..core.serialization import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ..cnns.inputs import as_image
 from ..cnns.objectives import ActivationDifference, Add, Objective, Style, gram, reference_activations
 from ..cnns.objectives.objective import ActivationMap
 from ..cnns.parameterization import FFTImage, Transform
 from ..cnns.pipeline import Pipeline
-from ..cnns.reference import as_image
-from ..cnns.robustness import preprocess as named_preprocess
+from ..cnns.robustness.transforms import preprocess as named_preprocess
 from ..core.errors import ArgumentError, NotAttachedError, ShapeError
 from ..models import Inception5h
 

@@ -2,7 +2,7 @@
 
 from .cppn import CPPN
 from .download import load_state_dict
-from .facts_gpt import facts_gpt
+from .facts_model import facts_gpt
 from .facts_world import Fact, FactsWorld
 from .inception5h import Inception5h
 from .shapes_cnn import ShapesCNN

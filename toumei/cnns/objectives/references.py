@@ -12,7 +12,7 @@ from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import hooked
 from ...core.modules import device_and_dtype, evaluating
 from ...core.units import channels_first
-from ..reference import as_images
+from ..inputs import as_images
 from .objective import IMAGE, ActivationMap, Objective
 
 Distance = Literal["l1", "l2", "squared"]

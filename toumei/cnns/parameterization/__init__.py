@@ -3,7 +3,7 @@
 from .accentuated import AccentuatedImage
 from .alpha import AlphaImage, random_background
 from .color import COLOR_CORRELATION, COLOR_MEAN, ColorSpace
-from .color_matrix import color_matrix
+from .color_correlation import color_matrix
 from .colored import Colored
 from .fft import FFTImage, frequencies
 from .gan import GAN

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from ..reference import as_images
+from ..inputs import as_images
 from .color import MARGIN, ColorSpace
 from .colored import Colored
 from .fft import frequencies

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from ..reference import as_images
+from ..inputs import as_images
 from .color import ColorSpace
 from .generator import Generator
 

@@ -57,7 +57,7 @@ class Generator(ABC):
 
     def plot_image(self, ax: "Axes | None" = None) -> "Axes":
         """Returns matplotlib axes that show the pictures as a grid."""
-        from ...plots import image_grid
+        from ...plots.images import image_grid
 
         with torch.no_grad():
             return image_grid(self.get_image(), ax=ax)

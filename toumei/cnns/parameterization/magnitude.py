@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.errors import ArgumentError, ShapeError
-from ..reference import as_images, images_in
+from ..inputs import as_images, images_in
 from .color import ColorSpace
 from .fft import frequencies
 from .generator import check_size

@@ -5,7 +5,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.errors import ShapeError
-from ..reference import as_images
+from ..inputs import as_images
 from .generator import Generator
 
 

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
-from ...core.stored import load_tensors, save_tensors
+from ...core.serialization import load_tensors, save_tensors
 from .graph import Block, WeightGraph
 from .quality import modularities, ncuts
 from .spectral import CLUSTERING_TOLERANCE, k_means, laplacian_eigenpairs, spectral_partition

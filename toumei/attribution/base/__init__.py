@@ -1,0 +1,1 @@
+"""What all attribution methods share: problems, targets, baselines, results."""

@@ -1,0 +1,390 @@
+"""What stands for the absence of a part of the input; the same objects serve every method.
+
+Sturmfels, Lundberg and Lee (Visualizing the Impact of Feature Attribution Baselines, 2020) compare them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core.errors import ArgumentError, ShapeError
+from ...core.seeding import make_generator
+from .channels import channels_of
+
+
+class Baseline(ABC):
+    """Inputs in which nothing is there; for a distribution, draws of them.
+
+    Attributes:
+        is_random: Whether draws differ.
+        is_shared: Whether a draw is the same whatever the input.
+    """
+
+    is_random = False
+    is_shared = False
+
+    @abstractmethod
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns baselines (count, N, ...) for inputs (N, ...), on their device."""
+
+    def numbers(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns what tells draws apart, (count,) whole numbers: draws of the same number are the same."""
+        if not self.is_random:
+            return torch.zeros(count, dtype=torch.long)
+        return torch.randint(2**62, (count,), generator=generator)
+
+    def numbered(self, inputs: Tensor, numbers: Tensor) -> Tensor:
+        """Returns the draws (B, ...) of some numbers (B,), each for one of the inputs (B, ...)."""
+        pairs = zip(inputs.split(1), numbers.tolist(), strict=True)
+        return torch.cat([self.draw(own, 1, make_generator(number))[0] for own, number in pairs])
+
+    def fill(self, inputs: Tensor, keep: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Returns inputs (B, ...) whose parts that are not kept are replaced.
+
+        Args:
+            inputs: (B, ...).
+            keep: Broadcasts to them: booleans, or shares between the baseline (0) and the input (1).
+            generator: Where randomness comes from.
+        """
+        return mixed(keep, inputs, self.draw(inputs, 1, generator)[0])
+
+
+@dataclass(frozen=True)
+class AtLayer(Baseline):
+    """A baseline for the activation of the layer that is attributed to, not for the inputs.
+
+    Args:
+        baseline: For the activation: a baseline, a tensor or a number, such as 0 for embeddings of zero.
+
+    Raises:
+        ArgumentError: Something else.
+
+    Example:
+        >>> AtLayer(0.5).draw(torch.zeros(1, 2), 1)
+        tensor([[[0.5000, 0.5000]]])
+    """
+
+    baseline: "OneBaseline"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "baseline", as_baseline(self.baseline))
+
+    @property
+    def is_random(self) -> bool:  # type: ignore[override]
+        """Whether draws differ."""
+        return as_baseline(self.baseline).is_random
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, ...) draws for activations (N, ...)."""
+        return as_baseline(self.baseline).draw(inputs, count, generator)
+
+
+OneBaseline = Baseline | Tensor | np.ndarray | float
+BaselineLike = OneBaseline | Sequence["OneBaseline | None"] | Mapping[str, "OneBaseline | None"] | None
+
+
+@dataclass(frozen=True)
+class Constant(Baseline):
+    """The same value everywhere. What has that value itself gets no contribution.
+
+    Example:
+        >>> Constant(0.5).draw(torch.zeros(1, 2), 1)
+        tensor([[[0.5000, 0.5000]]])
+    """
+
+    value: float = 0.0
+    is_shared = True
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, ...) of the value."""
+        return torch.full_like(inputs, self.value).expand(count, *inputs.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed(Baseline):
+    """A tensor that was given: one baseline for all inputs (1, ...) or (...), or one for each (N, ...).
+
+    Raises:
+        ShapeError: When it is used with inputs that it does not fit.
+    """
+
+    tensor: Tensor
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, ...) copies."""
+        tensor = self.tensor.detach().to(inputs.device)
+        shape = tuple(inputs.shape)
+        if tuple(tensor.shape) not in (shape, shape[1:], (1, *shape[1:])):
+            raise ShapeError(
+                f"a baseline for inputs {shape} is {shape}, {(1, *shape[1:])} or {shape[1:]}, "
+                f"got {tuple(tensor.shape)}; rows to draw from are FromData(tensor)"
+            )
+        return tensor.to(inputs.dtype).expand(count, *shape)
+
+
+@dataclass(frozen=True)
+class Mean(Baseline):
+    """Each picture's mean colour: for each channel of an input its mean over all places.
+
+    Args:
+        channel_axis: The axis of the channels; by default axis 1 of maps (N, C, H, W) and films
+            (N, C, T, H, W), the last of tokens (N, T, C). For signals (N, C, L) it is 1.
+    """
+
+    channel_axis: int | None = None
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, ...) of the means.
+
+        Raises:
+            ArgumentError: Whole numbers, or a table (N, M), whose columns may differ in what they measure.
+        """
+        _check_floating(self, inputs)
+        channels = channels_of(inputs, self.channel_axis)
+        if channels is None:
+            raise ArgumentError(
+                f"the mean of a row {tuple(inputs.shape[1:])} would mix its columns: for tables give a "
+                f"tensor of the columns' means, or rows to draw from, FromData(rows)"
+            )
+        axes = [axis for axis in range(1, inputs.dim()) if axis != channels]
+        return inputs.mean(axes, keepdim=True).expand(count, *inputs.shape)
+
+
+@dataclass(frozen=True)
+class Blur(Baseline):
+    """The picture without what is small, a Gaussian blur; biased to high frequencies.
+
+    Args:
+        sigma: Standard deviation in pixels.
+    """
+
+    sigma: float = 20.0
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, C, H, W) blurred copies.
+
+        Raises:
+            ArgumentError: Whole numbers.
+            ShapeError: The inputs are not pictures (N, C, H, W).
+        """
+        _check_pictures(self, inputs)
+        return _blurred(inputs, self.sigma).expand(count, *inputs.shape)
+
+
+@dataclass(frozen=True)
+class MaxDistance(Baseline):
+    """The valid input that is farthest away: for each number the far end of its range.
+
+    Args:
+        low: Smallest valid value.
+        high: Largest valid value.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, ...) of the ends."""
+        nearer_low = inputs < (self.low + self.high) / 2
+        far = torch.where(nearer_low, self.high, self.low).to(inputs.dtype)
+        return far.expand(count, *inputs.shape)
+
+
+@dataclass(frozen=True)
+class Uniform(Baseline):
+    """Noise between two values."""
+
+    low: float = 0.0
+    high: float = 1.0
+    is_random = True
+    is_shared = True
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, ...) draws.
+
+        Raises:
+            ArgumentError: Whole numbers.
+        """
+        _check_floating(self, inputs)
+        noise = torch.rand(count, *inputs.shape, generator=generator, dtype=inputs.dtype)
+        return noise.to(inputs.device) * (self.high - self.low) + self.low
+
+
+@dataclass(frozen=True)
+class Gaussian(Baseline):
+    """Noise about the input, or about a value, truncated to a range if one is given.
+
+    Args:
+        sigma: Standard deviation.
+        mean: Its mean; None for the input itself.
+        low: Smallest value, None for no bound.
+        high: Largest value, None for no bound.
+    """
+
+    sigma: float = 1.0
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    is_random = True
+
+    @property
+    def is_shared(self) -> bool:  # type: ignore[override]
+        """Whether a draw is the same whatever the input: not if it is about the input."""
+        return self.mean is not None
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, ...) draws.
+
+        Raises:
+            ArgumentError: Whole numbers.
+        """
+        _check_floating(self, inputs)
+        centre = inputs.cpu() if self.mean is None else torch.full_like(inputs, self.mean, device="cpu")
+        draws = centre.expand(count, *inputs.shape).clone()
+        noise = torch.empty_like(draws)
+        if self.low is None and self.high is None:
+            return (draws + self.sigma * noise.normal_(generator=generator)).to(inputs.device)
+        root = 2**0.5 * self.sigma
+        ends = [-1.0 if self.low is None else torch.erf((self.low - draws) / root)]
+        ends.append(1.0 if self.high is None else torch.erf((self.high - draws) / root))
+        shares = ends[0] + (ends[1] - ends[0]) * noise.uniform_(generator=generator)
+        return (draws + root * torch.erfinv(shares)).clamp(self.low, self.high).to(inputs.device)
+
+
+@dataclass(frozen=True, eq=False)
+class FromData(Baseline):
+    """Rows drawn from data, such as training images: the recommended choice for a distribution.
+
+    Args:
+        data: (rows, ...) shaped as the inputs behind their batch axis.
+        replace: Draw with replacement; without it, and with as many draws as rows, every row is used once.
+
+    Raises:
+        ShapeError: There are no rows.
+    """
+
+    data: Tensor
+    replace: bool = True
+    is_random = True
+    is_shared = True
+
+    def __post_init__(self) -> None:
+        if self.data.dim() == 0 or len(self.data) == 0:
+            raise ShapeError(f"baselines from data need at least one row, got {tuple(self.data.shape)}")
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, ...) rows, each input its own draw.
+
+        Raises:
+            ShapeError: Rows of another shape than the inputs.
+        """
+        return self._rows(inputs, torch.stack([self.numbers(count, generator) for _ in inputs], 1))
+
+    def numbers(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns which rows are drawn, (count,)."""
+        if self.replace or count > len(self.data):
+            return torch.randint(len(self.data), (count,), generator=generator)
+        return torch.randperm(len(self.data), generator=generator)[:count]
+
+    def numbered(self, inputs: Tensor, numbers: Tensor) -> Tensor:
+        """Returns the rows (B, ...) of these numbers.
+
+        Raises:
+            ShapeError: Rows of another shape than the inputs.
+        """
+        return self._rows(inputs, numbers)
+
+    def _rows(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        if self.data.shape[1:] != inputs.shape[1:]:
+            raise ShapeError(
+                f"rows of data are {tuple(inputs.shape[1:])} as the inputs, got {tuple(self.data.shape[1:])}"
+            )
+        return self.data.detach()[rows.to(self.data.device)].to(inputs)
+
+
+@dataclass(frozen=True)
+class Inpaint(Baseline):
+    """Parts that are taken away are filled from their surroundings: a blur of what is kept.
+
+    As a whole baseline, with nothing kept, it is the mean colour.
+
+    Args:
+        sigma: Standard deviation of the blur in pixels.
+    """
+
+    sigma: float = 5.0
+
+    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Returns (count, N, C, H, W) of the means.
+
+        Raises:
+            ArgumentError: Whole numbers.
+            ShapeError: The inputs are not pictures (N, C, H, W).
+        """
+        _check_pictures(self, inputs)
+        return Mean().draw(inputs, count)
+
+    def fill(self, inputs: Tensor, keep: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Returns pictures (B, C, H, W) whose parts that are not kept are filled from around them."""
+        weight = keep.to(inputs.dtype).expand(inputs.shape)
+        # a trace of the mean colour, so that the middle of a large hole has one
+        known = _blurred(weight, self.sigma) + 1e-4
+        around = (_blurred(inputs * weight, self.sigma) + 1e-4 * Mean().draw(inputs, 1)[0]) / known
+        return mixed(keep, inputs, around)
+
+
+def mixed(keep: Tensor, inputs: Tensor, absent: Tensor) -> Tensor:
+    """Returns inputs where they are kept, else what stands for their absence, or a mixture by shares."""
+    if keep.dtype == torch.bool:
+        return torch.where(keep, inputs, absent)
+    return torch.lerp(absent, inputs, keep.to(inputs.dtype))
+
+
+def as_baseline(given: Any) -> Baseline:
+    """Returns the baseline that something stands for which users write in the place of one.
+
+    Args:
+        given: A number, a tensor, an array or a `Baseline`; None for zeros.
+
+    Raises:
+        ArgumentError: Something else.
+    """
+    if isinstance(given, Baseline):
+        return given
+    if given is None:
+        return Constant()
+    if isinstance(given, Tensor | np.ndarray):
+        return Fixed(given if isinstance(given, Tensor) else torch.tensor(given))
+    if isinstance(given, int | float | np.number):
+        return Constant(float(given))
+    raise ArgumentError(
+        f"a baseline is a number, a tensor, an array or an object of this module, got {given!r}"
+    )
+
+
+def _check_floating(baseline: Baseline, inputs: Tensor) -> None:
+    if not inputs.is_floating_point():
+        raise ArgumentError(
+            f"there is no {type(baseline).__name__} baseline of inputs of {inputs.dtype}: give a number or a "
+            f"tensor, such as the token that stands for absence, or rows to draw from, FromData(rows)"
+        )
+
+
+def _check_pictures(baseline: Baseline, inputs: Tensor) -> None:
+    _check_floating(baseline, inputs)
+    if inputs.dim() != 4:
+        name = type(baseline).__name__
+        raise ShapeError(f"a {name} baseline is for pictures (N, C, H, W), got {tuple(inputs.shape)}")
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:
+    from kornia.filters import gaussian_blur2d
+
+    size = [2 * min(int(4 * sigma + 0.5), side - 1) + 1 for side in images.shape[2:]]
+    blurred: Tensor = gaussian_blur2d(images, (size[0], size[1]), (sigma, sigma), border_type="reflect")
+    return blurred

@@ -1,0 +1,355 @@
+"""What every method is given: the inputs, and the scores of targets as a function of them, or of a layer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import ArgumentError, ShapeError
+from ...core.hooks import Edit, hooked
+from ...core.units import Unit
+from .backward import differentiate
+from .batching import BATCH_SIZE, at, batches
+from .inputs import Inputs, like, output_of, parts
+from .result import Values
+from .targets import Scored, Targets, score, scored, unit_score
+
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The scores of T targets as a function of tensors (B, ...).
+
+    Attributes:
+        tensors: What is attributed to, each (N, ...): the inputs, or the activation of a layer.
+        model: The network.
+        inputs: What the user gave.
+        targets: The targets.
+        several: Whether the user gave a list of targets.
+        layer: The layer that is attributed to, None for the inputs.
+        preprocess: Applied to the inputs before the network.
+        fixed: Which of the inputs stay as they are: for methods that need gradients, whole numbers and
+            booleans beside inputs that have some, such as a mask beside embeddings.
+        runs: How often the layer, and those of targets, run in a pass; their last run is what counts.
+    """
+
+    tensors: tuple[Tensor, ...]
+    model: nn.Module
+    inputs: Inputs
+    targets: tuple[Scored, ...]
+    several: bool
+    layer: str | None
+    preprocess: Callable[..., Any] | None
+    fixed: tuple[bool, ...]
+    runs: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def scores(self, tensors: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
+        """Returns the scores (B, T) of tensors (B, ...), with their graph.
+
+        Args:
+            tensors: In the place of `self.tensors`.
+            rows: (B,) which of the N inputs each belongs to, for targets that differ, for inputs that stay as
+                they are and for what the layer does not see; by default B is N.
+
+        Raises:
+            UnitError: A target that the output does not have.
+        """
+        # copies, because the model may write into what it is given
+        own = [tensor.clone() if tensor.requires_grad else tensor for tensor in tensors]
+        if self.layer is None:
+            return self._scores(self._whole(own, rows), {}, rows)
+        return self._scores(self._rows(rows), {self.layer: lambda _: own[0]}, rows)
+
+    def outputs(self, tensors: Sequence[Tensor], batch_size: int) -> Tensor:
+        """Returns the scores (N, T) of tensors (N, ...), without a graph, a batch at a time."""
+        with torch.no_grad():
+            return torch.cat(
+                [self.scores(at(tensors, rows), rows) for rows in batches(len(self), batch_size)]
+            )
+
+    def crossed(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Returns the scores (B, N, T) of inputs (B, ...) for the targets of each of the N inputs.
+
+        It takes one pass of the B inputs, in which nothing of the N inputs is left.
+        """
+        targets: list[Scored] = []
+        columns = []
+        for target in self.targets:
+            own, which = [target], torch.zeros(len(self), dtype=torch.long)
+            if isinstance(target, Tensor):
+                different, which = target.cpu().unique(return_inverse=True)
+                own = different.tolist()
+            columns.append(len(targets) + which)
+            targets += own
+        return replace(self, targets=tuple(targets)).scores(tensors)[:, torch.stack(columns, 1)]
+
+    def gradients(
+        self, tensors: Sequence[Tensor], rows: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Returns the scores (B, T), detached, and their gradients, each (T, B, ...), by one forward pass."""
+        leaves = self.leaves(tensors)
+        with torch.enable_grad():
+            scores = self.scores(leaves, rows)
+        return scores.detach(), differentiate(scores, leaves)
+
+    def leaves(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Returns tensors to differentiate by.
+
+        Raises:
+            ArgumentError: Whole numbers, which have no gradient.
+        """
+        for tensor in tensors:
+            if not tensor.is_floating_point():
+                raise ArgumentError(
+                    f"inputs of {tensor.dtype} have no gradient: attribute to the layer that embeds them, as "
+                    f"Method(model, layer=...), or take parts away (Occlusion, KernelShap, Lime)"
+                )
+        return [tensor.detach().requires_grad_() for tensor in tensors]
+
+    def gradients_by(self, inputs: Sequence[Tensor], rows: Tensor, layer: str) -> Tensor:
+        """Returns the gradients (T, B, ...) of the scores by a layer's activation (B, ...).
+
+        Args:
+            inputs: In the place of the inputs, each (B, ...).
+            rows: (B,) which of the N inputs each belongs to.
+            layer: The layer, which lies between inputs and scores.
+        """
+        leaves: list[Tensor] = []
+
+        def cut(activation: Tensor) -> Tensor:
+            leaves[:] = [activation.detach().requires_grad_()]
+            return leaves[0].clone()
+
+        with torch.enable_grad():
+            scores = self._scores(self._whole(inputs, rows), {layer: cut}, rows)
+        return differentiate(scores, leaves)[0]
+
+    def of_inputs(self) -> "Problem":
+        """Returns the same problem, attributed to the inputs instead of a layer."""
+        return replace(self, tensors=self.moving(parts(self.inputs)), layer=None)
+
+    def take(self, rows: Tensor, tensors: Sequence[Tensor]) -> "Problem":
+        """Returns the problem of some of the inputs, with other tensors in their place.
+
+        Args:
+            rows: (B,) which of the N inputs, with repetitions.
+            tensors: In the place of `self.tensors`, each (B, ...).
+        """
+        inputs = self._whole(tensors, rows) if self.layer is None else self._rows(rows)
+        targets = tuple(
+            target[rows.to(target.device)] if isinstance(target, Tensor) else target
+            for target in self.targets
+        )
+        return replace(self, tensors=tuple(tensors), inputs=inputs, targets=targets)
+
+    def in_batches(
+        self, function: Callable[["Problem"], tuple[Tensor, tuple[Tensor, ...]]], batch_size: int
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Returns scores (N, T) and tensors (T, N, ...) that a function gives, a batch at a time."""
+        pieces = [
+            function(self.take(rows, at(self.tensors, rows))) for rows in batches(len(self), batch_size)
+        ]
+        scores, found = zip(*pieces, strict=True)
+        return torch.cat(scores), tuple(torch.cat(own, 1) for own in zip(*found, strict=True))
+
+    def moving(self, own: Sequence[Thing]) -> tuple[Thing, ...]:
+        """Returns, of one thing for each input, those of inputs that do not stay as they are."""
+        return tuple(thing for thing, fixed in zip(own, self.fixed, strict=True) if not fixed)
+
+    def at_layer(
+        self, inputs: Sequence[Tensor], rows: Tensor, batch_size: int = BATCH_SIZE
+    ) -> tuple[Tensor, ...]:
+        """Returns what is attributed to for other inputs (B, ...): these, or the layer's activation.
+
+        Args:
+            inputs: In the place of the inputs.
+            rows: (B,) which of the N inputs each belongs to.
+            batch_size: How many pass through the network at a time.
+        """
+        if self.layer is None:
+            return tuple(inputs)
+        pieces = [
+            self._activation(self._whole(at(inputs, index), rows[index]))
+            for index in batches(len(rows), batch_size)
+        ]
+        return (torch.cat(pieces),)
+
+    def restore(self, tensors: Sequence[Tensor]) -> Values:
+        """Returns results, each (T, N, ...), on the CPU and in the structure of the inputs.
+
+        What stays as it is has results of zero.
+        """
+        own = [tensor.detach().cpu() if self.several else tensor.detach()[0].cpu() for tensor in tensors]
+        if self.layer is not None:
+            return own[0]
+        given, first = iter(own), own[0]
+        targets = first.shape[: int(self.several)]
+        restored: Values = like(
+            self.inputs,
+            [
+                first.new_zeros(*targets, *part.shape) if fixed else next(given)
+                for part, fixed in zip(parts(self.inputs), self.fixed, strict=True)
+            ],
+        )
+        return restored
+
+    def per_input(self, scores: Tensor) -> Tensor:
+        """Returns scores (N, T) as results hold them: (T, N) for several targets, else (N,), on the CPU."""
+        own = scores.detach().cpu()
+        return own.T.contiguous() if self.several else own[:, 0]
+
+    def _rows(self, rows: Tensor | None) -> Any:
+        """Copies of the inputs (B, ...) that rows (B,) belong to."""
+        rows = torch.arange(len(self)) if rows is None else rows
+        return like(self.inputs, at(parts(self.inputs), rows))
+
+    def _whole(self, tensors: Sequence[Tensor], rows: Tensor | None) -> Any:
+        """Inputs (B, ...) in their structure: tensors, and what stays as it is of the inputs in rows (B,)."""
+        if not any(self.fixed):
+            return like(self.inputs, tensors)
+        given, own = iter(tensors), parts(self._rows(rows))
+        return like(
+            self.inputs,
+            [part if fixed else next(given) for part, fixed in zip(own, self.fixed, strict=True)],
+        )
+
+    def _scores(self, inputs: Inputs, edits: Mapping[str, Edit], rows: Tensor | None) -> Tensor:
+        """The scores (B, T) of inputs, with the last runs of some layers edited."""
+        units = [target.layer for target in self.targets if isinstance(target, Unit)]
+        last = {name: _LastRun(edit, self.runs[name]) for name, edit in edits.items()}
+        # where inner units are all that is asked for, the rest of the network does not run
+        stop = len(units) == len(self.targets) and {name: self.runs[name] for name in (*units, *last)}
+        output = None
+        with hooked(self.model, units, last, stop=stop, every=True) as activations:
+            output = output_of(self.model, inputs, self.preprocess)
+        self._check_runs({name: own.seen for name, own in last.items()})
+        self._check_runs({name: len(activations.calls(name)) for name in units})
+        scores = []
+        for target in self.targets:
+            if isinstance(target, Unit):
+                scores.append(unit_score(activations[target.layer], target))
+            else:
+                assert output is not None
+                scores.append(score(output, target, rows))
+        return torch.stack(scores, dim=1)
+
+    @torch.no_grad()
+    def _activation(self, inputs: Inputs) -> Tensor:
+        """The activation of the last run of the layer."""
+        assert self.layer is not None
+        stop = {self.layer: self.runs[self.layer]}
+        with hooked(self.model, stop, stop=stop, detach=True, every=True) as activations:
+            output_of(self.model, inputs, self.preprocess)
+        calls = activations.calls(self.layer)
+        self._check_runs({self.layer: len(calls)})
+        return calls[-1]
+
+    def _check_runs(self, seen: Mapping[str, int]) -> None:
+        for name, runs in seen.items():
+            if runs != self.runs[name]:
+                raise ArgumentError(
+                    f"the layer {name!r} ran {self.runs[name]} times in the first pass and {runs} times in "
+                    f"another: its last run is only meant where their number does not depend on the inputs"
+                )
+
+
+@dataclass(eq=False)
+class _LastRun:
+    """An edit of a layer's last run in a pass, for which it counts the runs."""
+
+    edit: Edit
+    runs: int
+    seen: int = 0
+
+    def __call__(self, activation: Tensor) -> Tensor:
+        self.seen += 1
+        return self.edit(activation) if self.seen == self.runs else activation
+
+
+def make_problem(
+    model: nn.Module,
+    inputs: Inputs,
+    target: Targets,
+    layer: str | None = None,
+    preprocess: Callable[..., Any] | None = None,
+    differentiates: bool = False,
+    batch_size: int = BATCH_SIZE,
+) -> Problem:
+    """Returns the problem that the arguments of a method pose.
+
+    Args:
+        model: The network.
+        inputs: What the user gave.
+        target: What the user gave.
+        layer: The layer that is attributed to, None for the inputs.
+        preprocess: Applied to the inputs before the network.
+        differentiates: Whether gradients are needed.
+        batch_size: How many inputs pass through the network at a time.
+
+    Raises:
+        ShapeError: Inputs without a common batch axis, or another number of targets than inputs.
+        ArgumentError: An empty list of targets, inputs that are no tensors, or no inputs with gradients where
+            they are needed.
+        UnitError: A target that is no unit and no index.
+        LayerError: A layer that the model does not have, or that does not run.
+    """
+    own = parts(inputs)
+    if not own or not all(isinstance(part, Tensor) for part in own):
+        raise ArgumentError(
+            f"inputs are a tensor, a tuple or a dictionary of tensors, got {type(inputs).__name__}"
+        )
+    sizes = {part.shape[0] if part.dim() else None for part in own}
+    if len(sizes) != 1 or None in sizes or 0 in sizes:
+        shapes = ", ".join(str(tuple(part.shape)) for part in own)
+        raise ShapeError(f"inputs are batches of the same, positive length, got {shapes}")
+    several = isinstance(target, list | tuple)
+    given: Sequence[Any] = target if isinstance(target, list | tuple) else [target]
+    if not given:
+        raise ArgumentError("a list of targets must not be empty")
+    targets = tuple(scored(model, one, len(own[0])) for one in given)
+    # copies: the model may write into what it is given, and what was made in inference mode has no gradients
+    own = tuple(part.detach().clone() for part in own)
+    fixed = _fixed(own) if differentiates else (False,) * len(own)
+    problem = Problem(own, model, like(inputs, own), targets, several, None, preprocess, fixed)
+    problem = _attached(problem.of_inputs(), layer, batch_size)
+    if differentiates:
+        problem.leaves(problem.tensors)
+    return problem
+
+
+def _fixed(own: Sequence[Tensor]) -> tuple[bool, ...]:
+    """Which inputs have no gradient, beside others that have one."""
+    moves = [part.is_floating_point() or part.is_complex() for part in own]
+    return tuple(not move and any(moves) for move in moves)
+
+
+def _attached(problem: Problem, layer: str | None, batch_size: int) -> Problem:
+    """The problem, attributed to a layer if there is one, with how often layers run that matter."""
+    units = [target.layer for target in problem.targets if isinstance(target, Unit)]
+    names = dict.fromkeys(units if layer is None else [layer, *units])
+    if not names:
+        return problem
+    first, *others = batches(len(problem), batch_size)
+    with torch.no_grad(), hooked(problem.model, names, detach=True, every=True) as seen:
+        try:
+            output_of(problem.model, problem._rows(first), problem.preprocess)
+        except (RuntimeError, ValueError):
+            # behind units the network need not run, such as a head for pictures of another size
+            if len(units) < len(problem.targets) or not all(map(seen.reached, names)):
+                raise
+    problem = replace(problem, layer=layer, runs={name: len(seen.calls(name)) for name in names})
+    if layer is None:
+        return problem
+    activation = torch.cat([seen[layer], *(problem._activation(problem._rows(rows)) for rows in others)])
+    if len(activation) != len(problem):
+        raise ShapeError(
+            f"the activation of layer {layer!r} is {tuple(activation.shape)}, expected a row for each of the "
+            f"{len(problem)} inputs"
+        )
+    return replace(problem, tensors=(activation,))

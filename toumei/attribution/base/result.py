@@ -1,0 +1,195 @@
+"""What an attribution method returns: contributions, and how far they can be believed."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from ...core.errors import ArgumentError
+from ...core.serialization import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# what there is only for some methods
+_TENSORS = ("baseline_output", "r_squared", "features", "interactions")
+
+Values = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """The contribution of each part of the inputs to the score of a target.
+
+    For T targets at once every tensor has another axis of length T in front.
+
+    Attributes:
+        values: In the structure of the inputs: a tensor (N, ...), a tuple or a dictionary of them; of a layer
+            its activation's shape.
+        output: (N,) score at the inputs.
+        baseline_output: (N,) score at the baseline, the mean over baselines where there are several; None for
+            methods without.
+        standard_error: Of the values, in their structure, where the method samples.
+        r_squared: (N,) weighted R² of the surrogate, where there is one.
+        features: (N, M) contributions of whole features, such as superpixels or tokens, for methods that take
+            them away; `values` spreads each evenly over its numbers.
+        interactions: (N, M, M) contributions of pairs of features, where asked for.
+        method: The method.
+        seed: The seed of a method that samples.
+        several: Whether the tensors have an axis of targets.
+        complete: Whether the values should sum to the difference of the outputs.
+        tokens: The tokens of each input, where it is text.
+        names: What the targets are called.
+    """
+
+    values: Values
+    output: Tensor
+    baseline_output: Tensor | None = None
+    standard_error: Values | None = None
+    r_squared: Tensor | None = None
+    features: Tensor | None = None
+    interactions: Tensor | None = None
+    method: str = ""
+    seed: int | None = None
+    several: bool = False
+    complete: bool = False
+    tokens: tuple[tuple[str, ...], ...] | None = None
+    names: tuple[str, ...] | None = None
+
+    @property
+    def sums(self) -> Tensor:
+        """The sum of each input's contributions, (N,)."""
+        axes = 2 if self.several else 1
+        return torch.stack([part.double().flatten(axes).sum(-1) for part in parts_of(self.values)]).sum(0)
+
+    @property
+    def gap(self) -> Tensor | None:
+        """The completeness gap (N,): the sum of contributions less the difference of outputs.
+
+        None for methods whose contributions do not add up to it by their definition.
+        """
+        if not self.complete or self.baseline_output is None:
+            return None
+        return self.sums - (self.output.double() - self.baseline_output.double())
+
+    def __getitem__(self, target: int) -> Self:
+        """Returns the attribution for one of several targets.
+
+        Raises:
+            ArgumentError: It is for one target only.
+        """
+        if not self.several:
+            raise ArgumentError("this attribution is for one target; values[i] is that of input i")
+
+        def pick(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value[target]
+            if isinstance(value, tuple):
+                return tuple(part[target] for part in value)
+            return None if value is None else {name: part[target] for name, part in value.items()}
+
+        names = ("values", "output", "standard_error", *_TENSORS)
+        own = {name: pick(getattr(self, name)) for name in names}
+        called = None if self.names is None else (self.names[target],)
+        return replace(self, several=False, names=called, **own)
+
+    def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with the contributions: heat maps, over pictures if given, tokens, or bars.
+
+        Args:
+            images: The inputs as pictures (N, 1 or 3, H, W) in [0, 1].
+            ax: Where to draw; a new figure by default.
+        """
+        from ..plots import plot_attribution
+
+        return plot_attribution(self, images, ax)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the attribution as safetensors."""
+        tensors = {"output": self.output}
+        for name in ("values", "standard_error"):
+            tensors.update(_named(name, getattr(self, name)))
+        for name in _TENSORS:
+            if getattr(self, name) is not None:
+                tensors[name] = getattr(self, name)
+        keys = list(self.values) if isinstance(self.values, dict) else None
+        header = {
+            "method": self.method,
+            "seed": self.seed,
+            "several": self.several,
+            "complete": self.complete,
+            "tokens": self.tokens,
+            "names": self.names,
+            "structure": "tensor" if isinstance(self.values, Tensor) else keys or "tuple",
+        }
+        save_tensors(path, type(self).__name__, tensors, header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Returns an attribution that was saved.
+
+        Raises:
+            ArgumentError: The file holds something else.
+        """
+        tensors, header = load_tensors(path, cls.__name__)
+        structure = header.pop("structure")
+        for name in ("tokens", "names"):
+            header[name] = _tuples(header.get(name))
+        values = _collected("values", tensors, structure)
+        assert values is not None
+        return cls(
+            values,
+            tensors["output"],
+            standard_error=_collected("standard_error", tensors, structure),
+            **{**header, **{name: tensors.get(name) for name in _TENSORS}},
+        )
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(str(tuple(part.shape)) for part in parts_of(self.values))
+        facts = [f"values {shapes}"]
+        if self.gap is not None:
+            facts.append(f"gap at most {self.gap.abs().max():.2g}")
+        if self.standard_error is not None:
+            largest = max(float(part.max()) for part in parts_of(self.standard_error))
+            facts.append(f"standard error at most {largest:.2g}")
+        if self.r_squared is not None:
+            facts.append(f"R² at least {self.r_squared.min():.2f}")
+        return f"Attribution({self.method}: {', '.join(facts)})"
+
+    def _repr_html_(self) -> str:
+        from ..plots import attribution_html
+
+        return attribution_html(self)
+
+
+def parts_of(values: Values) -> tuple[Tensor, ...]:
+    """Returns the tensors of values in any structure."""
+    if isinstance(values, Tensor):
+        return (values,)
+    return tuple(values.values()) if isinstance(values, dict) else values
+
+
+def _named(name: str, values: Values | None) -> dict[str, Tensor]:
+    if values is None:
+        return {}
+    if isinstance(values, dict):
+        return {f"{name}.{key}": part for key, part in values.items()}
+    return {f"{name}.{index}": part for index, part in enumerate(parts_of(values))}
+
+
+def _tuples(value: Any) -> Any:
+    """What JSON gives back as lists, as tuples again."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _collected(name: str, tensors: dict[str, Tensor], structure: Any) -> Values | None:
+    own = {key.removeprefix(f"{name}."): part for key, part in tensors.items() if key.startswith(f"{name}.")}
+    if not own:
+        return None
+    if isinstance(structure, list):
+        return {key: own[key] for key in structure}
+    ordered = tuple(own[str(index)] for index in range(len(own)))
+    return ordered[0] if structure == "tensor" else ordered

@@ -1,0 +1,113 @@
+"""Targets: which number of the output, or of a unit within the network, is the score."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import OutputError, ShapeError, UnitError
+from ...core.modules import find_module
+from ...core.units import Unit, channels_first, check_channels, parse, position_index
+
+Target = int | str | Tensor | Callable[[Tensor], Tensor]
+Targets = Target | Sequence[Target] | None
+Scored = int | Tensor | Callable[[Tensor], Tensor] | Unit | None
+
+
+def scored(model: nn.Module, target: Any, count: int) -> Scored:
+    """Returns a target in the form in which it is scored: an index, one an input (N,), a function or a unit.
+
+    Args:
+        model: The network.
+        target: What the user gave.
+        count: How many inputs there are, N.
+
+    Raises:
+        UnitError: No unit, or no index.
+        ShapeError: Another number of indices than inputs.
+        LayerError: A unit of a layer that the model does not have.
+    """
+    if isinstance(target, str):
+        return _unit(model, target)
+    if target is None or (callable(target) and not isinstance(target, Tensor)):
+        return target
+    try:
+        index = target if isinstance(target, Tensor) else torch.tensor(target)
+        whole = not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
+    except (TypeError, ValueError, RuntimeError):
+        whole = False
+    if not whole or index.dim() > 1:
+        got = f"{tuple(target.shape)} of {target.dtype}" if isinstance(target, Tensor) else repr(target)
+        raise UnitError(f"a target is the index of an output, or one index an input ({count},), got {got}")
+    if index.dim() == 0:
+        return int(index)
+    if len(index) != count:
+        raise ShapeError(f"{len(index)} targets for {count} inputs: give one, or one an input")
+    return index.long().clone()
+
+
+def score(output: Tensor, target: Scored, rows: Tensor | None = None) -> Tensor:
+    """Returns the score of one target, which is no unit, for each row of an output (B, ...), (B,).
+
+    Args:
+        output: The network's.
+        target: As `scored` returns it.
+        rows: (B,) which of the inputs each row belongs to, for a target that has an index for each.
+
+    Raises:
+        UnitError: An index that the output does not have.
+        OutputError: A function that returns something else than scores.
+    """
+    if callable(target) and not isinstance(target, Tensor):
+        return _function_score(output, target)
+    scores = output[:, None] if output.dim() == 1 else output
+    if scores.dim() != 2:
+        raise UnitError(
+            f"the output is {tuple(output.shape)}: give a function of it as target, such as "
+            f"lambda output: output[:, -1, 3]"
+        )
+    count = scores.shape[1]
+    if target is None:
+        if count > 1:
+            raise UnitError(f"the network has {count} outputs: give a target from 0 to {count - 1}")
+        return scores[:, 0]
+    index = torch.as_tensor(target, device=scores.device)
+    if index.min() < -count or index.max() >= count:
+        wrong = int(index.max() if index.max() >= count else index.min())
+        raise UnitError(f"no output {wrong}: the network has {count}, 0 to {count - 1}")
+    if index.dim() == 0:
+        return scores[:, int(index)]
+    own = index if rows is None else index[rows.to(index.device)]
+    return scores.gather(1, own[:, None] % count)[:, 0]
+
+
+def unit_score(activation: Tensor, unit: Unit) -> Tensor:
+    """Returns a unit's activation for each row, (B,), or the mean over positions of a channel without one.
+
+    Raises:
+        UnitError: A channel or position outside of the layer.
+    """
+    assert unit.channel is not None
+    channels = channels_first(activation)
+    check_channels((unit.channel,), channels, unit.layer)
+    own = channels[:, unit.channel]
+    return own.mean(1) if unit.position is None else own[:, position_index(activation, unit)]
+
+
+def _unit(model: nn.Module, text: str) -> Unit:
+    unit = parse(text)
+    find_module(model, unit.layer)
+    if unit.channel is None:
+        raise UnitError(f"a target is one unit, such as '{text}:0', got the whole layer {text!r}")
+    return unit
+
+
+def _function_score(output: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    own = function(output)
+    if not isinstance(own, Tensor) or own.shape != output.shape[:1]:
+        got = tuple(own.shape) if isinstance(own, Tensor) else type(own).__name__
+        raise OutputError(
+            f"a target function must return one score a row, {tuple(output.shape[:1])}, got {got}"
+        )
+    return own

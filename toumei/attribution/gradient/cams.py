@@ -1,0 +1,188 @@
+"""Class activation maps: where in a layer's map the channels are that speak for the target."""
+
+from collections.abc import Callable
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...core.errors import ShapeError
+from ...core.units import channels_first
+from ..base.baselines import BaselineLike
+from ..base.batching import BATCH_SIZE
+from ..base.inputs import parts
+from ..base.method import Method
+from ..base.problem import Problem
+from ..base.result import Attribution
+from .guided import GuidedBackprop
+
+
+class GradCam(Method):
+    """Grad-CAM: a layer's channels, weighted by their mean gradients (Selvaraju et al., 2017).
+
+    Args:
+        model: The network.
+        layer: A layer whose activations are maps (N, C, H, W), or tokens (N, T, C) that are taken for a
+            square grid behind the class and register tokens.
+        preprocess: Applied to the inputs before the network.
+        channel_axis: The axis of the channels where it is another one, such as 3 for the maps of a Swin
+            transformer.
+
+    Example:
+        >>> method = GradCam(nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "0")
+        >>> method(torch.randn(5, 3, 9, 13), target=1).values.shape
+        torch.Size([5, 1, 9, 13])
+    """
+
+    differentiates = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        preprocess: Callable[..., Any] | None = None,
+        channel_axis: int | None = None,
+    ) -> None:
+        super().__init__(model, layer, preprocess)
+        self.channel_axis = channel_axis
+
+    def attribute(
+        self,
+        problem: Problem,
+        baselines: BaselineLike,
+        *,
+        upsample: bool = True,
+        batch_size: int = BATCH_SIZE,
+    ) -> Attribution:
+        """Returns maps that are 0 or positive, (N, 1, H, W).
+
+        Args:
+            problem: The network and its inputs.
+            baselines: Not used.
+            upsample: Scale the maps bilinearly to the height and width of the picture among the inputs; else,
+                and without a picture, they are as large as the layer's.
+            batch_size: How many inputs pass through the network at a time.
+
+        Raises:
+            ShapeError: A layer whose activations are no maps.
+        """
+        scores, (maps,) = problem.in_batches(self.maps, batch_size)
+        pictures = [part for part in parts(problem.inputs) if part.dim() == 4]
+        if upsample and pictures:
+            maps = _scaled(maps, pictures[0])
+        own = maps.detach().cpu()
+        return Attribution(
+            own if problem.several else own[0],
+            problem.per_input(scores),
+            method=type(self).__name__,
+            several=problem.several,
+        )
+
+    def maps(self, problem: Problem) -> tuple[Tensor, tuple[Tensor]]:
+        """Returns the scores (N, T) and the layer's maps, one tensor (T, N, 1, h, w)."""
+        activation = problem.tensors[0]
+        height, width, first = _grid(activation, self.channel_axis)
+        scores, (gradients,) = problem.gradients(problem.tensors)
+        channels = channels_first(activation, self.channel_axis)[..., first:]
+        by_channel = torch.stack([channels_first(own, self.channel_axis)[..., first:] for own in gradients])
+        own = self.weigh(channels, by_channel).relu()
+        return scores, (own.reshape(*own.shape[:2], 1, height, width),)
+
+    def weigh(self, activation: Tensor, gradients: Tensor) -> Tensor:
+        """Returns maps (T, N, P) of activations (N, C, P) and their gradients (T, N, C, P)."""
+        return (gradients.mean(3, keepdim=True) * activation).sum(2)
+
+
+class GradCamPlusPlus(GradCam):
+    """Grad-CAM++: gradients count more where few places carry a channel (Chattopadhay et al., 2018).
+
+    The score is taken for the logarithm of the class's, as in the paper. Arguments are those of `GradCam`.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> GradCamPlusPlus(model, "0")(torch.randn(5, 3, 9, 13), target=1).values.shape
+        torch.Size([5, 1, 9, 13])
+    """
+
+    def weigh(self, activation: Tensor, gradients: Tensor) -> Tensor:
+        """Returns maps as `GradCam.weigh` does."""
+        below = 2 * gradients**2 + activation.sum(2, keepdim=True) * gradients**3
+        shares = torch.where(below == 0, 0, gradients**2 / torch.where(below == 0, 1, below))
+        return ((shares * gradients.relu()).sum(3, keepdim=True) * activation).sum(2)
+
+
+class LayerCam(GradCam):
+    """LayerCAM: a layer's activations, weighted by their own positive gradients (Jiang et al., 2021).
+
+    Each place has its own weights, which makes maps of early layers fine. Arguments are those of `GradCam`.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> LayerCam(model, "0")(torch.randn(5, 3, 9, 13), target=1).values.shape
+        torch.Size([5, 1, 9, 13])
+    """
+
+    def weigh(self, activation: Tensor, gradients: Tensor) -> Tensor:
+        """Returns maps as `GradCam.weigh` does."""
+        return (gradients.relu() * activation).sum(2)
+
+
+class GuidedGradCam(GradCam):
+    """Guided backpropagation where Grad-CAM points (Selvaraju et al., 2017).
+
+    Arguments are those of `GradCam`; the contributions are of the inputs whatever the layer.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> GuidedGradCam(model, "0")(torch.randn(5, 3, 9, 13), target=1).values.shape
+        torch.Size([5, 3, 9, 13])
+    """
+
+    def attribute(  # type: ignore[override]
+        self, problem: Problem, baselines: BaselineLike, *, batch_size: int = BATCH_SIZE
+    ) -> Attribution:
+        """Returns the products, in the structure of the inputs.
+
+        Args:
+            problem: The network and its inputs.
+            baselines: Not used.
+            batch_size: How many inputs pass through the network at a time.
+
+        Raises:
+            ShapeError: Inputs that are no pictures, or a layer whose activations are no maps.
+        """
+        own = problem.of_inputs()
+        if strangers := [tuple(part.shape) for part in own.tensors if part.dim() != 4]:
+            raise ShapeError(f"guided Grad-CAM is for pictures (N, C, H, W), got {strangers[0]}")
+        guided = GuidedBackprop(self.model, None, self.preprocess)
+        _, gradients = own.in_batches(guided.gradients, batch_size)
+        scores, (maps,) = problem.in_batches(self.maps, batch_size)
+        return Attribution(
+            own.restore([gradient * _scaled(maps, gradient[0]) for gradient in gradients]),
+            problem.per_input(scores),
+            method="GuidedGradCam",
+            several=problem.several,
+        )
+
+
+def _grid(activation: Tensor, channel_axis: int | None) -> tuple[int, int, int]:
+    """Height and width of a layer's map, and how many tokens come before it."""
+    rank = activation.dim()
+    axis = channel_axis if channel_axis is not None else (rank - 1 if rank == 3 else 1)
+    sizes = [size for index, size in enumerate(activation.shape) if index not in (0, axis % rank)]
+    if len(sizes) == 2:
+        return sizes[0], sizes[1], 0
+    if len(sizes) != 1:
+        raise ShapeError(
+            f"a layer with maps or tokens is needed, its activation is {tuple(activation.shape)}"
+        )
+    side = isqrt(sizes[0])
+    return side, side, sizes[0] - side * side
+
+
+def _scaled(maps: Tensor, picture: Tensor) -> Tensor:
+    """Maps (T, N, 1, h, w) at the height and width of a picture."""
+    scaled = F.interpolate(maps.flatten(0, 1), picture.shape[-2:], mode="bilinear", align_corners=False)
+    return scaled.reshape(*maps.shape[:3], *picture.shape[-2:])

@@ -1,0 +1,1 @@
+"""How well attributions do: faithfulness, localization, sanity checks, comparisons."""

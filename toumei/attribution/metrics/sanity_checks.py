@@ -1,0 +1,192 @@
+"""Do contributions depend on what the network has learned, and stay when the input hardly changes?"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import ArgumentError
+from ...core.modules import find_module
+from ...core.seeding import make_generator, seeded
+from ..base.result import Attribution
+from ..base.targets import Targets
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+AnyMethod = Callable[..., Attribution]
+
+
+@dataclass(frozen=True, eq=False)
+class Randomization:
+    """How far contributions stay the same while a network forgets, layer by layer from the output.
+
+    Attributes:
+        layers: In the order in which they were initialized again; the empty name is the model itself.
+        correlations: (L, N) Spearman's rank correlation of the magnitudes with those of the trained network.
+    """
+
+    layers: tuple[str, ...]
+    correlations: Tensor
+
+    def plot(self, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
+        """Returns axes with the mean correlation after each layer."""
+        from matplotlib import pyplot
+
+        ax = ax or pyplot.subplots(layout="constrained")[1]
+        means = [1.0, *self.correlations.mean(1).tolist()]
+        ax.plot(range(len(means)), means, marker="o", markersize=3, label=label)
+        names = ["trained", *(name or "the model itself" for name in self.layers)]
+        ax.set_xticks(range(len(means)), names, rotation=90, fontsize="small")
+        ax.set_xlabel("initialized again, one layer more at a time")
+        ax.set_ylabel("rank correlation")
+        return ax
+
+    def __repr__(self) -> str:
+        last = self.correlations[-1].mean()
+        return f"Randomization({len(self.layers)} layers, correlation {last:.2f} at the end)"
+
+
+def randomization(
+    method: Callable[[nn.Module], AnyMethod],
+    model: nn.Module,
+    inputs: Tensor,
+    target: Targets = None,
+    layers: Sequence[str] | None = None,
+    seed: int | None = 0,
+    **options: Any,
+) -> Randomization:
+    """Returns how alike contributions stay while layers are initialized again, from the output on.
+
+    A method that explains what was learned loses its likeness; guided backpropagation is known not to
+    (Adebayo et al., Sanity Checks for Saliency Maps, 2018). The model itself is not touched.
+
+    A layer that knows how to initialize itself, by PyTorch's ``reset_parameters``, does so. Of others, such
+    as the projections of GPT-2 or the class token of a vision transformer, each weight is drawn anew from
+    the normal distribution with the mean and the standard deviation of the trained ones.
+
+    Args:
+        method: From a network to a method, such as a class or ``lambda model: GradCam(model, "relu6")``.
+        model: The trained network.
+        inputs: (N, ...).
+        target: For one target; see `Method`.
+        layers: Those to initialize again, in this order; by default all that have weights of their own, from
+            the last that is registered to the first, and at the end what belongs to the model itself.
+        seed: Seed of the new weights.
+        **options: Of the method.
+
+    Raises:
+        ArgumentError: There is no layer with weights, or one without is named.
+        LayerError: A layer that the model does not have.
+
+    Example:
+        >>> from toumei.attribution import InputXGradient
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> randomization(InputXGradient, model, torch.randn(3, 4), target=1).layers
+        ('2', '0')
+    """
+    forgetting = copy.deepcopy(model)
+    if layers is None:
+        found = dict(forgetting.named_modules())
+        layers = [name for name in reversed(found) if _can_forget(found[name])]
+    for name in layers:
+        if not _can_forget(find_module(forgetting, name)):
+            raise ArgumentError(f"layer {name!r} has no weights of its own to initialize again")
+    if not layers:
+        raise ArgumentError("the network has no layer with weights of its own to initialize again")
+    trained = _magnitudes(method(forgetting)(inputs, target, **options))
+    correlations = []
+    with seeded(seed):
+        for name in layers:
+            _forget(find_module(forgetting, name))
+            own = _magnitudes(method(forgetting)(inputs, target, **options))
+            correlations.append(spearman(trained, own))
+    return Randomization(tuple(layers), torch.stack(correlations))
+
+
+def max_sensitivity(
+    method: AnyMethod,
+    inputs: Tensor,
+    target: Targets = None,
+    radius: float = 0.02,
+    samples: int = 10,
+    seed: int | None = 0,
+    **options: Any,
+) -> Tensor:
+    """Returns how much contributions change at most when the input hardly does, (N,), relative to their norm.
+
+    Args:
+        method: The method (Yeh et al., 2019).
+        inputs: (N, ...).
+        target: For one target.
+        radius: Largest change of a number of the input.
+        samples: Random changes within.
+        seed: Seed of the changes.
+        **options: Of the method.
+
+    Raises:
+        ArgumentError: No samples, or a radius that is not positive.
+
+    Example:
+        >>> from toumei.attribution import Saliency
+        >>> max_sensitivity(Saliency(nn.Linear(4, 2)), torch.randn(3, 4), target=1)
+        tensor([0., 0., 0.], dtype=torch.float64)
+    """
+    if samples < 1 or radius <= 0:
+        raise ArgumentError(f"needs samples and a positive radius, got {samples} and {radius}")
+    generator = make_generator(seed)
+    at_input = _flat(method(inputs, target, **options))
+    largest = torch.zeros(len(inputs), dtype=torch.float64)
+    for _ in range(samples):
+        noise = torch.rand(inputs.shape, generator=generator, dtype=inputs.dtype) * 2 - 1
+        moved = _flat(method(inputs + radius * noise.to(inputs.device), target, **options))
+        largest = torch.maximum(largest, (moved - at_input).norm(dim=1))
+    return largest / at_input.norm(dim=1).clamp(min=1e-300)
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Returns Spearman's rank correlation of the rows of two tensors (N, M), ties with their mean rank.
+
+    Example:
+        >>> spearman(torch.tensor([[1.0, 5.0, 9.0]]), torch.tensor([[0.0, 0.1, 7.0]]))
+        tensor([1.], dtype=torch.float64)
+    """
+    ranks = []
+    for rows in (first, second):
+        ordered = rows.sort(1).values.contiguous()
+        ends = [torch.searchsorted(ordered, rows.contiguous(), right=right) for right in (False, True)]
+        middle = (ends[0] + ends[1]).double() / 2
+        ranks.append(middle - middle.mean(1, keepdim=True))
+    power = (ranks[0].square().sum(1) * ranks[1].square().sum(1)).sqrt()
+    return (ranks[0] * ranks[1]).sum(1) / power.clamp(min=1e-300)
+
+
+def _can_forget(module: nn.Module) -> bool:
+    return any(parameter.is_floating_point() for parameter in module.parameters(recurse=False))
+
+
+def _forget(module: nn.Module) -> None:
+    """Draws the weights of a module's own anew."""
+    for name in ("reset_parameters", "_reset_parameters"):
+        if hasattr(module, name):
+            getattr(module, name)()
+            return
+    with torch.no_grad():
+        for parameter in module.parameters(recurse=False):
+            if parameter.is_floating_point():
+                own = parameter.float()
+                mean, deviation = own.mean(), own.std(correction=0)
+                parameter.copy_(mean + deviation * torch.randn_like(own))
+
+
+def _flat(result: Attribution) -> Tensor:
+    if result.several or not isinstance(result.values, Tensor):
+        raise ArgumentError("give one target and one tensor as input")
+    return result.values.double().flatten(1)
+
+
+def _magnitudes(result: Attribution) -> Tensor:
+    return _flat(result).abs()

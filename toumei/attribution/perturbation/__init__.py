@@ -1,0 +1,1 @@
+"""Attribution by removing parts of the inputs."""

@@ -1,0 +1,1 @@
+"""Attribution by rules that pass contributions backwards, operation by operation."""

@@ -1,0 +1,9 @@
+"""The places in a data set that excite units most."""
+
+from .result import DatasetExamples
+from .search import dataset_examples
+
+__all__ = [
+    "DatasetExamples",
+    "dataset_examples",
+]

@@ -1,0 +1,214 @@
+"""Dataset examples: one pass over a dataset for the images that excite each unit most, and least."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler, Subset
+from tqdm import tqdm
+
+from ...core.errors import ArgumentError, ShapeError
+from ...core.hooks import run
+from ...core.modules import evaluating, find_modules
+from ...core.units import channels_first
+from ..inputs import as_input, images_in
+from .checkpoint import SearchState, digest_of, name_of
+from .ranking import Ranking, Responses, receptive_fields
+from .result import DatasetExamples
+
+
+@torch.no_grad()
+def dataset_examples(
+    model: nn.Module,
+    layers: str | Iterable[str],
+    loader: Iterable[Any],
+    k: int = 9,
+    *,
+    lowest: bool = True,
+    reduction: Literal["max", "mean"] = "max",
+    preprocess: Callable[[Tensor], Tensor] | None = None,
+    channel_axis: int | None = None,
+    resume: str | Path | None = None,
+    verbose: bool = True,
+) -> DatasetExamples:
+    """Returns the k images that excite each unit of some layers most, and the k that excite it least.
+
+    One forward pass a batch, cut off behind the deepest layer. What is kept between batches is k numbers,
+    indices and places for each unit, however many images there are. Of images that excite a unit equally the
+    earlier ones are taken. Beside a picture they say more about a unit than the picture alone (Borowski et
+    al. 2021, arXiv:2010.12606).
+
+    Args:
+        model: Any vision network.
+        layers: One name or several, of maps (N, C, H, W), vectors (N, C) or tokens (N, T, C).
+        loader: Batches of images (N, C, H, W), or tuples that begin with them, in the order of the dataset: a
+            `DataLoader` without shuffling, or any iterable, whose images are then numbered as they come.
+        k: How many images for each end.
+        lowest: Also find the images with the lowest activations. Behind a ReLU nearly every image has the
+            lowest one, 0: ask in front of it.
+        reduction: What counts in a map or in tokens: the highest (for `lowest` the lowest) of all positions,
+            or their mean.
+        preprocess: From the images of the loader to the input of the network, such as
+            `robustness.preprocess("imagenet")`; it must not move pixels.
+        channel_axis: The axis of the channels, where the rule of `toumei.core.units` is wrong.
+        resume: A ``.safetensors`` file to keep the search in. A search that was killed goes on from there,
+            and one that is finished is read from there.
+        verbose: Show a progress bar.
+
+    Raises:
+        LayerError: A layer does not exist, or the forward pass does not reach it.
+        ArgumentError: No layer, no images, fewer than k images, a loader that shuffles, an unknown reduction,
+            or a file that holds another search.
+        ShapeError: The batches are no images as floating-point numbers, or activations have no channels.
+        NonFiniteError: Activations are NaN or infinite.
+
+    Example:
+        >>> from toumei.models import ShapesCNN, ShapesDataset
+        >>> loader = DataLoader(ShapesDataset(size=20), batch_size=10)
+        >>> examples = dataset_examples(ShapesCNN(pretrained=True), "conv4", loader, k=3, verbose=False)
+        >>> examples.values("conv4:5").argmax(), examples.images("conv4:5").shape
+        (tensor(0), torch.Size([3, 3, 64, 64]))
+    """
+    names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+    find_modules(model, names)
+    _check(names, loader, k, reduction)
+    responses = partial(Responses, reduction=reduction, channel_axis=channel_axis)
+    examples = DatasetExamples({}, {}, {}, 0, loader.dataset if _indexed(loader) else None)
+    state = None
+    if resume is not None:
+        given = [name_of(preprocess), _size(loader), digest_of(model)]
+        state = SearchState(Path(resume), [names, k, lowest, reduction, channel_axis, *given])
+        examples = state.read(examples)
+    try:
+        with evaluating(model):
+            for images in _images(loader, examples.seen, verbose):
+                shown = as_input(images, model, preprocess)
+                activations = run(model, shown, record=names, detach=True)
+                if not examples.fields:
+                    examples = _start(examples, activations, k, lowest, channel_axis)
+                    fields = receptive_fields(model, names, shown[:4], channel_axis)
+                    examples = replace(examples, fields=fields)
+                examples = _after(examples, activations, len(images), responses)
+                if state:
+                    state.write_now_and_then(examples)
+    finally:
+        if state:
+            state.write(examples)
+    if examples.seen < k:
+        raise ArgumentError(f"k is {k}, but the loader has {examples.seen or 'no'} images")
+    return examples
+
+
+def _start(
+    examples: DatasetExamples,
+    activations: Mapping[str, Tensor],
+    k: int,
+    lowest: bool,
+    channel_axis: int | None,
+) -> DatasetExamples:
+    """Examples with empty rankings, now that it is known how many units there are."""
+
+    def empty() -> dict[str, Ranking]:
+        units = {name: channels_first(activations[name], channel_axis) for name in activations}
+        return {name: Ranking.empty(tensor.shape[1], k, tensor.dtype) for name, tensor in units.items()}
+
+    return replace(examples, highest=empty(), lowest=empty() if lowest else {})
+
+
+def _after(
+    examples: DatasetExamples,
+    activations: Mapping[str, Tensor],
+    count: int,
+    responses: Callable[..., Responses],
+) -> DatasetExamples:
+    """The examples with a batch taken in, all at once: what is saved is never half a batch ahead."""
+
+    def merged(rankings: Mapping[str, Ranking], lowest: bool) -> dict[str, Ranking]:
+        return {
+            name: ranking.merged(responses(activations[name], lowest=lowest), examples.seen)
+            for name, ranking in rankings.items()
+        }
+
+    for name, activation in activations.items():
+        if len(activation) != count:
+            raise ShapeError(f"layer {name!r} returns {tuple(activation.shape)} for {count} images")
+    return replace(
+        examples,
+        highest=merged(examples.highest, False),
+        lowest=merged(examples.lowest, True),
+        seen=examples.seen + count,
+    )
+
+
+# ---------------------------------------------------------------- the loader
+
+
+def _check(layers: list[str], loader: Iterable[Any], k: int, reduction: str) -> None:
+    if not layers:
+        raise ArgumentError("expected the name of at least one layer")
+    if k < 1:
+        raise ArgumentError(f"k is how many images to find, from 1 on, got {k}")
+    if reduction not in ("max", "mean"):
+        raise ArgumentError(f"no reduction {reduction!r}: there are max and mean")
+    size = _size(loader)
+    if size is not None and k > size:
+        raise ArgumentError(f"k is {k}, but the dataset has {size or 'no'} images")
+    if _indexed(loader) and not _in_order(loader):
+        raise ArgumentError(
+            "the loader does not go through its dataset in order, so that images could not be found again "
+            "by their index: give shuffle=False and no sampler (a torch.utils.data.Subset chooses images)"
+        )
+
+
+def _indexed(loader: Any) -> TypeGuard[DataLoader[Any]]:
+    """Whether images are numbered as in a dataset that can be asked for them."""
+    return (
+        isinstance(loader, DataLoader)
+        and not isinstance(loader.dataset, IterableDataset)
+        and loader.batch_sampler is not None
+    )
+
+
+def _in_order(loader: DataLoader[Any]) -> bool:
+    batches: Any = loader.batch_sampler
+    in_order = type(batches) is BatchSampler and type(batches.sampler) is SequentialSampler
+    return in_order and getattr(loader, "in_order", True)  # workers may be allowed to overtake each other
+
+
+def _size(loader: Any) -> int | None:
+    return len(loader.dataset) if _indexed(loader) else None  # type: ignore[arg-type]
+
+
+def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]:
+    """The images of the batches from number `done` on."""
+    with tqdm(total=_size(loader), initial=done, unit="images", disable=not verbose) as bar:
+        start = 0
+        if done and _indexed(loader):
+            loader, start = _rest(loader, done), done
+        for batch in loader:
+            images = images_in(batch)
+            start += len(images)
+            fresh = images[max(0, len(images) - (start - done)) :] if start > done else images[:0]
+            if len(fresh):
+                yield fresh
+                bar.update(len(fresh))
+
+
+def _rest(loader: DataLoader[Any], done: int) -> DataLoader[Any]:
+    """The same loader without the images before number `done`, which need not be read again."""
+    sampler: Any = loader.batch_sampler
+    return DataLoader(
+        Subset(loader.dataset, range(done, len(loader.dataset))),  # type: ignore[arg-type]
+        batch_size=sampler.batch_size,
+        drop_last=sampler.drop_last,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+    )

@@ -1,0 +1,75 @@
+"""Feature accentuation: a photograph changed a little, so that a unit sees more of what it looks for."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from ...core.errors import ArgumentError, ShapeError
+from ...core.modules import device_and_dtype
+from .. import robustness
+from ..inputs import as_images
+from ..objectives import IMAGE, ActivationDifference, as_objective
+from ..objectives.objective import ObjectiveLike
+from ..parameterization import FFTImage, Transform
+from ..pipeline import Pipeline
+from ..visualization import Visualization
+
+
+def accentuate(
+    model: nn.Module,
+    image: Tensor,
+    objective: ObjectiveLike,
+    *,
+    penalty: float = 1.0,
+    views: nn.Module | None = None,
+    preprocess: Callable[[Tensor], Tensor] | None = None,
+    steps: int = 100,
+    lr: float = 0.05,
+    snapshots: int | Sequence[int] = (),
+    seed: int | None = None,
+    verbose: bool = True,
+) -> Visualization:
+    """Returns an image that was changed so that the score of an objective rises, and stays near to itself.
+
+    The start is the image itself. Low frequencies, which eyes and not only networks see, move faster than
+    high ones, and the mean squared change of the pixels is a part of the loss (Hamblin et al., Feature
+    Accentuation, 2024). To stay near in a layer instead, set `penalty` to 0 and subtract an
+    `ActivationDifference` from the objective.
+
+    Args:
+        model: The network.
+        image: (C, H, W), or several images (N, C, H, W), in [0, 1].
+        objective: What is raised: as for `Pipeline`, one for all images or a list with one for each.
+        penalty: Weight of the mean squared change. The larger the scores are, the larger it must be.
+        views: Random views for the network; by default `robustness.lucid`. ``nn.Identity()`` for none.
+        preprocess: From RGB in [0, 1] to the input of the model; see `robustness.preprocess`.
+        steps: Optimizer steps.
+        lr: Learning rate.
+        snapshots: Steps after which to keep the images; see `Pipeline.optimize`.
+        seed: Seed of the views.
+        verbose: Show a progress bar.
+
+    Raises:
+        ShapeError: An image of a wrong size or range, or another number of images than objectives.
+        ArgumentError: A negative penalty.
+        LayerError: A layer that the model does not have.
+
+    Example:
+        >>> import torch
+        >>> from toumei.models import SimpleCNN
+        >>> accentuate(SimpleCNN(3, 10), torch.rand(3, 40, 60), "conv2:3", steps=2, verbose=False)
+        Visualization(1 picture of 40x60 after 2 steps, finished: conv2:3)
+    """
+    if penalty < 0:
+        raise ArgumentError(f"penalty is a weight from 0 on, got {penalty}")
+    original, objective = as_images(image).to(device_and_dtype(model)[0]), as_objective(objective)
+    if objective.images not in (None, len(original)):
+        raise ShapeError(f"the objective is for {objective.images} pictures, and there are {len(original)}")
+    # Without a sigmoid black and white are exact, and as free to move as any other colour. Its slope at gray
+    # is 1/4: four times the usual saturation makes steps as large as with it.
+    changed = FFTImage.from_image(original, sigmoid=False, saturation=16)
+    views = robustness.lucid() if views is None else views
+    shown = Transform(changed, views, *[preprocess] if preprocess else [])
+    change = ActivationDifference(IMAGE, original, distance="squared")
+    pipeline = Pipeline(shown, objective - penalty * change).attach(model)
+    return pipeline.optimize(steps, lr=lr, snapshots=snapshots, seed=seed, verbose=verbose)

@@ -1,0 +1,73 @@
+"""Several networks as one, so that a picture can be optimized for units of all of them at once."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import ArgumentError
+from ..core.hooks import run
+from ..core.modules import device_and_dtype, find_module
+
+
+class JointModel(nn.Module):
+    """Networks that are shown the same pictures; a layer of one is ``"name.layer"``, its output ``"name"``.
+
+    The networks themselves are its submodules and stay as they are. Each gets the pictures on its own device
+    and in its own precision.
+
+    Args:
+        networks: The networks by name.
+        preprocess: What the networks of these names expect to be done with pictures, such as a normalization
+            or another size; the others are shown the pictures as they come.
+        until: The last layer that is needed of the networks of these names: their forward passes end there,
+            so that nothing is computed in vain. (The last network ends early by itself.)
+
+    Raises:
+        ArgumentError: No networks, a name that no network has, or one that no module can have.
+        LayerError: A last layer that the network does not have.
+
+    Example:
+        >>> both = JointModel({"plain": nn.ReLU(), "upside_down": nn.ReLU()}, {"upside_down": torch.neg})
+        >>> both(torch.tensor([[1.0, -2.0]]))
+        {'plain': tensor([[1., 0.]]), 'upside_down': tensor([[0., 2.]])}
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        preprocess: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+        until: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.names = tuple(networks)
+        self.preprocess, self.until = dict(preprocess or {}), dict(until or {})
+        if not networks:
+            raise ArgumentError("JointModel needs at least one network")
+        if strangers := [name for name in (*self.preprocess, *self.until) if name not in networks]:
+            raise ArgumentError(f"no network {strangers[0]!r}: there are {', '.join(networks)}")
+        # The finest precision first: who shows a model pictures rounds them to that of its first weight.
+        for name, network in sorted(networks.items(), key=lambda item: -_bits(item[1])):
+            if not name or "." in name or hasattr(self, name):
+                raise ArgumentError(f"a network cannot be named {name!r}: no dots, nothing that modules have")
+            self.add_module(name, network)
+            find_module(network, self.until.get(name, ""))
+
+    def forward(self, pictures: Tensor) -> dict[str, Any]:
+        """Returns the output of each network, or of its last layer, by name."""
+        return {name: self._output(name, pictures) for name in self.names}
+
+    def _output(self, name: str, pictures: Tensor) -> Any:
+        network = self.get_submodule(name)
+        prepared = self.preprocess[name](pictures) if name in self.preprocess else pictures
+        prepared = prepared.to(*device_and_dtype(network))
+        if name not in self.until:
+            return network(prepared)
+        last = self.until[name]
+        return run(network, prepared, record=[last], clone=False)[last]
+
+
+def _bits(network: nn.Module) -> int:
+    """Of a number in the precision of a network."""
+    return torch.finfo(device_and_dtype(network)[1]).bits

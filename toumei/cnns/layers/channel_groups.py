@@ -1,0 +1,270 @@
+"""Groups of channels that fire together: the activations of a layer as a few non-negative factors."""
+
+import colorsys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Self
+
+from ... import plots
+from ...core.errors import ArgumentError, ShapeError
+from ...core.hooks import run
+from ...core.modules import evaluating
+from ...core.serialization import load_tensors, save_tensors
+from ...core.units import channels_first
+from ..inputs import as_input
+from ..objectives import Direction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ChannelGroups:
+    """Groups of channels of a layer and where in some images each group fires. All tensors are on the CPU.
+
+    The activation at a place is about the sum over groups of map times direction. Groups are ordered by how
+    much of the activations they explain.
+
+    Attributes:
+        layer: The layer.
+        directions: The channels of each group, (groups, C), not negative, of norm 1.
+        maps: How strongly each group fires where, (N, groups, H, W), not negative.
+        images: The images, (N, 3, H', W').
+        error: What the groups leave out: the norm of the difference over the norm of the activations.
+        channel_axis: The axis of the channels in the layer, where it had to be named.
+
+    Example:
+        >>> from toumei.models import ShapesCNN, ShapesDataset
+        >>> images = ShapesDataset(seed=1).batch(range(4))[0]
+        >>> groups = group_channels(ShapesCNN(pretrained=True), "relu4", images, 3)
+        >>> groups.directions.shape, groups.maps.shape
+        (torch.Size([3, 64]), torch.Size([4, 3, 16, 16]))
+    """
+
+    layer: str
+    directions: Tensor
+    maps: Tensor
+    images: Tensor
+    error: float
+    channel_axis: int | None = None
+
+    def objective(self) -> Direction:
+        """Returns the objective that makes a picture of each group, for a generator of as many pictures."""
+        axis = self.channel_axis
+        return Direction(self.layer, self.directions, similarity="dot-cosine", channel_axis=axis)
+
+    def colors(self) -> Tensor:
+        """Returns the colour of each group in plots, (groups, 3): evenly spaced hues."""
+        count = len(self.directions)
+        return torch.tensor([colorsys.hsv_to_rgb(index / count, 0.85, 1.0) for index in range(count)])
+
+    def heat(self) -> Tensor:
+        """Returns the groups' maps in their colours over the darkened images in gray, (N, 3, H', W').
+
+        Each group is as bright as it is strong, relative to its own strongest hundredth of places.
+        """
+        flat = self.maps.movedim(1, 0).flatten(1)
+        most = torch.stack([group.sort().values[int(0.99 * (len(group) - 1))] for group in flat])
+        most = torch.where(most > 0, most, flat.amax(1)).clamp(min=1e-12)
+        strength = (self.maps / most.view(1, -1, 1, 1)).clamp(max=1)
+        strength = F.interpolate(strength, size=self.images.shape[-2:], mode="bilinear")
+        glow = torch.einsum("nkhw,kc->nchw", strength, self.colors())
+        gray = self.images.mean(1, keepdim=True).clamp(0, 1)
+        return (0.25 * gray + 0.85 * glow).clamp(0, 1)
+
+    def plot(
+        self, pictures: Tensor | None = None, ax: "Axes | None" = None, columns: int | None = None
+    ) -> "Axes":
+        """Returns axes with the images, the groups' heat maps below them, and what each colour stands for.
+
+        Args:
+            pictures: A picture of each group, (groups, 3, H, W), from a `Pipeline` with `objective`; by
+                default a field of its colour stands for a group.
+            ax: Where to draw; a new figure by default.
+            columns: How many images are shown; by default as many as there are groups, at least four.
+
+        Raises:
+            ShapeError: There is not one picture for each group.
+        """
+        groups, size = len(self.directions), self.images.shape[-2:]
+        if pictures is not None and len(pictures) != groups:
+            raise ShapeError(f"expected a picture for each of {groups} groups, got {tuple(pictures.shape)}")
+        columns = columns or max(groups, 4)
+        shown = min(columns, len(self.images))
+        legend = _framed(self.colors(), pictures, size)
+        blank = torch.ones(1, 3, *size)
+        rows = [self.images[:shown].expand(-1, 3, -1, -1), self.heat()[:shown], legend]
+        rows = [torch.cat([row, blank.expand(-len(row) % columns, -1, -1, -1)]) for row in rows]
+        before = len(rows[0]) + len(rows[1])
+        titles = ["images", *[""] * (columns - 1), "groups", *[""] * (before - columns - 1)]
+        titles += [f"group {index}" for index in range(groups)]
+        return plots.image_grid(torch.cat(rows), titles, columns, ax)
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything as ``.safetensors``, for `load`."""
+        tensors = {"directions": self.directions, "maps": self.maps, "images": self.images}
+        header = {"layer": self.layer, "error": self.error, "channel_axis": self.channel_axis}
+        save_tensors(path, type(self).__name__, tensors, header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Returns groups that were saved.
+
+        Raises:
+            ArgumentError: The file holds something else.
+        """
+        tensors, header = load_tensors(path, cls.__name__)
+        fields: dict[str, Any] = {**tensors, **header}
+        return cls(**fields)
+
+    def __repr__(self) -> str:
+        groups, channels = self.directions.shape
+        return (
+            f"ChannelGroups({groups} groups of {channels} channels of {self.layer} "
+            f"on {len(self.maps)} images, relative error {self.error:.3f})"
+        )
+
+
+def group_channels(
+    model: nn.Module,
+    layer: str,
+    images: Tensor,
+    groups: int = 6,
+    *,
+    preprocess: Callable[[Tensor], Tensor] | None = None,
+    channel_axis: int | None = None,
+    batch_size: int = 64,
+    iterations: int = 400,
+    seed: int = 0,
+) -> ChannelGroups:
+    """Returns groups of channels that fire together on some images (Olah et al., Building Blocks, 2018).
+
+    The activations at all places are factorized into two non-negative matrices by scikit-learn's `NMF`. They
+    are all held in memory: this is for tens or hundreds of images.
+
+    Args:
+        model: The network.
+        layer: A layer without negative activations, behind a ReLU.
+        images: (N, 3, H, W), in [0, 1] for the plots.
+        groups: How many.
+        preprocess: From images to the input of the network; see `robustness.preprocess`.
+        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        batch_size: Images in a forward pass.
+        iterations: At most so many steps of the factorization.
+        seed: Of its start.
+
+    Raises:
+        LayerError: There is no such layer.
+        ShapeError: The images are no batch, or the layer makes no maps.
+        ArgumentError: Negative activations, none but zeros, or more groups than channels or places.
+    """
+    if images.dim() != 4 or not len(images):
+        raise ShapeError(f"expected images (N, C, H, W), at least one, got {tuple(images.shape)}")
+    with torch.no_grad(), evaluating(model):
+        parts = []
+        for batch in images.split(batch_size):
+            activation = run(model, as_input(batch, model, preprocess), record=[layer])[layer]
+            parts.append(as_maps(activation, layer, channel_axis).float().cpu())
+    directions, strengths, error = factorize(torch.cat(parts), groups, layer, iterations, seed)
+    return ChannelGroups(layer, directions, strengths, images.float().cpu(), error, channel_axis)
+
+
+def factorize(
+    maps: Tensor, groups: int, layer: str = "", iterations: int = 400, seed: int = 0
+) -> tuple[Tensor, Tensor, float]:
+    """Returns directions (groups, C) of norm 1, their maps (N, groups, H, W), and the relative error.
+
+    Args:
+        maps: Activations (N, C, H, W), not negative.
+        groups: How many directions.
+        layer: The layer's name, for messages.
+        iterations: At most so many steps.
+        seed: Of the start.
+
+    Raises:
+        ArgumentError: Negative activations, none but zeros, or more groups than channels or places.
+
+    Example:
+        >>> maps = torch.tensor([[1.0, 0, 2], [0, 3, 0]]).reshape(1, 2, 1, 3)
+        >>> directions, strengths, error = factorize(maps, 2)
+        >>> directions.round(decimals=3).abs()
+        tensor([[0., 1.],
+                [1., 0.]])
+    """
+    from sklearn.decomposition import NMF
+    from sklearn.exceptions import ConvergenceWarning
+
+    images, channels, height, width = maps.shape
+    rows = maps.movedim(1, 3).reshape(-1, channels)
+    if rows.min() < 0:
+        raise ArgumentError(
+            f"layer {layer!r} has negative activations, down to {rows.min():.3g}, and non-negative groups "
+            f"cannot add up to them: name the layer behind its ReLU"
+        )
+    if not rows.any():
+        raise ArgumentError(f"layer {layer!r} is zero on all of these images")
+    if not 1 <= groups <= min(rows.shape):
+        raise ArgumentError(
+            f"groups={groups} of {channels} channels at {len(rows)} places: 1 to {min(rows.shape)} will do"
+        )
+    solver = NMF(groups, init="nndsvda", max_iter=iterations, tol=1e-5, random_state=seed)
+    with warnings.catch_warnings():  # the error says how far it came
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        strengths = torch.from_numpy(solver.fit_transform(rows.numpy())).float()
+    directions = torch.from_numpy(solver.components_).float()
+    norms = directions.norm(dim=1)
+    directions, strengths = directions / norms.clamp(min=1e-12)[:, None], strengths * norms
+    order = strengths.square().sum(0).argsort(descending=True)
+    directions, strengths = directions[order], strengths[:, order]
+    error = ((rows - strengths @ directions).norm() / rows.norm()).item()
+    return directions, strengths.reshape(images, height, width, groups).movedim(3, 1).contiguous(), error
+
+
+def as_maps(activation: Tensor, layer: str, channel_axis: int | None = None) -> Tensor:
+    """Returns an activation as maps (N, C, H, W).
+
+    Tokens become a square grid; the class and register tokens in front are left out.
+
+    Args:
+        activation: (N, C, H, W), (N, T, C), or channels on an axis that is named.
+        layer: The layer's name, for the message.
+        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+
+    Raises:
+        ShapeError: The activation has no places.
+
+    Example:
+        >>> as_maps(torch.zeros(2, 197, 768), "encoder").shape
+        torch.Size([2, 768, 14, 14])
+    """
+    if activation.dim() not in (3, 4):
+        raise ShapeError(
+            f"expected maps (N, C, H, W) or tokens (N, T, C) from layer {layer!r}, "
+            f"got {tuple(activation.shape)}: name a layer before the places are pooled"
+        )
+    flat = channels_first(activation, channel_axis)
+    if activation.dim() == 3:
+        side = isqrt(flat.shape[2])
+        return flat[:, :, flat.shape[2] - side * side :].unflatten(2, (side, side))
+    axis = 1 if channel_axis is None else channel_axis % 4
+    return flat.unflatten(2, [size for index, size in enumerate(activation.shape) if index not in (0, axis)])
+
+
+def _framed(colors: Tensor, pictures: Tensor | None, size: Sequence[int]) -> Tensor:
+    """A picture for each group in a frame of its colour, or a field of the colour, (groups, 3, H, W)."""
+    fields = colors[:, :, None, None].expand(-1, -1, *size).clone()
+    if pictures is None:
+        return fields
+    border = min(max(2, size[0] // 16), (min(size) - 1) // 2)
+    inside = (size[0] - 2 * border, size[1] - 2 * border)
+    smaller = F.interpolate(pictures.float().cpu(), size=inside, mode="bilinear", antialias=True)
+    fields[:, :, border : size[0] - border, border : size[1] - border] = smaller
+    return fields

@@ -1,0 +1,262 @@
+"""How the channels of one layer feed the units of a later one: weights through all that lies between."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import Self
+
+from ... import plots
+from ...core.errors import ArgumentError, ShapeError, UnitError
+from ...core.functions import Function, Replacing
+from ...core.hooks import hooked
+from ...core.modules import evaluating, frozen
+from ...core.serialization import load_tensors, save_tensors
+from ...core.units import Unit, channels_first, check_channels, position_index
+from ..inputs import as_input
+from .channel_groups import as_maps
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_CELL = 64  # pixels of a picture or of a kernel in a plot
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ExpandedWeights:
+    """What each channel of a layer adds to units of a later layer, by place. All tensors are on the CPU.
+
+    Attributes:
+        before: The earlier layer.
+        after: The later layer.
+        channels: The units of the later layer, in the order of `weights`.
+        weights: (units, C, h, w): how much the unit at the centre of its map rises with a channel of the
+            earlier layer at each place of the receptive field.
+
+    Example:
+        >>> from toumei.models import ShapesCNN
+        >>> model = ShapesCNN(pretrained=True)
+        >>> expanded_weights(model, "conv2", "conv4", torch.zeros(1, 3, 64, 64), channels=[5, 9])
+        ExpandedWeights(conv2 to conv4: 2 units, 32 inputs, 8x8)
+    """
+
+    before: str
+    after: str
+    channels: tuple[int, ...]
+    weights: Tensor
+
+    def strongest(self, channel: int, count: int = 6) -> list[int]:
+        """Returns the channels of the earlier layer that matter most to a unit, by the norm of their weights.
+
+        Raises:
+            ArgumentError: The unit is not among `channels`.
+        """
+        return self._of(channel).flatten(1).norm(dim=1).argsort(descending=True)[:count].tolist()
+
+    def plot(
+        self, inputs: int = 6, pictures: Mapping[str, Tensor] | None = None, ax: "Axes | None" = None
+    ) -> "Axes":
+        """Returns axes with a row a unit: its strongest inputs as kernels, red excites and blue inhibits.
+
+        The colours of a row share a scale that ends at the largest weight of the unit.
+
+        Args:
+            inputs: How many inputs are shown of each unit.
+            pictures: What units look for, (3, H, W) by unit string, such as ``"conv5:12"``; they are shown at
+                the left of a unit's row and above the inputs, where they are given.
+            ax: Where to draw; a new figure by default.
+        """
+        pictures = pictures or {}
+        inputs = min(inputs, self.weights.shape[1])
+        tiles, titles = [], []
+        for channel in self.channels:
+            unit, chosen = f"{self.after}:{channel}", self.strongest(channel, inputs)
+            names = [f"{self.before}:{index}" for index in chosen]
+            kernels = list(_heat(self._of(channel))[chosen])
+            if any(name in pictures for name in names):
+                tiles += [_tile(pictures.get(name)) for name in (unit, *names)]
+                tiles += [_tile(None), *map(_tile, kernels)]
+                titles += [unit, *names, *[""] * (inputs + 1)]
+            else:
+                tiles += [_tile(pictures.get(unit)), *map(_tile, kernels)]
+                titles += [unit, *names]
+        return plots.image_grid(torch.stack(tiles), titles, inputs + 1, ax)
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything as ``.safetensors``, for `load`."""
+        header = {"before": self.before, "after": self.after, "channels": self.channels}
+        save_tensors(path, type(self).__name__, {"weights": self.weights}, header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Returns weights that were saved.
+
+        Raises:
+            ArgumentError: The file holds something else.
+        """
+        tensors, header = load_tensors(path, cls.__name__)
+        return cls(header["before"], header["after"], tuple(header["channels"]), tensors["weights"])
+
+    def _of(self, channel: int) -> Tensor:
+        if channel not in self.channels:
+            raise ArgumentError(
+                f"the weights of {self.after}:{channel} were not asked for, only those of {self.channels}"
+            )
+        return self.weights[self.channels.index(channel)]
+
+    def __repr__(self) -> str:
+        units, inputs, height, width = self.weights.shape
+        size = f"{units} units, {inputs} inputs, {height}x{width}"
+        return f"ExpandedWeights({self.before} to {self.after}: {size})"
+
+
+def expanded_weights(
+    model: nn.Module,
+    before: str,
+    after: str,
+    image: Tensor,
+    channels: Sequence[int] | None = None,
+    *,
+    linear_relu: bool = True,
+    average_pool: bool = True,
+    batch_size: int = 32,
+) -> ExpandedWeights:
+    """Returns the weights from every channel of a layer to units of a later one (Voss et al. 2021).
+
+    They are the gradient of each unit, at the centre of its map, with respect to the activation of the
+    earlier layer. Between neighbouring convolutions they are the weights of the second (dilated ones with
+    zeros in between); through several layers they are the composed kernel. Weights that fall outside of the
+    map are cut off, so the image should be larger than the receptive field.
+
+    Args:
+        model: The network, put into evaluation mode meanwhile.
+        before: The earlier layer, which makes maps or tokens.
+        after: The later layer: convolutional, linear, or any other whose channels are units.
+        image: (1, C, H, W) as the network takes it. With both options below its size is all that matters,
+            unless there are other nonlinear layers; the network is linearized at this image.
+        channels: Units of the later layer; all by default.
+        linear_relu: Pass ReLUs, and what is like them (ReLU6, PReLU, GELU, SiLU, ...), as if they were
+            linear. Otherwise they let through what they do at this image.
+        average_pool: Pool by the average instead of the maximum.
+        batch_size: How many units are differentiated at once.
+
+    Raises:
+        LayerError: There is no such layer.
+        ShapeError: The image is no batch of one, or the earlier layer makes no maps.
+        UnitError: The later layer does not have these channels.
+        ArgumentError: The later layer does not depend on the earlier one.
+    """
+    if image.dim() != 4 or len(image) != 1:
+        raise ShapeError(f"expected one image (1, C, H, W), got {tuple(image.shape)}")
+    leaves: list[Tensor] = []
+
+    def cut(activation: Tensor) -> Tensor:
+        leaves.append(activation.detach().requires_grad_())
+        return leaves[-1].clone()  # which the network may overwrite
+
+    with ExitStack() as stack:
+        for context in (torch.enable_grad(), frozen(model), evaluating(model)):
+            stack.enter_context(context)
+        stack.enter_context(
+            Replacing({**(_RECTIFIERS if linear_relu else {}), **(_POOLINGS if average_pool else {})})
+        )
+        with hooked(model, [after], {before: cut}, stop=True) as activations:
+            model(as_input(image, model))
+        units = _centre(activations[after], after)
+        if before == after or not units.requires_grad:
+            raise ArgumentError(f"layer {after!r} does not depend on {before!r}: name an earlier layer first")
+        channels = range(len(units)) if channels is None else channels
+        if not channels or min(channels) < 0:
+            raise UnitError(f"channels are whole numbers from 0 on, at least one; got {list(channels)}")
+        check_channels(channels, units[None, :, None], after)
+        y, x = _receptive_field(as_maps(_any_gradient(units, leaves[-1]), before))
+        # Cut out and copied batch by batch: the gradients of all units on whole maps would take much memory.
+        parts = [
+            as_maps(gradients, before)[:, :, y, x].to("cpu", torch.float32, copy=True)
+            for gradients in _gradients(units, leaves[-1], channels, batch_size)
+        ]
+    return ExpandedWeights(before, after, tuple(channels), torch.cat(parts))
+
+
+def _centre(activation: Tensor, layer: str) -> Tensor:
+    """All channels of a layer at the centre of its map, (C,)."""
+    laid_out = channels_first(activation)
+    index = 0 if laid_out.shape[2] == 1 else position_index(activation, Unit(layer))
+    return laid_out[0, :, index]
+
+
+def _gradients(units: Tensor, leaf: Tensor, channels: Sequence[int], batch_size: int) -> Iterator[Tensor]:
+    """The gradient of each unit, (units, C, H, W) or (units, T, C), batch by batch."""
+    rows = torch.eye(len(units), device=units.device, dtype=units.dtype)[list(channels)]
+    for part in rows.split(batch_size):
+        yield torch.autograd.grad(units, leaf, part, retain_graph=True, is_grads_batched=True)[0].squeeze(1)
+
+
+def _any_gradient(units: Tensor, leaf: Tensor) -> Tensor:
+    """The gradient of a random mixture of all units: nonzero wherever one of them has a weight."""
+    mixture = torch.rand(len(units), generator=torch.Generator().manual_seed(0)).to(units) + 0.5
+    return torch.autograd.grad(units, leaf, mixture, retain_graph=True)[0]
+
+
+def _receptive_field(gradient: Tensor) -> tuple[slice, slice]:
+    """The rows and columns that the units of a layer can see; one place if they see nothing."""
+    seen = gradient.abs().sum((0, 1)) > 0
+    spans = [seen.any(1).nonzero().flatten().tolist(), seen.any(0).nonzero().flatten().tolist()]
+    y, x = (slice(span[0], span[-1] + 1) if span else slice(0, 1) for span in spans)
+    return y, x
+
+
+def _identity(input: Tensor, *args: Any, **options: Any) -> Tensor:
+    return input
+
+
+_RECTIFIERS: dict[Function, Function] = dict.fromkeys(
+    (
+        *(F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.prelu, F.rrelu, F.elu, F.selu, F.celu),
+        *(F.gelu, F.silu, F.mish, F.hardswish, F.softplus),
+        *(torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
+    ),
+    _identity,
+)
+
+
+def _average_pool(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    """The average pool with the arguments of a max-pool."""
+    if dilation not in (1, (1, 1), [1, 1]):
+        raise ArgumentError("there is no dilated average pool: give average_pool=False")
+    return F.avg_pool2d(input, kernel_size, stride or None, padding, ceil_mode, count_include_pad=False)
+
+
+_POOLINGS: dict[Function, Function] = dict.fromkeys((F.max_pool2d, torch.max_pool2d), _average_pool)
+
+
+def _heat(weights: Tensor) -> Tensor:
+    """Kernels (C, h, w) as pictures (C, 3, H, W): white is zero, red positive, blue negative."""
+    from matplotlib import colormaps
+
+    scale = weights.abs().max().clamp(min=1e-12)
+    colors = torch.from_numpy(colormaps["RdBu_r"]((weights / scale / 2 + 0.5).numpy())[..., :3])
+    return F.interpolate(colors.float().movedim(3, 1), size=(_CELL, _CELL), mode="nearest")
+
+
+def _tile(picture: Tensor | None) -> Tensor:
+    """A picture in the size of a cell of a plot; white without one."""
+    if picture is None:
+        return torch.ones(3, _CELL, _CELL)
+    picture = picture.float().cpu().expand(3, -1, -1)
+    if picture.shape[1:] == (_CELL, _CELL):
+        return picture
+    return F.interpolate(picture[None], size=(_CELL, _CELL), mode="bicubic", antialias=True).clamp(0, 1)[0]

@@ -1,0 +1,353 @@
+"""Transformation robustness: random views of a picture, so that what excites a unit survives being moved.
+
+The pieces are kornia augmentations: each image of a batch gets a draw of its own unless ``same_on_batch``
+is set, and they mix with the rest of `kornia.augmentation` in an `nn.Sequential`. `Views` multiplies the
+matrices of its pieces and resamples once, which costs less and blurs less than one resampling a piece.
+Places outside of the picture are gray (0.5, lucid's padding). `Crops` shows several views of each picture
+in one step, as MACO does, and `Noise` adds noise.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from kornia.augmentation import GeometricAugmentationBase2D
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...core.errors import ArgumentError, ShapeError
+
+Size = tuple[int, int]
+
+_GRAY = 0.5
+
+_PREPROCESS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "inception5h": ((117 / 255,) * 3, (1 / 255,) * 3),
+}
+
+
+class View(GeometricAugmentationBase2D, ABC):
+    """Base of the geometric pieces: a random affine map from the pixels of a picture to those of its view.
+
+    A piece says by `draw` which map and how large the view is.
+
+    Args:
+        same_on_batch: All images of a batch get the same draw.
+        fill: The value outside of the picture.
+    """
+
+    _compute_matrix_lazily = True  # the map is drawn on the CPU; the device needs it only inverted
+
+    def __init__(self, same_on_batch: bool = False, fill: float = _GRAY) -> None:
+        super().__init__(p=1.0, same_on_batch=same_on_batch)
+        self.fill = fill
+
+    @abstractmethod
+    def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
+        """Returns maps (images, 3, 3) from pixel (x, y, 1) to pixel of the view, and the view's (H, W)."""
+
+    def generate_parameters(self, batch_shape: Any) -> dict[str, Tensor]:
+        """Returns the draw for a batch of this shape: the maps, on the CPU, and the size of the view."""
+        maps, size = self.draw(1 if self.same_on_batch else batch_shape[0], tuple(batch_shape[-2:]))
+        if min(size) < 1:
+            raise ShapeError(f"nothing is left of a picture of {tuple(batch_shape[-2:])} pixels in {self!r}")
+        # kornia's containers look for the size under this name when they draw for the piece that follows.
+        return {
+            "maps": maps.expand(batch_shape[0], 3, 3),
+            "output_size": torch.tensor([size] * batch_shape[0]),
+        }
+
+    def compute_transformation(
+        self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any]
+    ) -> Tensor:
+        """Returns the maps of a draw on the device of the picture."""
+        return params["maps"].to(input)
+
+    def apply_transform(
+        self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        """Returns the views (N, C, H', W') of pictures (N, C, H, W), resampled bilinearly."""
+        height, width = params["output_size"][0].tolist()
+        to_picture = (
+            _normalized(input.shape[-2:]) @ torch.linalg.inv(params["maps"]) @ _pixels((height, width))
+        )
+        # Copied without waiting: a step must not stall an accelerator.
+        theta = to_picture[:, :2].to(input.device, input.dtype, non_blocking=True)
+        grid = F.affine_grid(theta, [*input.shape[:2], height, width], align_corners=False)
+        return F.grid_sample(input - self.fill, grid, align_corners=False) + self.fill
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+
+class Pad(View):
+    """Adds a border of this many pixels on every side, or crops one if the number is negative.
+
+    Example:
+        >>> Pad(2)(torch.ones(1, 3, 4, 6)).shape
+        torch.Size([1, 3, 8, 10])
+    """
+
+    def __init__(self, pixels: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.pixels = pixels
+
+    def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
+        """Returns the same shift for every image."""
+        shift = torch.full((images,), float(self.pixels))
+        return _shift(shift, shift), (size[0] + 2 * self.pixels, size[1] + 2 * self.pixels)
+
+    def extra_repr(self) -> str:
+        """Returns the width of the border."""
+        return str(self.pixels)
+
+
+class CropOrPad(View):
+    """Crops or pads around the centre to a fixed size, for networks that take only one.
+
+    Example:
+        >>> CropOrPad(8, 8)(torch.ones(1, 3, 5, 11)).shape
+        torch.Size([1, 3, 8, 8])
+    """
+
+    def __init__(self, height: int, width: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.size = (height, width)
+
+    def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
+        """Returns the same whole-pixel shift for every image."""
+        y, x = ((new - old) // 2 for new, old in zip(self.size, size, strict=True))
+        return _shift(torch.full((images,), float(x)), torch.full((images,), float(y))), self.size
+
+    def extra_repr(self) -> str:
+        """Returns the size."""
+        return f"{self.size[0]}, {self.size[1]}"
+
+
+class Jitter(View):
+    """Shifts by a random whole number of pixels: a crop that is this much smaller, at a random place.
+
+    Example:
+        >>> Jitter(3)(torch.ones(1, 3, 8, 8)).shape
+        torch.Size([1, 3, 5, 5])
+    """
+
+    def __init__(self, pixels: int, **options: Any) -> None:
+        super().__init__(**options)
+        if pixels < 1:
+            raise ArgumentError(f"Jitter needs at least 1 pixel to move by, got {pixels}")
+        self.pixels = pixels
+
+    def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
+        """Returns shifts of 0 to -pixels, independent in x and y."""
+        x, y = -torch.randint(self.pixels + 1, (2, images)).float()
+        return _shift(x, y), (size[0] - self.pixels, size[1] - self.pixels)
+
+    def extra_repr(self) -> str:
+        """Returns the range."""
+        return str(self.pixels)
+
+
+class _Choice(View):
+    """A piece that picks one of several values for each image."""
+
+    def __init__(self, values: Sequence[float], **options: Any) -> None:
+        super().__init__(**options)
+        if len(values) == 0:
+            raise ArgumentError(f"{type(self).__name__} needs at least one value to choose from")
+        self.values = torch.tensor([float(value) for value in values])
+
+    def pick(self, images: int) -> Tensor:
+        """Returns a random choice (images,) of the values."""
+        return self.values[torch.randint(len(self.values), (images,))]
+
+    def extra_repr(self) -> str:
+        """Returns how many values there are, and between which."""
+        return f"{len(self.values)} values from {self.values.min():g} to {self.values.max():g}"
+
+
+class Scale(_Choice):
+    """Zooms about the centre by one of these factors; the view keeps the size of the picture.
+
+    Example:
+        >>> Scale([0.9, 1.0, 1.1])(torch.ones(1, 3, 8, 8)).shape
+        torch.Size([1, 3, 8, 8])
+    """
+
+    def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
+        """Returns zooms about the centre."""
+        factor = self.pick(images)
+        return _about_centre(factor, torch.zeros(images), size), size
+
+
+class Rotate(_Choice):
+    """Turns about the centre by one of these angles in degrees; the view keeps the size of the picture.
+
+    Example:
+        >>> Rotate(range(-5, 6))(torch.ones(1, 3, 8, 8)).shape
+        torch.Size([1, 3, 8, 8])
+    """
+
+    def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
+        """Returns rotations about the centre, positive angles counter-clockwise as displayed."""
+        angle = self.pick(images) * (math.pi / 180)
+        return _about_centre(angle.cos(), angle.sin(), size), size
+
+
+class Views(View):
+    """Several pieces after each other, drawn one by one and resampled once.
+
+    Args:
+        *pieces: Any of the pieces of this module.
+        **options: `same_on_batch` and `fill`, for all of them.
+
+    Raises:
+        ArgumentError: No pieces, or one with a `same_on_batch` or `fill` of its own.
+
+    Example:
+        >>> Views(Pad(4), Jitter(8), Rotate([-5, 0, 5]))(torch.rand(2, 3, 32, 20)).shape
+        torch.Size([2, 3, 32, 20])
+    """
+
+    def __init__(self, *pieces: View, **options: Any) -> None:
+        super().__init__(**options)
+        if not pieces:
+            raise ArgumentError("Views needs at least one piece")
+        for piece in pieces:
+            if piece.same_on_batch > self.same_on_batch or piece.fill not in (_GRAY, self.fill):
+                raise ArgumentError(
+                    f"same_on_batch and fill are for all pieces: give them to Views, not {piece}"
+                )
+        self.pieces = pieces
+
+    def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
+        """Returns the product of the pieces' maps."""
+        maps = torch.eye(3).expand(images, 3, 3)
+        for piece in self.pieces:
+            step, size = piece.draw(images, size)
+            maps = step @ maps
+        return maps, size
+
+    def extra_repr(self) -> str:
+        """Returns the pieces."""
+        return ", ".join(repr(piece) for piece in self.pieces)
+
+
+def lucid(**options: Any) -> Views:
+    """Returns lucid's standard transforms; the view is 12 pixels larger than the picture.
+
+    Padding 12, jitter 8, scale 0.9 to 1.1, rotation by -10 to 10 degrees (0 more often), jitter 4: the list
+    `standard_transforms` of lucid's ``optvis/transform.py``, drawn for each image on its own.
+
+    Args:
+        **options: `same_on_batch` and `fill` of `Views`.
+    """
+    scales = [1 + (step - 5) / 50 for step in range(11)]
+    return Views(Pad(12), Jitter(8), Scale(scales), Rotate([*range(-10, 11), *[0] * 5]), Jitter(4), **options)
+
+
+def distill(**options: Any) -> Views:
+    """Returns the transforms of the Distill article; the view has the size of the picture.
+
+    Padding 16, jitter 16, scale 0.95 to 1.05, rotation by -5 to 5 degrees, jitter 8, and the rest of the
+    padding cropped (Olah et al., Feature Visualization, 2017).
+
+    Args:
+        **options: `same_on_batch` and `fill` of `Views`.
+    """
+    scales = [1, 0.975, 1.025, 0.95, 1.05]
+    return Views(Pad(16), Jitter(16), Scale(scales), Rotate(range(-5, 6)), Jitter(8), Pad(-4), **options)
+
+
+def light(**options: Any) -> Views:
+    """Returns a weak set of transforms for small pictures; the view has the size of the picture.
+
+    Padding 2, jitter 2 twice, scale 0.95 to 1.05, rotation by -5 to 5 degrees.
+
+    Args:
+        **options: `same_on_batch` and `fill` of `Views`.
+    """
+    return Views(
+        Pad(2), Jitter(2), Scale([0.95, 0.975, 1, 1.025, 1.05]), Rotate(range(-5, 6)), Jitter(2), **options
+    )
+
+
+def preprocess(name: str) -> nn.Module:
+    """Returns what turns RGB in [0, 1] into the input of a kind of network.
+
+    Args:
+        name: ``"imagenet"`` for torchvision's normalization by mean and deviation, ``"inception5h"`` for
+            255 x - 117.
+
+    Raises:
+        ArgumentError: There is no preprocessing of this name.
+
+    Example:
+        >>> preprocess("inception5h")(torch.ones(1, 3, 1, 1)).flatten().round()
+        tensor([138., 138., 138.])
+    """
+    if name not in _PREPROCESS:
+        raise ArgumentError(f"no preprocessing {name!r}: there are {', '.join(map(repr, _PREPROCESS))}")
+    return Normalize(*_PREPROCESS[name])
+
+
+class Normalize(nn.Module):
+    """Subtracts a mean from each channel and divides by a deviation.
+
+    torchvision's copies its numbers to the device at every call, and kornia's copied every result to the CPU
+    before version 0.9; this one makes an accelerator wait for neither, wherever its
+    own numbers are.
+
+    Args:
+        mean: One number a channel.
+        std: Likewise.
+
+    Example:
+        >>> Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(torch.ones(1, 3, 1, 1)).flatten()
+        tensor([2., 2., 2.])
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        means, deviations = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+        self.register_buffer("scale", 1 / deviations)
+        self.register_buffer("shift", -means / deviations)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the normalized pictures (N, C, H, W)."""
+        shift, scale = (numbers.to(images.device, non_blocking=True) for numbers in (self.shift, self.scale))
+        return torch.addcmul(shift, images, scale)
+
+
+def _shift(x: Tensor, y: Tensor) -> Tensor:
+    maps = torch.eye(3).repeat(len(x), 1, 1)
+    maps[:, 0, 2], maps[:, 1, 2] = x, y
+    return maps
+
+
+def _about_centre(cosine: Tensor, sine: Tensor, size: Size) -> Tensor:
+    """Maps that turn and zoom by `cosine` and `sine`, which share the zoom as a factor, about the centre."""
+    centre_y, centre_x = ((pixels - 1) / 2 for pixels in size)
+    maps = torch.eye(3).repeat(len(cosine), 1, 1)
+    maps[:, 0, 0], maps[:, 0, 1], maps[:, 1, 0], maps[:, 1, 1] = cosine, sine, -sine, cosine
+    maps[:, 0, 2] = centre_x - cosine * centre_x - sine * centre_y
+    maps[:, 1, 2] = centre_y + sine * centre_x - cosine * centre_y
+    return maps
+
+
+def _normalized(size: Sequence[int]) -> Tensor:
+    """From pixels to the coordinates of `grid_sample`, in which the picture spans -1 to 1."""
+    height, width = size
+    return torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
+
+
+def _pixels(size: Sequence[int]) -> Tensor:
+    """The inverse of `_normalized`."""
+    height, width = size
+    return torch.tensor([[width / 2, 0, (width - 1) / 2], [0, height / 2, (height - 1) / 2], [0, 0, 1]])

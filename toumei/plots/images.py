@@ -1,0 +1,262 @@
+"""Arrays in, matplotlib axes out. All of it works without a display; only `show` opens a window."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..core.errors import ArgumentError, ShapeError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GAP = 4
+_CHECK = 8  # pixels of a field of the checkerboard
+_SQUARE, _SPACE = 192, 10  # pixels of a group in a comparison, and between groups
+
+
+def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tensor:
+    """Returns the pictures of a batch beside each other on white, as one picture (3, H, W) on the CPU.
+
+    What is transparent shows a checkerboard.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], with one channel, three, or four of which the last is alpha.
+        columns: Pictures in a row; by default as many as make the whole about square, at most 8.
+        gap: White pixels between pictures.
+
+    Raises:
+        ShapeError: The pictures are not (N, 1, 3 or 4, H, W), or there are none.
+
+    Example:
+        >>> montage(torch.zeros(4, 3, 10, 20), columns=2, gap=1).shape
+        torch.Size([3, 21, 41])
+    """
+    columns = columns or _columns(images)
+    images = _opaque(images.detach().float().cpu().clamp(0, 1)).expand(-1, 3, -1, -1)
+    rows = -(-len(images) // columns)
+    height, width = images.shape[2] + gap, images.shape[3] + gap
+    canvas = torch.ones(3, rows * height - gap, columns * width - gap)
+    for index, image in enumerate(images):
+        y, x = index // columns * height, index % columns * width
+        canvas[:, y : y + image.shape[1], x : x + image.shape[2]] = image
+    return canvas
+
+
+def image_grid(
+    images: Tensor, titles: Sequence[str] = (), columns: int | None = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Returns axes that show a batch of pictures as a grid, with a title above each.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], with one channel, three, or four of which the last is alpha.
+        titles: What to write above the pictures, from the first on.
+        columns: Pictures in a row.
+        ax: Where to draw; a new figure by default.
+
+    Raises:
+        ShapeError: The pictures are not (N, 1, 3 or 4, H, W).
+        ArgumentError: There are more titles than pictures.
+
+    Example:
+        >>> axes = image_grid(torch.rand(3, 3, 8, 8), ["a", "b", "c"])
+        >>> [text.get_text() for text in axes.texts]
+        ['a', 'b', 'c']
+    """
+    canvas, columns, gap = _canvas(images, titles, columns)
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.figure(**_figure_size(canvas, columns)).add_axes((0, 0, 1, 1))
+    ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set_axis_off()
+    height, width = images.shape[-2:]
+    for index, title in enumerate(titles):
+        x = index % columns * (width + gap) + width / 2 - 0.5
+        y = index // columns * (height + gap) + gap - 0.02 * width - 0.5
+        ax.text(x, y, title, ha="center", va="bottom", fontsize="small")
+    return ax
+
+
+def side_by_side(
+    groups: Mapping[str, Sequence[Tensor]],
+    titles: Sequence[str],
+    columns: int = 1,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Returns axes that compare pictures: for each title a row of groups, such as a picture and its examples.
+
+    Every group is a square, however many pictures are in it; one alone fills it.
+
+    Args:
+        groups: Under each heading a batch (N, 1 or 3, H, W) in [0, 1] for every title.
+        titles: What to write before each row.
+        columns: Rows that stand beside each other.
+        ax: Where to draw; a new figure by default.
+
+    Raises:
+        ShapeError: A batch holds no pictures.
+        ArgumentError: There are no groups, or one has another number of batches than there are titles.
+
+    Example:
+        >>> groups = {"picture": [torch.rand(1, 3, 8, 8)], "examples": [torch.rand(9, 3, 20, 20)]}
+        >>> axes = side_by_side(groups, ["conv1:4"])
+        >>> [text.get_text() for text in axes.texts]
+        ['picture', 'examples', 'conv1:4']
+    """
+    if not groups or not titles or any(len(group) != len(titles) for group in groups.values()):
+        counts = {name: len(group) for name, group in groups.items()}
+        raise ArgumentError(f"expected groups of {len(titles)} batches, one a title, got {counts}")
+    squares = torch.stack([_square(group[row]) for row in range(len(titles)) for group in groups.values()])
+    columns = min(columns, len(titles))
+    rows, width, step = -(-len(titles) // columns), len(groups), _SQUARE + _SPACE
+    canvas = torch.ones(3, rows * step, columns * (width * step + 2 * _SPACE))
+    for index, square in enumerate(squares):
+        row, place = divmod(index, width)
+        y, x = row // columns * step + _SPACE // 2, _left(row % columns, place, width)
+        canvas[:, y : y + _SQUARE, x : x + _SQUARE] = square
+    if ax is None:
+        from matplotlib import pyplot
+
+        inches = (canvas.shape[2] / 130, canvas.shape[1] / 130 + 0.25)
+        ax = pyplot.figure(figsize=inches, dpi=130, layout="constrained").add_subplot()
+    ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
+    ax.set_axis_off()
+    for column in range(columns):
+        for place, heading in enumerate(groups):
+            middle = _left(column, place, width) + _SQUARE / 2
+            ax.text(middle, -2, heading, ha="center", va="bottom", fontsize="small")
+    for row, title in enumerate(titles):
+        left, middle = _left(row % columns, 0, width) - 4, (row // columns + 0.5) * step
+        ax.text(left, middle, title, ha="right", va="center", fontsize="small", rotation="vertical")
+    return ax
+
+
+def save_grid(
+    images: Tensor, path: str | Path, titles: Sequence[str] = (), columns: int | None = None
+) -> None:
+    """Writes a batch of pictures as a grid with a title above each, and its folder if need be.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], with one channel, three, or four of which the last is alpha.
+        path: File to write; its ending says the format.
+        titles: What to write above the pictures, from the first on.
+        columns: Pictures in a row.
+    """
+    from matplotlib.figure import Figure
+
+    canvas, columns, _ = _canvas(images, titles, columns)
+    figure = Figure(**_figure_size(canvas, columns))
+    image_grid(images, titles, columns, figure.add_axes((0, 0, 1, 1)))
+    save_figure(figure, path)
+
+
+def save_figure(figure: "Figure", path: str | Path) -> None:
+    """Writes a figure as a picture, cropped to what it shows, and its folder if need be."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.05)
+
+
+def show() -> None:
+    """Shows the open pyplot figures where there is a display, and does nothing where there is none."""
+    from matplotlib import pyplot
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a backend without a display says so
+        pyplot.show()
+
+
+def save_pixels(image: Tensor, path: str | Path) -> None:
+    """Writes one picture (1, 3 or 4, H, W) in [0, 1] pixel by pixel, and its folder if need be.
+
+    A PNG keeps the alpha channel of a picture that has one.
+    """
+    keeps_alpha = len(image) == 4 and Path(path).suffix.lower() == ".png"
+    picture = to_pil(image.detach().float().cpu().clamp(0, 1) if keeps_alpha else montage(image[None]))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 0.2) -> None:
+    """Writes an endless animation (GIF) of batches of pictures, each batch a montage.
+
+    Args:
+        frames: Batches (N, C, H, W) in [0, 1].
+        path: File to write; its folder is made if need be.
+        seconds: How long a frame is shown; the last one is shown five times as long.
+
+    Raises:
+        ArgumentError: There are no frames.
+    """
+    if not frames:
+        raise ArgumentError("an animation needs at least one frame")
+    first, *rest = [to_pil(montage(frame)) for frame in frames]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    durations = [round(1000 * seconds)] * len(rest) + [round(5000 * seconds)]
+    first.save(path, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+
+
+def _canvas(images: Tensor, titles: Sequence[str], columns: int | None) -> tuple[Tensor, int, int]:
+    """A montage with room above each picture if there are titles, its columns and the gap between them."""
+    columns = columns or _columns(images)
+    if len(titles) > len(images):
+        raise ArgumentError(f"{len(titles)} titles for {len(images)} pictures")
+    if not any(titles):
+        return montage(images, columns), columns, _GAP
+    gap = ceil(0.16 * images.shape[3])
+    return F.pad(montage(images, columns, gap), (0, 0, gap, 0), value=1.0), columns, gap
+
+
+def _square(images: Tensor) -> Tensor:
+    """The pictures of a batch as one square picture (3, H, W)."""
+    _columns(images)
+    columns = ceil(len(images) ** 0.5)
+    scale = _SQUARE // columns - 2 if columns > 1 else _SQUARE
+    size = [scale * side // max(images.shape[-2:]) for side in images.shape[-2:]]
+    sized = F.interpolate(images.detach().float().cpu(), size, mode="bicubic", antialias=True).clamp(0, 1)
+    whole = montage(sized, columns, gap=2)
+    below, right = (_SQUARE - side for side in whole.shape[1:])
+    return F.pad(whole, (right // 2, right - right // 2, below // 2, below - below // 2), value=1.0)
+
+
+def _left(column: int, place: int, width: int) -> int:
+    """Where a square begins, with room for a title before each column."""
+    step = _SQUARE + _SPACE
+    return column * (width * step + 2 * _SPACE) + 2 * _SPACE + place * step
+
+
+def _opaque(images: Tensor) -> Tensor:
+    """Pictures with an alpha channel before a checkerboard, others as they are."""
+    if images.shape[1] != 4:
+        return images
+    y, x = (torch.arange(pixels) // _CHECK for pixels in images.shape[2:])
+    board = 1 - 0.2 * ((y[:, None] + x[None, :]) % 2)
+    return torch.lerp(board, images[:, :3], images[:, 3:])
+
+
+def _columns(images: Tensor) -> int:
+    """How many pictures of a batch stand in a row, once it is clear that it is a batch of pictures."""
+    if images.dim() != 4 or images.shape[1] not in (1, 3, 4) or len(images) == 0:
+        raise ShapeError(f"expected pictures (N, 1, 3 or 4, H, W), got {tuple(images.shape)}")
+    count, _, height, width = images.shape
+    return int(min(count, 8, max(1, round((count * height / width) ** 0.5 + 0.49))))
+
+
+def _figure_size(canvas: Tensor, columns: int) -> dict[str, Any]:
+    """The size of a figure that shows a canvas in these columns without losing a pixel."""
+    height, width = canvas.shape[1:]
+    inches = max(2.0 * columns, 3.0)
+    return {"figsize": (inches, inches * height / width), "dpi": max(120.0, width / inches)}
+
+
+def to_pil(image: Tensor) -> Any:
+    """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image."""
+    from PIL import Image
+
+    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())

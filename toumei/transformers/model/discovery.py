@@ -1,0 +1,178 @@
+"""Finding the parts of a language model of an unknown architecture by their names, types and sizes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from inspect import signature
+from typing import Any
+
+from torch import nn
+
+from ...core.errors import ArchitectureError
+from ...core.modules import find_module
+
+MIXER = "it has a state-space mixer in that place"
+EXPERTS = "its feed-forward layer is a mixture of experts"
+_MLP_NAMES = ("mlp", "ffn", "feed_forward", "feedforward", "moe")
+
+
+@dataclass(frozen=True)
+class Family:
+    """The names of the parts in one architecture; those of a block are relative to the block.
+
+    Attributes:
+        embedding: The module that turns token ids into vectors.
+        blocks: The list of blocks.
+        attention: What attention adds to the residual stream is the output of this module, None without one.
+        mlp: The same for the feed-forward layer.
+        down: The down-projection, whose input are the keys of the MLP as a memory; None without a single one.
+        norm: The final norm; None without one, as in OPT-350m.
+        head: The module that turns vectors into logits.
+        missing: Why a part is None.
+    """
+
+    embedding: str
+    blocks: str
+    attention: str | None
+    mlp: str | None
+    down: str | None
+    norm: str | None
+    head: str = "lm_head"
+    missing: str = ""
+
+
+def search_family(model: nn.Module) -> tuple[Family, list[Family]]:
+    """Returns the parts of a model that stand outside of the blocks, and the parts of each block.
+
+    Raises:
+        ArchitectureError: A part is not there; the message says what was looked for and found.
+    """
+    blocks = _search_blocks(model)
+    outside = Family(
+        _name_of(model, _call(model, "get_input_embeddings"), "embedding"),
+        blocks,
+        None,
+        None,
+        None,
+        _search_norm(model, blocks),
+        _name_of(model, _call(model, "get_output_embeddings"), "head"),
+    )
+    width = stream_width(model)
+    return outside, [_search_block(block, outside, width) for block in find_module(model, blocks).children()]
+
+
+def projection_sizes(module: nn.Module) -> tuple[int, int] | None:
+    """Returns (inputs, outputs) of a linear layer or a `Conv1D`, whatever its weight is packed into.
+
+    Example:
+        >>> projection_sizes(nn.Linear(3, 5))
+        (3, 5)
+    """
+    if is_conv1d(module):
+        inputs, outputs = module.weight.shape  # type: ignore[misc]
+        return int(inputs), int(outputs)
+    if hasattr(module, "in_features") and hasattr(module, "out_features"):
+        return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
+    return None
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Returns whether this is the transposed linear layer of GPT-2 (`transformers.pytorch_utils.Conv1D`)."""
+    return any(base.__name__ == "Conv1D" for base in type(module).__mro__)
+
+
+def stream_width(model: nn.Module) -> int:
+    """Returns the width of the residual stream."""
+    width = getattr(_text_config(model), "hidden_size", None)
+    if width is None:
+        raise ArchitectureError(
+            f"no width found in {type(model).__name__}: looked for config.hidden_size of a Hugging Face "
+            f"causal language model"
+        )
+    return int(width)
+
+
+def _search_blocks(model: nn.Module) -> str:
+    """The shallowest list of modules that is as long as the model is deep."""
+    depth = getattr(_text_config(model), "num_hidden_layers", None)
+    lists = {name: len(part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList)}
+    fitting = [name for name, length in lists.items() if length == depth]
+    if not fitting:
+        raise ArchitectureError(
+            f"no blocks found in {type(model).__name__}: looked for a ModuleList of "
+            f"config.num_hidden_layers={depth} blocks, found {lists or 'no ModuleList'}; "
+            f"a row in toumei.transformers.model.families.FAMILIES says where they are"
+        )
+    return min(fitting, key=lambda name: name.count("."))
+
+
+def _search_block(block: nn.Module, outside: Family, width: int) -> Family:
+    """The parts of one block, by their names and by what sizes they map to."""
+    children = {
+        name: part
+        for name, part in block.named_children()
+        if any(True for _ in part.parameters()) and "norm" not in name
+    }
+    attention = _first(name for name in children if _is_attention(name))
+    mlp = _first(name for name in children if any(word in name.lower() for word in _MLP_NAMES))
+    if attention is None and mlp is None:
+        return replace(outside, missing=MIXER)
+    downs = [
+        name
+        for name, part in block.named_modules()
+        if (name.split(".")[0] == mlp if mlp else not _is_attention(name))
+        and (sizes := projection_sizes(part))
+        and sizes[1] == width
+    ]
+    missing = MIXER if attention is None else ""
+    if len(downs) != 1 or (mlp and _has_experts(children[mlp])):
+        several = (
+            f"it has {len(downs)} maps to the residual stream ({', '.join(downs)})" if downs else EXPERTS
+        )
+        why = EXPERTS if mlp and _has_experts(children[mlp]) else several
+        return replace(outside, attention=attention, mlp=mlp, missing=missing or why)
+    if mlp is None or "residual" in signature(children[mlp].forward).parameters:
+        mlp = downs[0]  # there is no module, or it returns the sum with the residual stream
+    return replace(outside, attention=attention, mlp=mlp, down=downs[0], missing=missing)
+
+
+def _has_experts(mlp: nn.Module) -> bool:
+    """Whether tokens are routed to some of several networks; one that all share does not stand for them."""
+    return any("expert" in f"{name} {type(part).__name__}".lower() for name, part in mlp.named_modules())
+
+
+def _search_norm(model: nn.Module, blocks: str) -> str | None:
+    """The last norm beside the list of blocks, if there is one."""
+    parent = blocks.rpartition(".")[0]
+    children = find_module(model, parent).named_children()
+    norms = [name for name, part in children if "norm" in type(part).__name__.lower()]
+    return ".".join(filter(None, (parent, norms[-1]))) if norms else None
+
+
+def _text_config(model: nn.Module) -> Any:
+    config: Any = getattr(model, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def _call(model: nn.Module, getter: str) -> Any:
+    try:
+        return getattr(model, getter)()
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def _name_of(model: nn.Module, wanted: Any, what: str) -> str:
+    for name, module in model.named_modules():
+        if module is wanted:
+            return name
+    raise ArchitectureError(
+        f"no {what} found in {type(model).__name__}: expected a Hugging Face causal language model with "
+        f"get_input_embeddings() and get_output_embeddings()"
+    )
+
+
+def _is_attention(name: str) -> bool:
+    return "att" in name.lower()
+
+
+def _first(names: Iterable[str]) -> str | None:
+    return next(iter(names), None)

@@ -1,0 +1,331 @@
+"""Where the parts of a language model are: a row for each known architecture, a search for the others.
+
+`anatomy(model)` finds embedding, blocks, attention, MLP, down-projection, final norm and head of any Hugging
+Face causal language model, checks them, and says what is missing and why. A new architecture is one row in
+`FAMILIES`; without a row its parts are looked for by their names, types and sizes.
+"""
+
+from dataclasses import dataclass, replace
+from typing import SupportsIndex
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import ArchitectureError, ArgumentError, LayerError
+from ...core.hooks import hooked
+from ...core.modules import evaluating, find_module
+from .discovery import EXPERTS, MIXER, Family, is_conv1d, projection_sizes, search_family, stream_width
+
+_GPT2 = Family("transformer.wte", "transformer.h", "attn", "mlp", "mlp.c_proj", "transformer.ln_f")
+_LLAMA = Family("model.embed_tokens", "model.layers", "self_attn", "mlp", "mlp.down_proj", "model.norm")
+_EXPERTS = replace(_LLAMA, down=None, missing=EXPERTS)
+# The attention and MLP of Bloom and the MLP of MPT return residual + out: what they add is known further in.
+_BLOOM = Family(
+    "transformer.word_embeddings",
+    "transformer.h",
+    "self_attention.dense",
+    "mlp.dense_4h_to_h",
+    "mlp.dense_4h_to_h",
+    "transformer.ln_f",
+)
+_OPT = Family(
+    "model.decoder.embed_tokens",
+    "model.decoder.layers",
+    "self_attn",
+    "fc2",
+    "fc2",
+    "model.decoder.final_layer_norm",
+)
+_NEOX = Family(
+    "gpt_neox.embed_in",
+    "gpt_neox.layers",
+    "attention",
+    "mlp",
+    "mlp.dense_4h_to_h",
+    "gpt_neox.final_layer_norm",
+)
+_MAMBA = Family("backbone.embeddings", "backbone.layers", None, None, None, "backbone.norm_f", missing=MIXER)
+
+FAMILIES: dict[str, Family] = {
+    "gpt2": _GPT2,
+    "gpt_bigcode": _GPT2,
+    "gpt_neo": _GPT2,
+    "gptj": replace(_GPT2, down="mlp.fc_out"),
+    "codegen": replace(_GPT2, down="mlp.fc_out"),
+    "gpt_neox": _NEOX,
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "stablelm": _LLAMA,
+    "cohere": _LLAMA,
+    "olmo2": _LLAMA,
+    "gemma": _LLAMA,
+    "gemma2": _LLAMA,
+    "gemma3_text": _LLAMA,
+    "phi3": _LLAMA,
+    "phi": replace(_LLAMA, down="mlp.fc2", norm="model.final_layernorm"),
+    "starcoder2": replace(_LLAMA, down="mlp.c_proj"),
+    "opt": _OPT,
+    "bloom": _BLOOM,
+    "falcon": replace(_BLOOM, attention="self_attention", mlp="mlp"),
+    "mpt": Family(
+        "transformer.wte",
+        "transformer.blocks",
+        "attn",
+        "ffn.down_proj",
+        "ffn.down_proj",
+        "transformer.norm_f",
+    ),
+    "mamba": _MAMBA,
+    "mixtral": _EXPERTS,
+    "qwen3_moe": _EXPERTS,
+    "gpt_oss": _EXPERTS,
+}
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Anatomy:
+    """The parts of one model, by their full names. All names work with `hooked` and `find_module`.
+
+    Attributes:
+        model: The model.
+        kind: Its `config.model_type`.
+        known: Whether the parts come from a row of `FAMILIES`, not from a search.
+        embedding: Name of the token embedding.
+        blocks: Names of the blocks, first to last.
+        attentions: For each block the module whose output attention adds to the residual stream, or None.
+        mlps: The same for the feed-forward layer.
+        downs: For each block the down-projection of the MLP, or None.
+        norm: Name of the final norm; None without one, as in OPT-350m.
+        head: Name of the module that turns vectors into logits.
+        width: Size of the residual stream.
+        missing: For each block why a part is None.
+    """
+
+    model: nn.Module
+    kind: str
+    known: bool
+    embedding: str
+    blocks: tuple[str, ...]
+    attentions: tuple[str | None, ...]
+    mlps: tuple[str | None, ...]
+    downs: tuple[str | None, ...]
+    norm: str | None
+    head: str
+    width: int
+    missing: tuple[str, ...]
+
+    @property
+    def layers(self) -> int:
+        """How many blocks there are."""
+        return len(self.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its tokens: the device of the embedding.
+
+        Weights that are loaded from a disk when they are needed are on none; the modules that load them
+        accept tokens from anywhere.
+        """
+        device = torch.device(self.module(self.embedding).weight.device)  # type: ignore[arg-type]
+        return torch.device("cpu") if device.type == "meta" else device
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens have an embedding."""
+        return len(self.module(self.embedding).weight)  # type: ignore[arg-type]
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens the model can read at once; None where nothing says so."""
+        config = getattr(self.model, "config", None)
+        names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+        return next((int(own) for name in names if (own := getattr(config, name, None))), None)
+
+    @property
+    def two_tokens(self) -> Tensor:
+        """Two tokens (1, 2) to try the model with, which are no padding."""
+        padding = getattr(getattr(self.model, "config", None), "pad_token_id", None)
+        return torch.full((1, 2), int(padding == 0), device=self.device)
+
+    def block(self, layer: SupportsIndex) -> str:
+        """Returns the name of a block; layers count from 0.
+
+        Raises:
+            ArgumentError: There is no such layer.
+        """
+        return self.blocks[self.check_layer(layer)]
+
+    def attention(self, layer: SupportsIndex) -> str:
+        """Returns the name of the module whose output attention adds to the residual stream.
+
+        Raises:
+            ArgumentError: There is no such layer.
+            ArchitectureError: The block has no attention; the message says why.
+        """
+        return self._part("attention", self.attentions, layer)
+
+    def mlp(self, layer: SupportsIndex) -> str:
+        """Returns the name of the module whose output the feed-forward layer adds to the residual stream.
+
+        Raises:
+            ArgumentError: There is no such layer.
+            ArchitectureError: The block has no MLP; the message says why.
+        """
+        return self._part("MLP", self.mlps, layer)
+
+    def down(self, layer: SupportsIndex) -> str:
+        """Returns the name of the down-projection, the matrix that rank-one editing changes.
+
+        Raises:
+            ArgumentError: There is no such layer.
+            ArchitectureError: The block has no single down-projection; the message says why.
+        """
+        return self._part("single down-projection", self.downs, layer)
+
+    def module(self, name: str) -> nn.Module:
+        """Returns the module of this name."""
+        return find_module(self.model, name)
+
+    def keys_first(self, layer: SupportsIndex) -> bool:
+        """Returns whether the down-projection's weight is (keys, values), as in GPT-2's `Conv1D`.
+
+        An `nn.Linear` has (values, keys). The type says so, never the shape, which may be square.
+        """
+        return is_conv1d(self.module(self.down(layer)))
+
+    def check_layer(self, layer: SupportsIndex) -> int:
+        """Returns the layer, any kind of whole number, as an int if the model has it.
+
+        Raises:
+            ArgumentError: It does not.
+        """
+        if not isinstance(layer, SupportsIndex) or not 0 <= layer.__index__() < self.layers:
+            raise ArgumentError(
+                f"no layer {layer!r} in {type(self.model).__name__}: it has {self.layers} layers, "
+                f"0 to {self.layers - 1}"
+            )
+        return layer.__index__()
+
+    def check_length(self, count: int, what: str) -> None:
+        """Makes sure that the model can read so many tokens.
+
+        Raises:
+            ArgumentError: It has learned fewer positions. (Where positions are computed there is no end.)
+        """
+        learned = sum(isinstance(part, nn.Embedding) for part in self.model.modules()) > 1
+        if learned and self.positions is not None and count > self.positions:
+            raise ArgumentError(
+                f"{what!r} is {count} tokens long, {type(self.model).__name__} reads at most {self.positions}"
+            )
+
+    def _part(self, what: str, names: tuple[str | None, ...], layer: SupportsIndex) -> str:
+        layer = self.check_layer(layer)
+        name = names[layer]
+        if name is None:
+            raise ArchitectureError(
+                f"layer {layer} of {type(self.model).__name__} ({self.kind}) has no {what}: "
+                f"{self.missing[layer]}"
+            )
+        return name
+
+    def __repr__(self) -> str:
+        origin = "known" if self.known else "searched"
+        return f"Anatomy({self.kind}, {origin}: {self.layers} layers of width {self.width})"
+
+
+def anatomy(model: nn.Module) -> Anatomy:
+    """Returns where the parts of a causal language model are, checked against its modules.
+
+    Args:
+        model: A Hugging Face causal language model (`AutoModelForCausalLM`), in any precision and on any
+            devices.
+
+    Raises:
+        ArchitectureError: A part cannot be found or has the wrong shape; the message says what was looked
+            for and what the model has.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_embd=8, n_layer=2, n_head=2))
+        >>> parts = anatomy(model)
+        >>> parts.down(1), parts.keys_first(1)
+        ('transformer.h.1.mlp.c_proj', True)
+    """
+    kind = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
+    if kind in FAMILIES:
+        outside = FAMILIES[kind]
+        blocks = _look_up(model, kind, outside.blocks)
+        rows = [outside] * len(list(blocks.children()))
+    else:
+        outside, rows = search_family(model)
+
+    def names(part: str) -> tuple[str | None, ...]:
+        found = [getattr(row, part) for row in rows]
+        return tuple(name and f"{outside.blocks}.{index}.{name}" for index, name in enumerate(found))
+
+    parts = Anatomy(
+        model,
+        kind,
+        kind in FAMILIES,
+        outside.embedding,
+        tuple(f"{outside.blocks}.{index}" for index in range(len(rows))),
+        names("attention"),
+        names("mlp"),
+        names("down"),
+        outside.norm if _has(model, outside.norm) else None,
+        outside.head,
+        stream_width(model),
+        tuple(row.missing for row in rows),
+    )
+    _check_modules(parts)
+    _check_outputs(parts)
+    return parts
+
+
+def _check_modules(parts: Anatomy) -> None:
+    """Looks every part up, and checks that embedding and down-projections meet the residual stream."""
+    names = [parts.head, *parts.attentions, *parts.mlps, *parts.downs]
+    for name in dict.fromkeys(name for name in names if name):
+        _look_up(parts.model, parts.kind, name)
+    weight = getattr(_look_up(parts.model, parts.kind, parts.embedding), "weight", None)
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise ArchitectureError(
+            f"{parts.kind}: the embedding {parts.embedding!r} has no weight (tokens, width)"
+        )
+    for name in filter(None, parts.downs):
+        sizes = projection_sizes(parts.module(name))
+        if sizes is None or sizes[1] != parts.width:
+            raise ArchitectureError(
+                f"{parts.kind}: the down-projection {name!r} should map to {parts.width} values, "
+                f"it is {parts.module(name)}"
+            )
+
+
+def _check_outputs(parts: Anatomy) -> None:
+    """Runs two tokens, and checks that each part is reached and returns vectors of the stream's width."""
+    names = [name for name in (*parts.blocks, *parts.attentions, *parts.mlps, *parts.downs) if name]
+    with torch.no_grad(), evaluating(parts.model), hooked(parts.model, names) as activations:
+        parts.model(parts.two_tokens)
+    for name in names:
+        # OPT runs its feed-forward layer on (tokens, width), everybody else on (batch, tokens, width).
+        if activations[name].numel() != 2 * parts.width or activations[name].shape[-1] != parts.width:
+            raise ArchitectureError(
+                f"{parts.kind}: {name!r} should return (1, 2, {parts.width}) for two tokens, "
+                f"it returns {tuple(activations[name].shape)}"
+            )
+
+
+def _has(model: nn.Module, name: str | None) -> bool:
+    try:
+        return name is not None and find_module(model, name) is not None
+    except LayerError:
+        return False
+
+
+def _look_up(model: nn.Module, kind: str, name: str) -> nn.Module:
+    try:
+        return find_module(model, name)
+    except LayerError as error:
+        raise ArchitectureError(f"the row of {kind!r} in FAMILIES does not fit: {error}") from None

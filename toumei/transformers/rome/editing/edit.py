@@ -1,0 +1,193 @@
+"""An edit of a model: applied and taken back bit for bit, saved as two thin matrices a layer."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from typing_extensions import Self
+
+from ....core.errors import EditError
+from ....core.serialization import load_tensors, save_tensors
+from ...model.families import Anatomy, anatomy
+from ..weight_edits import registry as applied
+from ..weight_edits.low_rank import LowRank
+from .requests import Request
+from .value import Value
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Edit:
+    """A change of some weights of a model that writes facts into it.
+
+    Inside a ``with`` block the model is edited, outside of it every weight is bit for bit as before. `apply`
+    and `revert` do the same without a block. Several edits can be applied at once, and taken back in any
+    order; the weight is then the original plus the sum of all changes, rounded once.
+
+    Attributes:
+        parts: The model.
+        method: Name of the editing method.
+        requests: The facts.
+        changes: For each edited layer the change of its down-projection (values, keys), on the CPU.
+        values: How the value of each fact was optimized; empty if the edit was loaded.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers.rome.editing.editor import RankOneEditor
+        >>> model, tokenizer, world = facts_gpt()
+        >>> zero = LowRank(torch.zeros(128, 1), torch.zeros(1, 512))
+        >>> edit = Edit(anatomy(model), "none", (Request("{} lives in", "Ann", "Rome"),), {2: zero})
+        >>> with edit:
+        ...     edit.applied
+        True
+        >>> edit
+        Edit(none, layer 2: Ann lives in -> Rome; not applied)
+    """
+
+    parts: Anatomy
+    method: str
+    requests: Sequence[Request]
+    changes: Mapping[int, LowRank]
+    values: Sequence[Value] = ()
+    _owner: object = field(default_factory=object)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose down-projections change."""
+        return tuple(self.changes)
+
+    @property
+    def applied(self) -> bool:
+        """Whether the model carries this edit at the moment."""
+        return any(applied.carries(module, self._owner) for module in self._modules())
+
+    def apply(self) -> Self:
+        """Changes the weights, and returns the edit.
+
+        Raises:
+            EditError: It is applied already, or a weight cannot be edited; nothing has been changed then.
+        """
+        if self.applied:
+            raise EditError(f"{self} is applied already: revert it first")
+        applied.apply(self._modules(), self._owner)
+        return self
+
+    def revert(self, force: bool = False) -> Self:
+        """Takes the change back, and returns the edit.
+
+        Args:
+            force: Also where something else, such as training or `load_state_dict`, wrote into a weight
+                meanwhile: the weight from before the edit takes its place.
+
+        Raises:
+            EditError: It is not applied, or something else wrote into a weight meanwhile.
+        """
+        if not self.applied:
+            raise EditError(f"{self}: there is nothing to revert")
+        applied.remove(self._modules(), self._owner, force)
+        return self
+
+    def __enter__(self) -> Self:
+        return self.apply()
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if not self.applied:
+            return
+        try:
+            self.revert()
+        except EditError as failed:
+            if kind is None:
+                raise
+            warnings.warn(str(failed), stacklevel=2)  # what went wrong inside the block is what counts
+
+    def save(self, path: str | Path) -> None:
+        """Writes the thin factors as safetensors, and in the header the model, layers, facts and versions."""
+        tensors = {
+            f"{layer}.{name}": tensor
+            for layer, change in self.changes.items()
+            for name, tensor in vars(change).items()
+            if tensor is not None
+        }
+        save_tensors(path, type(self).__name__, tensors, self._header())
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module) -> Self:
+        """Returns a saved edit of this model, not applied.
+
+        Args:
+            path: The file.
+            model: The model that the edit was made for, with the weights that it had (without other edits).
+
+        Raises:
+            EditError: The file is cut short, holds something else, or belongs to another model.
+        """
+        tensors, header = load_tensors(path, cls.__name__, EditError)
+        parts = anatomy(model)
+        if applied.unedited_fingerprint(model) != header["fingerprint"]:
+            raise EditError(
+                f"{path} edits {header['model']} ({header['class']} of {header['layers']} layers) with other "
+                f"weights than this {type(model).__name__} of {parts.layers} layers has"
+            )
+        changes: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
+            layer, name = key.split(".")
+            changes.setdefault(int(layer), {})[name] = tensor
+        requests = tuple(Request(**request) for request in header["facts"])
+        factors = {layer: LowRank(**changes[layer]) for layer in sorted(changes)}
+        return cls(parts, header["method"], requests, factors)
+
+    def _header(self) -> dict[str, Any]:
+        import transformers
+
+        from .... import __version__
+
+        model = self.parts.model
+        return {
+            "fingerprint": applied.unedited_fingerprint(model),
+            "model": str(getattr(getattr(model, "config", None), "name_or_path", "") or "a model"),
+            "class": type(model).__name__,
+            "layers": self.parts.layers,
+            "method": self.method,
+            "facts": [asdict(request) for request in self.requests],
+            "versions": {
+                "toumei": __version__,
+                "torch": str(torch.__version__),
+                "transformers": transformers.__version__,
+            },
+        }
+
+    def _modules(self) -> dict[nn.Module, LowRank]:
+        return {self.parts.module(self.parts.down(layer)): change for layer, change in self.changes.items()}
+
+    def __repr__(self) -> str:
+        first = self.requests[0]
+        shown = (
+            f"{first.text} -> {first.target}" if len(self.requests) == 1 else f"{len(self.requests)} facts"
+        )
+        word = "layer" if len(self.layers) == 1 else "layers"
+        state = "applied" if self.applied else "not applied"
+        return f"Edit({self.method}, {word} {', '.join(map(str, self.layers))}: {shown}; {state})"
+
+
+def revert_all(model: nn.Module) -> None:
+    """Takes back every edit that a model carries, also those whose `Edit` is lost.
+
+    The edited weights are as they were before the first edit, whatever else was written into them meanwhile.
+
+    Args:
+        model: The model.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> model, tokenizer, world = facts_gpt()
+        >>> zero = LowRank(torch.zeros(128, 1), torch.zeros(1, 512))
+        >>> edit = Edit(anatomy(model), "none", (Request("{} lives in", "Ann", "Rome"),), {2: zero}).apply()
+        >>> revert_all(model)
+        >>> edit.applied
+        False
+    """
+    for owner, modules in applied.owners(model).items():
+        applied.remove(modules, owner, force=True)

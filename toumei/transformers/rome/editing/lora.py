@@ -1,0 +1,54 @@
+"""An edit as an adapter for PEFT: two thin matrices a layer are just what LoRA is made of."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from ....core.errors import EditError
+from .edit import Edit
+
+
+def export_lora(edit: Edit, folder: str | Path) -> None:
+    """Writes an edit as a LoRA adapter that gives the same logits.
+
+    ``peft.PeftModel.from_pretrained(model, folder)`` loads it (``pip install toumei[peft]``); writing needs
+    no PEFT.
+
+    Args:
+        edit: The edit, of any method.
+        folder: Where `adapter_config.json` and `adapter_model.safetensors` go.
+
+    Raises:
+        EditError: The layers' down-projections are partly `Conv1D` and partly `nn.Linear`.
+    """
+    from safetensors.torch import save_file
+
+    parts, folder = edit.parts, Path(folder)
+    transposed = {parts.keys_first(layer) for layer in edit.layers}
+    if len(transposed) > 1:
+        raise EditError("an adapter has one orientation of weights, but the edited layers have both")
+    rank = max(change.left.shape[1] for change in edit.changes.values())
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(getattr(parts.model.config, "name_or_path", "")),
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": [parts.down(layer) for layer in edit.layers],
+        "fan_in_fan_out": transposed.pop(),
+        "inference_mode": True,
+    }
+    tensors: dict[str, torch.Tensor] = {}
+    for layer, change in edit.changes.items():
+        name = f"base_model.model.{parts.down(layer)}"
+        missing = rank - change.left.shape[1]
+        left = torch.nn.functional.pad(change.left, (0, missing))
+        right = torch.nn.functional.pad(change.right, (0, 0, 0, missing))
+        tensors[f"{name}.lora_A.weight"] = right.contiguous()
+        tensors[f"{name}.lora_B.weight"] = left.contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
+    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})

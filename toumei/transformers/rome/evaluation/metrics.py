@@ -1,0 +1,280 @@
+"""Whether edits took hold, and what else they changed.
+
+Efficacy, paraphrase and neighbourhood scores, their magnitudes and their harmonic mean are CounterFact's
+(Meng et al., 2022, sec. 3.3 and app. C), and so are generation entropy and reference score. CounterFact does
+not see what becomes of the subject's other facts, nor of subjects with a similar name; `others` and
+`namesakes` do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from typing_extensions import Self
+
+from ....core.errors import ArgumentError
+from ....core.serialization import load_tensors, save_tensors
+from ...model.families import Anatomy, anatomy
+from ...model.scoring import Answer, score_answers
+from ..editing.editor import RankOneEditor
+from ..tracing.averages import mean_and_half_width
+from .cases import Asked, Case
+from .generation import entropy, fitted_vectorizer, generate, reference_score
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+METRICS = (
+    "efficacy",
+    "efficacy_magnitude",
+    "paraphrase",
+    "paraphrase_magnitude",
+    "neighbourhood",
+    "neighbourhood_magnitude",
+    "namesakes",
+    "others",
+    "entropy",
+    "reference",
+)
+_SHOWN = ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Evaluation:
+    """How edits did, case by case.
+
+    Attributes:
+        values: For each metric of `METRICS` a number for each case, NaN where it was not measured. Successes
+            and what is kept are shares from 0 to 1, magnitudes differences of probabilities, entropy is in
+            bits and the reference score a cosine (both without CounterFact's factor of 100).
+
+    Example:
+        >>> Evaluation({"efficacy": torch.tensor([1.0, 1.0, 0.0, 1.0])})
+        Evaluation(4 cases: efficacy 75.0 +- 49.0 %)
+    """
+
+    values: Mapping[str, Tensor]
+
+    def mean(self, metric: str) -> float:
+        """Returns the mean over the cases in which a metric was measured, NaN if there are none.
+
+        Raises:
+            ArgumentError: There is no such metric.
+        """
+        return float(self._measured(metric).mean())
+
+    def interval(self, metric: str) -> float:
+        """Returns half the width of the mean's 95 % confidence interval, 1.96 standard errors."""
+        return mean_and_half_width(self._measured(metric))[1]
+
+    @property
+    def score(self) -> float:
+        """The harmonic mean of the means of efficacy, paraphrase and neighbourhood."""
+        means = [self.mean(metric) for metric in ("efficacy", "paraphrase", "neighbourhood")]
+        return 0.0 if 0 in means else 3 / sum(1 / mean for mean in means)
+
+    def table(self) -> str:
+        """Returns a line for each metric that was measured: the mean and its 95 % confidence interval."""
+        return "\n".join(f"{metric:24}{self.text(metric):>16}" for metric in self._present())
+
+    def text(self, metric: str) -> str:
+        """Returns the mean of a metric, and of several cases its interval; successes in percent."""
+        scale, digits, unit = (100, 1, " %") if metric in _SHOWN else (1, 3, "")
+        mean = f"{scale * self.mean(metric):.{digits}f}"
+        if len(self._measured(metric)) > 1:
+            mean += f" +- {scale * self.interval(metric):.{digits}f}"
+        return mean + unit
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with a bar for each success, and its confidence interval."""
+        from matplotlib import pyplot
+
+        ax = ax or pyplot.subplots()[1]
+        shown = [metric for metric in _SHOWN if metric in self._present()]
+        ax.bar(shown, [100 * self.mean(metric) for metric in shown], color="tab:blue")
+        errors = [100 * self.interval(metric) for metric in shown]
+        ax.errorbar(shown, [100 * self.mean(metric) for metric in shown], errors, fmt="none", color="black")
+        ax.set_ylabel("percent")
+        ax.set_ylim(0, 105)
+        return ax
+
+    def save(self, path: str | Path) -> None:
+        """Writes the numbers as safetensors."""
+        save_tensors(path, type(self).__name__, self.values, {"metrics": list(self.values)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Returns a saved evaluation.
+
+        Raises:
+            ArgumentError: The file holds something else.
+        """
+        tensors, header = load_tensors(path, cls.__name__)
+        return cls({name: tensors[name] for name in header["metrics"]})
+
+    def _measured(self, metric: str) -> Tensor:
+        if metric not in self.values:
+            raise ArgumentError(f"no metric {metric!r}: there are {', '.join(self.values)}")
+        return self.values[metric][~self.values[metric].isnan()]
+
+    def _present(self) -> list[str]:
+        return [metric for metric in self.values if len(self._measured(metric))]
+
+    def __repr__(self) -> str:
+        count = len(next(iter(self.values.values()), ()))
+        shown = [f"{metric} {self.text(metric)}" for metric in _SHOWN if metric in self._present()]
+        return f"Evaluation({count} cases: {', '.join(shown)})"
+
+
+def evaluate(
+    model: nn.Module,
+    tokenizer: Any,
+    cases: Sequence[Case],
+    *,
+    batch_size: int = 64,
+    generate_tokens: int = 0,
+    vectorizer: "TfidfVectorizer | None" = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Returns how the model, as it is now, does on the cases.
+
+    Args:
+        model: A causal language model, with the edits applied.
+        tokenizer: Its tokenizer.
+        cases: The edits and what they are tested on.
+        batch_size: How many texts are read at once.
+        generate_tokens: Length of the texts that are generated for entropy and reference score (CounterFact:
+            100); with 0 these two are left out.
+        vectorizer: For the reference score; by default word frequencies are those of all references of these
+            cases, see `fitted_vectorizer`.
+        seed: Of the generated texts.
+
+    Raises:
+        ArgumentError: There are no cases.
+    """
+    if not cases:
+        raise ArgumentError("expected cases to evaluate, got none")
+    parts = anatomy(model)
+    questions, plan = _questions(cases)
+    answers = score_answers(parts, tokenizer, questions, batch_size)
+    values = {metric: torch.full((len(cases),), float("nan")) for metric in METRICS}
+    for number, slots in enumerate(plan):
+        for metric, value in _scores({kind: [answers[i] for i in places] for kind, places in slots.items()}):
+            values[metric][number] = value
+    if generate_tokens:
+        references = [text for case in cases for text in case.references]
+        if vectorizer is None and references:
+            vectorizer = fitted_vectorizer(references)
+        for number, case in enumerate(cases):
+            texts = generate(parts, tokenizer, case.generation, generate_tokens, seed)
+            if texts:
+                values["entropy"][number] = sum(map(entropy, texts)) / len(texts)
+            if texts and case.references and vectorizer is not None:
+                values["reference"][number] = reference_score(texts, case.references, vectorizer)
+    return Evaluation(values)
+
+
+def evaluate_edits(
+    editor: RankOneEditor,
+    cases: Sequence[Case],
+    *,
+    together: bool = False,
+    batch_size: int = 64,
+    generate_tokens: int = 0,
+    verbose: bool = True,
+    **options: Any,
+) -> Evaluation:
+    """Returns how an editor's edits do: one after the other, each taken back before the next, or all at once.
+
+    Only those other facts and namesakes count that the model knows before any edit.
+
+    Args:
+        editor: Makes the edits.
+        cases: The edits and what they are tested on.
+        together: Write all facts in one edit.
+        batch_size: How many texts are read at once.
+        generate_tokens: As in `evaluate`.
+        verbose: Show a progress bar.
+        **options: Arguments of the editor's `edit`, or of `edit_many`.
+    """
+    cases = known_only(editor.parts, editor.tokenizer, cases, batch_size)
+    references = [text for case in cases for text in case.references]
+    vectorizer = fitted_vectorizer(references) if generate_tokens and references else None
+
+    def measured(some: Sequence[Case]) -> Evaluation:
+        return evaluate(
+            editor.model,
+            editor.tokenizer,
+            some,
+            batch_size=batch_size,
+            generate_tokens=generate_tokens,
+            vectorizer=vectorizer,
+            seed=editor.seed,
+        )
+
+    if together:
+        with editor.edit_many([case.request for case in cases], verbose=verbose, **options):
+            return measured(cases)
+    found = []
+    for case in tqdm(cases, desc="edits", disable=not verbose):
+        with editor.edit(case.request.prompt, case.request.subject, case.request.target, **options):
+            found.append(measured([case]))
+    return Evaluation({metric: torch.cat([each.values[metric] for each in found]) for metric in METRICS})
+
+
+def known_only(parts: Anatomy, tokenizer: Any, cases: Sequence[Case], batch_size: int = 64) -> list[Case]:
+    """Returns the cases with only those other facts and namesakes that the model answers rightly now."""
+    questions = [question for case in cases for question in (*case.others, *case.namesakes)]
+    answers = score_answers(parts, tokenizer, questions, batch_size) if questions else []
+    known = {question for question, answer in zip(questions, answers, strict=True) if answer.first}
+
+    def kept(asked: Asked) -> Asked:
+        return tuple(question for question in asked if question in known)
+
+    return [replace(case, others=kept(case.others), namesakes=kept(case.namesakes)) for case in cases]
+
+
+def _questions(cases: Sequence[Case]) -> tuple[list[tuple[str, str]], list[dict[str, list[int]]]]:
+    """All (prompt, answer) of the cases, and for each case where the answers to each kind of question are.
+
+    Where two answers are compared the right one stands first.
+    """
+    questions: list[tuple[str, str]] = []
+    plan = []
+    for case in cases:
+        new, old = case.request.target, case.truth
+        kinds = {
+            "efficacy": [(case.request.text, answer) for answer in (new, old)],
+            "paraphrase": [(prompt, answer) for prompt in case.paraphrases for answer in (new, old)],
+            "neighbourhood": [
+                (prompt, answer) for prompt, truth in case.neighbours for answer in (truth, new)
+            ],
+            "namesakes": list(case.namesakes),
+            "others": list(case.others),
+        }
+        slots = {}
+        for kind, asked in kinds.items():
+            slots[kind] = list(range(len(questions), len(questions) + len(asked)))
+            questions += asked
+        plan.append(slots)
+    return questions, plan
+
+
+def _scores(answers: Mapping[str, Sequence[Answer]]) -> list[tuple[str, float]]:
+    """The metrics of one case that can be measured."""
+    found = []
+    for kind in ("efficacy", "paraphrase", "neighbourhood"):
+        pairs = list(zip(answers[kind][::2], answers[kind][1::2], strict=True))
+        if pairs:
+            wins = [right.log_probability > wrong.log_probability for right, wrong in pairs]
+            gaps = [right.probability - wrong.probability for right, wrong in pairs]
+            found += [(kind, sum(wins) / len(wins)), (f"{kind}_magnitude", sum(gaps) / len(gaps))]
+    for kind in ("namesakes", "others"):
+        if answers[kind]:
+            found.append((kind, sum(answer.first for answer in answers[kind]) / len(answers[kind])))
+    return found

@@ -1,0 +1,216 @@
+"""How the keys of a layer are spread over texts: their second moments, collected in one pass.
+
+Meng et al. (2022) take 100,000 texts; far fewer are enough, since C needs only a few times as many keys as a
+key has entries (arXiv:2506.04226).
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ....core.errors import ArgumentError
+from ....core.hooks import hooked
+from ....core.modules import evaluating
+from ...model.families import Anatomy, anatomy
+from ...model.weights import fingerprint, whole
+from ..editing.requests import padded
+from .second_moments import KeyStatistics, SecondMoment
+
+__all__ = ["KeyStatistics", "SecondMoment", "collect_statistics"]
+
+_SECONDS = 60.0  # between two checkpoints: those of large models are gigabytes
+_TOKENIZED_AT_ONCE = 32
+_SORTED_AT_ONCE = 16  # batches of texts that are sorted by length, so that little is filled up
+
+
+def collect_statistics(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: Any,
+    layers: Sequence[int],
+    *,
+    batch_size: int = 8,
+    max_length: int = 1024,
+    enough: float | None = None,
+    dtype: torch.dtype = torch.float64,
+    checkpoint: str | Path | None = None,
+    verbose: bool = True,
+) -> KeyStatistics:
+    """Returns the second moments of the keys of some layers, from one pass over the texts.
+
+    The forward pass ends behind the deepest layer. Memory does not grow with the texts.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        texts: A list or an iterator of texts, a dataset whose rows have a ``"text"``, or the path of a file
+            with a text on each line.
+        layers: The layers to collect, counted from 0.
+        batch_size: Texts in a forward pass.
+        max_length: Tokens of a text that are read; what is longer is cut off, as in the paper.
+        enough: Stop after this many keys for each entry of a key; by default all texts are read.
+        dtype: In what the products are summed up, float32 or float64. A product of one batch is made in the
+            precision of the keys, at least float32.
+        checkpoint: A file that is written about once a minute and at the end. If it is there, the pass goes
+            on where it was.
+        verbose: Show a progress bar.
+
+    Raises:
+        ArgumentError: There are no texts, no such layer, or the checkpoint belongs to another model, other
+            layers or other texts.
+        ArchitectureError: A layer has no down-projection.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> model, tokenizer, world = facts_gpt()
+        >>> texts = (text for text, _ in zip(world.texts(seed=0), range(50)))
+        >>> collect_statistics(model, tokenizer, texts, [1, 2], verbose=False)
+        KeyStatistics(layers 1, 2: ... keys of 50 texts)
+    """
+    parts = anatomy(model)
+    if not isinstance(layers, Iterable) or not (wanted := list(layers)):
+        raise ArgumentError(f"expected a list of layers to collect statistics of, got {layers!r}")
+    if batch_size < 1 or max_length < 1:
+        raise ArgumentError(f"batch_size and max_length are from 1 on, got {batch_size} and {max_length}")
+    pass_ = _Pass(parts, wanted, dtype)
+    source = _tokens(texts, tokenizer, min(max_length, parts.positions or max_length))
+    if checkpoint is not None and Path(checkpoint).exists():
+        pass_.resume(KeyStatistics.load(checkpoint), source)
+    progress = tqdm(desc="statistics", unit="text", initial=pass_.texts, disable=not verbose)
+    with progress, evaluating(model), torch.no_grad(), _saving(pass_, checkpoint) as save:
+        while not pass_.has(enough) and (read := list(islice(source, batch_size * _SORTED_AT_ONCE))):
+            with pass_.part(read):
+                rows = sorted(filter(None, read), key=len)
+                for start in range(0, len(rows), batch_size):
+                    pass_.add(rows[start : start + batch_size])
+            progress.update(len(read))
+            save()
+    if not any(pass_.counts.values()):
+        raise ArgumentError("expected texts to collect statistics over, got an empty corpus")
+    return pass_.result()
+
+
+class _Pass:
+    """The running sums of a pass over texts."""
+
+    def __init__(self, parts: Anatomy, layers: list[int], dtype: torch.dtype) -> None:
+        self.parts, self.names = parts, {layer: parts.down(layer) for layer in layers}
+        self.totals: dict[int, Tensor] = {}
+        self.counts = dict.fromkeys(layers, 0)
+        self.dtype, self.model = dtype, fingerprint(parts.model)
+        self.corpus, self.texts, self.complete = "", 0, True
+
+    def resume(self, begun: KeyStatistics, source: Iterator[list[int]]) -> None:
+        """Takes over what a killed pass had, and reads past its texts."""
+        if begun.model != self.model or set(begun.moments) != set(self.names):
+            raise ArgumentError(
+                f"the checkpoint has {begun} of {'this' if begun.model == self.model else 'another'} model, "
+                f"wanted are layers {', '.join(map(str, self.names))}: remove it or give another path"
+            )
+        for row in islice(source, begun.texts):
+            self.corpus = _chained(self.corpus, row)
+        if self.corpus != begun.corpus:
+            raise ArgumentError(
+                "the checkpoint was made of other texts or other tokens: remove it or give another path"
+            )
+        self.texts = begun.texts
+        self.totals = {layer: moment.total.to(self.dtype) for layer, moment in begun.moments.items()}
+        self.counts = {layer: moment.count for layer, moment in begun.moments.items()}
+
+    def add(self, rows: Sequence[Sequence[int]]) -> None:
+        """Adds the keys of a batch. Causal models need no mask for what is filled up behind a text."""
+        tokens, mask = padded(rows, self.parts.device)
+        with hooked(self.parts.model, self.names.values(), inputs=True, stop=True, clone=False) as given:
+            self.parts.model(tokens, use_cache=False)
+        for layer, name in self.names.items():
+            keys = whole(given[name])
+            keys = keys.reshape(-1, keys.shape[-1])
+            if mask.numel() != mask.sum():
+                keys = keys[mask.flatten().bool().to(keys.device)]
+            keys = keys if keys.dtype in (torch.float32, torch.float64) else keys.float()
+            product = keys.T @ keys
+            if layer in self.totals:
+                self.totals[layer] += product
+            else:
+                self.totals[layer] = product.to(self.dtype)
+            self.counts[layer] += len(keys)
+
+    @contextmanager
+    def part(self, rows: Iterable[Sequence[int]]) -> Iterator[None]:
+        """Within it the keys of these texts are added; if that fails, the sums are good for nothing."""
+        self.complete = False
+        yield
+        for row in rows:
+            self.corpus = _chained(self.corpus, row)
+            self.texts += 1
+        self.complete = True
+
+    def has(self, enough: float | None) -> bool:
+        """Says whether each layer has seen so many keys for each entry of a key."""
+        return enough is not None and all(
+            layer in self.totals and count >= enough * len(self.totals[layer])
+            for layer, count in self.counts.items()
+        )
+
+    def result(self) -> KeyStatistics:
+        """The second moments so far."""
+        moments = {
+            layer: SecondMoment(total.cpu().clone(), self.counts[layer])
+            for layer, total in self.totals.items()
+        }
+        return KeyStatistics(moments, self.model, self.corpus, self.texts)
+
+
+@contextmanager
+def _saving(pass_: _Pass, checkpoint: str | Path | None) -> Iterator[Callable[[], None]]:
+    """Gives a function that saves what there is if the last time is long ago; saves it at the end too."""
+    last = time.monotonic()
+
+    def save(every: float = _SECONDS) -> None:
+        nonlocal last
+        if checkpoint is not None and pass_.complete and time.monotonic() - last >= every:
+            pass_.result().save(checkpoint)
+            last = time.monotonic()
+
+    try:
+        yield save
+    finally:
+        if pass_.texts:
+            save(every=0)
+
+
+def _tokens(given: Any, tokenizer: Any, max_length: int) -> Iterator[list[int]]:
+    """The tokens of the texts in a corpus, one text after the other."""
+    texts = _texts(given)
+    while read := list(islice(texts, _TOKENIZED_AT_ONCE)):
+        yield from tokenizer(read, truncation=True, max_length=max_length)["input_ids"]
+
+
+def _texts(given: Any) -> Iterator[str]:
+    if isinstance(given, (str, Path)):
+        with open(given, encoding="utf-8") as file:
+            yield from (line.strip() for line in file if line.strip())
+        return
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise ArgumentError(
+            f"expected texts, rows with a 'text', or the path of a file, got {type(given).__name__}"
+            + (f" with {', '.join(map(str, given))}: give one of them" if isinstance(given, Mapping) else "")
+        )
+    for item in given:
+        text = item.get("text") if isinstance(item, Mapping) else item
+        if not isinstance(text, str):
+            raise ArgumentError(f"expected texts, or rows with a 'text', got {item!r}")
+        if text.strip():
+            yield text
+
+
+def _chained(corpus: str, row: Sequence[int]) -> str:
+    return hashlib.sha256(f"{corpus} {row}".encode()).hexdigest()

@@ -1,0 +1,196 @@
+"""The second moments of the keys of layers: what rank-one editing needs to know of all other texts.
+
+C = E[k k^T] is the uncentered second moment of what a down-projection is given (Meng et al., 2022, eq. 2).
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from ....core.errors import ArgumentError, NonFiniteError
+from ....core.serialization import load_tensors, save_tensors
+from ...model.weights import fingerprint
+from ..weight_edits.low_rank import null_directions
+from ..weight_edits.registry import unedited_fingerprint
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SecondMoment:
+    """The second moment of the keys of one layer.
+
+    Attributes:
+        total: The sum of k k^T over all keys, (in, in), on the CPU.
+        count: How many keys.
+
+    Example:
+        >>> moment = SecondMoment(16 * torch.eye(2, dtype=torch.float64), 4)
+        >>> moment.matrix.diag(), moment.whiten(torch.ones(1, 2))
+        (tensor([4., 4.], dtype=torch.float64), tensor([[0.2500, 0.2500]], dtype=torch.float64))
+    """
+
+    total: Tensor
+    count: int
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """The second moment itself, (in, in) in float64."""
+        return self.total.double() / self.count
+
+    @cached_property
+    def _cholesky(self) -> Tensor:
+        factor, info = torch.linalg.cholesky_ex(self.matrix)
+        if info.item():
+            raise NonFiniteError(
+                f"the second moment of {self.count} keys of {len(self.total)} entries cannot be inverted: "
+                f"collect it over more texts, at least several times as many keys as entries"
+            )
+        return factor
+
+    def whiten(self, keys: Tensor) -> Tensor:
+        """Returns the keys (n, in) times the inverse of the second moment, in float64 on the CPU.
+
+        Raises:
+            NonFiniteError: Too few keys were seen for an inverse.
+        """
+        return torch.cholesky_solve(keys.double().cpu().T, self._cholesky).T
+
+    @cached_property
+    def _axes(self) -> tuple[Tensor, Tensor]:
+        return torch.linalg.eigh(self.matrix)
+
+    def project(self, keys: Tensor, threshold: float) -> Tensor:
+        """Returns the part of the keys (n, in) in directions whose second moment is below a threshold.
+
+        Raises:
+            ArgumentError: There is no such direction.
+        """
+        free = null_directions(*self._axes, threshold)
+        return keys.double().cpu() @ free @ free.T
+
+    def __repr__(self) -> str:
+        return f"SecondMoment({len(self.total)} entries, {self.count} keys)"
+
+
+class Identity(SecondMoment):
+    """What stands for a layer without statistics: as if all directions were used alike.
+
+    Args:
+        size: How many entries a key has.
+
+    Example:
+        >>> Identity(2).whiten(torch.ones(1, 2))
+        tensor([[1., 1.]], dtype=torch.float64)
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(torch.ones(()).expand(size, size), 1)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The identity, (in, in) in float64."""
+        return torch.eye(len(self.total), dtype=torch.float64)
+
+    def whiten(self, keys: Tensor) -> Tensor:
+        """Returns the keys themselves, in float64 on the CPU."""
+        return keys.double().cpu()
+
+    def project(self, keys: Tensor, threshold: float) -> Tensor:
+        """Raises an `ArgumentError`: without statistics no direction is known to be unused."""
+        raise ArgumentError(
+            "'alphaedit' looks for directions that keys do not use, which only key statistics say: give the "
+            "editor those that collect_statistics returns"
+        )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class KeyStatistics:
+    """The second moments of the keys of some layers of one model over one corpus.
+
+    Attributes:
+        moments: The second moment of each layer.
+        model: The fingerprint of the model's weights, with the edits that it carried.
+        corpus: A hash of all tokens that were read.
+        texts: How many.
+    """
+
+    moments: Mapping[int, SecondMoment]
+    model: str
+    corpus: str
+    texts: int
+
+    def __getitem__(self, layer: int) -> SecondMoment:
+        if layer not in self.moments:
+            raise ArgumentError(
+                f"no statistics of layer {layer}: there are those of layers {list(self.moments)}"
+            )
+        return self.moments[layer]
+
+    def check(self, model: nn.Module, layers: Iterable[int] = ()) -> None:
+        """Makes sure that these are the statistics of this model and have these layers.
+
+        Raises:
+            ArgumentError: The weights are others than those the keys were collected with, or a layer is
+                missing.
+        """
+        if self.model not in (fingerprint(model), unedited_fingerprint(model)):
+            raise ArgumentError(
+                f"these statistics belong to a model with other weights than this {type(model).__name__}: "
+                f"collect them again"
+            )
+        for layer in layers:
+            self[layer]
+
+    def merge(self, other: "KeyStatistics") -> "KeyStatistics":
+        """Returns the statistics over both corpora.
+
+        Raises:
+            ArgumentError: The other ones are of another model, of other layers, or of the same texts.
+        """
+        if other.corpus == self.corpus:
+            raise ArgumentError(f"cannot merge {self} with {other}: both are of the same texts")
+        if other.model != self.model or set(other.moments) != set(self.moments):
+            raise ArgumentError(f"cannot merge {self} with {other}: they must share the model and the layers")
+        moments = {
+            layer: SecondMoment(mine.total + other[layer].total, mine.count + other[layer].count)
+            for layer, mine in self.moments.items()
+        }
+        corpus = hashlib.sha256((self.corpus + other.corpus).encode()).hexdigest()
+        return KeyStatistics(moments, self.model, corpus, self.texts + other.texts)
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything as safetensors; the file is complete or not there, even if this is killed."""
+        counts = {str(layer): moment.count for layer, moment in self.moments.items()}
+        header = {"counts": counts, "model": self.model, "corpus": self.corpus, "texts": self.texts}
+        tensors = {str(layer): moment.total for layer, moment in self.moments.items()}
+        save_tensors(path, type(self).__name__, tensors, header)
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module | None = None) -> Self:
+        """Returns saved statistics.
+
+        Args:
+            path: The file.
+            model: Refuse the file if it does not belong to this model.
+
+        Raises:
+            ArgumentError: The file holds something else, is cut short, or belongs to other weights.
+        """
+        tensors, header = load_tensors(path, cls.__name__)
+        moments = {
+            int(layer): SecondMoment(tensors[layer], count) for layer, count in header["counts"].items()
+        }
+        statistics = cls(moments, header["model"], header["corpus"], header["texts"])
+        if model is not None:
+            statistics.check(model)
+        return statistics
+
+    def __repr__(self) -> str:
+        layers = ", ".join(map(str, self.moments))
+        count = min((moment.count for moment in self.moments.values()), default=0)
+        return f"KeyStatistics(layers {layers}: {count} keys of {self.texts} texts)"

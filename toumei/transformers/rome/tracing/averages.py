@@ -1,0 +1,160 @@
+"""The average of many traces: which states carry facts, by the role of their token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from ....core.serialization import load_tensors, save_tensors
+from ...model.tokens import ROLES, roles
+from .result import COLORS, CausalTrace, restored
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LINE_COLORS = ("0.6", "tab:purple", "tab:orange", "tab:red", "tab:green", "tab:brown", "tab:blue")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class AverageEffects:
+    """Average indirect effects over many facts (Meng et al., 2022, section 2.2 and figure 7).
+
+    Attributes:
+        effects: (facts, roles, layers): the mean indirect effect over the tokens of each role; NaN where a
+            prompt has no token of a role. The roles are `toumei.transformers.model.tokens.ROLES`.
+        low: (facts,) what is measured with noise and nothing restored.
+        high: (facts,) the same without noise.
+        kind: What was restored.
+        window: How many layers together.
+        sever: What was severed, if anything.
+        skipped: How many facts were left out because the model does not know them.
+
+    Example:
+        >>> average = AverageEffects(torch.rand(5, 7, 3), torch.zeros(5), torch.ones(5), "hidden", 1)
+        >>> average
+        AverageEffects(5 facts, hidden, 3 layers: total effect 1.000 +- 0.000)
+        >>> average.mean.shape
+        torch.Size([7, 3])
+    """
+
+    effects: Tensor
+    low: Tensor
+    high: Tensor
+    kind: str
+    window: int
+    sever: str | None = None
+    skipped: int = 0
+
+    @property
+    def counts(self) -> Tensor:
+        """How many facts have a token of each role, (roles,)."""
+        return (~self.effects[:, :, 0].isnan()).sum(0)
+
+    @property
+    def mean(self) -> Tensor:
+        """The average indirect effects (roles, layers); NaN for a role that no prompt has."""
+        return self.effects.nanmean(0)
+
+    @property
+    def half_width(self) -> Tensor:
+        """Half the 95 % confidence interval of `mean`, 1.96 standard errors; NaN for fewer than two facts."""
+        counts = self.counts[:, None]
+        squares = (self.effects - self.mean).square().nansum(0)
+        variance = squares / (counts - 1).clamp(min=1)
+        width = 1.96 * (variance / counts.clamp(min=1)).sqrt()
+        return torch.where(counts > 1, width, torch.nan)
+
+    @property
+    def total(self) -> tuple[float, float]:
+        """The average total effect, `high` less `low`, and half its 95 % confidence interval."""
+        return mean_and_half_width(self.high - self.low)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with a line over the layers for each role, in a band of its confidence interval."""
+        from matplotlib import pyplot
+
+        ax = ax or pyplot.subplots(figsize=(6, 3.6), layout="constrained")[1]
+        layers = range(self.effects.shape[2])
+        for name, mean, width, color in zip(ROLES, self.mean, self.half_width, _LINE_COLORS, strict=True):
+            if mean.isnan().all():
+                continue
+            ax.plot(layers, mean.numpy(), color=color, label=name, linewidth=1.5)
+            if not width.isnan().all():
+                low, high = (mean - width).numpy(), (mean + width).numpy()
+                ax.fill_between(layers, low, high, color=color, alpha=0.2, linewidth=0)
+        ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+        ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
+        ax.set_ylabel("average indirect effect")
+        ax.set_title(self._title(), fontsize="medium")
+        ax.legend(fontsize="x-small", framealpha=0.6)
+        return ax
+
+    def plot_heatmap(self, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with the averages as a heat map: roles down, layers to the right."""
+        from matplotlib import pyplot
+
+        ax = ax or pyplot.subplots(figsize=(6, 2.6), layout="constrained")[1]
+        image = ax.pcolormesh(self.mean.clamp(min=0).numpy(), cmap=COLORS[self.kind], vmin=0)
+        ax.invert_yaxis()
+        ax.set_yticks([index + 0.5 for index in range(len(ROLES))], ROLES)
+        layers = self.effects.shape[2]
+        step = -(-layers // 12)
+        ax.set_xticks([index + 0.5 for index in range(0, layers, step)], [*map(str, range(0, layers, step))])
+        ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
+        ax.set_title(self._title(), fontsize="medium")
+        ax.figure.colorbar(image, ax=ax)
+        return ax
+
+    def save(self, path: str | Path) -> None:
+        """Writes the averages as safetensors with a JSON header, and their folder if need be."""
+        tensors = {name: getattr(self, name) for name in ("effects", "low", "high")}
+        header = {name: getattr(self, name) for name in ("kind", "window", "sever", "skipped")}
+        save_tensors(path, type(self).__name__, tensors, header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Returns averages that were saved.
+
+        Raises:
+            ArgumentError: The file holds something else.
+        """
+        tensors, header = load_tensors(path, cls.__name__)
+        return cls(**{**header, **tensors})
+
+    def _title(self) -> str:
+        return f"{restored(self.kind, self.window, self.sever)}: {len(self.effects)} facts"
+
+    def __repr__(self) -> str:
+        kind = self.kind if self.window == 1 else f"{self.kind} in windows of {self.window}"
+        kind += f" with {self.sever} severed" if self.sever else ""
+        mean, width = self.total
+        facts, _, layers = self.effects.shape
+        return (
+            f"AverageEffects({facts} facts, {kind}, {layers} layers: total effect {mean:.3f} +- {width:.3f})"
+        )
+
+
+def by_role(trace: CausalTrace) -> Tensor:
+    """Returns the mean indirect effects (roles, layers) of a trace; NaN for a role that no token has."""
+    names = roles(len(trace.tokens), trace.subject_range)
+    effects = trace.effects
+    nothing = torch.full(effects.shape[1:], torch.nan)
+    rows = [[index for index, name in enumerate(names) if name == role] for role in ROLES]
+    return torch.stack([effects[row].mean(0) if row else nothing for row in rows])
+
+
+def mean_and_half_width(values: Tensor | Sequence[float]) -> tuple[float, float]:
+    """Returns the mean of values and half its 95 % confidence interval, 1.96 standard errors.
+
+    Example:
+        >>> mean_and_half_width([1.0, 1.0, 1.0])
+        (1.0, 0.0)
+    """
+    values = torch.as_tensor(values, dtype=torch.float64)
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    return float(values.mean()), float(1.96 * values.std() / len(values) ** 0.5)

@@ -1,0 +1,1 @@
+"""Low-rank changes of weights, and the registry of those that a model carries."""
