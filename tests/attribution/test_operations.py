@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from toumei.attribution.propagation.decompositions import COMPOSITIONS
-from toumei.attribution.propagation.operations import LINEAR, RULES, UNSEEN, named
+from toumei.attribution.propagation.operations import LINEAR, RULES, UNSEEN
+from toumei.core.functions import canonical_name
 
 ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid),
@@ -310,6 +311,6 @@ def test_names_are_those_of_torch():
 
 
 def test_names_tell_what_works_in_place():
-    assert named("add") == named("__add__") == named("__radd__") == ("add", False)
-    assert named("mul_") == named("__imul__") == ("mul", True)
-    assert named("__rtruediv__") == named("__rdiv__") == ("rdiv", False)
+    assert canonical_name("add") == canonical_name("__add__") == canonical_name("__radd__") == ("add", False)
+    assert canonical_name("mul_") == canonical_name("__imul__") == ("mul", True)
+    assert canonical_name("__rtruediv__") == canonical_name("__rdiv__") == ("rdiv", False)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import ArgumentError
-from ..core.functions import Function, FunctionMode
+from ..core.functions import Function
 
 Relaxation = Literal["l2", "average"]
 
@@ -88,9 +88,7 @@ def _replaced(
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled() or (passes is not None and next(counter) >= passes):
             return inner(*args, **kwargs)
-        with FunctionMode(
-            lambda function, args, options: replacements.get(function, function)(*args, **options)
-        ):
+        with replacing(replacements):
             return inner(*args, **kwargs)
 
     model.forward = forward

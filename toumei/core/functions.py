@@ -5,7 +5,7 @@ A function of torch has many names: `torch.relu`, `Tensor.relu`, `F.relu`, `relu
 package subclasses `TorchFunctionMode`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -74,3 +74,18 @@ class FunctionMode(TorchFunctionMode):
     ) -> Any:
         """Returns what the handler returns."""
         return self.handler(func, args, kwargs or {})
+
+
+def replacing(replacements: Mapping[Function, Function]) -> FunctionMode:
+    """Returns a block in which other functions are called in the place of some of torch's.
+
+    Args:
+        replacements: What to call, with the same arguments, by what it replaces.
+
+    Example:
+        >>> import torch
+        >>> with replacing({torch.relu: torch.neg}):
+        ...     torch.relu(torch.ones(2))
+        tensor([-1., -1.])
+    """
+    return FunctionMode(lambda function, args, kwargs: replacements.get(function, function)(*args, **kwargs))

@@ -44,8 +44,9 @@ class Comparison:
         methods: Their names, M.
         columns: Measures by name, (M, N) for each input, or (M,); NaN where a method has none. ``inside``:
             share of the mass in the mask; ``pointing``: 1 where the highest place is in it; each with
-            ``_chance`` added to its name: what the masks of other images give (see `chance_level`); ``balance``:
-            how much more in the mask speaks for the target than against it (see `balance_inside`);
+            ``_chance`` added to its name: what the masks of other images give (see `chance_level`);
+            ``balance``: how much more in the mask speaks for the target than against it
+            (see `balance_inside`);
             ``insertion`` and ``deletion``: areas under the curves; ``correlation``: faithfulness correlation;
             ``gap``: the completeness gap relative to the difference of outputs; ``seconds``: for all inputs.
         heat: (M, N, H, W) contributions of pictures between -1 and 1; None for other inputs.

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError, ShapeError, UnitError
-from ...core.functions import Function, Replacing
+from ...core.functions import Function, replacing
 from ...core.hooks import hooked
 from ...core.modules import evaluating, frozen
 from ...core.serialization import load_tensors, save_tensors
@@ -163,7 +163,7 @@ def expanded_weights(
         for context in (torch.enable_grad(), frozen(model), evaluating(model)):
             stack.enter_context(context)
         stack.enter_context(
-            Replacing({**(_RECTIFIERS if linear_relu else {}), **(_POOLINGS if average_pool else {})})
+            replacing({**(_RECTIFIERS if linear_relu else {}), **(_POOLINGS if average_pool else {})})
         )
         with hooked(model, [after], {before: cut}, stop=True) as activations:
             model(as_input(image, model))
