@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import ArgumentError
-from ..core.functions import Function
+from ..core.functions import Function, replacing
 
 Relaxation = Literal["l2", "average"]
 
