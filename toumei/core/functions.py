@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 Function = Callable[..., Any]
 Handler = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
@@ -74,6 +74,10 @@ class FunctionMode(TorchFunctionMode):
     ) -> Any:
         """Returns what the handler returns."""
         return self.handler(func, args, kwargs or {})
+
+    def is_innermost(self) -> bool:
+        """Returns whether this is the mode that was entered last."""
+        return _get_current_function_mode() is self
 
 
 def replacing(replacements: Mapping[Function, Function]) -> FunctionMode:
