@@ -1,6 +1,7 @@
 """Is a picture true? How much it is processed like natural images that excite its unit, layer by layer."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing_extensions import Self
 
 from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ..core.hooks import hooked, run
-from ..core.modules import evaluating, find_modules
+from ..core.layout import with_channels_first
+from ..core.modules import evaluating
+from ..core.names import parse
 from ..core.serialization import load_tensors, save_tensors
-from ..core.units import channels_first, parse
+from ..core.survey import Survey, survey
+from ..core.targets import resolve
 from .inputs import as_images, as_input
 
 if TYPE_CHECKING:
@@ -146,7 +150,7 @@ def sanity(
         layers: The layers to compare in, for all units; by default every module without children and with at
             least 8 channels that runs before the layer of the unit, and that layer.
         preprocess: From images in [0, 1] to the input of the network.
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` is wrong.
+        channel_axis: The axis of the channels, where it cannot be told.
 
     Raises:
         ArgumentError: Another number of pictures or batches than units, or of layers none.
@@ -162,7 +166,7 @@ def sanity(
     """
     names = [units] if isinstance(units, str) else list(units)
     ends = [parse(name).layer for name in names]
-    find_modules(model, [*ends, *(layers or ())])
+    resolve(model, [*ends, *(layers or ())])
     sets = [
         _each(given, len(names), what, model, preprocess)
         for given, what in ((pictures, "pictures"), (exciting, "exciting images"), (others, "other images"))
@@ -173,9 +177,10 @@ def sanity(
         example = sets[1][0][:1]
         paths = {end: list(layers or _path(model, end, example, channel_axis)) for end in dict.fromkeys(ends)}
         union = tuple(dict.fromkeys(name for path in sorted(paths.values(), key=len) for name in path))
+        found = survey(model, union, lambda: model(example))
         compared = torch.full((3, len(names), len(union)), torch.nan)
         for row, (end, *images) in enumerate(zip(ends, *sets, strict=True)):
-            codes = [_codes(model, batch, paths[end], channel_axis) for batch in images]
+            codes = [_codes(model, batch, paths[end], found, channel_axis) for batch in images]
             for name in paths[end]:
                 compared[:, row, union.index(name)] = _similarities(*(code[name] for code in codes))
     return SanityScore(tuple(names), union, *compared)
@@ -197,25 +202,31 @@ def _each(
 
 
 def _path(model: nn.Module, end: str, image: Tensor, channel_axis: int | None) -> list[str]:
-    """The modules without children that run until a layer has run, and the layer itself."""
+    """The modules without children whose first run comes before the last run of a layer, and the layer."""
     steps = [name for name, module in model.named_modules() if name and not any(module.children())]
-    reached: dict[str, int] = {}  # channels, in the order of the first calls
+    last = survey(model, [end], lambda: model(image)).names[end]
+    reached: dict[str, int] = {}  # channels, in the order of the first runs
 
-    def noted(name: str, seen: Tensor) -> Tensor:
-        reached.setdefault(name, _channels(seen, channel_axis))
+    def note(name: str, seen: Tensor) -> Tensor:
+        reached.setdefault(name, 0)
         return seen
 
-    with hooked(model, edit={name: partial(noted, name) for name in steps if name != end}):
-        run(model, image, record=[end])
-    return [*(name for name, channels in reached.items() if channels >= _FEWEST_CHANNELS), end]
+    edits = {name: partial(note, name) for name in steps if name != end}
+    with suppress(UnreachedLayerError), hooked(model, edit=edits, every=True):  # later layers do not run
+        run(model, image, record=[last])
+    found = survey(model, reached, lambda: model(image))
+    return [*(name for name in reached if _channels(found, name, channel_axis) >= _FEWEST_CHANNELS), end]
 
 
-def _channels(activation: Tensor, channel_axis: int | None) -> int:
-    return channels_first(activation, channel_axis).shape[1] if activation.dim() > 1 else 0
+def _channels(found: Survey, layer: str, channel_axis: int | None) -> int:
+    activation = found.activations[layer]
+    if activation.dim() < 2:
+        return 0
+    return with_channels_first(activation, found.layouts[layer], layer, channel_axis).values.shape[1]
 
 
 def _codes(
-    model: nn.Module, images: Tensor, layers: Sequence[str], channel_axis: int | None
+    model: nn.Module, images: Tensor, layers: Sequence[str], found: Survey, channel_axis: int | None
 ) -> dict[str, Tensor]:
     """The ranks of the channels in each layer, (N, channels), centred and of length 1."""
     parts = []
@@ -223,14 +234,13 @@ def _codes(
         means: dict[str, Tensor] = {}
 
         def averaged(name: str, seen: Tensor, means: dict[str, Tensor] = means) -> Tensor:
-            means[name] = channels_first(seen, channel_axis).float().mean(2)
+            channels = with_channels_first(seen, found.layouts[name], name, channel_axis)
+            means[name] = channels.values.float().mean(2)
             return seen
 
         # Not recorded: the activations of all layers at once would take much memory.
-        with hooked(model, edit={name: partial(averaged, name) for name in layers}, stop=True):
+        with hooked(model, edit={found.names[name]: partial(averaged, name) for name in layers}, stop=True):
             model(batch)
-        if missing := [name for name in layers if name not in means]:
-            raise UnreachedLayerError(f"the forward pass never reached layer {missing[0]!r}")
         parts.append({name: _ranks(mean.cpu()) for name, mean in means.items()})
     return {name: nn.functional.normalize(torch.cat([part[name] for part in parts])) for name in layers}
 

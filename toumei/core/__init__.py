@@ -1,7 +1,7 @@
 """The ground floor: names, recording and editing of activations, layouts, seeds, sweeps and errors."""
 
 from .hooks import Activations, hooked, run
-from .layout import channels_first, lay_out
+from .layout import channels_first, with_channels_first
 from .modules import evaluating, find_module, find_modules, frozen
 from .names import Layer, Unit, parse, parse_layer
 from .outputs import main_tensor, with_main_tensor
@@ -20,7 +20,6 @@ __all__ = [
     "find_modules",
     "frozen",
     "hooked",
-    "lay_out",
     "main_tensor",
     "make_generator",
     "parse",
@@ -29,5 +28,6 @@ __all__ = [
     "seeded",
     "survey",
     "sweep",
+    "with_channels_first",
     "with_main_tensor",
 ]

@@ -65,12 +65,6 @@ class Activations(Mapping[str, Tensor]):
         """Returns whether the layer is recorded and a forward pass ran it."""
         return bool(self._calls.get(name))
 
-    def latest(self, name: str) -> Tensor:
-        """Returns the last tensor recorded for a layer, even if it was overwritten since; for its shape."""
-        if not self._calls.get(name):
-            self.calls(name)
-        return self._calls[name][-1][0]
-
     def complete(self) -> bool:
         """Returns whether all recorded layers were reached."""
         return all(self._calls.values())
@@ -79,11 +73,11 @@ class Activations(Mapping[str, Tensor]):
         """Returns how often the module or operation of a layer ran in the last forward pass.
 
         Raises:
-            LayerError: The layer is not being recorded.
+            LayerError: The layer is neither recorded nor edited.
         """
         if name not in self._runs:
             raise LayerError(
-                f"layer {name!r} is not recorded: recorded are {', '.join(self._calls) or 'no layers'}"
+                f"layer {name!r} is neither recorded nor edited: there are {', '.join(self._runs) or 'none'}"
             )
         return self._runs[name].count
 

@@ -177,8 +177,8 @@ _BY_RULE: list[tuple[Rule, str]] = [
         "relu gelu silu mish tanh sigmoid hardswish hardsigmoid hardtanh relu6 leaky_relu elu selu celu "
         "prelu rrelu softplus logsigmoid softsign tanhshrink hardshrink softshrink threshold exp exp2 "
         "expm1 log log2 log10 log1p sqrt rsqrt square pow rpow abs clamp clamp_min clamp_max reciprocal "
-        "erf erfc sin cos tan atan sinh cosh asinh sign floor ceil round trunc nan_to_num add sub rsub mul div "
-        "rdiv neg positive where maximum minimum lerp addcmul addcdiv fmod remainder masked_fill clone "
+        "erf erfc sin cos tan atan sinh cosh asinh sign floor ceil round trunc nan_to_num add sub rsub mul "
+        "div rdiv neg positive where maximum minimum lerp addcmul addcdiv fmod remainder masked_fill clone "
         "contiguous detach to float double half "
         "bfloat16 type type_as cpu cuda dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout "
         "feature_alpha_dropout softmax log_softmax cumsum requires_grad normalize fill zero copy identity",

@@ -60,8 +60,10 @@ class FunctionMode(TorchFunctionMode):
 
     Example:
         >>> import torch
+        >>> x = torch.ones(2)
         >>> with FunctionMode(lambda function, args, kwargs: -function(*args, **kwargs)):
-        ...     torch.relu(torch.ones(2))
+        ...     result = torch.relu(x)
+        >>> result
         tensor([-1., -1.])
     """
 

@@ -73,20 +73,22 @@ def hooked(
         Activations(1: (1, 4), 2/linear: (1, 2))
     """
     check_model(model)
-    model = without_wrapper(model)
+    given, model = model, without_wrapper(model)
     names = dict(record) if isinstance(record, Mapping) else {name: name for name in record}
     layers = resolve(model, [*names.values(), *(edit or {})])
     recorded = {key: layers[name] for key, name in names.items()}
     edits = {layers[name]: function for name, function in (edit or {}).items()}
     forward_pass = Pass(every)
     targets = _targets(model, [*recorded.values(), *edits], forward_pass)
-    activations = Activations(recorded, {key: targets[layer].runs for key, layer in recorded.items()})
+    runs = {name: targets[layers[name]].runs for name in edit or ()}
+    runs |= {key: targets[layer].runs for key, layer in recorded.items()}
+    activations = Activations(recorded, runs)
     for layer in dict.fromkeys([*recorded.values(), *edits]):
         keys = tuple(key for key, other in recorded.items() if other == layer)
         targets[layer].add(Wanted(layer, keys, edits.get(layer)), activations, detach, clone, inputs)
     forward_pass.stops = stop and all(wanted.layer.run is not None for wanted in forward_pass.wanted)
     with ExitStack() as stack:
-        stack.enter_context(eager(model))
+        stack.enter_context(eager(given))
         _install(model, targets, forward_pass, stack)
         try:
             yield activations
@@ -130,7 +132,7 @@ def run_past_errors(forward: Callable[[], Any], activations: Activations) -> Non
     """
     try:
         forward()
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:
         if type(error).__name__ == "OutOfMemoryError" or not activations.complete():
             raise
 

@@ -75,11 +75,16 @@ class Channels:
         Tokens before and after the grid are left out.
 
         Raises:
-            ShapeError: The grid of tokens is not known.
+            ShapeError: The grid of tokens is not known, or the layer has no positions.
         """
         if self.grid is None:
             raise ShapeError(self._no_grid())
-        grid = (1, *self.grid) if len(self.grid) == 1 else self.grid or (1, 1)
+        if not self.grid:
+            raise ShapeError(
+                f"expected maps (N, C, H, W) or tokens (N, T, C) from layer {self.layer!r}, got "
+                f"{tuple(self.values.shape[:2])}: name a layer before the positions are pooled"
+            )
+        grid = (1, *self.grid) if len(self.grid) == 1 else self.grid
         return self.values[:, :, self.offset : self.offset + prod(self.grid)].unflatten(2, grid)
 
     def index(self, position: Sequence[int] | None) -> int:
@@ -133,6 +138,11 @@ class LaidOut(dict[str, Tensor]):
         self.layouts = dict(layouts)
 
 
+def with_layouts_of(activations: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> LaidOut:
+    """Returns other tensors of the same layers, with what is known of the axes of some activations."""
+    return LaidOut(tensors, getattr(activations, "layouts", {}))
+
+
 def layout_in(activations: Mapping[str, Tensor], layer: str) -> Layout | None:
     """Returns what is known of the axes of a layer in a mapping of activations, None if nothing is."""
     layouts: Mapping[str, Layout] = getattr(activations, "layouts", {})
@@ -159,12 +169,12 @@ def channels_of(
     unit = Unit(unit) if isinstance(unit, str) else unit
     channel_axis = unit.channel_axis if channel_axis is None else channel_axis
     grid = unit.grid if grid is None else grid
-    return lay_out(
+    return with_channels_first(
         activations[unit.layer], layout_in(activations, unit.layer), unit.layer, channel_axis, grid
     )
 
 
-def lay_out(
+def with_channels_first(
     activation: Tensor,
     layout: Layout | None = None,
     layer: str = "",
@@ -185,10 +195,10 @@ def lay_out(
 
     Example:
         >>> import torch
-        >>> lay_out(torch.zeros(2, 197, 768), grid=(14, 14)).maps().shape
+        >>> with_channels_first(torch.zeros(2, 197, 768), grid=(14, 14)).maps().shape
         torch.Size([2, 768, 14, 14])
     """
-    axis = _checked_axis(activation, layout, layer, channel_axis)
+    axis = channel_axis_of(activation, layout, layer, channel_axis)
     values = activation.movedim(axis, 1).reshape(activation.shape[0], activation.shape[axis], -1)
     sizes = tuple(size for index, size in enumerate(activation.shape) if index not in (0, axis))
     if len(sizes) != 1:
@@ -207,7 +217,7 @@ def lay_out(
 
 
 def channels_first(activation: Tensor, channel_axis: int | None = None) -> Tensor:
-    """Returns an activation as (N, C, positions), a view wherever possible; see `lay_out`.
+    """Returns an activation as (N, C, positions), a view wherever possible; see `with_channels_first`.
 
     Args:
         activation: With the batch first.
@@ -221,7 +231,7 @@ def channels_first(activation: Tensor, channel_axis: int | None = None) -> Tenso
         >>> channels_first(torch.zeros(2, 197, 768)).shape
         torch.Size([2, 768, 197])
     """
-    return lay_out(activation, channel_axis=channel_axis).values
+    return with_channels_first(activation, channel_axis=channel_axis).values
 
 
 def layout_of(axes: Axes | None, shape: Sequence[int], pictured: bool) -> Layout:
@@ -246,7 +256,10 @@ def layout_of(axes: Axes | None, shape: Sequence[int], pictured: bool) -> Layout
     return layout
 
 
-def _checked_axis(activation: Tensor, layout: Layout | None, layer: str, named: int | None) -> int:
+def channel_axis_of(
+    activation: Tensor, layout: Layout | None = None, layer: str = "", named: int | None = None
+) -> int:
+    """Returns the axis of the channels; arguments and errors are those of `with_channels_first`."""
     rank = activation.dim()
     axis: Any = named
     if axis is None and layout is not None:

@@ -1,6 +1,6 @@
 """One forward pass that finds out, before many others: how often layers run, and what their axes mean."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from .axes import Axes, input_axes
 from .axis_rules import axes_of_output
 from .functions import Function, FunctionMode, canonical_name
 from .hooks import hooked, run_past_errors
-from .layout import Layout, layout_of
+from .layout import LaidOut, Layout, layout_of
 from .modules import evaluating, without_wrapper, wrapped_forward
 from .names import parse_layer
 
@@ -27,14 +27,17 @@ class Survey:
         names: For each layer the name of its run in a pass: the last one where none was named. Passes that
             record these can stop early.
         runs: How often what each layer names ran in the pass.
-        layouts: What the axes of each layer's tensor mean.
-        shapes: The shape of each layer's tensor.
+        activations: What the pass made of each layer, with what its axes mean.
     """
 
-    names: Mapping[str, str]
-    runs: Mapping[str, int]
-    layouts: Mapping[str, Layout]
-    shapes: Mapping[str, tuple[int, ...]]
+    names: dict[str, str]
+    runs: dict[str, int]
+    activations: LaidOut
+
+    @property
+    def layouts(self) -> dict[str, Layout]:
+        """What the axes of each layer's tensor mean."""
+        return self.activations.layouts
 
 
 def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any]) -> Survey:
@@ -60,21 +63,20 @@ def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any]) 
     """
     layers = list(dict.fromkeys(layers))
     with torch.no_grad(), evaluating(model), _followed(model) as axes:
-        with hooked(model, layers, detach=False, clone=False) as activations:
+        with hooked(model, layers) as activations:
             run_past_errors(forward, activations)
         return _found(layers, activations, axes)
 
 
 def _found(layers: Iterable[str], activations: Activations, axes: "_Axes") -> Survey:
-    names, runs, layouts, shapes = {}, {}, {}, {}
+    names, runs, layouts = {}, {}, {}
     for layer in layers:
-        tensor = activations.latest(layer)
+        tensor = activations[layer]
         runs[layer] = activations.runs(layer)
         parsed = parse_layer(layer)
         names[layer] = layer if parsed.run is not None else str(parsed.at_run(runs[layer] - 1))
         layouts[layer] = layout_of(axes.get(tensor), tensor.shape, axes.pictured)
-        shapes[layer] = tuple(tensor.shape)
-    return Survey(names, runs, layouts, shapes)
+    return Survey(names, runs, LaidOut(activations, layouts))
 
 
 class _Axes:

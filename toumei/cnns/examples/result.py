@@ -11,8 +11,8 @@ from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError, UnitError
+from ...core.names import parse
 from ...core.serialization import load_tensors, save_tensors
-from ...core.units import parse
 from ..inputs import images_in
 from .ranking import Ranking
 

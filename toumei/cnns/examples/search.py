@@ -13,8 +13,10 @@ from tqdm import tqdm
 
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import run
-from ...core.modules import evaluating, find_modules
-from ...core.units import channels_first
+from ...core.layout import Channels, channels_of, with_layouts_of
+from ...core.modules import check_model, evaluating
+from ...core.survey import Survey, survey
+from ...core.targets import resolve
 from ..inputs import as_input, images_in
 from .checkpoint import SearchState, digest_of, name_of
 from .ranking import Ranking, Responses, receptive_fields
@@ -32,6 +34,7 @@ def dataset_examples(
     reduction: Literal["max", "mean"] = "max",
     preprocess: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int | None = None,
+    grid: tuple[int, int] | None = None,
     resume: str | Path | None = None,
     verbose: bool = True,
 ) -> DatasetExamples:
@@ -54,7 +57,8 @@ def dataset_examples(
             or their mean.
         preprocess: From the images of the loader to the input of the network, such as
             `robustness.preprocess("imagenet")`; it must not move pixels.
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` is wrong.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
         resume: A ``.safetensors`` file to keep the search in. A search that was killed goes on from there,
             and one that is finished is read from there.
         verbose: Show a progress bar.
@@ -74,25 +78,32 @@ def dataset_examples(
         (tensor(0), torch.Size([3, 3, 64, 64]))
     """
     names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
-    find_modules(model, names)
+    check_model(model)
+    resolve(model, names)
     _check(names, loader, k, reduction)
-    responses = partial(Responses, reduction=reduction, channel_axis=channel_axis)
+    laid_out = partial(channels_of, channel_axis=channel_axis, grid=grid)
     examples = DatasetExamples({}, {}, {}, 0, loader.dataset if _indexed(loader) else None)
+    found: Survey | None = None
     state = None
     if resume is not None:
         given = [name_of(preprocess), _size(loader), digest_of(model)]
-        state = SearchState(Path(resume), [names, k, lowest, reduction, channel_axis, *given])
+        axes = channel_axis if grid is None else [channel_axis, *grid]
+        state = SearchState(Path(resume), [names, k, lowest, reduction, axes, *given])
         examples = state.read(examples)
     try:
         with evaluating(model):
             for images in _images(loader, examples.seen, verbose):
                 shown = as_input(images, model, preprocess)
-                activations = run(model, shown, record=names, detach=True)
+                if found is None:
+                    first = shown[:1]
+                    found = survey(model, names, partial(model, first))
+                tensors = run(model, shown, record=found.names, detach=True)
+                activations = with_layouts_of(found.activations, tensors)
                 if not examples.fields:
-                    examples = _start(examples, activations, k, lowest, channel_axis)
-                    fields = receptive_fields(model, names, shown[:4], channel_axis)
+                    examples = _start(examples, activations, k, lowest, laid_out)
+                    fields = receptive_fields(model, found, shown[:4], laid_out)
                     examples = replace(examples, fields=fields)
-                examples = _after(examples, activations, len(images), responses)
+                examples = _after(examples, activations, len(images), reduction, laid_out)
                 if state:
                     state.write_now_and_then(examples)
     finally:
@@ -108,12 +119,12 @@ def _start(
     activations: Mapping[str, Tensor],
     k: int,
     lowest: bool,
-    channel_axis: int | None,
+    laid_out: Callable[..., Channels],
 ) -> DatasetExamples:
     """Examples with empty rankings, now that it is known how many units there are."""
 
     def empty() -> dict[str, Ranking]:
-        units = {name: channels_first(activations[name], channel_axis) for name in activations}
+        units = {name: laid_out(activations, name).values for name in activations}
         return {name: Ranking.empty(tensor.shape[1], k, tensor.dtype) for name, tensor in units.items()}
 
     return replace(examples, highest=empty(), lowest=empty() if lowest else {})
@@ -123,13 +134,14 @@ def _after(
     examples: DatasetExamples,
     activations: Mapping[str, Tensor],
     count: int,
-    responses: Callable[..., Responses],
+    reduction: str,
+    laid_out: Callable[..., Channels],
 ) -> DatasetExamples:
     """The examples with a batch taken in, all at once: what is saved is never half a batch ahead."""
 
     def merged(rankings: Mapping[str, Ranking], lowest: bool) -> dict[str, Ranking]:
         return {
-            name: ranking.merged(responses(activations[name], lowest=lowest), examples.seen)
+            name: ranking.merged(Responses(laid_out(activations, name), reduction, lowest), examples.seen)
             for name, ranking in rankings.items()
         }
 

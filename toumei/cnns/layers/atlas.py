@@ -146,6 +146,7 @@ def activation_atlas(
     steps: int = 64,
     preprocess: Preprocess | None = None,
     channel_axis: int | None = None,
+    token_grid: tuple[int, int] | None = None,
     batch_size: int = 64,
     seed: int = 0,
     verbose: bool = True,
@@ -172,7 +173,8 @@ def activation_atlas(
         channels: Colour channels of the network's images.
         steps: Optimizer steps for an icon.
         preprocess: From RGB in [0, 1] to the network's input, for the icons.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        channel_axis: The axis of the channels, where it cannot be told.
+        token_grid: Height and width of the grid that tokens stand on, where it cannot be told.
         batch_size: Icons in a batch.
         seed: Of the places, the layout and the icons.
         verbose: Show progress bars.
@@ -197,7 +199,7 @@ def activation_atlas(
     logits = getattr(model, "logits_layer", None) if logits is None else logits
     samples = sample_activations(
         model, layer, loader, count, per_image=per_image, logits=logits,
-        channel_axis=channel_axis, seed=seed, verbose=verbose,
+        channel_axis=channel_axis, grid=token_grid, seed=seed, verbose=verbose,
     )  # fmt: skip
     with tqdm(total=1, desc=layout, unit="layout", disable=not verbose) as bar:
         points = lay_out(samples.activations, layout, seed)

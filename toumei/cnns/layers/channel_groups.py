@@ -4,7 +4,6 @@ import colorsys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,10 @@ from typing_extensions import Self
 from ... import plots
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import run
+from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
 from ...core.serialization import load_tensors, save_tensors
-from ...core.units import channels_first
+from ...core.survey import survey
 from ..inputs import as_input
 from ..objectives import Direction
 
@@ -141,6 +141,7 @@ def group_channels(
     *,
     preprocess: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int | None = None,
+    grid: tuple[int, int] | None = None,
     batch_size: int = 64,
     iterations: int = 400,
     seed: int = 0,
@@ -156,7 +157,8 @@ def group_channels(
         images: (N, 3, H, W), in [0, 1] for the plots.
         groups: How many.
         preprocess: From images to the input of the network; see `robustness.preprocess`.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
         batch_size: Images in a forward pass.
         iterations: At most so many steps of the factorization.
         seed: Of its start.
@@ -169,10 +171,13 @@ def group_channels(
     if images.dim() != 4 or not len(images):
         raise ShapeError(f"expected images (N, C, H, W), at least one, got {tuple(images.shape)}")
     with torch.no_grad(), evaluating(model):
+        first = as_input(images[:1], model, preprocess)
+        found = survey(model, [layer], lambda: model(first))
         parts = []
         for batch in images.split(batch_size):
-            activation = run(model, as_input(batch, model, preprocess), record=[layer])[layer]
-            parts.append(as_maps(activation, layer, channel_axis).float().cpu())
+            recorded = run(model, as_input(batch, model, preprocess), record=found.names)
+            activations = with_layouts_of(found.activations, recorded)
+            parts.append(channels_of(activations, layer, channel_axis, grid).maps().float().cpu())
     directions, strengths, error = factorize(torch.cat(parts), groups, layer, iterations, seed)
     return ChannelGroups(layer, directions, strengths, images.float().cpu(), error, channel_axis)
 
@@ -226,36 +231,6 @@ def factorize(
     directions, strengths = directions[order], strengths[:, order]
     error = ((rows - strengths @ directions).norm() / rows.norm()).item()
     return directions, strengths.reshape(images, height, width, groups).movedim(3, 1).contiguous(), error
-
-
-def as_maps(activation: Tensor, layer: str, channel_axis: int | None = None) -> Tensor:
-    """Returns an activation as maps (N, C, H, W).
-
-    Tokens become a square grid; the class and register tokens in front are left out.
-
-    Args:
-        activation: (N, C, H, W), (N, T, C), or channels on an axis that is named.
-        layer: The layer's name, for the message.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
-
-    Raises:
-        ShapeError: The activation has no places.
-
-    Example:
-        >>> as_maps(torch.zeros(2, 197, 768), "encoder").shape
-        torch.Size([2, 768, 14, 14])
-    """
-    if activation.dim() not in (3, 4):
-        raise ShapeError(
-            f"expected maps (N, C, H, W) or tokens (N, T, C) from layer {layer!r}, "
-            f"got {tuple(activation.shape)}: name a layer before the places are pooled"
-        )
-    flat = channels_first(activation, channel_axis)
-    if activation.dim() == 3:
-        side = isqrt(flat.shape[2])
-        return flat[:, :, flat.shape[2] - side * side :].unflatten(2, (side, side))
-    axis = 1 if channel_axis is None else channel_axis % 4
-    return flat.unflatten(2, [size for index, size in enumerate(activation.shape) if index not in (0, axis)])
 
 
 def _framed(colors: Tensor, pictures: Tensor | None, size: Sequence[int]) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,11 @@ from ... import plots
 from ...core.errors import ArgumentError, ShapeError, UnitError
 from ...core.functions import Function, replacing
 from ...core.hooks import hooked
+from ...core.layout import Channels, channels_of, with_channels_first, with_layouts_of
 from ...core.modules import evaluating, frozen
 from ...core.serialization import load_tensors, save_tensors
-from ...core.units import Unit, channels_first, check_channels, position_index
+from ...core.survey import survey
 from ..inputs import as_input
-from .channel_groups import as_maps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,29 +166,31 @@ def expanded_weights(
         stack.enter_context(
             replacing({**(_RECTIFIERS if linear_relu else {}), **(_POOLINGS if average_pool else {})})
         )
-        with hooked(model, [after], {before: cut}, stop=True) as activations:
-            model(as_input(image, model))
-        units = _centre(activations[after], after)
+        seen = as_input(image, model)
+        found = survey(model, [before, after], lambda: model(seen))
+        with hooked(model, {after: found.names[after]}, {found.names[before]: cut}, stop=True) as recorded:
+            model(seen)
+        activations = with_layouts_of(found.activations, recorded)
+        units = _centre(channels_of(activations, after))
         if before == after or not units.requires_grad:
             raise ArgumentError(f"layer {after!r} does not depend on {before!r}: name an earlier layer first")
         channels = range(len(units)) if channels is None else channels
         if not channels or min(channels) < 0:
             raise UnitError(f"channels are whole numbers from 0 on, at least one; got {list(channels)}")
-        check_channels(channels, units[None, :, None], after)
-        y, x = _receptive_field(as_maps(_any_gradient(units, leaves[-1]), before))
+        channels_of(activations, after).check(channels)
+        maps = partial(with_channels_first, layout=found.layouts[before], layer=before)
+        y, x = _receptive_field(maps(_any_gradient(units, leaves[-1])).maps())
         # Cut out and copied batch by batch: the gradients of all units on whole maps would take much memory.
         parts = [
-            as_maps(gradients, before)[:, :, y, x].to("cpu", torch.float32, copy=True)
+            maps(gradients).maps()[:, :, y, x].to("cpu", torch.float32, copy=True)
             for gradients in _gradients(units, leaves[-1], channels, batch_size)
         ]
     return ExpandedWeights(before, after, tuple(channels), torch.cat(parts))
 
 
-def _centre(activation: Tensor, layer: str) -> Tensor:
+def _centre(channels: Channels) -> Tensor:
     """All channels of a layer at the centre of its map, (C,)."""
-    laid_out = channels_first(activation)
-    index = 0 if laid_out.shape[2] == 1 else position_index(activation, Unit(layer))
-    return laid_out[0, :, index]
+    return channels.values[0, :, channels.index(None)]
 
 
 def _gradients(units: Tensor, leaf: Tensor, channels: Sequence[int], batch_size: int) -> Iterator[Tensor]:

@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...core.names import Unit
+
 IMAGE = "<image>"
 """The name under which an objective finds the picture itself, before any transform."""
 
@@ -90,7 +92,7 @@ class Objective(ABC):
         return f"{kind.__name__}({', '.join(shown)})"
 
 
-ObjectiveLike = Objective | str | float | Sequence["ObjectiveLike"]
+ObjectiveLike = Objective | str | Unit | float | Sequence["ObjectiveLike"]
 
 
 def _combined(kind: str, *parts: ObjectiveLike) -> Objective:
