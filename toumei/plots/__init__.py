@@ -11,10 +11,13 @@ from .images import (
     side_by_side,
     to_pil,
 )
+from .statistics import distribution, heat_map
 from .tokens import draw_tokens, shade, token_figure_size
 
 __all__ = [
+    "distribution",
     "draw_tokens",
+    "heat_map",
     "image_grid",
     "montage",
     "save_animation",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...plots.statistics import distribution
 from .graph import Block, WeightGraph, check_labels
 
 if TYPE_CHECKING:
@@ -97,14 +98,11 @@ def plot_eigenvalues(partition: "SpectralPartition", ax: "Axes | None" = None) -
 
 
 def plot_null_test(result: "NullTest", ax: "Axes | None" = None) -> "Axes":
-    """Returns axes with the distribution over shuffled networks and the measured value as a line."""
-    ax = ax or _axes(4, 3)
-    ax.hist(result.samples.tolist(), bins=min(20, len(result.samples)), color="0.7", label="shuffled")
-    ax.axvline(result.value, color="tab:red", label="network")
+    """Returns axes with the distribution over shuffled networks, its 95 % interval, and the value."""
+    ax = distribution(result.samples, result.value, ax or _axes(4, 3), names=("shuffled", "network"))
     ax.set_xlabel("normalized cut" if result.measure == "ncut" else "modularity Q")
     ax.set_ylabel("graphs")
     ax.set_title(f"z {result.z:.1f}, p {result.p:.3g}", fontsize="medium")
-    ax.legend(fontsize="small")
     return ax
 
 

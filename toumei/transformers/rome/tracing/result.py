@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from ....core.errors import ArgumentError
 from ....core.serialization import load_tensors, save_tensors
+from ....plots.statistics import heat_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,18 +108,12 @@ class CausalTrace:
             ax = pyplot.subplots(figsize=size, layout="constrained")[1]
         first, end = self.subject_range
         labels = [token + "*" * (first <= index < end) for index, token in enumerate(self.tokens)]
-        image = ax.pcolormesh(
-            self.scores.numpy(), cmap=COLORS[self.kind], vmin=min(self.low, float(self.scores.min()))
-        )
-        ax.invert_yaxis()
-        ax.set_yticks([index + 0.5 for index in range(length)], labels)
-        step = -(-layers // 12)
-        ax.set_xticks([index + 0.5 for index in range(0, layers, step)], [*map(str, range(0, layers, step))])
-        ax.set_xlabel(self._axis())
-        ax.set_title(restored(self.kind, self.window, self.sever), fontsize="medium")
         answer = self.answer.strip()
         label = f"p({answer})" if self.foil is None else f"logit of {answer} less {self.foil.strip()}"
-        ax.figure.colorbar(image, ax=ax, label=label)
+        least = min(self.low, float(self.scores.min()))
+        heat_map(self.scores, labels, ax, label=label, cmap=COLORS[self.kind], vmin=least)
+        ax.set_xlabel(self._axis())
+        ax.set_title(restored(self.kind, self.window, self.sever), fontsize="medium")
         return ax
 
     def save(self, path: str | Path) -> None:
