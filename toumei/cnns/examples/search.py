@@ -12,11 +12,12 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 from tqdm import tqdm
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.fingerprint import fingerprint_of
 from ...core.hooks import run
 from ...core.modules import evaluating, find_modules
 from ...core.units import channels_first
 from ..inputs import as_input, images_in
-from .checkpoint import SearchState, digest_of, name_of
+from .checkpoint import SearchState, name_of
 from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
 
@@ -80,7 +81,8 @@ def dataset_examples(
     examples = DatasetExamples({}, {}, {}, 0, loader.dataset if _indexed(loader) else None)
     state = None
     if resume is not None:
-        given = [name_of(preprocess), _size(loader), digest_of(model)]
+        weights = f"{type(model).__name__} {fingerprint_of(model)}"
+        given = [name_of(preprocess), _size(loader), weights]
         state = SearchState(Path(resume), [names, k, lowest, reduction, channel_axis, *given])
         examples = state.read(examples)
     try:

@@ -11,6 +11,7 @@ from ...core.errors import ArgumentError
 from ...core.hooks import hooked
 from ...core.modules import evaluating
 from ...core.seeding import make_generator
+from ...core.serialization import Saved
 from .graph import WeightGraph, check_labels
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -40,7 +41,7 @@ class Lesion:
 
 
 @dataclass(frozen=True)
-class LesionTest:
+class LesionTest(Saved):
     """The lesions of all clusters and layers.
 
     Attributes:
