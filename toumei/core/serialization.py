@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
@@ -95,10 +96,12 @@ def save_result(result: Saved, path: str | Path, notes: Mapping[str, str] | None
     try:
         check_specs(result)
         header = stored(result, type(result), "", tensors)
-    except FieldError as error:
+        content = {"what": name, "version": VERSION, "header": header, "notes": dict(notes or {})}
+        text = json.dumps({**content, "digest": _digest(content)})
+        with atomic_write(path) as partial:
+            write_safetensors(_apart(tensors.named), partial, {_KEY: text})
+    except (FieldError, ArgumentError) as error:
         raise ArgumentError(f"cannot save {name} to {path}: {error}") from None
-    content = {"what": name, "version": VERSION, "header": header, "notes": dict(notes or {})}
-    _write(path, tensors.named, json.dumps({**content, "digest": _digest(content)}))
 
 
 def load_result(kind: type[Result], path: str | Path, **more: Any) -> tuple[Result, dict[str, str]]:
@@ -114,8 +117,9 @@ def load_result(kind: type[Result], path: str | Path, **more: Any) -> tuple[Resu
             `_load_error` of the class.
         FileNotFoundError: There is no such file.
     """
+    safetensors = require("safetensors", "reading a result")
     try:
-        content, tensors = _read(path)
+        content, tensors = _read(path, safetensors)
         _check_content(content, kind.__name__)
         notes = restored(content["notes"], dict[str, str], "notes", tensors)
         result: Result = restored(content["header"], kind, "", tensors, **more)
@@ -123,10 +127,9 @@ def load_result(kind: type[Result], path: str | Path, **more: Any) -> tuple[Resu
         check_specs(result)
         if content["digest"] != _digest(content):
             raise _Refused("its header has been changed")
-    except _Refused as refused:
-        raise kind._load_error(f"{path} is no saved {kind.__name__}: {refused}") from refused.__cause__
-    except (ToumeiError, FieldError) as error:  # some classes check what they are given
-        raise kind._load_error(f"{path} is no saved {kind.__name__}: {error}") from error
+    except (_Refused, FieldError, ToumeiError) as error:  # some classes check what they are given
+        message = f"{path} is no saved {kind.__name__} that this toumei can read: {error}"
+        raise kind._load_error(message) from error
     return result, notes
 
 
@@ -141,6 +144,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], partial: Path, metadata: Ma
     """Writes tensors to the partial file of `atomic_write`.
 
     Raises:
+        ArgumentError: The format has no such type of numbers.
         OSError: The file cannot be written, because the disk is full, for example.
     """
     safetensors = require("safetensors.torch", "saving a result", "safetensors")
@@ -149,15 +153,13 @@ def write_safetensors(tensors: Mapping[str, Tensor], partial: Path, metadata: Ma
         safetensors.save_file(dict(tensors), partial, dict(metadata))
     except error as failure:
         raise OSError(str(failure)) from failure
+    except KeyError as failure:  # the type is not in the library's table
+        names = [name for name, tensor in tensors.items() if tensor.dtype == failure.args[0]]
+        raise ArgumentError(f"tensor {names} is of {failure.args[0]}, which safetensors lacks") from failure
 
 
 class _Refused(Exception):
     """A file that cannot be read, and why."""
-
-
-def _write(path: str | Path, tensors: Mapping[str, Tensor], header: str) -> None:
-    with atomic_write(path) as partial:
-        write_safetensors(_apart(tensors), partial, {_KEY: header})
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -172,9 +174,8 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _read(path: str | Path) -> tuple[dict[str, Any], Tensors]:
+def _read(path: str | Path, safetensors: ModuleType) -> tuple[dict[str, Any], Tensors]:
     """The header and the tensors of a file, which do not change with the file."""
-    safetensors = require("safetensors", "reading a result")
     try:
         check_regular(path, "read")
         Path(path).open("rb").close()  # safetensors says of any file that it may not read that it is missing
@@ -187,7 +188,9 @@ def _read(path: str | Path) -> tuple[dict[str, Any], Tensors]:
                 raise _Refused("toumei did not write this file")
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as failure:
-        raise _Refused(f"the file is cut short, damaged or of another format: {failure}") from failure
+        raise _Refused(
+            f"it cannot be read, for it is cut short, damaged or of another format: {failure}"
+        ) from failure
     try:
         content = json.loads(header)
     except (ValueError, RecursionError) as failure:

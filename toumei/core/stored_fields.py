@@ -72,9 +72,7 @@ class Tensors:
             raise FieldError(place, f"is missing: there is no tensor {name!r}")
         tensor = self.named[name]
         if name not in self._unused or found != {"tensor": name, **_described(tensor)}:
-            raise FieldError(
-                place, f"is described as {_shown(found)}, but the tensor is {_described(tensor)}"
-            )
+            raise FieldError(place, f"is {_described(tensor)}, but the header says {found}")
         self._unused.discard(name)
         return tensor
 
