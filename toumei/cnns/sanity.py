@@ -4,19 +4,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ..core.hooks import hooked, run
 from ..core.layout import with_channels_first
 from ..core.modules import evaluating
 from ..core.names import parse
-from ..core.serialization import load_tensors, save_tensors
+from ..core.serialization import Saved
+from ..core.stored_fields import specs
 from ..core.survey import Survey, survey
 from ..core.targets import resolve
 from .inputs import as_images, as_input
@@ -29,7 +28,7 @@ _FEWEST_CHANNELS = 8  # the order of a few channels says little
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class SanityScore:
+class SanityScore(Saved):
     """How alike a network processes pictures and natural images. All tensors are on the CPU.
 
     A similarity is the mean rank correlation of two sets of images, from -1 to 1. It is NaN in layers that do
@@ -58,6 +57,14 @@ class SanityScore:
     similarities: Tensor
     exciting: Tensor
     others: Tensor
+
+    _specs = specs(
+        units="units",
+        layers="layers",
+        similarities="units layers",
+        exciting="units layers",
+        others="units layers",
+    )
 
     @property
     def normalized(self) -> Tensor:
@@ -98,21 +105,6 @@ class SanityScore:
         ax.set_title(f"{title}: {self.scores.nanmean().item():.2f}", fontsize="medium")
         ax.legend(fontsize="small")
         return ax
-
-    def save(self, path: str | Path) -> None:
-        """Writes the score as ``.safetensors``, and its folder if need be."""
-        tensors = {name: getattr(self, name) for name in ("similarities", "exciting", "others")}
-        save_tensors(path, type(self).__name__, tensors, {"units": self.units, "layers": self.layers})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns a score that was saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        return cls(tuple(header["units"]), tuple(header["layers"]), **tensors)
 
     def __repr__(self) -> str:
         told = [f"{score:.2f} for {unit}" for score, unit in zip(self.scores, self.units, strict=True)]

@@ -1,16 +1,15 @@
 """The state of a search for dataset examples on disk, so that a search that was killed can go on."""
 
-import hashlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
-from ...core.serialization import check_ending
+from ...core.serialization import check_ending, load_result, save_result
 from .result import DatasetExamples
 
 _SAVE_SECONDS = 20.0
@@ -28,11 +27,12 @@ class SearchState:
         """The examples so far, or those given if there is no file yet."""
         if not self.path.exists():
             return examples
-        found, header = DatasetExamples.load_with(self.path, examples.dataset)
-        if header.get("asked") != self.asked:
+        found, notes = load_result(DatasetExamples, self.path, dataset=examples.dataset)
+        asked = json.loads(notes.get("asked", "[]"))
+        if asked != self.asked:
             raise ArgumentError(
-                f"{self.path} holds another search: of {_told(header.get('asked'))}, not of "
-                f"{_told(self.asked)}; give another file or remove it"
+                f"{self.path} holds another search: of {_told(asked)}, not of {_told(self.asked)}; "
+                f"give another file or remove it"
             )
         self.seen = found.seen
         return found
@@ -45,7 +45,7 @@ class SearchState:
     def write(self, examples: DatasetExamples) -> None:
         """Writes the examples, if there are more than in the file."""
         if examples.seen > self.seen:
-            examples.save_with(self.path, {"asked": self.asked})
+            save_result(examples, self.path, {"asked": json.dumps(self.asked)})
             self.written, self.seen = time.monotonic(), examples.seen
 
 
@@ -62,12 +62,3 @@ def name_of(preprocess: Callable[[Tensor], Tensor] | None) -> str:
     if isinstance(preprocess, nn.Module):
         return repr(preprocess)
     return str(getattr(preprocess, "__qualname__", type(preprocess).__qualname__))
-
-
-def digest_of(model: nn.Module) -> str:
-    """The class of a model and a hash of its weights."""
-    total = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return f"{type(model).__name__} {total.hexdigest()[:16]}"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...core.errors import NonFiniteError, ShapeError
 from ...core.hooks import run
 from ...core.layout import Channels, channels_of, with_layouts_of
+from ...core.stored_fields import Spec, specs
 from ...core.survey import Survey
 
 
@@ -26,6 +27,12 @@ class Ranking:
     values: Tensor
     indices: Tensor
     places: Tensor
+
+    _specs = specs(
+        values="units k",
+        indices=Spec("units k", "integer"),
+        places=Spec("units k 2", finite=True),
+    )
 
     @classmethod
     def empty(cls, units: int, k: int, dtype: torch.dtype) -> "Ranking":

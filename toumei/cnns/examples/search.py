@@ -12,13 +12,14 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 from tqdm import tqdm
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.fingerprint import fingerprint_of
 from ...core.hooks import run
 from ...core.layout import Channels, channels_of, with_layouts_of
 from ...core.modules import check_model, evaluating
 from ...core.survey import Survey, survey
 from ...core.targets import resolve
 from ..inputs import as_input, images_in
-from .checkpoint import SearchState, digest_of, name_of
+from .checkpoint import SearchState, name_of
 from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
 
@@ -86,7 +87,8 @@ def dataset_examples(
     found: Survey | None = None
     state = None
     if resume is not None:
-        given = [name_of(preprocess), _size(loader), digest_of(model)]
+        weights = f"{type(model).__name__} {fingerprint_of(model)}"
+        given = [name_of(preprocess), _size(loader), weights]
         axes = channel_axis if grid is None else [channel_axis, *grid]
         state = SearchState(Path(resume), [names, k, lowest, reduction, axes, *given])
         examples = state.read(examples)

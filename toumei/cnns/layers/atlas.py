@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError
 from ...core.modules import device_and_dtype
-from ...core.serialization import load_tensors, save_tensors
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
 from .. import robustness
 from ..objectives import Layer, NeuronDirection
 from ..objectives.classes import categories_of
@@ -40,7 +40,7 @@ Preprocess = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ActivationAtlas:
+class ActivationAtlas(Saved):
     """A map of the activations of a layer: cells of similar ones and a picture of each. Tensors on the CPU.
 
     Attributes:
@@ -67,6 +67,16 @@ class ActivationAtlas:
     icons: Tensor
     attributions: Tensor
     categories: tuple[str, ...] = ()
+
+    _specs = specs(
+        points="n 2",
+        members=Spec("n", "integer"),
+        cells=Spec("cells 2", "integer"),
+        counts=Spec("cells", "integer"),
+        directions="cells C",
+        icons="cells _ _ _",
+        attributions="cells classes",
+    )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -102,25 +112,11 @@ class ActivationAtlas:
         if ending == ".png":
             plots.save_pixels(self.picture(), path)
         elif ending == ".html":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(atlas_page(self), encoding="utf-8")
+            plots.save_page(atlas_page(self), path)
         elif ending != ".safetensors":
             raise ArgumentError(f"cannot save as {path.suffix!r}: there are .png, .html and .safetensors")
         else:
-            header = {"layer": self.layer, "grid": self.grid, "categories": self.categories}
-            names = ("points", "members", "cells", "counts", "directions", "icons", "attributions")
-            save_tensors(path, type(self).__name__, {name: getattr(self, name) for name in names}, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns an atlas that was saved as ``.safetensors``.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        fields: dict[str, Any] = {**tensors, **header, "categories": tuple(header["categories"])}
-        return cls(**fields)
+            super().save(path)
 
     def __repr__(self) -> str:
         return (

@@ -4,20 +4,19 @@ import colorsys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
-from ...core.serialization import load_tensors, save_tensors
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
 from ...core.survey import survey
 from ..inputs import as_input
 from ..objectives import Direction
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ChannelGroups:
+class ChannelGroups(Saved):
     """Groups of channels of a layer and where in some images each group fires. All tensors are on the CPU.
 
     The activation at a place is about the sum over groups of map times direction. Groups are ordered by how
@@ -55,6 +54,12 @@ class ChannelGroups:
     images: Tensor
     error: float
     channel_axis: int | None = None
+
+    _specs = specs(
+        directions=Spec("groups C", finite=True),
+        maps=Spec("N groups _ _", finite=True),
+        images="N _ _ _",
+    )
 
     def objective(self) -> Direction:
         """Returns the objective that makes a picture of each group, for a generator of as many pictures."""
@@ -107,23 +112,6 @@ class ChannelGroups:
         titles = ["images", *[""] * (columns - 1), "groups", *[""] * (before - columns - 1)]
         titles += [f"group {index}" for index in range(groups)]
         return plots.image_grid(torch.cat(rows), titles, columns, ax)
-
-    def save(self, path: str | Path) -> None:
-        """Writes everything as ``.safetensors``, for `load`."""
-        tensors = {"directions": self.directions, "maps": self.maps, "images": self.images}
-        header = {"layer": self.layer, "error": self.error, "channel_axis": self.channel_axis}
-        save_tensors(path, type(self).__name__, tensors, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns groups that were saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        fields: dict[str, Any] = {**tensors, **header}
-        return cls(**fields)
 
     def __repr__(self) -> str:
         groups, channels = self.directions.shape

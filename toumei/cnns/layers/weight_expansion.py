@@ -4,13 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError, ShapeError, UnitError
@@ -18,7 +16,8 @@ from ...core.functions import Function, replacing
 from ...core.hooks import hooked
 from ...core.layout import Channels, channels_of, with_channels_first, with_layouts_of
 from ...core.modules import evaluating, frozen
-from ...core.serialization import load_tensors, save_tensors
+from ...core.serialization import Saved
+from ...core.stored_fields import specs
 from ...core.survey import survey
 from ..inputs import as_input
 
@@ -29,7 +28,7 @@ _CELL = 64  # pixels of a picture or of a kernel in a plot
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ExpandedWeights:
+class ExpandedWeights(Saved):
     """What each channel of a layer adds to units of a later layer, by place. All tensors are on the CPU.
 
     Attributes:
@@ -50,6 +49,8 @@ class ExpandedWeights:
     after: str
     channels: tuple[int, ...]
     weights: Tensor
+
+    _specs = specs(channels="units", weights="units C h w")
 
     def strongest(self, channel: int, count: int = 6) -> list[int]:
         """Returns the channels of the earlier layer that matter most to a unit, by the norm of their weights.
@@ -87,21 +88,6 @@ class ExpandedWeights:
                 tiles += [_tile(pictures.get(unit)), *map(_tile, kernels)]
                 titles += [unit, *names]
         return plots.image_grid(torch.stack(tiles), titles, inputs + 1, ax)
-
-    def save(self, path: str | Path) -> None:
-        """Writes everything as ``.safetensors``, for `load`."""
-        header = {"before": self.before, "after": self.after, "channels": self.channels}
-        save_tensors(path, type(self).__name__, {"weights": self.weights}, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns weights that were saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        return cls(header["before"], header["after"], tuple(header["channels"]), tensors["weights"])
 
     def _of(self, channel: int) -> Tensor:
         if channel not in self.channels:

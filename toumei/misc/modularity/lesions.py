@@ -12,6 +12,7 @@ from ...core.hooks import hooked
 from ...core.layout import channel_axis_of
 from ...core.modules import evaluating
 from ...core.seeding import make_generator
+from ...core.serialization import Saved
 from ...core.survey import Survey, survey
 from .graph import WeightGraph, check_labels
 
@@ -42,7 +43,7 @@ class Lesion:
 
 
 @dataclass(frozen=True)
-class LesionTest:
+class LesionTest(Saved):
     """The lesions of all clusters and layers.
 
     Attributes:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
 from .graph import WeightGraph
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ def _largest(
 
 
 @dataclass(frozen=True, eq=False)
-class SpectralPartition:
+class SpectralPartition(Saved):
     """A clustering and what it was read from.
 
     Attributes:
@@ -106,6 +108,8 @@ class SpectralPartition:
     labels: Tensor
     eigenvalues: Tensor
     isolated: list[str]
+
+    _specs = specs(labels=Spec("nodes", "integer"), eigenvalues="k")
 
     @property
     def n_clusters(self) -> int:
