@@ -118,7 +118,7 @@ class SanityScore:
 
 
 @torch.no_grad()
-def sanity(
+def sanity_check(
     model: nn.Module,
     units: str | Sequence[str],
     pictures: Tensor | Sequence[Tensor],
@@ -157,7 +157,7 @@ def sanity(
     Example:
         >>> from toumei.models import ShapesCNN
         >>> images = torch.rand(6, 3, 32, 32)
-        >>> sanity(ShapesCNN(), "conv2:0", images[:1], images[1:3], images[3:]).layers
+        >>> sanity_check(ShapesCNN(), "conv2:0", images[:1], images[1:3], images[3:]).layers
         ('conv1', 'relu1', 'pool1', 'conv2')
     """
     names = [units] if isinstance(units, str) else list(units)

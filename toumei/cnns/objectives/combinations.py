@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
 from ...core.units import parse
-from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike
+from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike, operation
 from .units import Channel, Layer, Neuron
 
 
@@ -76,6 +76,7 @@ class Combination(Objective):
         return hash((type(self), self.objectives))
 
 
+@operation
 class Add(Combination):
     """The sum of objectives.
 
@@ -101,6 +102,7 @@ class Add(Combination):
         return first + "".join(f" - {part[1:]}" if part.startswith("-") else f" + {part}" for part in rest)
 
 
+@operation
 class Multiply(Combination):
     """The product of objectives, picture by picture.
 
@@ -121,6 +123,7 @@ class Multiply(Combination):
         return "*".join(parts).replace("-1*", "-", 1) if str(self.objectives[0]) == "-1" else "*".join(parts)
 
 
+@operation
 class Power(Combination):
     """A power of an objective, picture by picture.
 

@@ -6,10 +6,10 @@ the pictures may return one number for all. What the optimization raises is the 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -93,11 +93,19 @@ class Objective(ABC):
 ObjectiveLike = Objective | str | float | Sequence["ObjectiveLike"]
 
 
-def _combined(kind: str, *parts: ObjectiveLike) -> Objective:
-    from . import combinations  # which are objectives themselves
+_OPERATIONS: dict[str, Callable[..., Objective]] = {}
 
-    combination: Objective = getattr(combinations, kind)(*parts)
-    return combination
+Operation = TypeVar("Operation", bound=type[Objective])
+
+
+def operation(kind: Operation) -> Operation:
+    """Registers a combination under its name, so that the operators of `Objective` find it; returns it."""
+    _OPERATIONS[kind.__name__] = kind
+    return kind
+
+
+def _combined(name: str, *parts: ObjectiveLike) -> Objective:
+    return _OPERATIONS[name](*parts)
 
 
 def _short(value: Any) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from .graph import WeightGraph
+from .plots import plot_eigenvalues
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,10 +114,8 @@ class SpectralPartition:
         return int(self.labels.max()) + 1
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the eigenvalues and the gap behind the clusters."""
-        from .plots import plot_eigenvalues
-
-        return plot_eigenvalues(self, ax)
+        """Returns axes with the eigenvalues and the gap that follows the clusters."""
+        return plot_eigenvalues(self.eigenvalues, self.n_clusters, ax)
 
     def __repr__(self) -> str:
         sizes = torch.bincount(self.labels[self.labels >= 0]).tolist()

@@ -10,9 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from toumei import plots
+from toumei.cnns import DatasetExamples, dataset_examples
 from toumei.cnns.examples import checkpoint as example_state
-from toumei.cnns.examples.result import DatasetExamples
-from toumei.cnns.examples.search import dataset_examples
 from toumei.core import run
 from toumei.core.errors import (
     ArgumentError,

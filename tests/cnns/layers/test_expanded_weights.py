@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from toumei.cnns.layers.weight_expansion import ExpandedWeights, expanded_weights
+from toumei.cnns import ExpandedWeights, expanded_weights
 from toumei.core.errors import ArgumentError, LayerError, ShapeError, UnitError
 
 IMAGE = torch.zeros(1, 3, 31, 26)

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from toumei.cnns import robustness
-from toumei.cnns.from_image.accentuation import accentuate
+from toumei.cnns import accentuate, robustness
 from toumei.core import run
 from toumei.core.errors import ArgumentError, LayerError, ShapeError, UnitError
 from toumei.models import ShapesCNN, ShapesDataset

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 import toumei.cnns.objectives as obj
-from toumei.cnns import robustness
-from toumei.cnns.from_image.dreaming import deep_dream
+from toumei.cnns import deep_dream, robustness
 from toumei.core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
 from toumei.models import ShapesCNN
 

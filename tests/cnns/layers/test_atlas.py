@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from toumei.cnns.layers.atlas import ActivationAtlas, activation_atlas, render_icons
+from toumei.cnns import ActivationAtlas, activation_atlas, render_icons
 from toumei.cnns.layers.atlas_points import grid_cells, lay_out, sample_activations, unit_square, whitened
 from toumei.core.errors import ArgumentError, LayerError, MissingDependencyError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset
