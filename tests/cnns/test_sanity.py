@@ -130,7 +130,7 @@ def test_the_score_is_drawn_written_and_read(wide, tmp_path):
 
 def test_bad_input_says_what_is_wrong(wide):
     images = noise(3)
-    with pytest.raises(ArgumentError, match="expected pictures for 2 units, got them for 3"):
+    with pytest.raises(ArgumentError, match="expected pictures for 2 units, got pictures for 3"):
         sanity_check(wide, ["0:1", "0:2"], images, images, images)
     with pytest.raises(ArgumentError, match="expected other images for 1 units, got them for 2"):
         sanity_check(wide, "0:1", images[:1], images, [images, images])

@@ -1,7 +1,7 @@
 """Feature visualization: pictures of what the units of a vision network look for.
 
 `objectives` say what a picture is optimized for, `parameterization` what it is made of, `robustness` how it
-is moved meanwhile. `Pipeline` puts them together and returns a `Visualization`. `JointModel` joins several
+is transformed. `Pipeline` puts them together and returns a `Visualization`. `JointModel` joins several
 networks, `redirected_relu` and `relaxed_max_pool` let gradients through units that are inactive.
 
 `accentuate`, `caricature`, `deep_dream` and `invert` start from a photograph. `activation_atlas`,

@@ -16,7 +16,7 @@ from ...core.hooks import run
 from ...core.modules import evaluating, find_modules
 from ...core.units import channels_first
 from ..inputs import as_input, images_in
-from .checkpoint import SearchState, digest_of, name_of
+from .checkpoint import SearchSettings, SearchState, digest_of, name_of
 from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
 
@@ -37,33 +37,33 @@ def dataset_examples(
 ) -> DatasetExamples:
     """Returns the k images that excite each unit of some layers most, and the k that excite it least.
 
-    One forward pass a batch, cut off behind the deepest layer. What is kept between batches is k numbers,
-    indices and places for each unit, however many images there are. Of images that excite a unit equally the
-    earlier ones are taken. Beside a picture they say more about a unit than the picture alone (Borowski et
-    al. 2021, arXiv:2010.12606).
+    A batch takes one forward pass, which ends after the deepest layer. Between batches only k numbers,
+    indices and positions are kept for each unit. Among images that excite a unit equally the earlier ones are
+    taken. Together with a picture they say more about a unit than the picture alone (Borowski et al. 2021,
+    arXiv:2010.12606).
 
     Args:
         model: Any vision network.
         layers: One name or several, of maps (N, C, H, W), vectors (N, C) or tokens (N, T, C).
         loader: Batches of images (N, C, H, W), or tuples that begin with them, in the order of the dataset: a
-            `DataLoader` without shuffling, or any iterable, whose images are then numbered as they come.
-        k: How many images for each end.
-        lowest: Also find the images with the lowest activations. Behind a ReLU nearly every image has the
-            lowest one, 0: ask in front of it.
-        reduction: What counts in a map or in tokens: the highest (for `lowest` the lowest) of all positions,
-            or their mean.
+            `DataLoader` without shuffling, or any iterable, whose images are then numbered in its order.
+        k: How many images are found for each unit, and how many with the lowest activations.
+        lowest: Also find the images with the lowest activations. After a ReLU most images have the lowest
+            one, 0: name the layer before it.
+        reduction: ``"max"`` takes the highest (for `lowest` the lowest) activation over all positions of a
+            map or of tokens, ``"mean"`` their mean.
         preprocess: From the images of the loader to the input of the network, such as
             `robustness.preprocess("imagenet")`; it must not move pixels.
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` is wrong.
-        resume: A ``.safetensors`` file to keep the search in. A search that was killed goes on from there,
-            and one that is finished is read from there.
+        channel_axis: The axis of the channels, where the rule of `toumei.core.units` does not hold.
+        resume: A ``.safetensors`` file in which the search is kept. An interrupted search continues from it,
+            and a finished one is read from it.
         verbose: Show a progress bar.
 
     Raises:
         LayerError: A layer does not exist, or the forward pass does not reach it.
         ArgumentError: No layer, no images, fewer than k images, a loader that shuffles, an unknown reduction,
             or a file that holds another search.
-        ShapeError: The batches are no images as floating-point numbers, or activations have no channels.
+        ShapeError: The batches are no floating-point images, or activations have no channels.
         NonFiniteError: Activations are NaN or infinite.
 
     Example:
@@ -77,11 +77,21 @@ def dataset_examples(
     find_modules(model, names)
     _check(names, loader, k, reduction)
     responses = partial(Responses, reduction=reduction, channel_axis=channel_axis)
-    examples = DatasetExamples({}, {}, {}, 0, loader.dataset if _indexed(loader) else None)
+    dataset = loader.dataset if _indexed(loader) else None
+    examples = DatasetExamples(highest={}, lowest={}, fields={}, seen=0, dataset=dataset)
     state = None
     if resume is not None:
-        given = [name_of(preprocess), _size(loader), digest_of(model)]
-        state = SearchState(Path(resume), [names, k, lowest, reduction, channel_axis, *given])
+        settings = SearchSettings(
+            layers=names,
+            k=k,
+            lowest=lowest,
+            reduction=reduction,
+            channel_axis=channel_axis,
+            preprocess=name_of(preprocess),
+            images=_size(loader),
+            model=digest_of(model),
+        )
+        state = SearchState(Path(resume), settings)
         examples = state.read(examples)
     try:
         with evaluating(model):
@@ -110,7 +120,7 @@ def _start(
     lowest: bool,
     channel_axis: int | None,
 ) -> DatasetExamples:
-    """Examples with empty rankings, now that it is known how many units there are."""
+    """Examples with an empty ranking for each unit of these activations."""
 
     def empty() -> dict[str, Ranking]:
         units = {name: channels_first(activations[name], channel_axis) for name in activations}
@@ -125,7 +135,7 @@ def _after(
     count: int,
     responses: Callable[..., Responses],
 ) -> DatasetExamples:
-    """The examples with a batch taken in, all at once: what is saved is never half a batch ahead."""
+    """The examples after a batch, in one step: what is saved never holds half a batch."""
 
     def merged(rankings: Mapping[str, Ranking], lowest: bool) -> dict[str, Ranking]:
         return {
@@ -151,7 +161,7 @@ def _check(layers: list[str], loader: Iterable[Any], k: int, reduction: str) -> 
     if not layers:
         raise ArgumentError("expected the name of at least one layer")
     if k < 1:
-        raise ArgumentError(f"k is how many images to find, from 1 on, got {k}")
+        raise ArgumentError(f"k is how many images to find, from 1 up, got {k}")
     if reduction not in ("max", "mean"):
         raise ArgumentError(f"no reduction {reduction!r}: there are max and mean")
     size = _size(loader)
@@ -159,13 +169,13 @@ def _check(layers: list[str], loader: Iterable[Any], k: int, reduction: str) -> 
         raise ArgumentError(f"k is {k}, but the dataset has {size or 'no'} images")
     if _indexed(loader) and not _in_order(loader):
         raise ArgumentError(
-            "the loader does not go through its dataset in order, so that images could not be found again "
-            "by their index: give shuffle=False and no sampler (a torch.utils.data.Subset chooses images)"
+            "the loader does not go through its dataset in order, so images cannot be found by their index: "
+            "give shuffle=False and no sampler (a torch.utils.data.Subset chooses images)"
         )
 
 
 def _indexed(loader: Any) -> TypeGuard[DataLoader[Any]]:
-    """Whether images are numbered as in a dataset that can be asked for them."""
+    """Whether images are numbered as in a dataset with an index."""
     return (
         isinstance(loader, DataLoader)
         and not isinstance(loader.dataset, IterableDataset)
@@ -176,7 +186,9 @@ def _indexed(loader: Any) -> TypeGuard[DataLoader[Any]]:
 def _in_order(loader: DataLoader[Any]) -> bool:
     batches: Any = loader.batch_sampler
     in_order = type(batches) is BatchSampler and type(batches.sampler) is SequentialSampler
-    return in_order and getattr(loader, "in_order", True)  # workers may be allowed to overtake each other
+    return in_order and getattr(
+        loader, "in_order", True
+    )  # False lets workers return batches in another order
 
 
 def _size(loader: Any) -> int | None:
@@ -184,7 +196,7 @@ def _size(loader: Any) -> int | None:
 
 
 def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]:
-    """The images of the batches from number `done` on."""
+    """The images of the batches, without the first `done`."""
     with tqdm(total=_size(loader), initial=done, unit="images", disable=not verbose) as bar:
         start = 0
         if done and _indexed(loader):
@@ -199,7 +211,7 @@ def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]
 
 
 def _rest(loader: DataLoader[Any], done: int) -> DataLoader[Any]:
-    """The same loader without the images before number `done`, which need not be read again."""
+    """The same loader without the first `done` images, which are not read again."""
     sampler: Any = loader.batch_sampler
     return DataLoader(
         Subset(loader.dataset, range(done, len(loader.dataset))),  # type: ignore[arg-type]

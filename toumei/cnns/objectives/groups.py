@@ -42,7 +42,7 @@ class ChannelWeights(Objective):
                 )
             object.__setattr__(self, "weights", self.weights.detach())
         elif not self.weights or min(self.weights) < 0:
-            raise UnitError(f"weights are for channels from 0 on, at least one; got {self.weights}")
+            raise UnitError(f"weights are for channels from 0 up, at least one; got {self.weights}")
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -120,12 +120,12 @@ class LocalGroup(Objective):
         """Returns the weighted sum over channels in the mean over the window for each picture, (N,)."""
         activation = activations[self.layer]
         y, x, height, width = self.window
-        places = [
+        positions = [
             position_index(activation, Unit(self.layer, None, (y + row, x + column)), self.channel_axis)
             for row in range(height)
             for column in range(width)
         ]
-        group = channels_first(activation, self.channel_axis)[:, :, places]
+        group = channels_first(activation, self.channel_axis)[:, :, positions]
         if self.weights is None:
             return group.mean((1, 2))
         _check_weights(len(self.weights), group, self.layer)
