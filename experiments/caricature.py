@@ -17,9 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toumei.cnns import robustness
-from toumei.cnns.from_image.caricatures import caricature
-from toumei.cnns.from_image.inversion import invert
+from toumei.cnns import caricature, invert, robustness
 from toumei.core import evaluating, run
 from toumei.models import ShapesCNN, ShapesDataset, load_state_dict
 from toumei.plots.images import save_grid

@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from toumei.cnns import robustness
-from toumei.cnns.from_image.dreaming import deep_dream
+from toumei.cnns import deep_dream, robustness
 from toumei.models import ShapesCNN, load_state_dict
 from toumei.plots.images import save_grid
 

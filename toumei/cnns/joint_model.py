@@ -1,4 +1,4 @@
-"""Several networks as one, so that a picture can be optimized for units of all of them at once."""
+"""The joint model: several networks as one, so that a picture can be optimized for units of all of them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,17 +14,17 @@ from ..core.targets import resolve
 
 
 class JointModel(nn.Module):
-    """Networks that are shown the same pictures; a layer of one is ``"name.layer"``, its output ``"name"``.
+    """Networks that see the same pictures; a layer of one is ``"name.layer"``, its output ``"name"``.
 
-    The networks themselves are its submodules and stay as they are. Each gets the pictures on its own device
-    and in its own precision.
+    The networks are its submodules and are not changed. Each gets the pictures on its device and in its
+    precision.
 
     Args:
         networks: The networks by name.
-        preprocess: What the networks of these names expect to be done with pictures, such as a normalization
-            or another size; the others are shown the pictures as they come.
-        until: The last layer that is needed of the networks of these names: their forward passes end there,
-            so that nothing is computed in vain. (The last network ends early by itself.)
+        preprocess: Preprocessing of the networks of these names, such as a normalization or a resize; the
+            others see the pictures themselves.
+        until: The last layer that is needed of the networks of these names: their forward passes end there.
+            (The forward pass of the last network ends early in any case.)
 
     Raises:
         ArgumentError: No networks, a name that no network has, or one that no module can have.
@@ -48,12 +48,14 @@ class JointModel(nn.Module):
         self._ends: dict[str, str] = {}
         if not networks:
             raise ArgumentError("JointModel needs at least one network")
-        if strangers := [name for name in (*self.preprocess, *self.until) if name not in networks]:
-            raise ArgumentError(f"no network {strangers[0]!r}: there are {', '.join(networks)}")
-        # The finest precision first: who shows a model pictures rounds them to that of its first weight.
+        if unknown := [name for name in (*self.preprocess, *self.until) if name not in networks]:
+            raise ArgumentError(f"no network {unknown[0]!r}: there are {', '.join(networks)}")
+        # The finest precision first: callers round pictures to the precision of the first weight of a model.
         for name, network in sorted(networks.items(), key=lambda item: -_bits(item[1])):
             if not name or "." in name or hasattr(self, name):
-                raise ArgumentError(f"a network cannot be named {name!r}: no dots, nothing that modules have")
+                raise ArgumentError(
+                    f"a network cannot be named {name!r}: a name has no dots and is no attribute of a module"
+                )
             self.add_module(name, network)
             resolve(network, [self.until.get(name, "")])
 
@@ -76,5 +78,5 @@ class JointModel(nn.Module):
 
 
 def _bits(network: nn.Module) -> int:
-    """Of a number in the precision of a network."""
+    """How many bits a number of a network has."""
     return torch.finfo(device_and_dtype(network)[1]).bits

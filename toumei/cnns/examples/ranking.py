@@ -1,4 +1,4 @@
-"""The strongest images of every unit of a layer, kept up to date batch by batch in little memory."""
+"""The strongest images of every unit of a layer, updated batch by batch in little memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from ...core.survey import Survey
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The k strongest images of every unit of a layer, strongest first; of equal ones the earlier image.
+    """The k strongest images of every unit of a layer, strongest first; among equal ones the earlier first.
 
     Attributes:
-        values: What the unit made of the image, (units, k); -inf where there is no image yet.
+        values: Activation of the unit on the image, (units, k); -inf where there is no image yet.
         indices: Numbers of the images, (units, k); -1 where there is no image yet.
-        places: Where in the image the unit was strongest, (units, k, 2): y and x from 0 to 1.
+        positions: Where in the image the unit was strongest, (units, k, 2): y and x from 0 to 1.
     """
 
     values: Tensor
     indices: Tensor
-    places: Tensor
+    positions: Tensor
 
     _specs = specs(
         values="units k",
@@ -41,13 +41,13 @@ class Ranking:
         return cls(values, torch.full((units, k), -1), torch.full((units, k, 2), 0.5))
 
     def merged(self, responses: "Responses", start: int) -> "Ranking":
-        """Returns the ranking with a batch taken in.
+        """Returns the ranking after a batch.
 
         Args:
-            responses: The batch's.
-            start: The number of its first image; all images so far have lower ones.
+            responses: Those of the batch.
+            start: The number of its first image; all earlier images have lower numbers.
         """
-        # Of equal ones the earlier stays, so an image of a later batch has to be stronger than the last.
+        # Among equal images the earlier one stays: an image of a later batch must be stronger than the last.
         rows = (responses.values > self.values[:, -1]).any(0).nonzero()[:, 0]
         if not len(rows):
             return self
@@ -58,17 +58,17 @@ class Ranking:
         row, image = rows[new.nonzero()[:, 0]], order[new] - k
         indices = self.indices[rows].gather(1, order.clamp(max=k - 1))
         indices[new] = start + image
-        places = self.places[rows].gather(1, order.clamp(max=k - 1)[..., None].expand(-1, -1, 2))
-        places[new] = responses.places(image, row)
+        positions = self.positions[rows].gather(1, order.clamp(max=k - 1)[..., None].expand(-1, -1, 2))
+        positions[new] = responses.positions(image, row)
         return Ranking(
             self.values.index_copy(0, rows, both.gather(1, order)),
             self.indices.index_copy(0, rows, indices),
-            self.places.index_copy(0, rows, places),
+            self.positions.index_copy(0, rows, positions),
         )
 
 
 class Responses:
-    """What the units of a layer made of the images of a batch: one number each, and where it came from.
+    """The response of each unit of a layer to each image of a batch, and the position of that response.
 
     Args:
         channels: The layer's activation.
@@ -88,10 +88,10 @@ class Responses:
         values = reduce(self._maps, 2)
         values = values.to("cpu", torch.promote_types(values.dtype, torch.float32))
         if not values.isfinite().all():
-            raise NonFiniteError("the activations hold NaN or infinite numbers, which cannot be ranked")
+            raise NonFiniteError("activations with NaN or infinite numbers cannot be ranked")
         self.values = -values if lowest else values
 
-    def places(self, images: Tensor, units: Tensor) -> Tensor:
+    def positions(self, images: Tensor, units: Tensor) -> Tensor:
         """Returns where these units are strongest on these images, (n, 2): y and x from 0 to 1."""
         maps = self._maps[images.to(self._maps.device), units.to(self._maps.device)]
         index = (maps.argmin(1) if self._lowest else maps.argmax(1)).cpu()
@@ -114,9 +114,9 @@ class Responses:
 def receptive_fields(
     model: nn.Module, found: Survey, images: Tensor, laid_out: Callable[..., Channels] = channels_of
 ) -> dict[str, tuple[float, float]]:
-    """Returns height and width of what the middle position of each layer sees, as parts of the image's.
+    """Returns the receptive field of the middle position of each layer, as shares of height and width.
 
-    It is the box around the pixels that a gradient from there reaches, on these images and on noise.
+    It is the box around the pixels that the gradient of that position reaches, on these images and on noise.
 
     Args:
         model: Any vision network, in evaluation mode.
@@ -152,6 +152,6 @@ def _field(channels: Channels, seen: Tensor) -> tuple[float, float]:
 
 
 def _extent(reached: Tensor) -> float:
-    """The part of a line from the first to the last place that is reached; all of it if none is."""
-    places = reached.nonzero()
-    return (places.max() - places.min() + 1).item() / len(reached) if len(places) else 1.0
+    """The share of a line from the first to the last reached pixel; 1 if none is reached."""
+    pixels = reached.nonzero()
+    return (pixels.max() - pixels.min() + 1).item() / len(reached) if len(pixels) else 1.0

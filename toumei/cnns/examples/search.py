@@ -19,7 +19,7 @@ from ...core.modules import check_model, evaluating
 from ...core.survey import Survey, survey
 from ...core.targets import resolve
 from ..inputs import as_input, images_in
-from .checkpoint import SearchState, name_of
+from .checkpoint import SearchSettings, SearchState, name_of
 from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
 
@@ -41,21 +41,21 @@ def dataset_examples(
 ) -> DatasetExamples:
     """Returns the k images that excite each unit of some layers most, and the k that excite it least.
 
-    One forward pass a batch, cut off behind the deepest layer. What is kept between batches is k numbers,
-    indices and places for each unit, however many images there are. Of images that excite a unit equally the
-    earlier ones are taken. Beside a picture they say more about a unit than the picture alone (Borowski et
-    al. 2021, arXiv:2010.12606).
+    A batch takes one forward pass, which ends after the deepest layer. Between batches only k numbers,
+    indices and positions are kept for each unit. Among images that excite a unit equally the earlier ones are
+    taken. Together with a picture they say more about a unit than the picture alone (Borowski et al. 2021,
+    arXiv:2010.12606).
 
     Args:
         model: Any vision network.
         layers: One name or several, of maps (N, C, H, W), vectors (N, C) or tokens (N, T, C).
         loader: Batches of images (N, C, H, W), or tuples that begin with them, in the order of the dataset: a
-            `DataLoader` without shuffling, or any iterable, whose images are then numbered as they come.
-        k: How many images for each end.
-        lowest: Also find the images with the lowest activations. Behind a ReLU nearly every image has the
-            lowest one, 0: ask in front of it.
-        reduction: What counts in a map or in tokens: the highest (for `lowest` the lowest) of all positions,
-            or their mean.
+            `DataLoader` without shuffling, or any iterable, whose images are then numbered in its order.
+        k: How many images are found for each unit, and how many with the lowest activations.
+        lowest: Also find the images with the lowest activations. After a ReLU most images have the lowest
+            one, 0: name the layer before it.
+        reduction: ``"max"`` takes the highest (for `lowest` the lowest) activation over all positions of a
+            map or of tokens, ``"mean"`` their mean.
         preprocess: From the images of the loader to the input of the network, such as
             `robustness.preprocess("imagenet")`; it must not move pixels.
         channel_axis: The axis of the channels, where it cannot be told.
@@ -68,7 +68,7 @@ def dataset_examples(
         LayerError: A layer does not exist, or the forward pass does not reach it.
         ArgumentError: No layer, no images, fewer than k images, a loader that shuffles, an unknown reduction,
             or a file that holds another search.
-        ShapeError: The batches are no images as floating-point numbers, or activations have no channels.
+        ShapeError: The batches are no floating-point images, or activations have no channels.
         NonFiniteError: Activations are NaN or infinite.
 
     Example:
@@ -83,14 +83,23 @@ def dataset_examples(
     resolve(model, names)
     _check(names, loader, k, reduction)
     laid_out = partial(channels_of, channel_axis=channel_axis, grid=grid)
-    examples = DatasetExamples({}, {}, {}, 0, loader.dataset if _indexed(loader) else None)
+    dataset = loader.dataset if _indexed(loader) else None
+    examples = DatasetExamples(highest={}, lowest={}, fields={}, seen=0, dataset=dataset)
     found: Survey | None = None
     state = None
     if resume is not None:
-        weights = f"{type(model).__name__} {fingerprint_of(model)}"
-        given = [name_of(preprocess), _size(loader), weights]
-        axes = channel_axis if grid is None else [channel_axis, *grid]
-        state = SearchState(Path(resume), [names, k, lowest, reduction, axes, *given])
+        settings = SearchSettings(
+            layers=names,
+            k=k,
+            lowest=lowest,
+            reduction=reduction,
+            channel_axis=channel_axis,
+            grid=None if grid is None else list(grid),
+            preprocess=name_of(preprocess),
+            images=_size(loader),
+            model=f"{type(model).__name__} {fingerprint_of(model)}",
+        )
+        state = SearchState(Path(resume), settings)
         examples = state.read(examples)
     try:
         with evaluating(model):
@@ -123,7 +132,7 @@ def _start(
     lowest: bool,
     laid_out: Callable[..., Channels],
 ) -> DatasetExamples:
-    """Examples with empty rankings, now that it is known how many units there are."""
+    """Examples with an empty ranking for each unit of these activations."""
 
     def empty() -> dict[str, Ranking]:
         units = {name: laid_out(activations, name).values for name in activations}
@@ -139,7 +148,7 @@ def _after(
     reduction: str,
     laid_out: Callable[..., Channels],
 ) -> DatasetExamples:
-    """The examples with a batch taken in, all at once: what is saved is never half a batch ahead."""
+    """The examples after a batch, in one step: what is saved never holds half a batch."""
 
     def merged(rankings: Mapping[str, Ranking], lowest: bool) -> dict[str, Ranking]:
         return {
@@ -165,7 +174,7 @@ def _check(layers: list[str], loader: Iterable[Any], k: int, reduction: str) -> 
     if not layers:
         raise ArgumentError("expected the name of at least one layer")
     if k < 1:
-        raise ArgumentError(f"k is how many images to find, from 1 on, got {k}")
+        raise ArgumentError(f"k is how many images to find, from 1 up, got {k}")
     if reduction not in ("max", "mean"):
         raise ArgumentError(f"no reduction {reduction!r}: there are max and mean")
     size = _size(loader)
@@ -173,13 +182,13 @@ def _check(layers: list[str], loader: Iterable[Any], k: int, reduction: str) -> 
         raise ArgumentError(f"k is {k}, but the dataset has {size or 'no'} images")
     if _indexed(loader) and not _in_order(loader):
         raise ArgumentError(
-            "the loader does not go through its dataset in order, so that images could not be found again "
-            "by their index: give shuffle=False and no sampler (a torch.utils.data.Subset chooses images)"
+            "the loader does not go through its dataset in order, so images cannot be found by their index: "
+            "give shuffle=False and no sampler (a torch.utils.data.Subset chooses images)"
         )
 
 
 def _indexed(loader: Any) -> TypeGuard[DataLoader[Any]]:
-    """Whether images are numbered as in a dataset that can be asked for them."""
+    """Whether images are numbered as in a dataset with an index."""
     return (
         isinstance(loader, DataLoader)
         and not isinstance(loader.dataset, IterableDataset)
@@ -190,7 +199,9 @@ def _indexed(loader: Any) -> TypeGuard[DataLoader[Any]]:
 def _in_order(loader: DataLoader[Any]) -> bool:
     batches: Any = loader.batch_sampler
     in_order = type(batches) is BatchSampler and type(batches.sampler) is SequentialSampler
-    return in_order and getattr(loader, "in_order", True)  # workers may be allowed to overtake each other
+    return in_order and getattr(
+        loader, "in_order", True
+    )  # False lets workers return batches in another order
 
 
 def _size(loader: Any) -> int | None:
@@ -198,7 +209,7 @@ def _size(loader: Any) -> int | None:
 
 
 def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]:
-    """The images of the batches from number `done` on."""
+    """The images of the batches, without the first `done`."""
     with tqdm(total=_size(loader), initial=done, unit="images", disable=not verbose) as bar:
         start = 0
         if done and _indexed(loader):
@@ -213,7 +224,7 @@ def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]
 
 
 def _rest(loader: DataLoader[Any], done: int) -> DataLoader[Any]:
-    """The same loader without the images before number `done`, which need not be read again."""
+    """The same loader without the first `done` images, which are not read again."""
     sampler: Any = loader.batch_sampler
     return DataLoader(
         Subset(loader.dataset, range(done, len(loader.dataset))),  # type: ignore[arg-type]

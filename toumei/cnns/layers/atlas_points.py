@@ -1,4 +1,4 @@
-"""From a dataset to the cells of an atlas: activations at random places, their layout, and their averages."""
+"""From a dataset to the cells of an atlas: activations at random positions, their layout, and averages."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -30,12 +30,12 @@ _COMPONENTS = 50  # of the activations that t-SNE is shown
 
 @dataclass(frozen=True)
 class Samples:
-    """Activations of a layer at random places of images. All tensors are on the CPU.
+    """Activations of a layer at random positions in images. All tensors are on the CPU.
 
     Attributes:
         activations: (n, C), none of them zero.
         attributions: What each activation adds to each logit, to first order, (n, classes): its product with
-            the gradient of the logits. No columns if there are no logits.
+            the gradient of the logits. No columns without logits.
     """
 
     activations: Tensor
@@ -55,18 +55,18 @@ def sample_activations(
     seed: int = 0,
     verbose: bool = True,
 ) -> Samples:
-    """Returns activations of a layer at random places of the images of a loader, at most so many.
+    """Returns at most `count` activations of a layer, at random positions in the images of a loader.
 
-    The loader is read only as far as needed. Places where all channels are zero have no direction and are
-    left out, and so are the class and register tokens of a vision transformer.
+    The loader is read only as far as needed. Positions where all channels are zero have no direction and are
+    left out. So are the class and register tokens of a vision transformer.
 
     Args:
-        model: The network, put into evaluation mode meanwhile.
+        model: The network, which runs in evaluation mode.
         layer: A layer that makes maps or tokens.
         loader: Batches of images as the network takes them, (N, C, H, W): tensors, tuples that begin with
             one, or mappings with ``"pixel_values"``.
         count: How many activations.
-        per_image: Places in an image, with a forward pass each.
+        per_image: Positions in an image; each takes a forward pass.
         logits: The layer of the logits; None for no attributions.
         channel_axis: The axis of the channels, where it cannot be told.
         grid: Height and width of the grid that tokens stand on, where it cannot be told.
@@ -106,23 +106,23 @@ def sample_activations(
                 break
     if not found:
         raise ArgumentError(
-            f"layer {layer!r} is zero at all places that were drawn" if parts else "the loader is empty"
+            f"layer {layer!r} is zero at all positions that were drawn" if parts else "the loader is empty"
         )
     activations, attributions = (torch.cat(column)[:count] for column in zip(*parts, strict=True))
     return Samples(activations, attributions)
 
 
 def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tensor:
-    """Returns a place in the unit square for each activation, (n, 2), so that similar ones are neighbours.
+    """Returns a point in the unit square for each activation, (n, 2), so that similar ones are neighbours.
 
-    Activations are compared by their directions. What lies outside of the first and the last percentile by
-    more than a tenth is moved to the border, as in lucid.
+    Activations are compared by their directions. The square spans the first to the last percentile and a
+    tenth of that on each side; points outside of it are moved to its border, as in lucid.
 
     Args:
         activations: (n, C).
         method: ``"tsne"`` and ``"pca"`` are scikit-learn's; ``"umap"`` needs the package umap-learn, and uses
             the settings of Carter et al. 2019.
-        seed: Of the layout.
+        seed: Seed of the layout.
 
     Raises:
         ArgumentError: Fewer than four activations, or an unknown method.
@@ -147,11 +147,11 @@ def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tens
         )
         return unit_square(torch.from_numpy(reducer.fit_transform(directions)))
     components = min(2 if method == "pca" else _COMPONENTS, *directions.shape)
-    places = PCA(components, random_state=seed).fit_transform(directions)
+    points = PCA(components, random_state=seed).fit_transform(directions)
     if method == "tsne":
         perplexity = min(30, (count - 1) / 3)
-        places = TSNE(perplexity=perplexity, max_iter=_ITERATIONS, random_state=seed).fit_transform(places)
-    return unit_square(torch.from_numpy(places))
+        points = TSNE(perplexity=perplexity, max_iter=_ITERATIONS, random_state=seed).fit_transform(points)
+    return unit_square(torch.from_numpy(points))
 
 
 def check_layout(method: str) -> None:
@@ -168,11 +168,11 @@ def check_grid(grid: int, min_count: int) -> None:
         raise ArgumentError(f"grid and min_count are 1 at least, got {grid} and {min_count}")
 
 
-def unit_square(places: Tensor) -> Tensor:
-    """Returns places (n, 2) moved and scaled to [0, 1] along each axis, with outliers at the border."""
-    low, high = places.float().quantile(torch.tensor([0.01, 0.99]), dim=0)
+def unit_square(points: Tensor) -> Tensor:
+    """Returns points (n, 2) moved and scaled to [0, 1] along each axis, with outliers at the border."""
+    low, high = points.float().quantile(torch.tensor([0.01, 0.99]), dim=0)
     margin = 0.1 * (high - low)
-    clipped = places.float().clamp(low - margin, high + margin)
+    clipped = points.float().clamp(low - margin, high + margin)
     low, high = clipped.amin(0), clipped.amax(0)
     return (clipped - low) / (high - low).clamp(min=1e-12)
 
@@ -180,7 +180,7 @@ def unit_square(places: Tensor) -> Tensor:
 def grid_cells(points: Tensor, grid: int, min_count: int) -> tuple[Tensor, Tensor]:
     """Returns the cells that hold enough points, (cells, 2) as column and row, and the cell of each point.
 
-    A point whose cell holds fewer has -1.
+    A point in another cell has -1.
 
     Args:
         points: (n, 2) in the unit square.
@@ -196,15 +196,15 @@ def grid_cells(points: Tensor, grid: int, min_count: int) -> tuple[Tensor, Tenso
     """
     check_grid(grid, min_count)
     column, row = (points * grid).long().clamp(0, grid - 1).T
-    place = row * grid + column
-    kept = (place.bincount(minlength=grid * grid) >= min_count).nonzero().flatten()
+    cell = row * grid + column
+    kept = (cell.bincount(minlength=grid * grid) >= min_count).nonzero().flatten()
     if not len(kept):
         raise ArgumentError(
             f"{len(points)} activations are too few: none of {grid} x {grid} cells has {min_count} of them"
         )
     index = torch.full((grid * grid,), -1)
     index[kept] = torch.arange(len(kept))
-    return torch.stack([kept % grid, kept // grid], 1), index[place]
+    return torch.stack([kept % grid, kept // grid], 1), index[cell]
 
 
 def cell_means(values: Tensor, members: Tensor) -> Tensor:
@@ -232,7 +232,7 @@ def whitened(directions: Tensor, activations: Tensor) -> Tensor:
 
 @dataclass
 class _Pick:
-    """Takes the activation of one random place of each image out of what a layer returned."""
+    """Takes the activation at one random position of each image from the output of a layer."""
 
     layer: str
     channels_of: Callable[[Tensor], Channels]
@@ -274,7 +274,7 @@ def _make_pick(
 
 
 def _sampled(model: nn.Module, pick: _Pick, images: Tensor, logits: str | None) -> tuple[Tensor, Tensor]:
-    """The activations at a random place of each image that are not zero, and their attributions.
+    """The activations at a random position of each image that are not zero, and their attributions.
 
     One pass in forward mode gives the products with the gradients of all logits at once.
     """
@@ -301,7 +301,7 @@ def _umap() -> Any:
 
 @contextmanager
 def _forward_mode() -> Iterator[None]:
-    """Tangents are carried along, and attention is computed in the only way that can carry them."""
+    """Runs forward-mode differentiation, with the one implementation of attention that supports it."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

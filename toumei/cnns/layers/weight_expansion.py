@@ -1,4 +1,4 @@
-"""How the channels of one layer feed the units of a later one: weights through all that lies between."""
+"""Expanded weights: how the channels of a layer feed the units of a later one, through all layers between."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -36,7 +36,7 @@ class ExpandedWeights(Saved):
         after: The later layer.
         channels: The units of the later layer, in the order of `weights`.
         weights: (units, C, h, w): how much the unit at the centre of its map rises with a channel of the
-            earlier layer at each place of the receptive field.
+            earlier layer at each position of the receptive field.
 
     Example:
         >>> from toumei.models import ShapesCNN
@@ -63,14 +63,14 @@ class ExpandedWeights(Saved):
     def plot(
         self, inputs: int = 6, pictures: Mapping[str, Tensor] | None = None, ax: "Axes | None" = None
     ) -> "Axes":
-        """Returns axes with a row a unit: its strongest inputs as kernels, red excites and blue inhibits.
+        """Returns axes with a row for each unit: its strongest inputs as kernels. Red excites, blue inhibits.
 
         The colours of a row share a scale that ends at the largest weight of the unit.
 
         Args:
-            inputs: How many inputs are shown of each unit.
-            pictures: What units look for, (3, H, W) by unit string, such as ``"conv5:12"``; they are shown at
-                the left of a unit's row and above the inputs, where they are given.
+            inputs: How many inputs of each unit are shown.
+            pictures: What units look for, (3, H, W) by unit string, such as ``"conv5:12"``. They are shown at
+                the left of the row of a unit and above its inputs.
             ax: Where to draw; a new figure by default.
         """
         pictures = pictures or {}
@@ -92,7 +92,7 @@ class ExpandedWeights(Saved):
     def _of(self, channel: int) -> Tensor:
         if channel not in self.channels:
             raise ArgumentError(
-                f"the weights of {self.after}:{channel} were not asked for, only those of {self.channels}"
+                f"the weights of {self.after}:{channel} were not computed, only those of {self.channels}"
             )
         return self.weights[self.channels.index(channel)]
 
@@ -116,20 +116,20 @@ def expanded_weights(
     """Returns the weights from every channel of a layer to units of a later one (Voss et al. 2021).
 
     They are the gradient of each unit, at the centre of its map, with respect to the activation of the
-    earlier layer. Between neighbouring convolutions they are the weights of the second (dilated ones with
-    zeros in between); through several layers they are the composed kernel. Weights that fall outside of the
+    earlier layer. Between neighbouring convolutions they are the weights of the second one, with zeros
+    between them if it is dilated; through several layers they are the composed kernel. Weights outside of the
     map are cut off, so the image should be larger than the receptive field.
 
     Args:
-        model: The network, put into evaluation mode meanwhile.
+        model: The network, which runs in evaluation mode.
         before: The earlier layer, which makes maps or tokens.
-        after: The later layer: convolutional, linear, or any other whose channels are units.
-        image: (1, C, H, W) as the network takes it. With both options below its size is all that matters,
-            unless there are other nonlinear layers; the network is linearized at this image.
+        after: The later layer: convolutional, linear, or any other with channels.
+        image: (1, C, H, W) as the network takes it. The network is linearized at this image. With both
+            options below, and without other nonlinear layers, only its size matters.
         channels: Units of the later layer; all by default.
-        linear_relu: Pass ReLUs, and what is like them (ReLU6, PReLU, GELU, SiLU, ...), as if they were
-            linear. Otherwise they let through what they do at this image.
-        average_pool: Pool by the average instead of the maximum.
+        linear_relu: Treat ReLUs and similar functions (ReLU6, PReLU, GELU, SiLU, ...) as the identity.
+            Otherwise they have their gradient at this image.
+        average_pool: Replace max-pooling by average pooling.
         batch_size: How many units are differentiated at once.
 
     Raises:
@@ -159,7 +159,9 @@ def expanded_weights(
         activations = with_layouts_of(found.activations, recorded)
         units = _centre(channels_of(activations, after))
         if before == after or not units.requires_grad:
-            raise ArgumentError(f"layer {after!r} does not depend on {before!r}: name an earlier layer first")
+            raise ArgumentError(
+                f"layer {after!r} does not depend on {before!r}; the earlier layer is named first"
+            )
         channels = range(len(units)) if channels is None else channels
         if not channels or min(channels) < 0:
             raise UnitError(f"channels are whole numbers from 0 on, at least one; got {list(channels)}")
@@ -193,7 +195,7 @@ def _any_gradient(units: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _receptive_field(gradient: Tensor) -> tuple[slice, slice]:
-    """The rows and columns that the units of a layer can see; one place if they see nothing."""
+    """The rows and columns that the units of a layer can see; one position if they see nothing."""
     seen = gradient.abs().sum((0, 1)) > 0
     spans = [seen.any(1).nonzero().flatten().tolist(), seen.any(0).nonzero().flatten().tolist()]
     y, x = (slice(span[0], span[-1] + 1) if span else slice(0, 1) for span in spans)

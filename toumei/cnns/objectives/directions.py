@@ -1,4 +1,4 @@
-"""Objectives for directions among the channels of a layer: everywhere, at one, or one each."""
+"""Objectives for directions in the channels of a layer: at all positions, at one, or one for each."""
 
 from dataclasses import dataclass, field, replace
 from operator import ge
@@ -130,9 +130,9 @@ class NeuronDirection(Direction):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class TensorDirection(Direction):
-    """How far the activation of a layer points in a direction of its own at each position.
+    """How far the activation of a layer points in a direction at each position, with one direction for each.
 
-    Of a map that is larger than the direction, the centre counts, as in lucid.
+    If the map is larger than the direction, only its centre is compared, as in lucid.
 
     Args:
         layer: Name of the layer.
@@ -169,7 +169,7 @@ class TensorDirection(Direction):
         sizes, wanted = activation.shape[1:], direction.shape[1:]
         channels = {channels_first(one, axis).shape[1] for one in (activation, direction)}
         fits = len(sizes) == len(wanted) and all(map(ge, sizes, wanted)) and len(channels) == 1
-        if not fits or (len(sizes) == 2 and sizes != wanted):  # tokens have no centre to cut out
+        if not fits or (len(sizes) == 2 and sizes != wanted):  # tokens have no centre to crop
             raise ShapeError(
                 f"a direction {tuple(wanted)} does not fit layer {self.layer!r}, which makes {tuple(sizes)}"
             )
@@ -179,7 +179,7 @@ class TensorDirection(Direction):
 
 
 def _similarity(activation: Tensor, direction: Tensor, kind: Similarity, power: float) -> Tensor:
-    """Returns how alike vectors (N, C, P) and (N or 1, C, P or 1) are, (N, P)."""
+    """Returns the similarity of vectors (N, C, P) and (N or 1, C, P or 1), (N, P)."""
     dot = (activation * direction).sum(1)
     if kind == "dot":
         return dot

@@ -42,7 +42,7 @@ class ChannelWeights(Objective):
                 )
             object.__setattr__(self, "weights", self.weights.detach())
         elif not self.weights or min(self.weights) < 0:
-            raise UnitError(f"weights are for channels from 0 on, at least one; got {self.weights}")
+            raise UnitError(f"weights are for channels from 0 up, at least one; got {self.weights}")
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class Layer(Objective):
 
 @dataclass(frozen=True, repr=False)
 class DeepDream(Layer):
-    """The mean squared activation of a layer: whatever excites it is made stronger (Mordvintsev et al. 2015).
+    """The mean squared activation of a layer, so that all of its activity grows (Mordvintsev et al. 2015).
 
     Args:
         layer: Name of the layer.
@@ -93,7 +93,7 @@ class Channel(Objective):
         if self.channels is not None:
             channels = tuple(map(index, self.channels))
             if not channels or min(channels) < 0:
-                raise UnitError(f"channels are whole numbers from 0 on, at least one; got {self.channels}")
+                raise UnitError(f"channels are whole numbers from 0 up, at least one; got {self.channels}")
             object.__setattr__(self, "channels", channels)
 
     @property
