@@ -132,7 +132,7 @@ def test_bad_input_says_what_is_wrong(wide):
     images = noise(3)
     with pytest.raises(ArgumentError, match="expected pictures for 2 units, got pictures for 3"):
         sanity_check(wide, ["0:1", "0:2"], images, images, images)
-    with pytest.raises(ArgumentError, match="expected other images for 1 units, got them for 2"):
+    with pytest.raises(ArgumentError, match="expected other images for 1 units, got other images for 2"):
         sanity_check(wide, "0:1", images[:1], images, [images, images])
     with pytest.raises(ShapeError, match="at least two exciting images"):
         sanity_check(wide, "0:1", images[:1], images[:1], images)
@@ -186,5 +186,5 @@ def test_a_layer_that_is_not_reached_is_named():
             return self.conv(images)
 
     images = torch.rand(6, 3, 9, 9)
-    with pytest.raises(UnreachedLayerError, match="never reached layer 'unused'"):
+    with pytest.raises(UnreachedLayerError, match="'unused' was never reached"):
         sanity_check(Model(), "conv:0", images[:1], images[1:3], images[3:], layers=["conv", "unused"])
