@@ -225,11 +225,11 @@ def test_a_model_on_another_device_is_an_error_that_names_both():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"epochs": -1}, "a number of steps from 0 on, got -1"),
+        ({"epochs": -1}, "a number of steps, 0 or more, got -1"),
         ({"snapshots": [0, 6, 9]}, r"snapshots at \[6, 9\] are not among the steps 0 to 5"),
         ({"snapshots": [-1]}, r"snapshots at \[-1\] are not among the steps 0 to 5"),
-        ({"snapshots": 0}, "from 1 on, got 0"),
-        ({"snapshots": -2}, "from 1 on, got -2"),
+        ({"snapshots": 0}, "n is at least 1, got 0"),
+        ({"snapshots": -2}, "n is at least 1, got -2"),
     ],
 )
 def test_steps_that_make_no_sense_are_errors_before_the_first_step(small_cnn, options, match):

@@ -1,16 +1,15 @@
 """The logit lens: what the head of a model predicts from the output of each layer (nostalgebraist, 2020)."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from ...core.hooks import run
 from ...core.modules import evaluating
-from ...core.serialization import load_tensors, save_tensors
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
 from ..model.blockwise import BlockwiseRunner
 from ..model.families import anatomy
 from ..model.tokens import continuation, tokenize
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class LogitLens:
+class LogitLens(Saved):
     """The predictions after each layer, at the last token of a prompt.
 
     Attributes:
@@ -38,6 +37,13 @@ class LogitLens:
     ranks: Tensor
     top: tuple[tuple[str, ...], ...]
     top_probabilities: Tensor
+
+    _specs = specs(
+        probabilities="layers",
+        ranks=Spec("layers", "integer"),
+        top="layers",
+        top_probabilities="layers k",
+    )
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the answer's probability over the layers, and the likeliest token of each."""
@@ -62,23 +68,6 @@ class LogitLens:
         ax.set_title(f"{self.prompt} ...", fontsize="medium")
         ax.legend(loc="center left", fontsize="small")
         return ax
-
-    def save(self, path: str | Path) -> None:
-        """Writes everything as safetensors."""
-        header = {"prompt": self.prompt, "answer": self.answer, "top": self.top}
-        tensors = {name: getattr(self, name) for name in ("probabilities", "ranks", "top_probabilities")}
-        save_tensors(path, type(self).__name__, tensors, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns a saved logit lens.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        header["top"] = tuple(map(tuple, header["top"]))
-        return cls(**{**header, **tensors})
 
     def __repr__(self) -> str:
         probability, rank = float(self.probabilities[-1]), int(self.ranks[-1])
@@ -113,7 +102,7 @@ def logit_lens(model: nn.Module, tokenizer: Any, prompt: str, answer: str, *, to
     ids = torch.tensor([tokenize(tokenizer, prompt).ids], device=parts.device)
     token = continuation(tokenizer, prompt, answer)[0]
     with torch.no_grad(), evaluating(model):
-        found = run(model, ids, record=parts.blocks, detach=True)
+        found = run(model, ids, record=parts.runs(parts.blocks), detach=True)
         device = found[parts.blocks[-1]].device
         vectors = torch.stack([found[name][0, -1].to(device) for name in parts.blocks])
         probabilities = BlockwiseRunner(parts).logits(vectors, ids[:, :1]).float().softmax(1).cpu()

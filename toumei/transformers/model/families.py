@@ -5,6 +5,7 @@ Face causal language model. It checks them, and says what is missing and why. A 
 `FAMILIES`; without a row the parts are searched for by their names, types and sizes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import SupportsIndex
 
@@ -189,6 +190,13 @@ class Anatomy:
         """Returns the module of this name."""
         return find_module(self.model, name)
 
+    def runs(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns for `hooked` the name of the one run of each module, so that a pass can end after it.
+
+        `anatomy` checks that the parts of blocks run once in a pass.
+        """
+        return {name: f"{name}#0" for name in names}
+
     def keys_first(self, layer: SupportsIndex) -> bool:
         """Returns whether the weight of the down-projection is (keys, values), as in GPT-2's `Conv1D`.
 
@@ -306,11 +314,16 @@ def _check_modules(parts: Anatomy) -> None:
 
 
 def _check_outputs(parts: Anatomy) -> None:
-    """Runs two tokens, and checks that each part runs and returns vectors of the stream's width."""
+    """Runs two tokens, and checks that each part runs once and returns vectors of the stream's width."""
     names = [name for name in (*parts.blocks, *parts.attentions, *parts.mlps, *parts.downs) if name]
     with torch.no_grad(), evaluating(parts.model), hooked(parts.model, names) as activations:
         parts.model(parts.two_tokens)
     for name in names:
+        if activations.runs(name) != 1:
+            raise ArchitectureError(
+                f"{parts.kind}: {name!r} runs {activations.runs(name)} times in one pass; modules that are "
+                f"shared between layers cannot be told apart"
+            )
         # OPT runs its feed-forward layer on (tokens, width), others run it on (batch, tokens, width).
         if activations[name].numel() != 2 * parts.width or activations[name].shape[-1] != parts.width:
             raise ArchitectureError(

@@ -8,9 +8,9 @@ from torch import Tensor
 from ....core.errors import ArchitectureError
 from ....core.hooks import hooked, run
 from ....core.modules import evaluating
+from ....core.tensors import whole
 from ...model.families import Anatomy
 from ...model.tokens import padded
-from ...model.weights import whole
 from ..weight_edits import registry
 from .methods import Keys
 from .requests import SubjectText
@@ -58,7 +58,8 @@ def read_states(
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             tokens, _ = padded([text.ids[: text.subject + 1] for text in batch], parts.device)
-            with hooked(parts.model, [name], inputs=inputs, stop=True, detach=True) as activations:
+            runs = parts.runs([name])
+            with hooked(parts.model, runs, inputs=inputs, stop=True, detach=True) as activations:
                 parts.model(tokens, use_cache=False)
             states = whole(activations[name]).reshape(*tokens.shape, -1)
             found.append(states[range(len(batch)), [text.subject for text in batch]].cpu().double())
@@ -77,13 +78,12 @@ def check_unscaled(parts: Anatomy, layer: int) -> None:
     block, down = parts.block(layer), parts.down(layer)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad(), evaluating(parts.model):
-        before = run(parts.model, tokens, record=[block, down], detach=True, stop={block: 1})
+        before = run(parts.model, tokens, record=parts.runs([block, down]), detach=True)
         stream = before[block].float().abs().max().cpu()
         rounding = torch.finfo(before[block].dtype).eps * stream  # far below the step
         step = torch.randn(parts.width, generator=draw) * (before[down].float().std().cpu() + 32 * rounding)
-        with hooked(
-            parts.model, [block], {down: lambda output: output + step.to(output)}, stop=True
-        ) as after:
+        edit = {parts.runs([down])[down]: lambda output: output + step.to(output)}
+        with hooked(parts.model, parts.runs([block]), edit, stop=True) as after:
             parts.model(tokens, use_cache=False)
         moved = (after[block].float() - before[block].float()).flatten().cpu()
     if float((moved - step).norm()) > 0.1 * float(step.norm()):

@@ -40,7 +40,7 @@ class Suffix:
             self.runner = BlockwiseRunner(parts)
             self.calls = self.runner.calls(self.tokens[:1])
             names = [self.module, *([] if stream else parts.blocks[layer - 1 : layer]), parts.blocks[-1]]
-            with hooked(parts.model, names, stop=True, detach=True) as found:
+            with hooked(parts.model, parts.runs(names), stop=True, detach=True) as found:
                 parts.model(self.tokens, use_cache=False)
             values = found[self.module].reshape(*self.tokens.shape, -1)
             if stream:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ....core.errors import ArgumentError
+from ....core.fingerprint import fingerprint_of
 from ....core.hooks import hooked
 from ....core.modules import evaluating
+from ....core.tensors import whole
 from ...model.families import Anatomy, anatomy
 from ...model.tokens import padded
-from ...model.weights import fingerprint, whole
 from .second_moments import KeyStatistics, SecondMoment
 
 _SECONDS = 60.0  # between two checkpoints: those of large models are gigabytes
@@ -103,7 +104,7 @@ class _Pass:
         self.parts, self.names = parts, {layer: parts.down(layer) for layer in layers}
         self.totals: dict[int, Tensor] = {}
         self.counts = dict.fromkeys(layers, 0)
-        self.dtype, self.model = dtype, fingerprint(parts.model)
+        self.dtype, self.model = dtype, fingerprint_of(parts.model)
         self.corpus, self.texts, self.complete = "", 0, True
 
     def resume(self, begun: KeyStatistics, source: Iterator[list[int]]) -> None:
@@ -126,7 +127,8 @@ class _Pass:
     def add(self, rows: Sequence[Sequence[int]]) -> None:
         """Adds the keys of a batch. Causal models need no mask for padding on the right."""
         tokens, mask = padded(rows, self.parts.device)
-        with hooked(self.parts.model, self.names.values(), inputs=True, stop=True, clone=False) as given:
+        runs = self.parts.runs(self.names.values())
+        with hooked(self.parts.model, runs, inputs=True, stop=True, clone=False) as given:
             self.parts.model(tokens, use_cache=False)
         for layer, name in self.names.items():
             keys = whole(given[name])

@@ -97,11 +97,11 @@ def record(
     from transformers import DynamicCache
 
     rows = 1 if corruption is None else len(corruption.values)
-    edit = {} if corruption is None else {parts.embedding: corruption.edit}
+    edit = {} if corruption is None else {f"{parts.embedding}#0": corruption.edit}
     cache: Any = DynamicCache() if cached else None
     options = {"past_key_values": cache} if cached else {}
     names = [*parts.blocks, *modules]
-    with hooked(parts.model, names, edit, stop=True, detach=True) as found:
+    with hooked(parts.model, parts.runs(names), edit, stop=True, detach=True) as found:
         parts.model(input_ids=ids.expand(rows, -1), use_cache=cached, **options)
     tensors = [found[name].reshape(rows, -1, parts.width) for name in names]
     layers = cache.layers if cached else []

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ....core.errors import ArgumentError
+from ....core.fingerprint import fingerprint_of
 from ....core.modules import evaluating
 from ....core.parallel import sweep
 from ...model.families import anatomy
 from ...model.tokens import Tokens, continuation, fill_subject, subject_range, tokenize
-from ...model.weights import fingerprint
 from .averages import AverageEffects, by_role
 from .facts import FactPrompt, read_facts
 from .noise import EmbeddingNoise, draw_noise, embedding_std
@@ -236,7 +236,7 @@ class CausalTracer:
         )
         plan = self._plan(settings)
         settings = replace(settings, noise=self._common_noise(settings.noise, prompts))
-        model = fingerprint(self.model) if folder is not None else ""
+        model = fingerprint_of(self.model) if folder is not None else ""
         items = [FactItem(fact, settings, model) for fact in prompts]
         found = sweep(FactTask(self), items, jobs=jobs, folder=folder, verbose=verbose)
         results = [result for result in found if result is not None]

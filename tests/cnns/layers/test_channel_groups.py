@@ -27,7 +27,7 @@ class Planted(nn.Module):
 
 @pytest.fixture
 def planted(watched):
-    """Three groups, each with a channel and with places of its own, so that no other factors fit."""
+    """Three groups with different channels and positions, so that no other factors fit."""
     generator = torch.Generator().manual_seed(0)
     mixing = torch.rand(3, 8, generator=generator)
     mixing[:, :3] = torch.eye(3)
@@ -133,9 +133,11 @@ def test_saved_groups_come_back(planted, tmp_path):
 
 def test_bad_input_says_what_is_wrong(planted):
     model, images, _ = planted
-    with pytest.raises(ArgumentError, match="layer 'negative' has negative activations.*behind its ReLU"):
+    with pytest.raises(
+        ArgumentError, match="'negative' has negative activations.*name the ReLU that follows"
+    ):
         group_channels(model, "negative", images - 1)
-    with pytest.raises(ShapeError, match="'', got .*name a layer before the places are pooled"):
+    with pytest.raises(ShapeError, match="'', got .*name a layer before the positions are pooled"):
         group_channels(model, "", images)
     with pytest.raises(LayerError, match="no layer 'rel'"):
         group_channels(model, "rel", images)
@@ -143,7 +145,7 @@ def test_bad_input_says_what_is_wrong(planted):
         group_channels(model, "relu", images[0])
     with pytest.raises(ShapeError, match="at least one"):
         group_channels(model, "relu", images[:0])
-    with pytest.raises(ArgumentError, match="groups=9 of 8 channels at 168 places: 1 to 8"):
+    with pytest.raises(ArgumentError, match="expected 1 to 8 groups of 8 channels at 168 positions, got 9"):
         group_channels(model, "relu", images, 9)
     with pytest.raises(ArgumentError, match="is zero on all"):
         factorize(torch.zeros(1, 2, 3, 3), 1, "relu")
