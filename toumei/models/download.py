@@ -108,7 +108,7 @@ def _download(url: str, blob_id: str, path: Path, progress: bool) -> None:
         if found != blob_id:
             size = arrived.stat().st_size
             raise _WrongFileError(
-                f"the {size} downloaded bytes have the git blob id {found} instead of {blob_id}, "
+                f"the download of {size} bytes has the git blob id {found} instead of {blob_id}, "
                 "so the file is incomplete or another one"
             )
         arrived.replace(path)

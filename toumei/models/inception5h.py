@@ -1,4 +1,4 @@
-"""The InceptionV1 of 2015 whose units the feature-visualization literature describes, with all its details."""
+"""The InceptionV1 of 2015 whose units the feature-visualization literature describes."""
 
 from functools import lru_cache
 from os import PathLike
@@ -174,8 +174,8 @@ class SamePool(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, C, ceil(H / 2), ceil(W / 2))."""
-        # SAME pads an odd size by one on both sides and an even one at its end. With ceil_mode the last window
-        # goes over the border instead: the same result without a padded copy.
+        # SAME pads an odd size by one on both sides and an even one at its end. With ceil_mode the last
+        # window goes over the border instead: the same result without a padded copy.
         padding = (values.shape[2] % 2, values.shape[3] % 2)
         return functional.max_pool2d(values, 3, stride=2, padding=padding, ceil_mode=True)
 
@@ -197,8 +197,8 @@ class ResponseNorm(nn.LocalResponseNorm):
         """Maps (N, C, H, W) to the same shape."""
         # Activations of 300 are common here, and their squares overflow half precision.
         wide = values.to(torch.promote_types(values.dtype, torch.float32))
-        # PyTorch's implementation pools over axis 1 in 3d and takes a third of the time of this network; pooling
-        # over the last axis takes less than half of that.
+        # PyTorch's implementation pools over axis 1 in 3d and takes a third of the time of this network;
+        # pooling over the last axis takes less than half of that.
         squares = wide.square().flatten(2).transpose(1, 2)
         mean = functional.avg_pool1d(squares, self.size, stride=1, padding=self.size // 2)
         scale = (self.k + self.alpha * mean.transpose(1, 2)).pow(-self.beta)
