@@ -71,7 +71,8 @@ def network(options: argparse.Namespace) -> tuple[nn.Module, nn.Module, nn.Modul
     )
     if options.weights not in (None, "DEFAULT"):
         model.load_state_dict(load_state_dict(options.weights))
-    preprocess = robustness.preprocess("imagenet").to(options.device)
+    trained = torchvision.models.get_model_weights(options.model).DEFAULT
+    preprocess = robustness.preprocess(trained).to(options.device)
     return model.to(options.device), preprocess, robustness.lucid(same_on_batch=True)
 
 

@@ -82,7 +82,8 @@ def network(options: argparse.Namespace) -> tuple[nn.Module, Callable[[Tensor], 
     )
     if options.weights not in (None, "DEFAULT"):
         model.load_state_dict(load_state_dict(options.weights))
-    return model, robustness.preprocess("imagenet")
+    trained = torchvision.models.get_model_weights(options.model).DEFAULT
+    return model, robustness.preprocess(trained)
 
 
 def photograph(path: str | None, height: int) -> Tensor:

@@ -1,7 +1,5 @@
 """Pictures of attributions: heat maps over pictures, bars, and coloured tokens; also as a page of its own."""
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -10,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
-from ..plots.images import to_pil
-from ..plots.tokens import Row, draw_tokens, shade, token_figure_size
+from ..plots.html import picture, token_spans
+from ..plots.tokens import Row, draw_tokens, token_figure_size
 from .base.result import Attribution, parts_of
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ def attribution_html(result: Attribution, tokens: Sequence[Sequence[str]] | None
         shown = [[f" {place}" for place in range(values.shape[2])]] * values.shape[1]
     lines = []
     for name, names, own in _rows(result, values, shown):
-        lines.append(f"<p>{escape(name) + ': ' if name else ''}{_spans(own, names)}</p>")
+        lines.append(f"<p>{escape(name) + ': ' if name else ''}{token_spans(names, own)}</p>")
     style = "font-family:monospace;line-height:2;white-space:pre-wrap"
     return f'{head}<div style="{style}">{"".join(lines)}</div>'
 
@@ -131,12 +129,9 @@ def _pictures(result: Attribution, values: Tensor) -> str:
 
 def _picture(heat: Tensor) -> str:
     """A heat map (H, W) as a PNG within the page: white for nothing, red for the target, blue against it."""
-    buffer = io.BytesIO()
     colors = torch.stack([1 - (-heat).clamp(min=0), 1 - heat.abs(), 1 - heat.clamp(min=0)])
-    to_pil(colors).save(buffer, format="PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
     style = "height:128px;image-rendering:pixelated;border:1px solid silver;margin:2px"
-    return f'<img src="data:image/png;base64,{data}" style="{style}">'
+    return picture(colors, style)
 
 
 def _by_target(result: Attribution) -> Tensor:
@@ -151,16 +146,6 @@ def _percentile(values: Tensor) -> Tensor:
     rank = max(1, round(0.99 * values.numel()))
     largest = values.kthvalue(rank).values
     return largest if largest > 0 else values.max()
-
-
-def _spans(values: Tensor, tokens: Sequence[str]) -> str:
-    largest = float(values.abs().max()) or 1.0
-    spans = []
-    for token, value in zip(tokens, values.tolist(), strict=True):
-        color = ",".join(map(str, shade(value / largest)))
-        style = f"background:rgb({color});color:black;padding:3px 2px;margin:0 1px"
-        spans.append(f'<span title="{value:.4g}" style="{style}">{escape(token)}</span>')
-    return "".join(spans)
 
 
 def _draw_bars(ax: "Axes", values: Tensor, result: Attribution) -> None:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from ..core.errors import ArgumentError
 from ..core.hooks import run
-from ..core.modules import device_and_dtype, find_module
+from ..core.modules import device_and_dtype
+from ..core.names import parse_layer
+from ..core.targets import resolve
 
 
 class JointModel(nn.Module):
@@ -43,6 +45,7 @@ class JointModel(nn.Module):
         super().__init__()
         self.names = tuple(networks)
         self.preprocess, self.until = dict(preprocess or {}), dict(until or {})
+        self._ends: dict[str, str] = {}
         if not networks:
             raise ArgumentError("JointModel needs at least one network")
         if unknown := [name for name in (*self.preprocess, *self.until) if name not in networks]:
@@ -54,7 +57,7 @@ class JointModel(nn.Module):
                     f"a network cannot be named {name!r}: a name has no dots and is no attribute of a module"
                 )
             self.add_module(name, network)
-            find_module(network, self.until.get(name, ""))
+            resolve(network, [self.until.get(name, "")])
 
     def forward(self, pictures: Tensor) -> dict[str, Any]:
         """Returns the output of each network, or of its last layer, by name."""
@@ -66,8 +69,12 @@ class JointModel(nn.Module):
         prepared = prepared.to(*device_and_dtype(network))
         if name not in self.until:
             return network(prepared)
-        last = self.until[name]
-        return run(network, prepared, record=[last], clone=False)[last]
+        last = self._ends.get(name, self.until[name])
+        activations = run(network, prepared, record=[last], clone=False)
+        if name not in self._ends:  # of the first pass, which shows after which run later ones may end
+            layer = parse_layer(last)
+            self._ends[name] = str(layer.at_run(activations.runs(last) - 1) if layer.run is None else layer)
+        return activations[last]
 
 
 def _bits(network: nn.Module) -> int:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ..core.errors import ArgumentError, NonFiniteError, ShapeError
 from ..core.hooks import run
+from ..core.layout import LaidOut, Layout, with_layouts_of
 from ..core.modules import device_and_dtype
 from .objectives.combinations import Add
 from .objectives.objective import IMAGE, Objective
@@ -26,32 +27,35 @@ class OptimizationTask:
     Attributes:
         generator: Makes the pictures.
         model: The network.
-        objective: The score that is raised.
-        calls: How often each layer of the objective runs in a forward pass, which ends after the last run.
-        memory_format: Memory format of the pictures that the network sees.
+        objective: What is raised.
+        layers: For each layer of the objective the name of its last run, after which a forward pass may end.
+        layouts: What the axes of each layer mean.
+        memory_format: How the pictures lie in memory when the network sees them.
         autocast: Precision of the network's forward pass, such as ``torch.bfloat16``.
     """
 
     generator: Generator
     model: nn.Module
     objective: Objective
-    calls: Mapping[str, int]
+    layers: Mapping[str, str]
+    layouts: Mapping[str, Layout]
     memory_format: torch.memory_format = torch.contiguous_format
     autocast: torch.dtype | None = None
 
-    def activations(self) -> dict[str, Tensor]:
-        """Returns the pictures and the activations of the layers, by layer, at least in float32.
+    def activations(self) -> LaidOut:
+        """Returns the pictures and what the layers make of them, by layer, at least in float32.
 
         The forward pass ends after the last layer that is needed.
         """
         image = self.generator.get_image()
-        if not self.calls:
-            return {IMAGE: image}
+        if not self.layers:
+            return LaidOut({IMAGE: image}, {})
         device, dtype = device_and_dtype(self.model)
         seen = self.generator.view(image).to(dtype, memory_format=self.memory_format)
         with torch.autocast(device.type, self.autocast) if self.autocast else nullcontext():
-            recorded = run(self.model, seen, record=self.calls, stop=self.calls, clone=len(self.calls) > 1)
-        return {IMAGE: image, **{layer: _at_least_float32(recorded[layer]) for layer in self.calls}}
+            recorded = run(self.model, seen, record=self.layers, clone=len(self.layers) > 1)
+        tensors = {layer: _at_least_float32(recorded[layer]) for layer in self.layers}
+        return LaidOut({IMAGE: image, **tensors}, self.layouts)
 
     def loss(self) -> Tensor:
         """Returns the loss of each picture, (N,), with its graph."""
@@ -230,7 +234,7 @@ def mean_score(objective: Objective, activations: Mapping[str, Tensor], views: i
         parts = [activation] * views if layer == IMAGE else activation.split(images)
         for view, part in zip(slices, parts, strict=True):
             view[layer] = part
-    return torch.stack([objective.score(view) for view in slices]).mean(0)
+    return torch.stack([objective.score(with_layouts_of(activations, view)) for view in slices]).mean(0)
 
 
 def in_fastest_memory_format(task: OptimizationTask) -> OptimizationTask:

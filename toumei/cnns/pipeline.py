@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ..core.errors import ArgumentError, DeviceError, NotAttachedError, ShapeError
-from ..core.hooks import hooked
-from ..core.modules import device_and_dtype, evaluating, find_modules, frozen
+from ..core.errors import ArgumentError, DeviceError, NotAttachedError, ShapeError, ToumeiError
+from ..core.layout import LaidOut
+from ..core.modules import check_model, device_and_dtype, evaluating, frozen, without_wrapper
 from ..core.seeding import seeded
+from ..core.survey import survey
+from ..core.targets import resolve
 from .gradient_overrides import redirected_relu
 from .objectives.combinations import as_objective
 from .objectives.objective import IMAGE, Objective, ObjectiveLike
@@ -97,24 +99,23 @@ class Pipeline:
         """
         objective = self.objective.bind(model)
         layers = [layer for layer in objective.layers if layer != IMAGE]
-        find_modules(model, layers)
+        check_model(model)
+        resolve(without_wrapper(model), layers)
         device, dtype = device_and_dtype(model)
         with torch.no_grad(), seeded(0, self.generator.device), evaluating(model):
             image = self.generator.get_image()
             seen = self.generator.view(image).to(device, dtype)
-            with hooked(model, layers, every=True) as activations:
-                try:
-                    model(seen)
-                except Exception as error:  # a head after the layers may take pictures of one size only
-                    if not all(map(activations.reached, layers)):
-                        if seen.shape[1] == 4:
-                            raise ShapeError(_NO_ALPHA.format(type(model).__name__)) from error
-                        raise
-            calls = {layer: len(activations.calls(layer)) for layer in layers}
-            found = {IMAGE: image.to(device), **{name: activations[name] for name in layers}}
-            score = mean_score(objective, found, self.generator.views)
+            try:
+                found = survey(model, layers, lambda: model(seen))
+            except Exception as error:
+                if seen.shape[1] == 4 and not isinstance(error, ToumeiError):
+                    raise ShapeError(_NO_ALPHA.format(type(model).__name__)) from error
+                raise
+            tensors = {IMAGE: image.to(device), **found.activations}
+            score = mean_score(objective, LaidOut(tensors, found.layouts), self.generator.views)
             _check_score(score, len(image), objective)
-            self._task = in_fastest_memory_format(OptimizationTask(self.generator, model, objective, calls))
+            task = OptimizationTask(self.generator, model, objective, found.names, found.layouts)
+            self._task = in_fastest_memory_format(task)
         return self
 
     def detach(self) -> Self:

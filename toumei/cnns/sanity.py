@@ -1,20 +1,23 @@
 """The sanity check of pictures: is a picture processed like natural images that excite its unit?"""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ..core.hooks import hooked, run
-from ..core.modules import evaluating, find_modules
-from ..core.serialization import load_tensors, save_tensors
-from ..core.units import channels_first, parse
+from ..core.layout import with_channels_first
+from ..core.modules import evaluating
+from ..core.names import parse
+from ..core.serialization import Saved
+from ..core.stored_fields import specs
+from ..core.survey import Survey, survey
+from ..core.targets import resolve
 from .inputs import as_images, as_input
 
 if TYPE_CHECKING:
@@ -25,8 +28,8 @@ _FEWEST_CHANNELS = 8  # the ranks of a few channels say little
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class SanityScore:
-    """How similarly a network processes pictures and natural images. All tensors are on the CPU.
+class SanityScore(Saved):
+    """How alike a network processes pictures and natural images. All tensors are on the CPU.
 
     A similarity is the mean rank correlation of two sets of images, from -1 to 1. It is NaN in layers that
     the unit of a picture does not depend on.
@@ -54,6 +57,14 @@ class SanityScore:
     similarities: Tensor
     exciting: Tensor
     others: Tensor
+
+    _specs = specs(
+        units="units",
+        layers="layers",
+        similarities="units layers",
+        exciting="units layers",
+        others="units layers",
+    )
 
     @property
     def normalized(self) -> Tensor:
@@ -96,21 +107,6 @@ class SanityScore:
         ax.legend(fontsize="small")
         return ax
 
-    def save(self, path: str | Path) -> None:
-        """Writes the score as ``.safetensors``; makes the folder if it does not exist."""
-        tensors = {name: getattr(self, name) for name in ("similarities", "exciting", "others")}
-        save_tensors(path, type(self).__name__, tensors, {"units": self.units, "layers": self.layers})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns a score that was saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        return cls(tuple(header["units"]), tuple(header["layers"]), **tensors)
-
     def __repr__(self) -> str:
         scores = [f"{score:.2f} for {unit}" for score, unit in zip(self.scores, self.units, strict=True)]
         scores = [*scores[:4], "..."] if len(scores) > 4 else scores
@@ -147,7 +143,7 @@ def sanity_check(
         layers: The layers to compare in, for all units; by default every module without children and with at
             least 8 channels that runs before the layer of the unit, and that layer.
         preprocess: From images in [0, 1] to the input of the network.
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` does not hold.
+        channel_axis: The axis of the channels, where it cannot be told.
 
     Raises:
         ArgumentError: Not one picture and one batch for each unit, or no layers.
@@ -163,7 +159,7 @@ def sanity_check(
     """
     names = [units] if isinstance(units, str) else list(units)
     ends = [parse(name).layer for name in names]
-    find_modules(model, [*ends, *(layers or ())])
+    resolve(model, [*ends, *(layers or ())])
     sets = [
         _each(given, len(names), what, model, preprocess)
         for given, what in ((pictures, "pictures"), (exciting, "exciting images"), (others, "other images"))
@@ -176,9 +172,10 @@ def sanity_check(
         example = sets[1][0][:1]
         paths = {end: list(layers or _path(model, end, example, channel_axis)) for end in dict.fromkeys(ends)}
         union = tuple(dict.fromkeys(name for path in sorted(paths.values(), key=len) for name in path))
+        found = survey(model, union, lambda: model(example))
         compared = torch.full((3, len(names), len(union)), torch.nan)
         for row, (end, *images) in enumerate(zip(ends, *sets, strict=True)):
-            codes = [_codes(model, batch, paths[end], channel_axis) for batch in images]
+            codes = [_codes(model, batch, paths[end], found, channel_axis) for batch in images]
             for name in paths[end]:
                 compared[:, row, union.index(name)] = _similarities(*(code[name] for code in codes))
         return SanityScore(
@@ -206,25 +203,31 @@ def _each(
 
 
 def _path(model: nn.Module, end: str, image: Tensor, channel_axis: int | None) -> list[str]:
-    """The modules without children that run before a layer, and the layer itself."""
+    """The modules without children whose first run comes before the last run of a layer, and the layer."""
     steps = [name for name, module in model.named_modules() if name and not any(module.children())]
-    reached: dict[str, int] = {}  # channels, in the order of the first calls
+    last = survey(model, [end], lambda: model(image)).names[end]
+    reached: dict[str, int] = {}  # channels, in the order of the first runs
 
-    def noted(name: str, seen: Tensor) -> Tensor:
-        reached.setdefault(name, _channels(seen, channel_axis))
+    def note(name: str, seen: Tensor) -> Tensor:
+        reached.setdefault(name, 0)
         return seen
 
-    with hooked(model, edit={name: partial(noted, name) for name in steps if name != end}):
-        run(model, image, record=[end])
-    return [*(name for name, channels in reached.items() if channels >= _FEWEST_CHANNELS), end]
+    edits = {name: partial(note, name) for name in steps if name != end}
+    with suppress(UnreachedLayerError), hooked(model, edit=edits, every=True):  # later layers do not run
+        run(model, image, record=[last])
+    found = survey(model, reached, lambda: model(image))
+    return [*(name for name in reached if _channels(found, name, channel_axis) >= _FEWEST_CHANNELS), end]
 
 
-def _channels(activation: Tensor, channel_axis: int | None) -> int:
-    return channels_first(activation, channel_axis).shape[1] if activation.dim() > 1 else 0
+def _channels(found: Survey, layer: str, channel_axis: int | None) -> int:
+    activation = found.activations[layer]
+    if activation.dim() < 2:
+        return 0
+    return with_channels_first(activation, found.layouts[layer], layer, channel_axis).values.shape[1]
 
 
 def _codes(
-    model: nn.Module, images: Tensor, layers: Sequence[str], channel_axis: int | None
+    model: nn.Module, images: Tensor, layers: Sequence[str], found: Survey, channel_axis: int | None
 ) -> dict[str, Tensor]:
     """The ranks of the channels in each layer, (N, channels), centred and of length 1."""
     parts = []
@@ -232,14 +235,13 @@ def _codes(
         means: dict[str, Tensor] = {}
 
         def averaged(name: str, seen: Tensor, means: dict[str, Tensor] = means) -> Tensor:
-            means[name] = channels_first(seen, channel_axis).float().mean(2)
+            channels = with_channels_first(seen, found.layouts[name], name, channel_axis)
+            means[name] = channels.values.float().mean(2)
             return seen
 
-        # Edits instead of records: the activations of all layers at once would take much memory.
-        with hooked(model, edit={name: partial(averaged, name) for name in layers}, stop=True):
+        # Not recorded: the activations of all layers at once would take much memory.
+        with hooked(model, edit={found.names[name]: partial(averaged, name) for name in layers}, stop=True):
             model(batch)
-        if missing := [name for name in layers if name not in means]:
-            raise UnreachedLayerError(f"the forward pass never reached layer {missing[0]!r}")
         parts.append({name: _ranks(mean.cpu()) for name, mean in means.items()})
     return {name: nn.functional.normalize(torch.cat([part[name] for part in parts])) for name in layers}
 

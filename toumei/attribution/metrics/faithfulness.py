@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError, ShapeError
 from ...core.modules import evaluating, frozen
 from ...core.seeding import make_generator
+from ...core.serialization import Saved
+from ...core.stored_fields import specs
 from ..base.baselines import BaselineLike
 from ..base.problem import make_problem
 from ..base.targets import Target
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class Curve(Saved):
     """The score of a target while the input comes or goes, what contributes most first.
 
     Attributes:
@@ -30,6 +32,8 @@ class Curve:
 
     shares: Tensor
     scores: Tensor
+
+    _specs = specs(shares="points", scores="N points")
 
     @property
     def auc(self) -> Tensor:
@@ -119,7 +123,7 @@ def deletion(
 
 
 @dataclass(frozen=True, eq=False)
-class Removals:
+class Removals(Saved):
     """What sets of positions contribute by an attribution, and what the score loses without them.
 
     Attributes:
@@ -129,6 +133,8 @@ class Removals:
 
     contributed: Tensor
     lost: Tensor
+
+    _specs = specs(contributed="N sets", lost="N sets")
 
     def infidelity(self, scaled: bool = False) -> Tensor:
         """Returns the mean square of what contributions miss, (N,) (Yeh et al., 2019); 0 is perfect.

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError
 from ...core.modules import find_module
 from ...core.seeding import make_generator, seeded
+from ...core.serialization import Saved
+from ...core.stored_fields import specs
 from ..base.result import Attribution
 from ..base.targets import Targets
 
@@ -21,7 +23,7 @@ AnyMethod = Callable[..., Attribution]
 
 
 @dataclass(frozen=True, eq=False)
-class Randomization:
+class Randomization(Saved):
     """How far contributions stay the same while a network forgets, layer by layer from the output.
 
     Attributes:
@@ -31,6 +33,8 @@ class Randomization:
 
     layers: tuple[str, ...]
     correlations: Tensor
+
+    _specs = specs(layers="layers", correlations="layers N")
 
     def plot(self, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
         """Returns axes with the mean correlation after each layer."""

@@ -1,17 +1,16 @@
 """The state of a search for dataset examples on disk, so that an interrupted search can continue."""
 
-import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
-from ...core.serialization import check_ending
+from ...core.serialization import check_ending, load_result, save_result
 from .result import DatasetExamples
 
 _SAVE_SECONDS = 20.0
@@ -27,9 +26,10 @@ class SearchSettings:
         lowest: Whether images with the lowest activations are found too.
         reduction: ``"max"`` or ``"mean"`` over the positions.
         channel_axis: The axis of the channels, where it was given.
+        grid: Height and width of the grid of tokens, where it was given.
         preprocess: Name of the preprocessing; see `name_of`.
         images: How many images the dataset has; None if it does not say.
-        model: Class and hash of the network; see `digest_of`.
+        model: Class and hash of the network.
     """
 
     layers: list[str]
@@ -37,6 +37,7 @@ class SearchSettings:
     lowest: bool
     reduction: str
     channel_axis: int | None
+    grid: list[int] | None
     preprocess: str
     images: int | None
     model: str
@@ -54,10 +55,11 @@ class SearchState:
         """Returns the examples of the file, or the given ones if there is no file yet."""
         if not self.path.exists():
             return examples
-        found, header = DatasetExamples.load_with(self.path, examples.dataset)
-        if header.get("settings") != self.settings:
+        found, notes = load_result(DatasetExamples, self.path, dataset=examples.dataset)
+        settings = json.loads(notes.get("settings", "{}"))
+        if settings != self.settings:
             raise ArgumentError(
-                f"{self.path} holds another search: of {_described(header.get('settings'))}, not of "
+                f"{self.path} holds another search: of {_described(settings)}, not of "
                 f"{_described(self.settings)}; give another file or remove it"
             )
         self.seen = found.seen
@@ -71,7 +73,7 @@ class SearchState:
     def write(self, examples: DatasetExamples) -> None:
         """Writes the examples if they are of more images than those in the file."""
         if examples.seen > self.seen:
-            examples.save_with(self.path, {"settings": self.settings})
+            save_result(examples, self.path, {"settings": json.dumps(self.settings)})
             self.written, self.seen = time.monotonic(), examples.seen
 
 
@@ -84,12 +86,3 @@ def name_of(preprocess: Callable[[Tensor], Tensor] | None) -> str:
     if isinstance(preprocess, nn.Module):
         return repr(preprocess)
     return str(getattr(preprocess, "__qualname__", type(preprocess).__qualname__))
-
-
-def digest_of(model: nn.Module) -> str:
-    """Returns the class of a model and a hash of its weights."""
-    total = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return f"{type(model).__name__} {total.hexdigest()[:16]}"

@@ -1,15 +1,17 @@
 """The strongest images of every unit of a layer, updated batch by batch in little memory."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import isqrt
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from ...core.errors import NonFiniteError, ShapeError
 from ...core.hooks import run
-from ...core.units import Unit, channels_first, position_index
+from ...core.layout import Channels, channels_of, with_layouts_of
+from ...core.stored_fields import Spec, specs
+from ...core.survey import Survey
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,12 @@ class Ranking:
     values: Tensor
     indices: Tensor
     positions: Tensor
+
+    _specs = specs(
+        values="units k",
+        indices=Spec("units k", "integer"),
+        places=Spec("units k 2", finite=True),
+    )
 
     @classmethod
     def empty(cls, units: int, k: int, dtype: torch.dtype) -> "Ranking":
@@ -63,24 +71,19 @@ class Responses:
     """The response of each unit of a layer to each image of a batch, and the position of that response.
 
     Args:
-        activation: That of the layer, (N, C), (N, C, H, W), (N, T, C) or any other shape with the batch
-            first.
+        channels: The layer's activation.
         reduction: ``"max"`` over the positions of an image, or their ``"mean"``.
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` does not hold.
-        lowest: Change the sign, so that the strongest response is the lowest activation.
+        lowest: Turn the sign, so that the strongest response is the lowest activation.
 
     Raises:
         ShapeError: The activation has no channels.
         NonFiniteError: It holds NaN or infinite numbers.
     """
 
-    def __init__(
-        self, activation: Tensor, reduction: str, channel_axis: int | None = None, lowest: bool = False
-    ) -> None:
-        self._maps, self._lowest = channels_first(activation, channel_axis), lowest
-        self._sizes = _sizes(activation, channel_axis)
+    def __init__(self, channels: Channels, reduction: str, lowest: bool = False) -> None:
+        self._channels, self._maps, self._lowest = channels, channels.values, lowest
         if not self._maps.shape[2]:
-            raise ShapeError(f"expected an activation with positions, got {tuple(activation.shape)}")
+            raise ShapeError(f"expected an activation with positions, got {tuple(self._maps.shape)}")
         reduce = torch.mean if reduction == "mean" else torch.amin if lowest else torch.amax
         values = reduce(self._maps, 2)
         values = values.to("cpu", torch.promote_types(values.dtype, torch.float32))
@@ -92,23 +95,24 @@ class Responses:
         """Returns where these units are strongest on these images, (n, 2): y and x from 0 to 1."""
         maps = self._maps[images.to(self._maps.device), units.to(self._maps.device)]
         index = (maps.argmin(1) if self._lowest else maps.argmax(1)).cpu()
-        height, width = self._sizes
-        index = index - (self._maps.shape[2] - height * width)
-        positions = torch.stack([(index // width + 0.5) / height, (index % width + 0.5) / width], 1)
-        return torch.where(index[:, None] < 0, 0.5, positions)  # a class token stands for the whole image
+        height, width = self._sizes()
+        index = index - self._channels.offset
+        places = torch.stack([(index // width + 0.5) / height, (index % width + 0.5) / width], 1)
+        outside = (index < 0) | (index >= height * width)
+        return torch.where(outside[:, None], 0.5, places)  # a class token stands for the whole image
 
-
-def _sizes(activation: Tensor, channel_axis: int | None) -> tuple[int, int]:
-    """Height and width of the positions; tokens are the largest square grid that follows the class tokens."""
-    if activation.dim() == 4:
-        _, _, height, width = activation.movedim(1 if channel_axis is None else channel_axis, 1).shape
-        return height, width
-    side = isqrt(channels_first(activation, channel_axis).shape[2])
-    return side, side
+    def _sizes(self) -> tuple[int, int]:
+        """Height and width of the positions; without a grid one for the whole image."""
+        grid = self._channels.grid
+        if grid is None:
+            if self._channels.pictured:
+                self._channels.index(None)
+            return 0, 1
+        return (prod(grid[:-1]), grid[-1]) if grid else (1, 1)
 
 
 def receptive_fields(
-    model: nn.Module, layers: Iterable[str], images: Tensor, channel_axis: int | None = None
+    model: nn.Module, found: Survey, images: Tensor, laid_out: Callable[..., Channels] = channels_of
 ) -> dict[str, tuple[float, float]]:
     """Returns the receptive field of the middle position of each layer, as shares of height and width.
 
@@ -116,31 +120,30 @@ def receptive_fields(
 
     Args:
         model: Any vision network, in evaluation mode.
-        layers: Names of the layers.
-        images: Some images as the network takes them, (N, C, H, W).
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` does not hold.
+        found: What a survey found out about the layers.
+        images: Some images as the network is given them, (N, C, H, W), for their size and range.
+        laid_out: Gives the channels of a layer among activations.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 5))
-        >>> receptive_fields(model, ["0", "2"], torch.rand(1, 3, 20, 40))
+        >>> images = torch.rand(1, 3, 20, 40)
+        >>> receptive_fields(model, survey(model, ["0", "2"], lambda: model(images)), images)
         {'0': (0.15, 0.075), '2': (0.35, 0.175)}
     """
-    layers = list(layers)
     if images.dim() != 4:
-        return dict.fromkeys(layers, (1.0, 1.0))
+        return dict.fromkeys(found.names, (1.0, 1.0))
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(images.shape, generator=generator).to(images) * (images.max() - images.min())
     with torch.enable_grad():
         seen = torch.cat([images, noise + images.min()]).requires_grad_()
-        activations = run(model, seen.clone(), record=layers)
-        return {layer: _field(activations[layer], layer, seen, channel_axis) for layer in layers}
+        recorded = run(model, seen.clone(), record=found.names)
+        activations = with_layouts_of(found.activations, recorded)
+        return {layer: _field(laid_out(activations, layer), seen) for layer in found.names}
 
 
-def _field(activation: Tensor, layer: str, seen: Tensor, channel_axis: int | None) -> tuple[float, float]:
-    middle = channels_first(activation, channel_axis)[
-        :, :, position_index(activation, Unit(layer), channel_axis)
-    ]
-    # Random weights, since the plain sum over the channels of a normalized layer is constant.
+def _field(channels: Channels, seen: Tensor) -> tuple[float, float]:
+    middle = channels.values[:, :, channels.index(None)]
+    # Random weights, since the plain sum over the channels of a normalized layer is a constant.
     weights = torch.rand(middle.shape, generator=torch.Generator().manual_seed(1)).to(middle)
     (gradient,) = torch.autograd.grad((middle * weights).sum(), seen, retain_graph=True)
     reached = gradient.abs().amax((0, 1))

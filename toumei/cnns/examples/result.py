@@ -11,8 +11,8 @@ from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError, UnitError
-from ...core.serialization import load_tensors, save_tensors
-from ...core.units import parse
+from ...core.names import parse
+from ...core.serialization import Saved, load_result
 from ..inputs import images_in
 from .ranking import Ranking
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class DatasetExamples:
+class DatasetExamples(Saved):
     """Which images of a dataset excite each unit of some layers most and least. All tensors are on the CPU.
 
     The images themselves are not kept: they are taken from the dataset on request.
@@ -50,6 +50,8 @@ class DatasetExamples:
     fields: Mapping[str, tuple[float, float]]
     seen: int
     dataset: Any = None
+
+    _not_stored = ("dataset",)
 
     def values(self, unit: str, *, lowest: bool = False) -> Tensor:
         """Returns the activations (k,) of a unit on its images, ``"conv4:12"``, or (units, k) of a layer."""
@@ -133,10 +135,6 @@ class DatasetExamples:
             groups["lowest"] = [self.crops(unit, size=size, lowest=True) for unit in units]
         return plots.side_by_side(groups, units, ax=ax)
 
-    def save(self, path: str | Path) -> None:
-        """Writes everything but the images as ``.safetensors``; makes the folder if it does not exist."""
-        self.save_with(path, {})
-
     @classmethod
     def load(cls, path: str | Path, dataset: Any = None) -> Self:
         """Returns examples that were saved, or the state of an interrupted search.
@@ -148,7 +146,7 @@ class DatasetExamples:
         Raises:
             ArgumentError: The file holds something else.
         """
-        return cls.load_with(path, dataset)[0]
+        return load_result(cls, path, dataset=dataset)[0]
 
     def _of(self, unit: str, lowest: bool, what: str) -> Tensor:
         layer, channel = parse(unit).layer, parse(unit).channel
@@ -163,30 +161,6 @@ class DatasetExamples:
             )
         tensor = tensor if channel is None else tensor[channel]
         return -tensor if lowest and what == "values" else tensor
-
-    def save_with(self, path: str | Path, header: Mapping[str, Any]) -> None:
-        """Writes everything but the images, and more entries of the header; see `load_with`."""
-        tensors = {
-            f"{end}.{layer}.{what}": tensor
-            for end, rankings in (("highest", self.highest), ("lowest", self.lowest))
-            for layer, ranking in rankings.items()
-            for what, tensor in vars(ranking).items()
-        }
-        ends = {"lowest": bool(self.lowest), "seen": self.seen, "fields": self.fields}
-        save_tensors(path, type(self).__name__, tensors, {**ends, **header})
-
-    @classmethod
-    def load_with(cls, path: str | Path, dataset: Any = None) -> tuple[Self, dict[str, Any]]:
-        """Returns the examples of a file, and its header."""
-        tensors, header = load_tensors(path, cls.__name__)
-        fields = {layer: (height, width) for layer, (height, width) in header["fields"].items()}
-
-        def rankings(end: str) -> dict[str, Ranking]:
-            parts = ("values", "indices", "positions")
-            return {layer: Ranking(*(tensors[f"{end}.{layer}.{part}"] for part in parts)) for layer in fields}
-
-        lowest = rankings("lowest") if header["lowest"] else {}
-        return cls(rankings("highest"), lowest, fields, header["seen"], dataset), header
 
     def __repr__(self) -> str:
         layers = [f"{len(ranking.values)} units of {layer}" for layer, ranking in self.highest.items()]

@@ -12,11 +12,14 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 from tqdm import tqdm
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.fingerprint import fingerprint_of
 from ...core.hooks import run
-from ...core.modules import evaluating, find_modules
-from ...core.units import channels_first
+from ...core.layout import Channels, channels_of, with_layouts_of
+from ...core.modules import check_model, evaluating
+from ...core.survey import Survey, survey
+from ...core.targets import resolve
 from ..inputs import as_input, images_in
-from .checkpoint import SearchSettings, SearchState, digest_of, name_of
+from .checkpoint import SearchSettings, SearchState, name_of
 from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
 
@@ -32,6 +35,7 @@ def dataset_examples(
     reduction: Literal["max", "mean"] = "max",
     preprocess: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int | None = None,
+    grid: tuple[int, int] | None = None,
     resume: str | Path | None = None,
     verbose: bool = True,
 ) -> DatasetExamples:
@@ -54,9 +58,10 @@ def dataset_examples(
             map or of tokens, ``"mean"`` their mean.
         preprocess: From the images of the loader to the input of the network, such as
             `robustness.preprocess("imagenet")`; it must not move pixels.
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` does not hold.
-        resume: A ``.safetensors`` file in which the search is kept. An interrupted search continues from it,
-            and a finished one is read from it.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
+        resume: A ``.safetensors`` file to keep the search in. A search that was killed goes on from there,
+            and one that is finished is read from there.
         verbose: Show a progress bar.
 
     Raises:
@@ -74,11 +79,13 @@ def dataset_examples(
         (tensor(0), torch.Size([3, 3, 64, 64]))
     """
     names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
-    find_modules(model, names)
+    check_model(model)
+    resolve(model, names)
     _check(names, loader, k, reduction)
-    responses = partial(Responses, reduction=reduction, channel_axis=channel_axis)
+    laid_out = partial(channels_of, channel_axis=channel_axis, grid=grid)
     dataset = loader.dataset if _indexed(loader) else None
     examples = DatasetExamples(highest={}, lowest={}, fields={}, seen=0, dataset=dataset)
+    found: Survey | None = None
     state = None
     if resume is not None:
         settings = SearchSettings(
@@ -87,9 +94,10 @@ def dataset_examples(
             lowest=lowest,
             reduction=reduction,
             channel_axis=channel_axis,
+            grid=None if grid is None else list(grid),
             preprocess=name_of(preprocess),
             images=_size(loader),
-            model=digest_of(model),
+            model=f"{type(model).__name__} {fingerprint_of(model)}",
         )
         state = SearchState(Path(resume), settings)
         examples = state.read(examples)
@@ -97,12 +105,16 @@ def dataset_examples(
         with evaluating(model):
             for images in _images(loader, examples.seen, verbose):
                 shown = as_input(images, model, preprocess)
-                activations = run(model, shown, record=names, detach=True)
+                if found is None:
+                    first = shown[:1]
+                    found = survey(model, names, partial(model, first))
+                tensors = run(model, shown, record=found.names, detach=True)
+                activations = with_layouts_of(found.activations, tensors)
                 if not examples.fields:
-                    examples = _start(examples, activations, k, lowest, channel_axis)
-                    fields = receptive_fields(model, names, shown[:4], channel_axis)
+                    examples = _start(examples, activations, k, lowest, laid_out)
+                    fields = receptive_fields(model, found, shown[:4], laid_out)
                     examples = replace(examples, fields=fields)
-                examples = _after(examples, activations, len(images), responses)
+                examples = _after(examples, activations, len(images), reduction, laid_out)
                 if state:
                     state.write_now_and_then(examples)
     finally:
@@ -118,12 +130,12 @@ def _start(
     activations: Mapping[str, Tensor],
     k: int,
     lowest: bool,
-    channel_axis: int | None,
+    laid_out: Callable[..., Channels],
 ) -> DatasetExamples:
     """Examples with an empty ranking for each unit of these activations."""
 
     def empty() -> dict[str, Ranking]:
-        units = {name: channels_first(activations[name], channel_axis) for name in activations}
+        units = {name: laid_out(activations, name).values for name in activations}
         return {name: Ranking.empty(tensor.shape[1], k, tensor.dtype) for name, tensor in units.items()}
 
     return replace(examples, highest=empty(), lowest=empty() if lowest else {})
@@ -133,13 +145,14 @@ def _after(
     examples: DatasetExamples,
     activations: Mapping[str, Tensor],
     count: int,
-    responses: Callable[..., Responses],
+    reduction: str,
+    laid_out: Callable[..., Channels],
 ) -> DatasetExamples:
     """The examples after a batch, in one step: what is saved never holds half a batch."""
 
     def merged(rankings: Mapping[str, Ranking], lowest: bool) -> dict[str, Ranking]:
         return {
-            name: ranking.merged(responses(activations[name], lowest=lowest), examples.seen)
+            name: ranking.merged(Responses(laid_out(activations, name), reduction, lowest), examples.seen)
             for name, ranking in rankings.items()
         }
 

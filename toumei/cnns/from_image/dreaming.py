@@ -12,8 +12,8 @@ from typing_extensions import Self
 
 from ...core.errors import ArgumentError, NonFiniteError, ShapeError, ToumeiError
 from ...core.modules import device_and_dtype, evaluating, frozen
+from ...core.names import parse
 from ...core.seeding import seeded
-from ...core.units import parse
 from ..inputs import as_images
 from ..objectives import DeepDream, Objective, as_objective
 from ..objectives.objective import ObjectiveLike

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError
-from ...core.serialization import load_tensors, save_tensors
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
 from ..objectives.classes import categories_of
 from .atlas_html import atlas_page
 from .atlas_icons import IconSettings, Preprocess, check_icons, rendered
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ActivationAtlas:
-    """A map of the activations of a layer: cells of similar ones, and a picture of each. Tensors on the CPU.
+class ActivationAtlas(Saved):
+    """A map of the activations of a layer: cells of similar ones and a picture of each. Tensors on the CPU.
 
     Attributes:
         layer: The layer.
@@ -59,6 +59,16 @@ class ActivationAtlas:
     icons: Tensor
     attributions: Tensor
     categories: tuple[str, ...] = ()
+
+    _specs = specs(
+        points="n 2",
+        members=Spec("n", "integer"),
+        cells=Spec("cells 2", "integer"),
+        counts=Spec("cells", "integer"),
+        directions="cells C",
+        icons="cells _ _ _",
+        attributions="cells classes",
+    )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -94,25 +104,11 @@ class ActivationAtlas:
         if ending == ".png":
             plots.save_pixels(self.picture(), path)
         elif ending == ".html":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(atlas_page(self), encoding="utf-8")
+            plots.save_page(atlas_page(self), path)
         elif ending != ".safetensors":
             raise ArgumentError(f"cannot save as {path.suffix!r}: there are .png, .html and .safetensors")
         else:
-            header = {"layer": self.layer, "grid": self.grid, "categories": self.categories}
-            names = ("points", "members", "cells", "counts", "directions", "icons", "attributions")
-            save_tensors(path, type(self).__name__, {name: getattr(self, name) for name in names}, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns an atlas that was saved as ``.safetensors``.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        fields: dict[str, Any] = {**tensors, **header, "categories": tuple(header["categories"])}
-        return cls(**fields)
+            super().save(path)
 
     def __repr__(self) -> str:
         return (
@@ -138,6 +134,7 @@ def activation_atlas(
     steps: int = 64,
     preprocess: Preprocess | None = None,
     channel_axis: int | None = None,
+    token_grid: tuple[int, int] | None = None,
     batch_size: int = 64,
     seed: int = 0,
     verbose: bool = True,
@@ -164,7 +161,8 @@ def activation_atlas(
         channels: Colour channels of the network's images.
         steps: Optimizer steps for an icon.
         preprocess: From RGB in [0, 1] to the network's input, for the icons.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        channel_axis: The axis of the channels, where it cannot be told.
+        token_grid: Height and width of the grid that tokens stand on, where it cannot be told.
         batch_size: Icons in a batch.
         seed: Seed of the positions, the layout and the icons.
         verbose: Show progress bars.
@@ -203,6 +201,7 @@ def activation_atlas(
         per_image=per_image,
         logits=getattr(model, "logits_layer", None) if logits is None else logits,
         channel_axis=channel_axis,
+        grid=token_grid,
         seed=seed,
         verbose=verbose,
     )

@@ -1,9 +1,10 @@
 """From a dataset to the cells of an atlas: activations at random positions, their layout, and averages."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,12 +15,12 @@ from tqdm import tqdm
 
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import hooked
+from ...core.layout import Channels
 from ...core.modules import evaluating
 from ...core.optional import require
 from ...core.seeding import make_generator
-from ...core.units import channels_first
+from ...core.survey import survey
 from ..inputs import as_input, images_in
-from .channel_groups import as_maps
 
 Layout = Literal["tsne", "umap", "pca"]
 
@@ -50,6 +51,7 @@ def sample_activations(
     per_image: int = 1,
     logits: str | None = None,
     channel_axis: int | None = None,
+    grid: tuple[int, int] | None = None,
     seed: int = 0,
     verbose: bool = True,
 ) -> Samples:
@@ -66,8 +68,9 @@ def sample_activations(
         count: How many activations.
         per_image: Positions in an image; each takes a forward pass.
         logits: The layer of the logits; None for no attributions.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
-        seed: Seed of the positions.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
+        seed: Of the places.
         verbose: Show a progress bar.
 
     Raises:
@@ -83,7 +86,7 @@ def sample_activations(
     """
     if count < 1 or per_image < 1:
         raise ArgumentError(f"count and per_image are 1 at least, got {count} and {per_image}")
-    pick = _Pick(layer, channel_axis, make_generator(seed))
+    pick: _Pick | None = None
     parts: list[tuple[Tensor, Tensor]] = []
     found = 0
     with torch.no_grad(), evaluating(model), tqdm(total=count, unit="activation", disable=not verbose) as bar:
@@ -94,7 +97,9 @@ def sample_activations(
             for _ in range(per_image):
                 if found >= count:
                     break
-                parts.append(_sampled(model, pick, as_input(images, model), logits))
+                shown = as_input(images, model)
+                pick = pick or _make_pick(model, layer, shown[:1], channel_axis, grid, seed)
+                parts.append(_sampled(model, pick, shown, logits))
                 bar.update(min(len(parts[-1][0]), count - found))
                 found += len(parts[-1][0])
             if found >= count:
@@ -230,24 +235,42 @@ class _Pick:
     """Takes the activation at one random position of each image from the output of a layer."""
 
     layer: str
-    channel_axis: int | None
+    channels_of: Callable[[Tensor], Channels]
     generator: torch.Generator | None
     vectors: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __call__(self, activation: Tensor) -> Tensor:
-        """Keeps the vectors, and returns the output with a tangent: the vector at its position, else zero."""
-        flat = channels_first(activation, self.channel_axis)
-        positions = as_maps(activation, self.layer, self.channel_axis)[0, 0].numel()
+        """Keeps the vectors, and gives the layer's output a tangent that is the vector at its place."""
+        channels = self.channels_of(activation)
+        flat, positions = channels.values, channels.maps()[0, 0].numel()
         drawn = torch.randint(positions, (len(flat),), generator=self.generator).to(flat.device)
-        index = drawn + flat.shape[2] - positions  # the class token is first
+        index = drawn + channels.offset  # class tokens stand before the grid
         images = torch.arange(len(flat), device=flat.device)
         self.vectors = flat[images, :, index]
         tangent = torch.zeros(activation.shape, dtype=activation.dtype, device=activation.device)
-        channels_first(tangent, self.channel_axis)[images, :, index] = self.vectors
-        with warnings.catch_warnings():
-            # torch compiles some formulas at first use, by a function that it deprecates
+        self.channels_of(tangent).values[images, :, index] = self.vectors
+        with (
+            warnings.catch_warnings()
+        ):  # torch compiles formulas of its own at first use, and deprecates that
             warnings.simplefilter("ignore", FutureWarning)
             return forward_ad.make_dual(activation, tangent)
+
+
+def _make_pick(
+    model: nn.Module,
+    layer: str,
+    image: Tensor,
+    channel_axis: int | None,
+    grid: tuple[int, int] | None,
+    seed: int,
+) -> _Pick:
+    """What takes activations of the last run of a layer."""
+    found = survey(model, [layer], lambda: model(image))
+    channels = partial(
+        lay_out, layout=found.layouts[layer], layer=layer, channel_axis=channel_axis, grid=grid
+    )
+    channels(found.activations[layer]).maps()  # an error now, not in the middle of a pass
+    return _Pick(found.names[layer], channels, make_generator(seed))
 
 
 def _sampled(model: nn.Module, pick: _Pick, images: Tensor, logits: str | None) -> tuple[Tensor, Tensor]:

@@ -4,21 +4,20 @@ import colorsys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isqrt
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import run
+from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
-from ...core.serialization import load_tensors, save_tensors
-from ...core.units import channels_first
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
+from ...core.survey import survey
 from ..inputs import as_input
 from ..objectives import Direction
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ChannelGroups:
-    """Groups of channels of a layer, and where in some images each is active. All tensors are on the CPU.
+class ChannelGroups(Saved):
+    """Groups of channels of a layer and where in some images each group fires. All tensors are on the CPU.
 
     The activation at a position is about the sum over groups of map times direction. Groups are ordered by
     how much of the activations they explain.
@@ -55,6 +54,12 @@ class ChannelGroups:
     images: Tensor
     error: float
     channel_axis: int | None = None
+
+    _specs = specs(
+        directions=Spec("groups C", finite=True),
+        maps=Spec("N groups _ _", finite=True),
+        images="N _ _ _",
+    )
 
     def objective(self) -> Direction:
         """Returns the objective that makes a picture of each group, for a generator of as many pictures."""
@@ -108,23 +113,6 @@ class ChannelGroups:
         titles += [f"group {index}" for index in range(groups)]
         return plots.image_grid(torch.cat(rows), titles, columns, ax)
 
-    def save(self, path: str | Path) -> None:
-        """Writes everything as ``.safetensors``, for `load`."""
-        tensors = {"directions": self.directions, "maps": self.maps, "images": self.images}
-        header = {"layer": self.layer, "error": self.error, "channel_axis": self.channel_axis}
-        save_tensors(path, type(self).__name__, tensors, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns groups that were saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        fields: dict[str, Any] = {**tensors, **header}
-        return cls(**fields)
-
     def __repr__(self) -> str:
         groups, channels = self.directions.shape
         return (
@@ -141,6 +129,7 @@ def group_channels(
     *,
     preprocess: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int | None = None,
+    grid: tuple[int, int] | None = None,
     batch_size: int = 64,
     iterations: int = 400,
     seed: int = 0,
@@ -156,7 +145,8 @@ def group_channels(
         images: (N, 3, H, W), in [0, 1] for the plots.
         groups: How many groups.
         preprocess: From images to the input of the network; see `robustness.preprocess`.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
         batch_size: Images in a forward pass.
         iterations: The most steps of the factorization.
         seed: Seed of its start.
@@ -169,10 +159,13 @@ def group_channels(
     if images.dim() != 4 or not len(images):
         raise ShapeError(f"expected images (N, C, H, W), at least one, got {tuple(images.shape)}")
     with torch.no_grad(), evaluating(model):
+        first = as_input(images[:1], model, preprocess)
+        found = survey(model, [layer], lambda: model(first))
         parts = []
         for batch in images.split(batch_size):
-            activation = run(model, as_input(batch, model, preprocess), record=[layer])[layer]
-            parts.append(as_maps(activation, layer, channel_axis).float().cpu())
+            recorded = run(model, as_input(batch, model, preprocess), record=found.names)
+            activations = with_layouts_of(found.activations, recorded)
+            parts.append(channels_of(activations, layer, channel_axis, grid).maps().float().cpu())
     directions, strengths, error = factorize(torch.cat(parts), groups, layer, iterations, seed)
     return ChannelGroups(
         layer=layer,
@@ -234,36 +227,6 @@ def factorize(
     directions, strengths = directions[order], strengths[:, order]
     error = ((rows - strengths @ directions).norm() / rows.norm()).item()
     return directions, strengths.reshape(images, height, width, groups).movedim(3, 1).contiguous(), error
-
-
-def as_maps(activation: Tensor, layer: str, channel_axis: int | None = None) -> Tensor:
-    """Returns an activation as maps (N, C, H, W).
-
-    Tokens become a square grid. The class and register tokens, which come first, are left out.
-
-    Args:
-        activation: (N, C, H, W), (N, T, C), or channels on an axis that is named.
-        layer: The layer's name, for the message.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
-
-    Raises:
-        ShapeError: The activation has no positions.
-
-    Example:
-        >>> as_maps(torch.zeros(2, 197, 768), "encoder").shape
-        torch.Size([2, 768, 14, 14])
-    """
-    if activation.dim() not in (3, 4):
-        raise ShapeError(
-            f"expected maps (N, C, H, W) or tokens (N, T, C) from layer {layer!r}, "
-            f"got {tuple(activation.shape)}: name a layer before the positions are pooled"
-        )
-    flat = channels_first(activation, channel_axis)
-    if activation.dim() == 3:
-        side = isqrt(flat.shape[2])
-        return flat[:, :, flat.shape[2] - side * side :].unflatten(2, (side, side))
-    axis = 1 if channel_axis is None else channel_axis % 4
-    return flat.unflatten(2, [size for index, size in enumerate(activation.shape) if index not in (0, axis)])
 
 
 def _framed(colors: Tensor, pictures: Tensor | None, size: Sequence[int]) -> Tensor:

@@ -3,23 +3,23 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError, ShapeError, UnitError
 from ...core.functions import Function, replacing
 from ...core.hooks import hooked
+from ...core.layout import Channels, channels_of, with_channels_first, with_layouts_of
 from ...core.modules import evaluating, frozen
-from ...core.serialization import load_tensors, save_tensors
-from ...core.units import Unit, channels_first, check_channels, position_index
+from ...core.serialization import Saved
+from ...core.stored_fields import specs
+from ...core.survey import survey
 from ..inputs import as_input
-from .channel_groups import as_maps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +28,8 @@ _CELL = 64  # pixels of a picture or of a kernel in a plot
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ExpandedWeights:
-    """What each channel of a layer adds to units of a later layer, by position. All tensors are on the CPU.
+class ExpandedWeights(Saved):
+    """What each channel of a layer adds to units of a later layer, by place. All tensors are on the CPU.
 
     Attributes:
         before: The earlier layer.
@@ -49,6 +49,8 @@ class ExpandedWeights:
     after: str
     channels: tuple[int, ...]
     weights: Tensor
+
+    _specs = specs(channels="units", weights="units C h w")
 
     def strongest(self, channel: int, count: int = 6) -> list[int]:
         """Returns the channels of the earlier layer that matter most to a unit, by the norm of their weights.
@@ -86,21 +88,6 @@ class ExpandedWeights:
                 tiles += [_tile(pictures.get(unit)), *map(_tile, kernels)]
                 titles += [unit, *names]
         return plots.image_grid(torch.stack(tiles), titles, inputs + 1, ax)
-
-    def save(self, path: str | Path) -> None:
-        """Writes everything as ``.safetensors``, for `load`."""
-        header = {"before": self.before, "after": self.after, "channels": self.channels}
-        save_tensors(path, type(self).__name__, {"weights": self.weights}, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns weights that were saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        return cls(header["before"], header["after"], tuple(header["channels"]), tensors["weights"])
 
     def _of(self, channel: int) -> Tensor:
         if channel not in self.channels:
@@ -165,31 +152,33 @@ def expanded_weights(
         stack.enter_context(
             replacing({**(_RECTIFIERS if linear_relu else {}), **(_POOLINGS if average_pool else {})})
         )
-        with hooked(model, [after], {before: cut}, stop=True) as activations:
-            model(as_input(image, model))
-        units = _centre(activations[after], after)
+        seen = as_input(image, model)
+        found = survey(model, [before, after], lambda: model(seen))
+        with hooked(model, {after: found.names[after]}, {found.names[before]: cut}, stop=True) as recorded:
+            model(seen)
+        activations = with_layouts_of(found.activations, recorded)
+        units = _centre(channels_of(activations, after))
         if before == after or not units.requires_grad:
             raise ArgumentError(
                 f"layer {after!r} does not depend on {before!r}; the earlier layer is named first"
             )
         channels = range(len(units)) if channels is None else channels
         if not channels or min(channels) < 0:
-            raise UnitError(f"channels are whole numbers from 0 up, at least one; got {list(channels)}")
-        check_channels(channels, units[None, :, None], after)
-        y, x = _receptive_field(as_maps(_any_gradient(units, leaves[-1]), before))
-        # Cropped and copied batch by batch: the gradients of all units on whole maps would take much memory.
+            raise UnitError(f"channels are whole numbers from 0 on, at least one; got {list(channels)}")
+        channels_of(activations, after).check(channels)
+        maps = partial(with_channels_first, layout=found.layouts[before], layer=before)
+        y, x = _receptive_field(maps(_any_gradient(units, leaves[-1])).maps())
+        # Cut out and copied batch by batch: the gradients of all units on whole maps would take much memory.
         parts = [
-            as_maps(gradients, before)[:, :, y, x].to("cpu", torch.float32, copy=True)
+            maps(gradients).maps()[:, :, y, x].to("cpu", torch.float32, copy=True)
             for gradients in _gradients(units, leaves[-1], channels, batch_size)
         ]
     return ExpandedWeights(before, after, tuple(channels), torch.cat(parts))
 
 
-def _centre(activation: Tensor, layer: str) -> Tensor:
+def _centre(channels: Channels) -> Tensor:
     """All channels of a layer at the centre of its map, (C,)."""
-    laid_out = channels_first(activation)
-    index = 0 if laid_out.shape[2] == 1 else position_index(activation, Unit(layer))
-    return laid_out[0, :, index]
+    return channels.values[0, :, channels.index(None)]
 
 
 def _gradients(units: Tensor, leaf: Tensor, channels: Sequence[int], batch_size: int) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
-from ...core.units import channels_first
+from ...core.layout import channels_of
 from .combinations import Combination
 from .objective import ActivationMap, Objective, ObjectiveLike
 
@@ -37,7 +37,7 @@ class Diversity(Objective):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns minus the sum of similarities to the other pictures, (N,)."""
-        activation = channels_first(activations[self.layer], self.channel_axis)
+        activation = channels_of(activations, self.layer, self.channel_axis).values
         grams = torch.einsum("ncp,ndp->ncd", activation, activation).flatten(1)
         grams = grams * grams.square().sum(1, keepdim=True).clamp(min=1e-10).rsqrt()
         cosines = grams @ grams.T

@@ -7,7 +7,7 @@ from operator import index
 from torch import Tensor, nn
 
 from ...core.errors import UnitError
-from ...core.units import channels_first, check_channels
+from ...core.layout import channels_of
 from .objective import ActivationMap, Objective
 
 
@@ -56,11 +56,11 @@ class ClassLogit(Objective):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the logit of the class for each picture, (N,)."""
-        logits = channels_first(activations[self.layers[0]])
+        logits = channels_of(activations, self.layers[0])
         if not isinstance(self.target, int):
             raise UnitError(f"the index of class {self.target!r} is known once a model is attached")
-        check_channels([self.target], logits, self.layers[0] or "output")
-        return logits[:, self.target].mean(1)
+        logits.check([self.target])
+        return logits.values[:, self.target].mean(1)
 
     def titles(self, images: int) -> list[str]:
         """Returns the name of the class where it is known, else its index."""

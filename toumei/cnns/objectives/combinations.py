@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
-from ...core.units import parse
+from ...core.layout import with_layouts_of
+from ...core.names import Unit, parse
 from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike, operation
 from .units import Channel, Layer, Neuron
 
@@ -179,8 +180,8 @@ class PerImage(Combination):
         split = {layer: activations[layer].split(1) for layer in self.layers}
         scores = []
         for index, objective in enumerate(self.objectives):
-            picture = {layer: split[layer][index] for layer in objective.layers}
-            scores.append(objective.score(picture).reshape(1))
+            single = {layer: split[layer][index] for layer in objective.layers}
+            scores.append(objective.score(with_layouts_of(activations, single)).reshape(1))
         return torch.cat(scores)
 
     def titles(self, images: int) -> list[str]:
@@ -229,8 +230,8 @@ def as_objective(thing: ObjectiveLike) -> Objective:
     """Returns the objective that a unit string, a number or a list stands for.
 
     Args:
-        thing: An objective; a unit string (a layer, a channel, or a neuron); a number; or a list of these,
-            one for each picture of a batch.
+        thing: An objective; a unit, as a string or a `Unit` (a layer, a channel, or a neuron); a number; or a
+            list of these, one for each picture of a batch.
 
     Raises:
         ArgumentError: It is none of these.
@@ -242,11 +243,11 @@ def as_objective(thing: ObjectiveLike) -> Objective:
     """
     if isinstance(thing, Objective):
         return thing
-    if isinstance(thing, str):
+    if isinstance(thing, str | Unit):
         unit = parse(thing)
         if unit.position is not None:
             return Neuron(thing)
-        return Layer(thing) if unit.channel is None else Channel(thing)
+        return Layer(unit.layer) if unit.channel is None else Channel(thing)
     if isinstance(thing, Real):
         return ConstantScore(float(thing))
     if isinstance(thing, Sequence):

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from ...core.names import Unit
+
 IMAGE = "<image>"
 """The name of the picture itself, before any transform, in the activations of an objective."""
 
@@ -90,7 +92,7 @@ class Objective(ABC):
         return f"{kind.__name__}({', '.join(shown)})"
 
 
-ObjectiveLike = Objective | str | float | Sequence["ObjectiveLike"]
+ObjectiveLike = Objective | str | Unit | float | Sequence["ObjectiveLike"]
 
 
 _OPERATIONS: dict[str, Callable[..., Objective]] = {}

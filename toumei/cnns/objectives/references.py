@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ...core.errors import ArgumentError, ShapeError
-from ...core.hooks import hooked
-from ...core.modules import device_and_dtype, evaluating
-from ...core.units import channels_first
+from ...core.layout import LaidOut, Layout, channels_first, layout_in
+from ...core.modules import device_and_dtype
+from ...core.survey import survey
 from ..inputs import as_images
 from .objective import IMAGE, ActivationMap, Objective
 
@@ -23,8 +23,8 @@ def reference_activations(
     layers: Iterable[str],
     images: Tensor,
     preprocess: Callable[[Tensor], Tensor] | None = None,
-) -> dict[str, Tensor]:
-    """Returns the activations of images, (N, ...) by layer, from one forward pass without a graph.
+) -> LaidOut:
+    """Returns what a model makes of images, (N, ...) by layer, from one forward pass without a graph.
 
     Args:
         model: The network; it runs in evaluation mode.
@@ -44,13 +44,10 @@ def reference_activations(
     names = [layer for layer in layers if layer != IMAGE]
     device, dtype = device_and_dtype(model)
     seen = images.to(device)
-    with torch.no_grad(), evaluating(model), hooked(model, names) as activations:
-        try:
-            model((preprocess(seen) if preprocess else seen).to(dtype))
-        except Exception:  # a head after the layers may take pictures of one size only
-            if not all(map(activations.reached, names)):
-                raise
-        return {IMAGE: seen, **{name: _at_least_float32(activations[name]) for name in names}}
+    prepared = (preprocess(seen) if preprocess else seen).to(dtype)
+    found = survey(model, names, lambda: model(prepared)).activations
+    made = {name: _at_least_float32(found[name]) for name in names}
+    return LaidOut({IMAGE: seen, **made}, found.layouts)
 
 
 def gram(activation: Tensor, channel_axis: int | None = None) -> Tensor:
@@ -114,8 +111,8 @@ class _Referenced(Objective):
             LayerError: A layer that the model does not have or does not reach.
         """
         empty = cls(layer, 0, **options)
-        activation = reference_activations(model, [layer], image, preprocess)[layer]
-        return replace(empty, reference=empty._features(activation))
+        activations = reference_activations(model, [layer], image, preprocess)
+        return replace(empty, reference=empty._features(activations[layer], layout_in(activations, layer)))
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -138,12 +135,12 @@ class _Referenced(Objective):
         """Returns the kind of the comparison and the layer."""
         return [f"{type(self).__name__} {self.layer}"] * images
 
-    def _features(self, activation: Tensor) -> Tensor:
+    def _features(self, activation: Tensor, layout: Layout | None) -> Tensor:
         return activation
 
     def _pair(self, activations: ActivationMap) -> tuple[Tensor, Tensor]:
         """Returns the compared values of the pictures and of the reference, each (N or 1, values)."""
-        activation = self._features(activations[self.layer])
+        activation = self._features(activations[self.layer], layout_in(activations, self.layer))
         if isinstance(self.reference, Tensor):
             reference = self.reference.to(activation, non_blocking=True)
         elif self.reference < len(activation):
@@ -228,8 +225,9 @@ class Style(ActivationDifference):
 
     channel_axis: int | None = field(default=None, kw_only=True)
 
-    def _features(self, activation: Tensor) -> Tensor:
-        return gram(activation, self.channel_axis)
+    def _features(self, activation: Tensor, layout: Layout | None) -> Tensor:
+        axis = layout.channel_axis if self.channel_axis is None and layout else self.channel_axis
+        return gram(activation, axis)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

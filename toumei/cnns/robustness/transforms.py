@@ -10,7 +10,7 @@ of each picture in one step, as MACO does, and `Noise` adds noise.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from kornia.augmentation import GeometricAugmentationBase2D
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...core.errors import ArgumentError, ShapeError
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 Size = tuple[int, int]
 
@@ -275,23 +278,22 @@ def light(**options: Any) -> Views:
     )
 
 
-def preprocess(name: str) -> nn.Module:
+def preprocess(name: "str | WeightsEnum") -> nn.Module:
     """Returns the preprocessing from RGB in [0, 1] to the input of a network.
 
     Args:
         name: ``"imagenet"`` for torchvision's normalization by mean and deviation, ``"inception5h"`` for
-            255 x - 117.
+            255 x - 117, or trained weights of torchvision, such as ``EfficientNet_V2_L_Weights.DEFAULT`` or
+            ``"EfficientNet_V2_L_Weights.DEFAULT"``, for the mean and deviation that they were trained with.
 
     Raises:
-        ArgumentError: There is no preprocessing of this name.
+        ArgumentError: There is no preprocessing of this name, or the network normalizes its input itself.
 
     Example:
         >>> preprocess("inception5h")(torch.ones(1, 3, 1, 1)).flatten().round()
         tensor([138., 138., 138.])
     """
-    if name not in _PREPROCESS:
-        raise ArgumentError(f"no preprocessing {name!r}: there are {', '.join(map(repr, _PREPROCESS))}")
-    return Normalize(*_PREPROCESS[name])
+    return Normalize(*(_PREPROCESS[name] if name in _PREPROCESS else _mean_and_deviation(name)))
 
 
 class Normalize(nn.Module):
@@ -322,6 +324,23 @@ class Normalize(nn.Module):
         """Returns the normalized pictures (N, C, H, W)."""
         shift, scale = (numbers.to(images.device, non_blocking=True) for numbers in (self.shift, self.scale))
         return torch.addcmul(shift, images, scale)
+
+
+def _mean_and_deviation(name: "str | WeightsEnum") -> tuple[Sequence[float], Sequence[float]]:
+    """The mean and deviation that torchvision knows for trained weights."""
+    from torchvision.models import get_weight
+
+    try:
+        transforms = (get_weight(name) if isinstance(name, str) else name).transforms()
+    except (AttributeError, KeyError, ValueError) as error:
+        known = ", ".join(map(repr, _PREPROCESS))
+        raise ArgumentError(
+            f"no preprocessing {name!r}: there are {known} and trained weights of torchvision, such as "
+            f"'ResNet50_Weights.DEFAULT'"
+        ) from error
+    if not hasattr(transforms, "mean"):
+        raise ArgumentError(f"the network of {name!r} normalizes its input itself: it needs no preprocessing")
+    return transforms.mean, transforms.std
 
 
 def _shift(x: Tensor, y: Tensor) -> Tensor:

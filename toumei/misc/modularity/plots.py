@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...plots.statistics import distribution
 from .graph import Block, WeightGraph, check_labels
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
 
 
 def plot_null_test(samples: Tensor, value: float, measure: str = "ncut", ax: "Axes | None" = None) -> "Axes":
-    """Returns axes with the distribution over shuffled networks and the measured value as a line.
+    """Returns axes with the distribution over shuffled networks, its 95 % interval, and the measured value.
 
     Args:
         samples: The values of the shuffled networks, (S,).
@@ -109,12 +110,9 @@ def plot_null_test(samples: Tensor, value: float, measure: str = "ncut", ax: "Ax
         measure: What was measured, ``"ncut"`` or ``"modularity"``.
         ax: Where to draw; a new figure by default.
     """
-    ax = ax or _axes(4, 3)
-    ax.hist(samples.tolist(), bins=min(20, len(samples)), color="0.7", label="shuffled")
-    ax.axvline(value, color="tab:red", label="network")
+    ax = distribution(samples, value, ax or _axes(4, 3), names=("shuffled", "network"))
     ax.set_xlabel("normalized cut" if measure == "ncut" else "modularity Q")
     ax.set_ylabel("graphs")
-    ax.legend(fontsize="small")
     return ax
 
 

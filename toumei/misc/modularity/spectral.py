@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
 from .graph import WeightGraph
 from .plots import plot_eigenvalues
 
@@ -95,7 +97,7 @@ def _largest(
 
 
 @dataclass(frozen=True, eq=False)
-class SpectralPartition:
+class SpectralPartition(Saved):
     """A clustering and the eigenvalues that it is based on.
 
     Attributes:
@@ -107,6 +109,8 @@ class SpectralPartition:
     labels: Tensor
     eigenvalues: Tensor
     isolated: list[str]
+
+    _specs = specs(labels=Spec("nodes", "integer"), eigenvalues="k")
 
     @property
     def n_clusters(self) -> int:
