@@ -186,5 +186,5 @@ def test_a_layer_that_is_not_reached_is_named():
             return self.conv(images)
 
     images = torch.rand(6, 3, 9, 9)
-    with pytest.raises(UnreachedLayerError, match="never reached layer 'unused'"):
+    with pytest.raises(UnreachedLayerError, match="'unused' was never reached"):
         sanity_check(Model(), "conv:0", images[:1], images[1:3], images[3:], layers=["conv", "unused"])

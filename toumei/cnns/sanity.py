@@ -172,7 +172,7 @@ def sanity_check(
         example = sets[1][0][:1]
         paths = {end: list(layers or _path(model, end, example, channel_axis)) for end in dict.fromkeys(ends)}
         union = tuple(dict.fromkeys(name for path in sorted(paths.values(), key=len) for name in path))
-        found = survey(model, union, lambda: model(example))
+        found = survey(model, union, lambda: model(example), keep=False)
         compared = torch.full((3, len(names), len(union)), torch.nan)
         for row, (end, *images) in enumerate(zip(ends, *sets, strict=True)):
             codes = [_codes(model, batch, paths[end], found, channel_axis) for batch in images]
@@ -215,15 +215,14 @@ def _path(model: nn.Module, end: str, image: Tensor, channel_axis: int | None) -
     edits = {name: partial(note, name) for name in steps if name != end}
     with suppress(UnreachedLayerError), hooked(model, edit=edits, every=True):  # later layers do not run
         run(model, image, record=[last])
-    found = survey(model, reached, lambda: model(image))
+    found = survey(model, reached, lambda: model(image), keep=False)
     return [*(name for name in reached if _channels(found, name, channel_axis) >= _FEWEST_CHANNELS), end]
 
 
 def _channels(found: Survey, layer: str, channel_axis: int | None) -> int:
-    activation = found.activations[layer]
-    if activation.dim() < 2:
-        return 0
-    return with_channels_first(activation, found.layouts[layer], layer, channel_axis).values.shape[1]
+    layout = found.layouts[layer]
+    axis = layout.channel_axis if channel_axis is None else channel_axis
+    return 0 if axis is None or len(layout.shape) < 2 else layout.shape[axis]
 
 
 def _codes(

@@ -113,7 +113,7 @@ def not_reached(layer: Layer, runs: Runs) -> str:
             f"{'time' if runs.count == 1 else 'times'} in a forward pass, {numbers}{more}"
         )
     if layer.operation is None:
-        return f"layer {name!r} is recorded or edited, but the forward pass never reached it"
+        return f"layer {name!r} was never reached in the forward pass"
     where = f"in the module {layer.module!r}" if layer.module else "in the model itself, outside its modules"
     if not runs.others:
         return f"operation {layer.operation!r} was never reached: no operation ran {where}"

@@ -121,19 +121,19 @@ def run(
         tensor([[0., 0.]])
     """
     with hooked(model, record, **{"stop": True, **options}) as activations:
-        run_past_errors(lambda: model(*inputs), activations)
+        run_past_errors(lambda: model(*inputs), activations.complete)
     return activations
 
 
-def run_past_errors(forward: Callable[[], Any], activations: Activations) -> None:
-    """Runs a forward pass; an error after all recorded layers ran ends it silently.
+def run_past_errors(forward: Callable[[], Any], complete: Callable[[], bool]) -> None:
+    """Runs a forward pass; an error ends it silently once everything that is wanted of it is complete.
 
     What follows them need not work, such as a classifier that takes pictures of another size.
     """
     try:
         forward()
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError" or not activations.complete():
+        if type(error).__name__ == "OutOfMemoryError" or not complete():
             raise
 
 

@@ -24,6 +24,7 @@ class Layout:
 
     Attributes:
         channel_axis: The axis of the channels; None if it could not be told.
+        shape: The shape of the activation in the survey.
         grid: Sizes of the grid that tokens stand on, None where they stand on none or it could not be told.
         offset: How many tokens stand before the grid, such as class and register tokens.
         pictured: Whether the tokens are parts of a picture, so that y:x and the centre mean places in it.
@@ -33,6 +34,7 @@ class Layout:
     grid: tuple[int, ...] | None = None
     offset: int = 0
     pictured: bool = False
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +67,9 @@ class Channels:
         count = self.values.shape[1]
         for channel in channels:
             if channel is not None and channel >= count:
+                layer = self.layer or "output"
                 raise UnitError(
-                    f"no channel {channel} in layer {self.layer!r}: it has {count} channels, 0 to {count - 1}"
+                    f"no channel {channel} in layer {layer!r}: it has {count} channels, 0 to {count - 1}"
                 )
 
     def maps(self) -> Tensor:
@@ -249,7 +252,7 @@ def layout_of(axes: Axes | None, shape: Sequence[int], pictured: bool) -> Layout
     if axis is None and len(shape) in (2, 3):
         axis = len(shape) - 1
     positions = [one for index, one in enumerate(axes) if index not in (0, axis)]
-    layout = Layout(axis, pictured=pictured)
+    layout = Layout(axis, pictured=pictured, shape=tuple(shape))
     if len(positions) == 1 and is_kind(positions[0], "tokens"):
         (tokens,) = positions[0]
         return replace(layout, grid=tokens.grid, offset=tokens.offset)

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
 
-from .activations import Activations
 from .axes import Axes, input_axes
 from .axis_rules import axes_of_output
 from .functions import Function, FunctionMode, canonical_name
@@ -40,7 +40,7 @@ class Survey:
         return self.activations.layouts
 
 
-def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any]) -> Survey:
+def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any], keep: bool = True) -> Survey:
     """Returns what a forward pass shows of some layers.
 
     The model is in evaluation mode meanwhile, and no graph is built.
@@ -50,6 +50,7 @@ def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any]) 
         layers: Names of layers.
         forward: Runs a forward pass of the model, such as ``lambda: model(images)``; an error in what follows
             the layers does not matter.
+        keep: Keep the activations, too.
 
     Raises:
         LayerError: A layer that the model does not have.
@@ -62,21 +63,27 @@ def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any]) 
         ({'1': '1#0'}, 1)
     """
     layers = list(dict.fromkeys(layers))
+    layouts: dict[str, Layout] = {}
+    tensors: dict[str, Tensor] = {}
     with torch.no_grad(), evaluating(model), _followed(model) as axes:
-        with hooked(model, layers) as activations:
-            run_past_errors(forward, activations)
-        return _found(layers, activations, axes)
+
+        def note(layer: str, tensor: Tensor) -> Tensor:
+            layouts[layer] = layout_of(axes.get(tensor), tensor.shape, axes.pictured)
+            if keep:
+                tensors[layer] = tensor.clone()  # which nothing writes into later
+            return tensor
+
+        edits = {layer: partial(note, layer) for layer in layers}
+        with hooked(model, edit=edits, every=True) as activations:
+            run_past_errors(forward, lambda: len(layouts) == len(layers))
+    runs = {layer: activations.runs(layer) for layer in layers}
+    names = {layer: _numbered(layer, runs[layer]) for layer in layers}
+    return Survey(names, runs, LaidOut(tensors, layouts))
 
 
-def _found(layers: Iterable[str], activations: Activations, axes: "_Axes") -> Survey:
-    names, runs, layouts = {}, {}, {}
-    for layer in layers:
-        tensor = activations[layer]
-        runs[layer] = activations.runs(layer)
-        parsed = parse_layer(layer)
-        names[layer] = layer if parsed.run is not None else str(parsed.at_run(runs[layer] - 1))
-        layouts[layer] = layout_of(axes.get(tensor), tensor.shape, axes.pictured)
-    return Survey(names, runs, LaidOut(activations, layouts))
+def _numbered(layer: str, runs: int) -> str:
+    """The name of a layer's last run, if none is named."""
+    return str(parse_layer(layer).at_run(runs - 1)) if parse_layer(layer).run is None else layer
 
 
 class _Axes:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from toumei.cnns import Pipeline, parameterization
-from toumei.cnns.layers.channel_groups import ChannelGroups, as_maps, factorize, group_channels
+from toumei.cnns.layers.channel_groups import ChannelGroups, factorize, group_channels
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset
 
@@ -67,15 +67,6 @@ def test_one_seed_gives_one_result_whatever_the_batches(planted):
     assert torch.allclose(first.directions, second.directions, atol=1e-4)
     again = group_channels(model, "relu", images, 3, seed=4)
     assert torch.equal(again.directions, second.directions) and torch.equal(again.maps, second.maps)
-
-
-def test_tokens_become_a_square_grid_without_the_class_token():
-    tokens = torch.rand(2, 1 + 9, 5)
-    maps = as_maps(tokens, "layer")
-    assert maps.shape == (2, 5, 3, 3)
-    assert torch.equal(maps[1, :, 2, 0], tokens[1, 1 + 6])
-    swin = torch.rand(2, 3, 4, 5)
-    assert torch.equal(as_maps(swin, "layer", -1), swin.movedim(3, 1))
 
 
 def test_groups_of_a_vision_transformer():

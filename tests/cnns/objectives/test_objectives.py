@@ -530,7 +530,7 @@ def test_as_objective_refuses_anything_else(nonsense):
 
 
 @pytest.mark.parametrize(
-    "unit", ["", ":3", "conv:", "conv:x", "conv:-1", "conv:1:2:3:4", "conv:1.5", "conv: 1"]
+    "unit", ["", ":3", "conv:", "conv:x", "conv:-1", "conv:1:2:3:4:5", "conv:1.5", "conv: 1"]
 )
 def test_malformed_units_are_errors_at_once(unit):
     for make in (obj.as_objective, obj.Layer, obj.DeepDream, obj.Channel, obj.Neuron):

@@ -46,10 +46,16 @@ def test_a_neuron_direction_is_the_similarity_at_its_position(kind, position, pl
 
 
 def test_a_neuron_direction_of_tokens_is_at_a_token_or_a_patch_and_of_vectors_at_the_vector():
-    direction, tokens = activation(4), MAPS["tokens"]
+    direction, tokens, grid = activation(4), MAPS["tokens"], (4, 4)
     close(obj.NeuronDirection("tokens", direction, (0,)).score(MAPS), tokens[:, 0] @ direction)
-    close(obj.NeuronDirection("tokens", direction, (1, 3)).score(MAPS), tokens[:, 1 + 4 + 3] @ direction)
-    close(obj.NeuronDirection("tokens", direction).score(MAPS), tokens[:, 1 + 2 * 4 + 2] @ direction)
+    close(
+        obj.NeuronDirection("tokens", direction, (1, 3), grid=grid).score(MAPS),
+        tokens[:, 1 + 4 + 3] @ direction,
+    )
+    close(
+        obj.NeuronDirection("tokens", direction, grid=grid).score(MAPS),
+        tokens[:, 1 + 2 * 4 + 2] @ direction,
+    )
     close(obj.NeuronDirection("fc", activation(8)).score(MAPS), MAPS["fc"] @ activation(8))
 
 
@@ -147,7 +153,7 @@ def test_a_local_group_is_the_window_weighted(window):
 
 def test_a_local_group_of_tokens_are_patches():
     expected = MAPS["tokens"][:, [1 + 4 + 2, 1 + 4 + 3, 1 + 8 + 2, 1 + 8 + 3]].mean((1, 2))
-    close(obj.LocalGroup("tokens", (1, 2, 2, 2)).score(MAPS), expected)
+    close(obj.LocalGroup("tokens", (1, 2, 2, 2), grid=(4, 4)).score(MAPS), expected)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Ranking:
     _specs = specs(
         values="units k",
         indices=Spec("units k", "integer"),
-        places=Spec("units k 2", finite=True),
+        positions=Spec("units k 2", finite=True),
     )
 
     @classmethod
@@ -97,9 +97,9 @@ class Responses:
         index = (maps.argmin(1) if self._lowest else maps.argmax(1)).cpu()
         height, width = self._sizes()
         index = index - self._channels.offset
-        places = torch.stack([(index // width + 0.5) / height, (index % width + 0.5) / width], 1)
+        positions = torch.stack([(index // width + 0.5) / height, (index % width + 0.5) / width], 1)
         outside = (index < 0) | (index >= height * width)
-        return torch.where(outside[:, None], 0.5, places)  # a class token stands for the whole image
+        return torch.where(outside[:, None], 0.5, positions)  # a class token stands for the whole image
 
     def _sizes(self) -> tuple[int, int]:
         """Height and width of the positions; without a grid one for the whole image."""

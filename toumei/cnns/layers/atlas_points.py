@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import hooked
-from ...core.layout import Channels
+from ...core.layout import Channels, with_channels_first
 from ...core.modules import evaluating
 from ...core.optional import require
 from ...core.seeding import make_generator
@@ -267,7 +267,7 @@ def _make_pick(
     """What takes activations of the last run of a layer."""
     found = survey(model, [layer], lambda: model(image))
     channels = partial(
-        lay_out, layout=found.layouts[layer], layer=layer, channel_axis=channel_axis, grid=grid
+        with_channels_first, layout=found.layouts[layer], layer=layer, channel_axis=channel_axis, grid=grid
     )
     channels(found.activations[layer]).maps()  # an error now, not in the middle of a pass
     return _Pick(found.names[layer], channels, make_generator(seed))

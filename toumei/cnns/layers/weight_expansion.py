@@ -164,7 +164,7 @@ def expanded_weights(
             )
         channels = range(len(units)) if channels is None else channels
         if not channels or min(channels) < 0:
-            raise UnitError(f"channels are whole numbers from 0 on, at least one; got {list(channels)}")
+            raise UnitError(f"channels are whole numbers from 0 up, at least one; got {list(channels)}")
         channels_of(activations, after).check(channels)
         maps = partial(with_channels_first, layout=found.layouts[before], layer=before)
         y, x = _receptive_field(maps(_any_gradient(units, leaves[-1])).maps())
