@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from common import basic_parser, clocks, describe, ratios, spread, write
+from timing import basic_parser, clocks, describe, ratios, spread, write
 from toumei.core import hooked
 from toumei.transformers import collect_statistics
 

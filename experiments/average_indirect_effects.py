@@ -20,6 +20,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from common import basic_parser, language_model
 from toumei.models import facts_gpt
 from toumei.plots.images import save_figure
 from toumei.transformers import AverageEffects, CausalTracer
@@ -69,9 +70,7 @@ def report(average: AverageEffects) -> None:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/average_indirect_effects.png", device="cpu")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--network", help="other weights of the small GPT, from train_facts_gpt.py")
     parser.add_argument("--facts", help="a JSON list of facts with prompt, subject and attribute")
@@ -79,8 +78,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--window", type=int, help="layers restored together; by default a fifth of all")
     parser.add_argument("--samples", type=int, default=10, help="samples of noise")
     parser.add_argument("--jobs", type=int, default=1, help="facts traced at once")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", default="outputs/average_indirect_effects.png")
     options = parser.parse_args(argv)
     if options.model and not options.facts:
         parser.error("--model needs --facts")
@@ -96,10 +93,7 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, list[Any]]:
         model, tokenizer, world = facts_gpt(options.network or True)
         facts = list(world.facts)
     else:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        model = AutoModelForCausalLM.from_pretrained(options.model)
-        tokenizer = AutoTokenizer.from_pretrained(options.model)
+        model, tokenizer = language_model(options.model)
     if options.facts:
         facts = json.loads(Path(options.facts).read_text(encoding="utf-8"))
     chosen = random.Random(0).sample(facts, min(options.count, len(facts)))

@@ -17,6 +17,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from common import basic_parser, language_model
 from toumei.models import facts_gpt
 from toumei.plots.images import save_figure
 from toumei.transformers import CausalTracer
@@ -46,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/causal_tracing.png", device="cpu")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--prompt", help="a text whose next word is the answer")
     parser.add_argument("--subject", help="the words of the prompt to corrupt")
@@ -58,8 +57,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--window", type=int, help="layers restored together; by default a fifth of all")
     parser.add_argument("--samples", type=int, default=10, help="samples of noise")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", default="outputs/causal_tracing.png")
     options = parser.parse_args(argv)
     if (options.model or options.prompt) and not (options.prompt and options.subject):
         parser.error("--model and --prompt need both --prompt and --subject")
@@ -73,10 +70,8 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, str, str]:
         fact = world.facts[options.fact]
         prompt, subject = options.prompt or fact.text, options.subject or fact.subject
         return model.to(options.device), tokenizer, prompt, subject
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(options.model).to(options.device)
-    return model, AutoTokenizer.from_pretrained(options.model), options.prompt, options.subject
+    model, tokenizer = language_model(options.model)
+    return model.to(options.device), tokenizer, options.prompt, options.subject
 
 
 if __name__ == "__main__":

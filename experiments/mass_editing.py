@@ -24,6 +24,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from common import basic_parser, language_model
 from toumei.models import facts_gpt
 from toumei.plots.images import save_figure
 from toumei.transformers import (
@@ -64,9 +65,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/mass_editing.png", device="cpu")
     parser.add_argument("--facts", type=int, default=100, help="single edits for each weight")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 10, 100], help="facts in one edit")
     parser.add_argument("--weights", type=float, nargs="+", default=[1, 5, 10], help="of what is held")
@@ -77,8 +76,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--records", help="a file in CounterFact's format, for --model")
     parser.add_argument("--corpus", help="a file with a text on each line, for the statistics of --model")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", default="outputs/mass_editing.png")
     options = parser.parse_args(argv)
     if options.model and not (options.records and options.corpus):
         parser.error("--model needs --records and --corpus")
@@ -94,10 +91,7 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, Iterable[str], Cases]
         texts: Iterable[str] = world.texts(seed=1)
         cases: Cases = partial(world_cases, world)
     else:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        model = AutoModelForCausalLM.from_pretrained(options.model)
-        tokenizer = AutoTokenizer.from_pretrained(options.model)
+        model, tokenizer = language_model(options.model)
         texts = Path(options.corpus).read_text(encoding="utf-8").splitlines()
         records = counterfact_cases(options.records)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from common import basic_parser, language_model
 from toumei.models import facts_gpt
 from toumei.plots.images import save_figure
 from toumei.transformers import (
@@ -83,9 +84,7 @@ def traced_layer(model: Any, tokenizer: Any, request: EditRequest) -> int:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/rank_one_editing.png", device="cpu")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--prompt", help="a template with {} for the subject")
     parser.add_argument("--subject")
@@ -97,9 +96,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--method", default="r-rome")
     parser.add_argument("--hold", type=int, default=0, help="continuations of the subject to hold")
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--tokens", type=int, default=12, help="length of the generated texts")
-    parser.add_argument("--out", default="outputs/rank_one_editing.png")
     return parser.parse_args(argv)
 
 
@@ -119,14 +116,12 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, EditCase, Any]:
             generation=fact.generation,
         )
         return model.to(options.device), tokenizer, case, islice(world.texts(seed=1), 1000)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     if None in (options.prompt, options.subject, options.target):
         raise SystemExit("--model needs --prompt, --subject and --target")
-    downloaded = AutoModelForCausalLM.from_pretrained(options.model).to(options.device)
+    model, tokenizer = language_model(options.model)
     request = EditRequest(options.prompt, options.subject, options.target)
     case = EditCase(request, options.truth or options.target)
-    return downloaded, AutoTokenizer.from_pretrained(options.model), case, options.texts
+    return model.to(options.device), tokenizer, case, options.texts
 
 
 def draw(path: str, lenses: Sequence[tuple[str, LogitLens]], request: EditRequest) -> None:
