@@ -188,9 +188,8 @@ def _read(path: str | Path, safetensors: ModuleType) -> tuple[dict[str, Any], Te
                 raise _Refused("toumei did not write this file")
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as failure:
-        raise _Refused(
-            f"it cannot be read, for it is cut short, damaged or of another format: {failure}"
-        ) from failure
+        reason = f"it cannot be read, for it is cut short, damaged or of another format: {failure}"
+        raise _Refused(reason) from failure
     try:
         content = json.loads(header)
     except (ValueError, RecursionError) as failure:

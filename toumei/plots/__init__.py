@@ -1,6 +1,6 @@
 """What the library draws: arrays in, matplotlib axes, pictures or pages out."""
 
-from .html import data_uri, figure, page, picture, save_page, script_data, token_spans
+from .html import data_uri, escaped, figure, page, picture, save_page, script_data, token_spans
 from .images import (
     image_grid,
     montage,
@@ -17,6 +17,7 @@ from .tokens import draw_tokens, shade, token_figure_size
 __all__ = [
     "data_uri",
     "draw_tokens",
+    "escaped",
     "figure",
     "image_grid",
     "montage",
