@@ -45,7 +45,12 @@ NASTY = "</script><b>&\"' \u202egnp.exe <!--heading-->"
 
 
 def test_a_page_has_its_title_summary_body_style_script_and_data():
-    given = {"summary": "a line", "style": "p { margin: 0; }", "script": "go(data);", "data": {"a": [1, None]}}
+    given = {
+        "summary": "a line",
+        "style": "p { margin: 0; }",
+        "script": "go(data);",
+        "data": {"a": [1, None]},
+    }
     text = plots.page("Title", "<p>body</p>", **given)
     page = Parsed(text)
     assert text.startswith("<!DOCTYPE html>") and '<meta charset="utf-8">' in text
