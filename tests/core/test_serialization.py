@@ -21,7 +21,8 @@ import toumei
 from toumei.core import serialization
 from toumei.core.errors import ArgumentError, EditError
 from toumei.core.serialization import VERSION, Saved, load_result, save_result
-from toumei.core.stored_fields import Spec, specs, stored_fields
+from toumei.core.stored_fields import stored_fields
+from toumei.core.tensor_specs import Spec, specs
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Pictures of attributions: heat maps over pictures, bars, and coloured tokens; also as a page of its own."""
+"""Pictures of attributions: heat maps over pictures, bars, and coloured tokens, in figures and as HTML."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -83,8 +83,8 @@ def plot_attribution(result: Attribution, images: Tensor | None = None, ax: "Axe
 def attribution_html(result: Attribution, tokens: Sequence[Sequence[str]] | None = None) -> str:
     """Returns a piece of HTML that needs nothing else: red for the target and blue against it.
 
-    Tokens stand as text, the strongest of a row in the full colour; the number behind a token shows under the
-    pointer. Of pictures there are the heat maps.
+    Tokens stand as text, the strongest of a row in the full colour; the number of a token is shown while the
+    pointer is on it. Of pictures there are the heat maps.
 
     Args:
         result: Attributions of tokens (N, M) or (N, M, C), or of pictures or maps (N, C, H, W); others are

@@ -12,7 +12,7 @@ from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ..core.hooks import hooked, run
 from ..core.modules import evaluating, find_modules
 from ..core.serialization import Saved
-from ..core.stored_fields import specs
+from ..core.tensor_specs import specs
 from ..core.units import channels_first, parse
 from .inputs import as_images, as_input
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...core.errors import NonFiniteError, ShapeError
 from ...core.hooks import run
-from ...core.stored_fields import Spec, specs
+from ...core.tensor_specs import Spec, specs
 from ...core.units import Unit, channels_first, position_index
 
 

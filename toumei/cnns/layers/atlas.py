@@ -13,7 +13,7 @@ from ... import plots
 from ...core.errors import ArgumentError
 from ...core.modules import device_and_dtype
 from ...core.serialization import Saved
-from ...core.stored_fields import Spec, specs
+from ...core.tensor_specs import Spec, specs
 from .. import robustness
 from ..objectives import Layer, NeuronDirection
 from ..objectives.classes import categories_of

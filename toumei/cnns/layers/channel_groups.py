@@ -16,7 +16,7 @@ from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import run
 from ...core.modules import evaluating
 from ...core.serialization import Saved
-from ...core.stored_fields import Spec, specs
+from ...core.tensor_specs import Spec, specs
 from ...core.units import channels_first
 from ..inputs import as_input
 from ..objectives import Direction

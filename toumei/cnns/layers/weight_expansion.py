@@ -15,7 +15,7 @@ from ...core.functions import Function, replacing
 from ...core.hooks import hooked
 from ...core.modules import evaluating, frozen
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
 from ...core.units import Unit, channels_first, check_channels, position_index
 from ..inputs import as_input
 from .channel_groups import as_maps

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
 from .graph import Block, WeightGraph
 from .quality import modularities, ncuts
 from .spectral import CLUSTERING_TOLERANCE, k_means, laplacian_eigenpairs, spectral_partition

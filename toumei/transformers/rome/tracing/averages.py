@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ....core.serialization import Saved
-from ....core.stored_fields import specs
+from ....core.tensor_specs import specs
 from ...model.tokens import ROLES, roles
 from .result import COLORS, CausalTrace, restored
 
