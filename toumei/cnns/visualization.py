@@ -1,4 +1,4 @@
-"""The result of an optimization: pictures, how the loss went, and what to write above them."""
+"""The result of an optimization: pictures, their losses and their titles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +23,10 @@ class Visualization(Saved):
 
     Attributes:
         images: The final pictures (N, C, H, W), RGB in [0, 1].
-        losses: The loss of each picture at each step, (steps, N), before the step was taken: minus its
-            score, and the total variation where that was asked for.
+        losses: The loss of each picture before each step, (steps, N): minus its score, plus the total
+            variation with ``tv_loss``.
         titles: What each picture shows.
-        snapshots: The pictures after the steps that were asked for.
+        snapshots: The pictures after some steps, by step.
         ended: ``"finished"``, ``"stopped"`` by the stop criterion, or ``"interrupted"`` by Ctrl-C.
 
     Example:
@@ -65,13 +65,13 @@ class Visualization(Saved):
         return ax
 
     def save(self, path: str | Path) -> None:
-        """Writes the result; the ending of the path says as what.
+        """Writes the result in the format that the ending of the path names.
 
-        ``.png`` or ``.jpg``: the pictures; a single one pixel by pixel, several as a grid with titles.
+        ``.png`` or ``.jpg``: a single picture as its pixels, several as a grid with titles.
         ``.gif``: an animation of the snapshots. ``.safetensors``: everything, for `load`.
 
         Args:
-            path: File to write; its folder is made if need be.
+            path: File to write; its folder is made if it does not exist.
 
         Raises:
             ArgumentError: Another ending, or an animation of a run without snapshots.

@@ -79,7 +79,7 @@ def stored(given: Any, kind: Any, place: str, tensors: Tensors) -> Any:
     if is_dataclass(kind) and type(given) is kind:
         return {
             name: stored(getattr(given, name), field_kind, join(place, name), tensors)
-            for name, field_kind in stored_fields(kind).items()
+            for name, field_kind in stored_annotations(kind).items()
         }
     if _fits(given, kind):
         return given
@@ -123,7 +123,7 @@ def restored(found: Any, kind: Any, place: str, tensors: Tensors, **more: Any) -
     raise FieldError(place, f"should be {_told(kind)}, got {_shown(found)}")
 
 
-def stored_fields(kind: Any) -> dict[str, Any]:
+def stored_annotations(kind: Any) -> dict[str, Any]:
     """Returns the annotation of each field of a dataclass that is stored.
 
     Fields in the class' ``_not_stored`` are left out.
@@ -136,7 +136,7 @@ def stored_fields(kind: Any) -> dict[str, Any]:
 def _restored_fields(
     found: dict[str, Any], kind: Any, place: str, tensors: Tensors, more: dict[str, Any]
 ) -> Any:
-    kinds = stored_fields(kind)
+    kinds = stored_annotations(kind)
     for name in found:
         if name not in kinds:
             raise FieldError(join(place, name), "is not known")

@@ -12,13 +12,16 @@ from .images import (
     side_by_side,
     to_pil,
 )
+from .statistics import distribution, heat_map
 from .tokens import draw_tokens, shade, token_figure_size
 
 __all__ = [
     "data_uri",
+    "distribution",
     "draw_tokens",
     "escaped",
     "figure",
+    "heat_map",
     "image_grid",
     "montage",
     "page",

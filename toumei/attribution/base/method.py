@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ...core.errors import ArgumentError
-from ...core.modules import evaluating, find_module, frozen
+from ...core.modules import check_model, evaluating, frozen
+from ...core.targets import resolve
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE
 from .inputs import Inputs
@@ -41,7 +42,8 @@ class Method(ABC):
         self, model: nn.Module, layer: str | None = None, preprocess: Callable[..., Any] | None = None
     ) -> None:
         if layer is not None:
-            find_module(model, layer)
+            check_model(model)
+            resolve(model, [layer])
         self.model = model
         self.layer = layer
         self.preprocess = preprocess

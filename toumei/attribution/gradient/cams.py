@@ -1,7 +1,6 @@
 """Class activation maps: where in a layer's map the channels are that speak for the target."""
 
 from collections.abc import Callable
-from math import isqrt
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...core.errors import ShapeError
-from ...core.units import channels_first
+from ...core.layout import with_channels_first
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import parts
@@ -24,11 +23,11 @@ class GradCam(Method):
 
     Args:
         model: The network.
-        layer: A layer whose activations are maps (N, C, H, W), or tokens (N, T, C) that are taken for a
-            square grid behind the class and register tokens.
+        layer: A layer whose activations are maps (N, C, H, W), volumes (N, C, D, H, W), signals (N, C, L), or
+            the tokens (N, T, C) of a vision transformer, whose grid the picture tells.
         preprocess: Applied to the inputs before the network.
-        channel_axis: The axis of the channels where it is another one, such as 3 for the maps of a Swin
-            transformer.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
 
     Example:
         >>> method = GradCam(nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "0")
@@ -44,9 +43,11 @@ class GradCam(Method):
         layer: str,
         preprocess: Callable[..., Any] | None = None,
         channel_axis: int | None = None,
+        grid: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(model, layer, preprocess)
         self.channel_axis = channel_axis
+        self.grid = grid
 
     def attribute(
         self,
@@ -83,12 +84,17 @@ class GradCam(Method):
     def maps(self, problem: Problem) -> tuple[Tensor, tuple[Tensor]]:
         """Returns the scores (N, T) and the layer's maps, one tensor (T, N, 1, h, w)."""
         activation = problem.tensors[0]
-        height, width, first = _grid(activation, self.channel_axis)
+        maps = self._maps(problem, activation)
         scores, (gradients,) = problem.gradients(problem.tensors)
-        channels = channels_first(activation, self.channel_axis)[..., first:]
-        by_channel = torch.stack([channels_first(own, self.channel_axis)[..., first:] for own in gradients])
-        own = self.weigh(channels, by_channel).relu()
-        return scores, (own.reshape(*own.shape[:2], 1, height, width),)
+        by_channel = torch.stack([self._maps(problem, gradient).flatten(2) for gradient in gradients])
+        weighted = self.weigh(maps.flatten(2), by_channel).relu()
+        return scores, (weighted.reshape(*weighted.shape[:2], 1, *_positions(maps)),)
+
+    def _maps(self, problem: Problem, activation: Tensor) -> Tensor:
+        """Returns an activation of the layer as (N, C, positions on their grid)."""
+        assert problem.found is not None and self.layer is not None
+        layout = problem.found.layouts[self.layer]
+        return with_channels_first(activation, layout, self.layer, self.channel_axis, self.grid).maps()
 
     def weigh(self, activation: Tensor, gradients: Tensor) -> Tensor:
         """Returns maps (T, N, P) of activations (N, C, P) and their gradients (T, N, C, P)."""
@@ -167,19 +173,10 @@ class GuidedGradCam(GradCam):
         )
 
 
-def _grid(activation: Tensor, channel_axis: int | None) -> tuple[int, int, int]:
-    """Height and width of a layer's map, and how many tokens come before it."""
-    rank = activation.dim()
-    axis = channel_axis if channel_axis is not None else (rank - 1 if rank == 3 else 1)
-    sizes = [size for index, size in enumerate(activation.shape) if index not in (0, axis % rank)]
-    if len(sizes) == 2:
-        return sizes[0], sizes[1], 0
-    if len(sizes) != 1:
-        raise ShapeError(
-            f"a layer with maps or tokens is needed, its activation is {tuple(activation.shape)}"
-        )
-    side = isqrt(sizes[0])
-    return side, side, sizes[0] - side * side
+def _positions(maps: Tensor) -> torch.Size:
+    """The sizes of the positions: (L,) of a signal, whose maps are (N, C, 1, L)."""
+    signal = maps.dim() == 4 and maps.shape[2] == 1
+    return maps.shape[3:] if signal else maps.shape[2:]
 
 
 def _scaled(maps: Tensor, picture: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
 from .graph import Block, WeightGraph
+from .plots import plot_null_test
 from .quality import modularities, ncuts
 from .spectral import CLUSTERING_TOLERANCE, k_means, laplacian_eigenpairs, spectral_partition
 
@@ -59,9 +60,9 @@ class NullTest(Saved):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the distribution of the samples and the measured value."""
-        from .plots import plot_null_test
-
-        return plot_null_test(self, ax)
+        ax = plot_null_test(self.samples, self.value, self.measure, ax)
+        ax.set_title(f"z {self.z:.1f}, p {self.p:.3g}", fontsize="medium")
+        return ax
 
     def __repr__(self) -> str:
         return (

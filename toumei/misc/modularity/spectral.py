@@ -12,6 +12,7 @@ from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.tensor_specs import Spec, specs
 from .graph import WeightGraph
+from .plots import plot_eigenvalues
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,10 +118,8 @@ class SpectralPartition(Saved):
         return int(self.labels.max()) + 1
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the eigenvalues and the gap behind the clusters."""
-        from .plots import plot_eigenvalues
-
-        return plot_eigenvalues(self, ax)
+        """Returns axes with the eigenvalues and the gap that follows the clusters."""
+        return plot_eigenvalues(self.eigenvalues, self.n_clusters, ax)
 
     def __repr__(self) -> str:
         sizes = torch.bincount(self.labels[self.labels >= 0]).tolist()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
+from ....plots.statistics import heat_map
 from ...model.tokens import ROLES, roles
 from .result import COLORS, CausalTrace, restored
 
@@ -99,15 +100,10 @@ class AverageEffects(Saved):
         from matplotlib import pyplot
 
         ax = ax or pyplot.subplots(figsize=(6, 2.6), layout="constrained")[1]
-        image = ax.pcolormesh(self.mean.clamp(min=0).numpy(), cmap=COLORS[self.kind], vmin=0)
-        ax.invert_yaxis()
-        ax.set_yticks([index + 0.5 for index in range(len(ROLES))], ROLES)
-        layers = self.effects.shape[2]
-        step = -(-layers // 12)
-        ax.set_xticks([index + 0.5 for index in range(0, layers, step)], [*map(str, range(0, layers, step))])
+        label = "average indirect effect"
+        heat_map(self.mean.clamp(min=0), ROLES, ax, label=label, cmap=COLORS[self.kind], vmin=0)
         ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
         ax.set_title(self._title(), fontsize="medium")
-        ax.figure.colorbar(image, ax=ax)
         return ax
 
     def _title(self) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
+from ....plots.statistics import heat_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,18 +109,12 @@ class CausalTrace(Saved):
             ax = pyplot.subplots(figsize=size, layout="constrained")[1]
         first, end = self.subject_range
         labels = [token + "*" * (first <= index < end) for index, token in enumerate(self.tokens)]
-        image = ax.pcolormesh(
-            self.scores.numpy(), cmap=COLORS[self.kind], vmin=min(self.low, float(self.scores.min()))
-        )
-        ax.invert_yaxis()
-        ax.set_yticks([index + 0.5 for index in range(length)], labels)
-        step = -(-layers // 12)
-        ax.set_xticks([index + 0.5 for index in range(0, layers, step)], [*map(str, range(0, layers, step))])
-        ax.set_xlabel(self._axis())
-        ax.set_title(restored(self.kind, self.window, self.sever), fontsize="medium")
         answer = self.answer.strip()
         label = f"p({answer})" if self.foil is None else f"logit of {answer} less {self.foil.strip()}"
-        ax.figure.colorbar(image, ax=ax, label=label)
+        least = min(self.low, float(self.scores.min()))
+        heat_map(self.scores, labels, ax, label=label, cmap=COLORS[self.kind], vmin=least)
+        ax.set_xlabel(self._axis())
+        ax.set_title(restored(self.kind, self.window, self.sever), fontsize="medium")
         return ax
 
     def _axis(self) -> str:
