@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from transformers import GPT2Config, GPT2Model
 
-from common import basic_parser, in_turns, ratios, spread, write
+from timing import basic_parser, in_turns, ratios, spread, write
 from toumei.core import hooked
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from common import basic_parser, language_model
 from toumei.attribution import (
     Attribution,
     DeepLift,
@@ -58,15 +59,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/token_attribution.png")
     parser.add_argument("--model", default="facts", help="facts, or a causal language model of Hugging Face")
     parser.add_argument("--text", help="the prompt for another model")
     parser.add_argument("--target", help="the token that comes next; what the model says by default")
     parser.add_argument("--against", help="another token")
     parser.add_argument("--facts", type=int, default=24, help="facts to take the mean over")
-    parser.add_argument("--out", default="outputs/token_attribution.png")
     return parser.parse_args(argv)
 
 
@@ -96,13 +94,10 @@ def facts(options: argparse.Namespace) -> tuple[Rows, dict[str, dict[str, list[f
 
 
 def own_text(options: argparse.Namespace) -> Rows:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     if options.text is None:
         raise SystemExit("say with --text what the model should go on with")
-    tokenizer: Any = AutoTokenizer.from_pretrained(options.model)
-    model = AutoModelForCausalLM.from_pretrained(options.model).eval()
-    results = attributions(model, tokenizer, options.text, options.target, options.against)
+    model, tokenizer = language_model(options.model)
+    results = attributions(model.eval(), tokenizer, options.text, options.target, options.against)
     names = next(iter(results.values())).names or ()
     return [(f"why {names[0]}?", results)]
 

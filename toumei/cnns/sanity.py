@@ -178,10 +178,13 @@ def sanity_check(
             codes = [_codes(model, batch, paths[end], found, channel_axis) for batch in images]
             for name in paths[end]:
                 compared[:, row, union.index(name)] = _similarities(*(code[name] for code in codes))
-    similarities, exciting, others = compared
-    return SanityScore(
-        units=tuple(names), layers=union, similarities=similarities, exciting=exciting, others=others
-    )
+        return SanityScore(
+            units=tuple(names),
+            layers=union,
+            similarities=compared[0],
+            exciting=compared[1],
+            others=compared[2],
+        )
 
 
 def _each(
