@@ -232,7 +232,7 @@ def test_the_walk_finds_the_results():
     assert {
         "Attribution", "Comparison", "Curve", "Removals", "Randomization", "SanityScore", "Visualization",
         "DatasetExamples", "ExpandedWeights", "ActivationAtlas", "ChannelGroups", "CausalTrace",
-        "AverageEffects", "Edit", "Evaluation", "KeyStatistics", "Probe", "NullTest",
+        "AverageEffects", "Edit", "Evaluation", "KeyStatistics", "LogitLens", "NullTest",
     } <= names  # fmt: skip
 
 
