@@ -1,14 +1,13 @@
-"""Pictures of attributions: heat maps over pictures, bars, and coloured tokens; also as a page of its own."""
+"""Pictures of attributions: heat maps over pictures, bars, and coloured tokens, in figures and as HTML."""
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
-from ..plots.html import picture, token_spans
+from ..plots.html import escaped, picture, token_spans
 from ..plots.tokens import Row, draw_tokens, token_figure_size
 from .base.result import Attribution, parts_of
 
@@ -84,15 +83,15 @@ def plot_attribution(result: Attribution, images: Tensor | None = None, ax: "Axe
 def attribution_html(result: Attribution, tokens: Sequence[Sequence[str]] | None = None) -> str:
     """Returns a piece of HTML that needs nothing else: red for the target and blue against it.
 
-    Tokens stand as text, the strongest of a row in the full colour; the number behind a token shows under the
-    pointer. Of pictures there are the heat maps.
+    Tokens stand as text, the strongest of a row in the full colour; the number of a token is shown while the
+    pointer is on it. Of pictures there are the heat maps.
 
     Args:
         result: Attributions of tokens (N, M) or (N, M, C), or of pictures or maps (N, C, H, W); others are
             described in a line.
         tokens: The tokens of each input; by default those of the result, or their numbers.
     """
-    head = f'<p style="font-family:sans-serif">{escape(repr(result))}</p>'
+    head = f'<p style="font-family:sans-serif">{escaped(repr(result))}</p>'
     values = _by_target(result)
     if values.dim() == 5:
         return head + _pictures(result, values)
@@ -103,7 +102,7 @@ def attribution_html(result: Attribution, tokens: Sequence[Sequence[str]] | None
         shown = [[f" {place}" for place in range(values.shape[2])]] * values.shape[1]
     lines = []
     for name, names, own in _rows(result, values, shown):
-        lines.append(f"<p>{escape(name) + ': ' if name else ''}{token_spans(names, own)}</p>")
+        lines.append(f"<p>{escaped(name) + ': ' if name else ''}{token_spans(names, own)}</p>")
     style = "font-family:monospace;line-height:2;white-space:pre-wrap"
     return f'{head}<div style="{style}">{"".join(lines)}</div>'
 
@@ -120,7 +119,7 @@ def _pictures(result: Attribution, values: Tensor) -> str:
     most = max(1, _MOST_PICTURES // len(values))
     lines = []
     for target, own in enumerate(values[:_MOST_PICTURES, :most]):
-        name = f"{escape(result.names[target])}: " if result.names else ""
+        name = f"{escaped(result.names[target])}: " if result.names else ""
         lines.append(f"<p>{name}{''.join(map(_picture, heat_map(own)))}</p>")
     left = values.shape[0] * values.shape[1] - len(lines) * min(most, values.shape[1])
     more = f"<p>and {left} more</p>" if left else ""

@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...core.hooks import run
 from ...core.modules import evaluating
 from ...core.serialization import Saved
-from ...core.stored_fields import Spec, specs
+from ...core.tensor_specs import Spec, specs
 from ..model.blockwise import BlockwiseRunner
 from ..model.families import anatomy
 from ..model.tokens import continuation, tokenize

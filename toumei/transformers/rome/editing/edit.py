@@ -109,7 +109,7 @@ class Edit(Saved):
         save_result(self, path, self._notes())
 
     @classmethod
-    def load(cls, path: str | Path, model: nn.Module) -> Self:
+    def load(cls, path: str | Path, model: nn.Module) -> Self:  # type: ignore[override]
         """Returns a saved edit of this model, not applied.
 
         Args:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
-from ....core.stored_fields import specs
+from ....core.tensor_specs import specs
 from ...model.families import Anatomy, anatomy
 from ...model.scoring import AnswerScore, score_answers
 from ..editing.editor import RankOneEditor

@@ -16,7 +16,7 @@ from typing_extensions import Self
 from ....core.errors import ArgumentError, NonFiniteError
 from ....core.fingerprint import fingerprint_of
 from ....core.serialization import Saved
-from ....core.stored_fields import Spec, specs
+from ....core.tensor_specs import Spec, specs
 from ..weight_edits.low_rank import null_directions
 from ..weight_edits.registry import unedited_fingerprint
 

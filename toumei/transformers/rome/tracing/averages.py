@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ....core.serialization import Saved
-from ....core.stored_fields import specs
+from ....core.tensor_specs import specs
 from ....plots.statistics import heat_map
 from ...model.tokens import ROLES, token_roles
 from .result import COLORS, CausalTrace, restored

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
-from ....core.stored_fields import specs
+from ....core.tensor_specs import specs
 from ....plots.statistics import heat_map
 
 if TYPE_CHECKING:

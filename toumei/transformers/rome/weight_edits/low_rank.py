@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ....core.errors import ArgumentError, NonFiniteError, ShapeError
-from ....core.stored_fields import Spec, specs
+from ....core.tensor_specs import Spec, specs
 
 
 @dataclass(frozen=True, repr=False, eq=False)
