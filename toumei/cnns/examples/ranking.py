@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...core.errors import NonFiniteError, ShapeError
 from ...core.hooks import run
 from ...core.layout import Channels, channels_of, with_layouts_of
-from ...core.survey import Survey
+from ...core.surveys import Survey
 from ...core.tensor_specs import Spec, specs
 
 
