@@ -43,9 +43,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     }
     with torch.no_grad():
         times = in_turns(contenders, options.rounds, options.device, warm_up=2)
-    print(
-        f"GPT-2 small's shape, {len(modules)} modules, {len(softmaxes)} operations, {options.tokens} tokens, {options.device}"
-    )
+    size = f"{len(modules)} modules, {len(softmaxes)} operations, {options.tokens} tokens"
+    print(f"GPT-2 small's shape, {size}, {options.device}")
     results = {name: statistics.median(values) for name, values in times.items()}
     for name in ("by reference", "copied", "operations", "survey"):
         found = ratios(times, name, "plain")
