@@ -11,9 +11,8 @@ from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import Edit, hooked
 from ...core.units import Unit
 from .backward import differentiate
-from .batching import BATCH_SIZE, at, batches
-from .inputs import Inputs, like, output_of, parts
-from .result import Values
+from .batching import BATCH_SIZE, batches, take_rows
+from .inputs import Inputs, Preprocess, Values, like, output_of, parts_of
 from .targets import Scored, Targets, score, scored, unit_score
 
 Thing = TypeVar("Thing")
@@ -42,7 +41,7 @@ class Problem:
     targets: tuple[Scored, ...]
     several: bool
     layer: str | None
-    preprocess: Callable[..., Any] | None
+    preprocess: Preprocess | None
     fixed: tuple[bool, ...]
     runs: Mapping[str, int] = field(default_factory=dict)
 
@@ -70,7 +69,7 @@ class Problem:
         """Returns the scores (N, T) of tensors (N, ...), without a graph, a batch at a time."""
         with torch.no_grad():
             return torch.cat(
-                [self.scores(at(tensors, rows), rows) for rows in batches(len(self), batch_size)]
+                [self.scores(take_rows(tensors, rows), rows) for rows in batches(len(self), batch_size)]
             )
 
     def crossed(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -132,7 +131,7 @@ class Problem:
 
     def of_inputs(self) -> "Problem":
         """Returns the same problem, attributed to the inputs instead of a layer."""
-        return replace(self, tensors=self.moving(parts(self.inputs)), layer=None)
+        return replace(self, tensors=self.moving(parts_of(self.inputs)), layer=None)
 
     def take(self, rows: Tensor, tensors: Sequence[Tensor]) -> "Problem":
         """Returns the problem of some of the inputs, with other tensors in their place.
@@ -153,7 +152,8 @@ class Problem:
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns scores (N, T) and tensors (T, N, ...) that a function gives, a batch at a time."""
         pieces = [
-            function(self.take(rows, at(self.tensors, rows))) for rows in batches(len(self), batch_size)
+            function(self.take(rows, take_rows(self.tensors, rows)))
+            for rows in batches(len(self), batch_size)
         ]
         scores, found = zip(*pieces, strict=True)
         return torch.cat(scores), tuple(torch.cat(own, 1) for own in zip(*found, strict=True))
@@ -175,7 +175,7 @@ class Problem:
         if self.layer is None:
             return tuple(inputs)
         pieces = [
-            self._activation(self._whole(at(inputs, index), rows[index]))
+            self._activation(self._whole(take_rows(inputs, index), rows[index]))
             for index in batches(len(rows), batch_size)
         ]
         return (torch.cat(pieces),)
@@ -194,7 +194,7 @@ class Problem:
             self.inputs,
             [
                 first.new_zeros(*targets, *part.shape) if fixed else next(given)
-                for part, fixed in zip(parts(self.inputs), self.fixed, strict=True)
+                for part, fixed in zip(parts_of(self.inputs), self.fixed, strict=True)
             ],
         )
         return restored
@@ -207,13 +207,13 @@ class Problem:
     def _rows(self, rows: Tensor | None) -> Any:
         """Copies of the inputs (B, ...) that rows (B,) belong to."""
         rows = torch.arange(len(self)) if rows is None else rows
-        return like(self.inputs, at(parts(self.inputs), rows))
+        return like(self.inputs, take_rows(parts_of(self.inputs), rows))
 
     def _whole(self, tensors: Sequence[Tensor], rows: Tensor | None) -> Any:
         """Inputs (B, ...) in their structure: tensors, and what stays as it is of the inputs in rows (B,)."""
         if not any(self.fixed):
             return like(self.inputs, tensors)
-        given, own = iter(tensors), parts(self._rows(rows))
+        given, own = iter(tensors), parts_of(self._rows(rows))
         return like(
             self.inputs,
             [part if fixed else next(given) for part, fixed in zip(own, self.fixed, strict=True)],
@@ -277,7 +277,7 @@ def make_problem(
     inputs: Inputs,
     target: Targets,
     layer: str | None = None,
-    preprocess: Callable[..., Any] | None = None,
+    preprocess: Preprocess | None = None,
     differentiates: bool = False,
     batch_size: int = BATCH_SIZE,
 ) -> Problem:
@@ -299,7 +299,7 @@ def make_problem(
         UnitError: A target that is no unit and no index.
         LayerError: A layer that the model does not have, or that does not run.
     """
-    own = parts(inputs)
+    own = parts_of(inputs)
     if not own or not all(isinstance(part, Tensor) for part in own):
         raise ArgumentError(
             f"inputs are a tensor, a tuple or a dictionary of tensors, got {type(inputs).__name__}"
