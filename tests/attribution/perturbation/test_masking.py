@@ -171,4 +171,4 @@ def test_baselines_at_a_layer_are_its_activations(small_cnn):
         masking = Masking(problem, baseline, baseline_samples=2)
         assert masking._absent[0].shape == (masking.baseline_samples, 2, 6, 8, 8)
     at_half = problem.at_layer([torch.full_like(images, 0.5)], torch.arange(2))[0]
-    assert torch.allclose(Masking(problem, 0.5)._drawn[0][0], at_half)
+    assert torch.allclose(Masking(problem, 0.5)._absent[0][0], at_half)
