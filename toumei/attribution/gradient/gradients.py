@@ -1,4 +1,4 @@
-"""The gradient of a score, as it is or times the input."""
+"""The gradient of a score, and the gradient times the input."""
 
 from torch import Tensor, nn
 

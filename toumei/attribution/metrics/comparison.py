@@ -50,12 +50,12 @@ class Comparison:
         heat: (M, N, H, W) contributions of pictures between -1 and 1; None for other inputs.
 
     Example:
-        >>> table = Comparison(("A", "B"), {"inside": torch.tensor([[0.5, 0.7], [0.1, 0.3]])})
-        >>> table
+        >>> comparison = Comparison(("A", "B"), {"inside": torch.tensor([[0.5, 0.7], [0.1, 0.3]])})
+        >>> comparison
         method  mass inside
         A             0.600
         B             0.200
-        >>> table.rows
+        >>> comparison.rows
         [{'method': 'A', 'inside': 0.6}, {'method': 'B', 'inside': 0.2}]
     """
 

@@ -64,7 +64,7 @@ class Game:
         self.dtype = torch.float32
         self.baseline_samples = masking.baseline_samples
         ends, inputs, count = torch.tensor([[True], [False]]), torch.arange(len(rows)), self.baseline_samples
-        # each input as it is, then each with all features hidden, for each baseline sample
+        # the full inputs, then each with all features hidden, for each baseline sample
         hidden, samples = inputs.repeat_interleave(count), torch.arange(count).repeat(len(rows))
         which = (torch.arange(len(rows) * (1 + count)) >= len(rows)).long()
         scores = self.scores(

@@ -193,12 +193,12 @@ class _Sums:
         )
 
     def add(self, masks: Tensor, which: Tensor, scores: Tensor, rows: Tensor) -> None:
-        """Adds scores (b, T) of the inputs in rows (b,) under masks (u, ...), of which each had one, (b,)."""
+        """Adds scores (b, T) of the inputs in rows (b,) under some of the masks (u, ...): `which`, (b,)."""
         share, score = masks.flatten(1).double(), scores.double()
-        inputs, place = rows.unique(return_inverse=True)
+        inputs, index = rows.unique(return_inverse=True)
         powers = torch.cat([torch.ones_like(score[:, :1]), score, score.square()], 1)
         by_mask = powers.new_zeros(len(inputs), powers.shape[1], len(share))
-        by_mask[place, :, which] = powers
+        by_mask[index, :, which] = powers
         self.sums[inputs] += by_mask[:, : 1 + self.targets] @ share
         self.squares[inputs] += by_mask @ share.square()
 

@@ -17,7 +17,7 @@ def weighted_ridge(
     Args:
         members: (C, M).
         scores: (C, R, T).
-        weights: (C,), or (C, R) where each input has its own.
+        weights: (C,), or (C, R) for weights that differ by input.
         ridge: At least 0.
 
     Raises:
