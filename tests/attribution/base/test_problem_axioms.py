@@ -54,7 +54,7 @@ def case(request, watched):
 
 
 class Shared(nn.Module):
-    """Two convolutions with a ReLU behind each: the same one, or another one where they are kept apart."""
+    """Two convolutions, each followed by a ReLU: the same one twice, or two."""
 
     def __init__(self, apart):
         super().__init__()

@@ -103,7 +103,7 @@ def test_tokens_are_a_square_grid_behind_the_class_token(images, cam):
     same = square.clone()
     same[..., :2, 8:] = 0.3
     changed = cam(model, "block", upsample=False)(same, target=1).values != own
-    if cam is LayerCam:  # its weights are of a place alone
+    if cam is LayerCam:  # its weights differ by position
         assert not changed[..., 1:, :].any() and not changed[..., :4].any()
     assert cam(model, "block")(square, target=1).values.shape == (3, 1, 10, 10)
 

@@ -68,7 +68,7 @@ def test_occlusion_finds_a_planted_patch():
             return x[:, 0, 4:8, 8:12].amin((1, 2))
 
     values = Occlusion(Patch(), window=4, stride=2)(images).values[0, 0]
-    # each window that covers a place of the patch hides a part of it; beside it some windows do not
+    # each window that covers a position of the patch hides a part of it; outside of it some do not
     assert torch.equal(values == 1, images[0, 0] == 1)
     assert values.min() == 0 and values.max() == 1
 
@@ -77,7 +77,7 @@ def test_rise_is_the_mean_score_with_a_place_shown(watched):
     model, rows = watched(nn.Linear(5, 1)), torch.randn(3, 5)
     result = Rise(model, samples=6000)(rows)
     terms = (model.weight * rows).detach()
-    # the place's own term in full, the others in half of all masks
+    # the term of the position in full, the others in half of all masks
     expected = terms + (terms.sum(1, keepdim=True) - terms) / 2 + model.bias.detach()
     wrong = (result.values - expected) / result.standard_error
     assert wrong.abs().max() < 4.5 and result.standard_error.max() < 0.05 * terms.abs().max()

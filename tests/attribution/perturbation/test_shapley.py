@@ -201,7 +201,7 @@ def test_inner_layers_get_values_against_their_activation_at_the_baseline(net):
 
 
 class Pair(nn.Module):
-    """A table and tokens, with an argument that is never taken away."""
+    """Tabular inputs and tokens, with an argument that is never hidden."""
 
     def __init__(self):
         super().__init__()
@@ -230,7 +230,7 @@ def test_dictionaries_tuples_and_tokens(method, watched):
     assert torch.equal(as_tuple.values[1], result.values["tokens"])
 
 
-def test_each_input_can_have_its_own_features(net):
+def test_features_can_differ_by_input(net):
     inputs = torch.randn(3, 6)
     own = torch.tensor([[0, 0, 1, 1, 2, 2], [5, 5, 5, 9, 9, 9], [0, 1, 2, 5, 9, 9]])
     for method in (ExactShapley, KernelShap, PartitionShap, ShapleySampling):
@@ -251,7 +251,7 @@ def test_numbers_of_features_need_neither_start_at_0_nor_be_contiguous(net):
     assert torch.allclose(ExactShapley(net, features=expanded)(inputs, target=0).values, wanted.values)
 
 
-def test_owen_values_are_the_mean_over_orders_that_tear_no_group_apart(net):
+def test_owen_values_are_the_mean_over_orders_that_keep_groups_together(net):
     net = net.double()
     inputs = torch.randn(1, 6).double()
 
@@ -271,7 +271,7 @@ def test_owen_values_are_the_mean_over_orders_that_tear_no_group_apart(net):
     assert torch.allclose(result.values[0], expected, atol=1e-9)
 
 
-def test_groups_that_are_not_opened_are_shared_out_evenly(net):
+def test_values_of_groups_that_are_not_split_are_divided_evenly(net):
     inputs = torch.randn(1, 6)
     result = PartitionShap(net, hierarchy=(((0, 1), 2), ((3, 4), 5)), samples=2)(inputs, target=1)
     values = result.values[0]
@@ -279,7 +279,7 @@ def test_groups_that_are_not_opened_are_shared_out_evenly(net):
     assert not torch.allclose(values[0], values[3]) and result.gap.abs().max() < 1e-5
 
 
-def test_which_groups_are_opened_depends_on_the_input_and_the_target_alone(watched):
+def test_which_groups_are_split_depends_on_the_input_and_the_target_alone(watched):
     torch.manual_seed(0)
     wide = watched(nn.Sequential(nn.Linear(36, 32), nn.ReLU(), nn.Linear(32, 3)).double())
     inputs, baseline = torch.randn(3, 36).double(), torch.randn(36).double()

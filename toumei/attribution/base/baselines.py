@@ -144,7 +144,7 @@ class Mean(Baseline):
         Raises:
             ArgumentError: Whole numbers, or tabular inputs (N, M), whose columns may have different units.
         """
-        _check_floating(self, inputs)
+        check_floating(self, inputs)
         channels = channels_of(inputs, self.channel_axis)
         if channels is None:
             raise ArgumentError(
@@ -153,27 +153,6 @@ class Mean(Baseline):
             )
         axes = [axis for axis in range(1, inputs.dim()) if axis != channels]
         return inputs.mean(axes, keepdim=True).expand(count, *inputs.shape)
-
-
-@dataclass(frozen=True)
-class Blur(Baseline):
-    """A Gaussian blur of the picture, without small details; contributions favour high frequencies.
-
-    Args:
-        sigma: Standard deviation in pixels.
-    """
-
-    sigma: float = 20.0
-
-    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, C, H, W) blurred copies.
-
-        Raises:
-            ArgumentError: Whole numbers.
-            ShapeError: The inputs are not pictures (N, C, H, W).
-        """
-        _check_pictures(self, inputs)
-        return _blurred(inputs, self.sigma).expand(count, *inputs.shape)
 
 
 @dataclass(frozen=True)
@@ -210,7 +189,7 @@ class Uniform(Baseline):
         Raises:
             ArgumentError: Whole numbers.
         """
-        _check_floating(self, inputs)
+        check_floating(self, inputs)
         noise = torch.rand(count, *inputs.shape, generator=generator, dtype=inputs.dtype)
         return noise.to(inputs.device) * (self.high - self.low) + self.low
 
@@ -243,7 +222,7 @@ class Gaussian(Baseline):
         Raises:
             ArgumentError: Whole numbers.
         """
-        _check_floating(self, inputs)
+        check_floating(self, inputs)
         centre = inputs.cpu() if self.mean is None else torch.full_like(inputs, self.mean, device="cpu")
         means = centre.expand(count, *inputs.shape).clone()
         noise = torch.empty_like(means)
@@ -307,37 +286,6 @@ class FromData(Baseline):
         return self.data.detach()[rows.to(self.data.device)].to(inputs)
 
 
-@dataclass(frozen=True)
-class Inpaint(Baseline):
-    """Parts that are removed are filled from their surroundings, with a blur of what is kept.
-
-    As a whole baseline, with nothing kept, it is the mean colour.
-
-    Args:
-        sigma: Standard deviation of the blur in pixels.
-    """
-
-    sigma: float = 5.0
-
-    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, C, H, W) of the means.
-
-        Raises:
-            ArgumentError: Whole numbers.
-            ShapeError: The inputs are not pictures (N, C, H, W).
-        """
-        _check_pictures(self, inputs)
-        return Mean().draw(inputs, count)
-
-    def fill(self, inputs: Tensor, keep: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Returns pictures (B, C, H, W) with the parts filled that are not kept."""
-        weight = keep.to(inputs.dtype).expand(inputs.shape)
-        # a little of the mean colour, so that the middle of a large hole has a colour
-        known = _blurred(weight, self.sigma) + 1e-4
-        around = (_blurred(inputs * weight, self.sigma) + 1e-4 * Mean().draw(inputs, 1)[0]) / known
-        return mixed(keep, inputs, around)
-
-
 def mixed(keep: Tensor, inputs: Tensor, absent: Tensor) -> Tensor:
     """Returns the inputs where they are kept and the absent values elsewhere, or a mixture by shares."""
     if keep.dtype == torch.bool:
@@ -367,24 +315,14 @@ def as_baseline(given: Any) -> Baseline:
     )
 
 
-def _check_floating(baseline: Baseline, inputs: Tensor) -> None:
+def check_floating(baseline: Baseline, inputs: Tensor) -> None:
+    """Raises an error for inputs of whole numbers.
+
+    Raises:
+        ArgumentError: Inputs of whole numbers.
+    """
     if not inputs.is_floating_point():
         raise ArgumentError(
             f"there is no {type(baseline).__name__} baseline of inputs of {inputs.dtype}: give a number or a "
             f"tensor, such as the token that stands for absence, or rows to draw from, FromData(rows)"
         )
-
-
-def _check_pictures(baseline: Baseline, inputs: Tensor) -> None:
-    _check_floating(baseline, inputs)
-    if inputs.dim() != 4:
-        name = type(baseline).__name__
-        raise ShapeError(f"a {name} baseline is for pictures (N, C, H, W), got {tuple(inputs.shape)}")
-
-
-def _blurred(images: Tensor, sigma: float) -> Tensor:
-    from kornia.filters import gaussian_blur2d
-
-    size = [2 * min(int(4 * sigma + 0.5), side - 1) + 1 for side in images.shape[2:]]
-    blurred: Tensor = gaussian_blur2d(images, (size[0], size[1]), (sigma, sigma), border_type="reflect")
-    return blurred

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _HEADS = {
     "inside": "mass inside",
-    "inside_chance": "by chance",
+    "inside_chance": "chance",
     "pointing": "pointing",
-    "pointing_chance": "by chance",
+    "pointing_chance": "chance",
     "balance": "balance",
     "insertion": "insertion",
     "deletion": "deletion",
