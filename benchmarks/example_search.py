@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from common import basic_parser, write
-from toumei.cnns.examples.search import dataset_examples
+from toumei.cnns import dataset_examples
 from toumei.models import ShapesCNN, ShapesDataset
 
 LAYERS = ("conv2", "conv4", "conv6")

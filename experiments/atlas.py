@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from toumei.cnns.layers.atlas import ActivationAtlas, activation_atlas
+from toumei.cnns import ActivationAtlas, activation_atlas
 from toumei.models import ShapesCNN, ShapesDataset
 
 

@@ -17,9 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toumei.cnns import robustness
-from toumei.cnns.from_image.caricatures import caricature
-from toumei.cnns.from_image.inversion import invert
+from toumei.cnns import caricature, invert, robustness
 from toumei.core import evaluating, run
 from toumei.models import ShapesCNN, ShapesDataset, load_state_dict
 from toumei.plots.images import save_grid
@@ -73,7 +71,8 @@ def network(options: argparse.Namespace) -> tuple[nn.Module, nn.Module, nn.Modul
     )
     if options.weights not in (None, "DEFAULT"):
         model.load_state_dict(load_state_dict(options.weights))
-    preprocess = robustness.preprocess("imagenet").to(options.device)
+    trained = torchvision.models.get_model_weights(options.model).DEFAULT
+    preprocess = robustness.preprocess(trained).to(options.device)
     return model.to(options.device), preprocess, robustness.lucid(same_on_batch=True)
 
 

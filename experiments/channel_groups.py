@@ -15,8 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 import toumei.cnns.parameterization as param
-from toumei.cnns import Pipeline, robustness
-from toumei.cnns.layers.channel_groups import ChannelGroups, group_channels
+from toumei.cnns import ChannelGroups, Pipeline, group_channels, robustness
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure
 

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from toumei.cnns import robustness
-from toumei.cnns.layers.weight_expansion import ExpandedWeights, expanded_weights
+from toumei.cnns import ExpandedWeights, expanded_weights, robustness
 from toumei.core import parse, run
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure

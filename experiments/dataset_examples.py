@@ -20,8 +20,7 @@ from torch.utils.data import DataLoader
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from toumei.cnns import robustness
-from toumei.cnns.examples.search import dataset_examples
+from toumei.cnns import dataset_examples, robustness
 from toumei.core import parse
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure

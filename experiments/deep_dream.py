@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from toumei.cnns import robustness
-from toumei.cnns.from_image.dreaming import deep_dream
+from toumei.cnns import deep_dream, robustness
 from toumei.models import ShapesCNN, load_state_dict
 from toumei.plots.images import save_grid
 
@@ -83,7 +82,8 @@ def network(options: argparse.Namespace) -> tuple[nn.Module, Callable[[Tensor], 
     )
     if options.weights not in (None, "DEFAULT"):
         model.load_state_dict(load_state_dict(options.weights))
-    return model, robustness.preprocess("imagenet")
+    trained = torchvision.models.get_model_weights(options.model).DEFAULT
+    return model, robustness.preprocess(trained)
 
 
 def photograph(path: str | None, height: int) -> Tensor:

@@ -25,7 +25,6 @@ from toumei.misc.modularity import (
     lesion_test,
     null_test,
     plot_layers,
-    plot_null_test,
     spectral_partition,
 )
 from toumei.plots.images import save_figure
@@ -123,7 +122,7 @@ def draw(path: str, graph: WeightGraph, labels: Tensor, results: dict[str, list[
     figure = Figure(figsize=(12, 7), layout="constrained", dpi=110)
     grid = figure.add_gridspec(2, len(results), height_ratios=(1, 1.4))
     for column, (kind, tests) in enumerate(results.items()):
-        place = plot_null_test(tests[-1], figure.add_subplot(grid[0, column]))
+        place = tests[-1].plot(figure.add_subplot(grid[0, column]))
         place.set_title(f"{kind}: {place.get_title()}", fontsize="medium")
     plot_layers(graph, labels, figure.add_subplot(grid[1, :]), edges=1500)
     save_figure(figure, path)

@@ -124,7 +124,8 @@ def torchvision_subject(options: argparse.Namespace) -> Subject:
     if options.weights not in (None, "DEFAULT"):
         model.load_state_dict(load_state_dict(options.weights))
     sizes = dict.fromkeys(middle_layers(model, options.size or 224), options.size or 224)
-    return large(model, sizes, fixed_size_views, robustness.preprocess("imagenet"), options)
+    trained = torchvision.models.get_model_weights(options.model).DEFAULT
+    return large(model, sizes, fixed_size_views, robustness.preprocess(trained), options)
 
 
 def large(

@@ -89,7 +89,8 @@ def classifier(options: argparse.Namespace) -> Subject:
     model = torchvision.models.get_model(options.model, weights=weights)
     if options.weights not in (None, "DEFAULT"):
         model.load_state_dict(load_state_dict(options.weights))
-    return Subject(model, robustness.preprocess("imagenet"), robustness.lucid(), options.size or 128)
+    trained = torchvision.models.get_model_weights(options.model).DEFAULT
+    return Subject(model, robustness.preprocess(trained), robustness.lucid(), options.size or 128)
 
 
 def by_fft(subject: Subject, units: list[str], options: argparse.Namespace) -> Tensor:

@@ -26,7 +26,6 @@ from toumei.misc.modularity import (
     null_test,
     plot_blocks,
     plot_layers,
-    plot_null_test,
     spectral_partition,
 )
 from toumei.models import SimpleMLP
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         print(f"{kind:15} {loss:6.3f}  {result.value:6.3f}  {result.z:7.2f}  {halves:17.2f}", flush=True)
         plot_layers(graph, labels, figure.add_subplot(grid[row, 0]), edges=600).set_title(kind)
         plot_blocks(graph, labels, figure.add_subplot(grid[row, 1]))
-        plot_null_test(result, figure.add_subplot(grid[row, 2]))
+        result.plot(figure.add_subplot(grid[row, 2]))
     save_figure(figure, options.out)
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)

@@ -20,9 +20,7 @@ from torch.utils.data import DataLoader
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from toumei.cnns import robustness
-from toumei.cnns.examples.search import DatasetExamples, dataset_examples
-from toumei.cnns.sanity import SanityScore, sanity
+from toumei.cnns import DatasetExamples, SanityScore, dataset_examples, robustness, sanity_check
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure
 
@@ -84,7 +82,7 @@ def compared(
         "noise": torch.rand(len(units), 3, size, size, generator=torch.Generator().manual_seed(0)),
         "one more exciting image": torch.stack([crop[0] for crop in crops]),
     }
-    return {what: sanity(model, units, images, exciting, others) for what, images in subjects.items()}
+    return {what: sanity_check(model, units, images, exciting, others) for what, images in subjects.items()}
 
 
 def pictures(model: ShapesCNN, units: Sequence[str], size: int, options: argparse.Namespace) -> Tensor:

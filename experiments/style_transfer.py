@@ -85,7 +85,8 @@ def network(options: argparse.Namespace) -> tuple[nn.Module, Callable[[Tensor], 
     model = torchvision.models.get_model(options.model, weights="DEFAULT" if download else None)
     if path and not download:
         model.load_state_dict(load_state_dict(path))
-    return model, robustness.preprocess("imagenet").to(options.device)
+    trained = torchvision.models.get_model_weights(options.model).DEFAULT
+    return model, robustness.preprocess(trained).to(options.device)
 
 
 def layers(model: nn.Module, content: Tensor) -> tuple[Layers, Layers]:

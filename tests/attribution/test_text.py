@@ -250,7 +250,7 @@ def test_a_configured_method_is_the_one_that_is_asked(model):
     ("method", "message"),
     [
         (
-            lambda model: GradCam(model, embeddings(model)),
+            lambda model: GradCam(model, embeddings(model), grid=(2, 2)),
             r"GradCam does not attribute to tokens: its values are \(1, 1, 2, 2\) for 4 tokens",
         ),
         (lambda model: LayerConductance(model, embeddings(model)), "conductance follows a path of inputs"),

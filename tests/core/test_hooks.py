@@ -6,6 +6,7 @@ from torch import nn
 
 from toumei.core import hooked, run
 from toumei.core.errors import (
+    ArchitectureError,
     ArgumentError,
     LayerError,
     OutputError,
@@ -55,13 +56,17 @@ class Wrapper(nn.Module):
 def test_n_hooks_inside_and_none_outside(small_cnn):
     with hooked(small_cnn, record=["conv1", "relu1"], edit={"conv2": torch.abs}):
         assert hook_count(small_cnn) == 3
+        small_cnn(image(1, 3, 8, 8))
     assert hook_count(small_cnn) == 0
 
 
-def test_one_hook_a_module_when_it_is_recorded_edited_and_tied(small_cnn):
-    small_cnn.alias = small_cnn.conv1
-    with hooked(small_cnn, record=["conv1", "alias"], edit={"conv1": torch.abs}):
-        assert hook_count(small_cnn) == 1
+def test_one_hook_a_module_when_it_is_recorded_edited_and_tied(watched):
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    model.add_module("alias", model[0])
+    watched(model)
+    with hooked(model, record=["0", "alias"], edit={"0": torch.abs}):
+        assert hook_count(model) == 1
+        model(image(1, 2))
 
 
 @pytest.mark.parametrize("where", ["body", "forward", "edit"])
@@ -91,10 +96,10 @@ def test_a_wrong_name_is_found_before_any_hook_is_registered(small_cnn, monkeypa
 def test_clean_when_registration_itself_fails(small_cnn, monkeypatch):
     register = nn.Module.register_forward_hook
 
-    def failing(module, hook):
+    def failing(module, hook, **options):
         if module is small_cnn.conv2:
             raise MemoryError
-        return register(module, hook)
+        return register(module, hook, **options)
 
     monkeypatch.setattr(nn.Module, "register_forward_hook", failing)
     with pytest.raises(MemoryError), hooked(small_cnn, record=["conv1", "conv2", "relu2"]):
@@ -117,7 +122,7 @@ def test_nested_blocks_keep_to_themselves(small_cnn):
 
 def test_an_inner_stop_ends_the_inner_block_only(small_cnn):
     with hooked(small_cnn, ["conv1", "head"]) as outer:
-        with hooked(small_cnn, ["relu1"], stop=True):
+        with hooked(small_cnn, ["relu1#0"], stop=True):
             small_cnn(image(1, 3, 8, 8))
         after_inner = True
         assert "conv1" in outer and "head" not in outer
@@ -125,11 +130,11 @@ def test_an_inner_stop_ends_the_inner_block_only(small_cnn):
 
 
 def test_an_outer_stop_ends_both_blocks(small_cnn):
-    with hooked(small_cnn, ["conv1"], stop=True) as outer:
+    with hooked(small_cnn, ["conv1#0"], stop=True) as outer:
         with hooked(small_cnn, ["head"]) as inner:
             small_cnn(image(1, 3, 8, 8))
         raise AssertionError("the pass was not stopped")
-    assert "conv1" in outer and "head" not in inner
+    assert "conv1#0" in outer and "head" not in inner
     assert hook_count(small_cnn) == 0
 
 
@@ -200,7 +205,7 @@ def test_an_output_without_a_tensor_is_named():
 
     model = nn.Sequential(Text())
     with (
-        pytest.raises(OutputError, match="a tensor, or a tuple, list or mapping.*got str"),
+        pytest.raises(OutputError, match="a tensor, or a tuple, list, mapping or dataclass.*got str"),
         hooked(model, ["0"]),
     ):
         model(1)
@@ -231,11 +236,11 @@ def test_the_last_call_wins_unless_every_one_is_asked_for(watched):
 def test_a_stopped_pass_runs_nothing_behind_the_last_needed_layer(small_cnn):
     ran = []
     handle = small_cnn.conv2.register_forward_hook(lambda *args: ran.append(args))
-    with hooked(small_cnn, record=["relu1", "conv1"], stop=True) as activations:
+    with hooked(small_cnn, record={"relu": "relu1#0", "conv": "conv1#0"}, stop=True) as activations:
         small_cnn(image(1, 3, 8, 8))
         ran.append("the rest of the block")
     handle.remove()
-    assert not ran and set(activations) == {"conv1", "relu1"}
+    assert not ran and set(activations) == {"conv", "relu"}
 
 
 def test_a_stopping_block_without_a_forward_pass(small_cnn):
@@ -244,14 +249,99 @@ def test_a_stopping_block_without_a_forward_pass(small_cnn):
     assert len(activations) == 0
 
 
-def test_stopping_waits_for_the_runs_that_are_asked_for(watched):
-    model = watched(Wrapper())
-    x = image(1, 3)
+def test_a_name_without_a_number_means_the_last_run_and_a_number_picks_one(watched):
+    model, x = watched(Wrapper()), image(1, 3)
     once = model.shared(model.block.linear(x))
-    assert torch.equal(run(model, x, record=["shared"])["shared"], once)
-    assert torch.equal(run(model, x, record=["shared"], stop={"shared": 2})["shared"], model.shared(once))
-    with pytest.raises(ArgumentError, match="'never'"):
-        run(model, x, record=["shared"], stop={"never": 1})
+    found = run(model, x, record=["shared", "shared#0", "shared#1"])
+    assert torch.equal(found["shared#0"], once)
+    assert torch.equal(found["shared"], model.shared(once)) and torch.equal(
+        found["shared"], found["shared#1"]
+    )
+    assert found.runs("shared") == 2
+
+
+def test_a_run_that_does_not_exist_says_how_many_there_are(watched):
+    model = watched(Wrapper())
+    with hooked(model, ["shared#2"]) as found:
+        model(image(1, 3))
+    with pytest.raises(UnreachedLayerError, match=r"'shared' ran 2 times in a forward pass, #0, #1"):
+        found["shared#2"]
+    with pytest.raises(UnreachedLayerError, match=r"'block' ran 1 time in a forward pass, #0"):
+        with hooked(model, edit={"block#1": torch.abs}):
+            model(image(1, 3))
+
+
+def test_runs_are_counted_anew_in_each_pass(watched):
+    model, x = watched(Wrapper()), image(1, 3)
+    with hooked(model, ["shared#0", "shared"], {"shared#1": torch.zeros_like}) as found:
+        for _ in range(3):
+            assert torch.equal(model(x), torch.zeros(1, 3))
+    assert torch.equal(found["shared#0"], model.shared(model.block.linear(x)))
+    assert found.runs("shared") == 2
+
+
+@pytest.mark.parametrize("name", ["shared", "shared#1"])
+def test_an_edit_is_of_the_last_run_unless_a_number_picks_one(name, watched):
+    model, x, seen = watched(Wrapper()), image(1, 3), []
+
+    def double(tensor):
+        seen.append(tensor.clone())
+        return tensor * 2
+
+    with hooked(model, ["shared"], {name: double}) as found:
+        first, second = model(x), model(x)
+    plain = model(x)
+    assert torch.equal(first, 2 * plain) and torch.equal(second, 2 * plain)
+    assert torch.equal(found["shared"], 2 * plain) and torch.equal(seen[-1], plain)
+
+
+def test_every_edits_all_runs(watched):
+    model, x = watched(Wrapper()), image(1, 3)
+    with hooked(model, edit={"shared": torch.abs}, every=True):
+        output = model(x)
+    assert torch.equal(output, model.shared(model.shared(model.block.linear(x)).abs()).abs())
+
+
+def test_the_last_run_is_not_edited_where_the_pass_cannot_be_begun_again(watched):
+    class Cached(Wrapper):
+        def forward(self, x, cache):
+            return super().forward(x)
+
+    model = watched(Cached())
+    with pytest.raises(ArchitectureError, match="'shared' ran 2 times.*'shared#0'"):
+        with hooked(model, edit={"shared": torch.abs}):
+            model(image(1, 3), object())
+
+
+def test_an_edit_that_never_ran_is_an_error(watched):
+    model = watched(Wrapper())
+    with pytest.raises(UnreachedLayerError, match="'never'.*never reached"):
+        with hooked(model, edit={"never": torch.abs}):
+            model(image(1, 3))
+
+
+def test_stopping_waits_for_the_run_that_is_asked_for():
+    relu, ran = nn.ReLU(), []
+    model = nn.Sequential(nn.Linear(3, 3), relu, nn.Linear(3, 3), relu, nn.Linear(3, 3))
+    handles = [
+        layer.register_forward_hook(lambda *args: ran.append(args[0])) for layer in dict.fromkeys(model)
+    ]
+    run(model, image(1, 3), record=["1#0"])
+    assert ran == [model[0], relu]
+    ran.clear()
+    stopped = run(model, image(1, 3), record=["1#1"])["1#1"]
+    assert ran == list(model[:4])[: len(ran)] and model[4] not in ran
+    assert torch.equal(stopped, model[:4](image(1, 3)))
+    for handle in handles:
+        handle.remove()
+
+
+def test_what_follows_recorded_layers_may_fail(small_cnn):
+    broken = nn.Sequential(small_cnn.conv1, nn.Linear(7, 2))
+    x = image(1, 3, 8, 8)
+    assert torch.equal(run(broken, x, record=["0"])["0"], small_cnn.conv1(x))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        run(broken, x, record=["0", "1"])
 
 
 def test_gradients_flow_through_a_recorded_tensor(small_cnn):
@@ -316,3 +406,43 @@ def test_what_a_layer_is_given_is_recorded_and_its_output_left_alone(small_cnn):
         small_cnn(picture)
     assert torch.equal(given["conv2"], returned["relu1"]) and torch.equal(given["head"], returned["flatten"])
     assert torch.equal(output, small_cnn(picture))
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "match"),
+    [
+        ("a name", ArgumentError, "expected a torch.nn.Module as the model, got str"),
+        (lambda x: x, ArgumentError, "expected a torch.nn.Module as the model, got function"),
+        (nn.DataParallel(nn.Linear(2, 2)), ArchitectureError, "DataParallel.*give model.module"),
+    ],
+)
+def test_models_inside_which_no_hooks_run_are_refused(model, error, match):
+    with pytest.raises(error, match=match), hooked(model, ["0"]):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_scripted_and_exported_models_are_refused():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    with pytest.raises(ArchitectureError, match="TorchScript.*give the module that was scripted"):
+        run(torch.jit.trace(model, torch.zeros(1, 2)), torch.zeros(1, 2), record=["0"])
+    with pytest.raises(ArgumentError, match=r"got ExportedProgram: give its .module\(\)"):
+        run(torch.export.export(model, (torch.zeros(1, 2),)), torch.zeros(1, 2), record=["0"])
+
+
+@pytest.mark.parametrize("how", ["wrapped", "in place", "a part"])
+@torch.no_grad()
+def test_compiled_models_are_run_as_they_were_written(how, watched):
+    torch._dynamo.reset()
+    model = watched(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    x = image(1, 3)
+    seen = model
+    if how == "wrapped":
+        seen = torch.compile(model, backend="eager")
+    else:
+        (model if how == "in place" else model[1]).compile(backend="eager")
+    plain = seen(x)
+    with hooked(seen, ["1"], {"0": torch.zeros_like}) as found:
+        output = seen(x)
+    assert torch.equal(output[0], model[2].bias) and torch.equal(found["1"], torch.zeros(1, 4))
+    assert torch.equal(seen(x), plain)

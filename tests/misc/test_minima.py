@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from toumei.core.errors import ArgumentError, ShapeError
-from toumei.misc.ntk import kernel_distance, kernel_velocity, neural_tangent_kernel
 from toumei.misc.rank import effective_rank, participation_ratio
 from toumei.misc.sharpness import hessian_trace, perturbation_sharpness, top_eigenvalue
+from toumei.misc.tangent_kernels import kernel_distance, kernel_velocity, neural_tangent_kernel
 from toumei.models import SimpleMLP
 
 

@@ -12,8 +12,9 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from toumei.core.errors import EditError
+from toumei.core.fingerprint import fingerprint_of
+from toumei.core.tensors import whole
 from toumei.transformers.model.families import anatomy
-from toumei.transformers.model.weights import fingerprint, whole
 from toumei.transformers.rome.editing.editor import RankOneEditor
 from toumei.transformers.rome.statistics.collect import collect_statistics
 
@@ -73,7 +74,7 @@ def probability(model):
 def test_a_quantized_weight_is_rebuilt_for_an_edit_and_comes_back_itself(tokenizer):
     model = quantized()
     down = model.model.layers[1].mlp.down_proj
-    stored, before, mark = down.weight, logits(model), fingerprint(model)
+    stored, before, mark = down.weight, logits(model), fingerprint_of(model)
     statistics = collect_statistics(model, tokenizer, TEXTS, [1], verbose=False)
     editor = RankOneEditor(model, tokenizer, statistics, contexts=())
     first, second = editor.edit(**ASK), editor.edit(**{**ASK, "subject": "w6 w7"})
@@ -85,7 +86,7 @@ def test_a_quantized_weight_is_rebuilt_for_an_edit_and_comes_back_itself(tokeniz
         torch.testing.assert_close(down.weight.double(), stored.dequantize() + change)
         second.apply()
     second.revert()
-    assert down.weight is stored and torch.equal(logits(model), before) and fingerprint(model) == mark
+    assert down.weight is stored and torch.equal(logits(model), before) and fingerprint_of(model) == mark
 
 
 def test_an_edit_of_a_quantized_model_is_saved_and_loaded(tokenizer, tmp_path):
@@ -178,7 +179,7 @@ def test_a_sharded_weight_is_edited_as_a_whole_one(mesh, tokenizer, tmp_path):
         edited = logits(model)
     assert down.weight is stored and torch.equal(whole(stored), before)
     # Its parts are those of the whole model, and so an edit of one fits the other.
-    assert fingerprint(model) == fingerprint(plain)
+    assert fingerprint_of(model) == fingerprint_of(plain)
     edit.save(tmp_path / "edit.safetensors")
     with RankOneEditor(plain, tokenizer).load(tmp_path / "edit.safetensors"):
         torch.testing.assert_close(logits(plain), edited)
@@ -186,19 +187,19 @@ def test_a_sharded_weight_is_edited_as_a_whole_one(mesh, tokenizer, tmp_path):
 
 def test_the_fingerprint_sees_every_element_and_not_the_device(language_model):
     model = language_model("gpt2")
-    before = fingerprint(model)
+    before = fingerprint_of(model)
     weight = model.transformer.wte.weight
     with torch.no_grad():
         old = weight[63, 31].clone()
         weight[63, 31] = torch.nextafter(old, old + 1)
-    assert fingerprint(model) != before
+    assert fingerprint_of(model) != before
     with torch.no_grad():
         weight[63, 31] = old
-    assert fingerprint(model) == before
+    assert fingerprint_of(model) == before
     swapped = copy.deepcopy(model)
     with torch.no_grad():
         weight = swapped.transformer.h[1].mlp.c_proj.weight
         weight[[0, 1]] = weight[[1, 0]]  # two neurons that change places
-    assert fingerprint(swapped) != before
+    assert fingerprint_of(swapped) != before
     other = copy.deepcopy(model)
-    assert fingerprint(other) == before
+    assert fingerprint_of(other) == before

@@ -3,8 +3,6 @@
 Functions take tensors and names, no results: values are (T, N, ...), with an axis of targets in front.
 """
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -13,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
-from ..plots.images import to_pil
-from ..plots.tokens import Row, draw_tokens, shade, token_figure_size
+from ..plots.html import picture, token_spans
+from ..plots.tokens import Row, draw_tokens, token_figure_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,7 +118,7 @@ def attribution_html(
         tokens = [[f" {position}" for position in range(values.shape[2])]] * values.shape[1]
     lines = []
     for name, words, row in _rows(values, names, tokens):
-        lines.append(f"<p>{escape(name) + ': ' if name else ''}{_spans(row, words)}</p>")
+        lines.append(f"<p>{escape(name) + ': ' if name else ''}{token_spans(words, row)}</p>")
     style = "font-family:monospace;line-height:2;white-space:pre-wrap"
     return f'{head}<div style="{style}">{"".join(lines)}</div>'
 
@@ -146,12 +144,9 @@ def _pictures(values: Tensor, names: Sequence[str] | None) -> str:
 
 def _picture(heat: Tensor) -> str:
     """A heat map (H, W) as a PNG within the page: white for 0, red for the target, blue against it."""
-    buffer = io.BytesIO()
     colors = torch.stack([1 - (-heat).clamp(min=0), 1 - heat.abs(), 1 - heat.clamp(min=0)])
-    to_pil(colors).save(buffer, format="PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
     style = "height:128px;image-rendering:pixelated;border:1px solid silver;margin:2px"
-    return f'<img src="data:image/png;base64,{data}" style="{style}">'
+    return picture(colors, style)
 
 
 def _without_channels(values: Tensor) -> Tensor:
@@ -164,16 +159,6 @@ def _percentile(values: Tensor) -> Tensor:
     rank = max(1, round(0.99 * values.numel()))
     largest = values.kthvalue(rank).values
     return largest if largest > 0 else values.max()
-
-
-def _spans(values: Tensor, tokens: Sequence[str]) -> str:
-    largest = float(values.abs().max()) or 1.0
-    spans = []
-    for token, value in zip(tokens, values.tolist(), strict=True):
-        color = ",".join(map(str, shade(value / largest)))
-        style = f"background:rgb({color});color:black;padding:3px 2px;margin:0 1px"
-        spans.append(f'<span title="{value:.4g}" style="{style}">{escape(token)}</span>')
-    return "".join(spans)
 
 
 def _draw_bars(ax: "Axes", values: Tensor, names: Sequence[str] | None) -> None:

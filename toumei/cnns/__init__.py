@@ -1,28 +1,35 @@
 """Feature visualization: pictures of what the units of a vision network look for.
 
 `objectives` say what a picture is optimized for, `parameterization` what it is made of, `robustness` how it
-is moved about meanwhile; `Pipeline` puts them together and `Visualization` is what comes out. `JointModel`
-networks are optimized for as one; `redirected_relu` and `relaxed_max_pool` wake dead units.
+is transformed. `Pipeline` puts them together and returns a `Visualization`. `JointModel` joins several
+networks, `redirected_relu` and `relaxed_max_pool` let gradients through units that are inactive.
 
-What starts from a photograph: `accentuate` and `invert` here, and in modules of their names
-`caricature.caricature` and `deep_dream.deep_dream`. What looks at a whole layer: `activation_atlas`,
-`group_channels` and `expanded_weights`. What to believe: `dataset_examples`, and `sanity.sanity`, which
-returns a `SanityScore`.
+`accentuate`, `caricature`, `deep_dream` and `invert` start from a photograph. `activation_atlas`,
+`group_channels` and `expanded_weights` look at a whole layer. `dataset_examples` finds the images that excite
+a unit, and `sanity_check` says how far a picture can be believed.
 """
 
 from . import objectives, parameterization, robustness
-from .examples.result import DatasetExamples
-from .examples.search import dataset_examples
-from .from_image.accentuation import accentuate
-from .from_image.inversion import invert
+from .examples import DatasetExamples, dataset_examples
+from .from_image import accentuate, caricature, deep_dream, invert
 from .gradient_overrides import redirected_relu, relaxed_max_pool
 from .joint_model import JointModel
-from .layers.atlas import ActivationAtlas, activation_atlas
-from .layers.channel_groups import ChannelGroups, group_channels
-from .layers.weight_expansion import ExpandedWeights, expanded_weights
+from .layers import (
+    ActivationAtlas,
+    ChannelGroups,
+    ExpandedWeights,
+    activation_atlas,
+    expanded_weights,
+    factorize,
+    group_channels,
+    render_icons,
+    sample_activations,
+)
+from .objectives import Objective, gram, reference_activations
 from .optimization import Progress
+from .parameterization import Generator
 from .pipeline import Pipeline
-from .sanity import SanityScore
+from .sanity import SanityScore, sanity_check
 from .visualization import Visualization
 
 __all__ = [
@@ -30,20 +37,30 @@ __all__ = [
     "ChannelGroups",
     "DatasetExamples",
     "ExpandedWeights",
+    "Generator",
     "JointModel",
+    "Objective",
     "Pipeline",
     "Progress",
     "SanityScore",
     "Visualization",
     "accentuate",
     "activation_atlas",
+    "caricature",
     "dataset_examples",
+    "deep_dream",
     "expanded_weights",
+    "factorize",
+    "gram",
     "group_channels",
     "invert",
     "objectives",
     "parameterization",
     "redirected_relu",
+    "reference_activations",
     "relaxed_max_pool",
+    "render_icons",
     "robustness",
+    "sample_activations",
+    "sanity_check",
 ]

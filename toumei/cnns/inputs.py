@@ -1,4 +1,4 @@
-"""Photographs, batches and layers as methods are given them: checked, and in one form."""
+"""Checks of the photographs, batches and layers that users give, and their conversion to one form."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def as_images(image: Tensor, name: str = "image", *, single: bool = True) -> Ten
     Args:
         image: (N, C, H, W), or one picture (C, H, W), RGB in [0, 1].
         name: What the pictures are called in messages.
-        single: Whether one picture without a batch axis will do.
+        single: Whether one picture without a batch axis is accepted.
 
     Raises:
         ShapeError: Another shape, no pixels, whole numbers, or values outside of [0, 1].
@@ -33,7 +33,7 @@ def as_images(image: Tensor, name: str = "image", *, single: bool = True) -> Ten
         shapes = "(C, H, W) or (N, C, H, W)" if single else "(N, C, H, W)"
         raise ShapeError(f"{name} must be a tensor {shapes}, got {got}")
     low, high = image.min().item(), image.max().item()
-    # A little more is what resizing leaves. NaN fails every comparison.
+    # Resizing can leave values a little outside. NaN fails every comparison.
     if not image.is_floating_point() or not -_SLACK <= low <= high <= 1 + _SLACK:
         raise ShapeError(
             f"{name} must be RGB in [0, 1], got values from {low:g} to {high:g} of {image.dtype}: give "
@@ -52,7 +52,7 @@ def as_image(image: Tensor, name: str = "image") -> Tensor:
 
 
 def images_in(batch: Any) -> Tensor:
-    """Returns the images of what a loader or a dataset gives.
+    """Returns the images of a batch of a loader or of an item of a dataset.
 
     Args:
         batch: A tensor; a tuple or list that begins with one; or a mapping, as of Hugging Face, with
@@ -79,12 +79,12 @@ def images_in(batch: Any) -> Tensor:
 def as_input(
     images: Tensor, model: nn.Module, preprocess: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Returns images as a model takes them: on its device, preprocessed, and in its precision.
+    """Returns images as a model takes them: on its device, preprocessed, in its precision.
 
     Args:
         images: (N, C, H, W).
         model: The network.
-        preprocess: What the network expects to be done with them, such as a normalization.
+        preprocess: The preprocessing of the network, such as a normalization.
 
     Raises:
         ShapeError: They are whole numbers.

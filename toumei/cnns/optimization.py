@@ -1,4 +1,4 @@
-"""The loop: raises the score of pictures, one optimizer step an epoch, and leaves the model as it was."""
+"""The optimization loop: one optimizer step an epoch raises the score of pictures."""
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
@@ -10,24 +10,26 @@ from tqdm import tqdm
 
 from ..core.errors import ArgumentError, NonFiniteError, ShapeError
 from ..core.hooks import run
+from ..core.layout import LaidOut, Layout, with_layouts_of
 from ..core.modules import device_and_dtype
 from .objectives.combinations import Add
 from .objectives.objective import IMAGE, Objective
 from .parameterization.generator import Generator
 from .visualization import Visualization, as_picture
 
-_CHECK_EVERY = 32  # steps between two looks at the loss on an accelerator, each of which waits for it
+_CHECK_EVERY = 32  # steps between two checks of the loss on an accelerator; each check waits for the device
 
 
 @dataclass(frozen=True)
-class Task:
+class OptimizationTask:
     """What is optimized: the pictures of a generator, for an objective of a model.
 
     Attributes:
         generator: Makes the pictures.
         model: The network.
         objective: What is raised.
-        calls: How often each layer of the objective runs in a forward pass, which ends behind the last run.
+        layers: For each layer of the objective the name of its last run, after which a forward pass may end.
+        layouts: What the axes of each layer mean.
         memory_format: How the pictures lie in memory when the network sees them.
         autocast: Precision of the network's forward pass, such as ``torch.bfloat16``.
     """
@@ -35,23 +37,25 @@ class Task:
     generator: Generator
     model: nn.Module
     objective: Objective
-    calls: Mapping[str, int]
+    layers: Mapping[str, str]
+    layouts: Mapping[str, Layout]
     memory_format: torch.memory_format = torch.contiguous_format
     autocast: torch.dtype | None = None
 
-    def activations(self) -> dict[str, Tensor]:
+    def activations(self) -> LaidOut:
         """Returns the pictures and what the layers make of them, by layer, at least in float32.
 
-        The forward pass ends behind the last layer that is needed.
+        The forward pass ends after the last layer that is needed.
         """
         image = self.generator.get_image()
-        if not self.calls:
-            return {IMAGE: image}
+        if not self.layers:
+            return LaidOut({IMAGE: image}, {})
         device, dtype = device_and_dtype(self.model)
         seen = self.generator.view(image).to(dtype, memory_format=self.memory_format)
         with torch.autocast(device.type, self.autocast) if self.autocast else nullcontext():
-            recorded = run(self.model, seen, record=self.calls, stop=self.calls, clone=len(self.calls) > 1)
-        return {IMAGE: image, **{layer: _at_least_float32(recorded[layer]) for layer in self.calls}}
+            recorded = run(self.model, seen, record=self.layers, clone=len(self.layers) > 1)
+        tensors = {layer: _at_least_float32(recorded[layer]) for layer in self.layers}
+        return LaidOut({IMAGE: image, **tensors}, self.layouts)
 
     def loss(self) -> Tensor:
         """Returns the loss of each picture, (N,), with its graph."""
@@ -62,7 +66,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an optimization is, as callbacks and stop criteria see it.
+    """The state of an optimization, for callbacks and stop criteria.
 
     Attributes:
         step: How many steps have been taken.
@@ -81,13 +85,13 @@ class Progress:
 
     @property
     def image(self) -> Tensor:
-        """The pictures now, (N, C, H, W), without graph."""
+        """The current pictures, (N, C, H, W), without graph."""
         with torch.no_grad():
             return self.generator.get_image()
 
 
 def optimize(
-    task: Task,
+    task: OptimizationTask,
     epochs: int,
     optimizer: torch.optim.Optimizer,
     *,
@@ -96,13 +100,14 @@ def optimize(
     stop: Callable[[Progress], bool] | None = None,
     verbose: bool = True,
 ) -> Visualization:
-    """Returns the pictures after so many steps; the arguments are those of `Pipeline.optimize`.
+    """Returns the pictures after `epochs` steps; the arguments are those of `Pipeline.optimize`.
 
-    The loss is read from the device every 32 steps only, so a loss that is not finite is noticed late there;
-    the parameters of the last finite one are kept on the device at every step.
+    On an accelerator the loss is read only every 32 steps, so a loss that is not finite is noticed late. The
+    parameters of the last finite loss are kept on the device at every step.
 
     Raises:
-        NonFiniteError: A loss became NaN or infinite; the generator holds the last good pictures.
+        NonFiniteError: A loss became NaN or infinite; the generator holds the pictures of the last finite
+            loss.
         ArgumentError: The score does not depend on the pictures.
     """
     generator, ended = task.generator, "finished"
@@ -128,17 +133,25 @@ def optimize(
                 break
     except KeyboardInterrupt:
         ended = "interrupted"
-        del history[progress.step :]  # a loss that no step followed
+        del history[progress.step :]  # a loss without a step
     finally:
         bar.close()
     guard.check(history)
     guard.check_step(history)
     images = as_picture(progress.image)
     losses = torch.stack(history).float().cpu() if history else torch.zeros(0, len(images))
-    return Visualization(images, losses, tuple(task.objective.titles(len(images))), pictures, ended)
+    return Visualization(
+        images=images,
+        losses=losses,
+        titles=tuple(task.objective.titles(len(images))),
+        snapshots=pictures,
+        ended=ended,
+    )
 
 
-def _take_step(task: Task, optimizer: torch.optim.Optimizer, history: list[Tensor], guard: "_Guard") -> None:
+def _take_step(
+    task: OptimizationTask, optimizer: torch.optim.Optimizer, history: list[Tensor], guard: "_Guard"
+) -> None:
     optimizer.zero_grad()
     loss = task.loss()
     if not loss.requires_grad:
@@ -152,28 +165,28 @@ def _take_step(task: Task, optimizer: torch.optim.Optimizer, history: list[Tenso
 class _Guard:
     """Keeps the parameters of the last finite loss, without waiting for the device."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: OptimizationTask) -> None:
         self.task = task
-        self.good = [parameter.detach().clone() for parameter in task.generator.parameters]
+        self.kept = [parameter.detach().clone() for parameter in task.generator.parameters]
         self.every = 1 if task.generator.device.type == "cpu" else _CHECK_EVERY
         self.checked = 0
 
     @torch.no_grad()
     def watch(self, history: list[Tensor]) -> None:
-        """Keeps the parameters that gave the last loss if it is finite; looks at the losses now and then."""
+        """Keeps the parameters of the last loss if it is finite; checks the losses every few steps."""
         finite = history[-1].isfinite().all()
         if self.every == 1 and not finite:
             self.check(history)
-        for kept, parameter in zip(self.good, self.task.generator.parameters, strict=True):
+        for kept, parameter in zip(self.kept, self.task.generator.parameters, strict=True):
             if self.every == 1:
                 kept.copy_(parameter)
-            else:  # no look at the flag, which would wait for the device
+            else:  # reading the flag would wait for the device
                 torch.where(finite, parameter, kept, out=kept)
         if self.every > 1 and len(history) % self.every == 0:
             self.check(history)
 
     def check(self, history: list[Tensor]) -> None:
-        """Fails, with the last good pictures restored, if a loss since the last look was not finite."""
+        """Fails if a loss since the last check is not finite, with the pictures of the last finite one."""
         recent, first = history[self.checked :], self.checked + 1
         self.checked = len(history)
         finite = torch.stack(recent).isfinite().all(1).tolist() if recent else []  # waits for the device once
@@ -182,13 +195,13 @@ class _Guard:
             self._fail(f"the loss became {history[step - 1].tolist()} at step {step}")
 
     def check_step(self, history: list[Tensor]) -> None:
-        """Fails likewise if the last step made the parameters infinite, as an infinite gradient does."""
+        """Fails in the same way if the last step made the parameters infinite."""
         if not all(parameter.isfinite().all() for parameter in self.task.generator.parameters):
             self._fail(f"the gradient was not finite at step {len(history)}")
 
     @torch.no_grad()
     def _fail(self, what: str) -> None:
-        for parameter, kept in zip(self.task.generator.parameters, self.good, strict=True):
+        for parameter, kept in zip(self.task.generator.parameters, self.kept, strict=True):
             parameter.copy_(kept)
         layers = ", ".join(map(repr, self.task.objective.layers))
         raise NonFiniteError(
@@ -198,12 +211,12 @@ class _Guard:
 
 
 def mean_score(objective: Objective, activations: Mapping[str, Tensor], views: int) -> Tensor:
-    """Returns the mean of an objective's scores over the views that the network was shown of each picture.
+    """Returns the mean of the scores of an objective over the views of each picture.
 
-    Summands that look at the picture alone are computed once.
+    Summands that read only the picture are computed once.
 
     Raises:
-        ShapeError: The batch of a layer is not all views of all pictures.
+        ShapeError: A layer whose batch is not all views of all pictures.
     """
     if views == 1 or set(objective.layers) <= {IMAGE}:
         return objective.score(activations)
@@ -221,14 +234,14 @@ def mean_score(objective: Objective, activations: Mapping[str, Tensor], views: i
         parts = [activation] * views if layer == IMAGE else activation.split(images)
         for view, part in zip(slices, parts, strict=True):
             view[layer] = part
-    return torch.stack([objective.score(view) for view in slices]).mean(0)
+    return torch.stack([objective.score(with_layouts_of(activations, view)) for view in slices]).mean(0)
 
 
-def in_fastest_memory_format(task: Task) -> Task:
-    """Returns the task with channels last on the CPU, if the network and the objective can take that.
+def in_fastest_memory_format(task: OptimizationTask) -> OptimizationTask:
+    """Returns the task with channels last on the CPU, if the network and the objective support that.
 
-    With channels last the CPU's convolutions and poolings take about half the time. A network or a function
-    that reshapes maps with `view` cannot; it gets the usual order.
+    With channels last the convolutions and poolings of the CPU take about half the time. A network or a
+    function that reshapes maps with `view` does not support it and gets the usual order.
     """
     device, _ = device_and_dtype(task.model)
     if device.type != "cpu":

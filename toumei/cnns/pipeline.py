@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ..core.errors import ArgumentError, DeviceError, NotAttachedError, ShapeError
-from ..core.hooks import hooked
-from ..core.modules import device_and_dtype, evaluating, find_modules, frozen
+from ..core.errors import ArgumentError, DeviceError, NotAttachedError, ShapeError, ToumeiError
+from ..core.layout import LaidOut
+from ..core.modules import check_model, device_and_dtype, evaluating, frozen, without_wrapper
 from ..core.seeding import seeded
+from ..core.survey import survey
+from ..core.targets import resolve
 from .gradient_overrides import redirected_relu
 from .objectives.combinations import as_objective
 from .objectives.objective import IMAGE, Objective, ObjectiveLike
 from .objectives.regularizers import TotalVariation
-from .optimization import Progress, Task, in_fastest_memory_format, mean_score, optimize
+from .optimization import OptimizationTask, Progress, in_fastest_memory_format, mean_score, optimize
 from .parameterization.generator import Generator
 from .visualization import Visualization, as_picture
 
@@ -56,7 +58,7 @@ class Pipeline:
         self.generator = generator
         self.objective = as_objective(objective)
         self.result: Visualization | None = None
-        self._task: Task | None = None
+        self._task: OptimizationTask | None = None
         image = self.image
         if image.dim() != 4:
             raise ShapeError(
@@ -65,13 +67,13 @@ class Pipeline:
             )
         if self.objective.images not in (None, len(image)):
             raise ShapeError(
-                f"the objective is for {self.objective.images} pictures, one a unit, and the generator makes "
-                f"{len(image)}: give the generator a batch of {self.objective.images}"
+                f"the objective is for {self.objective.images} pictures, one for each unit, but the "
+                f"generator makes {len(image)}: give the generator a batch of {self.objective.images}"
             )
 
     @property
     def image(self) -> Tensor:
-        """The pictures now, (N, C, H, W), untransformed, without graph."""
+        """The current pictures, (N, C, H, W), untransformed, without graph."""
         with torch.no_grad():
             return self.generator.get_image()
 
@@ -81,7 +83,7 @@ class Pipeline:
         return self._task.model if self._task else None
 
     def attach(self, model: nn.Module) -> Self:
-        """Attaches a model: finds the layers, and tries the objective on one forward pass of the pictures.
+        """Attaches a model: finds the layers, and evaluates the objective in one forward pass.
 
         Nothing is registered or changed on the model. Returns the pipeline.
 
@@ -92,29 +94,28 @@ class Pipeline:
             LayerError: A layer that the model does not have.
             UnreachedLayerError: A layer that the forward pass does not reach.
             UnitError: A channel or position that its layer does not have, or an unknown class.
-            ShapeError: A score that is neither one number a picture nor one for all, or pictures with an
-                alpha channel for a model that takes none.
+            ShapeError: A score that is neither one number for each picture nor one for all, or pictures with
+                an alpha channel for a model that takes none.
         """
         objective = self.objective.bind(model)
         layers = [layer for layer in objective.layers if layer != IMAGE]
-        find_modules(model, layers)
+        check_model(model)
+        resolve(without_wrapper(model), layers)
         device, dtype = device_and_dtype(model)
         with torch.no_grad(), seeded(0, self.generator.device), evaluating(model):
             image = self.generator.get_image()
             seen = self.generator.view(image).to(device, dtype)
-            with hooked(model, layers, every=True) as activations:
-                try:
-                    model(seen)
-                except Exception as error:  # of a head, say, that takes pictures of one size only
-                    if not all(map(activations.reached, layers)):
-                        if seen.shape[1] == 4:
-                            raise ShapeError(_NO_ALPHA.format(type(model).__name__)) from error
-                        raise
-            calls = {layer: len(activations.calls(layer)) for layer in layers}
-            found = {IMAGE: image.to(device), **{name: activations[name] for name in layers}}
-            score = mean_score(objective, found, self.generator.views)
+            try:
+                found = survey(model, layers, lambda: model(seen))
+            except Exception as error:
+                if seen.shape[1] == 4 and not isinstance(error, ToumeiError):
+                    raise ShapeError(_NO_ALPHA.format(type(model).__name__)) from error
+                raise
+            tensors = {IMAGE: image.to(device), **found.activations}
+            score = mean_score(objective, LaidOut(tensors, found.layouts), self.generator.views)
             _check_score(score, len(image), objective)
-            self._task = in_fastest_memory_format(Task(self.generator, model, objective, calls))
+            task = OptimizationTask(self.generator, model, objective, found.names, found.layouts)
+            self._task = in_fastest_memory_format(task)
         return self
 
     def detach(self) -> Self:
@@ -144,10 +145,10 @@ class Pipeline:
         autocast: torch.dtype | None = None,
         redirect: int = 16,
     ) -> Visualization:
-        """Returns the pictures after so many optimizer steps; called again, it goes on from there.
+        """Returns the pictures after `epochs` optimizer steps; a second call continues from them.
 
-        The model is frozen and in evaluation mode meanwhile, each forward pass ends behind the last layer
-        that the objective needs, and everything is restored at the end. Ctrl-C returns what there is.
+        The model is frozen and in evaluation mode, and restored at the end. Each forward pass ends after the
+        last layer that the objective needs. Ctrl-C returns the pictures so far.
 
         Args:
             epochs: Optimizer steps.
@@ -157,16 +158,16 @@ class Pipeline:
             verbose: Show a progress bar.
             snapshots: Keep the pictures after these steps, or at the start and after every so many steps.
             callback: Called with a `Progress` after each step.
-            stop: Called likewise; ends the optimization when it returns True.
-            seed: Seed of the transforms; without one they draw from torch's global generator.
+            stop: Called with a `Progress` after each step; ends the optimization when it returns True.
+            seed: Seed of the transforms; without one they use torch's global generator.
             autocast: Run the network, and only it, in this precision, such as ``torch.bfloat16``.
-            redirect: In how many steps `redirected_relu` wakes units that are dead on the first pictures; 0
-                for the ordinary gradient in all of them.
+            redirect: In how many steps `redirected_relu` lets gradients through ReLUs that are inactive on
+                the first pictures; 0 for the ordinary gradient in all of them.
 
         Raises:
             NotAttachedError: No model is attached.
             DeviceError: Model and pictures are on different devices.
-            NonFiniteError: The loss became NaN or infinite; the pictures are the last good ones.
+            NonFiniteError: The loss became NaN or infinite; the pictures are those of the last finite loss.
             ArgumentError: Negative `epochs` or `redirect`, or a snapshot beyond them.
         """
         task = replace(self._attached(), autocast=autocast)
@@ -174,10 +175,10 @@ class Pipeline:
             weight = _TOTAL_VARIATION if tv_loss is True else tv_loss
             task = replace(task, objective=task.objective - weight * TotalVariation())
         if epochs < 0:
-            raise ArgumentError(f"epochs is a number of steps from 0 on, got {epochs}")
+            raise ArgumentError(f"epochs is a number of steps, 0 or more, got {epochs}")
         steps = _snapshot_steps(snapshots, epochs)
         parameters = self.generator.parameters
-        self.result = None  # what is shown after an error are the pictures as they are then
+        self.result = None  # after an error the current pictures are shown
         try:
             with (
                 torch.enable_grad(),
@@ -213,7 +214,7 @@ class Pipeline:
         """Writes the pictures; see `Visualization.save`."""
         self._shown().save(path)
 
-    def _attached(self) -> Task:
+    def _attached(self) -> OptimizationTask:
         if self._task is None:
             raise NotAttachedError("no model is attached: call attach(model) before optimize()")
         device, _ = device_and_dtype(self._task.model)
@@ -228,7 +229,11 @@ class Pipeline:
         if self.result is not None:
             return self.result
         image = as_picture(self.image)
-        return Visualization(image, torch.zeros(0, len(image)), tuple(self.objective.titles(len(image))))
+        return Visualization(
+            images=image,
+            losses=torch.zeros(0, len(image)),
+            titles=tuple(self.objective.titles(len(image))),
+        )
 
     def __repr__(self) -> str:
         attached = f", attached to {type(self.model).__name__}" if self.model else ""
@@ -244,7 +249,7 @@ def _check_score(score: Tensor, images: int, objective: Objective) -> None:
 def _snapshot_steps(snapshots: int | Iterable[int], epochs: int) -> set[int]:
     if isinstance(snapshots, int):
         if snapshots < 1:
-            raise ArgumentError(f"snapshots=n takes one every n steps, n from 1 on, got {snapshots}")
+            raise ArgumentError(f"snapshots=n takes one every n steps, n is at least 1, got {snapshots}")
         return set(range(0, epochs + 1, snapshots))
     steps = set(snapshots)
     if beyond := [step for step in steps if not 0 <= step <= epochs]:

@@ -1,42 +1,45 @@
-"""Is a picture true? How much it is processed like natural images that excite its unit, layer by layer."""
+"""The sanity check of pictures: is a picture processed like natural images that excite its unit?"""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ..core.hooks import hooked, run
-from ..core.modules import evaluating, find_modules
-from ..core.serialization import load_tensors, save_tensors
-from ..core.units import channels_first, parse
+from ..core.layout import with_channels_first
+from ..core.modules import evaluating
+from ..core.names import parse
+from ..core.serialization import Saved
+from ..core.stored_fields import specs
+from ..core.survey import Survey, survey
+from ..core.targets import resolve
 from .inputs import as_images, as_input
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BATCH = 64
-_FEWEST_CHANNELS = 8  # the order of a few channels says little
+_FEWEST_CHANNELS = 8  # the ranks of a few channels say little
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class SanityScore:
+class SanityScore(Saved):
     """How alike a network processes pictures and natural images. All tensors are on the CPU.
 
-    A similarity is the mean rank correlation of two sets of images, from -1 to 1. It is NaN in layers that do
-    not lead to the unit of a picture.
+    A similarity is the mean rank correlation of two sets of images, from -1 to 1. It is NaN in layers that
+    the unit of a picture does not depend on.
 
     Attributes:
-        units: What each picture was made for.
+        units: The unit of each picture.
         layers: In the order of the forward pass.
         similarities: Between the picture and the images that excite its unit, (units, layers).
-        exciting: Between different ones of the images that excite the unit, (units, layers).
-        others: Between these and other images, (units, layers).
+        exciting: Between different images that excite the unit, (units, layers).
+        others: Between images that excite the unit and other images, (units, layers).
 
     Example:
         >>> score = SanityScore(
@@ -55,11 +58,20 @@ class SanityScore:
     exciting: Tensor
     others: Tensor
 
+    _specs = specs(
+        units="units",
+        layers="layers",
+        similarities="units layers",
+        exciting="units layers",
+        others="units layers",
+    )
+
     @property
     def normalized(self) -> Tensor:
         """The similarities (units, layers) on a scale where exciting images have 1 and other images 0.
 
-        A layer that does not tell them apart gives large numbers of either sign; `scores` counts it little.
+        A layer that does not distinguish them gives large numbers of either sign, and has little weight in
+        `scores`.
         """
         return (self.similarities - self.others) / (self.exciting - self.others)
 
@@ -67,18 +79,18 @@ class SanityScore:
     def scores(self) -> Tensor:
         """One number for each picture, (units,): 1 if it is like exciting images, 0 if it is like others.
 
-        It is the area between the curves of the picture and of the others over all layers, as a part of that
-        between exciting and other images. NaN where these are not more alike than any images.
+        It is the area between the curves of the picture and of the other images over all layers, divided by
+        that between exciting and other images. NaN where exciting images are not more alike than others.
         """
         height = (self.exciting - self.others).nansum(1)
         return torch.where(height > 0, (self.similarities - self.others).nansum(1) / height, torch.nan)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the similarity of the pictures over the layers, and both references."""
+        """Returns axes with the similarity of pictures, exciting images and other images over the layers."""
         from matplotlib import pyplot
 
         ax = ax or pyplot.subplots(layout="constrained")[1]
-        places = range(len(self.layers))
+        positions = range(len(self.layers))
         for name, values, color in (
             ("exciting images", self.exciting, "tab:green"),
             ("picture", self.similarities, "tab:blue"),
@@ -86,39 +98,24 @@ class SanityScore:
         ):
             if len(values) > 1:
                 for line in values.tolist():
-                    ax.plot(places, line, color=color, alpha=0.2, linewidth=0.7)
-            ax.plot(places, values.nanmean(0).tolist(), color=color, marker="o", markersize=3, label=name)
-        ax.set_xticks(places, self.layers, rotation="vertical", fontsize="small")
+                    ax.plot(positions, line, color=color, alpha=0.2, linewidth=0.7)
+            ax.plot(positions, values.nanmean(0).tolist(), color=color, marker="o", markersize=3, label=name)
+        ax.set_xticks(positions, self.layers, rotation="vertical", fontsize="small")
         ax.set_ylabel("similarity to the images that excite the unit", fontsize="small")
         title = self.units[0] if len(self.units) == 1 else f"{len(self.units)} units"
         ax.set_title(f"{title}: {self.scores.nanmean().item():.2f}", fontsize="medium")
         ax.legend(fontsize="small")
         return ax
 
-    def save(self, path: str | Path) -> None:
-        """Writes the score as ``.safetensors``, and its folder if need be."""
-        tensors = {name: getattr(self, name) for name in ("similarities", "exciting", "others")}
-        save_tensors(path, type(self).__name__, tensors, {"units": self.units, "layers": self.layers})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns a score that was saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        return cls(tuple(header["units"]), tuple(header["layers"]), **tensors)
-
     def __repr__(self) -> str:
-        told = [f"{score:.2f} for {unit}" for score, unit in zip(self.scores, self.units, strict=True)]
-        told = [*told[:4], "..."] if len(told) > 4 else told
+        scores = [f"{score:.2f} for {unit}" for score, unit in zip(self.scores, self.units, strict=True)]
+        scores = [*scores[:4], "..."] if len(scores) > 4 else scores
         scale = "1: like exciting images, 0: like others"
-        return f"SanityScore({', '.join(told)} over {len(self.layers)} layers; {scale})"
+        return f"SanityScore({', '.join(scores)} over {len(self.layers)} layers; {scale})"
 
 
 @torch.no_grad()
-def sanity(
+def sanity_check(
     model: nn.Module,
     units: str | Sequence[str],
     pictures: Tensor | Sequence[Tensor],
@@ -129,56 +126,62 @@ def sanity(
     preprocess: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int | None = None,
 ) -> SanityScore:
-    """Returns how much pictures of units are processed like natural images that excite these units.
+    """Returns how far pictures of units are processed like natural images that excite these units.
 
     The sanity check of Geirhos et al. 2024 ("Don't trust your eyes: on the (un)reliability of feature
     visualizations", arXiv:2306.04719): a picture can excite a unit along paths that no natural image takes,
-    and then says little about it. In each layer the activations, averaged over the positions so that it does
-    not matter where something is, are compared by Spearman's rank correlation over the channels.
+    and then says little about it. In each layer the activations are averaged over the positions and compared
+    by Spearman's rank correlation over the channels.
 
     Args:
         model: Any vision network.
-        units: One such as ``"conv4:12"`` or several, or the titles of a `Visualization`.
+        units: One unit such as ``"conv4:12"``, or several, or the titles of a `Visualization`.
         pictures: A picture (3, H, W) for each unit, as a batch or a list.
         exciting: At least two natural images (N, 3, H, W) that excite the unit, or a list of such batches,
-            one for each unit: `DatasetExamples.crops` or `images`. Best as large as the picture.
-        others: Natural images taken at random, (N, 3, H, W), or a list of batches, one for each unit.
+            one for each unit: `DatasetExamples.crops` or `images`. Best of the size of the picture.
+        others: Random natural images (N, 3, H, W), or a list of batches, one for each unit.
         layers: The layers to compare in, for all units; by default every module without children and with at
             least 8 channels that runs before the layer of the unit, and that layer.
         preprocess: From images in [0, 1] to the input of the network.
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` is wrong.
+        channel_axis: The axis of the channels, where it cannot be told.
 
     Raises:
-        ArgumentError: Another number of pictures or batches than units, or of layers none.
-        ShapeError: Fewer than two exciting images, no other images, or images that are none.
+        ArgumentError: Not one picture and one batch for each unit, or no layers.
+        ShapeError: Fewer than two exciting images, no other images, or tensors that are no images.
         UnitError: A malformed unit string.
         LayerError: A layer does not exist, or the forward pass does not reach it.
 
     Example:
         >>> from toumei.models import ShapesCNN
         >>> images = torch.rand(6, 3, 32, 32)
-        >>> sanity(ShapesCNN(), "conv2:0", images[:1], images[1:3], images[3:]).layers
+        >>> sanity_check(ShapesCNN(), "conv2:0", images[:1], images[1:3], images[3:]).layers
         ('conv1', 'relu1', 'pool1', 'conv2')
     """
     names = [units] if isinstance(units, str) else list(units)
     ends = [parse(name).layer for name in names]
-    find_modules(model, [*ends, *(layers or ())])
+    resolve(model, [*ends, *(layers or ())])
     sets = [
         _each(given, len(names), what, model, preprocess)
         for given, what in ((pictures, "pictures"), (exciting, "exciting images"), (others, "other images"))
     ]
     if any(len(images) < 2 for images in sets[1]):
-        raise ShapeError("at least two exciting images are needed for each unit, to see how alike they are")
+        raise ShapeError(
+            "at least two exciting images are needed for each unit, to compare them with each other"
+        )
     with evaluating(model):
         example = sets[1][0][:1]
         paths = {end: list(layers or _path(model, end, example, channel_axis)) for end in dict.fromkeys(ends)}
         union = tuple(dict.fromkeys(name for path in sorted(paths.values(), key=len) for name in path))
+        found = survey(model, union, lambda: model(example), keep=False)
         compared = torch.full((3, len(names), len(union)), torch.nan)
         for row, (end, *images) in enumerate(zip(ends, *sets, strict=True)):
-            codes = [_codes(model, batch, paths[end], channel_axis) for batch in images]
+            codes = [_codes(model, batch, paths[end], found, channel_axis) for batch in images]
             for name in paths[end]:
                 compared[:, row, union.index(name)] = _similarities(*(code[name] for code in codes))
-    return SanityScore(tuple(names), union, *compared)
+    similarities, exciting, others = compared
+    return SanityScore(
+        units=tuple(names), layers=union, similarities=similarities, exciting=exciting, others=others
+    )
 
 
 def _each(
@@ -188,34 +191,39 @@ def _each(
     model: nn.Module,
     preprocess: Callable[[Tensor], Tensor] | None,
 ) -> list[Tensor]:
-    """A batch of images for each unit, as the network is given them."""
+    """A batch of images for each unit, as the network takes them."""
     shared = isinstance(given, Tensor) and what != "pictures"
     batches: list[Tensor] = [given] * count if shared else list(given)  # type: ignore[list-item]
     if len(batches) != count:
-        raise ArgumentError(f"expected {what} for {count} units, got them for {len(batches)}")
+        raise ArgumentError(f"expected {what} for {count} units, got {what} for {len(batches)}")
     return [as_input(as_images(batch, what), model, preprocess) for batch in batches]
 
 
 def _path(model: nn.Module, end: str, image: Tensor, channel_axis: int | None) -> list[str]:
-    """The modules without children that run until a layer has run, and the layer itself."""
+    """The modules without children whose first run comes before the last run of a layer, and the layer."""
     steps = [name for name, module in model.named_modules() if name and not any(module.children())]
-    reached: dict[str, int] = {}  # channels, in the order of the first calls
+    last = survey(model, [end], lambda: model(image)).names[end]
+    reached: dict[str, int] = {}  # channels, in the order of the first runs
 
-    def noted(name: str, seen: Tensor) -> Tensor:
-        reached.setdefault(name, _channels(seen, channel_axis))
+    def note(name: str, seen: Tensor) -> Tensor:
+        reached.setdefault(name, 0)
         return seen
 
-    with hooked(model, edit={name: partial(noted, name) for name in steps if name != end}):
-        run(model, image, record=[end])
-    return [*(name for name, channels in reached.items() if channels >= _FEWEST_CHANNELS), end]
+    edits = {name: partial(note, name) for name in steps if name != end}
+    with suppress(UnreachedLayerError), hooked(model, edit=edits, every=True):  # later layers do not run
+        run(model, image, record=[last])
+    found = survey(model, reached, lambda: model(image), keep=False)
+    return [*(name for name in reached if _channels(found, name, channel_axis) >= _FEWEST_CHANNELS), end]
 
 
-def _channels(activation: Tensor, channel_axis: int | None) -> int:
-    return channels_first(activation, channel_axis).shape[1] if activation.dim() > 1 else 0
+def _channels(found: Survey, layer: str, channel_axis: int | None) -> int:
+    layout = found.layouts[layer]
+    axis = layout.channel_axis if channel_axis is None else channel_axis
+    return 0 if axis is None or len(layout.shape) < 2 else layout.shape[axis]
 
 
 def _codes(
-    model: nn.Module, images: Tensor, layers: Sequence[str], channel_axis: int | None
+    model: nn.Module, images: Tensor, layers: Sequence[str], found: Survey, channel_axis: int | None
 ) -> dict[str, Tensor]:
     """The ranks of the channels in each layer, (N, channels), centred and of length 1."""
     parts = []
@@ -223,20 +231,19 @@ def _codes(
         means: dict[str, Tensor] = {}
 
         def averaged(name: str, seen: Tensor, means: dict[str, Tensor] = means) -> Tensor:
-            means[name] = channels_first(seen, channel_axis).float().mean(2)
+            channels = with_channels_first(seen, found.layouts[name], name, channel_axis)
+            means[name] = channels.values.float().mean(2)
             return seen
 
         # Not recorded: the activations of all layers at once would take much memory.
-        with hooked(model, edit={name: partial(averaged, name) for name in layers}, stop=True):
+        with hooked(model, edit={found.names[name]: partial(averaged, name) for name in layers}, stop=True):
             model(batch)
-        if missing := [name for name in layers if name not in means]:
-            raise UnreachedLayerError(f"the forward pass never reached layer {missing[0]!r}")
         parts.append({name: _ranks(mean.cpu()) for name, mean in means.items()})
     return {name: nn.functional.normalize(torch.cat([part[name] for part in parts])) for name in layers}
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """The centred rank of each value in its row; equal values share the mean of theirs."""
+    """The centred rank of each value in its row; equal values have the mean of their ranks."""
     ordered = values.contiguous().sort().values
     below, up_to = (torch.searchsorted(ordered, values.contiguous(), right=right) for right in (False, True))
     return (below + up_to - values.shape[1]) / 2

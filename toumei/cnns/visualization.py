@@ -1,35 +1,32 @@
-"""The result of an optimization: pictures, how the loss went, and what to write above them."""
+"""The result of an optimization: pictures, their losses and their titles."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from .. import plots
 from ..core.errors import ArgumentError
-from ..core.serialization import load_tensors, save_tensors
+from ..core.serialization import Saved
+from ..core.stored_fields import specs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Visualization:
+class Visualization(Saved):
     """Pictures of what units look for, with their history. All tensors are on the CPU.
 
     Attributes:
         images: The final pictures (N, C, H, W), RGB in [0, 1].
-        losses: The loss of each picture at each step, (steps, N), before the step was taken: minus its
-            score, and the total variation where that was asked for.
+        losses: The loss of each picture before each step, (steps, N): minus its score, plus the total
+            variation with ``tv_loss``.
         titles: What each picture shows.
-        snapshots: The pictures after the steps that were asked for.
+        snapshots: The pictures after some steps, by step.
         ended: ``"finished"``, ``"stopped"`` by the stop criterion, or ``"interrupted"`` by Ctrl-C.
 
     Example:
@@ -43,6 +40,8 @@ class Visualization:
     titles: Sequence[str] = ()
     snapshots: Mapping[int, Tensor] = field(default_factory=dict)
     ended: str = "finished"
+
+    _specs = specs(images="N _ _ _", losses="steps N", snapshots="N _ _ _")
 
     @property
     def steps(self) -> int:
@@ -66,13 +65,13 @@ class Visualization:
         return ax
 
     def save(self, path: str | Path) -> None:
-        """Writes the result; the ending of the path says as what.
+        """Writes the result in the format that the ending of the path names.
 
-        ``.png`` or ``.jpg``: the pictures; a single one pixel by pixel, several as a grid with titles.
+        ``.png`` or ``.jpg``: a single picture as its pixels, several as a grid with titles.
         ``.gif``: an animation of the snapshots. ``.safetensors``: everything, for `load`.
 
         Args:
-            path: File to write; its folder is made if need be.
+            path: File to write; its folder is made if it does not exist.
 
         Raises:
             ArgumentError: Another ending, or an animation of a run without snapshots.
@@ -84,7 +83,7 @@ class Visualization:
                 raise ArgumentError("there are no snapshots to animate: optimize(snapshots=...) takes some")
             plots.save_animation([self.snapshots[step] for step in sorted(self.snapshots)], path)
         elif ending == ".safetensors":
-            self._save_tensors(path)
+            super().save(path)
         elif ending not in (".png", ".jpg", ".jpeg"):
             raise ArgumentError(
                 f"cannot save as {path.suffix!r}: there are .png, .jpg, .gif and .safetensors"
@@ -94,23 +93,6 @@ class Visualization:
         else:
             plots.save_grid(self.images, path, self.titles)
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns a result that was saved as ``.safetensors``.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        images, losses = tensors.pop("images"), tensors.pop("losses")
-        snapshots = {step: tensors[str(step)] for step in sorted(map(int, tensors))}
-        return cls(images, losses, tuple(header["titles"]), snapshots, header["ended"])
-
-    def _save_tensors(self, path: Path) -> None:
-        tensors = {"images": self.images, "losses": self.losses}
-        tensors.update({str(step): image for step, image in self.snapshots.items()})
-        save_tensors(path, type(self).__name__, tensors, {"titles": list(self.titles), "ended": self.ended})
-
     def __repr__(self) -> str:
         count, _, height, width = self.images.shape
         titles = [*self.titles[:4], "..."] if len(self.titles) > 4 else self.titles
@@ -119,11 +101,7 @@ class Visualization:
         return f"Visualization({pictures} of {height}x{width} after {self.steps} steps, {self.ended}{shown})"
 
     def _repr_html_(self) -> str:
-        buffer = io.BytesIO()
-        plots.to_pil(plots.montage(self.images)).save(buffer, format="PNG")
-        data = base64.b64encode(buffer.getvalue()).decode()
-        caption = escape(repr(self), quote=False)
-        return f'<figure><img src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+        return plots.figure(self.images, repr(self))
 
 
 def as_picture(image: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
-"""The ground floor: recording and editing of activations, names, units, seeds, sweeps and errors."""
+"""The ground floor: names, recording and editing of activations, layouts, seeds, sweeps and errors."""
 
 from .hooks import Activations, hooked, run
+from .layout import channels_first, with_channels_first
 from .modules import evaluating, find_module, find_modules, frozen
+from .names import Layer, Unit, parse, parse_layer
 from .outputs import main_tensor, with_main_tensor
 from .parallel import sweep
 from .seeding import make_generator, seeded
-from .units import Unit, channels_first, parse
+from .survey import Survey, survey
 
 __all__ = [
     "Activations",
+    "Layer",
+    "Survey",
     "Unit",
     "channels_first",
     "evaluating",
@@ -19,8 +23,11 @@ __all__ = [
     "main_tensor",
     "make_generator",
     "parse",
+    "parse_layer",
     "run",
     "seeded",
+    "survey",
     "sweep",
+    "with_channels_first",
     "with_main_tensor",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 Function = Callable[..., Any]
 Handler = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
@@ -60,8 +60,10 @@ class FunctionMode(TorchFunctionMode):
 
     Example:
         >>> import torch
+        >>> x = torch.ones(2)
         >>> with FunctionMode(lambda function, args, kwargs: -function(*args, **kwargs)):
-        ...     torch.relu(torch.ones(2))
+        ...     result = torch.relu(x)
+        >>> result
         tensor([-1., -1.])
     """
 
@@ -74,6 +76,10 @@ class FunctionMode(TorchFunctionMode):
     ) -> Any:
         """Returns what the handler returns."""
         return self.handler(func, args, kwargs or {})
+
+    def is_innermost(self) -> bool:
+        """Returns whether this is the mode that was entered last."""
+        return _get_current_function_mode() is self
 
 
 def replacing(replacements: Mapping[Function, Function]) -> FunctionMode:

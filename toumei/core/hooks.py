@@ -1,91 +1,33 @@
-"""The engine: records, edits and stops at the modules of any model while a `with` block lasts.
+"""The engine: records, edits and stops at any module or operation of a model while a `with` block lasts.
 
-All names are found before the first hook is registered, and every hook is gone after the block, however it
-ends. Nothing else in the package registers a hook.
+All names are resolved before the first hook is registered, and every hook is gone after the block, however
+it ends. Nothing else in the package registers a hook.
+
+A name without a run number means the last run of its module or operation in a forward pass, a pass being one
+call of the model. Outside a call of the model, where a part of it is called alone, each call counts on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from .errors import ArgumentError, LayerError, OverwrittenError, ShapeError, UnreachedLayerError
-from .modules import find_modules
-from .outputs import main_tensor, with_main_tensor
-
-Edit = Callable[[Tensor], Tensor]
-
-
-class _Stop(Exception):
-    """Ends a forward pass behind the last module that is needed; never leaves this file."""
-
-
-class Activations(Mapping[str, Tensor]):
-    """The main tensors that recorded modules returned, by layer name.
-
-    `activations[name]` is the output of the module's last call; `calls(name)` has all of them when they were
-    recorded with ``every=True``, else the last. Iterating goes over the layers that were reached.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._calls: dict[str, list[tuple[Tensor, int]]] = {name: [] for name in names}
-
-    def calls(self, name: str) -> list[Tensor]:
-        """Returns the recorded outputs of a layer in the order of its calls.
-
-        Raises:
-            LayerError: The layer is not being recorded.
-            UnreachedLayerError: It is, but the forward pass never ran it.
-            OverwrittenError: An operation wrote into the recorded tensor afterwards.
-        """
-        if name not in self._calls:
-            raise LayerError(
-                f"layer {name!r} is not recorded: recorded are {', '.join(self._calls) or 'no layers'}"
-            )
-        if not self._calls[name]:
-            raise UnreachedLayerError(f"layer {name!r} is recorded, but the forward pass never reached it")
-        for tensor, version in self._calls[name]:
-            if _version(tensor) != version:
-                raise OverwrittenError(
-                    f"the output of layer {name!r} was overwritten in place by a later operation: "
-                    f"record it with clone=True"
-                )
-        return [tensor for tensor, _ in self._calls[name]]
-
-    def reached(self, name: str) -> bool:
-        """Returns whether the layer is recorded and a forward pass ran it."""
-        return bool(self._calls.get(name))
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.calls(name)[-1]
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name, calls in self._calls.items() if calls)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.reached(name)
-
-    def __repr__(self) -> str:
-        return f"Activations({', '.join(f'{name}: {tuple(self[name].shape)}' for name in self)})"
-
-    def _add(self, name: str, tensor: Tensor, every: bool) -> None:
-        if not every:
-            self._calls[name].clear()
-        self._calls[name].append((tensor, _version(tensor)))
+from .activations import Activations, not_reached
+from .errors import UnreachedLayerError
+from .modules import check_model, eager, without_wrapper, wrapped_forward
+from .names import Layer
+from .operations import OperationStack, inner_modules
+from .targets import Edit, Pass, Stop, Target, Wanted, resolve
 
 
 @contextmanager
 def hooked(
     model: nn.Module,
-    record: Iterable[str] = (),
+    record: Iterable[str] | Mapping[str, str] = (),
     edit: Mapping[str, Edit] | None = None,
     *,
-    stop: bool | Mapping[str, int] = False,
+    stop: bool = False,
     detach: bool = False,
     clone: bool = True,
     every: bool = False,
@@ -93,55 +35,76 @@ def hooked(
 ) -> Iterator[Activations]:
     """Yields the activations that are recorded, and edits others, in the forward passes inside the block.
 
+    Names are those of `toumei.core.names`: modules, operations, parts of outputs, runs.
+
     Args:
         model: Any module.
-        record: Names of the layers to record. The empty name is the model itself.
-        edit: A function for each layer to edit, from its main tensor to another one of the same shape. It
-            gets a copy, so it may write in place. A recording of the same layer sees the edited tensor.
-        stop: End the forward pass as soon as every recorded and edited layer has run once, and with it the
-            block, silently. For layers that run several times in a pass give the number of runs to wait
-            for, as ``{name: runs}``; layers that are not named there count once.
+        record: Names of the layers to record; or a dictionary of them, whose keys name the activations. The
+            empty name is the model itself.
+        edit: A function for each layer to edit, from its tensor to another one of the same shape. It gets a
+            copy, so it may write in place. A recording of the same layer sees the edited tensor. Where a
+            name without a number belongs to something that runs several times, the forward pass is begun
+            again once it is known which run is the last.
+        stop: End the forward pass, and with it the block, silently, as soon as nothing that is wanted can
+            come any more: each name has a number, and that run is over. Names without a number need the
+            whole pass; see `toumei.core.survey`.
         detach: Cut the recorded tensors off the graph.
         clone: Hand the layers that follow a copy of a recorded tensor, so that a later operation in place (a
             ReLU, say) cannot overwrite it. Gradients flow through the recorded tensor all the same. Without
             it recording costs nothing, and reading an overwritten tensor raises an error (but not under
             `torch.inference_mode`, where torch does not notice).
-        every: Keep the outputs of all calls of a module, not only of the last.
+        every: Record and edit all runs of names without a number, not only the last.
         inputs: Record the main tensor that a layer is given as it stands after the call, not what it returns.
 
     Raises:
         LayerError: A name that the model does not have; no hook has been registered then.
+        UnitError: A name that cannot be read.
+        ArgumentError: `model` is no `nn.Module`.
+        ArchitectureError: Hooks do not run inside the model, as in compiled or scripted ones.
         ShapeError: An edit returned a tensor of another shape.
+        UnreachedLayerError: An edit that no forward pass in the block reached; the message says what ran.
 
     Example:
         >>> import torch
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-        >>> with hooked(model, record=["1"], edit={"0": torch.abs}) as activations:
+        >>> with hooked(model, record=["1", "2/linear"], edit={"0": torch.abs}) as activations:
         ...     output = model(torch.ones(1, 3))
         >>> activations
-        Activations(1: (1, 4))
+        Activations(1: (1, 4), 2/linear: (1, 2))
     """
-    record, edit = tuple(dict.fromkeys(record)), dict(edit or {})
-    modules = find_modules(model, (*record, *edit))
-    activations = Activations(record)
-    watches: dict[nn.Module, _Watch] = {}
-    pending = _Pending(stop, modules)
-    for name, module in modules.items():
-        watch = watches.setdefault(module, _Watch(activations, pending, detach, clone, every, inputs))
-        watch.names.append(name)
-        watch.edits.extend([edit[name]] if name in edit else [])
+    check_model(model)
+    given, model = model, without_wrapper(model)
+    names = dict(record) if isinstance(record, Mapping) else {name: name for name in record}
+    layers = resolve(model, [*names.values(), *(edit or {})])
+    recorded = {key: layers[name] for key, name in names.items()}
+    edits = {layers[name]: function for name, function in (edit or {}).items()}
+    forward_pass = Pass(every)
+    targets = _targets(model, [*recorded.values(), *edits], forward_pass)
+    runs = {name: targets[layers[name]].runs for name in edit or ()}
+    runs |= {key: targets[layer].runs for key, layer in recorded.items()}
+    activations = Activations(recorded, runs)
+    for layer in dict.fromkeys([*recorded.values(), *edits]):
+        keys = tuple(key for key, other in recorded.items() if other == layer)
+        targets[layer].add(Wanted(layer, keys, edits.get(layer)), activations, detach, clone, inputs)
+    forward_pass.stops = stop and all(wanted.layer.run is not None for wanted in forward_pass.wanted)
     with ExitStack() as stack:
-        for module, watch in watches.items():
-            stack.callback(module.register_forward_hook(watch).remove)
+        stack.enter_context(eager(given))
+        _install(model, targets, forward_pass, stack)
         try:
             yield activations
-        except _Stop as signal:
-            if signal.args[0] is not pending:  # an outer block asked for it
+        except Stop as signal:
+            if signal.args[0] is not forward_pass:  # an outer block asked for it
                 raise
+            return
+    _check_edits(targets, edits)
 
 
-def run(model: nn.Module, *inputs: Any, record: Iterable[str], **options: Any) -> Activations:
-    """Returns the activations of one forward pass, which ends behind the last recorded layer.
+def run(
+    model: nn.Module, *inputs: Any, record: Iterable[str] | Mapping[str, str], **options: Any
+) -> Activations:
+    """Returns the activations of one forward pass.
+
+    The pass ends after the last recorded layer where all names have run numbers.
 
     Args:
         model: Any module.
@@ -158,69 +121,58 @@ def run(model: nn.Module, *inputs: Any, record: Iterable[str], **options: Any) -
         tensor([[0., 0.]])
     """
     with hooked(model, record, **{"stop": True, **options}) as activations:
-        model(*inputs)
+        run_past_errors(lambda: model(*inputs), activations.complete)
     return activations
 
 
-def _version(tensor: Tensor) -> int:
-    """How often a tensor was written into; in inference mode torch does not count."""
-    return 0 if tensor.is_inference() else tensor._version
+def run_past_errors(forward: Callable[[], Any], complete: Callable[[], bool]) -> None:
+    """Runs a forward pass; an error ends it silently once everything that is wanted of it is complete.
+
+    What follows them need not work, such as a classifier that takes pictures of another size.
+    """
+    try:
+        forward()
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError" or not complete():
+            raise
 
 
-class _Pending:
-    """Counts down the runs that a stopping pass still has to wait for."""
-
-    def __init__(self, stop: bool | Mapping[str, int], modules: Mapping[str, nn.Module]) -> None:
-        self.stops = stop is not False
-        wanted = dict(stop) if isinstance(stop, Mapping) else {}
-        if strangers := [name for name in wanted if name not in modules]:
-            raise ArgumentError(
-                f"stop counts the runs of {strangers[0]!r}, which is neither recorded nor edited"
-            )
-        self._left: dict[nn.Module, int] = {}
-        for name, module in modules.items():
-            self._left[module] = max(wanted.get(name, 1), self._left.get(module, 1))
-
-    def over(self, module: nn.Module) -> bool:
-        """Counts a run of the module and says whether it was the last one needed."""
-        if not self.stops:
-            return False
-        self._left[module] -= 1
-        return all(left <= 0 for left in self._left.values())
+def _targets(model: nn.Module, layers: Iterable[Layer], forward_pass: Pass) -> dict[Layer, Target]:
+    """One target for all layers that name the same module or operation."""
+    made: dict[tuple[nn.Module, str | None], Target] = {}
+    found = {}
+    for layer in layers:
+        module = model.get_submodule(layer.module)
+        place = (module, layer.operation)
+        if place not in made:
+            made[place] = Target(module, layer, forward_pass)
+        found[layer] = made[place]
+    return found
 
 
-@dataclass(eq=False)
-class _Watch:
-    """The one forward hook of a module: edits its output, records it, and may end the pass."""
+def _install(model: nn.Module, targets: Mapping[Layer, Target], forward_pass: Pass, stack: ExitStack) -> None:
+    """Registers all hooks; the stack takes them away."""
+    operations: dict[nn.Module, dict[str, Target]] = {}
+    for target in dict.fromkeys(targets.values()):
+        if target.operation is None:
+            stack.callback(target.module.register_forward_hook(target.hook, with_kwargs=True).remove)
+        else:
+            operations.setdefault(target.module, {})[target.operation] = target
+    if operations:
+        listening = OperationStack()
+        stack.callback(listening.clear)
+        for module, named in operations.items():
+            listener = listening.listener(named)
+            forward_pass.counters.append(listener.ran)
+            stack.enter_context(wrapped_forward(module, listener.listening))
+        for module in inner_modules(operations):
+            stack.callback(module.register_forward_pre_hook(listening.pause).remove)
+            stack.callback(module.register_forward_hook(listening.resume, always_call=True).remove)
+    if targets:
+        stack.enter_context(wrapped_forward(model, forward_pass.around))
 
-    activations: Activations
-    pending: _Pending
-    detach: bool
-    clone: bool
-    every: bool
-    inputs: bool
-    names: list[str] = field(default_factory=list)
-    edits: list[Edit] = field(default_factory=list)
 
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        tensor = original = main_tensor(output)
-        for function in self.edits:
-            tensor = self._edited(function, tensor)
-        recorded = [name for name in self.names if name in self.activations._calls]
-        for name in recorded:
-            shown = main_tensor(args) if self.inputs else tensor
-            self.activations._add(name, shown.detach() if self.detach else shown, self.every)
-        if self.pending.over(module):
-            raise _Stop(self.pending)
-        if recorded and self.clone and not self.inputs:
-            tensor = tensor.clone()
-        return output if tensor is original else with_main_tensor(output, tensor)
-
-    def _edited(self, function: Edit, tensor: Tensor) -> Tensor:
-        edited = function(tensor.clone())
-        if not isinstance(edited, Tensor) or edited.shape != tensor.shape:
-            got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
-            raise ShapeError(
-                f"the edit of layer {self.names[0]!r} must return {tuple(tensor.shape)}, got {got}"
-            )
-        return edited
+def _check_edits(targets: Mapping[Layer, Target], edits: Iterable[Layer]) -> None:
+    for layer in edits:
+        if not targets[layer].edited(layer):
+            raise UnreachedLayerError(not_reached(layer, targets[layer].runs))

@@ -1,14 +1,19 @@
 """Modules by name, and the states of a model that are changed for a while and given back exactly."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from difflib import get_close_matches
+from functools import wraps
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
 
-from .errors import LayerError
+from .errors import ArchitectureError, ArgumentError, LayerError
+
+Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
 def find_module(model: nn.Module, name: str) -> nn.Module:
@@ -39,6 +44,84 @@ def find_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]
     # One walk over the model costs less than a search for each of many names.
     known = dict(model.named_modules(remove_duplicate=False)) if len(names) > 10 else {}
     return {name: known[name] if name in known else find_module(model, name) for name in names}
+
+
+def check_model(model: object) -> None:
+    """Checks that hooks run in a model.
+
+    Args:
+        model: What the user gave as a model.
+
+    Raises:
+        ArgumentError: It is no `nn.Module`.
+        ArchitectureError: It is scripted, or runs copies of a model; the message says what to give instead.
+    """
+    if not isinstance(model, nn.Module):
+        way_out = ": give its .module()" if type(model).__name__ == "ExportedProgram" else ""
+        raise ArgumentError(f"expected a torch.nn.Module as the model, got {type(model).__name__}{way_out}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ArchitectureError(
+            "the model is compiled by TorchScript, inside which no hooks run: give the module that was "
+            "scripted or traced"
+        )
+    if isinstance(model, nn.DataParallel):
+        raise ArchitectureError("DataParallel runs copies of the model on each device: give model.module")
+
+
+def without_wrapper(model: nn.Module) -> nn.Module:
+    """Returns the module that `torch.compile` wrapped, or the model itself."""
+    return getattr(model, "_orig_mod", model) if type(model).__name__ == "OptimizedModule" else model
+
+
+def eager(model: nn.Module) -> AbstractContextManager[Any]:
+    """Returns a block in which what `torch.compile` compiled of a model runs as it was written.
+
+    Compiled code does not run hooks that were registered later.
+
+    Raises:
+        ArchitectureError: The model is compiled, and this version of torch cannot run it uncompiled.
+    """
+    if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, model.modules())):
+        return nullcontext()
+    if not hasattr(torch.compiler, "set_stance"):
+        raise ArchitectureError(
+            "the model is compiled by torch.compile, where hooks do not run: give the module that was "
+            "compiled"
+        )
+    return torch.compiler.set_stance("force_eager")
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
+
+
+@contextmanager
+def wrapped_forward(module: nn.Module, around: Around) -> Iterator[None]:
+    """Calls a function around the forward of a module inside the block.
+
+    Args:
+        module: The module.
+        around: Gets the forward of the module, positional and keyword arguments; its result counts.
+
+    Example:
+        >>> with wrapped_forward(relu := nn.ReLU(), lambda forward, args, kwargs: -forward(*args)):
+        ...     relu(torch.ones(2))
+        tensor([-1., -1.])
+    """
+    attribute, forward = module.__dict__.get("forward"), module.forward
+
+    @wraps(forward)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return around(forward, args, kwargs)
+
+    module.forward = wrapper
+    try:
+        yield
+    finally:
+        if attribute is None:
+            del module.forward
+        else:
+            module.forward = attribute
 
 
 @contextmanager

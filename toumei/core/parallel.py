@@ -1,7 +1,6 @@
 """Sweeps: one function over many units, facts, images or shuffles, with finished items on disk."""
 
 import hashlib
-import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from .errors import ArgumentError
+from .files import atomic_write
 from .optional import require
 
 Item = TypeVar("Item")
@@ -71,7 +71,7 @@ def _sent(function: Callable[[Item], Any], jobs: int) -> Iterator[Callable[[Item
         return
     with TemporaryDirectory() as folder:
         path = Path(folder, "function")
-        with path.open("wb") as file:
+        with atomic_write(path) as partial, partial.open("wb") as file:
             require("joblib.externals.loky.backend.reduction", "a sweep", "joblib").dump(function, file)
         yield _Sent(path)
 
@@ -108,12 +108,10 @@ class _Task:
         if path.exists():
             return torch.load(path, weights_only=True)
         result = self.function(item)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
-            torch.save(result, partial)
-            torch.load(partial, weights_only=True)
+            with atomic_write(path) as partial:
+                torch.save(result, partial)
+                torch.load(partial, weights_only=True)
         except Exception as error:
-            partial.unlink(missing_ok=True)
             raise ArgumentError(f"the result for {item!r} cannot be kept on disk: {error}") from error
-        os.replace(partial, path)
         return result

@@ -1,78 +1,136 @@
-"""Results as files: tensors in safetensors, everything else in a JSON header, never pickle."""
+"""Results as files: tensors in safetensors, everything else in a JSON header, never pickle.
 
+The fields of the dataclass and their annotations say what a file holds. The header has the name of the class
+and the version of the format; `load` compares every field with its annotation and refuses what differs.
+"""
+
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
+from typing_extensions import Self
 
 from .errors import ArgumentError, ToumeiError
+from .files import atomic_write, check_regular
 from .optional import require
+from .stored_fields import FieldError, Spec, Tensors, check_specs, restored, stored
+
+VERSION = 1  # of the format; a change that older versions of the package cannot read raises it
+_KEY = "toumei"  # of the header among the metadata of a safetensors file
 
 
-def save_tensors(
-    path: str | Path, what: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
-) -> None:
-    """Writes tensors and a header, and the folder if need be.
+class Saved:
+    """A dataclass that can be written to a file and read back, bit for bit.
 
-    The file is complete or as it was before, even if this is killed.
-
-    Args:
-        path: File to write, ending in ``.safetensors``.
-        what: What it holds, for `load_tensors` to check.
-        tensors: By name; several may share their memory.
-        header: Whatever JSON can hold.
-
-    Raises:
-        ArgumentError: The path has another ending.
+    A subclass may declare three things. `_specs` has the shape and the type of numbers of its tensors, by
+    field. `_not_stored` has the fields that a file does not hold. `_load_error` is the error that a file
+    raises which cannot be read.
 
     Example:
         >>> import torch
+        >>> from dataclasses import dataclass
         >>> from tempfile import TemporaryDirectory
+        >>> from toumei.core.stored_fields import Spec, specs
+        >>> @dataclass(frozen=True)
+        ... class Line(Saved):
+        ...     x: Tensor
+        ...     y: Tensor
+        ...     name: str = ""
+        ...     _specs = specs(x="points", y=Spec("points", finite=True))
         >>> with TemporaryDirectory() as folder:
-        ...     save_tensors(f"{folder}/new/x.safetensors", "X", {"x": torch.ones(2)}, {"seed": 3})
-        ...     load_tensors(f"{folder}/new/x.safetensors", "X")
-        ({'x': tensor([1., 1.])}, {'seed': 3})
+        ...     Line(torch.zeros(2), torch.ones(2), "a").save(f"{folder}/line.safetensors")
+        ...     Line.load(f"{folder}/line.safetensors")
+        Line(x=tensor([0., 0.]), y=tensor([1., 1.]), name='a')
     """
-    check_ending(path, what)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    save_file = require("safetensors.torch", "saving a result", "safetensors").save_file
-    try:
-        written = json.dumps({"what": what, "header": dict(header)})
-        save_file(_apart(tensors), partial, {"toumei": written})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+
+    _specs: ClassVar[Mapping[str, Spec]] = {}
+    _not_stored: ClassVar[tuple[str, ...]] = ()
+    _load_error: ClassVar[type[ToumeiError]] = ArgumentError
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything as ``.safetensors``, for `load`; the folder is made where it is missing.
+
+        The file is written whole or not at all.
+
+        Args:
+            path: File to write, ending in ``.safetensors``.
+
+        Raises:
+            ArgumentError: The path has another ending, or a field is not what the class declares.
+            OSError: The file cannot be written.
+        """
+        save_result(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Returns what was saved.
+
+        Args:
+            path: The file.
+
+        Raises:
+            ArgumentError: The file is damaged, holds something else, or has a newer format.
+            FileNotFoundError: There is no such file.
+        """
+        return load_result(cls, path)[0]
 
 
-def load_tensors(
-    path: str | Path, what: str, error: type[ToumeiError] = ArgumentError
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Returns the tensors and the header of a file that `save_tensors` wrote.
+Result = TypeVar("Result", bound=Saved)
+
+
+def save_result(result: Saved, path: str | Path, notes: Mapping[str, str] | None = None) -> None:
+    """Writes a result as `Saved.save` does, with notes.
 
     Args:
+        result: The result.
+        path: File to write, ending in ``.safetensors``.
+        notes: What else is to be remembered.
+    """
+    name = type(result).__name__
+    check_ending(path, name)
+    tensors = Tensors()
+    try:
+        check_specs(result)
+        header = stored(result, type(result), "", tensors)
+        content = {"what": name, "version": VERSION, "header": header, "notes": dict(notes or {})}
+        text = json.dumps({**content, "digest": _digest(content)})
+        with atomic_write(path) as partial:
+            write_safetensors(_apart(tensors.named), partial, {_KEY: text})
+    except (FieldError, ArgumentError) as error:
+        raise ArgumentError(f"cannot save {name} to {path}: {error}") from None
+
+
+def load_result(kind: type[Result], path: str | Path, **more: Any) -> tuple[Result, dict[str, str]]:
+    """Returns a saved result and its notes.
+
+    Args:
+        kind: The class of the result.
         path: The file.
-        what: What it should hold.
-        error: What to raise.
+        more: The fields that are not stored.
 
     Raises:
-        ArgumentError: The file holds something else, or is cut short; or the error that is given.
+        ArgumentError: The file is damaged, holds something else, or has a newer format; or the
+            `_load_error` of the class.
         FileNotFoundError: There is no such file.
     """
     safetensors = require("safetensors", "reading a result")
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            written = json.loads((file.metadata() or {}).get("toumei", "{}"))
-            if written.get("what") == what:
-                names = file.keys()
-                return {name: file.get_tensor(name) for name in names}, written["header"]
-    except safetensors.SafetensorError as failure:
-        raise error(f"{path} is no saved {what} or cut short, it cannot be read: {failure}") from failure
-    raise error(f"{path} is no saved {what}")
+        content, tensors = _read(path, safetensors)
+        _check_content(content, kind.__name__)
+        notes = restored(content["notes"], dict[str, str], "notes", tensors)
+        result: Result = restored(content["header"], kind, "", tensors, **more)
+        tensors.check_used()
+        check_specs(result)
+        if content["digest"] != _digest(content):
+            raise _Refused("its header has been changed")
+    except (_Refused, FieldError, ToumeiError) as error:  # some classes check what they are given
+        message = f"{path} is no saved {kind.__name__} that this toumei can read: {error}"
+        raise kind._load_error(message) from error
+    return result, notes
 
 
 def check_ending(path: str | Path, what: str) -> None:
@@ -82,13 +140,89 @@ def check_ending(path: str | Path, what: str) -> None:
         raise ArgumentError(f"cannot save {what} as {ending!r}: results are saved as .safetensors")
 
 
+def write_safetensors(tensors: Mapping[str, Tensor], partial: Path, metadata: Mapping[str, str]) -> None:
+    """Writes tensors to the partial file of `atomic_write`.
+
+    Raises:
+        ArgumentError: The format has no such type of numbers.
+        OSError: The file cannot be written, because the disk is full, for example.
+    """
+    safetensors = require("safetensors.torch", "saving a result", "safetensors")
+    error = require("safetensors", "saving a result").SafetensorError
+    try:
+        safetensors.save_file(dict(tensors), partial, dict(metadata))
+    except error as failure:
+        raise OSError(str(failure)) from failure
+    except KeyError as failure:  # the type is not in the library's table
+        names = [name for name, tensor in tensors.items() if tensor.dtype == failure.args[0]]
+        raise ArgumentError(f"tensor {names} is of {failure.args[0]}, which safetensors lacks") from failure
+
+
+class _Refused(Exception):
+    """A file that cannot be read, and why."""
+
+
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as the format takes them: contiguous, and none in the memory of another."""
+    """The tensors as the format takes them: on the CPU, contiguous, and none in the memory of another."""
     result: dict[str, Tensor] = {}
     places = set()
     for name, tensor in tensors.items():
-        tensor = tensor.contiguous()
+        tensor = tensor.cpu().contiguous()
         place = tensor.untyped_storage().data_ptr()
         result[name] = tensor.clone() if place in places else tensor
         places.add(place)
     return result
+
+
+def _read(path: str | Path, safetensors: ModuleType) -> tuple[dict[str, Any], Tensors]:
+    """The header and the tensors of a file, which do not change with the file."""
+    try:
+        check_regular(path, "read")
+        Path(path).open("rb").close()  # safetensors says of any file that it may not read that it is missing
+    except ArgumentError as error:
+        raise _Refused(str(error)) from error
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            header = (file.metadata() or {}).get(_KEY)
+            if header is None:
+                raise _Refused("toumei did not write this file")
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as failure:
+        raise _Refused(
+            f"it cannot be read, for it is cut short, damaged or of another format: {failure}"
+        ) from failure
+    try:
+        content = json.loads(header)
+    except (ValueError, RecursionError) as failure:
+        raise _Refused(f"its header is no JSON: {failure}") from failure
+    if not isinstance(content, dict):
+        raise _Refused(f"its header should be a JSON object, got {type(content).__name__}")
+    return content, Tensors(tensors)
+
+
+def _check_content(content: dict[str, Any], name: str) -> None:
+    """Compares the class, the version and the parts of a header."""
+    if "version" not in content:
+        raise _Refused(
+            "its header has no version of the format. Files of toumei 0.1 had none, and they are not read "
+            "any more: make the result again, or load it with toumei 0.1"
+        )
+    version = content["version"]
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise _Refused(f"its version of the format should be a whole number from 1 on, got {version!r}")
+    if version > VERSION:
+        raise _Refused(
+            f"it has version {version} of the format, and this toumei reads versions up to {VERSION}: "
+            f"a newer toumei reads it"
+        )
+    if content.get("what") != name:
+        raise _Refused(f"it holds {content.get('what')!r}")
+    expected = {"what", "version", "header", "notes", "digest"}
+    if set(content) != expected:
+        raise _Refused(f"its header should have {sorted(expected)}, got {sorted(content)}")
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """A hash of the header, which tells a damaged header from a whole one."""
+    text = json.dumps([content[name] for name in ("what", "version", "header", "notes")])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ArgumentError
-from ..core.units import channels_first
+from ..core.layout import channels_first
 
 
 def effective_rank(activation: Tensor, *, centred: bool = False, channel_axis: int | None = None) -> float:

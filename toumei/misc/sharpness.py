@@ -11,6 +11,8 @@ from torch.func import functional_call, grad, vjp
 from ..core.errors import ArgumentError
 from ..core.modules import evaluating
 from ..core.seeding import make_generator
+from ..core.serialization import Saved
+from ..core.stored_fields import specs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +22,7 @@ Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Sharpness:
+class Sharpness(Saved):
     """How much the loss rises under noise, for each size of the noise.
 
     Attributes:
@@ -34,6 +36,8 @@ class Sharpness:
     rise: Tensor
     standard_error: Tensor
     loss: float
+
+    _specs = specs(sigmas="sizes", rise="sizes", standard_error="sizes")
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the rise over the size of the noise."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.errors import ArgumentError, ShapeError
+from ..core.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,9 +159,12 @@ def save_grid(
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Writes a figure as a picture, cropped to what it shows, and its folder if need be."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", pad_inches=0.05)
+    """Writes a figure, cropped to what it shows, and its folder if need be.
+
+    The ending of the path says the format. The file is written whole or not at all.
+    """
+    with atomic_write(path) as partial:
+        figure.savefig(partial, bbox_inches="tight", pad_inches=0.05)
 
 
 def show() -> None:
@@ -179,8 +183,8 @@ def save_pixels(image: Tensor, path: str | Path) -> None:
     """
     keeps_alpha = len(image) == 4 and Path(path).suffix.lower() == ".png"
     picture = to_pil(image.detach().float().cpu().clamp(0, 1) if keeps_alpha else montage(image[None]))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    with atomic_write(path) as partial:
+        picture.save(partial)
 
 
 def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 0.2) -> None:
@@ -197,9 +201,9 @@ def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 
     if not frames:
         raise ArgumentError("an animation needs at least one frame")
     first, *rest = [to_pil(montage(frame)) for frame in frames]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     durations = [round(1000 * seconds)] * len(rest) + [round(5000 * seconds)]
-    first.save(path, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+    with atomic_write(path) as partial:
+        first.save(partial, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
 
 
 def _canvas(images: Tensor, titles: Sequence[str], columns: int | None) -> tuple[Tensor, int, int]:

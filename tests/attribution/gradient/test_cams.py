@@ -135,7 +135,7 @@ def test_the_maps_of_a_unit(small_cnn, images):
 def test_bad_input(small_cnn, images):
     with pytest.raises(LayerError, match="no layer 'conv3'"):
         GradCam(small_cnn, "conv3")
-    with pytest.raises(ShapeError, match="maps or tokens"):
+    with pytest.raises(ShapeError, match="expected maps .* or tokens"):
         GradCam(small_cnn, "head")(images, target=1)
     with pytest.raises(TypeError, match="'noise'"):
         GradCam(small_cnn, "conv1", noise=1)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ...core.errors import ArgumentError
-from ...core.modules import evaluating, find_module, frozen
+from ...core.modules import check_model, evaluating, frozen
+from ...core.targets import resolve
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE
 from .checks import check_counts
@@ -59,7 +60,8 @@ class Method(ABC):
     ) -> None:
         check_counts(1, batch_size=batch_size)
         if layer is not None:
-            find_module(model, layer)
+            check_model(model)
+            resolve(model, [layer])
         self.model = model
         self.layer = layer
         self.preprocess = preprocess
@@ -158,7 +160,7 @@ class Method(ABC):
         if layer is not None:
             if "layer" not in signature(type(self)).parameters:
                 raise ArgumentError(f"{type(self).__name__} takes no layer, got {layer!r}")
-            find_module(model, layer)
+            resolve(model, [layer])
         method = copy(self)
         method.model, method.layer = model, layer
         return method

@@ -1,15 +1,17 @@
 """The inputs of a method, and the scores of targets as a function of them or of a layer's activation."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import ArgumentError, ShapeError
-from ...core.hooks import Edit, hooked
-from ...core.units import Unit
+from ...core.errors import ArgumentError, ShapeError, UnreachedLayerError
+from ...core.hooks import Activations, hooked
+from ...core.names import Unit, parse_layer
+from ...core.survey import Survey, survey
+from ...core.targets import Edit
 from .backward import differentiate
 from .batching import BATCH_SIZE, batches, take_rows
 from .inputs import Inputs, Preprocess, Values, like, output_of, parts_of
@@ -32,7 +34,7 @@ class Problem:
         preprocess: Applied to the inputs before the network.
         fixed: Which inputs do not change: for methods that need gradients, whole numbers and booleans if
             other inputs have gradients, such as a mask beside embeddings.
-        runs: How often the layer, and those of targets, run in a pass; their last run is what counts.
+        found: What a first pass showed of the layer and those of targets; their last run is what counts.
     """
 
     tensors: tuple[Tensor, ...]
@@ -43,7 +45,7 @@ class Problem:
     layer: str | None
     preprocess: Preprocess | None
     fixed: tuple[bool, ...]
-    runs: Mapping[str, int] = field(default_factory=dict)
+    found: Survey | None = None
 
     def __len__(self) -> int:
         return len(self.tensors[0])
@@ -222,18 +224,24 @@ class Problem:
     def _scores(self, inputs: Inputs, edits: Mapping[str, Edit], rows: Tensor | None) -> Tensor:
         """The scores (B, T) of inputs, with the last runs of some layers edited."""
         units = [target.layer for target in self.targets if isinstance(target, Unit)]
-        last = {name: _LastRun(edit, self.runs[name]) for name, edit in edits.items()}
+        last = {self._last_run(name): edit for name, edit in edits.items()}
+        recorded = {name: self._last_run(name) for name in units}
         # where inner units are all that is asked for, the rest of the network does not run
-        stop = len(units) == len(self.targets) and {name: self.runs[name] for name in (*units, *last)}
-        output = None
-        with hooked(self.model, units, last, stop=stop, every=True) as activations:
-            output = output_of(self.model, inputs, self.preprocess)
-        self._check_runs({name: own.seen for name, own in last.items()})
-        self._check_runs({name: len(activations.calls(name)) for name in units})
+        stop = len(units) == len(self.targets)
+        output, activations = None, None
+        try:
+            with hooked(self.model, recorded, last, stop=stop) as activations:
+                output = output_of(self.model, inputs, self.preprocess)
+        except UnreachedLayerError:  # fewer runs than in the first pass, which has a message of its own
+            self._check_runs(activations, edits, units)
+            raise
+        self._check_runs(activations, edits, units)
         scores = []
         for target in self.targets:
             if isinstance(target, Unit):
-                scores.append(unit_score(activations[target.layer], target))
+                assert self.found is not None
+                layout = self.found.layouts[target.layer]
+                scores.append(unit_score(activations[target.layer], target, layout))
             else:
                 assert output is not None
                 scores.append(score(output, target, rows))
@@ -243,33 +251,31 @@ class Problem:
     def _activation(self, inputs: Inputs) -> Tensor:
         """The activation of the last run of the layer."""
         assert self.layer is not None
-        stop = {self.layer: self.runs[self.layer]}
-        with hooked(self.model, stop, stop=stop, detach=True, every=True) as activations:
+        recorded = {self.layer: self._last_run(self.layer)}
+        with hooked(self.model, recorded, stop=True, detach=True) as activations:
             output_of(self.model, inputs, self.preprocess)
-        calls = activations.calls(self.layer)
-        self._check_runs({self.layer: len(calls)})
-        return calls[-1]
+        self._check_runs(activations, (), [self.layer])
+        return activations[self.layer]
 
-    def _check_runs(self, seen: Mapping[str, int]) -> None:
+    def _last_run(self, layer: str) -> str:
+        assert self.found is not None
+        return self.found.names[layer]
+
+    def _check_runs(
+        self, activations: Activations | None, edited: Iterable[str], recorded: Iterable[str]
+    ) -> None:
+        """Raises an error where layers ran more or less often than in the first pass."""
+        if activations is None or self.found is None:
+            return
+        seen = {name: activations.runs(self._last_run(name)) for name in edited}
+        seen |= {name: activations.runs(name) for name in recorded}
         for name, runs in seen.items():
-            if runs != self.runs[name]:
+            if runs != self.found.runs[name] and parse_layer(name).run is None:
                 raise ArgumentError(
-                    f"the layer {name!r} ran {self.runs[name]} times in the first pass and {runs} times in "
-                    f"another: its last run is only meant where their number does not depend on the inputs"
+                    f"the layer {name!r} ran {self.found.runs[name]} times in the first pass and {runs} "
+                    f"times in another: its last run is only meant where their number does not depend on "
+                    f"the inputs"
                 )
-
-
-@dataclass(eq=False)
-class _LastRun:
-    """An edit of a layer's last run in a pass, for which it counts the runs."""
-
-    edit: Edit
-    runs: int
-    seen: int = 0
-
-    def __call__(self, activation: Tensor) -> Tensor:
-        self.seen += 1
-        return self.edit(activation) if self.seen == self.runs else activation
 
 
 def make_problem(
@@ -336,17 +342,14 @@ def _attached(problem: Problem, layer: str | None, batch_size: int) -> Problem:
     if not names:
         return problem
     first, *others = batches(len(problem), batch_size)
-    with torch.no_grad(), hooked(problem.model, names, detach=True, every=True) as seen:
-        try:
-            output_of(problem.model, problem._rows(first), problem.preprocess)
-        except (RuntimeError, ValueError):
-            # behind units the network need not run, such as a head for pictures of another size
-            if len(units) < len(problem.targets) or not all(map(seen.reached, names)):
-                raise
-    problem = replace(problem, layer=layer, runs={name: len(seen.calls(name)) for name in names})
+    rows = problem._rows(first)
+    found = survey(problem.model, names, lambda: output_of(problem.model, rows, problem.preprocess))
+    problem = replace(problem, layer=layer, found=found)
     if layer is None:
         return problem
-    activation = torch.cat([seen[layer], *(problem._activation(problem._rows(rows)) for rows in others)])
+    activations = [found.activations[layer]]
+    activations += [problem._activation(problem._rows(others_rows)) for others_rows in others]
+    activation = torch.cat(activations)
     if len(activation) != len(problem):
         raise ShapeError(
             f"the activation of layer {layer!r} is {tuple(activation.shape)}, expected a row for each of the "

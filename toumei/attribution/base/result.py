@@ -1,7 +1,6 @@
 """What an attribution method returns: contributions, and how reliable they are."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +8,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.errors import ArgumentError
-from ...core.serialization import load_tensors, save_tensors
+from ...core.serialization import Saved
+from ...core.stored_fields import specs
 from .inputs import Values, parts_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _TENSORS = ("baseline_output", "r_squared", "features", "interactions")
 
 
 @dataclass(frozen=True, eq=False)
-class Attribution:
+class Attribution(Saved):
     """The contribution of each part of the inputs to the score of a target.
 
     For T targets at once every tensor has another axis of length T in front.
@@ -57,6 +57,16 @@ class Attribution:
     complete: bool = False
     tokens: tuple[tuple[str, ...], ...] | None = None
     names: tuple[str, ...] | None = None
+
+    _specs = specs(
+        output="*T N",
+        values="*T N ...",
+        baseline_output="*T N",
+        standard_error="*T N ...",
+        r_squared="*T N",
+        features="*T N M",
+        interactions="*T N M M",
+    )
 
     @property
     def sums(self) -> Tensor:
@@ -108,46 +118,6 @@ class Attribution:
 
         return plot_attribution(self._by_target(), self.method, self.names, self.tokens, images, ax)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the attribution as safetensors."""
-        tensors = {"output": self.output}
-        for name in ("values", "standard_error"):
-            tensors.update(_named(name, getattr(self, name)))
-        for name in _TENSORS:
-            if getattr(self, name) is not None:
-                tensors[name] = getattr(self, name)
-        keys = list(self.values) if isinstance(self.values, dict) else None
-        header = {
-            "method": self.method,
-            "seed": self.seed,
-            "several": self.several,
-            "complete": self.complete,
-            "tokens": self.tokens,
-            "names": self.names,
-            "structure": "tensor" if isinstance(self.values, Tensor) else keys or "tuple",
-        }
-        save_tensors(path, type(self).__name__, tensors, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns an attribution that was saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        structure = header.pop("structure")
-        for name in ("tokens", "names"):
-            header[name] = _tuples(header.get(name))
-        values = _collected("values", tensors, structure)
-        assert values is not None
-        return cls(
-            values,
-            tensors["output"],
-            standard_error=_collected("standard_error", tensors, structure),
-            **{**header, **{name: tensors.get(name) for name in _TENSORS}},
-        )
-
     def __repr__(self) -> str:
         shapes = ", ".join(str(tuple(part.shape)) for part in parts_of(self.values))
         facts = [f"values {shapes}"]
@@ -169,26 +139,3 @@ class Attribution:
         """The first tensor of the values, with an axis of targets in front."""
         values = parts_of(self.values)[0]
         return values if self.several else values[None]
-
-
-def _named(name: str, values: Values | None) -> dict[str, Tensor]:
-    if values is None:
-        return {}
-    if isinstance(values, dict):
-        return {f"{name}.{key}": part for key, part in values.items()}
-    return {f"{name}.{index}": part for index, part in enumerate(parts_of(values))}
-
-
-def _tuples(value: Any) -> Any:
-    """What JSON gives back as lists, as tuples again."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _collected(name: str, tensors: dict[str, Tensor], structure: Any) -> Values | None:
-    own = {key.removeprefix(f"{name}."): part for key, part in tensors.items() if key.startswith(f"{name}.")}
-    if not own:
-        return None
-    if isinstance(structure, list):
-        return {key: own[key] for key in structure}
-    ordered = tuple(own[str(index)] for index in range(len(own)))
-    return ordered[0] if structure == "tensor" else ordered

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import OutputError, ShapeError, UnitError
-from ...core.modules import find_module
-from ...core.units import Unit, channels_first, check_channels, parse, position_index
+from ...core.layout import Layout, with_channels_first
+from ...core.names import Unit, parse
+from ...core.targets import resolve
 
-Target = int | str | Tensor | Callable[[Tensor], Tensor]
+Target = int | str | Unit | Tensor | Callable[[Tensor], Tensor]
 Targets = Target | Sequence[Target] | None
 Scored = int | Tensor | Callable[[Tensor], Tensor] | Unit | None
 
@@ -28,7 +29,7 @@ def scored(model: nn.Module, target: Any, count: int) -> Scored:
         ShapeError: Another number of indices than inputs.
         LayerError: A unit of a layer that the model does not have.
     """
-    if isinstance(target, str):
+    if isinstance(target, str | Unit):
         return _unit(model, target)
     if target is None or (callable(target) and not isinstance(target, Tensor)):
         return target
@@ -82,22 +83,27 @@ def score(output: Tensor, target: Scored, rows: Tensor | None = None) -> Tensor:
     return scores.gather(1, of_rows[:, None] % count)[:, 0]
 
 
-def unit_score(activation: Tensor, unit: Unit) -> Tensor:
+def unit_score(activation: Tensor, unit: Unit, layout: Layout | None = None) -> Tensor:
     """Returns a unit's activation for each row, (B,), or the mean over positions of a channel without one.
+
+    Args:
+        activation: The activation of the unit's layer.
+        unit: The unit.
+        layout: What is known of the axes of the activation.
 
     Raises:
         UnitError: A channel or position outside of the layer.
     """
     assert unit.channel is not None
-    channels = channels_first(activation)
-    check_channels((unit.channel,), channels, unit.layer)
-    own = channels[:, unit.channel]
-    return own.mean(1) if unit.position is None else own[:, position_index(activation, unit)]
+    channels = with_channels_first(activation, layout, unit.layer, unit.channel_axis, unit.grid)
+    channels.check([unit.channel])
+    positions = channels.values[:, unit.channel]
+    return positions.mean(1) if unit.position is None else positions[:, channels.index(unit.position)]
 
 
-def _unit(model: nn.Module, text: str) -> Unit:
+def _unit(model: nn.Module, text: str | Unit) -> Unit:
     unit = parse(text)
-    find_module(model, unit.layer)
+    resolve(model, [unit.layer])
     if unit.channel is None:
         raise UnitError(f"a target is one unit, such as '{text}:0', got the whole layer {text!r}")
     return unit

@@ -1,13 +1,11 @@
 """Class activation maps: the positions of a layer at which its channels speak for the target."""
 
-from math import isqrt
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...core.errors import ShapeError
-from ...core.units import channels_first
+from ...core.layout import with_channels_first
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Preprocess, parts_of
@@ -22,13 +20,13 @@ class GradCam(Method):
 
     Args:
         model: The network.
-        layer: A layer whose activations are maps (N, C, H, W), or tokens (N, T, C) that are taken for a
-            square grid behind the class and register tokens.
+        layer: A layer whose activations are maps (N, C, H, W), volumes (N, C, D, H, W), signals (N, C, L), or
+            the tokens (N, T, C) of a vision transformer, whose grid the picture tells.
         preprocess: Applied to the inputs before the network.
         upsample: Scale the maps bilinearly to the height and width of the picture among the inputs; else,
             and without a picture, they have the layer's size.
-        channel_axis: The axis of the channels where it is another one, such as 3 for the maps of a Swin
-            transformer.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
         batch_size: How many inputs pass through the network at a time.
 
     Example:
@@ -47,11 +45,13 @@ class GradCam(Method):
         *,
         upsample: bool = True,
         channel_axis: int | None = None,
+        grid: tuple[int, int] | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> None:
         super().__init__(model, layer, preprocess, batch_size=batch_size)
         self.upsample = upsample
         self.channel_axis = channel_axis
+        self.grid = grid
 
     def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns maps that are 0 or positive, (N, 1, H, W).
@@ -72,12 +72,17 @@ class GradCam(Method):
     def maps(self, problem: Problem) -> tuple[Tensor, tuple[Tensor]]:
         """Returns the scores (N, T) and the layer's maps, one tensor (T, N, 1, h, w)."""
         activation = problem.tensors[0]
-        height, width, first = _grid(activation, self.channel_axis)
+        maps = self._maps(problem, activation)
         scores, (gradients,) = problem.gradients(problem.tensors)
-        channels = channels_first(activation, self.channel_axis)[..., first:]
-        by_channel = torch.stack([channels_first(own, self.channel_axis)[..., first:] for own in gradients])
-        own = self.weigh(channels, by_channel).relu()
-        return scores, (own.reshape(*own.shape[:2], 1, height, width),)
+        by_channel = torch.stack([self._maps(problem, gradient).flatten(2) for gradient in gradients])
+        weighted = self.weigh(maps.flatten(2), by_channel).relu()
+        return scores, (weighted.reshape(*weighted.shape[:2], 1, *_positions(maps)),)
+
+    def _maps(self, problem: Problem, activation: Tensor) -> Tensor:
+        """Returns an activation of the layer as (N, C, positions on their grid)."""
+        assert problem.found is not None and self.layer is not None
+        layout = problem.found.layouts[self.layer]
+        return with_channels_first(activation, layout, self.layer, self.channel_axis, self.grid).maps()
 
     def weigh(self, activation: Tensor, gradients: Tensor) -> Tensor:
         """Returns maps (T, N, P) of activations (N, C, P) and their gradients (T, N, C, P)."""
@@ -128,6 +133,7 @@ class GuidedGradCam(GradCam):
         layer: As for `GradCam`.
         preprocess: Applied to the inputs before the network.
         channel_axis: As for `GradCam`.
+        grid: As for `GradCam`.
         batch_size: How many inputs pass through the network at a time.
 
     Example:
@@ -143,9 +149,12 @@ class GuidedGradCam(GradCam):
         preprocess: Preprocess | None = None,
         *,
         channel_axis: int | None = None,
+        grid: tuple[int, int] | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> None:
-        super().__init__(model, layer, preprocess, channel_axis=channel_axis, batch_size=batch_size)
+        super().__init__(
+            model, layer, preprocess, channel_axis=channel_axis, grid=grid, batch_size=batch_size
+        )
 
     def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the products, in the structure of the inputs.
@@ -167,19 +176,10 @@ class GuidedGradCam(GradCam):
         return self.result(of_inputs, products, scores)
 
 
-def _grid(activation: Tensor, channel_axis: int | None) -> tuple[int, int, int]:
-    """Height and width of a layer's map, and how many tokens come before it."""
-    rank = activation.dim()
-    axis = channel_axis if channel_axis is not None else (rank - 1 if rank == 3 else 1)
-    sizes = [size for index, size in enumerate(activation.shape) if index not in (0, axis % rank)]
-    if len(sizes) == 2:
-        return sizes[0], sizes[1], 0
-    if len(sizes) != 1:
-        raise ShapeError(
-            f"a layer with maps or tokens is needed, its activation is {tuple(activation.shape)}"
-        )
-    side = isqrt(sizes[0])
-    return side, side, sizes[0] - side * side
+def _positions(maps: Tensor) -> torch.Size:
+    """The sizes of the positions: (L,) of a signal, whose maps are (N, C, 1, L)."""
+    signal = maps.dim() == 4 and maps.shape[2] == 1
+    return maps.shape[3:] if signal else maps.shape[2:]
 
 
 def _scaled(maps: Tensor, picture: Tensor) -> Tensor:

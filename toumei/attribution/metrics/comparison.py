@@ -3,14 +3,14 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
-from ...core.serialization import load_tensors, save_tensors
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
 from ..base.baselines import BaselineLike
 from ..base.method import Method
 from ..base.result import Attribution
@@ -37,7 +37,7 @@ _HEADS = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
+class Comparison(Saved):
     """Measures of several methods on the same inputs. Tensors are on the CPU.
 
     Attributes:
@@ -62,6 +62,8 @@ class Comparison:
     methods: tuple[str, ...]
     columns: dict[str, Tensor]
     heat: Tensor | None = None
+
+    _specs = specs(methods="M", heat="M N H W", columns=Spec("M ...", "any"))
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -116,25 +118,6 @@ class Comparison:
             inside = f"\n{row['inside']:.0%} inside" if "inside" in row else ""
             ax.set_ylabel(row["method"] + inside, rotation=0, ha="right", va="center", fontsize="small")
         return figure
-
-    def save(self, path: str | Path) -> None:
-        """Writes the comparison as safetensors."""
-        tensors = {f"column.{name}": column for name, column in self.columns.items()}
-        if self.heat is not None:
-            tensors["heat"] = self.heat
-        header = {"methods": self.methods, "columns": list(self.columns)}
-        save_tensors(path, type(self).__name__, tensors, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Comparison":
-        """Returns a comparison that was saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        columns = {name: tensors[f"column.{name}"] for name in header["columns"]}
-        return cls(tuple(header["methods"]), columns, tensors.get("heat"))
 
     def __repr__(self) -> str:
         cells = self._cells()

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError, ShapeError
 from ...core.modules import evaluating, frozen
 from ...core.seeding import make_generator
+from ...core.serialization import Saved
+from ...core.stored_fields import specs
 from ..base.baselines import BaselineLike
 from ..base.problem import make_problem
 from ..base.targets import Target
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class Curve(Saved):
     """The score of a target while positions are shown or hidden, those that contribute most first.
 
     Attributes:
@@ -30,6 +32,8 @@ class Curve:
 
     shares: Tensor
     scores: Tensor
+
+    _specs = specs(shares="points", scores="N points")
 
     @property
     def auc(self) -> Tensor:
@@ -127,7 +131,7 @@ def deletion(
 
 
 @dataclass(frozen=True, eq=False)
-class Removals:
+class Removals(Saved):
     """The contributions of sets of positions, and what the score loses without them.
 
     Attributes:
@@ -137,6 +141,8 @@ class Removals:
 
     contributed: Tensor
     lost: Tensor
+
+    _specs = specs(contributed="N sets", lost="N sets")
 
     def infidelity(self, scaled: bool = False) -> Tensor:
         """Returns the mean squared error of contributions, (N,) (Yeh et al., 2019); 0 is perfect.

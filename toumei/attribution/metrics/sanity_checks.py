@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError
 from ...core.modules import find_module
 from ...core.seeding import make_generator, seeded
+from ...core.serialization import Saved
+from ...core.stored_fields import specs
 from ..base.baselines import BaselineLike
 from ..base.method import Method
 from ..base.result import Attribution
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Randomization:
+class Randomization(Saved):
     """How similar contributions stay while a network forgets, layer by layer from the output.
 
     Attributes:
@@ -31,6 +33,8 @@ class Randomization:
 
     layers: tuple[str, ...]
     correlations: Tensor
+
+    _specs = specs(layers="layers", correlations="layers N")
 
     def plot(self, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
         """Returns axes with the mean correlation after each layer."""

@@ -178,7 +178,7 @@ def _check(network: _Network, problem: Problem) -> None:
     with (
         _Functions() as functions,
         torch.enable_grad(),
-        hooked(network.model, layers, every=True, detach=True) as activations,
+        hooked(network.model, list(layers), every=True, detach=True) as activations,
     ):
         scores = network.problem[0].scores(problem.leaves(problem.tensors))
     known: Counter[str] = Counter()

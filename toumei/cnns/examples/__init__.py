@@ -1,4 +1,4 @@
-"""The places in a data set that excite units most."""
+"""The images of a dataset that excite units most."""
 
 from .result import DatasetExamples
 from .search import dataset_examples

@@ -1,30 +1,38 @@
-"""The strongest images of every unit of a layer, kept up to date batch by batch in little memory."""
+"""The strongest images of every unit of a layer, updated batch by batch in little memory."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import isqrt
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from ...core.errors import NonFiniteError, ShapeError
 from ...core.hooks import run
-from ...core.units import Unit, channels_first, position_index
+from ...core.layout import Channels, channels_of, with_layouts_of
+from ...core.stored_fields import Spec, specs
+from ...core.survey import Survey
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The k strongest images of every unit of a layer, strongest first; of equal ones the earlier image.
+    """The k strongest images of every unit of a layer, strongest first; among equal ones the earlier first.
 
     Attributes:
-        values: What the unit made of the image, (units, k); -inf where there is no image yet.
+        values: Activation of the unit on the image, (units, k); -inf where there is no image yet.
         indices: Numbers of the images, (units, k); -1 where there is no image yet.
-        places: Where in the image the unit was strongest, (units, k, 2): y and x from 0 to 1.
+        positions: Where in the image the unit was strongest, (units, k, 2): y and x from 0 to 1.
     """
 
     values: Tensor
     indices: Tensor
-    places: Tensor
+    positions: Tensor
+
+    _specs = specs(
+        values="units k",
+        indices=Spec("units k", "integer"),
+        positions=Spec("units k 2", finite=True),
+    )
 
     @classmethod
     def empty(cls, units: int, k: int, dtype: torch.dtype) -> "Ranking":
@@ -33,13 +41,13 @@ class Ranking:
         return cls(values, torch.full((units, k), -1), torch.full((units, k, 2), 0.5))
 
     def merged(self, responses: "Responses", start: int) -> "Ranking":
-        """Returns the ranking with a batch taken in.
+        """Returns the ranking after a batch.
 
         Args:
-            responses: The batch's.
-            start: The number of its first image; all images so far have lower ones.
+            responses: Those of the batch.
+            start: The number of its first image; all earlier images have lower numbers.
         """
-        # Of equal ones the earlier stays, so an image of a later batch has to be stronger than the last.
+        # Among equal images the earlier one stays: an image of a later batch must be stronger than the last.
         rows = (responses.values > self.values[:, -1]).any(0).nonzero()[:, 0]
         if not len(rows):
             return self
@@ -50,22 +58,21 @@ class Ranking:
         row, image = rows[new.nonzero()[:, 0]], order[new] - k
         indices = self.indices[rows].gather(1, order.clamp(max=k - 1))
         indices[new] = start + image
-        places = self.places[rows].gather(1, order.clamp(max=k - 1)[..., None].expand(-1, -1, 2))
-        places[new] = responses.places(image, row)
+        positions = self.positions[rows].gather(1, order.clamp(max=k - 1)[..., None].expand(-1, -1, 2))
+        positions[new] = responses.positions(image, row)
         return Ranking(
             self.values.index_copy(0, rows, both.gather(1, order)),
             self.indices.index_copy(0, rows, indices),
-            self.places.index_copy(0, rows, places),
+            self.positions.index_copy(0, rows, positions),
         )
 
 
 class Responses:
-    """What the units of a layer made of the images of a batch: one number each, and where it came from.
+    """The response of each unit of a layer to each image of a batch, and the position of that response.
 
     Args:
-        activation: The layer's, (N, C), (N, C, H, W), (N, T, C) or any other shape with the batch first.
+        channels: The layer's activation.
         reduction: ``"max"`` over the positions of an image, or their ``"mean"``.
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` is wrong.
         lowest: Turn the sign, so that the strongest response is the lowest activation.
 
     Raises:
@@ -73,72 +80,69 @@ class Responses:
         NonFiniteError: It holds NaN or infinite numbers.
     """
 
-    def __init__(
-        self, activation: Tensor, reduction: str, channel_axis: int | None = None, lowest: bool = False
-    ) -> None:
-        self._maps, self._lowest = channels_first(activation, channel_axis), lowest
-        self._sizes = _sizes(activation, channel_axis)
+    def __init__(self, channels: Channels, reduction: str, lowest: bool = False) -> None:
+        self._channels, self._maps, self._lowest = channels, channels.values, lowest
         if not self._maps.shape[2]:
-            raise ShapeError(f"expected an activation with positions, got {tuple(activation.shape)}")
+            raise ShapeError(f"expected an activation with positions, got {tuple(self._maps.shape)}")
         reduce = torch.mean if reduction == "mean" else torch.amin if lowest else torch.amax
         values = reduce(self._maps, 2)
         values = values.to("cpu", torch.promote_types(values.dtype, torch.float32))
         if not values.isfinite().all():
-            raise NonFiniteError("the activations hold NaN or infinite numbers, which cannot be ranked")
+            raise NonFiniteError("activations with NaN or infinite numbers cannot be ranked")
         self.values = -values if lowest else values
 
-    def places(self, images: Tensor, units: Tensor) -> Tensor:
+    def positions(self, images: Tensor, units: Tensor) -> Tensor:
         """Returns where these units are strongest on these images, (n, 2): y and x from 0 to 1."""
         maps = self._maps[images.to(self._maps.device), units.to(self._maps.device)]
         index = (maps.argmin(1) if self._lowest else maps.argmax(1)).cpu()
-        height, width = self._sizes
-        index = index - (self._maps.shape[2] - height * width)
-        places = torch.stack([(index // width + 0.5) / height, (index % width + 0.5) / width], 1)
-        return torch.where(index[:, None] < 0, 0.5, places)  # a class token stands for the whole image
+        height, width = self._sizes()
+        index = index - self._channels.offset
+        positions = torch.stack([(index // width + 0.5) / height, (index % width + 0.5) / width], 1)
+        outside = (index < 0) | (index >= height * width)
+        return torch.where(outside[:, None], 0.5, positions)  # a class token stands for the whole image
 
-
-def _sizes(activation: Tensor, channel_axis: int | None) -> tuple[int, int]:
-    """Height and width of the positions; tokens are the largest square grid behind the class tokens."""
-    if activation.dim() == 4:
-        _, _, height, width = activation.movedim(1 if channel_axis is None else channel_axis, 1).shape
-        return height, width
-    side = isqrt(channels_first(activation, channel_axis).shape[2])
-    return side, side
+    def _sizes(self) -> tuple[int, int]:
+        """Height and width of the positions; without a grid one for the whole image."""
+        grid = self._channels.grid
+        if grid is None:
+            if self._channels.pictured:
+                self._channels.index(None)
+            return 0, 1
+        return (prod(grid[:-1]), grid[-1]) if grid else (1, 1)
 
 
 def receptive_fields(
-    model: nn.Module, layers: Iterable[str], images: Tensor, channel_axis: int | None = None
+    model: nn.Module, found: Survey, images: Tensor, laid_out: Callable[..., Channels] = channels_of
 ) -> dict[str, tuple[float, float]]:
-    """Returns height and width of what the middle position of each layer sees, as parts of the image's.
+    """Returns the receptive field of the middle position of each layer, as shares of height and width.
 
-    It is the box around the pixels that a gradient from there reaches, on these images and on noise.
+    It is the box around the pixels that the gradient of that position reaches, on these images and on noise.
 
     Args:
         model: Any vision network, in evaluation mode.
-        layers: Names of the layers.
+        found: What a survey found out about the layers.
         images: Some images as the network is given them, (N, C, H, W), for their size and range.
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` is wrong.
+        laid_out: Gives the channels of a layer among activations.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 5))
-        >>> receptive_fields(model, ["0", "2"], torch.rand(1, 3, 20, 40))
+        >>> images = torch.rand(1, 3, 20, 40)
+        >>> receptive_fields(model, survey(model, ["0", "2"], lambda: model(images)), images)
         {'0': (0.15, 0.075), '2': (0.35, 0.175)}
     """
-    layers = list(layers)
     if images.dim() != 4:
-        return dict.fromkeys(layers, (1.0, 1.0))
+        return dict.fromkeys(found.names, (1.0, 1.0))
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(images.shape, generator=generator).to(images) * (images.max() - images.min())
     with torch.enable_grad():
         seen = torch.cat([images, noise + images.min()]).requires_grad_()
-        activations = run(model, seen.clone(), record=layers)
-        return {layer: _field(activations[layer], layer, seen, channel_axis) for layer in layers}
+        recorded = run(model, seen.clone(), record=found.names)
+        activations = with_layouts_of(found.activations, recorded)
+        return {layer: _field(laid_out(activations, layer), seen) for layer in found.names}
 
 
-def _field(activation: Tensor, layer: str, seen: Tensor, channel_axis: int | None) -> tuple[float, float]:
-    middle = channels_first(activation, channel_axis)[
-        :, :, position_index(activation, Unit(layer), channel_axis)
-    ]
+def _field(channels: Channels, seen: Tensor) -> tuple[float, float]:
+    middle = channels.values[:, :, channels.index(None)]
     # Random weights, since the plain sum over the channels of a normalized layer is a constant.
     weights = torch.rand(middle.shape, generator=torch.Generator().manual_seed(1)).to(middle)
     (gradient,) = torch.autograd.grad((middle * weights).sum(), seen, retain_graph=True)
@@ -148,6 +152,6 @@ def _field(activation: Tensor, layer: str, seen: Tensor, channel_axis: int | Non
 
 
 def _extent(reached: Tensor) -> float:
-    """The part of a line from the first to the last place that is reached; all of it if none is."""
-    places = reached.nonzero()
-    return (places.max() - places.min() + 1).item() / len(reached) if len(places) else 1.0
+    """The share of a line from the first to the last reached pixel; 1 if none is reached."""
+    pixels = reached.nonzero()
+    return (pixels.max() - pixels.min() + 1).item() / len(reached) if len(pixels) else 1.0

@@ -11,8 +11,8 @@ from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError, UnitError
-from ...core.serialization import load_tensors, save_tensors
-from ...core.units import parse
+from ...core.names import parse
+from ...core.serialization import Saved, load_result
 from ..inputs import images_in
 from .ranking import Ranking
 
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class DatasetExamples:
+class DatasetExamples(Saved):
     """Which images of a dataset excite each unit of some layers most and least. All tensors are on the CPU.
 
-    Pictures are not kept: they are taken from the dataset when they are asked for.
+    The images themselves are not kept: they are taken from the dataset on request.
 
     Attributes:
         highest: For each layer the images with the highest activations, values from the highest down.
-        lowest: The images with the lowest, values from the lowest up; empty if they were not asked for.
-        fields: For each layer the height and width that a unit sees, as parts of the image's.
+        lowest: The images with the lowest activations, values from the lowest up; empty without
+            ``lowest=True``.
+        fields: For each layer the receptive field of a unit, as shares of height and width of the image.
         seen: How many images were looked at.
-        dataset: Where the pictures are, by index; None if they are out of reach.
+        dataset: The images by index; None if they are not available.
 
     Example:
         >>> from toumei.cnns.examples.search import dataset_examples
@@ -50,6 +51,8 @@ class DatasetExamples:
     seen: int
     dataset: Any = None
 
+    _not_stored = ("dataset",)
+
     def values(self, unit: str, *, lowest: bool = False) -> Tensor:
         """Returns the activations (k,) of a unit on its images, ``"conv4:12"``, or (units, k) of a layer."""
         return self._of(unit, lowest, "values")
@@ -58,21 +61,21 @@ class DatasetExamples:
         """Returns the indices (k,) of a unit's images in the dataset, or (units, k) of those of a layer."""
         return self._of(unit, lowest, "indices")
 
-    def places(self, unit: str, *, lowest: bool = False) -> Tensor:
-        """Returns where in its images a unit is strongest, y and x from 0 to 1, (k, 2) or (units, k, 2)."""
-        return self._of(unit, lowest, "places")
+    def positions(self, unit: str, *, lowest: bool = False) -> Tensor:
+        """Returns the position at which a unit is strongest in its images, y and x from 0 to 1, (k, 2)."""
+        return self._of(unit, lowest, "positions")
 
     def images(self, unit: str, *, lowest: bool = False) -> Tensor:
         """Returns a unit's images, (k, C, H, W), from the dataset.
 
         Raises:
             ArgumentError: There is no dataset.
-            UnitError: The string names no channel that was looked at.
+            UnitError: The string names no channel of the searched layers.
         """
         if self.dataset is None:
             raise ArgumentError(
-                "the pictures are in the dataset, which is out of reach: dataclasses.replace(examples, "
-                "dataset=...) or DatasetExamples.load(path, dataset) gives it back"
+                "the images are in the dataset, which is not available: dataclasses.replace(examples, "
+                "dataset=...) or DatasetExamples.load(path, dataset) sets it"
             )
         indices = self.indices(unit, lowest=lowest)
         if indices.dim() != 1:
@@ -80,18 +83,18 @@ class DatasetExamples:
         return torch.stack([images_in(self.dataset[index]) for index in indices.tolist()])
 
     def crops(self, unit: str, *, lowest: bool = False, size: int | None = None) -> Tensor:
-        """Returns what the unit saw where it was strongest, (k, C, h, w), cut out of its images.
+        """Returns crops of the images of a unit, around the positions where it was strongest, (k, C, h, w).
 
-        At the border a crop is moved inwards, so it is always full.
+        A crop that would reach over the border is moved inwards.
 
         Args:
             unit: Such as ``"conv4:12"``.
-            lowest: Of the images with the lowest activations.
-            size: Height and width of the crops in pixels; by default what the unit sees.
+            lowest: Crop the images with the lowest activations.
+            size: Height and width of the crops in pixels; by default the receptive field of the unit.
 
         Raises:
             ArgumentError: There is no dataset, or the images are smaller than the crops.
-            UnitError: The string names no channel that was looked at.
+            UnitError: The string names no channel of the searched layers.
         """
         images = self.images(unit, lowest=lowest)
         whole = torch.tensor(images.shape[-2:])
@@ -99,11 +102,11 @@ class DatasetExamples:
         shape = seen if size is None else torch.tensor([size, size])
         if (shape < 1).any() or (shape > whole).any():
             raise ArgumentError(f"size is {size}, but the images are {whole[0]} by {whole[1]} pixels")
-        corners = self.places(unit, lowest=lowest) * whole - shape / 2
+        corners = self.positions(unit, lowest=lowest) * whole - shape / 2
         height, width = shape.tolist()
         cut = []
         for image, corner in zip(images, corners, strict=True):
-            # Halves round up, so that the crops of neighbouring places stay at equal distances.
+            # Halves are rounded up, so that the crops of neighbouring positions stay at equal distances.
             top, left = (corner + 0.5).floor().long().clamp(min=torch.zeros(2).long(), max=whole - shape)
             cut.append(image[..., top : top + height, left : left + width])
         return torch.stack(cut)
@@ -116,13 +119,13 @@ class DatasetExamples:
         *,
         size: int | None = None,
     ) -> "Axes":
-        """Returns axes with a row a unit: its picture if there is one, its highest and its lowest crops.
+        """Returns axes with a row for each unit: its picture if given, its highest and its lowest crops.
 
         Args:
             units: Such as ``["conv4:12"]``, or the titles of a `Visualization`.
             pictures: A picture (3, H, W) for each unit.
             ax: Where to draw; a new figure by default.
-            size: Of the crops; see `crops`.
+            size: Size of the crops; see `crops`.
         """
         groups: dict[str, Sequence[Tensor]] = {}
         if pictures is not None:
@@ -132,22 +135,18 @@ class DatasetExamples:
             groups["lowest"] = [self.crops(unit, size=size, lowest=True) for unit in units]
         return plots.side_by_side(groups, units, ax=ax)
 
-    def save(self, path: str | Path) -> None:
-        """Writes everything but the pictures, as ``.safetensors``, and its folder if need be."""
-        self.save_with(path, {})
-
     @classmethod
     def load(cls, path: str | Path, dataset: Any = None) -> Self:
         """Returns examples that were saved, or the state of an interrupted search.
 
         Args:
             path: The file.
-            dataset: Where the pictures are, by index.
+            dataset: The images by index.
 
         Raises:
             ArgumentError: The file holds something else.
         """
-        return cls.load_with(path, dataset)[0]
+        return load_result(cls, path, dataset=dataset)[0]
 
     def _of(self, unit: str, lowest: bool, what: str) -> Tensor:
         layer, channel = parse(unit).layer, parse(unit).channel
@@ -162,30 +161,6 @@ class DatasetExamples:
             )
         tensor = tensor if channel is None else tensor[channel]
         return -tensor if lowest and what == "values" else tensor
-
-    def save_with(self, path: str | Path, header: Mapping[str, Any]) -> None:
-        """Writes everything but the pictures, and more that is to be remembered; see `load_with`."""
-        tensors = {
-            f"{end}.{layer}.{what}": tensor
-            for end, rankings in (("highest", self.highest), ("lowest", self.lowest))
-            for layer, ranking in rankings.items()
-            for what, tensor in vars(ranking).items()
-        }
-        ends = {"lowest": bool(self.lowest), "seen": self.seen, "fields": self.fields}
-        save_tensors(path, type(self).__name__, tensors, {**ends, **header})
-
-    @classmethod
-    def load_with(cls, path: str | Path, dataset: Any = None) -> tuple[Self, dict[str, Any]]:
-        """Returns the examples of a file and what else was written beside them."""
-        tensors, header = load_tensors(path, cls.__name__)
-        fields = {layer: (height, width) for layer, (height, width) in header["fields"].items()}
-
-        def rankings(end: str) -> dict[str, Ranking]:
-            parts = ("values", "indices", "places")
-            return {layer: Ranking(*(tensors[f"{end}.{layer}.{part}"] for part in parts)) for layer in fields}
-
-        lowest = rankings("lowest") if header["lowest"] else {}
-        return cls(rankings("highest"), lowest, fields, header["seen"], dataset), header
 
     def __repr__(self) -> str:
         layers = [f"{len(ranking.values)} units of {layer}" for layer, ranking in self.highest.items()]

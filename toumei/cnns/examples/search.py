@@ -12,11 +12,14 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 from tqdm import tqdm
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.fingerprint import fingerprint_of
 from ...core.hooks import run
-from ...core.modules import evaluating, find_modules
-from ...core.units import channels_first
+from ...core.layout import Channels, channels_of, with_layouts_of
+from ...core.modules import check_model, evaluating
+from ...core.survey import Survey, survey
+from ...core.targets import resolve
 from ..inputs import as_input, images_in
-from .checkpoint import SearchState, digest_of, name_of
+from .checkpoint import SearchSettings, SearchState, name_of
 from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
 
@@ -32,29 +35,31 @@ def dataset_examples(
     reduction: Literal["max", "mean"] = "max",
     preprocess: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int | None = None,
+    grid: tuple[int, int] | None = None,
     resume: str | Path | None = None,
     verbose: bool = True,
 ) -> DatasetExamples:
     """Returns the k images that excite each unit of some layers most, and the k that excite it least.
 
-    One forward pass a batch, cut off behind the deepest layer. What is kept between batches is k numbers,
-    indices and places for each unit, however many images there are. Of images that excite a unit equally the
-    earlier ones are taken. Beside a picture they say more about a unit than the picture alone (Borowski et
-    al. 2021, arXiv:2010.12606).
+    A batch takes one forward pass, which ends after the deepest layer. Between batches only k numbers,
+    indices and positions are kept for each unit. Among images that excite a unit equally the earlier ones are
+    taken. Together with a picture they say more about a unit than the picture alone (Borowski et al. 2021,
+    arXiv:2010.12606).
 
     Args:
         model: Any vision network.
         layers: One name or several, of maps (N, C, H, W), vectors (N, C) or tokens (N, T, C).
         loader: Batches of images (N, C, H, W), or tuples that begin with them, in the order of the dataset: a
-            `DataLoader` without shuffling, or any iterable, whose images are then numbered as they come.
-        k: How many images for each end.
-        lowest: Also find the images with the lowest activations. Behind a ReLU nearly every image has the
-            lowest one, 0: ask in front of it.
-        reduction: What counts in a map or in tokens: the highest (for `lowest` the lowest) of all positions,
-            or their mean.
+            `DataLoader` without shuffling, or any iterable, whose images are then numbered in its order.
+        k: How many images are found for each unit, and how many with the lowest activations.
+        lowest: Also find the images with the lowest activations. After a ReLU most images have the lowest
+            one, 0: name the layer before it.
+        reduction: ``"max"`` takes the highest (for `lowest` the lowest) activation over all positions of a
+            map or of tokens, ``"mean"`` their mean.
         preprocess: From the images of the loader to the input of the network, such as
             `robustness.preprocess("imagenet")`; it must not move pixels.
-        channel_axis: The axis of the channels, where the rule of `toumei.core.units` is wrong.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
         resume: A ``.safetensors`` file to keep the search in. A search that was killed goes on from there,
             and one that is finished is read from there.
         verbose: Show a progress bar.
@@ -63,7 +68,7 @@ def dataset_examples(
         LayerError: A layer does not exist, or the forward pass does not reach it.
         ArgumentError: No layer, no images, fewer than k images, a loader that shuffles, an unknown reduction,
             or a file that holds another search.
-        ShapeError: The batches are no images as floating-point numbers, or activations have no channels.
+        ShapeError: The batches are no floating-point images, or activations have no channels.
         NonFiniteError: Activations are NaN or infinite.
 
     Example:
@@ -74,25 +79,42 @@ def dataset_examples(
         (tensor(0), torch.Size([3, 3, 64, 64]))
     """
     names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
-    find_modules(model, names)
+    check_model(model)
+    resolve(model, names)
     _check(names, loader, k, reduction)
-    responses = partial(Responses, reduction=reduction, channel_axis=channel_axis)
-    examples = DatasetExamples({}, {}, {}, 0, loader.dataset if _indexed(loader) else None)
+    laid_out = partial(channels_of, channel_axis=channel_axis, grid=grid)
+    dataset = loader.dataset if _indexed(loader) else None
+    examples = DatasetExamples(highest={}, lowest={}, fields={}, seen=0, dataset=dataset)
+    found: Survey | None = None
     state = None
     if resume is not None:
-        given = [name_of(preprocess), _size(loader), digest_of(model)]
-        state = SearchState(Path(resume), [names, k, lowest, reduction, channel_axis, *given])
+        settings = SearchSettings(
+            layers=names,
+            k=k,
+            lowest=lowest,
+            reduction=reduction,
+            channel_axis=channel_axis,
+            grid=None if grid is None else list(grid),
+            preprocess=name_of(preprocess),
+            images=_size(loader),
+            model=f"{type(model).__name__} {fingerprint_of(model)}",
+        )
+        state = SearchState(Path(resume), settings)
         examples = state.read(examples)
     try:
         with evaluating(model):
             for images in _images(loader, examples.seen, verbose):
                 shown = as_input(images, model, preprocess)
-                activations = run(model, shown, record=names, detach=True)
+                if found is None:
+                    first = shown[:1]
+                    found = survey(model, names, partial(model, first))
+                tensors = run(model, shown, record=found.names, detach=True)
+                activations = with_layouts_of(found.activations, tensors)
                 if not examples.fields:
-                    examples = _start(examples, activations, k, lowest, channel_axis)
-                    fields = receptive_fields(model, names, shown[:4], channel_axis)
+                    examples = _start(examples, activations, k, lowest, laid_out)
+                    fields = receptive_fields(model, found, shown[:4], laid_out)
                     examples = replace(examples, fields=fields)
-                examples = _after(examples, activations, len(images), responses)
+                examples = _after(examples, activations, len(images), reduction, laid_out)
                 if state:
                     state.write_now_and_then(examples)
     finally:
@@ -108,12 +130,12 @@ def _start(
     activations: Mapping[str, Tensor],
     k: int,
     lowest: bool,
-    channel_axis: int | None,
+    laid_out: Callable[..., Channels],
 ) -> DatasetExamples:
-    """Examples with empty rankings, now that it is known how many units there are."""
+    """Examples with an empty ranking for each unit of these activations."""
 
     def empty() -> dict[str, Ranking]:
-        units = {name: channels_first(activations[name], channel_axis) for name in activations}
+        units = {name: laid_out(activations, name).values for name in activations}
         return {name: Ranking.empty(tensor.shape[1], k, tensor.dtype) for name, tensor in units.items()}
 
     return replace(examples, highest=empty(), lowest=empty() if lowest else {})
@@ -123,13 +145,14 @@ def _after(
     examples: DatasetExamples,
     activations: Mapping[str, Tensor],
     count: int,
-    responses: Callable[..., Responses],
+    reduction: str,
+    laid_out: Callable[..., Channels],
 ) -> DatasetExamples:
-    """The examples with a batch taken in, all at once: what is saved is never half a batch ahead."""
+    """The examples after a batch, in one step: what is saved never holds half a batch."""
 
     def merged(rankings: Mapping[str, Ranking], lowest: bool) -> dict[str, Ranking]:
         return {
-            name: ranking.merged(responses(activations[name], lowest=lowest), examples.seen)
+            name: ranking.merged(Responses(laid_out(activations, name), reduction, lowest), examples.seen)
             for name, ranking in rankings.items()
         }
 
@@ -151,7 +174,7 @@ def _check(layers: list[str], loader: Iterable[Any], k: int, reduction: str) -> 
     if not layers:
         raise ArgumentError("expected the name of at least one layer")
     if k < 1:
-        raise ArgumentError(f"k is how many images to find, from 1 on, got {k}")
+        raise ArgumentError(f"k is how many images to find, from 1 up, got {k}")
     if reduction not in ("max", "mean"):
         raise ArgumentError(f"no reduction {reduction!r}: there are max and mean")
     size = _size(loader)
@@ -159,13 +182,13 @@ def _check(layers: list[str], loader: Iterable[Any], k: int, reduction: str) -> 
         raise ArgumentError(f"k is {k}, but the dataset has {size or 'no'} images")
     if _indexed(loader) and not _in_order(loader):
         raise ArgumentError(
-            "the loader does not go through its dataset in order, so that images could not be found again "
-            "by their index: give shuffle=False and no sampler (a torch.utils.data.Subset chooses images)"
+            "the loader does not go through its dataset in order, so images cannot be found by their index: "
+            "give shuffle=False and no sampler (a torch.utils.data.Subset chooses images)"
         )
 
 
 def _indexed(loader: Any) -> TypeGuard[DataLoader[Any]]:
-    """Whether images are numbered as in a dataset that can be asked for them."""
+    """Whether images are numbered as in a dataset with an index."""
     return (
         isinstance(loader, DataLoader)
         and not isinstance(loader.dataset, IterableDataset)
@@ -176,7 +199,9 @@ def _indexed(loader: Any) -> TypeGuard[DataLoader[Any]]:
 def _in_order(loader: DataLoader[Any]) -> bool:
     batches: Any = loader.batch_sampler
     in_order = type(batches) is BatchSampler and type(batches.sampler) is SequentialSampler
-    return in_order and getattr(loader, "in_order", True)  # workers may be allowed to overtake each other
+    return in_order and getattr(
+        loader, "in_order", True
+    )  # False lets workers return batches in another order
 
 
 def _size(loader: Any) -> int | None:
@@ -184,7 +209,7 @@ def _size(loader: Any) -> int | None:
 
 
 def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]:
-    """The images of the batches from number `done` on."""
+    """The images of the batches, without the first `done`."""
     with tqdm(total=_size(loader), initial=done, unit="images", disable=not verbose) as bar:
         start = 0
         if done and _indexed(loader):
@@ -199,7 +224,7 @@ def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]
 
 
 def _rest(loader: DataLoader[Any], done: int) -> DataLoader[Any]:
-    """The same loader without the images before number `done`, which need not be read again."""
+    """The same loader without the first `done` images, which are not read again."""
     sampler: Any = loader.batch_sampler
     return DataLoader(
         Subset(loader.dataset, range(done, len(loader.dataset))),  # type: ignore[arg-type]

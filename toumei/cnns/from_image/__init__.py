@@ -1,4 +1,4 @@
-"""Pictures that start from a photograph."""
+"""Pictures made from a photograph."""
 
 from .accentuation import accentuate
 from .caricatures import caricature

@@ -1,4 +1,4 @@
-"""Feature accentuation: a photograph changed a little, so that a unit sees more of what it looks for."""
+"""Feature accentuation: a photograph that is changed a little to excite a unit more."""
 
 from collections.abc import Callable, Sequence
 
@@ -29,19 +29,20 @@ def accentuate(
     seed: int | None = None,
     verbose: bool = True,
 ) -> Visualization:
-    """Returns an image that was changed so that the score of an objective rises, and stays near to itself.
+    """Returns an image that is changed so that the score of an objective rises, but stays similar to itself.
 
-    The start is the image itself. Low frequencies, which eyes and not only networks see, move faster than
-    high ones, and the mean squared change of the pixels is a part of the loss (Hamblin et al., Feature
-    Accentuation, 2024). To stay near in a layer instead, set `penalty` to 0 and subtract an
+    The optimization starts from the image. Low frequencies, which people see, change faster than high ones,
+    and the mean squared change of the pixels is a part of the loss (Hamblin et al., Feature Accentuation,
+    2024). To keep the image similar in a layer instead, set `penalty` to 0 and subtract an
     `ActivationDifference` from the objective.
 
     Args:
         model: The network.
         image: (C, H, W), or several images (N, C, H, W), in [0, 1].
-        objective: What is raised: as for `Pipeline`, one for all images or a list with one for each.
-        penalty: Weight of the mean squared change. The larger the scores are, the larger it must be.
-        views: Random views for the network; by default `robustness.lucid`. ``nn.Identity()`` for none.
+        objective: The score that is raised, as for `Pipeline`: one for all images, or a list with one for
+            each.
+        penalty: Weight of the mean squared change. Larger scores need a larger weight.
+        views: Random transforms; by default `robustness.lucid`. ``nn.Identity()`` for none.
         preprocess: From RGB in [0, 1] to the input of the model; see `robustness.preprocess`.
         steps: Optimizer steps.
         lr: Learning rate.
@@ -61,11 +62,11 @@ def accentuate(
         Visualization(1 picture of 40x60 after 2 steps, finished: conv2:3)
     """
     if penalty < 0:
-        raise ArgumentError(f"penalty is a weight from 0 on, got {penalty}")
+        raise ArgumentError(f"penalty is a weight of at least 0, got {penalty}")
     original, objective = as_images(image).to(device_and_dtype(model)[0]), as_objective(objective)
     if objective.images not in (None, len(original)):
         raise ShapeError(f"the objective is for {objective.images} pictures, and there are {len(original)}")
-    # Without a sigmoid black and white are exact, and as free to move as any other colour. Its slope at gray
+    # Without a sigmoid black and white are exact and change as easily as any other colour. Its slope at gray
     # is 1/4: four times the usual saturation makes steps as large as with it.
     changed = FFTImage.from_image(original, sigmoid=False, saturation=16)
     views = robustness.lucid() if views is None else views

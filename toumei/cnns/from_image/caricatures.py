@@ -33,18 +33,18 @@ def caricature(
     seed: int | None = None,
     verbose: bool = True,
 ) -> Visualization:
-    """Returns a picture that excites a layer in the way an image does, only more; one for each of several.
+    """Returns a picture that excites a layer as an image does, but more; one for each of several layers.
 
-    Optimized from noise for the dot product of its activation with that of the image, which is shown to the
-    network in the same views as the picture in each step (lucid, ``recipes/caricature.py``; Olah et al., The
+    The picture starts as noise. It is optimized for the dot product of its activation with that of the image,
+    which is transformed in the same way in each step (lucid, ``recipes/caricature.py``; Olah et al., The
     Building Blocks of Interpretability, 2018).
 
     Args:
         model: The network.
-        image: The image (C, H, W) or (1, C, H, W) in [0, 1]; the pictures get its size.
+        image: The image (C, H, W) or (1, C, H, W) in [0, 1]; the pictures have its size.
         layer: Name of the layer, or names of several.
         power: See `DotCompare`; 0 exaggerates most.
-        views: Random views of image and picture, with ``same_on_batch=True`` so that both get the same one;
+        views: Random transforms of image and picture, with ``same_on_batch=True`` so that both get the same;
             by default `robustness.lucid`. ``nn.Identity()`` for none.
         preprocess: From RGB in [0, 1] to the input of the model; see `robustness.preprocess`.
         steps: Optimizer steps.
@@ -56,7 +56,7 @@ def caricature(
 
     Raises:
         ShapeError: An image of a wrong size or range.
-        ArgumentError: Views that draw for image and picture separately, or several of each, or no layers.
+        ArgumentError: Views that differ between image and picture, or several of each, or no layers.
         LayerError: A layer that the model does not have.
 
     Example:
@@ -68,7 +68,7 @@ def caricature(
     layers = as_layers(layer)
     views = robustness.lucid(same_on_batch=True) if views is None else views
     if any(getattr(piece, "same_on_batch", True) is False for piece in views.modules()):
-        raise ArgumentError("views must show image and picture alike: give them same_on_batch=True")
+        raise ArgumentError("views must be the same for image and picture: give them same_on_batch=True")
     noise = FFTImage(len(layers), *reference.shape[1:], seed=seed)
     shown = _BesideReference(reference, noise, views, *[preprocess] if preprocess else [])
     if shown.views > 1:
@@ -82,7 +82,7 @@ def caricature(
 
 
 class _BesideReference(Transform):
-    """Pictures that the network sees behind a reference, which gets the same transforms."""
+    """Pictures that the network sees after a reference, which gets the same transforms."""
 
     def __init__(self, reference: Tensor, noise: FFTImage, *transforms: Callable[[Tensor], Tensor]) -> None:
         super().__init__(noise, *transforms)
@@ -100,7 +100,7 @@ class _BesideReference(Transform):
 
 @dataclass(frozen=True, repr=False)
 class _Alike(Objective):
-    """How much each picture's layer sees of what it sees in the reference, which comes first in the batch."""
+    """The similarity of each picture to the reference in a layer; the reference is first in the batch."""
 
     names: tuple[str, ...]
     power: float

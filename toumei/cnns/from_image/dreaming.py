@@ -1,4 +1,4 @@
-"""Deep dream: a photograph in which a layer is made to see more of what it sees, from coarse to fine."""
+"""Deep dream: a photograph that is changed to excite a layer more, from coarse to fine."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -12,12 +12,12 @@ from typing_extensions import Self
 
 from ...core.errors import ArgumentError, NonFiniteError, ShapeError, ToumeiError
 from ...core.modules import device_and_dtype, evaluating, frozen
+from ...core.names import parse
 from ...core.seeding import seeded
-from ...core.units import parse
 from ..inputs import as_images
 from ..objectives import DeepDream, Objective, as_objective
 from ..objectives.objective import ObjectiveLike
-from ..optimization import Task
+from ..optimization import OptimizationTask
 from ..parameterization import Generator, Transform
 from ..pipeline import Pipeline
 from ..visualization import Visualization, as_picture
@@ -42,30 +42,30 @@ def deep_dream(
 ) -> Visualization:
     """Returns a photograph changed so that the score of an objective rises, at several sizes in turn.
 
-    It starts with the photograph made small. What the steps add there is enlarged and laid over the
-    photograph at the next size, and so on up to the full size (Mordvintsev, Olah and Tyka, Inceptionism,
-    2015). A step adds the gradient divided by its mean absolute value. Before each step the photograph is
-    rolled by a random number of pixels, so that neither its edges nor those of tiles leave marks.
+    The first size is the smallest. What the steps add there is enlarged and added to the photograph at the
+    next size, and so on up to the full size (Mordvintsev, Olah and Tyka, Inceptionism, 2015). A step adds the
+    gradient divided by its mean absolute value. Before each step the photograph is rolled by a random number
+    of pixels, so that its edges and those of tiles leave no marks.
 
     Args:
         model: The network.
         image: The photograph (C, H, W), or several (N, C, H, W), in [0, 1], of any size.
         objective: What is raised; the name of a layer means `DeepDream` of it, the mean squared activation.
         octaves: How many sizes.
-        scale: From one size to the next.
+        scale: Factor from one size to the next.
         steps: Steps at each size.
-        lr: How far a step goes: the mean absolute change of a value in [0, 1].
-        tile: Larger photographs are shown to the network in tiles of at most this height and width, one
-            after the other, so that memory does not grow with the photograph.
+        lr: Mean absolute change of a value in [0, 1] in a step.
+        tile: The network sees larger photographs in tiles of at most this height and width, one after the
+            other, so that memory does not grow with the photograph.
         preprocess: From RGB in [0, 1] to the input of the model; see `robustness.preprocess`.
         snapshots: Keep the picture, at full size, at the start and after every so many steps; 0 for none.
-        seed: Seed of the rolling.
+        seed: Seed of the shifts.
         verbose: Show a progress bar.
 
     Raises:
-        ShapeError: An image of a wrong size or range, or so many octaves that the network cannot see the
-            smallest.
-        ArgumentError: Numbers that make no sense, or a score that does not depend on the picture.
+        ShapeError: An image of a wrong size or range, or so many octaves that the smallest picture is too
+            small for the network.
+        ArgumentError: Numbers out of range, or a score that does not depend on the picture.
         NonFiniteError: The gradient became NaN or infinite.
         LayerError: A layer that the model does not have.
 
@@ -76,7 +76,7 @@ def deep_dream(
     """
     if min(octaves, steps, tile) < 1 or scale <= 1 or snapshots < 0:
         raise ArgumentError(
-            f"octaves, steps and tile are numbers from 1 on, scale is above 1, snapshots from 0 on: got "
+            f"octaves, steps and tile are at least 1, scale is above 1, snapshots at least 0; got "
             f"{octaves}, {steps}, {tile}, {scale} and {snapshots}"
         )
     photograph = as_images(image).to(device_and_dtype(model)[0])
@@ -97,10 +97,16 @@ def deep_dream(
             ended = "interrupted"
     history = torch.stack(losses).float().cpu() if losses else torch.zeros(0, len(photograph))
     titles = tuple(task.objective.titles(len(photograph)))
-    return Visualization(as_picture(dream.at_full_size()), history, titles, kept, ended)
+    return Visualization(
+        images=as_picture(dream.at_full_size()),
+        losses=history,
+        titles=titles,
+        snapshots=kept,
+        ended=ended,
+    )
 
 
-def _attached(pipeline: Pipeline, model: nn.Module, sizes: Sequence[Size]) -> Task:
+def _attached(pipeline: Pipeline, model: nn.Module, sizes: Sequence[Size]) -> OptimizationTask:
     """The task of a pipeline whose picture is at the smallest of these sizes."""
     try:
         return pipeline.attach(model)._attached()
@@ -109,13 +115,13 @@ def _attached(pipeline: Pipeline, model: nn.Module, sizes: Sequence[Size]) -> Ta
             raise
         height, width = sizes[0]
         raise ShapeError(
-            f"the network does not run at the smallest of {len(sizes)} octaves, {height} by {width} pixels, "
-            f"where fewer octaves would help if that is too small: {error}"
+            f"the network does not run at the smallest of {len(sizes)} octaves, {height} by {width} pixels; "
+            f"fewer octaves help if that is too small: {error}"
         ) from error
 
 
 class _Dream(Generator):
-    """A photograph at one size and what the steps have added to it; as a generator, the tile in view."""
+    """A photograph at one size and what the steps have added to it; as a generator, it makes one tile."""
 
     def __init__(self, photograph: Tensor, size: Size, tile: int) -> None:
         self.photograph, self.tile = photograph, tile
@@ -124,19 +130,19 @@ class _Dream(Generator):
         self.seen = self.picture[..., :tile, :tile]
 
     def resize(self, size: Size) -> None:
-        """Goes on at another size: the photograph anew, with the detail so far laid over it."""
+        """Changes the size: of the photograph, and of the detail that is added to it."""
         self.base, self.detail = _resized(self.photograph, size), _resized(self.detail, size)
 
     @property
     def picture(self) -> Tensor:
-        """The picture at the size of now, (N, C, H, W)."""
+        """The picture at the current size, (N, C, H, W)."""
         return (self.base + self.detail).clamp(0, 1)
 
     def at_full_size(self) -> Tensor:
-        """Returns the photograph with the detail laid over it."""
+        """Returns the sum of the photograph and the detail."""
         return (self.photograph + _resized(self.detail, self.photograph.shape[-2:])).clamp(0, 1)
 
-    def step(self, task: Task, lr: float) -> Tensor:
+    def step(self, task: OptimizationTask, lr: float) -> Tensor:
         """Takes a step along the normalized gradient and returns the loss of each picture before it, (N,)."""
         picture = self.picture
         shift = [int(torch.randint(min(self.tile, pixels), ())) for pixels in picture.shape[-2:]]
@@ -146,8 +152,8 @@ class _Dream(Generator):
             self.seen = rolled[..., rows, columns].clone().requires_grad_()
             loss = task.loss()
             if not loss.requires_grad:
-                raise ArgumentError(f"nothing to dream of: the score of {task.objective} is without gradient")
-            # Scores are means over a tile: each counts for its share of the picture.
+                raise ArgumentError(f"nothing to optimize: the score of {task.objective} is without gradient")
+            # Scores are means over a tile: each is weighted by its share of the picture.
             loss = loss * (self.seen[0, 0].numel() / rolled[0, 0].numel())
             (gradient[..., rows, columns],) = torch.autograd.grad(loss.sum(), self.seen)
             losses.append(loss.detach())
@@ -165,7 +171,7 @@ class _Dream(Generator):
 
     def get_image(self) -> Tensor:
         """Returns the tile (N, C, h, w)."""
-        return self.seen.clone()  # which the network may overwrite
+        return self.seen.clone()  # the network may overwrite it
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the tile."""

@@ -1,4 +1,4 @@
-"""Feature inversion: a picture that a layer cannot tell from a photograph."""
+"""Feature inversion: a picture that has the same activation at a layer as a photograph."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,15 +28,15 @@ def invert(
 ) -> Visualization:
     """Returns a picture whose activation at a layer is that of an image; one for each of several layers.
 
-    What it shows is what the layer keeps of the image. Minimized, from noise, is the squared distance of the
-    activations divided by the squared norm of the image's, plus the total variation (Mahendran and Vedaldi,
-    Understanding Deep Image Representations by Inverting Them, 2015): the losses of the result are these.
+    It shows what the layer keeps of the image. The picture starts as noise. The loss is the squared distance
+    of the activations divided by the squared norm of that of the image, plus the total variation (Mahendran
+    and Vedaldi, Understanding Deep Image Representations by Inverting Them, 2015).
 
     Args:
         model: The network.
-        image: The image (C, H, W) or (1, C, H, W) in [0, 1]; the pictures get its size.
+        image: The image (C, H, W) or (1, C, H, W) in [0, 1]; the pictures have its size.
         layer: Name of the layer, or names of several.
-        smoothness: Weight of the total variation, per number of the picture.
+        smoothness: Weight of the total variation, which is divided by how many numbers the picture has.
         preprocess: From RGB in [0, 1] to the input of the model; see `robustness.preprocess`.
         steps: Optimizer steps.
         lr: Learning rate.
@@ -68,6 +68,6 @@ def invert(
 
 
 def _likeness(layer: str, wanted: Tensor) -> Objective:
-    """Minus the squared distance to an activation, as a share of its squared norm."""
+    """Minus the squared distance to an activation, divided by its squared norm."""
     norm = wanted.square().mean().clamp(min=1e-12).item()
     return ActivationDifference(layer, wanted, distance="squared") / -norm

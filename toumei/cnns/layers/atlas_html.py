@@ -1,8 +1,5 @@
 """The page of an activation atlas: one file that needs no other, with the cell under the pointer enlarged."""
 
-import base64
-import io
-import json
 from html import escape
 from string import Template
 from typing import TYPE_CHECKING
@@ -22,8 +19,6 @@ def atlas_page(atlas: "ActivationAtlas") -> str:
     The picture is inline, there is a hover area for each cell, and the names of the classes at the side
     light up the cells that speak for them.
     """
-    buffer = io.BytesIO()
-    plots.to_pil(atlas.picture()).save(buffer, format="PNG")
     height, width = atlas.icons.shape[-2:]
     ranking = atlas.attributions.argsort(1, descending=True)[:, :_SHOWN].tolist()
     cells = [
@@ -36,17 +31,15 @@ def atlas_page(atlas: "ActivationAtlas") -> str:
     legend = [
         f'<li data-class="{index}" tabindex="0">{escape(atlas.categories[index])}</li>' for index in present
     ]
-    return _PAGE.substitute(
-        title=escape(f"Activation atlas of {atlas.layer}"),
-        summary=escape(f"{len(atlas.points)} activations, {len(atlas.cells)} cells"),
-        image=base64.b64encode(buffer.getvalue()).decode(),
-        grid=atlas.grid,
-        side=_SIDE,
-        tall=round(_SIDE * height / width),
-        cells="\n".join(cells),
-        legend="\n".join(legend),
-        # a closing tag in the name of a class must not end the script
-        names=json.dumps(atlas.categories).replace("<", "\\u003c"),
+    tall = round(_SIDE * height / width)
+    image = plots.data_uri(atlas.picture())
+    return plots.page(
+        f"Activation atlas of {atlas.layer}",
+        _BODY.substitute(cells="\n".join(cells), legend="\n".join(legend)),
+        summary=f"{len(atlas.points)} activations, {len(atlas.cells)} cells",
+        style=_STYLE.substitute(image=image, grid=atlas.grid, side=_SIDE, tall=tall),
+        script=_SCRIPT,
+        data={"names": atlas.categories, "grid": atlas.grid},
     )
 
 
@@ -58,45 +51,37 @@ def _area(column: int, row: int, count: int, classes: list[int]) -> str:
     )
 
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>$title</title>
-<style>
-body { display: flex; flex-wrap: wrap; gap: 24px; margin: 24px;
-  font: 15px/1.5 system-ui, sans-serif; color: #222; }
-h1 { font-size: 20px; margin: 0; }
-.picture { background-image: url(data:image/png;base64,$image); background-repeat: no-repeat; }
+_STYLE = Template("""
+body { display: flex; flex-wrap: wrap; gap: 24px; }
+.picture { background-image: url($image); background-repeat: no-repeat; }
 #map { position: relative; width: ${side}px; height: ${tall}px; background-size: 100% 100%; }
 .cell { position: absolute; width: calc(100% / $grid); height: calc(100% / $grid);
   left: calc(100% / $grid * var(--x)); top: calc(100% / $grid * var(--y)); }
 .cell:hover, .cell:focus { outline: 3px solid #111; z-index: 1; }
 .cell.faded { background: rgba(255, 255, 255, 0.85); }
-#zoom { width: 240px; height: calc(240px * $tall / $side); border: 1px solid #ccc; margin: 12px 0;
+#zoom { width: 240px; height: calc(240px * $tall / $side); border: 1px solid var(--line); margin: 12px 0;
   background-size: calc(100% * $grid) calc(100% * $grid); }
 #zoom.empty { background-image: none; }
 #text { min-height: 100px; white-space: pre-line; }
 ul { list-style: none; margin: 0; padding: 0; max-width: 240px; max-height: 240px; overflow: auto; }
-li { display: inline-block; margin: 0 6px 6px 0; padding: 0 8px; background: #eee; border-radius: 9px; }
-li:hover, li:focus { background: #ccc; }
-</style>
-</head>
-<body>
-<div id="map" class="picture">
+li { display: inline-block; margin: 0 6px 6px 0; padding: 0 8px; background: var(--chip);
+  border-radius: 9px; }
+li:hover, li:focus { background: var(--chip-active); }
+""")
+
+_BODY = Template("""<div id="map" class="picture">
 $cells
 </div>
 <div>
-<h1>$title</h1>
-<div>$summary</div>
+<!--heading-->
 <div id="zoom" class="picture empty"></div>
 <div id="text">Point at a cell.</div>
 <ul>
 $legend
 </ul>
-</div>
-<script>
-const names = $names, grid = $grid;
+</div>""")
+
+_SCRIPT = """const names = data.names, grid = data.grid;
 const zoom = document.getElementById("zoom"), text = document.getElementById("text");
 const cells = document.querySelectorAll(".cell");
 const percent = (index) => (grid > 1 ? (100 * index) / (grid - 1) : 0) + "%";
@@ -118,8 +103,4 @@ for (const item of document.querySelectorAll("li")) {
     cell.classList.toggle("faded", yes && cell.dataset.class !== item.dataset.class));
   on(item, ["mouseenter", "focus"], () => fade(true));
   on(item, ["mouseleave", "blur"], () => fade(false));
-}
-</script>
-</body>
-</html>
-""")
+}"""

@@ -1,9 +1,10 @@
-"""From a dataset to the cells of an atlas: activations at random places, their layout, and their averages."""
+"""From a dataset to the cells of an atlas: activations at random positions, their layout, and averages."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,12 +15,12 @@ from tqdm import tqdm
 
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import hooked
+from ...core.layout import Channels, with_channels_first
 from ...core.modules import evaluating
 from ...core.optional import require
 from ...core.seeding import make_generator
-from ...core.units import channels_first
+from ...core.survey import survey
 from ..inputs import as_input, images_in
-from .channel_groups import as_maps
 
 Layout = Literal["tsne", "umap", "pca"]
 
@@ -29,12 +30,12 @@ _COMPONENTS = 50  # of the activations that t-SNE is shown
 
 @dataclass(frozen=True)
 class Samples:
-    """Activations of a layer at random places of images. All tensors are on the CPU.
+    """Activations of a layer at random positions in images. All tensors are on the CPU.
 
     Attributes:
         activations: (n, C), none of them zero.
         attributions: What each activation adds to each logit, to first order, (n, classes): its product with
-            the gradient of the logits. No columns if there are no logits.
+            the gradient of the logits. No columns without logits.
     """
 
     activations: Tensor
@@ -50,23 +51,25 @@ def sample_activations(
     per_image: int = 1,
     logits: str | None = None,
     channel_axis: int | None = None,
+    grid: tuple[int, int] | None = None,
     seed: int = 0,
     verbose: bool = True,
 ) -> Samples:
-    """Returns activations of a layer at random places of the images of a loader, at most so many.
+    """Returns at most `count` activations of a layer, at random positions in the images of a loader.
 
-    The loader is read only as far as needed. Places where all channels are zero have no direction and are
-    left out, and so are the class and register tokens of a vision transformer.
+    The loader is read only as far as needed. Positions where all channels are zero have no direction and are
+    left out. So are the class and register tokens of a vision transformer.
 
     Args:
-        model: The network, put into evaluation mode meanwhile.
+        model: The network, which runs in evaluation mode.
         layer: A layer that makes maps or tokens.
         loader: Batches of images as the network takes them, (N, C, H, W): tensors, tuples that begin with
             one, or mappings with ``"pixel_values"``.
         count: How many activations.
-        per_image: Places in an image, with a forward pass each.
+        per_image: Positions in an image; each takes a forward pass.
         logits: The layer of the logits; None for no attributions.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
         seed: Of the places.
         verbose: Show a progress bar.
 
@@ -83,7 +86,7 @@ def sample_activations(
     """
     if count < 1 or per_image < 1:
         raise ArgumentError(f"count and per_image are 1 at least, got {count} and {per_image}")
-    pick = _Pick(layer, channel_axis, make_generator(seed))
+    pick: _Pick | None = None
     parts: list[tuple[Tensor, Tensor]] = []
     found = 0
     with torch.no_grad(), evaluating(model), tqdm(total=count, unit="activation", disable=not verbose) as bar:
@@ -94,30 +97,32 @@ def sample_activations(
             for _ in range(per_image):
                 if found >= count:
                     break
-                parts.append(_sampled(model, pick, as_input(images, model), logits))
+                shown = as_input(images, model)
+                pick = pick or _make_pick(model, layer, shown[:1], channel_axis, grid, seed)
+                parts.append(_sampled(model, pick, shown, logits))
                 bar.update(min(len(parts[-1][0]), count - found))
                 found += len(parts[-1][0])
             if found >= count:
                 break
     if not found:
         raise ArgumentError(
-            f"layer {layer!r} is zero at all places that were drawn" if parts else "the loader is empty"
+            f"layer {layer!r} is zero at all positions that were drawn" if parts else "the loader is empty"
         )
     activations, attributions = (torch.cat(column)[:count] for column in zip(*parts, strict=True))
     return Samples(activations, attributions)
 
 
 def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tensor:
-    """Returns a place in the unit square for each activation, (n, 2), so that similar ones are neighbours.
+    """Returns a point in the unit square for each activation, (n, 2), so that similar ones are neighbours.
 
-    Activations are compared by their directions. What lies outside of the first and the last percentile by
-    more than a tenth is moved to the border, as in lucid.
+    Activations are compared by their directions. The square spans the first to the last percentile and a
+    tenth of that on each side; points outside of it are moved to its border, as in lucid.
 
     Args:
         activations: (n, C).
         method: ``"tsne"`` and ``"pca"`` are scikit-learn's; ``"umap"`` needs the package umap-learn, and uses
             the settings of Carter et al. 2019.
-        seed: Of the layout.
+        seed: Seed of the layout.
 
     Raises:
         ArgumentError: Fewer than four activations, or an unknown method.
@@ -142,11 +147,11 @@ def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tens
         )
         return unit_square(torch.from_numpy(reducer.fit_transform(directions)))
     components = min(2 if method == "pca" else _COMPONENTS, *directions.shape)
-    places = PCA(components, random_state=seed).fit_transform(directions)
+    points = PCA(components, random_state=seed).fit_transform(directions)
     if method == "tsne":
         perplexity = min(30, (count - 1) / 3)
-        places = TSNE(perplexity=perplexity, max_iter=_ITERATIONS, random_state=seed).fit_transform(places)
-    return unit_square(torch.from_numpy(places))
+        points = TSNE(perplexity=perplexity, max_iter=_ITERATIONS, random_state=seed).fit_transform(points)
+    return unit_square(torch.from_numpy(points))
 
 
 def check_layout(method: str) -> None:
@@ -163,11 +168,11 @@ def check_grid(grid: int, min_count: int) -> None:
         raise ArgumentError(f"grid and min_count are 1 at least, got {grid} and {min_count}")
 
 
-def unit_square(places: Tensor) -> Tensor:
-    """Returns places (n, 2) moved and scaled to [0, 1] along each axis, with outliers at the border."""
-    low, high = places.float().quantile(torch.tensor([0.01, 0.99]), dim=0)
+def unit_square(points: Tensor) -> Tensor:
+    """Returns points (n, 2) moved and scaled to [0, 1] along each axis, with outliers at the border."""
+    low, high = points.float().quantile(torch.tensor([0.01, 0.99]), dim=0)
     margin = 0.1 * (high - low)
-    clipped = places.float().clamp(low - margin, high + margin)
+    clipped = points.float().clamp(low - margin, high + margin)
     low, high = clipped.amin(0), clipped.amax(0)
     return (clipped - low) / (high - low).clamp(min=1e-12)
 
@@ -175,7 +180,7 @@ def unit_square(places: Tensor) -> Tensor:
 def grid_cells(points: Tensor, grid: int, min_count: int) -> tuple[Tensor, Tensor]:
     """Returns the cells that hold enough points, (cells, 2) as column and row, and the cell of each point.
 
-    A point whose cell holds fewer has -1.
+    A point in another cell has -1.
 
     Args:
         points: (n, 2) in the unit square.
@@ -191,15 +196,15 @@ def grid_cells(points: Tensor, grid: int, min_count: int) -> tuple[Tensor, Tenso
     """
     check_grid(grid, min_count)
     column, row = (points * grid).long().clamp(0, grid - 1).T
-    place = row * grid + column
-    kept = (place.bincount(minlength=grid * grid) >= min_count).nonzero().flatten()
+    cell = row * grid + column
+    kept = (cell.bincount(minlength=grid * grid) >= min_count).nonzero().flatten()
     if not len(kept):
         raise ArgumentError(
             f"{len(points)} activations are too few: none of {grid} x {grid} cells has {min_count} of them"
         )
     index = torch.full((grid * grid,), -1)
     index[kept] = torch.arange(len(kept))
-    return torch.stack([kept % grid, kept // grid], 1), index[place]
+    return torch.stack([kept % grid, kept // grid], 1), index[cell]
 
 
 def cell_means(values: Tensor, members: Tensor) -> Tensor:
@@ -227,23 +232,23 @@ def whitened(directions: Tensor, activations: Tensor) -> Tensor:
 
 @dataclass
 class _Pick:
-    """Takes the activation of one random place of each image out of what a layer returned."""
+    """Takes the activation at one random position of each image from the output of a layer."""
 
     layer: str
-    channel_axis: int | None
+    channels_of: Callable[[Tensor], Channels]
     generator: torch.Generator | None
     vectors: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __call__(self, activation: Tensor) -> Tensor:
         """Keeps the vectors, and gives the layer's output a tangent that is the vector at its place."""
-        flat = channels_first(activation, self.channel_axis)
-        places = as_maps(activation, self.layer, self.channel_axis)[0, 0].numel()
-        drawn = torch.randint(places, (len(flat),), generator=self.generator).to(flat.device)
-        index = drawn + flat.shape[2] - places  # the class token stands in front
+        channels = self.channels_of(activation)
+        flat, positions = channels.values, channels.maps()[0, 0].numel()
+        drawn = torch.randint(positions, (len(flat),), generator=self.generator).to(flat.device)
+        index = drawn + channels.offset  # class tokens stand before the grid
         images = torch.arange(len(flat), device=flat.device)
         self.vectors = flat[images, :, index]
         tangent = torch.zeros(activation.shape, dtype=activation.dtype, device=activation.device)
-        channels_first(tangent, self.channel_axis)[images, :, index] = self.vectors
+        self.channels_of(tangent).values[images, :, index] = self.vectors
         with (
             warnings.catch_warnings()
         ):  # torch compiles formulas of its own at first use, and deprecates that
@@ -251,8 +256,25 @@ class _Pick:
             return forward_ad.make_dual(activation, tangent)
 
 
+def _make_pick(
+    model: nn.Module,
+    layer: str,
+    image: Tensor,
+    channel_axis: int | None,
+    grid: tuple[int, int] | None,
+    seed: int,
+) -> _Pick:
+    """What takes activations of the last run of a layer."""
+    found = survey(model, [layer], lambda: model(image))
+    channels = partial(
+        with_channels_first, layout=found.layouts[layer], layer=layer, channel_axis=channel_axis, grid=grid
+    )
+    channels(found.activations[layer]).maps()  # an error now, not in the middle of a pass
+    return _Pick(found.names[layer], channels, make_generator(seed))
+
+
 def _sampled(model: nn.Module, pick: _Pick, images: Tensor, logits: str | None) -> tuple[Tensor, Tensor]:
-    """The activations at a random place of each image that are not zero, and their attributions.
+    """The activations at a random position of each image that are not zero, and their attributions.
 
     One pass in forward mode gives the products with the gradients of all logits at once.
     """
@@ -279,7 +301,7 @@ def _umap() -> Any:
 
 @contextmanager
 def _forward_mode() -> Iterator[None]:
-    """Tangents are carried along, and attention is computed in the only way that can carry them."""
+    """Runs forward-mode differentiation, with the one implementation of attention that supports it."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

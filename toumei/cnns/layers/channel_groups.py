@@ -1,24 +1,23 @@
-"""Groups of channels that fire together: the activations of a layer as a few non-negative factors."""
+"""Groups of channels that are active together: the activations of a layer as non-negative factors."""
 
 import colorsys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isqrt
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import run
+from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
-from ...core.serialization import load_tensors, save_tensors
-from ...core.units import channels_first
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
+from ...core.survey import survey
 from ..inputs import as_input
 from ..objectives import Direction
 
@@ -27,16 +26,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ChannelGroups:
+class ChannelGroups(Saved):
     """Groups of channels of a layer and where in some images each group fires. All tensors are on the CPU.
 
-    The activation at a place is about the sum over groups of map times direction. Groups are ordered by how
-    much of the activations they explain.
+    The activation at a position is about the sum over groups of map times direction. Groups are ordered by
+    how much of the activations they explain.
 
     Attributes:
         layer: The layer.
         directions: The channels of each group, (groups, C), not negative, of norm 1.
-        maps: How strongly each group fires where, (N, groups, H, W), not negative.
+        maps: How active each group is at each position, (N, groups, H, W), not negative.
         images: The images, (N, 3, H', W').
         error: What the groups leave out: the norm of the difference over the norm of the activations.
         channel_axis: The axis of the channels in the layer, where it had to be named.
@@ -56,6 +55,12 @@ class ChannelGroups:
     error: float
     channel_axis: int | None = None
 
+    _specs = specs(
+        directions=Spec("groups C", finite=True),
+        maps=Spec("N groups _ _", finite=True),
+        images="N _ _ _",
+    )
+
     def objective(self) -> Direction:
         """Returns the objective that makes a picture of each group, for a generator of as many pictures."""
         axis = self.channel_axis
@@ -69,7 +74,7 @@ class ChannelGroups:
     def heat(self) -> Tensor:
         """Returns the groups' maps in their colours over the darkened images in gray, (N, 3, H', W').
 
-        Each group is as bright as it is strong, relative to its own strongest hundredth of places.
+        The brightness of a group is its activity relative to its 99th percentile.
         """
         flat = self.maps.movedim(1, 0).flatten(1)
         most = torch.stack([group.sort().values[int(0.99 * (len(group) - 1))] for group in flat])
@@ -83,11 +88,11 @@ class ChannelGroups:
     def plot(
         self, pictures: Tensor | None = None, ax: "Axes | None" = None, columns: int | None = None
     ) -> "Axes":
-        """Returns axes with the images, the groups' heat maps below them, and what each colour stands for.
+        """Returns axes with the images, the heat maps of the groups below them, and a legend of the colours.
 
         Args:
             pictures: A picture of each group, (groups, 3, H, W), from a `Pipeline` with `objective`; by
-                default a field of its colour stands for a group.
+                default the legend shows a field of its colour.
             ax: Where to draw; a new figure by default.
             columns: How many images are shown; by default as many as there are groups, at least four.
 
@@ -108,23 +113,6 @@ class ChannelGroups:
         titles += [f"group {index}" for index in range(groups)]
         return plots.image_grid(torch.cat(rows), titles, columns, ax)
 
-    def save(self, path: str | Path) -> None:
-        """Writes everything as ``.safetensors``, for `load`."""
-        tensors = {"directions": self.directions, "maps": self.maps, "images": self.images}
-        header = {"layer": self.layer, "error": self.error, "channel_axis": self.channel_axis}
-        save_tensors(path, type(self).__name__, tensors, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns groups that were saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        fields: dict[str, Any] = {**tensors, **header}
-        return cls(**fields)
-
     def __repr__(self) -> str:
         groups, channels = self.directions.shape
         return (
@@ -141,40 +129,52 @@ def group_channels(
     *,
     preprocess: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int | None = None,
+    grid: tuple[int, int] | None = None,
     batch_size: int = 64,
     iterations: int = 400,
     seed: int = 0,
 ) -> ChannelGroups:
-    """Returns groups of channels that fire together on some images (Olah et al., Building Blocks, 2018).
+    """Returns groups of channels that are active together (Olah et al., Building Blocks, 2018).
 
-    The activations at all places are factorized into two non-negative matrices by scikit-learn's `NMF`. They
-    are all held in memory: this is for tens or hundreds of images.
+    The activations at all positions are factorized into two non-negative matrices by scikit-learn's `NMF`.
+    All of them are held in memory, so this is for tens or hundreds of images.
 
     Args:
         model: The network.
-        layer: A layer without negative activations, behind a ReLU.
+        layer: A layer without negative activations, such as a ReLU.
         images: (N, 3, H, W), in [0, 1] for the plots.
-        groups: How many.
+        groups: How many groups.
         preprocess: From images to the input of the network; see `robustness.preprocess`.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
         batch_size: Images in a forward pass.
-        iterations: At most so many steps of the factorization.
-        seed: Of its start.
+        iterations: The most steps of the factorization.
+        seed: Seed of its start.
 
     Raises:
         LayerError: There is no such layer.
         ShapeError: The images are no batch, or the layer makes no maps.
-        ArgumentError: Negative activations, none but zeros, or more groups than channels or places.
+        ArgumentError: Negative activations, only zeros, or more groups than channels or positions.
     """
     if images.dim() != 4 or not len(images):
         raise ShapeError(f"expected images (N, C, H, W), at least one, got {tuple(images.shape)}")
     with torch.no_grad(), evaluating(model):
+        first = as_input(images[:1], model, preprocess)
+        found = survey(model, [layer], lambda: model(first))
         parts = []
         for batch in images.split(batch_size):
-            activation = run(model, as_input(batch, model, preprocess), record=[layer])[layer]
-            parts.append(as_maps(activation, layer, channel_axis).float().cpu())
+            recorded = run(model, as_input(batch, model, preprocess), record=found.names)
+            activations = with_layouts_of(found.activations, recorded)
+            parts.append(channels_of(activations, layer, channel_axis, grid).maps().float().cpu())
     directions, strengths, error = factorize(torch.cat(parts), groups, layer, iterations, seed)
-    return ChannelGroups(layer, directions, strengths, images.float().cpu(), error, channel_axis)
+    return ChannelGroups(
+        layer=layer,
+        directions=directions,
+        maps=strengths,
+        images=images.float().cpu(),
+        error=error,
+        channel_axis=channel_axis,
+    )
 
 
 def factorize(
@@ -186,11 +186,11 @@ def factorize(
         maps: Activations (N, C, H, W), not negative.
         groups: How many directions.
         layer: The layer's name, for messages.
-        iterations: At most so many steps.
-        seed: Of the start.
+        iterations: The most steps.
+        seed: Seed of the start.
 
     Raises:
-        ArgumentError: Negative activations, none but zeros, or more groups than channels or places.
+        ArgumentError: Negative activations, only zeros, or more groups than channels or positions.
 
     Example:
         >>> maps = torch.tensor([[1.0, 0, 2], [0, 3, 0]]).reshape(1, 2, 1, 3)
@@ -207,16 +207,17 @@ def factorize(
     if rows.min() < 0:
         raise ArgumentError(
             f"layer {layer!r} has negative activations, down to {rows.min():.3g}, and non-negative groups "
-            f"cannot add up to them: name the layer behind its ReLU"
+            f"cannot sum to them: name the ReLU that follows"
         )
     if not rows.any():
         raise ArgumentError(f"layer {layer!r} is zero on all of these images")
     if not 1 <= groups <= min(rows.shape):
         raise ArgumentError(
-            f"groups={groups} of {channels} channels at {len(rows)} places: 1 to {min(rows.shape)} will do"
+            f"expected 1 to {min(rows.shape)} groups of {channels} channels at {len(rows)} positions, "
+            f"got {groups}"
         )
     solver = NMF(groups, init="nndsvda", max_iter=iterations, tol=1e-5, random_state=seed)
-    with warnings.catch_warnings():  # the error says how far it came
+    with warnings.catch_warnings():  # the error of the result says how far it converged
         warnings.simplefilter("ignore", ConvergenceWarning)
         strengths = torch.from_numpy(solver.fit_transform(rows.numpy())).float()
     directions = torch.from_numpy(solver.components_).float()
@@ -226,36 +227,6 @@ def factorize(
     directions, strengths = directions[order], strengths[:, order]
     error = ((rows - strengths @ directions).norm() / rows.norm()).item()
     return directions, strengths.reshape(images, height, width, groups).movedim(3, 1).contiguous(), error
-
-
-def as_maps(activation: Tensor, layer: str, channel_axis: int | None = None) -> Tensor:
-    """Returns an activation as maps (N, C, H, W).
-
-    Tokens become a square grid; the class and register tokens in front are left out.
-
-    Args:
-        activation: (N, C, H, W), (N, T, C), or channels on an axis that is named.
-        layer: The layer's name, for the message.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
-
-    Raises:
-        ShapeError: The activation has no places.
-
-    Example:
-        >>> as_maps(torch.zeros(2, 197, 768), "encoder").shape
-        torch.Size([2, 768, 14, 14])
-    """
-    if activation.dim() not in (3, 4):
-        raise ShapeError(
-            f"expected maps (N, C, H, W) or tokens (N, T, C) from layer {layer!r}, "
-            f"got {tuple(activation.shape)}: name a layer before the places are pooled"
-        )
-    flat = channels_first(activation, channel_axis)
-    if activation.dim() == 3:
-        side = isqrt(flat.shape[2])
-        return flat[:, :, flat.shape[2] - side * side :].unflatten(2, (side, side))
-    axis = 1 if channel_axis is None else channel_axis % 4
-    return flat.unflatten(2, [size for index, size in enumerate(activation.shape) if index not in (0, axis)])
 
 
 def _framed(colors: Tensor, pictures: Tensor | None, size: Sequence[int]) -> Tensor:

@@ -1,25 +1,25 @@
-"""How the channels of one layer feed the units of a later one: weights through all that lies between."""
+"""Expanded weights: how the channels of a layer feed the units of a later one, through all layers between."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import Self
 
 from ... import plots
 from ...core.errors import ArgumentError, ShapeError, UnitError
 from ...core.functions import Function, replacing
 from ...core.hooks import hooked
+from ...core.layout import Channels, channels_of, with_channels_first, with_layouts_of
 from ...core.modules import evaluating, frozen
-from ...core.serialization import load_tensors, save_tensors
-from ...core.units import Unit, channels_first, check_channels, position_index
+from ...core.serialization import Saved
+from ...core.stored_fields import specs
+from ...core.survey import survey
 from ..inputs import as_input
-from .channel_groups import as_maps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ _CELL = 64  # pixels of a picture or of a kernel in a plot
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ExpandedWeights:
+class ExpandedWeights(Saved):
     """What each channel of a layer adds to units of a later layer, by place. All tensors are on the CPU.
 
     Attributes:
@@ -36,7 +36,7 @@ class ExpandedWeights:
         after: The later layer.
         channels: The units of the later layer, in the order of `weights`.
         weights: (units, C, h, w): how much the unit at the centre of its map rises with a channel of the
-            earlier layer at each place of the receptive field.
+            earlier layer at each position of the receptive field.
 
     Example:
         >>> from toumei.models import ShapesCNN
@@ -50,6 +50,8 @@ class ExpandedWeights:
     channels: tuple[int, ...]
     weights: Tensor
 
+    _specs = specs(channels="units", weights="units C h w")
+
     def strongest(self, channel: int, count: int = 6) -> list[int]:
         """Returns the channels of the earlier layer that matter most to a unit, by the norm of their weights.
 
@@ -61,14 +63,14 @@ class ExpandedWeights:
     def plot(
         self, inputs: int = 6, pictures: Mapping[str, Tensor] | None = None, ax: "Axes | None" = None
     ) -> "Axes":
-        """Returns axes with a row a unit: its strongest inputs as kernels, red excites and blue inhibits.
+        """Returns axes with a row for each unit: its strongest inputs as kernels. Red excites, blue inhibits.
 
         The colours of a row share a scale that ends at the largest weight of the unit.
 
         Args:
-            inputs: How many inputs are shown of each unit.
-            pictures: What units look for, (3, H, W) by unit string, such as ``"conv5:12"``; they are shown at
-                the left of a unit's row and above the inputs, where they are given.
+            inputs: How many inputs of each unit are shown.
+            pictures: What units look for, (3, H, W) by unit string, such as ``"conv5:12"``. They are shown at
+                the left of the row of a unit and above its inputs.
             ax: Where to draw; a new figure by default.
         """
         pictures = pictures or {}
@@ -87,25 +89,10 @@ class ExpandedWeights:
                 titles += [unit, *names]
         return plots.image_grid(torch.stack(tiles), titles, inputs + 1, ax)
 
-    def save(self, path: str | Path) -> None:
-        """Writes everything as ``.safetensors``, for `load`."""
-        header = {"before": self.before, "after": self.after, "channels": self.channels}
-        save_tensors(path, type(self).__name__, {"weights": self.weights}, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns weights that were saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        return cls(header["before"], header["after"], tuple(header["channels"]), tensors["weights"])
-
     def _of(self, channel: int) -> Tensor:
         if channel not in self.channels:
             raise ArgumentError(
-                f"the weights of {self.after}:{channel} were not asked for, only those of {self.channels}"
+                f"the weights of {self.after}:{channel} were not computed, only those of {self.channels}"
             )
         return self.weights[self.channels.index(channel)]
 
@@ -129,20 +116,20 @@ def expanded_weights(
     """Returns the weights from every channel of a layer to units of a later one (Voss et al. 2021).
 
     They are the gradient of each unit, at the centre of its map, with respect to the activation of the
-    earlier layer. Between neighbouring convolutions they are the weights of the second (dilated ones with
-    zeros in between); through several layers they are the composed kernel. Weights that fall outside of the
+    earlier layer. Between neighbouring convolutions they are the weights of the second one, with zeros
+    between them if it is dilated; through several layers they are the composed kernel. Weights outside of the
     map are cut off, so the image should be larger than the receptive field.
 
     Args:
-        model: The network, put into evaluation mode meanwhile.
+        model: The network, which runs in evaluation mode.
         before: The earlier layer, which makes maps or tokens.
-        after: The later layer: convolutional, linear, or any other whose channels are units.
-        image: (1, C, H, W) as the network takes it. With both options below its size is all that matters,
-            unless there are other nonlinear layers; the network is linearized at this image.
+        after: The later layer: convolutional, linear, or any other with channels.
+        image: (1, C, H, W) as the network takes it. The network is linearized at this image. With both
+            options below, and without other nonlinear layers, only its size matters.
         channels: Units of the later layer; all by default.
-        linear_relu: Pass ReLUs, and what is like them (ReLU6, PReLU, GELU, SiLU, ...), as if they were
-            linear. Otherwise they let through what they do at this image.
-        average_pool: Pool by the average instead of the maximum.
+        linear_relu: Treat ReLUs and similar functions (ReLU6, PReLU, GELU, SiLU, ...) as the identity.
+            Otherwise they have their gradient at this image.
+        average_pool: Replace max-pooling by average pooling.
         batch_size: How many units are differentiated at once.
 
     Raises:
@@ -165,29 +152,33 @@ def expanded_weights(
         stack.enter_context(
             replacing({**(_RECTIFIERS if linear_relu else {}), **(_POOLINGS if average_pool else {})})
         )
-        with hooked(model, [after], {before: cut}, stop=True) as activations:
-            model(as_input(image, model))
-        units = _centre(activations[after], after)
+        seen = as_input(image, model)
+        found = survey(model, [before, after], lambda: model(seen))
+        with hooked(model, {after: found.names[after]}, {found.names[before]: cut}, stop=True) as recorded:
+            model(seen)
+        activations = with_layouts_of(found.activations, recorded)
+        units = _centre(channels_of(activations, after))
         if before == after or not units.requires_grad:
-            raise ArgumentError(f"layer {after!r} does not depend on {before!r}: name an earlier layer first")
+            raise ArgumentError(
+                f"layer {after!r} does not depend on {before!r}; the earlier layer is named first"
+            )
         channels = range(len(units)) if channels is None else channels
         if not channels or min(channels) < 0:
-            raise UnitError(f"channels are whole numbers from 0 on, at least one; got {list(channels)}")
-        check_channels(channels, units[None, :, None], after)
-        y, x = _receptive_field(as_maps(_any_gradient(units, leaves[-1]), before))
+            raise UnitError(f"channels are whole numbers from 0 up, at least one; got {list(channels)}")
+        channels_of(activations, after).check(channels)
+        maps = partial(with_channels_first, layout=found.layouts[before], layer=before)
+        y, x = _receptive_field(maps(_any_gradient(units, leaves[-1])).maps())
         # Cut out and copied batch by batch: the gradients of all units on whole maps would take much memory.
         parts = [
-            as_maps(gradients, before)[:, :, y, x].to("cpu", torch.float32, copy=True)
+            maps(gradients).maps()[:, :, y, x].to("cpu", torch.float32, copy=True)
             for gradients in _gradients(units, leaves[-1], channels, batch_size)
         ]
     return ExpandedWeights(before, after, tuple(channels), torch.cat(parts))
 
 
-def _centre(activation: Tensor, layer: str) -> Tensor:
+def _centre(channels: Channels) -> Tensor:
     """All channels of a layer at the centre of its map, (C,)."""
-    laid_out = channels_first(activation)
-    index = 0 if laid_out.shape[2] == 1 else position_index(activation, Unit(layer))
-    return laid_out[0, :, index]
+    return channels.values[0, :, channels.index(None)]
 
 
 def _gradients(units: Tensor, leaf: Tensor, channels: Sequence[int], batch_size: int) -> Iterator[Tensor]:
@@ -204,7 +195,7 @@ def _any_gradient(units: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _receptive_field(gradient: Tensor) -> tuple[slice, slice]:
-    """The rows and columns that the units of a layer can see; one place if they see nothing."""
+    """The rows and columns that the units of a layer can see; one position if they see nothing."""
     seen = gradient.abs().sum((0, 1)) > 0
     spans = [seen.any(1).nonzero().flatten().tolist(), seen.any(0).nonzero().flatten().tolist()]
     y, x = (slice(span[0], span[-1] + 1) if span else slice(0, 1) for span in spans)

@@ -1,8 +1,8 @@
-"""What pictures are optimized for, and the pipeline that optimizes them."""
+"""The objectives that pictures are optimized for, and the pipeline that optimizes them."""
 
 from .batches import Alignment, Diversity, Interpolation
 from .classes import ClassLogit
-from .combinations import Add, Constant, Function, Multiply, PerImage, Power, as_objective
+from .combinations import Add, ConstantScore, Function, Multiply, PerImage, Power, as_objective
 from .directions import Direction, NeuronDirection, TensorDirection
 from .groups import ChannelWeights, LocalGroup
 from .objective import IMAGE, Objective
@@ -25,7 +25,7 @@ __all__ = [
     "Channel",
     "ChannelWeights",
     "ClassLogit",
-    "Constant",
+    "ConstantScore",
     "DeepDream",
     "Direction",
     "Diversity",

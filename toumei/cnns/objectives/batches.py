@@ -1,4 +1,4 @@
-"""Quantities of a whole batch: how different its pictures are, how alike, or a way between two."""
+"""Objectives for a whole batch: how different or how similar its pictures are, and interpolations."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
-from ...core.units import channels_first
+from ...core.layout import channels_of
 from .combinations import Combination
 from .objective import ActivationMap, Objective, ObjectiveLike
 
 
 @dataclass(frozen=True, repr=False)
 class Diversity(Objective):
-    """How different the pictures of a batch look to a layer. Add it, with weights around 100.
+    """How different the pictures of a batch are to a layer. Add it, with weights around 100.
 
     For each picture, minus the sum of cosines between its Gram matrix and those of the others (Olah et al.,
     Feature Visualization, 2017). The mean over the pictures is minus lucid's `diversity`.
@@ -37,7 +37,7 @@ class Diversity(Objective):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns minus the sum of similarities to the other pictures, (N,)."""
-        activation = channels_first(activations[self.layer], self.channel_axis)
+        activation = channels_of(activations, self.layer, self.channel_axis).values
         grams = torch.einsum("ncp,ndp->ncd", activation, activation).flatten(1)
         grams = grams * grams.square().sum(1, keepdim=True).clamp(min=1e-10).rsqrt()
         cosines = grams @ grams.T
@@ -46,14 +46,14 @@ class Diversity(Objective):
 
 @dataclass(frozen=True, repr=False)
 class Alignment(Objective):
-    """How alike neighbouring pictures of a batch look to a layer, for families of pictures. Add it.
+    """How similar neighbouring pictures of a batch are to a layer, for families of pictures. Add it.
 
-    For each picture, minus half the mean squared differences to the pictures up to four places away, those at
-    distance d divided by decay^d. The sum over the pictures is lucid's `alignment`.
+    For each picture, minus half the mean squared differences to the pictures at distances up to four in the
+    batch, each divided by decay^distance. The sum over the pictures is lucid's `alignment`.
 
     Args:
         layer: Name of the layer.
-        decay: How much less each further place counts.
+        decay: Factor by which the weight falls with each step of distance.
 
     Example:
         >>> Alignment("conv1").score({"conv1": torch.tensor([[0.0], [2.0], [2.0]])})
@@ -82,14 +82,14 @@ class Alignment(Objective):
 class Interpolation(Combination):
     """From one objective to another across the batch: lucid's `channel_interpolate`.
 
-    The first picture is for the first objective and the last for the last; those between are for the mixture
-    of the two nearest, so that the way goes through all of them.
+    The first picture is for the first objective and the last for the last. Each picture between is for a
+    mixture of the two nearest objectives, so that the path goes through all of them.
 
     Args:
         *objectives: Objectives or unit strings, at least two.
 
     Raises:
-        ArgumentError: Fewer than two, or an objective that is for several pictures itself.
+        ArgumentError: Fewer than two objectives, or one that is for several pictures.
 
     Example:
         >>> path = Interpolation("fc:0", "fc:1")
@@ -105,16 +105,16 @@ class Interpolation(Combination):
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the mixture of each picture, (N,)."""
         images = len(next((activations[layer] for layer in self.layers), torch.zeros(1)))
-        place = torch.linspace(0, len(self.objectives) - 1, images)
+        position = torch.linspace(0, len(self.objectives) - 1, images)
         total = torch.zeros(())
         for index, objective in enumerate(self.objectives):
             score = objective.score(activations)
-            weights = (1 - (place - index).abs()).clamp(min=0)
+            weights = (1 - (position - index).abs()).clamp(min=0)
             total = total + weights.to(score, non_blocking=True) * score
         return total
 
     def titles(self, images: int) -> list[str]:
-        """Returns the place of each picture on the way."""
+        """Returns the position of each picture on the path."""
         ends = f"{self.objectives[0].titles(1)[0]} to {self.objectives[-1].titles(1)[0]}"
         return [f"{ends}, {index / max(images - 1, 1):.0%}" for index in range(images)]
 

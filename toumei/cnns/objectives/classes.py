@@ -7,7 +7,7 @@ from operator import index
 from torch import Tensor, nn
 
 from ...core.errors import UnitError
-from ...core.units import channels_first, check_channels
+from ...core.layout import channels_of
 from .objective import ActivationMap, Objective
 
 
@@ -17,7 +17,7 @@ class ClassLogit(Objective):
 
     Args:
         target: Index of the class, or its name among the categories.
-        layer: Where the logits are: by default the model's `logits_layer` if it has one, else its output.
+        layer: The layer of the logits: by default the model's `logits_layer` if it has one, else its output.
         categories: Names of the classes, for a target that is a name: by default the model's `categories`
             or, for a Hugging Face model, the labels of its configuration.
 
@@ -37,9 +37,9 @@ class ClassLogit(Objective):
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, str):
-            object.__setattr__(self, "target", index(self.target))  # also one of numpy's or torch's
+            object.__setattr__(self, "target", index(self.target))  # also an index of numpy or torch
             if self.target < 0:
-                raise UnitError(f"the index of a class is a whole number from 0 on, got {self.target}")
+                raise UnitError(f"the index of a class is a whole number from 0 up, got {self.target}")
         if self.categories is not None:
             object.__setattr__(self, "categories", tuple(self.categories))
 
@@ -56,11 +56,11 @@ class ClassLogit(Objective):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the logit of the class for each picture, (N,)."""
-        logits = channels_first(activations[self.layers[0]])
+        logits = channels_of(activations, self.layers[0])
         if not isinstance(self.target, int):
             raise UnitError(f"the index of class {self.target!r} is known once a model is attached")
-        check_channels([self.target], logits, self.layers[0] or "output")
-        return logits[:, self.target].mean(1)
+        logits.check([self.target])
+        return logits.values[:, self.target].mean(1)
 
     def titles(self, images: int) -> list[str]:
         """Returns the name of the class where it is known, else its index."""

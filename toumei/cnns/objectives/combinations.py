@@ -1,4 +1,4 @@
-"""Objectives made of others: sums, products, one a picture, functions, and what strings and numbers mean."""
+"""Objectives made of others: sums, products, powers, functions, one for each picture, and conversions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
-from ...core.units import parse
-from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike
+from ...core.layout import with_layouts_of
+from ...core.names import Unit, parse
+from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike, operation
 from .units import Channel, Layer, Neuron
 
 
 @dataclass(frozen=True, repr=False)
-class Constant(Objective):
+class ConstantScore(Objective):
     """The same number for every picture: a weight in a product.
 
     Args:
@@ -39,13 +40,13 @@ class Constant(Objective):
 
 
 class Combination(Objective):
-    """Several objectives and a way to put their scores together."""
+    """Several objectives whose scores are combined."""
 
     def __init__(self, *objectives: ObjectiveLike) -> None:
         if not objectives:
             raise ArgumentError(f"{type(self).__name__} needs at least one objective")
         self.objectives = tuple(as_objective(objective) for objective in objectives)
-        self.images  # noqa: B018  parts that do not fit together are an error here, not in the middle of a run
+        self.images  # noqa: B018  parts that do not fit together raise their error here
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -65,9 +66,9 @@ class Combination(Objective):
         return type(self)(*(objective.bind(model) for objective in self.objectives))
 
     def titles(self, images: int) -> list[str]:
-        """Returns the titles of the one part that has units of its own, else the expression."""
-        own = [objective for objective in self.objectives if objective.images is not None]
-        return own[0].titles(images) if len(own) == 1 else [str(self)] * images
+        """Returns the titles of the only part with one unit for each picture, else the expression."""
+        parts = [objective for objective in self.objectives if objective.images is not None]
+        return parts[0].titles(images) if len(parts) == 1 else [str(self)] * images
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.objectives == self.objectives
@@ -76,6 +77,7 @@ class Combination(Objective):
         return hash((type(self), self.objectives))
 
 
+@operation
 class Add(Combination):
     """The sum of objectives.
 
@@ -92,7 +94,7 @@ class Add(Combination):
         return sum((objective.score(activations) for objective in self.objectives), torch.zeros(()))
 
     def titles(self, images: int) -> list[str]:
-        """Returns the titles of the one part that looks into the network, where there is just one."""
+        """Returns the titles of the part that reads layers of the network, if there is only one."""
         inside = [objective for objective in self.objectives if set(objective.layers) - {IMAGE}]
         return inside[0].titles(images) if len(inside) == 1 else super().titles(images)
 
@@ -101,6 +103,7 @@ class Add(Combination):
         return first + "".join(f" - {part[1:]}" if part.startswith("-") else f" + {part}" for part in rest)
 
 
+@operation
 class Multiply(Combination):
     """The product of objectives, picture by picture.
 
@@ -121,6 +124,7 @@ class Multiply(Combination):
         return "*".join(parts).replace("-1*", "-", 1) if str(self.objectives[0]) == "-1" else "*".join(parts)
 
 
+@operation
 class Power(Combination):
     """A power of an objective, picture by picture.
 
@@ -135,7 +139,7 @@ class Power(Combination):
 
     def __init__(self, objective: ObjectiveLike, exponent: ObjectiveLike) -> None:
         super().__init__(objective, exponent)
-        if not isinstance(self.objectives[1], Constant):
+        if not isinstance(self.objectives[1], ConstantScore):
             raise ArgumentError(f"the exponent of {objective} is a number, got {exponent}")
 
     def score(self, activations: ActivationMap) -> Tensor:
@@ -156,7 +160,7 @@ class PerImage(Combination):
         *objectives: The objective of the first picture, of the second, and so on.
 
     Raises:
-        ArgumentError: An objective that is for several pictures itself.
+        ArgumentError: An objective that is for several pictures.
 
     Example:
         >>> PerImage("mixed3a:74", "mixed4b:2").titles(2)
@@ -172,12 +176,12 @@ class PerImage(Combination):
         return len(self.objectives)
 
     def score(self, activations: ActivationMap) -> Tensor:
-        """Returns the score of each picture under its own objective."""
+        """Returns the score of each picture for its objective."""
         split = {layer: activations[layer].split(1) for layer in self.layers}
         scores = []
         for index, objective in enumerate(self.objectives):
-            own = {layer: split[layer][index] for layer in objective.layers}
-            scores.append(objective.score(own).reshape(1))
+            single = {layer: split[layer][index] for layer in objective.layers}
+            scores.append(objective.score(with_layouts_of(activations, single)).reshape(1))
         return torch.cat(scores)
 
     def titles(self, images: int) -> list[str]:
@@ -193,9 +197,9 @@ class Function(Objective):
     """Any function of activations as an objective.
 
     Args:
-        function: From a mapping of activations by layer (batch first) to one score a picture, or one for all.
+        function: From activations by layer (batch first) to one score for each picture, or one for all.
         layer: The layers that it reads; `IMAGE` for the picture.
-        name: What to print.
+        name: The name that is printed.
 
     Example:
         >>> Function(lambda activations: activations["conv1"].amax((1, 2, 3)), ["conv1"], name="brightest")
@@ -223,11 +227,11 @@ class Function(Objective):
 
 
 def as_objective(thing: ObjectiveLike) -> Objective:
-    """Returns an objective for what users write in the place of one.
+    """Returns the objective that a unit string, a number or a list stands for.
 
     Args:
-        thing: An objective; a unit string (a layer, a channel, or a neuron); a number; or a list of these,
-            one for each picture of a batch.
+        thing: An objective; a unit, as a string or a `Unit` (a layer, a channel, or a neuron); a number; or a
+            list of these, one for each picture of a batch.
 
     Raises:
         ArgumentError: It is none of these.
@@ -239,13 +243,13 @@ def as_objective(thing: ObjectiveLike) -> Objective:
     """
     if isinstance(thing, Objective):
         return thing
-    if isinstance(thing, str):
+    if isinstance(thing, str | Unit):
         unit = parse(thing)
         if unit.position is not None:
             return Neuron(thing)
-        return Layer(thing) if unit.channel is None else Channel(thing)
+        return Layer(unit.layer) if unit.channel is None else Channel(thing)
     if isinstance(thing, Real):
-        return Constant(float(thing))
+        return ConstantScore(float(thing))
     if isinstance(thing, Sequence):
         return PerImage(*thing)
     raise ArgumentError(f"expected an objective, a unit string, a number or a list of these, got {thing!r}")

@@ -1,4 +1,4 @@
-"""Objectives for directions among the channels of a layer: everywhere, at one, or one each."""
+"""Objectives for directions in the channels of a layer: at all positions, at one, or one for each."""
 
 from dataclasses import dataclass, field, replace
 from operator import ge
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.layout import channels_first, channels_of, layout_in
 from ...core.modules import device_and_dtype
-from ...core.units import Unit, channels_first, position_index
 from .objective import ActivationMap, Objective
 
 Similarity = Literal["dot", "cosine", "dot-cosine"]
@@ -67,7 +67,7 @@ class Direction(Objective):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the similarity of each picture, (N,)."""
-        activation, direction = self._pair(activations[self.layer])
+        activation, direction = self._pair(activations)
         if direction.shape[1] != activation.shape[1]:
             raise ShapeError(
                 f"a direction of {direction.shape[1]} channels does not fit layer {self.layer!r}, "
@@ -89,10 +89,10 @@ class Direction(Objective):
                 f"got {tuple(self.direction.shape)}"
             )
 
-    def _pair(self, activation: Tensor) -> tuple[Tensor, Tensor]:
+    def _pair(self, activations: ActivationMap) -> tuple[Tensor, Tensor]:
         """Returns the activation and the direction as (N or 1, C, positions or 1)."""
         direction = self.direction.reshape(-1, self.direction.shape[-1], 1)
-        return channels_first(activation, self.channel_axis), direction
+        return channels_of(activations, self.layer, self.channel_axis).values, direction
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -119,20 +119,20 @@ class NeuronDirection(Direction):
     """
 
     position: tuple[int, ...] | None = None
+    grid: tuple[int, int] | None = field(default=None, kw_only=True)
 
-    def _pair(self, activation: Tensor) -> tuple[Tensor, Tensor]:
-        laid_out, direction = super()._pair(activation)
-        place = 0
-        if self.position is not None or laid_out.shape[2] > 1:
-            place = position_index(activation, Unit(self.layer, None, self.position), self.channel_axis)
-        return laid_out[:, :, place : place + 1], direction
+    def _pair(self, activations: ActivationMap) -> tuple[Tensor, Tensor]:
+        _, direction = super()._pair(activations)
+        channels = channels_of(activations, self.layer, self.channel_axis, self.grid)
+        index = channels.index(self.position)
+        return channels.values[:, :, index : index + 1], direction
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class TensorDirection(Direction):
-    """How far the activation of a layer points in a direction of its own at each position.
+    """How far the activation of a layer points in a direction at each position, with one direction for each.
 
-    Of a map that is larger than the direction, the centre counts, as in lucid.
+    If the map is larger than the direction, only its centre is compared, as in lucid.
 
     Args:
         layer: Name of the layer.
@@ -162,12 +162,14 @@ class TensorDirection(Direction):
                 f"picture, got {tuple(self.direction.shape)}"
             )
 
-    def _pair(self, activation: Tensor) -> tuple[Tensor, Tensor]:
-        direction, axis = self.direction, self.channel_axis
+    def _pair(self, activations: ActivationMap) -> tuple[Tensor, Tensor]:
+        activation, direction = activations[self.layer], self.direction
+        layout = layout_in(activations, self.layer)
+        axis = layout.channel_axis if self.channel_axis is None and layout else self.channel_axis
         sizes, wanted = activation.shape[1:], direction.shape[1:]
         channels = {channels_first(one, axis).shape[1] for one in (activation, direction)}
         fits = len(sizes) == len(wanted) and all(map(ge, sizes, wanted)) and len(channels) == 1
-        if not fits or (len(sizes) == 2 and sizes != wanted):  # tokens have no centre to cut out
+        if not fits or (len(sizes) == 2 and sizes != wanted):  # tokens have no centre to crop
             raise ShapeError(
                 f"a direction {tuple(wanted)} does not fit layer {self.layer!r}, which makes {tuple(sizes)}"
             )
@@ -177,7 +179,7 @@ class TensorDirection(Direction):
 
 
 def _similarity(activation: Tensor, direction: Tensor, kind: Similarity, power: float) -> Tensor:
-    """Returns how alike vectors (N, C, P) and (N or 1, C, P or 1) are, (N, P)."""
+    """Returns the similarity of vectors (N, C, P) and (N or 1, C, P or 1), (N, P)."""
     dot = (activation * direction).sum(1)
     if kind == "dot":
         return dot

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ShapeError, UnitError
-from ...core.units import Unit, channels_first, check_channels, position_index
+from ...core.layout import channels_of
 from .objective import ActivationMap, Objective
 
 
@@ -42,7 +42,7 @@ class ChannelWeights(Objective):
                 )
             object.__setattr__(self, "weights", self.weights.detach())
         elif not self.weights or min(self.weights) < 0:
-            raise UnitError(f"weights are for channels from 0 on, at least one; got {self.weights}")
+            raise UnitError(f"weights are for channels from 0 up, at least one; got {self.weights}")
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -57,12 +57,12 @@ class ChannelWeights(Objective):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the weighted sum of the channels' means for each picture, (N,)."""
-        activation = channels_first(activations[self.layer], self.channel_axis)
-        means = activation.mean(2)
+        channels = channels_of(activations, self.layer, self.channel_axis)
+        means = channels.values.mean(2)
         if isinstance(self.weights, Tensor):
-            _check_weights(self.weights.shape[-1], activation, self.layer)
+            _check_weights(self.weights.shape[-1], channels.values, self.layer)
             return (means * self.weights.to(means, non_blocking=True)).sum(1)
-        check_channels(list(self.weights), activation, self.layer)
+        channels.check(list(self.weights))
         terms = [weight * means[:, channel] for channel, weight in self.weights.items()]
         return torch.stack(terms).sum(0)
 
@@ -83,7 +83,8 @@ class LocalGroup(Objective):
         window: (y, x, height, width) on the map; of a vision transformer, on its patches.
         weights: For each channel, (C,), or for each neuron of the window, (C, height, width); without them
             the score is the mean over the window and the channels.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
 
     Raises:
         UnitError: A window without neurons. When a model is attached: one that leaves the map.
@@ -98,6 +99,7 @@ class LocalGroup(Objective):
     window: tuple[int, int, int, int]
     weights: Tensor | None = None
     channel_axis: int | None = field(default=None, kw_only=True)
+    grid: tuple[int, int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         y, x, height, width = self.window
@@ -118,14 +120,12 @@ class LocalGroup(Objective):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the weighted sum over channels in the mean over the window for each picture, (N,)."""
-        activation = activations[self.layer]
+        channels = channels_of(activations, self.layer, self.channel_axis, self.grid)
         y, x, height, width = self.window
-        places = [
-            position_index(activation, Unit(self.layer, None, (y + row, x + column)), self.channel_axis)
-            for row in range(height)
-            for column in range(width)
+        positions = [
+            channels.index((y + row, x + column)) for row in range(height) for column in range(width)
         ]
-        group = channels_first(activation, self.channel_axis)[:, :, places]
+        group = channels.values[:, :, positions]
         if self.weights is None:
             return group.mean((1, 2))
         _check_weights(len(self.weights), group, self.layer)

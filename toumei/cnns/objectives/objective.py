@@ -1,20 +1,22 @@
-"""What every objective is: a score of each picture, from the activations of the layers that it names.
+"""The base of objectives: a score of each picture, from the activations of the layers that it names.
 
-Scores are higher for better pictures, and one objective is the quantity that its name says: add what you
-want more of, subtract what you want less of. A score is one number a picture, (N,); a function that couples
-the pictures may return one number for all. What the optimization raises is the mean over the pictures.
+Scores are higher for better pictures, and an objective is the quantity that its name says: add what you want
+more of, subtract what you want less of. A score is one number for each picture, (N,); a function of the whole
+batch may return one number for all. The optimization raises the mean over the pictures.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from ...core.names import Unit
+
 IMAGE = "<image>"
-"""The name under which an objective finds the picture itself, before any transform."""
+"""The name of the picture itself, before any transform, in the activations of an objective."""
 
 ActivationMap = Mapping[str, Tensor]
 
@@ -23,7 +25,7 @@ class Objective(ABC):
     """A score of pictures that an optimization raises.
 
     A new objective is a subclass with `layers` and `score`. Objectives are combined by ``+``, ``-``, ``*``,
-    ``/`` and ``**``, also with numbers, and print as the expression that they are.
+    ``/`` and ``**``, also with numbers, and print as expressions.
     """
 
     @property
@@ -36,7 +38,7 @@ class Objective(ABC):
         """Returns the score of each picture, (N,), from the activations by layer, batch first."""
 
     def bind(self, model: nn.Module) -> "Objective":
-        """Returns the objective for this model, with what it must look up there filled in."""
+        """Returns the objective for this model, with everything filled in that depends on the model."""
         return self
 
     @property
@@ -45,7 +47,7 @@ class Objective(ABC):
         return None
 
     def titles(self, images: int) -> list[str]:
-        """Returns what to write above each of so many pictures."""
+        """Returns a title for each of `images` pictures."""
         return [str(self)] * images
 
     def __add__(self, other: "ObjectiveLike") -> "Objective":
@@ -80,7 +82,7 @@ class Objective(ABC):
         return _combined("Power", self, exponent)
 
     def __repr__(self) -> str:
-        kind: Any = type(self)  # a dataclass here, but not all subclasses of users are
+        kind: Any = type(self)  # subclasses of users need not be dataclasses
         shown = []
         for position, field in enumerate(fields(kind) if is_dataclass(kind) else ()):
             value = getattr(self, field.name)
@@ -90,14 +92,22 @@ class Objective(ABC):
         return f"{kind.__name__}({', '.join(shown)})"
 
 
-ObjectiveLike = Objective | str | float | Sequence["ObjectiveLike"]
+ObjectiveLike = Objective | str | Unit | float | Sequence["ObjectiveLike"]
 
 
-def _combined(kind: str, *parts: ObjectiveLike) -> Objective:
-    from . import combinations  # which are objectives themselves
+_OPERATIONS: dict[str, Callable[..., Objective]] = {}
 
-    combination: Objective = getattr(combinations, kind)(*parts)
-    return combination
+Operation = TypeVar("Operation", bound=type[Objective])
+
+
+def operation(kind: Operation) -> Operation:
+    """Registers a combination under its name, so that the operators of `Objective` find it; returns it."""
+    _OPERATIONS[kind.__name__] = kind
+    return kind
+
+
+def _combined(name: str, *parts: ObjectiveLike) -> Objective:
+    return _OPERATIONS[name](*parts)
 
 
 def _short(value: Any) -> str:

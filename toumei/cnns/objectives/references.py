@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ...core.errors import ArgumentError, ShapeError
-from ...core.hooks import hooked
-from ...core.modules import device_and_dtype, evaluating
-from ...core.units import channels_first
+from ...core.layout import LaidOut, Layout, channels_first, layout_in
+from ...core.modules import device_and_dtype
+from ...core.survey import survey
 from ..inputs import as_images
 from .objective import IMAGE, ActivationMap, Objective
 
@@ -23,14 +23,14 @@ def reference_activations(
     layers: Iterable[str],
     images: Tensor,
     preprocess: Callable[[Tensor], Tensor] | None = None,
-) -> dict[str, Tensor]:
+) -> LaidOut:
     """Returns what a model makes of images, (N, ...) by layer, from one forward pass without a graph.
 
     Args:
         model: The network; it runs in evaluation mode.
         layers: Names of the layers; `IMAGE` for the images themselves, before `preprocess`.
-        images: (N, C, H, W), in [0, 1]. The pictures that are compared with them must have their size.
-        preprocess: What the network expects to be done with pictures, such as a normalization.
+        images: (N, C, H, W), in [0, 1]. Pictures that are compared with them must have the same size.
+        preprocess: The preprocessing of the network, such as a normalization.
 
     Raises:
         ShapeError: Images of a wrong rank or outside of [0, 1].
@@ -44,13 +44,10 @@ def reference_activations(
     names = [layer for layer in layers if layer != IMAGE]
     device, dtype = device_and_dtype(model)
     seen = images.to(device)
-    with torch.no_grad(), evaluating(model), hooked(model, names) as activations:
-        try:
-            model((preprocess(seen) if preprocess else seen).to(dtype))
-        except Exception:  # of a head, say, that takes pictures of one size only
-            if not all(map(activations.reached, names)):
-                raise
-        return {IMAGE: seen, **{name: _at_least_float32(activations[name]) for name in names}}
+    prepared = (preprocess(seen) if preprocess else seen).to(dtype)
+    found = survey(model, names, lambda: model(prepared)).activations
+    made = {name: _at_least_float32(found[name]) for name in names}
+    return LaidOut({IMAGE: seen, **made}, found.layouts)
 
 
 def gram(activation: Tensor, channel_axis: int | None = None) -> Tensor:
@@ -114,8 +111,8 @@ class _Referenced(Objective):
             LayerError: A layer that the model does not have or does not reach.
         """
         empty = cls(layer, 0, **options)
-        activation = reference_activations(model, [layer], image, preprocess)[layer]
-        return replace(empty, reference=empty._features(activation))
+        activations = reference_activations(model, [layer], image, preprocess)
+        return replace(empty, reference=empty._features(activations[layer], layout_in(activations, layer)))
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -138,25 +135,27 @@ class _Referenced(Objective):
         """Returns the kind of the comparison and the layer."""
         return [f"{type(self).__name__} {self.layer}"] * images
 
-    def _features(self, activation: Tensor) -> Tensor:
+    def _features(self, activation: Tensor, layout: Layout | None) -> Tensor:
         return activation
 
     def _pair(self, activations: ActivationMap) -> tuple[Tensor, Tensor]:
-        """Returns what is compared of the pictures and of the reference, each (N or 1, values)."""
-        own = self._features(activations[self.layer])
+        """Returns the compared values of the pictures and of the reference, each (N or 1, values)."""
+        activation = self._features(activations[self.layer], layout_in(activations, self.layer))
         if isinstance(self.reference, Tensor):
-            other = self.reference.to(own, non_blocking=True)
-        elif self.reference < len(own):
-            other = own[self.reference : self.reference + 1].detach()
+            reference = self.reference.to(activation, non_blocking=True)
+        elif self.reference < len(activation):
+            reference = activation[self.reference : self.reference + 1].detach()
         else:
-            raise ArgumentError(f"no picture {self.reference} to refer to in a batch of {len(own)}")
-        if other.shape[1:] != own.shape[1:]:
-            raise ShapeError(
-                f"the reference of layer {self.layer!r} is {tuple(other.shape[1:])}, and of the pictures the "
-                f"layer makes {tuple(own.shape[1:])}: a reference image must have the size of what the "
-                f"network is shown"
+            raise ArgumentError(
+                f"no picture {self.reference} as the reference in a batch of {len(activation)}"
             )
-        return own.flatten(1), other.flatten(1)
+        if reference.shape[1:] != activation.shape[1:]:
+            raise ShapeError(
+                f"the reference of layer {self.layer!r} is {tuple(reference.shape[1:])}, and of the pictures "
+                f"the layer makes {tuple(activation.shape[1:])}: a reference image must have the size of "
+                f"what the network sees"
+            )
+        return activation.flatten(1), reference.flatten(1)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -169,7 +168,7 @@ class ActivationDifference(_Referenced):
     Args:
         layer: Name of the layer, or `IMAGE`.
         reference: An activation (1, ...), or one for each picture, (N, ...); or the index of a picture in the
-            batch, which is then seen in the same way as the others. `to_image` takes it from an image.
+            batch, which then gets the same transforms as the others. `to_image` takes it from an image.
         distance: ``"l1"``, the mean absolute difference; ``"squared"``, the mean squared difference; or
             ``"l2"``, the square root of that.
 
@@ -191,8 +190,8 @@ class ActivationDifference(_Referenced):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the distance of each picture to the reference, (N,)."""
-        own, other = self._pair(activations)
-        difference = own - other
+        activation, reference = self._pair(activations)
+        difference = activation - reference
         if self.distance == "l1":
             return difference.abs().mean(1)
         squared = difference.square().mean(1)
@@ -204,8 +203,8 @@ class ActivationDifference(_Referenced):
 class Style(ActivationDifference):
     """How far the Gram matrix of a layer is from that of a reference, for pictures of any size. Subtract it.
 
-    The products of channels in the mean over positions say which textures there are, not where (Gatys et al.
-    2016); their mean absolute difference is lucid's style loss.
+    The mean over positions of products of channels describes textures, without their positions (Gatys et al.
+    2016). The mean absolute difference is lucid's style loss.
 
     Args:
         layer: Name of the layer.
@@ -226,21 +225,22 @@ class Style(ActivationDifference):
 
     channel_axis: int | None = field(default=None, kw_only=True)
 
-    def _features(self, activation: Tensor) -> Tensor:
-        return gram(activation, self.channel_axis)
+    def _features(self, activation: Tensor, layout: Layout | None) -> Tensor:
+        axis = layout.channel_axis if self.channel_axis is None and layout else self.channel_axis
+        return gram(activation, axis)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class DotCompare(_Referenced):
     """How far the whole activation of a layer points in the direction of a reference: lucid's caricature.
 
-    The score is dot * max(0.1, dot / norm) ** power, with the norm of the picture's activation (that of the
-    reference is left out, as in lucid).
+    The score is dot * max(0.1, dot / norm) ** power, with the norm of the activation of the picture. The norm
+    of the reference is left out, as in lucid.
 
     Args:
         layer: Name of the layer.
         reference: An activation (1, ...), or one for each picture, (N, ...); or the index of a picture in the
-            batch, which is then seen in the same way as the others. `to_image` takes it from an image.
+            batch, which then gets the same transforms as the others. `to_image` takes it from an image.
         power: The power of the cosine; 0 exaggerates most.
 
     Raises:
@@ -256,9 +256,9 @@ class DotCompare(_Referenced):
 
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the similarity of each picture to the reference, (N,)."""
-        own, other = self._pair(activations)
-        dot = (own * other).sum(1)
-        cosine = dot / (1e-6 + torch.linalg.vector_norm(own, dim=1))
+        activation, reference = self._pair(activations)
+        dot = (activation * reference).sum(1)
+        cosine = dot / (1e-6 + torch.linalg.vector_norm(activation, dim=1))
         return dot * cosine.clamp(min=0.1) ** self.power
 
 

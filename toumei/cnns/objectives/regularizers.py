@@ -1,4 +1,4 @@
-"""Quantities of pictures to subtract from an objective: how rough, how strong, how busy at the edge."""
+"""Regularizers, to subtract from an objective: total variation, norms, blur, complexity of the border."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class TotalVariation(Objective):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """What it measures."""
+        """The measured layer."""
         return (self.layer,)
 
     def score(self, activations: ActivationMap) -> Tensor:
@@ -46,7 +46,7 @@ class L1(Objective):
 
     Args:
         layer: The picture, or a layer.
-        constant: What costs nothing; gray is 0.5.
+        constant: The value without a cost; gray is 0.5.
 
     Example:
         >>> L1(constant=0.5).score({IMAGE: torch.zeros(1, 3, 2, 2)})
@@ -58,7 +58,7 @@ class L1(Objective):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """What it measures."""
+        """The measured layer."""
         return (self.layer,)
 
     def score(self, activations: ActivationMap) -> Tensor:
@@ -72,7 +72,7 @@ class L2(L1):
 
     Args:
         layer: The picture, or a layer.
-        constant: What costs nothing; gray is 0.5.
+        constant: The value without a cost; gray is 0.5.
 
     Example:
         >>> L2(constant=0.5).score({IMAGE: torch.zeros(1, 1, 2, 2)}).round(decimals=3)
@@ -90,7 +90,7 @@ class LInf(L1):
 
     Args:
         layer: The picture, or a layer.
-        constant: What costs nothing; gray is 0.5.
+        constant: The value without a cost; gray is 0.5.
 
     Example:
         >>> LInf(constant=0.5).score({IMAGE: torch.zeros(1, 3, 2, 2)})
@@ -104,7 +104,7 @@ class LInf(L1):
 
 @dataclass(frozen=True, repr=False)
 class BlurDifference(Objective):
-    """Half the squared difference of a picture to its own blur, which is held fixed. Subtract it.
+    """Half the squared difference of a picture to its blur, which is held fixed. Subtract it.
 
     One step of gradient descent on it blurs the picture (Nguyen et al. 2015; lucid's `blur_input_each_step`).
 
@@ -123,7 +123,7 @@ class BlurDifference(Objective):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """What it measures."""
+        """The measured layer."""
         return (self.layer,)
 
     def score(self, activations: ActivationMap) -> Tensor:
@@ -134,11 +134,11 @@ class BlurDifference(Objective):
 
 @dataclass(frozen=True, repr=False)
 class BoundaryComplexity(Objective):
-    """How busy and how far from gray the border of a picture is, as in lucid. Subtract it.
+    """How complex and how far from gray the border of a picture is, as in lucid. Subtract it.
 
     Args:
         width: Width of the border in pixels.
-        constant: The colour that costs nothing.
+        constant: The colour without a cost.
         layer: The picture, or a layer of maps (N, C, H, W).
 
     Raises:
@@ -155,7 +155,7 @@ class BoundaryComplexity(Objective):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """What it measures."""
+        """The measured layer."""
         return (self.layer,)
 
     def score(self, activations: ActivationMap) -> Tensor:
@@ -171,13 +171,14 @@ def _maps(activations: ActivationMap, layer: str) -> Tensor:
     maps = activations[layer]
     if maps.dim() != 4:
         raise ShapeError(
-            f"neighbours are those of maps (N, C, H, W), and layer {layer!r} makes {tuple(maps.shape)}"
+            f"expected maps (N, C, H, W), whose positions have neighbours, but layer {layer!r} makes "
+            f"{tuple(maps.shape)}"
         )
     return maps
 
 
 def _blur(image: Tensor, width: int) -> Tensor:
-    """Returns lucid's blur: weights 1, but 0.5 on the rim of the kernel and 0 outside of the picture."""
+    """Returns lucid's blur: weights 1, but 0.5 at the edge of the kernel and 0 outside of the picture."""
     kernel = image.new_full((1, 1, width, width), 0.5)
     kernel[..., 1:-1, 1:-1] = 1
     planes = image.flatten(0, 1)[:, None]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ...core.errors import UnitError
-from ...core.units import channels_first, check_channels, parse, position_index
+from ...core.layout import channels_of
+from ...core.names import Unit, parse
 from .objective import ActivationMap, Objective
 
 
@@ -46,7 +47,7 @@ class Layer(Objective):
 
 @dataclass(frozen=True, repr=False)
 class DeepDream(Layer):
-    """The mean squared activation of a layer: whatever excites it is made stronger (Mordvintsev et al. 2015).
+    """The mean squared activation of a layer, so that all of its activity grows (Mordvintsev et al. 2015).
 
     Args:
         layer: Name of the layer.
@@ -78,7 +79,7 @@ class Channel(Objective):
         ['mixed4a:3', 'mixed4a:9']
     """
 
-    unit: str
+    unit: str | Unit
     channels: Sequence[int] | None = None
     channel_axis: int | None = field(default=None, kw_only=True)
 
@@ -86,13 +87,13 @@ class Channel(Objective):
         parsed = parse(self.unit)
         if parsed.position is not None or (parsed.channel is None) == (self.channels is None):
             raise UnitError(
-                f"Channel takes 'layer:channel', or 'layer' and channels=[...]; got {self.unit!r}"
+                f"Channel takes 'layer:channel', or 'layer' and channels=[...]; got {str(self.unit)!r}"
                 f"{'' if self.channels is None else f' and channels={self.channels}'}"
             )
         if self.channels is not None:
             channels = tuple(map(index, self.channels))
             if not channels or min(channels) < 0:
-                raise UnitError(f"channels are whole numbers from 0 on, at least one; got {self.channels}")
+                raise UnitError(f"channels are whole numbers from 0 up, at least one; got {self.channels}")
             object.__setattr__(self, "channels", channels)
 
     @property
@@ -108,19 +109,19 @@ class Channel(Objective):
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the mean over positions of each picture's channel, (N,)."""
         unit = parse(self.unit)
-        activation = channels_first(activations[unit.layer], self.channel_axis)
+        channels = channels_of(activations, unit, self.channel_axis)
+        channels.check([unit.channel, *(self.channels or ())])
+        activation = channels.values
         if self.channels is None:
-            check_channels([unit.channel], activation, unit.layer)  # type: ignore[list-item]
             return activation[:, unit.channel].mean(1)
-        check_channels(self.channels, activation, unit.layer)
         images = torch.arange(len(self.channels), device=activation.device)
-        channels = torch.tensor(self.channels).to(activation.device, non_blocking=True)
-        return activation[images, channels].mean(1)
+        chosen = torch.tensor(self.channels).to(activation.device, non_blocking=True)
+        return activation[images, chosen].mean(1)
 
     def titles(self, images: int) -> list[str]:
         """Returns the unit of each picture."""
         if self.channels is None:
-            return [self.unit] * images
+            return [str(self.unit)] * images
         return [f"{self.unit}:{channel}" for channel in self.channels]
 
 
@@ -131,7 +132,8 @@ class Neuron(Objective):
     Args:
         unit: ``"layer:channel"`` for the centre (H // 2, W // 2), ``"layer:channel:y:x"``, or
             ``"layer:channel:token"``. Of a vision transformer, y:x and the centre mean the patch there.
-        channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        channel_axis: The axis of the channels, where it cannot be told.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
 
     Raises:
         UnitError: A malformed unit, or one without a channel.
@@ -142,12 +144,13 @@ class Neuron(Objective):
         (tensor([7.]), tensor([5.]))
     """
 
-    unit: str
+    unit: str | Unit
     channel_axis: int | None = field(default=None, kw_only=True)
+    grid: tuple[int, int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if parse(self.unit).channel is None:
-            raise UnitError(f"Neuron takes 'layer:channel' or 'layer:channel:y:x', got {self.unit!r}")
+            raise UnitError(f"Neuron takes 'layer:channel' or 'layer:channel:y:x', got {str(self.unit)!r}")
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -157,13 +160,10 @@ class Neuron(Objective):
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the activation of the neuron for each picture, (N,)."""
         unit = parse(self.unit)
-        activation = activations[unit.layer]
-        laid_out = channels_first(activation, self.channel_axis)
-        check_channels([unit.channel], laid_out, unit.layer)  # type: ignore[list-item]
-        if laid_out.shape[2] == 1 and unit.position is None:
-            return laid_out[:, unit.channel, 0]
-        return laid_out[:, unit.channel, position_index(activation, unit, self.channel_axis)]
+        channels = channels_of(activations, unit, self.channel_axis, self.grid)
+        channels.check([unit.channel])
+        return channels.values[:, unit.channel, channels.index(unit.position)]
 
     def titles(self, images: int) -> list[str]:
         """Returns the unit."""
-        return [self.unit] * images
+        return [str(self.unit)] * images

@@ -1,4 +1,4 @@
-"""Pictures as functions of parameters: pixels, spectra, painting networks, and transforms on top of them."""
+"""Pictures as functions of parameters: pixels, spectra, networks, and transforms of them."""
 
 from .accentuated import AccentuatedImage
 from .alpha import AlphaImage, random_background

@@ -13,12 +13,12 @@ from .fft import frequencies
 
 
 class AccentuatedImage(Colored):
-    """Given pictures, to be changed through their spectra (feature accentuation, Hamblin et al. 2024).
+    """Given pictures that are changed through their spectra (feature accentuation, Hamblin et al. 2024).
 
     The parameters are the coefficients of the discrete Fourier transform themselves; only their gradient is
     multiplied by ``sqrt(H W) / max(f, 1 / max(H, W)) ** decay``, as in the library horama. An optimizer that
-    divides each gradient by its own size, such as Adam, undoes that: use `torch.optim.SGD`, or
-    `FFTImage.from_image`, in which the scale is a part of the picture.
+    divides each gradient by its size, such as Adam, removes the factor: use `torch.optim.SGD`, or
+    `FFTImage.from_image`, where the scale is a part of the picture.
 
     Args:
         image: The pictures to start from, (N, C, H, W) in [0, 1]; the generator is on their device.

@@ -1,4 +1,4 @@
-"""Pictures with transparent places."""
+"""Pictures with transparent regions."""
 
 from collections.abc import Callable
 
@@ -12,12 +12,12 @@ from .generator import Generator
 
 
 class AlphaImage(Generator):
-    """Pictures with an alpha channel, which the network sees before random backgrounds.
+    """Pictures with an alpha channel, which the network sees in front of random backgrounds.
 
-    What does not matter to the network becomes transparent once it costs something: subtract the mean of the
-    last channel (lucid's `alpha=True` with `collapse_alpha_random`). `get_image` returns the colours and
+    With a cost on alpha, regions that do not matter to the network become transparent: subtract the mean of
+    the last channel (lucid's `alpha=True` with `collapse_alpha_random`). `get_image` returns the colours and
     alpha, (N, C + 1, H, W), and so do results, which are plotted over a checkerboard; `view` returns the
-    colours before a new background. Transforms go around it: ``Transform(AlphaImage(...), ...)``.
+    colours in front of a new background. Transforms go around it: ``Transform(AlphaImage(...), ...)``.
 
     Args:
         colors: Makes the colours.
@@ -57,7 +57,7 @@ class AlphaImage(Generator):
         return torch.cat([self.colors.get_image(), self.alpha.get_image()], dim=1)
 
     def view(self, image: Tensor) -> Tensor:
-        """Returns the colours before new backgrounds, (N, C, H, W)."""
+        """Returns the colours in front of new backgrounds, (N, C, H, W)."""
         colors, alpha = image[:, :-1], image[:, -1:]
         return torch.lerp(self.background(colors.detach()), colors, alpha)
 

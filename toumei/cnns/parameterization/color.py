@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ...core.errors import ShapeError
 
-MARGIN = 1e-5  # how near to black and white a picture to start from may come under a sigmoid
+MARGIN = 1e-5  # how close to black and white a picture to start from may be under a sigmoid
 
 # Square root of the colour covariance of ImageNet (lucid, param/color.py), columns scaled to norm at most 1.
 _COVARIANCE_ROOT = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
@@ -18,7 +18,7 @@ class ColorSpace:
 
     Args:
         decorrelate: Optimize in a basis in which the colours of natural pictures are uncorrelated: True for
-            lucid's, a 3x3 matrix for one of your own, False for none. Only pictures of three channels are
+            lucid's basis, a 3x3 matrix for another one, False for none. Only pictures of three channels are
             decorrelated.
         sigmoid: Bound the colours by a sigmoid; otherwise zero is ImageNet's mean colour, or gray without
             decorrelation, and what leaves [0, 1] is clamped.
@@ -57,7 +57,8 @@ class ColorSpace:
 
         Args:
             image: The picture.
-            margin: Under a sigmoid, colours are moved this far into (0, 1), since 0 and 1 are infinitely far.
+            margin: Under a sigmoid, colours are clamped to this distance from 0 and 1, which have infinite
+                logits.
 
         Raises:
             ShapeError: The colour matrix has no inverse.

@@ -1,4 +1,4 @@
-"""The colours of one's own images, for pictures in a basis in which these are uncorrelated."""
+"""The colours of given images, for pictures in a basis in which these are uncorrelated."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +14,7 @@ def color_matrix(loader: Iterable[Any]) -> Tensor:
     """Returns the square root of the colour covariance of images, (3, 3), as `ColorSpace` takes it.
 
     The columns are the principal colours, each as long as its standard deviation, all divided by the longest
-    (the Karhunen-Loeve transform that lucid measured on ImageNet). One pass, of which only sums are kept.
+    (the Karhunen-Loeve transform that lucid measured on ImageNet). It takes one pass and keeps only sums.
 
     Args:
         loader: Batches (N, 3, H, W) or single images (3, H, W) in [0, 1]; of tuples the first entry.

@@ -1,4 +1,4 @@
-"""Pictures that are numbers turned into colours."""
+"""Pictures whose colours are made from optimized numbers."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Colored(Generator):
 
     @abstractmethod
     def numbers(self) -> Tensor:
-        """Returns what the colours are made from, (N, C, H, W); zero is gray."""
+        """Returns the numbers that the colours are made from, (N, C, H, W); zero is gray."""
 
     def get_image(self) -> Tensor:
         """Returns the pictures (N, C, H, W) in [0, 1]."""

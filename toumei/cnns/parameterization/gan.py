@@ -18,13 +18,13 @@ _SLACK = 0.05  # share of the range by which the first pictures may leave it
 class GAN(Generator):
     """Pictures made by a generator network from latent vectors, which are optimized (Nguyen et al. 2016).
 
-    The network is frozen and in evaluation mode while it runs, and afterwards as it was.
+    The network is frozen and in evaluation mode while it runs, and restored afterwards.
 
     Args:
         module: From latents (N, ...) to pictures (N, C, H, W).
         latent: The latents to start from, (N, ...), or the shape of a batch of them, which are then drawn
             from a normal distribution.
-        output_range: What the module gives for black and for white; what goes beyond is clamped. -1 and 1
+        output_range: The outputs of the module for black and for white; values outside are clamped. -1 and 1
             fit a network that ends in a tanh, 0 and 1 one that ends in a sigmoid.
         sd: Standard deviation of the drawn latents.
         seed: Seed of the drawn latents.

@@ -1,4 +1,4 @@
-"""What every parameterization is: a picture as a function of parameters."""
+"""The base of parameterizations: a picture as a function of parameters."""
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ class Generator(ABC):
         """Moves the parameters and constants to a device; returns the generator itself."""
 
     def view(self, image: Tensor) -> Tensor:
-        """Returns what the network is shown of the pictures; the pictures themselves unless transformed.
+        """Returns what the network sees: the pictures themselves, unless they are transformed.
 
         With several `views` of each picture, the first views of all pictures come first, then the second.
         """
@@ -42,12 +42,12 @@ class Generator(ABC):
 
     @property
     def views(self) -> int:
-        """How many times each picture is in what `view` returns; the score is the mean over these."""
+        """How many views of each picture `view` returns; the score is the mean over them."""
         return 1
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
+        """The device of the parameters."""
         return self.parameters[0].device
 
     def numpy(self) -> "np.ndarray[Any, Any]":

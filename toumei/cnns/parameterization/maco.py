@@ -1,4 +1,4 @@
-"""Pictures with the magnitudes of natural images, of which only the phases are optimized."""
+"""Pictures with the spectral magnitudes of natural images; only their phases are optimized."""
 
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,18 @@ _EPSILON = 1e-4  # horama's, added to each standard deviation
 
 
 class MACO(Colored):
-    """Pictures whose spectra have fixed magnitudes, so that only phases are left to optimize (MACO).
+    """Pictures whose spectra have fixed magnitudes, so that only phases are optimized (MACO).
 
-    The phases of a picture are standardized, put to the magnitudes, and transformed back; the result is
-    standardized, its colours recorrelated and bounded by a sigmoid (Fel et al., Unlocking Feature
+    The phases of a picture are standardized, combined with the magnitudes, and transformed back. The result
+    is standardized, its colours are recorrelated and bounded by a sigmoid (Fel et al., Unlocking Feature
     Visualization for Deeper Networks with MAgnitude Constrained Optimization, 2023; the formulas are those
     of the authors' library horama). While pictures are optimized, the absolute gradient of each pixel is
-    summed up in `transparency`: where it is low, nothing mattered.
+    summed in `transparency`: where it is low, the pixel had little effect.
 
     The method shows the network random crops of a canvas and takes steps of NAdam with a learning rate of 1.
     The paper: 256 steps, ``Crops(32, 224, (0.25, 0.1))`` and uniform noise of 0.1. Horama: 1000 steps, a
-    canvas of 1280 pixels, ``Crops(6, 224, (0.25, 0.3), uniform=True)``, and behind
-    ``Normalize((0.5,) * 3, (0.2,) * 3)``, its range of -2.5 to 2.5, ``Noise(0.05, 0.025)``.
+    canvas of 1280 pixels, ``Crops(6, 224, (0.25, 0.3), uniform=True)``, ``Normalize((0.5,) * 3, (0.2,) * 3)``
+    for a range of -2.5 to 2.5, and then ``Noise(0.05, 0.025)``.
 
     Args:
         images: How many pictures.
@@ -100,7 +100,7 @@ class MACO(Colored):
 
         Args:
             clip: Percentile of the colours that becomes black, and 100 minus it white, in each picture.
-            opaque: Percentile of the transparency from which on pixels are opaque. Before any step all are.
+            opaque: Percentile of the transparency above which pixels are opaque. Before any step all are.
         """
         with torch.no_grad():
             image, alpha = super().get_image().float().cpu(), self.transparency.float().cpu()
@@ -155,5 +155,6 @@ def _fitting(magnitude: Tensor | str | Path | None, channels: int, height: int, 
 
 def _percentile(pictures: Tensor, percent: float) -> Tensor:
     """A percentile of each picture, (N, 1, 1, 1)."""
-    values = np.percentile(pictures.flatten(1).numpy(), percent, axis=1)  # torch's takes 16 million values
+    # torch's quantile is limited to 16 million values.
+    values = np.percentile(pictures.flatten(1).numpy(), percent, axis=1)
     return torch.from_numpy(np.asarray(values, dtype=np.float32)).view(-1, 1, 1, 1)

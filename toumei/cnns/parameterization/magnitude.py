@@ -1,4 +1,4 @@
-"""How strong each frequency is in natural images: measured on yours, from a file, or a closed form."""
+"""The magnitudes of natural images by frequency: measured on images, from a file, or a closed form."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,8 +16,8 @@ from .fft import frequencies
 from .generator import check_size
 
 # The mean spectrum of ImageNet in decorrelated colours, as MACO's authors published it, falls like these
-# powers of the frequency (cycles per pixel) from these frequencies on. Its high end is low because
-# photographs were enlarged to 512 pixels.
+# powers of the frequency (cycles per pixel), each above one of these frequencies. The high end is low
+# because photographs were enlarged to 512 pixels.
 _BENDS = (0.0, 0.05, 0.12, 0.2, 0.3)
 _SLOPES = (-1.3, -1.5, -1.8, -2.5, -5.0)
 _ENERGY = (0.37, 0.39, 0.24)  # of the three channels
@@ -26,9 +26,9 @@ _ENERGY = (0.37, 0.39, 0.24)  # of the three channels
 def natural_magnitude(channels: int, height: int, width: int) -> Tensor:
     """Returns the magnitudes of natural images by a closed form, (channels, height, width // 2 + 1).
 
-    A continuous power law in pieces, fitted to the mean spectrum of ImageNet. Three channels are taken for
-    decorrelated RGB and share the energy as there; others are all equal. The scale is such that pictures of
-    these magnitudes have a deviation of about 1.
+    A continuous piecewise power law, fitted to the mean spectrum of ImageNet. Three channels are decorrelated
+    RGB and share the energy as in ImageNet; other numbers of channels share it equally. Pictures of these
+    magnitudes have a standard deviation of about 1.
 
     Args:
         channels: Number of channels.

@@ -10,13 +10,13 @@ from .generator import Generator
 
 
 class Masked(Generator):
-    """Given pictures of which a region is replaced by what another generator makes; the rest stays as it is.
+    """Given pictures in which a generator makes one region; the rest is not changed.
 
     Args:
-        generator: Makes what is seen inside, such as ``FFTImage.from_image(image)``.
-        image: The pictures outside, (N, C, H, W) in [0, 1], or one for all.
-        mask: True, or 1, inside and 0 outside, numbers in between for soft edges: (H, W), or anything that is
-            broadcast to the pictures.
+        generator: Makes the pictures inside the mask, such as ``FFTImage.from_image(image)``.
+        image: The pictures outside of the mask, (N, C, H, W) in [0, 1], or one for all.
+        mask: 1 or True inside, 0 outside, numbers between them for soft edges: (H, W), or any shape that
+            broadcasts to the pictures.
 
     Raises:
         ShapeError: Pictures or a mask of another size or range, or a mask that is empty.
@@ -55,7 +55,7 @@ class Masked(Generator):
         return torch.lerp(self.image, self.generator.get_image(), self.mask)
 
     def view(self, image: Tensor) -> Tensor:
-        """Returns what the generator shows of the pictures."""
+        """Returns what the generator shows to the network."""
         return self.generator.view(image)
 
     @property
@@ -71,7 +71,7 @@ class Masked(Generator):
 
 
 def _fits(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
-    """Whether this shape is broadcast to this one, with its full height and width."""
+    """Whether a shape broadcasts to a size, with the full height and width."""
     if not 2 <= len(shape) <= 4 or shape[-2:] != size[-2:]:
         return False
     return all(mine in (1, theirs) for mine, theirs in zip(shape[::-1], size[::-1], strict=False))

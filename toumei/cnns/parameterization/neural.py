@@ -12,8 +12,8 @@ from .generator import Generator, check_size
 class Neural(Generator):
     """Pictures painted by compositional pattern-producing networks, one network a picture (lucid's `cppn`).
 
-    Smooth by nature, so they are usually optimized without transforms, at a learning rate of 0.005. Pixels
-    are square whatever the height and width are.
+    They are smooth, so they are usually optimized without transforms, at a learning rate of 0.005. Pixels are
+    square for any height and width.
 
     Args:
         images: How many pictures.

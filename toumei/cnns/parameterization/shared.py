@@ -1,4 +1,4 @@
-"""Aligned families of pictures: what they share is optimized together."""
+"""Aligned families of pictures: their shared components are optimized together."""
 
 import torch
 from torch import Tensor
@@ -10,32 +10,32 @@ from .colored import Colored
 
 
 class SharedImage(Colored):
-    """Pictures that are each the sum of numbers of its own and of numbers that it shares with others.
+    """Pictures that are sums of an individual component and of components that several pictures share.
 
-    The shared components keep pictures that are optimized for different things aligned, so that one can be
-    faded into the next (Mordvintsev et al., Differentiable Image Parameterizations, 2018). They are stretched
-    over the pictures: one with a single picture is the same in all; one with several is interpolated from
-    the first to the last; one with fewer pixels holds the coarse shapes (lucid's `lowres_tensor`).
+    The shared components keep pictures of different objectives aligned, so that one can be blended into the
+    next (Mordvintsev et al., Differentiable Image Parameterizations, 2018). They are enlarged to the family:
+    a component of a single picture is the same in all; one of several pictures is interpolated from the first
+    to the last; one with fewer pixels holds the coarse shapes (lucid's `lowres_tensor`).
 
     Args:
-        own: Makes what each picture has of its own, in its size; its colours are used.
+        individual: Makes the component of each picture, in the size of the family; its colours are used.
         *shared: Make the shared components, in any smaller or equal size; only their numbers are used.
 
     Raises:
-        ShapeError: A component with other channels or more pictures than `own`.
+        ShapeError: A component with other channels or more pictures than `individual`.
 
     Example:
         >>> from toumei.cnns.parameterization import FFTImage, PixelImage
-        >>> own, same, coarse = FFTImage(5, 3, 31, 20), FFTImage(1, 3, 31, 20), PixelImage(2, 3, 8, 5)
-        >>> family = SharedImage(own, same, coarse)
+        >>> each, same, coarse = FFTImage(5, 3, 31, 20), FFTImage(1, 3, 31, 20), PixelImage(2, 3, 8, 5)
+        >>> family = SharedImage(each, same, coarse)
         >>> family.get_image().shape
         torch.Size([5, 3, 31, 20])
     """
 
-    def __init__(self, own: Colored, *shared: Colored) -> None:
-        self.own, self.shared, self.colors = own, shared, own.colors
+    def __init__(self, individual: Colored, *shared: Colored) -> None:
+        self.individual, self.shared, self.colors = individual, shared, individual.colors
         with torch.no_grad():
-            images, channels = own.numbers().shape[:2]
+            images, channels = individual.numbers().shape[:2]
             for component in shared:
                 count, wide = component.numbers().shape[:2]
                 if wide != channels or count > images:
@@ -46,19 +46,19 @@ class SharedImage(Colored):
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The parameters of the pictures' own parts, then of the shared components."""
-        return [*self.own.parameters, *(tensor for part in self.shared for tensor in part.parameters)]
+        """The parameters of the individual components, then of the shared ones."""
+        return [*self.individual.parameters, *(tensor for part in self.shared for tensor in part.parameters)]
 
     def numbers(self) -> Tensor:
         """Returns the sums (N, C, H, W) before the colours."""
-        numbers = self.own.numbers()
+        numbers = self.individual.numbers()
         for component in self.shared:
             numbers = numbers + stretched(component.numbers(), len(numbers), numbers.shape[2:])
         return numbers
 
     def to(self, device: torch.device | str) -> Self:
         """Moves all parts."""
-        for part in (self.own, *self.shared):
+        for part in (self.individual, *self.shared):
             part.to(device)
         return self
 
@@ -69,5 +69,5 @@ def stretched(numbers: Tensor, images: int, size: torch.Size | tuple[int, int]) 
         numbers = F.interpolate(numbers, size=tuple(size), mode="bilinear")
     if len(numbers) in (1, images):
         return numbers.expand(images, -1, -1, -1)
-    along = numbers.flatten(1).T[None]  # the pictures as the axis along which it is interpolated
+    along = numbers.flatten(1).T[None]  # the last axis, along which it is interpolated, has the pictures
     return F.interpolate(along, size=images, mode="linear")[0].T.reshape(images, *numbers.shape[1:])

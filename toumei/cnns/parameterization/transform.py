@@ -12,16 +12,16 @@ from .generator import Generator
 
 
 class Transform(Generator):
-    """The pictures of another generator, shown to the network through transforms.
+    """The pictures of another generator, which the network sees transformed.
 
-    `get_image` still returns the pictures themselves; `view` is what the network is shown.
+    `get_image` returns the pictures themselves, `view` what the network sees.
 
     Args:
         generator: Makes the pictures.
         *transforms: Callables from (N, C, H, W) to (N, C, H', W'), applied in this order: those of
             `toumei.cnns.robustness`, torchvision's, kornia's, or any function. One with an attribute
-            `views`, such as `robustness.Crops`, returns so many views of each picture, the first of all
-            pictures first: (views * N, C, H', W').
+            `views`, such as `robustness.Crops`, returns that many views of each picture, (views * N, C, H',
+            W'): the first views of all pictures come first.
 
     Example:
         >>> from toumei.cnns import robustness
@@ -53,7 +53,7 @@ class Transform(Generator):
         """Returns the transformed pictures, (views * N, C, H', W').
 
         Raises:
-            ShapeError: A transform returned something else than a batch of as many pictures as it should.
+            ShapeError: A transform returned no batch of the expected number of pictures.
         """
         image = self.generator.view(image)
         for transform in self.transforms:

@@ -1,4 +1,4 @@
-"""Transformations under which a picture must excite its unit."""
+"""Random transforms under which a picture must excite its unit."""
 
 from .crops import Crops, Noise, NormalizeGradient
 from .transforms import (

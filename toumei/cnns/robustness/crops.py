@@ -1,4 +1,4 @@
-"""Random square crops of each picture, several in a step, noise, and gradients of one size."""
+"""Random square crops of each picture, several in a step, noise, and gradients of norm 1."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ _SMALLEST = 0.05  # share of the picture, as in xplique
 class Crops(nn.Module):
     """Shows several random square crops of each picture, all resized to one size.
 
-    Crops are sampled bilinearly at the pixels of the view, without antialiasing: keep `size` at least half
-    as large as the crops are in pixels. A crop that would reach over the border is moved inside.
+    Crops are sampled bilinearly at the pixels of the view, without antialiasing: `size` should be at least
+    half the size of the crops in pixels. A crop that would reach over the border is moved inside.
 
     Args:
         views: How many crops of each picture.
@@ -48,7 +48,7 @@ class Crops(nn.Module):
         if not (0 < side[0] <= 1 and side[1] >= 0 and spread >= 0):
             raise ArgumentError(f"a crop is a positive share of the picture, got {side=} and {spread=}")
         if uniform and not side[0] <= side[1] <= 1:
-            raise ArgumentError(f"a range of sides goes up and ends at 1 at most, got {side}")
+            raise ArgumentError(f"a range of sides is ascending and ends at 1 at most, got {side}")
         self.views, self.size, self.side, self.uniform, self.spread = views, size, side, uniform, spread
 
     def draw(self, images: int, height: int, width: int) -> Tensor:
@@ -69,7 +69,7 @@ class Crops(nn.Module):
         x, y, half_width, half_height = crops[..., None].unbind(2)
         steps = (2 * torch.arange(self.size, device=images.device) + 1) / self.size - 1
         x, y = x + half_width * steps, y + half_height * steps
-        # All crops of a picture are one tall view of it: its gradient is one picture, not one for each crop.
+        # One tall view holds all crops of a picture: its gradient is one picture, not one for each crop.
         grid = torch.stack(torch.broadcast_tensors(x[:, :, None, :], y[:, :, :, None]), dim=4).flatten(1, 2)
         tall = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
         each = tall.view(count, channels, self.views, self.size, self.size)
@@ -85,7 +85,7 @@ class Noise(nn.Module):
 
     Args:
         normal: Deviation of normally distributed noise.
-        uniform: Noise between minus and plus this number, on top.
+        uniform: Bound of uniformly distributed noise, which is added to it.
 
     Raises:
         ArgumentError: A negative number.
@@ -127,9 +127,9 @@ class _OneSize(torch.autograd.Function):
 
 
 class NormalizeGradient(nn.Module):
-    """Shows pictures as they are, and gives the gradient of each the norm 1 (lucid's `normalize_gradient`).
+    """The identity; the gradient of each picture gets the norm 1 (lucid's `normalize_gradient`).
 
-    For optimizers whose steps grow with the gradient, such as SGD; Adam makes the sizes alike by itself.
+    For optimizers whose steps grow with the gradient, such as SGD. Adam normalizes steps anyway.
 
     Example:
         >>> image = torch.rand(2, 3, 4, 4, requires_grad=True)

@@ -1,16 +1,16 @@
-"""Transformation robustness: random views of a picture, so that what excites a unit survives being moved.
+"""Transformation robustness: random views of a picture, so that it excites its unit however it is moved.
 
-The pieces are kornia augmentations: each image of a batch gets a draw of its own unless ``same_on_batch``
-is set, and they mix with the rest of `kornia.augmentation` in an `nn.Sequential`. `Views` multiplies the
-matrices of its pieces and resamples once, which costs less and blurs less than one resampling a piece.
-Places outside of the picture are gray (0.5, lucid's padding). `Crops` shows several views of each picture
-in one step, as MACO does, and `Noise` adds noise.
+The transforms are kornia augmentations: each image of a batch gets other random numbers unless
+``same_on_batch`` is set, and an `nn.Sequential` can hold them with others of `kornia.augmentation`. `Views`
+multiplies the matrices of several transforms and resamples once, which costs less and blurs less than one
+resampling for each. Outside of the picture a view is gray (0.5, lucid's padding). `Crops` shows several views
+of each picture in one step, as MACO does, and `Noise` adds noise.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from kornia.augmentation import GeometricAugmentationBase2D
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...core.errors import ArgumentError, ShapeError
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 Size = tuple[int, int]
 
@@ -30,12 +33,12 @@ _PREPROCESS = {
 
 
 class View(GeometricAugmentationBase2D, ABC):
-    """Base of the geometric pieces: a random affine map from the pixels of a picture to those of its view.
+    """Base of the geometric transforms: a random affine map from pixels of a picture to those of its view.
 
-    A piece says by `draw` which map and how large the view is.
+    A subclass implements `draw`, which returns the map and the size of the view.
 
     Args:
-        same_on_batch: All images of a batch get the same draw.
+        same_on_batch: All images of a batch get the same map.
         fill: The value outside of the picture.
     """
 
@@ -50,11 +53,11 @@ class View(GeometricAugmentationBase2D, ABC):
         """Returns maps (images, 3, 3) from pixel (x, y, 1) to pixel of the view, and the view's (H, W)."""
 
     def generate_parameters(self, batch_shape: Any) -> dict[str, Tensor]:
-        """Returns the draw for a batch of this shape: the maps, on the CPU, and the size of the view."""
+        """Returns random parameters for a batch of this shape: maps on the CPU, and the size of the view."""
         maps, size = self.draw(1 if self.same_on_batch else batch_shape[0], tuple(batch_shape[-2:]))
         if min(size) < 1:
             raise ShapeError(f"nothing is left of a picture of {tuple(batch_shape[-2:])} pixels in {self!r}")
-        # kornia's containers look for the size under this name when they draw for the piece that follows.
+        # kornia's containers read the size under this name for the parameters of the next transform.
         return {
             "maps": maps.expand(batch_shape[0], 3, 3),
             "output_size": torch.tensor([size] * batch_shape[0]),
@@ -63,7 +66,7 @@ class View(GeometricAugmentationBase2D, ABC):
     def compute_transformation(
         self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any]
     ) -> Tensor:
-        """Returns the maps of a draw on the device of the picture."""
+        """Returns the maps on the device of the picture."""
         return params["maps"].to(input)
 
     def apply_transform(
@@ -74,7 +77,7 @@ class View(GeometricAugmentationBase2D, ABC):
         to_picture = (
             _normalized(input.shape[-2:]) @ torch.linalg.inv(params["maps"]) @ _pixels((height, width))
         )
-        # Copied without waiting: a step must not stall an accelerator.
+        # Copied without waiting for the accelerator.
         theta = to_picture[:, :2].to(input.device, input.dtype, non_blocking=True)
         grid = F.affine_grid(theta, [*input.shape[:2], height, width], align_corners=False)
         return F.grid_sample(input - self.fill, grid, align_corners=False) + self.fill
@@ -128,7 +131,7 @@ class CropOrPad(View):
 
 
 class Jitter(View):
-    """Shifts by a random whole number of pixels: a crop that is this much smaller, at a random place.
+    """Shifts by a random whole number of pixels: a crop that is this much smaller, at a random position.
 
     Example:
         >>> Jitter(3)(torch.ones(1, 3, 8, 8)).shape
@@ -138,7 +141,7 @@ class Jitter(View):
     def __init__(self, pixels: int, **options: Any) -> None:
         super().__init__(**options)
         if pixels < 1:
-            raise ArgumentError(f"Jitter needs at least 1 pixel to move by, got {pixels}")
+            raise ArgumentError(f"Jitter moves by at least 1 pixel, got {pixels}")
         self.pixels = pixels
 
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
@@ -152,7 +155,7 @@ class Jitter(View):
 
 
 class _Choice(View):
-    """A piece that picks one of several values for each image."""
+    """A transform that picks one of several values for each image."""
 
     def __init__(self, values: Sequence[float], **options: Any) -> None:
         super().__init__(**options)
@@ -198,14 +201,14 @@ class Rotate(_Choice):
 
 
 class Views(View):
-    """Several pieces after each other, drawn one by one and resampled once.
+    """Several transforms in sequence, resampled once.
 
     Args:
-        *pieces: Any of the pieces of this module.
+        *pieces: Transforms of this module.
         **options: `same_on_batch` and `fill`, for all of them.
 
     Raises:
-        ArgumentError: No pieces, or one with a `same_on_batch` or `fill` of its own.
+        ArgumentError: No transforms, or one with another `same_on_batch` or `fill`.
 
     Example:
         >>> Views(Pad(4), Jitter(8), Rotate([-5, 0, 5]))(torch.rand(2, 3, 32, 20)).shape
@@ -215,7 +218,7 @@ class Views(View):
     def __init__(self, *pieces: View, **options: Any) -> None:
         super().__init__(**options)
         if not pieces:
-            raise ArgumentError("Views needs at least one piece")
+            raise ArgumentError("Views needs at least one transform")
         for piece in pieces:
             if piece.same_on_batch > self.same_on_batch or piece.fill not in (_GRAY, self.fill):
                 raise ArgumentError(
@@ -224,7 +227,7 @@ class Views(View):
         self.pieces = pieces
 
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
-        """Returns the product of the pieces' maps."""
+        """Returns the product of the maps of all transforms."""
         maps = torch.eye(3).expand(images, 3, 3)
         for piece in self.pieces:
             step, size = piece.draw(images, size)
@@ -232,7 +235,7 @@ class Views(View):
         return maps, size
 
     def extra_repr(self) -> str:
-        """Returns the pieces."""
+        """Returns the transforms."""
         return ", ".join(repr(piece) for piece in self.pieces)
 
 
@@ -240,7 +243,7 @@ def lucid(**options: Any) -> Views:
     """Returns lucid's standard transforms; the view is 12 pixels larger than the picture.
 
     Padding 12, jitter 8, scale 0.9 to 1.1, rotation by -10 to 10 degrees (0 more often), jitter 4: the list
-    `standard_transforms` of lucid's ``optvis/transform.py``, drawn for each image on its own.
+    `standard_transforms` of lucid's ``optvis/transform.py``, with other random numbers for each image.
 
     Args:
         **options: `same_on_batch` and `fill` of `Views`.
@@ -275,35 +278,33 @@ def light(**options: Any) -> Views:
     )
 
 
-def preprocess(name: str) -> nn.Module:
-    """Returns what turns RGB in [0, 1] into the input of a kind of network.
+def preprocess(name: "str | WeightsEnum") -> nn.Module:
+    """Returns the preprocessing from RGB in [0, 1] to the input of a network.
 
     Args:
         name: ``"imagenet"`` for torchvision's normalization by mean and deviation, ``"inception5h"`` for
-            255 x - 117.
+            255 x - 117, or trained weights of torchvision, such as ``EfficientNet_V2_L_Weights.DEFAULT`` or
+            ``"EfficientNet_V2_L_Weights.DEFAULT"``, for the mean and deviation that they were trained with.
 
     Raises:
-        ArgumentError: There is no preprocessing of this name.
+        ArgumentError: There is no preprocessing of this name, or the network normalizes its input itself.
 
     Example:
         >>> preprocess("inception5h")(torch.ones(1, 3, 1, 1)).flatten().round()
         tensor([138., 138., 138.])
     """
-    if name not in _PREPROCESS:
-        raise ArgumentError(f"no preprocessing {name!r}: there are {', '.join(map(repr, _PREPROCESS))}")
-    return Normalize(*_PREPROCESS[name])
+    return Normalize(*(_PREPROCESS[name] if name in _PREPROCESS else _mean_and_deviation(name)))
 
 
 class Normalize(nn.Module):
     """Subtracts a mean from each channel and divides by a deviation.
 
-    torchvision's copies its numbers to the device at every call, and kornia's copied every result to the CPU
-    before version 0.9; this one makes an accelerator wait for neither, wherever its
-    own numbers are.
+    torchvision copies the numbers to the device at every call, and kornia before version 0.9 copied every
+    result to the CPU. This module does neither, so an accelerator never waits.
 
     Args:
-        mean: One number a channel.
-        std: Likewise.
+        mean: One number for each channel.
+        std: One number for each channel.
 
     Example:
         >>> Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(torch.ones(1, 3, 1, 1)).flatten()
@@ -325,6 +326,23 @@ class Normalize(nn.Module):
         return torch.addcmul(shift, images, scale)
 
 
+def _mean_and_deviation(name: "str | WeightsEnum") -> tuple[Sequence[float], Sequence[float]]:
+    """The mean and deviation that torchvision knows for trained weights."""
+    from torchvision.models import get_weight
+
+    try:
+        transforms = (get_weight(name) if isinstance(name, str) else name).transforms()
+    except (AttributeError, KeyError, ValueError) as error:
+        known = ", ".join(map(repr, _PREPROCESS))
+        raise ArgumentError(
+            f"no preprocessing {name!r}: there are {known} and trained weights of torchvision, such as "
+            f"'ResNet50_Weights.DEFAULT'"
+        ) from error
+    if not hasattr(transforms, "mean"):
+        raise ArgumentError(f"the network of {name!r} normalizes its input itself: it needs no preprocessing")
+    return transforms.mean, transforms.std
+
+
 def _shift(x: Tensor, y: Tensor) -> Tensor:
     maps = torch.eye(3).repeat(len(x), 1, 1)
     maps[:, 0, 2], maps[:, 1, 2] = x, y
@@ -332,7 +350,7 @@ def _shift(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _about_centre(cosine: Tensor, sine: Tensor, size: Size) -> Tensor:
-    """Maps that turn and zoom by `cosine` and `sine`, which share the zoom as a factor, about the centre."""
+    """Maps that rotate and zoom about the centre; `cosine` and `sine` are multiplied by the zoom."""
     centre_y, centre_x = ((pixels - 1) / 2 for pixels in size)
     maps = torch.eye(3).repeat(len(cosine), 1, 1)
     maps[:, 0, 0], maps[:, 0, 1], maps[:, 1, 0], maps[:, 1, 1] = cosine, sine, -sine, cosine

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
 from ...core.hooks import run
+from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
-from ...core.units import channels_first
+from ...core.survey import survey
 from .graph import Block, WeightGraph
 
 
@@ -42,10 +43,11 @@ def correlation_graph(
         )
     answers: dict[str, list[Tensor]] = {name: [] for name in layers}
     with evaluating(model):
+        found = survey(model, layers, lambda: model(inputs[:1]))
         for batch in inputs.split(batch_size):
-            activations = run(model, batch, record=layers)
+            activations = with_layouts_of(found.activations, run(model, batch, record=found.names))
             for name in layers:
-                answers[name].append(channels_first(activations[name]).mean(2))
+                answers[name].append(channels_of(activations, name).values.mean(2))
     ranks = [_standardized_ranks(torch.cat(answers[name])) for name in layers]
     blocks = []
     for target, own in enumerate(ranks):

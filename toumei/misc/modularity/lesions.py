@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
 from ...core.hooks import hooked
+from ...core.layout import channel_axis_of
 from ...core.modules import evaluating
 from ...core.seeding import make_generator
+from ...core.serialization import Saved
+from ...core.survey import Survey, survey
 from .graph import WeightGraph, check_labels
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -40,7 +43,7 @@ class Lesion:
 
 
 @dataclass(frozen=True)
-class LesionTest:
+class LesionTest(Saved):
     """The lesions of all clusters and layers.
 
     Attributes:
@@ -108,7 +111,6 @@ def lesion_test(
     if samples < 1:
         raise ArgumentError(f"a lesion is compared with at least one random set, got samples={samples}")
     batches = list(zip(inputs.split(batch_size), targets.split(batch_size), strict=True))
-    without = partial(_score_without, model, batches, score or _is_right)
     generator = make_generator(seed)
     parts = list(_parts(graph, labels))
     if not parts:
@@ -116,6 +118,8 @@ def lesion_test(
             "no cluster has two or more units, and not all, of a layer between input and output"
         )
     lesions = []
+    found = survey(model, [layer for layer, *_ in parts], lambda: model(inputs[:1]))
+    without = partial(_score_without, model, found, batches, score or _is_right)
     with evaluating(model):
         whole = without(parts[0][0], torch.zeros(0, dtype=torch.long))
         for layer, size, cluster, units in parts:
@@ -133,15 +137,20 @@ def lesion_test(
 
 
 def _score_without(
-    model: nn.Module, batches: list[tuple[Tensor, Tensor]], score: Score, layer: str, units: Tensor
+    model: nn.Module,
+    found: Survey,
+    batches: list[tuple[Tensor, Tensor]],
+    score: Score,
+    layer: str,
+    units: Tensor,
 ) -> float:
     """The mean score when these units of a layer are removed."""
 
     def remove(activation: Tensor) -> Tensor:
-        axis = 1 if activation.dim() != 3 else 2
+        axis = channel_axis_of(activation, found.layouts[layer], layer)
         return activation.index_fill_(axis, units.to(activation.device), 0)
 
-    with hooked(model, edit={layer: remove} if len(units) else {}):
+    with hooked(model, edit={found.names[layer]: remove} if len(units) else {}):
         scores = [score(model(inputs), targets).double().sum() for inputs, targets in batches]
     return float(torch.stack(scores).sum()) / sum(len(inputs) for inputs, _ in batches)
 

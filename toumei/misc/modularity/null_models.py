@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
-from ...core.serialization import load_tensors, save_tensors
+from ...core.serialization import Saved
+from ...core.stored_fields import specs
 from .graph import Block, WeightGraph
+from .plots import plot_null_test
 from .quality import modularities, ncuts
 from .spectral import CLUSTERING_TOLERANCE, k_means, laplacian_eigenpairs, spectral_partition
 
@@ -25,7 +25,7 @@ _BYTES = 2**30  # for the weights of the shuffled graphs that an accelerator clu
 
 
 @dataclass(frozen=True, eq=False)
-class NullTest:
+class NullTest(Saved):
     """A measured value beside those of shuffled networks.
 
     Attributes:
@@ -39,6 +39,8 @@ class NullTest:
     value: float
     samples: Tensor
     n_clusters: int
+
+    _specs = specs(samples="shuffles")
 
     @property
     def z(self) -> float:
@@ -58,24 +60,9 @@ class NullTest:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the distribution of the samples and the measured value."""
-        from .plots import plot_null_test
-
-        return plot_null_test(self, ax)
-
-    def save(self, path: str | Path) -> None:
-        """Writes the result as safetensors."""
-        header = {"measure": self.measure, "value": self.value, "n_clusters": self.n_clusters}
-        save_tensors(path, type(self).__name__, {"samples": self.samples}, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns a result that was saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        return cls(samples=tensors["samples"], **header)
+        ax = plot_null_test(self.samples, self.value, self.measure, ax)
+        ax.set_title(f"z {self.z:.1f}, p {self.p:.3g}", fontsize="medium")
+        return ax
 
     def __repr__(self) -> str:
         return (

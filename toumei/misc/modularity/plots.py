@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...plots.statistics import distribution
 from .graph import Block, WeightGraph, check_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from .null_models import NullTest
-    from .spectral import SpectralPartition
 
 _COLORS = "tab20"
 
@@ -84,27 +82,36 @@ def plot_blocks(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None) ->
     return ax
 
 
-def plot_eigenvalues(partition: "SpectralPartition", ax: "Axes | None" = None) -> "Axes":
-    """Returns axes with the smallest eigenvalues of the Laplacian and the gap behind the clusters."""
+def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = None) -> "Axes":
+    """Returns axes with the smallest eigenvalues of the Laplacian and the gap that follows the clusters.
+
+    Args:
+        eigenvalues: In ascending order, those of a `SpectralPartition`.
+        n_clusters: How many clusters were chosen.
+        ax: Where to draw; a new figure by default.
+    """
     ax = ax or _axes(4, 3)
-    values = partition.eigenvalues.tolist()
+    values = eigenvalues.tolist()
     ax.plot(range(1, len(values) + 1), values, "o-", markersize=4, linewidth=0.8)
-    ax.axvline(partition.n_clusters + 0.5, color="tab:red", linewidth=0.8, linestyle="--")
+    ax.axvline(n_clusters + 0.5, color="tab:red", linewidth=0.8, linestyle="--")
     ax.set_xlabel("number")
     ax.set_ylabel("eigenvalue")
-    ax.set_title(f"{partition.n_clusters} clusters", fontsize="medium")
+    ax.set_title(f"{n_clusters} clusters", fontsize="medium")
     return ax
 
 
-def plot_null_test(result: "NullTest", ax: "Axes | None" = None) -> "Axes":
-    """Returns axes with the distribution over shuffled networks and the measured value as a line."""
-    ax = ax or _axes(4, 3)
-    ax.hist(result.samples.tolist(), bins=min(20, len(result.samples)), color="0.7", label="shuffled")
-    ax.axvline(result.value, color="tab:red", label="network")
-    ax.set_xlabel("normalized cut" if result.measure == "ncut" else "modularity Q")
+def plot_null_test(samples: Tensor, value: float, measure: str = "ncut", ax: "Axes | None" = None) -> "Axes":
+    """Returns axes with the distribution over shuffled networks, its 95 % interval, and the measured value.
+
+    Args:
+        samples: The values of the shuffled networks, (S,).
+        value: The value of the network.
+        measure: What was measured, ``"ncut"`` or ``"modularity"``.
+        ax: Where to draw; a new figure by default.
+    """
+    ax = distribution(samples, value, ax or _axes(4, 3), names=("shuffled", "network"))
+    ax.set_xlabel("normalized cut" if measure == "ncut" else "modularity Q")
     ax.set_ylabel("graphs")
-    ax.set_title(f"z {result.z:.1f}, p {result.p:.3g}", fontsize="medium")
-    ax.legend(fontsize="small")
     return ax
 
 

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
 from .graph import WeightGraph
+from .plots import plot_eigenvalues
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +97,7 @@ def _largest(
 
 
 @dataclass(frozen=True, eq=False)
-class SpectralPartition:
+class SpectralPartition(Saved):
     """A clustering and what it was read from.
 
     Attributes:
@@ -107,16 +110,16 @@ class SpectralPartition:
     eigenvalues: Tensor
     isolated: list[str]
 
+    _specs = specs(labels=Spec("nodes", "integer"), eigenvalues="k")
+
     @property
     def n_clusters(self) -> int:
         """How many clusters there are."""
         return int(self.labels.max()) + 1
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the eigenvalues and the gap behind the clusters."""
-        from .plots import plot_eigenvalues
-
-        return plot_eigenvalues(self, ax)
+        """Returns axes with the eigenvalues and the gap that follows the clusters."""
+        return plot_eigenvalues(self.eigenvalues, self.n_clusters, ax)
 
     def __repr__(self) -> str:
         sizes = torch.bincount(self.labels[self.labels >= 0]).tolist()

@@ -1,16 +1,15 @@
 """What a model would answer if it stopped after each of its layers."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from ...core.hooks import run
 from ...core.modules import evaluating
-from ...core.serialization import load_tensors, save_tensors
+from ...core.serialization import Saved
+from ...core.stored_fields import Spec, specs
 from ..model.blockwise import BlockwiseRunner
 from ..model.families import anatomy
 from ..model.tokens import continuation, tokenize
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Probe:
+class Probe(Saved):
     """How an answer comes up layer by layer, at the last token of a prompt.
 
     Attributes:
@@ -38,6 +37,13 @@ class Probe:
     ranks: Tensor
     top: tuple[tuple[str, ...], ...]
     top_probabilities: Tensor
+
+    _specs = specs(
+        probabilities="layers",
+        ranks=Spec("layers", "integer"),
+        top="layers",
+        top_probabilities="layers k",
+    )
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the answer's probability over the layers, and the likeliest token of each."""
@@ -62,23 +68,6 @@ class Probe:
         ax.set_title(f"{self.prompt} ...", fontsize="medium")
         ax.legend(loc="center left", fontsize="small")
         return ax
-
-    def save(self, path: str | Path) -> None:
-        """Writes everything as safetensors."""
-        header = {"prompt": self.prompt, "answer": self.answer, "top": self.top}
-        tensors = {name: getattr(self, name) for name in ("probabilities", "ranks", "top_probabilities")}
-        save_tensors(path, type(self).__name__, tensors, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns a saved probe.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        header["top"] = tuple(map(tuple, header["top"]))
-        return cls(**{**header, **tensors})
 
     def __repr__(self) -> str:
         probability, rank = float(self.probabilities[-1]), int(self.ranks[-1])

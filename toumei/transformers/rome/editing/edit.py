@@ -2,16 +2,15 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from typing_extensions import Self
 
 from ....core.errors import EditError
-from ....core.serialization import load_tensors, save_tensors
+from ....core.serialization import Saved, load_result, save_result
 from ...model.families import Anatomy, anatomy
 from ..weight_edits import registry as applied
 from ..weight_edits.low_rank import LowRank
@@ -20,7 +19,7 @@ from .value import Value
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Edit:
+class Edit(Saved):
     """A change of some weights of a model that writes facts into it.
 
     Inside a ``with`` block the model is edited, outside of it every weight is bit for bit as before. `apply`
@@ -53,6 +52,9 @@ class Edit:
     changes: Mapping[int, LowRank]
     values: Sequence[Value] = ()
     _owner: object = field(default_factory=object)
+
+    _not_stored = ("parts", "values", "_owner")
+    _load_error = EditError
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -104,14 +106,8 @@ class Edit:
             warnings.warn(str(failed), stacklevel=2)  # what went wrong inside the block is what counts
 
     def save(self, path: str | Path) -> None:
-        """Writes the thin factors as safetensors, and in the header the model, layers, facts and versions."""
-        tensors = {
-            f"{layer}.{name}": tensor
-            for layer, change in self.changes.items()
-            for name, tensor in vars(change).items()
-            if tensor is not None
-        }
-        save_tensors(path, type(self).__name__, tensors, self._header())
+        """Writes the thin factors and the facts, and notes on the model and the versions of the libraries."""
+        save_result(self, path, self._notes())
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module) -> Self:
@@ -124,22 +120,16 @@ class Edit:
         Raises:
             EditError: The file is cut short, holds something else, or belongs to another model.
         """
-        tensors, header = load_tensors(path, cls.__name__, EditError)
         parts = anatomy(model)
-        if applied.unedited_fingerprint(model) != header["fingerprint"]:
+        edit, notes = load_result(cls, path, parts=parts)
+        if applied.unedited_fingerprint(model) != notes.get("fingerprint"):
             raise EditError(
-                f"{path} edits {header['model']} ({header['class']} of {header['layers']} layers) with other "
-                f"weights than this {type(model).__name__} of {parts.layers} layers has"
+                f"{path} edits {notes.get('model')} ({notes.get('class')} of {notes.get('layers')} layers) "
+                f"with other weights than this {type(model).__name__} of {parts.layers} layers has"
             )
-        changes: dict[int, dict[str, torch.Tensor]] = {}
-        for key, tensor in tensors.items():
-            layer, name = key.split(".")
-            changes.setdefault(int(layer), {})[name] = tensor
-        requests = tuple(Request(**request) for request in header["facts"])
-        factors = {layer: LowRank(**changes[layer]) for layer in sorted(changes)}
-        return cls(parts, header["method"], requests, factors)
+        return edit
 
-    def _header(self) -> dict[str, Any]:
+    def _notes(self) -> dict[str, str]:
         import transformers
 
         from .... import __version__
@@ -149,14 +139,10 @@ class Edit:
             "fingerprint": applied.unedited_fingerprint(model),
             "model": str(getattr(getattr(model, "config", None), "name_or_path", "") or "a model"),
             "class": type(model).__name__,
-            "layers": self.parts.layers,
-            "method": self.method,
-            "facts": [asdict(request) for request in self.requests],
-            "versions": {
-                "toumei": __version__,
-                "torch": str(torch.__version__),
-                "transformers": transformers.__version__,
-            },
+            "layers": str(self.parts.layers),
+            "toumei": __version__,
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
         }
 
     def _modules(self) -> dict[nn.Module, LowRank]:

@@ -8,8 +8,8 @@ from torch import Tensor
 from ....core.errors import ArchitectureError
 from ....core.hooks import hooked, run
 from ....core.modules import evaluating
+from ....core.tensors import whole
 from ...model.families import Anatomy
-from ...model.weights import whole
 from ..weight_edits import registry as applied
 from .methods import Keys
 from .requests import Row, padded

@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 
 from ....core.errors import EditError
+from ....core.files import atomic_write
+from ....core.serialization import write_safetensors
 from .edit import Edit
 
 
@@ -22,8 +24,6 @@ def export_lora(edit: Edit, folder: str | Path) -> None:
     Raises:
         EditError: The layers' down-projections are partly `Conv1D` and partly `nn.Linear`.
     """
-    from safetensors.torch import save_file
-
     parts, folder = edit.parts, Path(folder)
     transposed = {parts.keys_first(layer) for layer in edit.layers}
     if len(transposed) > 1:
@@ -49,6 +49,9 @@ def export_lora(edit: Edit, folder: str | Path) -> None:
         right = torch.nn.functional.pad(change.right, (0, 0, 0, missing))
         tensors[f"{name}.lora_A.weight"] = right.contiguous()
         tensors[f"{name}.lora_B.weight"] = left.contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
-    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    with (
+        atomic_write(folder / "adapter_config.json") as described,
+        atomic_write(folder / "adapter_model.safetensors") as weights,
+    ):
+        described.write_text(json.dumps(config, indent=2))
+        write_safetensors(tensors, weights, {"format": "pt"})

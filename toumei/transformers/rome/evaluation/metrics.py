@@ -8,16 +8,15 @@ not see what becomes of the subject's other facts, nor of subjects with a simila
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from typing_extensions import Self
 
 from ....core.errors import ArgumentError
-from ....core.serialization import load_tensors, save_tensors
+from ....core.serialization import Saved
+from ....core.stored_fields import specs
 from ...model.families import Anatomy, anatomy
 from ...model.scoring import Answer, score_answers
 from ..editing.editor import RankOneEditor
@@ -45,7 +44,7 @@ _SHOWN = ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Evaluation:
+class Evaluation(Saved):
     """How edits did, case by case.
 
     Attributes:
@@ -59,6 +58,8 @@ class Evaluation:
     """
 
     values: Mapping[str, Tensor]
+
+    _specs = specs(values="cases")
 
     def mean(self, metric: str) -> float:
         """Returns the mean over the cases in which a metric was measured, NaN if there are none.
@@ -102,20 +103,6 @@ class Evaluation:
         ax.set_ylabel("percent")
         ax.set_ylim(0, 105)
         return ax
-
-    def save(self, path: str | Path) -> None:
-        """Writes the numbers as safetensors."""
-        save_tensors(path, type(self).__name__, self.values, {"metrics": list(self.values)})
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns a saved evaluation.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        return cls({name: tensors[name] for name in header["metrics"]})
 
     def _measured(self, metric: str) -> Tensor:
         if metric not in self.values:

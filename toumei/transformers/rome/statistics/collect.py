@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ....core.errors import ArgumentError
+from ....core.fingerprint import fingerprint_of
 from ....core.hooks import hooked
 from ....core.modules import evaluating
+from ....core.tensors import whole
 from ...model.families import Anatomy, anatomy
-from ...model.weights import fingerprint, whole
 from ..editing.requests import padded
 from .second_moments import KeyStatistics, SecondMoment
 
@@ -105,7 +106,7 @@ class _Pass:
         self.parts, self.names = parts, {layer: parts.down(layer) for layer in layers}
         self.totals: dict[int, Tensor] = {}
         self.counts = dict.fromkeys(layers, 0)
-        self.dtype, self.model = dtype, fingerprint(parts.model)
+        self.dtype, self.model = dtype, fingerprint_of(parts.model)
         self.corpus, self.texts, self.complete = "", 0, True
 
     def resume(self, begun: KeyStatistics, source: Iterator[list[int]]) -> None:

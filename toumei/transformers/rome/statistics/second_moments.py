@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ....core.errors import ArgumentError, NonFiniteError
-from ....core.serialization import load_tensors, save_tensors
-from ...model.weights import fingerprint
+from ....core.fingerprint import fingerprint_of
+from ....core.serialization import Saved
+from ....core.stored_fields import Spec, specs
 from ..weight_edits.low_rank import null_directions
 from ..weight_edits.registry import unedited_fingerprint
 
@@ -36,6 +37,8 @@ class SecondMoment:
 
     total: Tensor
     count: int
+
+    _specs = specs(total=Spec("keys keys", finite=True))
 
     @cached_property
     def matrix(self) -> Tensor:
@@ -109,7 +112,7 @@ class Identity(SecondMoment):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class KeyStatistics:
+class KeyStatistics(Saved):
     """The second moments of the keys of some layers of one model over one corpus.
 
     Attributes:
@@ -138,7 +141,7 @@ class KeyStatistics:
             ArgumentError: The weights are others than those the keys were collected with, or a layer is
                 missing.
         """
-        if self.model not in (fingerprint(model), unedited_fingerprint(model)):
+        if self.model not in (fingerprint_of(model), unedited_fingerprint(model)):
             raise ArgumentError(
                 f"these statistics belong to a model with other weights than this {type(model).__name__}: "
                 f"collect them again"
@@ -163,13 +166,6 @@ class KeyStatistics:
         corpus = hashlib.sha256((self.corpus + other.corpus).encode()).hexdigest()
         return KeyStatistics(moments, self.model, corpus, self.texts + other.texts)
 
-    def save(self, path: str | Path) -> None:
-        """Writes everything as safetensors; the file is complete or not there, even if this is killed."""
-        counts = {str(layer): moment.count for layer, moment in self.moments.items()}
-        header = {"counts": counts, "model": self.model, "corpus": self.corpus, "texts": self.texts}
-        tensors = {str(layer): moment.total for layer, moment in self.moments.items()}
-        save_tensors(path, type(self).__name__, tensors, header)
-
     @classmethod
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Self:
         """Returns saved statistics.
@@ -181,11 +177,7 @@ class KeyStatistics:
         Raises:
             ArgumentError: The file holds something else, is cut short, or belongs to other weights.
         """
-        tensors, header = load_tensors(path, cls.__name__)
-        moments = {
-            int(layer): SecondMoment(tensors[layer], count) for layer, count in header["counts"].items()
-        }
-        statistics = cls(moments, header["model"], header["corpus"], header["texts"])
+        statistics = super().load(path)
         if model is not None:
             statistics.check(model)
         return statistics

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
-from ....core.serialization import load_tensors, save_tensors
+from ....core.serialization import Saved
+from ....core.stored_fields import specs
+from ....plots.statistics import heat_map
 from ...model.tokens import ROLES, roles
 from .result import COLORS, CausalTrace, restored
 
@@ -20,7 +20,7 @@ _LINE_COLORS = ("0.6", "tab:purple", "tab:orange", "tab:red", "tab:green", "tab:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class AverageEffects:
+class AverageEffects(Saved):
     """Average indirect effects over many facts (Meng et al., 2022, section 2.2 and figure 7).
 
     Attributes:
@@ -48,6 +48,8 @@ class AverageEffects:
     window: int
     sever: str | None = None
     skipped: int = 0
+
+    _specs = specs(effects="facts roles layers", low="facts", high="facts")
 
     @property
     def counts(self) -> Tensor:
@@ -98,32 +100,11 @@ class AverageEffects:
         from matplotlib import pyplot
 
         ax = ax or pyplot.subplots(figsize=(6, 2.6), layout="constrained")[1]
-        image = ax.pcolormesh(self.mean.clamp(min=0).numpy(), cmap=COLORS[self.kind], vmin=0)
-        ax.invert_yaxis()
-        ax.set_yticks([index + 0.5 for index in range(len(ROLES))], ROLES)
-        layers = self.effects.shape[2]
-        step = -(-layers // 12)
-        ax.set_xticks([index + 0.5 for index in range(0, layers, step)], [*map(str, range(0, layers, step))])
+        label = "average indirect effect"
+        heat_map(self.mean.clamp(min=0), ROLES, ax, label=label, cmap=COLORS[self.kind], vmin=0)
         ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
         ax.set_title(self._title(), fontsize="medium")
-        ax.figure.colorbar(image, ax=ax)
         return ax
-
-    def save(self, path: str | Path) -> None:
-        """Writes the averages as safetensors with a JSON header, and their folder if need be."""
-        tensors = {name: getattr(self, name) for name in ("effects", "low", "high")}
-        header = {name: getattr(self, name) for name in ("kind", "window", "sever", "skipped")}
-        save_tensors(path, type(self).__name__, tensors, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns averages that were saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        return cls(**{**header, **tensors})
 
     def _title(self) -> str:
         return f"{restored(self.kind, self.window, self.sever)}: {len(self.effects)} facts"

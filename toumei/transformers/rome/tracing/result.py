@@ -1,14 +1,14 @@
 """The result of a causal trace."""
 
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from typing_extensions import Self
 
 from ....core.errors import ArgumentError
-from ....core.serialization import load_tensors, save_tensors
+from ....core.serialization import Saved
+from ....core.stored_fields import specs
+from ....plots.statistics import heat_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ _OLD_NAMES = {
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class CausalTrace:
+class CausalTrace(Saved):
     """How much of an answer comes back when single states of the run without noise are restored.
 
     Fields are also found as ``trace["scores"]``, by the names of earlier code as well (``"low_score"``,
@@ -81,6 +81,8 @@ class CausalTrace:
     samples: int = 10
     method: str = "plain"
 
+    _specs = specs(scores="tokens layers", tokens="tokens", ids="tokens")
+
     @property
     def effects(self) -> Tensor:
         """The indirect effects: what restoring a cell gains over the corrupted run."""
@@ -107,36 +109,13 @@ class CausalTrace:
             ax = pyplot.subplots(figsize=size, layout="constrained")[1]
         first, end = self.subject_range
         labels = [token + "*" * (first <= index < end) for index, token in enumerate(self.tokens)]
-        image = ax.pcolormesh(
-            self.scores.numpy(), cmap=COLORS[self.kind], vmin=min(self.low, float(self.scores.min()))
-        )
-        ax.invert_yaxis()
-        ax.set_yticks([index + 0.5 for index in range(length)], labels)
-        step = -(-layers // 12)
-        ax.set_xticks([index + 0.5 for index in range(0, layers, step)], [*map(str, range(0, layers, step))])
-        ax.set_xlabel(self._axis())
-        ax.set_title(restored(self.kind, self.window, self.sever), fontsize="medium")
         answer = self.answer.strip()
         label = f"p({answer})" if self.foil is None else f"logit of {answer} less {self.foil.strip()}"
-        ax.figure.colorbar(image, ax=ax, label=label)
+        least = min(self.low, float(self.scores.min()))
+        heat_map(self.scores, labels, ax, label=label, cmap=COLORS[self.kind], vmin=least)
+        ax.set_xlabel(self._axis())
+        ax.set_title(restored(self.kind, self.window, self.sever), fontsize="medium")
         return ax
-
-    def save(self, path: str | Path) -> None:
-        """Writes the trace as safetensors with a JSON header, and its folder if need be."""
-        header = asdict(self)
-        save_tensors(path, type(self).__name__, {"scores": header.pop("scores")}, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Returns a trace that was saved.
-
-        Raises:
-            ArgumentError: The file holds something else.
-        """
-        tensors, header = load_tensors(path, cls.__name__)
-        for name in ("tokens", "ids", "subject_range"):
-            header[name] = tuple(header[name])
-        return cls(tensors["scores"], **header)
 
     def _axis(self) -> str:
         return "layer" if self.window == 1 else f"middle of the {self.window} restored layers"

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ....core.errors import ArgumentError
+from ....core.fingerprint import fingerprint_of
 from ....core.modules import evaluating
 from ....core.parallel import sweep
 from ...model.families import anatomy
 from ...model.tokens import continuation, filled, subject_range, tokenize
-from ...model.weights import fingerprint
 from .averages import AverageEffects
 from .facts import Fact, FactTask, Item, read_facts
 from .noise import Noise, draw, embedding_std
@@ -203,7 +203,7 @@ class CausalTracer:
             noise = replace(noise, level=noise.scale * embedding_std(self.parts, self.tokenizer, pairs))
         options = {"noise": noise, "kind": kind, "window": window, "sever": sever}
         options |= {"samples": samples, "seed": seed, "batch_size": batch_size}
-        settings = f"{options} {fingerprint(self.model)}" if folder is not None else ""
+        settings = f"{options} {fingerprint_of(self.model)}" if folder is not None else ""
         items = [Item(fact, settings) for fact in known]
         task = FactTask(self, options)
         results = [

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ....core.errors import ArgumentError, NonFiniteError, ShapeError
+from ....core.stored_fields import Spec, specs
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -37,6 +38,12 @@ class LowRank:
     left: Tensor
     right: Tensor
     keys: Tensor | None = None
+
+    _specs = specs(
+        left=Spec("out rank", finite=True),
+        right=Spec("rank in", finite=True),
+        keys=Spec("_ in", finite=True),
+    )
 
     @property
     def dense(self) -> Tensor:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ....core.errors import EditError
+from ....core.fingerprint import fingerprint_of
+from ....core.tensors import whole
 from ...model.discovery import is_conv1d
-from ...model.weights import editable, fingerprint, kept, put, whole
+from ...model.weights import editable, kept, put
 from .low_rank import LowRank
 
 
@@ -97,13 +99,13 @@ def earlier_keys(module: nn.Module) -> Tensor | None:
 
 
 def unedited_fingerprint(model: nn.Module) -> str:
-    """Returns a hash of all weights as they are without the applied edits; see `fingerprint`."""
+    """Returns a hash of all weights as they are without the applied edits; see `fingerprint_of`."""
     originals = {
         f"{name}.weight": _CARRIED[module].original
         for name, module in model.named_modules()
         if module in _CARRIED
     }
-    return fingerprint(model, originals)
+    return fingerprint_of(model, originals)
 
 
 def _check(module: nn.Module, change: LowRank) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from toumei.cnns import Pipeline, parameterization
-from toumei.cnns.layers.channel_groups import ChannelGroups, as_maps, factorize, group_channels
+from toumei.cnns.layers.channel_groups import ChannelGroups, factorize, group_channels
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset
 
@@ -27,7 +27,7 @@ class Planted(nn.Module):
 
 @pytest.fixture
 def planted(watched):
-    """Three groups, each with a channel and with places of its own, so that no other factors fit."""
+    """Three groups with different channels and positions, so that no other factors fit."""
     generator = torch.Generator().manual_seed(0)
     mixing = torch.rand(3, 8, generator=generator)
     mixing[:, :3] = torch.eye(3)
@@ -67,15 +67,6 @@ def test_one_seed_gives_one_result_whatever_the_batches(planted):
     assert torch.allclose(first.directions, second.directions, atol=1e-4)
     again = group_channels(model, "relu", images, 3, seed=4)
     assert torch.equal(again.directions, second.directions) and torch.equal(again.maps, second.maps)
-
-
-def test_tokens_become_a_square_grid_without_the_class_token():
-    tokens = torch.rand(2, 1 + 9, 5)
-    maps = as_maps(tokens, "layer")
-    assert maps.shape == (2, 5, 3, 3)
-    assert torch.equal(maps[1, :, 2, 0], tokens[1, 1 + 6])
-    swin = torch.rand(2, 3, 4, 5)
-    assert torch.equal(as_maps(swin, "layer", -1), swin.movedim(3, 1))
 
 
 def test_groups_of_a_vision_transformer():
@@ -133,9 +124,11 @@ def test_saved_groups_come_back(planted, tmp_path):
 
 def test_bad_input_says_what_is_wrong(planted):
     model, images, _ = planted
-    with pytest.raises(ArgumentError, match="layer 'negative' has negative activations.*behind its ReLU"):
+    with pytest.raises(
+        ArgumentError, match="'negative' has negative activations.*name the ReLU that follows"
+    ):
         group_channels(model, "negative", images - 1)
-    with pytest.raises(ShapeError, match="'', got .*name a layer before the places are pooled"):
+    with pytest.raises(ShapeError, match="'', got .*name a layer before the positions are pooled"):
         group_channels(model, "", images)
     with pytest.raises(LayerError, match="no layer 'rel'"):
         group_channels(model, "rel", images)
@@ -143,7 +136,7 @@ def test_bad_input_says_what_is_wrong(planted):
         group_channels(model, "relu", images[0])
     with pytest.raises(ShapeError, match="at least one"):
         group_channels(model, "relu", images[:0])
-    with pytest.raises(ArgumentError, match="groups=9 of 8 channels at 168 places: 1 to 8"):
+    with pytest.raises(ArgumentError, match="expected 1 to 8 groups of 8 channels at 168 positions, got 9"):
         group_channels(model, "relu", images, 9)
     with pytest.raises(ArgumentError, match="is zero on all"):
         factorize(torch.zeros(1, 2, 3, 3), 1, "relu")

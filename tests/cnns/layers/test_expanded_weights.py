@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from toumei.cnns.layers.weight_expansion import ExpandedWeights, expanded_weights
+from toumei.cnns import ExpandedWeights, expanded_weights
 from toumei.core.errors import ArgumentError, LayerError, ShapeError, UnitError
 
 IMAGE = torch.zeros(1, 3, 31, 26)
@@ -115,7 +115,7 @@ def test_units_can_be_chosen_and_the_field_does_not_depend_on_them(watched):
     assert some.strongest(5, 2) == norms.topk(2).indices.tolist()
 
 
-def test_tokens_are_places_too():
+def test_tokens_are_positions_too():
     from torchvision.models.vision_transformer import VisionTransformer
 
     torch.manual_seed(0)
@@ -155,7 +155,7 @@ def test_bad_input_says_what_is_wrong(small_cnn):
         expanded_weights(small_cnn, "conv1", "conv2", IMAGE, [5])
     with pytest.raises(ShapeError, match="expected maps"):
         expanded_weights(small_cnn, "flatten", "head", IMAGE)
-    with pytest.raises(ArgumentError, match="were not asked for"):
+    with pytest.raises(ArgumentError, match="were not computed"):
         expanded_weights(small_cnn, "conv1", "conv2", IMAGE, [1]).strongest(2)
     model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.MaxPool2d(2, dilation=2), nn.Conv2d(2, 2, 1))
     with pytest.raises(ArgumentError, match="average_pool=False"):
@@ -189,6 +189,7 @@ def test_what_follows_the_earlier_layer_may_overwrite_it():
             y += x
             return self.conv(y.relu_())
 
+    torch.manual_seed(0)
     model = Residual()
     assert torch.allclose(expanded_weights(model, "norm", "conv", IMAGE).weights, model.conv.weight)
     at_zero = expanded_weights(model, "norm", "conv", IMAGE, linear_relu=False).weights
@@ -198,7 +199,7 @@ def test_what_follows_the_earlier_layer_may_overwrite_it():
 @pytest.mark.parametrize("channels", [[], [-1]])
 def test_channels_that_cannot_be_are_refused(channels):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
-    with pytest.raises(UnitError, match="from 0 on, at least one"):
+    with pytest.raises(UnitError, match="from 0 up, at least one"):
         expanded_weights(model, "0", "1", IMAGE, channels=channels)
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from toumei.cnns import robustness
-from toumei.cnns.from_image.inversion import invert
+from toumei.cnns import invert, robustness
 from toumei.core import run
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset

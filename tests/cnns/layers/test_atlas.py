@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from toumei.cnns.layers.atlas import ActivationAtlas, activation_atlas, render_icons
+from toumei.cnns import ActivationAtlas, activation_atlas, render_icons
 from toumei.cnns.layers.atlas_points import grid_cells, lay_out, sample_activations, unit_square, whitened
 from toumei.core.errors import ArgumentError, LayerError, MissingDependencyError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset
@@ -135,7 +135,7 @@ def test_an_attribution_is_the_product_with_the_gradient_of_the_logit(watched):
 
 
 @pytest.mark.parametrize("kind", ["torchvision", "hugging face"])
-def test_vision_transformers_have_places_and_logits_too(kind):
+def test_vision_transformers_have_positions_and_logits_too(kind):
     torch.manual_seed(0)
     if kind == "torchvision":
         from torchvision.models.vision_transformer import VisionTransformer
@@ -191,7 +191,7 @@ def test_icons_do_not_depend_on_their_batch_and_similar_directions_look_alike():
 
 
 def test_an_interrupted_atlas_keeps_what_it_has(monkeypatch):
-    from toumei.cnns.layers import atlas as module
+    from toumei.cnns.layers import atlas_icons as module
 
     bars = []
 
@@ -316,7 +316,7 @@ def test_bad_input_says_what_is_wrong(batches):
         made(loader=[batches[0][0][0]])
     with pytest.raises(ArgumentError, match="'conv1' makes no logits"):
         made(logits="conv1")
-    with pytest.raises(ArgumentError, match="is zero at all places"):
+    with pytest.raises(ArgumentError, match="is zero at all positions"):
         sample_activations(nn.Sequential(nn.ReLU()), "0", [-torch.ones(2, 3, 4, 4)], verbose=False)
 
 

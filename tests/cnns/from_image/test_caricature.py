@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from toumei.cnns import robustness
-from toumei.cnns.from_image.caricatures import caricature
+from toumei.cnns import caricature, robustness
 from toumei.cnns.parameterization import FFTImage
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 

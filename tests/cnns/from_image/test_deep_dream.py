@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 import toumei.cnns.objectives as obj
-from toumei.cnns import robustness
-from toumei.cnns.from_image.dreaming import deep_dream
+from toumei.cnns import deep_dream, robustness
 from toumei.core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
 from toumei.models import ShapesCNN
 
@@ -143,7 +142,7 @@ def test_a_photograph_of_a_wrong_size_or_range_is_an_error(small_cnn, image, sai
     "options", [{"octaves": 0}, {"steps": 0}, {"tile": 0}, {"scale": 1.0}, {"snapshots": -1}]
 )
 def test_numbers_that_make_no_sense_are_an_error(small_cnn, options):
-    with pytest.raises(ArgumentError, match="octaves, steps and tile are numbers from 1 on"):
+    with pytest.raises(ArgumentError, match="octaves, steps and tile are at least 1"):
         dream(small_cnn, photograph(), **options)
 
 
@@ -161,7 +160,7 @@ def test_what_cannot_be_dreamt_of_is_an_error_that_leaves_nothing_behind(small_c
 
 def test_octaves_that_are_too_small_for_the_network_are_named(small_cnn):
     model = nn.Sequential(nn.Conv2d(3, 4, 5), nn.MaxPool2d(2))
-    with pytest.raises(ShapeError, match="smallest of 9 octaves, 1 by 1 pixels, where fewer"):
+    with pytest.raises(ShapeError, match="smallest of 9 octaves, 1 by 1 pixels; fewer"):
         deep_dream(model, torch.rand(3, 16, 20), "0", octaves=9, steps=1, verbose=False)
 
 

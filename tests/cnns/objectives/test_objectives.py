@@ -255,7 +255,7 @@ def test_unknown_classes_are_errors_that_name_near_ones(named):
         obj.ClassLogit("shark").bind(named)
     with pytest.raises(UnitError, match=r"no channel 4 in layer 'output': it has 4 channels"):
         bound_score(obj.ClassLogit(4), named)
-    with pytest.raises(UnitError, match="from 0 on, got -1"):
+    with pytest.raises(UnitError, match="from 0 up, got -1"):
         obj.ClassLogit(-1)
     with pytest.raises(UnitError, match="known once a model is attached"):
         score(obj.ClassLogit("hen", layer="fc"))
@@ -410,7 +410,7 @@ def test_objectives_print_as_they_are_written(objective, printed):
 def test_layers_of_an_expression_are_named_once_in_order():
     expression = 2 * (A - 3 * (B + C * A)) - 0.5 * obj.TotalVariation()
     assert expression.layers == ("conv", "fc", "other", IMAGE)
-    assert obj.Constant(3).layers == ()
+    assert obj.ConstantScore(3).layers == ()
 
 
 def test_equal_objectives_are_equal_and_hash_alike():
@@ -426,7 +426,7 @@ def test_equal_objectives_are_equal_and_hash_alike():
             obj.L1(),
             obj.L2(),
             obj.Diversity("conv"),
-            obj.Constant(2),
+            obj.ConstantScore(2),
             obj.Function(len, ["conv"]),
             obj.PerImage("conv", "fc"),
             A + B,
@@ -512,11 +512,11 @@ def test_parts_for_different_numbers_of_pictures_are_an_error_at_once(make):
         ("features.0.conv:3", obj.Channel("features.0.conv:3")),
         ("conv:3:1:2", obj.Neuron("conv:3:1:2")),
         ("tokens:3:1", obj.Neuron("tokens:3:1")),
-        (2, obj.Constant(2)),
-        (-0.5, obj.Constant(-0.5)),
+        (2, obj.ConstantScore(2)),
+        (-0.5, obj.ConstantScore(-0.5)),
         (A, A),
         (["conv", "fc:2", C], obj.PerImage("conv", "fc:2", C)),
-        (("conv", 1), obj.PerImage("conv", obj.Constant(1))),
+        (("conv", 1), obj.PerImage("conv", obj.ConstantScore(1))),
     ],
 )
 def test_as_objective_reads_what_users_write(written, objective):
@@ -530,7 +530,7 @@ def test_as_objective_refuses_anything_else(nonsense):
 
 
 @pytest.mark.parametrize(
-    "unit", ["", ":3", "conv:", "conv:x", "conv:-1", "conv:1:2:3:4", "conv:1.5", "conv: 1"]
+    "unit", ["", ":3", "conv:", "conv:x", "conv:-1", "conv:1:2:3:4:5", "conv:1.5", "conv: 1"]
 )
 def test_malformed_units_are_errors_at_once(unit):
     for make in (obj.as_objective, obj.Layer, obj.DeepDream, obj.Channel, obj.Neuron):
@@ -672,7 +672,7 @@ EXPORTED = [
     if inspect.isclass(getattr(obj, name))
     and issubclass(getattr(obj, name), obj.Objective)
     and not inspect.isabstract(getattr(obj, name))
-    and name != "Constant"  # which nothing can raise
+    and name != "ConstantScore"  # which nothing can raise
 ]
 
 

@@ -10,9 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from toumei import plots
+from toumei.cnns import DatasetExamples, dataset_examples
 from toumei.cnns.examples import checkpoint as example_state
-from toumei.cnns.examples.result import DatasetExamples
-from toumei.cnns.examples.search import dataset_examples
 from toumei.core import run
 from toumei.core.errors import (
     ArgumentError,
@@ -46,7 +45,7 @@ def same(first, second):
         mine, theirs = getattr(first, end), getattr(second, end)
         assert list(mine) == list(theirs)
         for layer in mine:
-            for part in ("values", "indices", "places"):
+            for part in ("values", "indices", "positions"):
                 assert torch.equal(getattr(mine[layer], part), getattr(theirs[layer], part)), (layer, part)
 
 
@@ -99,11 +98,11 @@ def test_the_place_is_where_the_activation_is(small_cnn):
     height, width = maps.shape[2:]
     for unit in range(5):
         for end in (False, True):
-            places = found.places(f"conv2:{unit}", lowest=end) * torch.tensor([height, width])
+            positions = found.positions(f"conv2:{unit}", lowest=end) * torch.tensor([height, width])
             for value, index, (y, x) in zip(
                 found.values(f"conv2:{unit}", lowest=end),
                 found.indices(f"conv2:{unit}", lowest=end),
-                places.long(),
+                positions.long(),
                 strict=True,
             ):
                 torch.testing.assert_close(maps[index, unit, y, x], value)
@@ -123,7 +122,7 @@ def test_the_lowest_are_the_highest_of_the_negated_layer(watched):
         conv.bias.neg_()
     torch.testing.assert_close(found.values("0", lowest=True), -negated.values("0"))
     assert torch.equal(found.indices("0", lowest=True), negated.indices("0"))
-    assert torch.equal(found.places("0", lowest=True), negated.places("0"))
+    assert torch.equal(found.positions("0", lowest=True), negated.positions("0"))
 
 
 def test_an_image_built_to_excite_a_unit_comes_out_on_top(small_cnn):
@@ -136,7 +135,7 @@ def test_an_image_built_to_excite_a_unit_comes_out_on_top(small_cnn):
     assert found.indices("conv1:2")[0] == 33 and found.indices("conv1:2", lowest=True)[0] == 51
     crop = found.crops("conv1:2")[0]
     assert torch.equal(crop, images[33, :, 4:7, 6:9])
-    torch.testing.assert_close(found.places("conv1:2")[0] * 12, torch.tensor([5.5, 7.5]))
+    torch.testing.assert_close(found.positions("conv1:2")[0] * 12, torch.tensor([5.5, 7.5]))
 
 
 def test_of_equal_images_the_earlier_ones_are_taken_in_their_order(small_cnn):
@@ -156,7 +155,7 @@ def test_tokens_stand_on_a_grid_and_the_class_token_for_the_whole_image(watched)
         for value, index, place in zip(
             found.values(f"norm:{unit}"),
             found.indices(f"norm:{unit}"),
-            found.places(f"norm:{unit}"),
+            found.positions(f"norm:{unit}"),
             strict=True,
         ):
             token = tokens[index, :, unit].argmax()
@@ -175,7 +174,7 @@ def test_the_channels_of_swin_maps_are_named(watched):
     images = images[..., :7]
     found = search(model, "0", images, channel_axis=3)
     assert torch.equal(found.values("0"), images.amax((2, 3)).T.sort(dim=1, descending=True).values[:, :4])
-    y, x = (found.places("0")[1, 0] * torch.tensor([12, 7])).long()
+    y, x = (found.positions("0")[1, 0] * torch.tensor([12, 7])).long()
     assert images[found.indices("0:1")[0], 1, y, x] == found.values("0:1")[0]
 
 
@@ -195,7 +194,7 @@ def test_batches_may_be_tuples_and_any_iterable_numbers_them_as_they_come(small_
     same(expected, dataset_examples(small_cnn, LAYERS, labelled, 4, verbose=False))
     stream = dataset_examples(small_cnn, LAYERS, iter(images.split(7)), 4, verbose=False)
     same(expected, stream)
-    with pytest.raises(ArgumentError, match="the dataset, which is out of reach"):
+    with pytest.raises(ArgumentError, match="the dataset, which is not available"):
         stream.images("conv1:0")
     assert torch.equal(replace(stream, dataset=images).images("conv1:0"), expected.images("conv1:0"))
 
@@ -396,7 +395,7 @@ def test_bad_input_says_what_is_wrong(small_cnn):
         search(small_cnn, k=41)
     with pytest.raises(ArgumentError, match="k is 9, but the loader has 8 images"):
         dataset_examples(small_cnn, "conv1", [noise(8)], 9, verbose=False)
-    with pytest.raises(ArgumentError, match="from 1 on, got 0"):
+    with pytest.raises(ArgumentError, match="from 1 up, got 0"):
         search(small_cnn, k=0)
     with pytest.raises(ArgumentError, match="at least one layer"):
         search(small_cnn, [])
@@ -433,7 +432,7 @@ def test_a_layer_that_is_not_reached_or_has_no_channels(watched):
             return maps.mean((1, 2, 3))
 
     model = watched(Odd())
-    with pytest.raises(UnreachedLayerError, match="'unused' is recorded, but the forward pass never"):
+    with pytest.raises(UnreachedLayerError, match="'unused' was never reached"):
         search(model, ["conv", "unused"])
     with pytest.raises(ShapeError, match=r"a batch and a channel axis 1, got \(7,\)"):
         search(model, "mean")

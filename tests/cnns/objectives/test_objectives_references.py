@@ -206,7 +206,7 @@ def test_references_that_are_none_are_errors_at_once(kind):
     for nonsense in (-1, None, "photo"):
         with pytest.raises(ArgumentError, match="a tensor or the index of a picture"):
             kind("conv", nonsense)
-    with pytest.raises(ArgumentError, match="no picture 3 to refer to in a batch of 3"):
+    with pytest.raises(ArgumentError, match="no picture 3 as the reference in a batch of 3"):
         kind("conv", 3).score(MAPS)
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from toumei.cnns import robustness
-from toumei.cnns.from_image.accentuation import accentuate
+from toumei.cnns import accentuate, robustness
 from toumei.core import run
 from toumei.core.errors import ArgumentError, LayerError, ShapeError, UnitError
 from toumei.models import ShapesCNN, ShapesDataset
@@ -77,7 +76,7 @@ def test_bad_input(small_cnn):
         accentuated(small_cnn, torch.zeros(5, 5))
     with pytest.raises(ShapeError, match="2 pictures"):
         accentuated(small_cnn, photographs(), ["conv1:0", "conv1:1"])
-    with pytest.raises(ArgumentError, match="penalty is a weight from 0 on, got -1"):
+    with pytest.raises(ArgumentError, match="penalty is a weight of at least 0, got -1"):
         accentuated(small_cnn, photographs(), penalty=-1)
     with pytest.raises(LayerError, match="did you mean"):
         accentuated(small_cnn, photographs(), "conv3:1")

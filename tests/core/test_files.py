@@ -1,0 +1,258 @@
+"""Files are written whole or not at all, with the permissions of the umask, and errors name the path."""
+
+import ast
+import errno
+import os
+import re
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from toumei import plots
+from toumei.attribution import Attribution
+from toumei.core.errors import ArgumentError
+from toumei.core.files import atomic_write
+from toumei.core.parallel import sweep
+
+PACKAGE = Path(__file__).parents[2] / "toumei"
+
+
+def write(path, text="new"):
+    with atomic_write(path) as partial:
+        partial.write_text(text)
+
+
+@contextmanager
+def umask(mask):
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def small_disk(size):
+    """No file can become larger than this: to write more fails with an OSError, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+# ---------------------------------------------------------------- whole or not at all
+
+
+def test_the_file_is_there_when_the_block_ends_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "new" / "deep" / "x.txt"
+    with atomic_write(path) as partial:
+        partial.write_text("new")
+        assert not path.exists() and partial.parent == path.parent and partial.suffix == ".txt"
+    assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_block_that_raises_leaves_all_as_it_was(tmp_path, error):
+    (tmp_path / "x.txt").write_text("old")
+    for path in (tmp_path / "x.txt", tmp_path / "new" / "deep" / "y.txt"):
+        with pytest.raises(error), atomic_write(path) as partial:
+            partial.write_text("half")
+            raise error
+    assert list(tmp_path.iterdir()) == [tmp_path / "x.txt"] and (tmp_path / "x.txt").read_text() == "old"
+
+
+def test_a_process_that_is_killed_leaves_the_old_file(tmp_path):
+    (tmp_path / "x.txt").write_text("old")
+    script = """
+import os, signal, sys
+from toumei.core.files import atomic_write
+with atomic_write(sys.argv[1]) as partial:
+    partial.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "x.txt")]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / "x.txt").read_text() == "old"
+
+
+def pixels(path, size):
+    plots.save_pixels(torch.rand(3, size, size), path)
+
+
+def animation(path, size):
+    plots.save_animation([torch.rand(1, 3, size, size) for _ in range(2)], path)
+
+
+def grid(path, size):
+    plots.save_grid(torch.rand(2, 3, size, size), path, ["a", "b"])
+
+
+def html(path, size):
+    plots.save_page(plots.page("Page", plots.picture(torch.rand(3, size, size))), path)
+
+
+def result(path, size):
+    Attribution(torch.zeros(1, size * size), torch.zeros(1)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (pixels, "x.png"),
+        (pixels, "x.jpg"),
+        (animation, "x.gif"),
+        (grid, "x.png"),
+        (grid, "x.pdf"),
+        (grid, "x.svg"),
+        (html, "x.html"),
+        (result, "x.safetensors"),
+    ],
+)
+def test_on_a_full_disk_every_kind_of_file_stays_as_it_was(tmp_path, write, name):
+    path = tmp_path / name
+    write(path, 8)
+    before = path.read_bytes()
+    with small_disk(len(before) + 500), pytest.raises(OSError) as raised:
+        write(path, 400)
+    assert name in str(raised.value)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_items_of_a_sweep_are_written_whole(tmp_path):
+    assert sweep(abs, [-1], folder=tmp_path, verbose=False) == [1]
+    (kept,) = tmp_path.iterdir()
+    with pytest.raises(ArgumentError, match="the result for 0 cannot be kept on disk"):
+        sweep(lambda _: object(), [0], folder=tmp_path, verbose=False)
+    with small_disk(100), pytest.raises(ArgumentError, match="the result for 5 cannot be kept on disk"):
+        sweep(torch.zeros, [5], folder=tmp_path, verbose=False)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+# ---------------------------------------------------------------- permissions and paths
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_a_file_has_the_permissions_that_the_umask_leaves(tmp_path, mask):
+    with umask(mask):
+        write(tmp_path / "x.txt")
+        (tmp_path / "plain").write_text("")
+        with atomic_write(tmp_path / "replaced.txt") as partial:  # as some libraries do
+            partial.unlink()
+            os.close(os.open(partial, os.O_CREAT, 0o600))
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {0o666 & ~mask}
+
+
+def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "x.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to(Path("real", "x.txt"))
+    (tmp_path / "broken.txt").symlink_to(Path("later", "y.txt"))
+    write(tmp_path / "link.txt")
+    write(tmp_path / "broken.txt", "first")
+    assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "broken.txt").is_symlink()
+    assert (tmp_path / "real" / "x.txt").read_text() == "new"
+    assert (tmp_path / "later" / "y.txt").read_text() == "first"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "broken.txt", "later", "link.txt", "real", "x.txt", "y.txt",
+    ]  # fmt: skip
+
+
+def test_links_in_a_circle_are_an_error_that_names_the_path(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match=rf"{tmp_path}/a") as raised:
+        write(tmp_path / "a")
+    assert raised.value.errno == errno.ELOOP
+
+
+def test_a_folder_and_a_device_are_refused(tmp_path):
+    with pytest.raises(ArgumentError, match=rf"{tmp_path} cannot be written: it is a folder"):
+        write(tmp_path)
+    with pytest.raises(ArgumentError, match="/dev/null cannot be written: it is a device or a pipe"):
+        write("/dev/null")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error_that_names_the_path(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match=rf"{tmp_path}/file/x.txt"):
+        write(tmp_path / "file" / "x.txt")
+
+
+def test_an_os_error_keeps_its_number_and_names_the_path(tmp_path):
+    with pytest.raises(PermissionError, match=rf"{tmp_path}/x.txt"), atomic_write(tmp_path / "x.txt"):
+        raise OSError(errno.EACCES, "Permission denied")
+    with pytest.raises(OSError, match=rf"cannot write {tmp_path}/x.txt: encoder"):
+        with atomic_write(tmp_path / "x.txt"):
+            raise OSError("encoder error")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_long_names_can_be_written(tmp_path):
+    path = tmp_path / ("x" * 240 + ".txt")
+    write(path)
+    assert path.read_text() == "new"
+
+
+# ---------------------------------------------------------------- nothing else writes
+
+WRITERS = {"write_text", "write_bytes", "savefig", "save_file", "touch", "mkstemp", "NamedTemporaryFile"}
+
+
+def writing_calls(tree):
+    """The lines of calls that write a file and are not inside a block of `atomic_write`."""
+
+    def visit(node, inside):
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            names = [ast.unparse(item.context_expr).split("(")[0] for item in node.items]
+            inside = inside or "atomic_write" in names
+        if isinstance(node, ast.Call) and not inside and writes(node):
+            yield node.lineno
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, inside)
+
+    return list(visit(tree, False))
+
+
+def writes(call):
+    name = ast.unparse(call.func)
+    last = name.split(".")[-1]
+    if last in ("open", "fdopen"):
+        given = [*call.args, *(word.value for word in call.keywords)]
+        modes = [item.value for item in given if isinstance(item, ast.Constant) and item.value]
+        return any(isinstance(mode, str) and re.fullmatch("[rbt]*[wax+][bt+]*", mode) for mode in modes)
+    if last == "save" and name.split(".")[0] in ("torch", "np", "numpy", "image", "picture", "first"):
+        return True
+    return last in WRITERS
+
+
+def test_the_check_sees_what_writes():
+    for line in (
+        "open(path, 'w')", "path.open(mode='ab')", "path.write_text('')", "figure.savefig(path)",
+        "torch.save(x, p)", "save_file(tensors, path)",
+    ):  # fmt: skip
+        assert writing_calls(ast.parse(line)) == [1]
+        assert writing_calls(ast.parse(f"with atomic_write(p) as partial:\n    {line}")) == []
+    for line in ("open(path)", "open(path, 'rb')", "result.save(path)", "text.replace('w', 'a')"):
+        assert writing_calls(ast.parse(line)) == []
+
+
+def test_only_files_are_written_that_way():
+    allowed = {"core/files.py", "core/serialization.py"}  # the second writes what the first has given it
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        if lines := writing_calls(ast.parse(path.read_text(encoding="utf-8"))):
+            found[str(path.relative_to(PACKAGE))] = lines
+    assert set(found) <= allowed, found

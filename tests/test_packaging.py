@@ -1,0 +1,192 @@
+"""What setup.cfg declares is what the package uses, and each room imports with the packages that it names."""
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+IMPORTED_AS = {
+    "pillow": "PIL",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "umap-learn": "umap",
+}
+# PEFT reads what `export_lora` writes; the package itself does not import it.
+READERS = {"peft"}
+
+SETUP = configparser.ConfigParser()
+SETUP.read(ROOT / "setup.cfg")
+
+
+def requirements(section, key):
+    """From the name under which a package is imported to what setup.cfg demands of it."""
+    lines = SETUP[section][key].split("\n")
+    names = {re.split(r"[<>=!~;\[ ]", line)[0]: line for line in lines if line.strip()}
+    return {IMPORTED_AS.get(name, name.replace("-", "_")): line for name, line in names.items()}
+
+
+REQUIRED = requirements("options", "install_requires")
+EXTRAS = {name: requirements("options.extras_require", name) for name in SETUP["options.extras_require"]}
+
+
+class Imports(ast.NodeVisitor):
+    """The other packages that a file imports: when it is imported itself, and inside its functions."""
+
+    def __init__(self, path):
+        self.at_once, self.inside, self.depth = set(), set(), 0
+        self.visit(ast.parse(path.read_text()))
+
+    def note(self, name):
+        top = name.split(".")[0]
+        if top not in sys.stdlib_module_names and top != "toumei":
+            (self.inside if self.depth else self.at_once).add(top)
+
+    def visit_Import(self, node):
+        for alias in node.names:
+            self.note(alias.name)
+
+    def visit_ImportFrom(self, node):
+        if not node.level:
+            self.note(node.module)
+
+    def visit_Call(self, node):
+        if getattr(node.func, "id", None) == "require":  # toumei.core.optional
+            self.note(node.args[0].value)
+        self.generic_visit(node)
+
+    def visit_If(self, node):
+        if getattr(node.test, "id", None) != "TYPE_CHECKING":
+            self.generic_visit(node)
+
+    def visit_FunctionDef(self, node):
+        self.depth += 1
+        self.generic_visit(node)
+        self.depth -= 1
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+
+
+FILES = {path.relative_to(ROOT): Imports(path) for path in sorted((ROOT / "toumei").rglob("*.py"))}
+SCRIPTS = ("experiments", "tests", "benchmarks")
+OURS = {path.stem for folder in SCRIPTS for path in (ROOT / folder).rglob("*.py")} | set(SCRIPTS)
+AT_ONCE = {name for file in FILES.values() for name in file.at_once}
+INSIDE = {name for file in FILES.values() for name in file.inside}
+OPTIONAL = {name for extra, names in EXTRAS.items() if extra not in ("dev", "bench") for name in names}
+
+
+def test_each_declared_package_is_used_and_each_used_one_is_declared():
+    assert set(REQUIRED) == AT_ONCE | INSIDE - OPTIONAL
+    assert INSIDE & OPTIONAL == OPTIONAL - READERS
+    assert not OPTIONAL & set(REQUIRED)
+
+
+def test_extras_are_imported_in_the_functions_that_need_them():
+    for path, file in FILES.items():
+        assert not file.at_once & OPTIONAL, path
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
+def test_scripts_and_tests_use_what_is_declared(folder):
+    used = {name for path in (ROOT / folder).rglob("*.py") for name in Imports(path).at_once}
+    declared = set(REQUIRED) | {"tokenizers"} | OURS  # transformers needs tokenizers
+    if folder == "tests":
+        declared |= set(EXTRAS["dev"])
+    if folder == "benchmarks":
+        peers = (ROOT / "benchmarks" / "requirements.txt").read_text()
+        declared |= set(EXTRAS["bench"]) | set(re.findall(r"^([a-z]+)[=>]", peers, re.MULTILINE)) | {"lucent"}
+    assert used <= declared, used - declared
+
+
+# One process loads torch. For each room a child of it forgets every package but those that are named.
+ALONE = """
+import importlib.machinery, importlib.metadata, os, re, sys, traceback
+
+import numpy, torch
+
+def needs(name, found):
+    if name not in found:
+        found.add(name)
+        for line in importlib.metadata.requires(name) or ():
+            dependency = re.match(r"[A-Za-z0-9._-]+", line)[0]
+            if "extra ==" not in line:
+                try:
+                    needs(dependency, found)
+                except importlib.metadata.PackageNotFoundError:
+                    pass
+    return found
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+class Forgetful(importlib.machinery.PathFinder):
+    refused = ()
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.split(".")[0] not in cls.refused:
+            return super().find_spec(name, path, target)
+
+ROOMS, DECLARED = {rooms!r}, {declared!r}
+sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Forgetful
+owners = importlib.metadata.packages_distributions()
+failed = []
+for room, (packages, code) in ROOMS.items():
+    child = os.fork()
+    if not child:
+        try:
+            known = {{normal(name) for package in packages for name in needs(package, set())}}
+            known -= {{normal(name) for name in DECLARED if name not in packages}}
+            Forgetful.refused = {{
+                name for name, distributions in owners.items()
+                if name != "toumei" and not {{normal(each) for each in distributions}} & known
+            }}
+            assert not Forgetful.refused & set(sys.modules)
+            importlib.import_module("toumei." + room)
+            exec(code)
+        except BaseException:
+            print("toumei." + room, "with", packages, file=sys.stderr)
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+    failed += [room] if os.waitpid(child, 0)[1] else []
+assert not failed, failed
+"""
+
+TORCH = ("torch", "numpy", "tqdm", "typing_extensions")
+SMALL = (*TORCH, "safetensors", "matplotlib", "pillow")
+ROOMS = {
+    "core": (TORCH, "from toumei.core import hooked, run"),
+    "models": ((*TORCH, "safetensors"), "from toumei.models import ShapesCNN; ShapesCNN(pretrained=True)"),
+    "plots": (SMALL, "from toumei.plots import image_grid; image_grid(torch.rand(2, 3, 8, 8))"),
+    "attribution": (
+        SMALL,
+        "from toumei.attribution import IntegratedGradients\n"
+        "images = torch.rand(1, 3, 8, 8)\n"
+        "model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 8), torch.nn.Flatten())\n"
+        "IntegratedGradients(model)(images, 0).plot(images)",
+    ),
+    "cnns": ((*SMALL, "kornia", "torchvision"), "from toumei.cnns import Pipeline, objectives, robustness"),
+    "transformers": ((*SMALL, "transformers"), "from toumei.transformers.rome.editing import RankOneEditor"),
+    "misc": (
+        (*SMALL, "networkx", "scikit-learn", "scipy"),
+        "from toumei.misc import CNNGraph, MLPGraph; from toumei.misc.modularity import null_test",
+    ),
+}
+
+
+def test_every_room_is_imported_alone():
+    rooms = {path.name for path in (ROOT / "toumei").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == set(ROOMS)
+
+
+def test_a_room_imports_with_few_packages():
+    declared = [re.split("[<>=]", line)[0] for line in REQUIRED.values()]
+    code = ALONE.format(rooms=ROOMS, declared=declared)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,51 @@
+"""Heat maps and distributions show the numbers that they are given."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+
+from toumei.core.errors import ShapeError
+from toumei.plots.statistics import distribution, heat_map
+
+
+@pytest.fixture
+def ax():
+    yield pyplot.figure().add_subplot()
+    pyplot.close("all")
+
+
+def test_a_heat_map_shows_each_number_at_its_row_and_column(ax):
+    values = torch.arange(60.0).reshape(2, 30)
+    values[1, 3] = torch.nan
+    assert heat_map(values, ["a", "b"], ax, label="effect", vmin=-5, cmap="Reds") is ax
+    (mesh,) = ax.collections
+    shown = mesh.get_array().reshape(2, 30)
+    assert np.array_equal(shown.filled(np.nan), values.numpy(), equal_nan=True)
+    assert mesh.get_clim()[0] == -5 and mesh.get_cmap().name == "Reds"
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first row is on top"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == [str(column) for column in range(0, 30, 3)]
+    assert mesh.colorbar.ax.get_ylabel() == "effect"
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2,), (2, 1, 1)])
+def test_a_heat_map_needs_a_label_for_each_row(shape, ax):
+    with pytest.raises(ShapeError, match="a matrix with 2 labelled rows, got"):
+        heat_map(torch.zeros(shape), ["a", "b"], ax)
+
+
+def test_a_distribution_counts_every_sample_and_marks_the_middle_95_percent(ax):
+    samples = torch.randn(400, generator=torch.Generator().manual_seed(0))
+    distribution(samples, 2.5, ax, names=("shuffled", "network"))
+    bars = [patch for patch in ax.patches if patch.get_label() != "95 % of shuffled"]
+    assert sum(bar.get_height() for bar in bars) == 400
+    (span,) = [patch for patch in ax.patches if patch.get_label() == "95 % of shuffled"]
+    low, high = span.get_extents().transformed(ax.transData.inverted()).intervalx
+    assert ((samples >= low) & (samples <= high)).float().mean() == pytest.approx(0.95, abs=0.005)
+    (line,) = ax.get_lines()
+    assert line.get_xdata()[0] == 2.5 and line.get_label() == "network"
+
+
+def test_a_distribution_of_equal_samples_is_one_bar(ax):
+    distribution(torch.ones(5), 1.0, ax)
+    assert max(patch.get_height() for patch in ax.patches) == 5

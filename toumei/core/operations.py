@@ -1,0 +1,132 @@
+"""Listens to the operations of some modules, and only while one of them is the innermost module that runs."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .functions import Function, FunctionMode, canonical_name
+from .targets import Target
+
+
+class OperationStack:
+    """The modules whose operations are listened to, those that run now, and the ones inside them.
+
+    A mode of functions is on while a module of these runs itself and off while a module inside it runs, so
+    that an operation belongs to the innermost module and no other function is slowed down.
+    """
+
+    def __init__(self) -> None:
+        self._stack: list[Listener | None] = []
+
+    def listener(self, targets: Mapping[str, Target]) -> "Listener":
+        """Returns what listens to one module, for operations by name."""
+        return Listener(self._stack, targets)
+
+    def pause(self, *_: Any) -> None:
+        """Is called before an inner module runs."""
+        if self._stack and (outer := self._stack[-1]) is not None:
+            outer.off()
+        self._stack.append(None)
+
+    def resume(self, *_: Any) -> None:
+        """Is called after an inner module ran."""
+        if self._stack:
+            self._stack.pop()
+        if self._stack and (outer := self._stack[-1]) is not None:
+            outer.on()
+
+    def clear(self) -> None:
+        """Switches off what an interrupted pass left on."""
+        for listener in reversed(self._stack):
+            if listener is not None:
+                listener.off()
+        self._stack.clear()
+
+
+class Listener:
+    """Hands the wanted operations of one module to their targets."""
+
+    def __init__(self, stack: "list[Listener | None]", targets: Mapping[str, Target]) -> None:
+        self.ran: Counter[str] = Counter()  # what the module called in the pass
+        self._stack, self._targets = stack, dict(targets)
+        self._mode = FunctionMode(self._handle)
+        self._entered = self._muted = False
+        for target in targets.values():
+            target.runs.others = self.ran
+
+    def listening(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs the forward of the module and listens to it."""
+        depth = len(self._stack)
+        if depth and (outer := self._stack[-1]) is not None:  # the module calls itself
+            outer.off()
+        self._stack.append(self)
+        self.on()
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            self.off()
+            del self._stack[depth:]
+            if depth and (outer := self._stack[-1]) is not None:
+                outer.on()
+
+    def on(self) -> None:
+        """Listens from here on."""
+        if self._entered:
+            self._muted = False
+        else:
+            self._mode.__enter__()
+            self._entered = True
+
+    def off(self) -> None:
+        """Does not listen from here on; another mode that lies on top of this one stays."""
+        if not self._entered:
+            return
+        if self._mode.is_innermost():
+            self._mode.__exit__(None, None, None)
+            self._entered = self._muted = False
+        else:
+            self._muted = True
+
+    def _handle(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._muted:
+            return function(*args, **kwargs)
+        name, in_place = canonical_name(getattr(function, "__name__", str(function)))
+        target = self._targets.get(name)
+        if target is None:
+            output = function(*args, **kwargs)
+            if _has_tensor(output):
+                self.ran[name] += 1
+            return output
+        if target.waits() and _may_write(in_place, args, kwargs):
+            # on a copy, since what the function keeps for its backward pass must not be written into later
+            written, copy = args[0], args[0].clone()
+            output = function(copy, *args[1:], **kwargs)
+            if output is not copy:
+                return self._seen(target, name, output, args)
+            return written.copy_(self._seen(target, name, output, args))
+        output = function(*args, **kwargs)
+        return self._seen(target, name, output, args) if _has_tensor(output) else output
+
+    def _seen(self, target: Target, name: str, output: Any, args: tuple[Any, ...]) -> Any:
+        self.ran[name] += 1
+        return target(output, args)
+
+
+def inner_modules(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """Returns the modules inside some modules, each once."""
+    return list(dict.fromkeys(inner for module in modules for inner in list(module.modules())[1:]))
+
+
+def _has_tensor(output: Any) -> bool:
+    if isinstance(output, tuple | list):
+        return any(isinstance(part, Tensor) for part in output)
+    return isinstance(output, Tensor)
+
+
+def _may_write(in_place: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a function may overwrite its first argument."""
+    if not args or not isinstance(args[0], Tensor):
+        return False
+    return in_place or bool(kwargs.get("inplace")) or any(value is True for value in args[1:])

@@ -1,0 +1,138 @@
+"""Pages and pieces of HTML that need no other file, and that can be read on white and on dark."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..core.files import atomic_write
+from .images import montage, to_pil
+from .tokens import shade
+
+_STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #222; --line: #ccc;
+  --chip: #eee; --chip-active: #ccc; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #17191c; --ink: #e4e4e4; --line: #555;
+    --chip: #333; --chip-active: #555; }
+}
+body { margin: 24px; font: 15px/1.5 system-ui, sans-serif; background: var(--paper); color: var(--ink); }
+h1 { font-size: 20px; margin: 0; }
+h2 { font-size: 17px; }
+h3 { font-size: 15px; }
+"""
+
+
+def page(
+    title: str, body: str, *, summary: str = "", style: str = "", script: str = "", data: Any = None
+) -> str:
+    """Returns a page of HTML that needs no other file.
+
+    The colours ``--paper``, ``--ink``, ``--line``, ``--chip`` and ``--chip-active`` are
+    there for the style; they follow the reader's choice of a light or a dark page.
+
+    Args:
+        title: The title of the page, also its heading.
+        body: HTML. ``<!--heading-->`` in it is where the heading goes; by default it comes first.
+        summary: A line of text below the heading.
+        style: CSS.
+        script: JavaScript, which finds the data as ``data``.
+        data: What JSON can hold.
+
+    Example:
+        >>> text = page("A <page>", "<p>Text</p>", data=["</script>"], script="console.log(data[0]);")
+        >>> "<title>A &lt;page&gt;</title>" in text, text.count("</script>")
+        (True, 1)
+    """
+    heading = f"<h1>{escape(title)}</h1>" + (f"\n<div>{escape(summary)}</div>" if summary else "")
+    body = body if "<!--heading-->" in body else f"<!--heading-->\n{body}"
+    lines = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width">',
+        f"<title>{escape(title)}</title>",
+        f"<style>{_STYLE}{style}</style>",
+        "</head>",
+        "<body>",
+        body.replace("<!--heading-->", heading),
+    ]
+    if script:
+        lines.append(f"<script>\nconst data = {script_data(data)};\n{script}\n</script>")
+    return "\n".join([*lines, "</body>", "</html>", ""])
+
+
+def save_page(text: str, path: str | Path) -> None:
+    """Writes a page, and its folder if need be. The file is written whole or not at all."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def script_data(data: Any) -> str:
+    r"""Returns data as JSON that can stand in a script: no text in it can end the script.
+
+    Example:
+        >>> script_data(["</script>", 0.5])
+        '["\\u003c/script>", 0.5]'
+    """
+    return json.dumps(data).replace("<", "\\u003c")
+
+
+def data_uri(image: Tensor) -> str:
+    """Returns a picture (3 or 4, H, W) in [0, 1] as the address of a PNG that is in the address itself.
+
+    Example:
+        >>> import torch
+        >>> data_uri(torch.zeros(3, 2, 2))[:30]
+        'data:image/png;base64,iVBORw0K'
+    """
+    buffer = io.BytesIO()
+    to_pil(image.detach().float().cpu().clamp(0, 1)).save(buffer, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def picture(image: Tensor, style: str = "") -> str:
+    """Returns an ``<img>`` of a picture (3 or 4, H, W) in [0, 1].
+
+    Args:
+        image: The picture.
+        style: CSS of the picture.
+    """
+    given = f' style="{escape(style)}"' if style else ""
+    return f'<img src="{data_uri(image)}"{given}>'
+
+
+def figure(images: Tensor, caption: str) -> str:
+    """Returns a ``<figure>`` of a batch of pictures (N, C, H, W) in [0, 1] with a caption."""
+    return (
+        f"<figure>{picture(montage(images))}<figcaption>{escape(caption, quote=False)}</figcaption></figure>"
+    )
+
+
+def token_spans(tokens: Sequence[str], values: Tensor) -> str:
+    """Returns tokens in the colours of their contributions; the strongest has the full colour.
+
+    The number of a token is shown while the pointer is on it.
+
+    Args:
+        tokens: The tokens.
+        values: Their contributions (M,).
+
+    Example:
+        >>> import torch
+        >>> token_spans(["<s>"], torch.tensor([0.25]))[:40]
+        '<span title="0.25" style="background:rgb'
+    """
+    largest = float(values.abs().max()) or 1.0
+    spans = []
+    for token, value in zip(tokens, values.tolist(), strict=True):
+        color = ",".join(map(str, shade(value / largest)))
+        style = f"background:rgb({color});color:black;padding:3px 2px;margin:0 1px"
+        spans.append(f'<span title="{value:.4g}" style="{style}">{escape(token)}</span>')
+    return "".join(spans)

@@ -1,0 +1,79 @@
+"""Heat maps and distributions, drawn by seaborn."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import ShapeError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_COLUMN_LABELS = 12
+
+
+def heat_map(
+    values: Tensor, rows: Sequence[str], ax: "Axes", *, label: str | None = None, **style: Any
+) -> "Axes":
+    """Returns axes with a matrix as a heat map: the first row on top, columns numbered from 0, a colour bar.
+
+    Args:
+        values: (rows, columns); a cell that is NaN stays empty.
+        rows: What to write beside each row.
+        ax: Where to draw.
+        label: What the colours mean, written beside the colour bar.
+        **style: `cmap`, `vmin`, `vmax`, `center` and the other options of `seaborn.heatmap`.
+
+    Raises:
+        ShapeError: The values are no matrix with as many rows as there are labels.
+
+    Example:
+        >>> from matplotlib import pyplot
+        >>> axes = heat_map(torch.rand(2, 3), ["first", "last"], pyplot.gca(), label="effect")
+        >>> [text.get_text() for text in axes.get_yticklabels()]
+        ['first', 'last']
+    """
+    from seaborn import heatmap
+
+    if values.dim() != 2 or len(values) != len(rows):
+        raise ShapeError(f"expected a matrix with {len(rows)} labelled rows, got {tuple(values.shape)}")
+    numbers = values.detach().float().cpu().numpy()
+    step = -(-values.shape[1] // _MOST_COLUMN_LABELS)
+    heatmap(numbers, ax=ax, yticklabels=list(rows), xticklabels=step, cbar_kws={"label": label}, **style)
+    ax.tick_params("x", rotation=0)
+    ax.tick_params("y", rotation=0)
+    return ax
+
+
+def distribution(
+    samples: Tensor, value: float, ax: "Axes", *, names: tuple[str, str] = ("samples", "value")
+) -> "Axes":
+    """Returns axes with a histogram of samples, the interval that holds 95 % of them, and a value as a line.
+
+    The interval goes from the 2.5 to the 97.5 % quantile. Small strokes on the axis are single samples.
+
+    Args:
+        samples: (samples,).
+        value: What is compared with them.
+        ax: Where to draw.
+        names: What the samples and the value are called in the legend.
+
+    Example:
+        >>> from matplotlib import pyplot
+        >>> axes = distribution(torch.linspace(0, 1, 41), 1.5, pyplot.gca())
+        >>> [text.get_text() for text in axes.get_legend().get_texts()]
+        ['95 % of samples', 'value', 'samples']
+    """
+    from seaborn import histplot, rugplot
+
+    numbers = samples.detach().double().cpu()
+    low, high = numbers.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    bins = min(20, len(numbers))
+    histplot(x=numbers.numpy(), bins=bins, color="0.7", edgecolor="white", label=names[0], ax=ax)
+    rugplot(x=numbers.numpy(), color="0.4", ax=ax)
+    ax.axvspan(low, high, color="0.5", alpha=0.15, linewidth=0, zorder=0, label=f"95 % of {names[0]}")
+    ax.axvline(value, color="tab:red", label=names[1])
+    ax.legend(fontsize="small")
+    return ax
