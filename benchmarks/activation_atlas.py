@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import toumei.cnns.parameterization as param
-from common import basic_parser, in_turns, ratios, spread, write
+from timing import basic_parser, in_turns, ratios, spread, write
 from toumei.cnns import ActivationAtlas, render_icons, robustness
 from toumei.cnns.layers.atlas_points import cell_means, grid_cells, lay_out, sample_activations
 from toumei.models import ShapesCNN, ShapesDataset

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common import REALDATA, SQUEEZENET, Call, basic_parser, describe, in_turns, ratios, squeezenet, write
+from timing import REALDATA, SQUEEZENET, Call, basic_parser, describe, in_turns, ratios, squeezenet, write
 from toumei.attribution import DeepLift
 
 PICTURES = (

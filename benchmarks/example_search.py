@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from common import basic_parser, write
+from timing import basic_parser, write
 from toumei.cnns import dataset_examples
 from toumei.models import ShapesCNN, ShapesDataset
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from common import (
+from timing import (
     SQUEEZENET,
     basic_parser,
     describe,

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from common import REALDATA, SQUEEZENET, Call, basic_parser, clocks, describe, squeezenet, timed, write
+from timing import REALDATA, SQUEEZENET, Call, basic_parser, clocks, describe, squeezenet, timed, write
 from toumei.attribution import KernelShap, Lime, Method, superpixels
 from toumei.cnns import robustness
 

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from common import (
+from timing import (
     SQUEEZENET,
     Call,
     Times,

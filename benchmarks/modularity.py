@@ -15,7 +15,7 @@ import networkx as nx
 import torch
 from torch import nn
 
-from common import Call, Times, basic_parser, in_turns, ratios, write
+from timing import Call, Times, basic_parser, in_turns, ratios, write
 from toumei.misc import MLPGraph
 from toumei.misc.modularity import WeightGraph, chain, ncut, null_test, spectral_partition
 from toumei.models import SimpleMLP

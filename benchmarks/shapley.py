@@ -13,7 +13,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from common import basic_parser, describe, in_turns, ratios, spread, write
+from timing import basic_parser, describe, in_turns, ratios, spread, write
 from toumei.attribution import Attribution, ExactShapley, KernelShap, ShapleySampling, grid
 
 CASES = ((8, 64), (16, 256), (64, 512))  # features, and passes of KernelSHAP

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from common import Call, basic_parser, describe, squeezenet, steps_in_turns, write
+from timing import Call, basic_parser, describe, squeezenet, steps_in_turns, write
 from toumei.cnns import robustness
 from toumei.cnns.parameterization import FFTImage
 from toumei.misc import StyleTransfer

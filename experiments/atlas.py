@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch.utils.data import DataLoader
 
+from common import basic_parser
 from toumei.cnns import ActivationAtlas, activation_atlas
 from toumei.models import ShapesCNN, ShapesDataset
 
@@ -48,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> ActivationAtlas:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/atlas", steps=64, seed=0, device="auto")
     parser.add_argument("--layer", default="relu6")
     parser.add_argument("--count", type=int, default=10_000, help="activations, one from each image")
     parser.add_argument("--grid", type=int, default=20, help="cells in a row and in a column")
@@ -58,10 +56,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layout", choices=("tsne", "umap", "pca"), default="tsne")
     parser.add_argument("--whiten", action="store_true", help="optimize for whitened directions")
     parser.add_argument("--size", type=int, default=32, help="height and width of an icon")
-    parser.add_argument("--steps", type=int, default=64)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="outputs/atlas")
     return parser.parse_args(argv)
 
 

@@ -17,22 +17,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common import add_network, basic_parser, map_layers, photograph, resized, vision_network
 from toumei.cnns import caricature, invert, robustness
-from toumei.core import evaluating, run
-from toumei.models import ShapesCNN, ShapesDataset, load_state_dict
+from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_grid
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
-    model, preprocess, views = network(options)
-    images = [photograph(path, options.size) for path in options.image or ()] or default_images(options)
+    model, preprocess = vision_network(options)
+    images = [square(photograph(path), options.size) for path in options.image or ()]
+    images = images or default_images(options)
     layers = options.layers or middle_layers(model, images[0])
     rows: list[Tensor] = []
     for image in images:
         settings: dict[str, Any] = {"preprocess": preprocess, "steps": options.steps, "seed": options.seed}
-        exaggerated = caricature(model, image, layers, views=views, **settings)
+        exaggerated = caricature(model, image, layers, views=views(options.model), **settings)
         inverted = invert(model, image, layers, **settings)
         rows += [image, *exaggerated.images, *inverted.images]
     names = [f"{what}\n{layer}" for what in ("caricature", "inversion") for layer in layers]
@@ -42,74 +43,37 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="shapes", help="shapes, or a classifier of torchvision")
-    parser.add_argument("--weights", help="DEFAULT to download the trained ones, or a file; else random ones")
+    parser = basic_parser(__doc__, "outputs/caricature.png", steps=256, seed=0, device="auto")
+    add_network(parser)
     parser.add_argument("--image", nargs="+", help="photographs; else shapes, or one that scikit-learn ships")
     parser.add_argument("--layers", nargs="+", help="else three in the middle")
     parser.add_argument("--size", type=int, default=160, help="height and width of photographs")
-    parser.add_argument("--steps", type=int, default=256)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="outputs/caricature.png")
     return parser.parse_args(argv)
 
 
-def network(options: argparse.Namespace) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """The model, what it wants done with RGB, and the views in which image and caricature are shown."""
-    if options.model == "shapes":
-        model: nn.Module = ShapesCNN(pretrained=True)
-        return model.to(options.device), nn.Identity(), robustness.light(same_on_batch=True)
-    import torchvision
-
-    if options.model not in torchvision.models.list_models(torchvision.models):
-        raise SystemExit(f"no model {options.model!r}: there are shapes and torchvision's classifiers")
-    model = torchvision.models.get_model(
-        options.model, weights="DEFAULT" if options.weights == "DEFAULT" else None
-    )
-    if options.weights not in (None, "DEFAULT"):
-        model.load_state_dict(load_state_dict(options.weights))
-    trained = torchvision.models.get_model_weights(options.model).DEFAULT
-    preprocess = robustness.preprocess(trained).to(options.device)
-    return model.to(options.device), preprocess, robustness.lucid(same_on_batch=True)
+def views(model: str) -> nn.Module:
+    """The transforms of image and caricature."""
+    return (robustness.light if model == "shapes" else robustness.lucid)(same_on_batch=True)
 
 
 def default_images(options: argparse.Namespace) -> list[Tensor]:
     if options.model == "shapes":
         return list(ShapesDataset(seed=3).batch(range(3))[0])
-    from sklearn.datasets import load_sample_image
-
-    china = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1) / 255
-    return [resized(china[:, :, 20:447], options.size)]
+    return [resized(photograph("china.jpg")[:, :, 20:447], options.size, options.size)]
 
 
-def photograph(path: str, size: int) -> Tensor:
-    from PIL import Image
-    from torchvision.transforms import functional
-
-    with Image.open(path) as image:
-        picture: Tensor = functional.to_tensor(image.convert("RGB"))
-    square = functional.center_crop(picture, [min(picture.shape[1:])] * 2)
-    return resized(square, size)
-
-
-def resized(image: Tensor, size: int) -> Tensor:
-    smaller = nn.functional.interpolate(image[None], size=(size, size), mode="bilinear", antialias=True)
-    return smaller[0].clamp(0, 1)
+def square(picture: Tensor, size: int) -> Tensor:
+    """The middle of a picture, (3, size, size)."""
+    side = min(picture.shape[1:])
+    top, left = ((pixels - side) // 2 for pixels in picture.shape[1:])
+    return resized(picture[:, top : top + side, left : left + side], size, size)
 
 
 def middle_layers(model: nn.Module, image: Tensor) -> list[str]:
     """Three layers at a quarter, a half and three quarters of those that make maps."""
     if isinstance(model, ShapesCNN):
         return ["conv2", "conv4", "conv6"]
-    names = [name for name, module in model.named_modules() if name and name.count(".") <= 1]
-    device = next(model.parameters()).device
-    with evaluating(model), torch.no_grad():
-        activations = run(model, image[None].to(device), record=names, stop=False)
-    maps = [name for name in names if name in activations and activations[name].dim() == 4]
-    return [maps[round(share * (len(maps) - 1))] for share in (1 / 4, 1 / 2, 3 / 4)]
+    return map_layers(model, image[None], (1 / 4, 1 / 2, 3 / 4))
 
 
 def enlarged(images: Tensor, height: int = 160) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 import toumei.cnns.parameterization as param
+from common import basic_parser
 from toumei.cnns import ChannelGroups, Pipeline, group_channels, robustness
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure
@@ -41,17 +42,12 @@ def main(argv: Sequence[str] | None = None) -> ChannelGroups:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/channel_groups.png", steps=128, seed=0)
     parser.add_argument("--layer", default="relu5")
     parser.add_argument("--groups", type=int, default=6)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--world", type=int, default=11, help="seed of the images")
     parser.add_argument("--size", type=int, default=48, help="height and width of the pictures")
-    parser.add_argument("--steps", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="outputs/channel_groups.png")
     return parser.parse_args(argv)
 
 

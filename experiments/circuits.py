@@ -19,12 +19,11 @@ from torch import Tensor, nn
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
+from common import SIZES, basic_parser, outstanding
 from toumei.cnns import ExpandedWeights, expanded_weights, robustness
 from toumei.core import parse, run
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure
-
-SIZES = {"conv1": 12, "conv2": 20, "conv3": 28, "conv4": 36, "conv5": 48, "conv6": 64}
 
 
 def main(argv: Sequence[str] | None = None) -> ExpandedWeights:
@@ -47,34 +46,21 @@ def main(argv: Sequence[str] | None = None) -> ExpandedWeights:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/circuits.png", steps=192, seed=0)
     parser.add_argument("--before", choices=SIZES, default="conv4")
     parser.add_argument("--after", choices=SIZES, default="conv5")
     parser.add_argument("--channels", type=int, nargs="+", help="units of the later layer")
     parser.add_argument("--units", type=int, default=4, help="how many if none are named")
     parser.add_argument("--inputs", type=int, default=7, help="inputs of each unit that are shown")
     parser.add_argument("--images", type=int, default=500, help="by which units are chosen")
-    parser.add_argument("--steps", type=int, default=192)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="outputs/circuits.png")
     return parser.parse_args(argv)
 
 
 @torch.no_grad()
 def strongest(model: nn.Module, layer: str, images: Tensor, count: int) -> list[int]:
-    """The channels whose favourite images stand out most, none of them like a stronger one."""
+    """The channels of a layer that stand out most on images."""
     parts = [run(model, batch, record=[layer])[layer].amax((2, 3)) for batch in images.split(100)]
-    response = torch.cat(parts)
-    favourites = response.topk(min(6, len(response)), dim=0).values.mean(0)
-    contrast = (favourites - response.mean(0)) / response.std(0)
-    likeness = response.T.corrcoef().abs()
-    chosen: list[int] = []
-    for channel in contrast.argsort(descending=True).tolist():
-        if len(chosen) < count and (likeness[channel, chosen] < 0.5).all():
-            chosen.append(channel)
-    return chosen
+    return outstanding(torch.cat(parts), count)
 
 
 def pictures(model: nn.Module, units: Sequence[str], steps: int, seed: int) -> dict[str, Tensor]:

@@ -13,20 +13,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
+from common import SIZES, basic_parser
 from toumei.cnns import dataset_examples, robustness
 from toumei.core import parse
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure
 
-# How large a picture is: a little more than a unit of the layer sees.
-SIZES = {"conv2": 20, "conv4": 36, "conv6": 64}
+LAYERS = ("conv2", "conv4", "conv6")
 UNITS = ("conv2:9", "conv2:26", "conv4:11", "conv4:44", "conv6:5", "conv6:41")
 
 
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     loader = DataLoader(ShapesDataset(seed=7, size=options.images), batch_size=100)
     out = Path(options.out)
     kept = out.with_name(f"{out.stem}_{options.images}_{options.k}.safetensors")
-    examples = dataset_examples(model, SIZES, loader, options.k, resume=kept)
+    examples = dataset_examples(model, LAYERS, loader, options.k, resume=kept)
     print(f"{examples} in {time.perf_counter() - started:.0f} s")
     pictures = [picture(model, unit, options.steps, options.device) for unit in options.units]
     inches = (4.8, 1.55 * len(options.units) + 0.2)
@@ -49,15 +48,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/dataset_examples.png", steps=256, device="auto")
     parser.add_argument("--units", nargs="+", default=UNITS, help="units of conv2, conv4 and conv6 to draw")
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--k", type=int, default=9, help="examples of each end")
-    parser.add_argument("--steps", type=int, default=256)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", default="outputs/dataset_examples.png")
     return parser.parse_args(argv)
 
 

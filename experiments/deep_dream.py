@@ -11,28 +11,27 @@ photograph beside the dream, or the way from one to the other where the path end
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
-from toumei.cnns import deep_dream, robustness
-from toumei.models import ShapesCNN, load_state_dict
+from common import add_network, basic_parser, photograph, resized, vision_network
+from toumei.cnns import deep_dream
 from toumei.plots.images import save_grid
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
-    model, preprocess = network(options)
-    image = photograph(options.image, options.height)
+    model, preprocess = vision_network(options)
+    image = resized(photograph(options.image or "china.jpg"), options.height)
     objective = options.objective or ("conv6" if options.model == "shapes" else None)
     if objective is None:
         raise SystemExit(f"which layer or channel of {options.model}? Name it with --objective")
     animated = options.out.endswith(".gif")
     dream = deep_dream(
-        model.to(options.device),
+        model,
         image,
         objective,
         octaves=options.octaves,
@@ -53,54 +52,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="shapes", help="shapes, or a classifier of torchvision")
-    parser.add_argument("--weights", help="DEFAULT to download the trained ones, or a file; else random ones")
+    parser = basic_parser(__doc__, "outputs/deep_dream.png", seed=0, device="auto")
+    add_network(parser)
     parser.add_argument("--objective", help="a layer, or a unit such as conv6:12")
     parser.add_argument("--image", help="a photograph; else the pagoda of scikit-learn")
     parser.add_argument("--height", type=int, default=300, help="of the picture")
     parser.add_argument("--octaves", type=int, default=4)
     parser.add_argument("--steps", type=int, default=10, help="steps at each size")
     parser.add_argument("--lr", type=float, default=0.01, help="how far a step goes")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="outputs/deep_dream.png")
     return parser.parse_args(argv)
-
-
-def network(options: argparse.Namespace) -> tuple[nn.Module, Callable[[Tensor], Tensor] | None]:
-    if options.model == "shapes":
-        return ShapesCNN(pretrained=True), None
-    import torchvision
-
-    if options.model not in torchvision.models.list_models(torchvision.models):
-        raise SystemExit(f"no model {options.model!r}: there are shapes and torchvision's classifiers")
-    model = torchvision.models.get_model(
-        options.model, weights="DEFAULT" if options.weights == "DEFAULT" else None
-    )
-    if options.weights not in (None, "DEFAULT"):
-        model.load_state_dict(load_state_dict(options.weights))
-    trained = torchvision.models.get_model_weights(options.model).DEFAULT
-    return model, robustness.preprocess(trained)
-
-
-def photograph(path: str | None, height: int) -> Tensor:
-    """A photograph (3, height, W), or the pagoda of scikit-learn."""
-    if path is None:
-        from sklearn.datasets import load_sample_image
-
-        picture = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1) / 255
-    else:
-        from PIL import Image
-        from torchvision.transforms import functional
-
-        with Image.open(path) as image:
-            picture = functional.to_tensor(image.convert("RGB"))
-    width = round(picture.shape[2] * height / picture.shape[1])
-    smaller = nn.functional.interpolate(picture[None], size=(height, width), mode="bilinear", antialias=True)
-    return smaller[0].clamp(0, 1)
 
 
 if __name__ == "__main__":

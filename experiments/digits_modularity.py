@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common import basic_parser
 from toumei.core import seeded
 from toumei.misc.modularity import (
     NullTest,
@@ -60,15 +61,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/digits_modularity.png")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--clusters", type=int, default=12)
     parser.add_argument("--samples", type=int, default=50)
-    parser.add_argument("--out", default="outputs/digits_modularity.png")
     return parser.parse_args(argv)
 
 

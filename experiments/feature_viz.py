@@ -22,14 +22,22 @@ from torch import Tensor, nn
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
+from common import (
+    SIZES,
+    add_network,
+    basic_parser,
+    map_layers,
+    outstanding,
+    small_views,
+    vision_network,
+)
 from toumei.cnns import robustness
 from toumei.core import channels_first, evaluating, parse, run
-from toumei.models import Inception5h, ShapesCNN, ShapesDataset, load_state_dict
+from toumei.models import ShapesDataset
 from toumei.plots.images import montage, save_figure
 
 BATCH = 100
 BEST = 6  # images shown beside each picture
-SAME = 0.5  # correlation of responses from which on two units count as saying the same
 
 
 @dataclass(eq=False)
@@ -56,8 +64,7 @@ class Subject:
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
-    subject = SUBJECTS.get(options.model, torchvision_subject)(options)
-    subject.model.to(options.device)
+    subject = looked_into(options)
     units = options.units or strongest_units(subject, options.per_layer)
     pictures = [
         picture for same_layer in by_layer(units) for picture in optimized(subject, same_layer, options)
@@ -69,13 +76,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--model", default="shapes", help="shapes, inception5h, or a classifier of torchvision"
-    )
-    parser.add_argument("--weights", help="DEFAULT to download the trained ones, or a file; else random ones")
+    parser = basic_parser(__doc__, "outputs/feature_viz.png", steps=256, seed=0, device="auto")
+    add_network(parser, "inception5h")
     parser.add_argument(
         "--units", nargs="+", help="such as conv4:12 conv6:3; else the strongest of three layers"
     )
@@ -84,67 +86,33 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--images", help="a folder of images to choose units by and to show beside the pictures"
     )
     parser.add_argument("--size", type=int, help="height and width of the pictures")
-    parser.add_argument("--steps", type=int, default=256)
     parser.add_argument("--parameterization", choices=PARAMETERIZATIONS, default="fft")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="outputs/feature_viz.png")
     return parser.parse_args(argv)
 
 
-def shapes(options: argparse.Namespace) -> Subject:
-    model = ShapesCNN(pretrained=options.weights is None)
-    if options.weights not in (None, "DEFAULT"):
-        model.load_state_dict(load_state_dict(options.weights))
-    images = (
-        folder_images(options.images, 64) if options.images else ShapesDataset(seed=7).batch(range(1000))[0]
-    )
-    # A little more than a unit sees, before the ReLU, where no unit is dead from the start.
-    sizes = {layer: options.size or size for layer, size in (("conv2", 20), ("conv4", 36), ("conv6", 64))}
-    return Subject(model, sizes, obj.Neuron, small_views, nn.Identity(), images, smoothness=1e-3)
-
-
-def inception5h(options: argparse.Namespace) -> Subject:
-    path = options.weights if options.weights not in (None, "DEFAULT") else None
-    model = Inception5h(pretrained=options.weights == "DEFAULT", weights=path)
-    sizes = dict.fromkeys(("mixed3a", "mixed4a", "mixed4d"), options.size or 224)
-    return large(model, sizes, lambda size: robustness.lucid(), robustness.preprocess("inception5h"), options)
-
-
-def torchvision_subject(options: argparse.Namespace) -> Subject:
-    import torchvision
-
-    if options.model not in torchvision.models.list_models(torchvision.models):
-        raise SystemExit(
-            f"no model {options.model!r}: there are shapes, inception5h and torchvision's classifiers"
-        )
-    model = torchvision.models.get_model(
-        options.model, weights="DEFAULT" if options.weights == "DEFAULT" else None
-    )
-    if options.weights not in (None, "DEFAULT"):
-        model.load_state_dict(load_state_dict(options.weights))
-    sizes = dict.fromkeys(middle_layers(model, options.size or 224), options.size or 224)
-    trained = torchvision.models.get_model_weights(options.model).DEFAULT
-    return large(model, sizes, fixed_size_views, robustness.preprocess(trained), options)
-
-
-def large(
-    model: nn.Module,
-    sizes: dict[str, int],
-    views: Callable[[int], nn.Module],
-    preprocess: nn.Module,
-    options: argparse.Namespace,
-) -> Subject:
+def looked_into(options: argparse.Namespace) -> Subject:
+    """The network of the options, and how its pictures are made."""
+    model, preprocess = vision_network(options, "inception5h")
+    if options.model == "shapes":
+        world = ShapesDataset(seed=7)
+        images = folder_images(options.images, 64) if options.images else world.batch(range(1000))[0]
+        sizes = {layer: options.size or SIZES[layer] for layer in ("conv2", "conv4", "conv6")}
+        # Before the ReLU, where no unit is inactive from the start.
+        return Subject(model, sizes, obj.Neuron, small_views, preprocess, images, smoothness=1e-3)
     images = folder_images(options.images, 224) if options.images else None
-    return Subject(model, sizes, obj.Channel, views, preprocess, images)
+    size = options.size or 224
+    if options.model == "inception5h":
+        layers, views = ["mixed3a", "mixed4a", "mixed4d"], standard_views
+    else:
+        # Blocks that make maps or tokens, at a third, two thirds and the end.
+        layers = map_layers(model, torch.zeros(1, 3, size, size), (1 / 3, 2 / 3, 1), axes=(3, 4))
+        views = fixed_size_views
+    return Subject(model, dict.fromkeys(layers, size), obj.Channel, views, preprocess, images)
 
 
-def small_views(size: int) -> nn.Module:
-    pixels = max(1, size // 16)
-    turns = robustness.Scale([0.9, 0.95, 1, 1.05, 1.1]), robustness.Rotate(range(-5, 6))
-    return robustness.Views(
-        robustness.Pad(pixels), robustness.Jitter(pixels), *turns, robustness.Jitter(pixels)
-    )
+def standard_views(size: int) -> nn.Module:
+    """Lucid's views."""
+    return robustness.lucid()
 
 
 def fixed_size_views(size: int) -> nn.Module:
@@ -152,17 +120,7 @@ def fixed_size_views(size: int) -> nn.Module:
     return robustness.Views(*robustness.lucid().pieces, robustness.CropOrPad(size, size))
 
 
-SUBJECTS = {"shapes": shapes, "inception5h": inception5h}
 PARAMETERIZATIONS: dict[str, Any] = {"fft": param.FFTImage, "pixel": param.PixelImage, "neural": param.Neural}
-
-
-def middle_layers(model: nn.Module, size: int) -> list[str]:
-    """Three layers at a third, two thirds and the end of the blocks that make maps or tokens."""
-    names = [name for name, module in model.named_modules() if name and name.count(".") <= 1]
-    with evaluating(model), torch.no_grad():
-        activations = run(model, torch.zeros(1, 3, size, size), record=names, stop=False)
-    maps = [name for name in names if name in activations and activations[name].dim() >= 3]
-    return [maps[round(share * (len(maps) - 1))] for share in (1 / 3, 2 / 3, 1)]
 
 
 def folder_images(folder: str, size: int) -> Tensor:
@@ -209,13 +167,7 @@ def strongest_units(subject: Subject, count: int) -> list[str]:
     units = []
     for layer in subject.layers:
         response, _ = responses(subject, layer)
-        favourites = response.topk(min(BEST, len(response)), dim=0).values.mean(0)
-        contrast = (favourites - response.mean(0)) / (response.std(0) + 1e-6)
-        likeness = response.T.corrcoef().abs().nan_to_num()
-        chosen: list[int] = []
-        for channel in contrast.argsort(descending=True).tolist():
-            if len(chosen) < count and (likeness[channel, chosen] < SAME).all():
-                chosen.append(channel)
+        chosen = outstanding(response, count, BEST)
         units += [f"{layer}:{channel}" for channel in chosen]
     return units
 

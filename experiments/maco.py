@@ -22,9 +22,10 @@ from torch.nn import functional as F
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
+from common import add_network, basic_parser, vision_network
 from toumei.cnns import robustness
 from toumei.core import parse
-from toumei.models import ShapesCNN, ShapesDataset, load_state_dict
+from toumei.models import ShapesDataset
 from toumei.plots.images import save_grid
 
 SHAPES_UNITS = ("head:0", "head:1", "head:2", "head:3")  # disc, ring, square, triangle
@@ -45,7 +46,7 @@ class Subject:
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
-    subject = shapes(options) if options.model == "shapes" else classifier(options)
+    subject = looked_into(options)
     units = options.units or (SHAPES_UNITS if options.model == "shapes" else ())
     if not units:
         raise SystemExit(f"which units of {options.model}? Name them with --units, such as features.7:12")
@@ -59,38 +60,21 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="shapes", help="shapes, or a classifier of torchvision")
-    parser.add_argument("--weights", help="DEFAULT to download the trained ones, or a file; else random ones")
+    parser = basic_parser(__doc__, "outputs/maco.png", steps=128, seed=0, device="auto")
+    add_network(parser)
     parser.add_argument("--units", nargs="+", help="such as conv4:12 conv6:3")
     parser.add_argument("--size", type=int, help="pixels that the network sees; MACO's canvas is twice it")
     parser.add_argument("--crops", type=int, default=4, help="of each canvas in each step")
-    parser.add_argument("--steps", type=int, default=128)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="outputs/maco.png")
     return parser.parse_args(argv)
 
 
-def shapes(options: argparse.Namespace) -> Subject:
-    size = options.size or 64
+def looked_into(options: argparse.Namespace) -> Subject:
+    """The network of the options, and what its pictures are made of."""
+    model, preprocess = vision_network(options)
+    if options.model != "shapes":
+        return Subject(model, preprocess, robustness.lucid(), options.size or 128)
     magnitude = param.magnitude_spectrum([ShapesDataset(seed=7).batch(range(100))[0]], size=64)
-    return Subject(ShapesCNN(pretrained=True), nn.Identity(), robustness.light(), size, magnitude)
-
-
-def classifier(options: argparse.Namespace) -> Subject:
-    import torchvision
-
-    if options.model not in torchvision.models.list_models(torchvision.models):
-        raise SystemExit(f"no model {options.model!r}: there are shapes and torchvision's classifiers")
-    weights = "DEFAULT" if options.weights == "DEFAULT" else None
-    model = torchvision.models.get_model(options.model, weights=weights)
-    if options.weights not in (None, "DEFAULT"):
-        model.load_state_dict(load_state_dict(options.weights))
-    trained = torchvision.models.get_model_weights(options.model).DEFAULT
-    return Subject(model, robustness.preprocess(trained), robustness.lucid(), options.size or 128)
+    return Subject(model, preprocess, robustness.light(), options.size or 64, magnitude)
 
 
 def by_fft(subject: Subject, units: list[str], options: argparse.Namespace) -> Tensor:

@@ -18,6 +18,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common import basic_parser
 from toumei.core import seeded
 from toumei.misc.modularity import (
     LocalityCost,
@@ -58,13 +59,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=2000)
+    parser = basic_parser(__doc__, "outputs/mlp_modularity.png", steps=2000, seed=0)
     parser.add_argument("--samples", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="outputs/mlp_modularity.png")
     return parser.parse_args(argv)
 
 

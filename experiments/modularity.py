@@ -15,6 +15,7 @@ from pathlib import Path
 
 from torch import nn
 
+from common import basic_parser
 from toumei.misc import CNNGraph
 from toumei.misc.modularity import (
     NullTest,
@@ -55,15 +56,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/modularity.png")
     parser.add_argument("--model", default="shapes", help="shapes, or a convolutional network of torchvision")
     parser.add_argument("--weights", help="DEFAULT to download trained ones; else random ones")
     parser.add_argument("--clusters", type=int, default=8)
     parser.add_argument("--samples", type=int, default=50)
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--out", default="outputs/modularity.png")
     return parser.parse_args(argv)
 
 

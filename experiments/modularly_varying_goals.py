@@ -20,6 +20,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common import basic_parser
 from toumei.core import seeded
 from toumei.misc.modularity import WeightGraph, null_test, plot_layers, spectral_partition
 from toumei.models import SimpleMLP
@@ -61,14 +62,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/modularly_varying_goals.png")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--period", type=int, default=25, help="epochs between two changes of the goal")
     parser.add_argument("--samples", type=int, default=50)
-    parser.add_argument("--out", default="outputs/modularly_varying_goals.png")
     return parser.parse_args(argv)
 
 

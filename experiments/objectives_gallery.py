@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
-from toumei.cnns import JointModel, robustness
+from common import basic_parser, small_views
+from toumei.cnns import JointModel
 from toumei.core import evaluating, run
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure
@@ -29,7 +30,7 @@ LAYER = "conv6"
 
 
 @dataclass
-class Row:
+class GalleryRow:
     """One run: an objective for a batch of pictures, with what to write above each of them.
 
     `before` are pictures that are shown in front of the optimized ones.
@@ -58,13 +59,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=256)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="outputs/objectives_gallery.png")
+    parser = basic_parser(__doc__, "outputs/objectives_gallery.png", steps=256, seed=0, device="auto")
     return parser.parse_args(argv)
 
 
@@ -85,14 +80,14 @@ class World:
 
     def mean(self, name: str) -> Tensor:
         """The mean activation of a class, less that of all images, (1, C, H, W)."""
-        own = self.labels == self.model.categories.index(name)
-        return (self.activation[own].mean(0) - self.activation.mean(0))[None]
+        chosen = self.labels == self.model.categories.index(name)
+        return (self.activation[chosen].mean(0) - self.activation.mean(0))[None]
 
 
 # ---------------------------------------------------------------- the rows
 
 
-def units(model: ShapesCNN, world: World) -> Row:
+def units(model: ShapesCNN, world: World) -> GalleryRow:
     objectives = {
         "Neuron": obj.Neuron("conv6:61"),
         "Channel": 5 * obj.Channel("conv6:61"),
@@ -102,10 +97,10 @@ def units(model: ShapesCNN, world: World) -> Row:
         "ClassLogit star": obj.ClassLogit("star"),
         "LocalGroup": obj.LocalGroup("conv4", (2, 2, 4, 4), torch.eye(64)[6]),
     }
-    return Row("units", tuple(objectives), obj.PerImage(*objectives.values()), model)
+    return GalleryRow("units", tuple(objectives), obj.PerImage(*objectives.values()), model)
 
 
-def directions(model: ShapesCNN, world: World) -> Row:
+def directions(model: ShapesCNN, world: World) -> GalleryRow:
     star, ring = (world.mean(name).mean((0, 2, 3)) for name in ("star", "ring"))
     best, worst = int(star.argmax()), int(star.argmin())
     objectives = {
@@ -117,10 +112,10 @@ def directions(model: ShapesCNN, world: World) -> Row:
         "TensorDirection": obj.TensorDirection(LAYER, world.mean("star"), similarity="dot-cosine"),
         "ChannelWeights": obj.ChannelWeights(LAYER, {best: 1.0, worst: -1.0}),
     }
-    return Row("directions", tuple(objectives), obj.PerImage(*objectives.values()), model)
+    return GalleryRow("directions", tuple(objectives), obj.PerImage(*objectives.values()), model)
 
 
-def references(model: ShapesCNN, world: World) -> Row:
+def references(model: ShapesCNN, world: World) -> GalleryRow:
     content, texture = world.image("star", 1), world.image("stripes")
 
     def style(layer: str) -> obj.Objective:
@@ -138,21 +133,23 @@ def references(model: ShapesCNN, world: World) -> Row:
         "Style": -styles,
     }
     shown = ("reference", content), ("reference of Style", texture)
-    return Row("references", tuple(objectives), obj.PerImage(*objectives.values()), model, False, shown, 1e-5)
+    return GalleryRow(
+        "references", tuple(objectives), obj.PerImage(*objectives.values()), model, False, shown, 1e-5
+    )
 
 
-def family(model: ShapesCNN, world: World) -> Row:
+def family(model: ShapesCNN, world: World) -> GalleryRow:
     way = obj.Interpolation(obj.ClassLogit("star"), obj.ClassLogit("ring"))
     titles = [f"Interpolation {index / (COLUMNS - 1):.0%}" for index in range(COLUMNS)]
-    return Row("star to ring", titles, way + obj.Alignment("conv2"), model)
+    return GalleryRow("star to ring", titles, way + obj.Alignment("conv2"), model)
 
 
-def variety(model: ShapesCNN, world: World) -> Row:
+def variety(model: ShapesCNN, world: World) -> GalleryRow:
     objective = obj.Neuron("conv6:61") + 5 * obj.Diversity("relu4")
-    return Row("many faces", ["+ Diversity"] * COLUMNS, objective, model)
+    return GalleryRow("many faces", ["+ Diversity"] * COLUMNS, objective, model)
 
 
-def arithmetic(model: ShapesCNN, world: World) -> Row:
+def arithmetic(model: ShapesCNN, world: World) -> GalleryRow:
     star, ring = obj.ClassLogit("star"), obj.ClassLogit("ring")
     objectives = {
         "star": star,
@@ -163,10 +160,10 @@ def arithmetic(model: ShapesCNN, world: World) -> Row:
         "star ** 2 / 5": star**2 / 5,
         "Function: largest": obj.Function(lambda maps: maps["conv6"].amax((1, 2, 3)), "conv6", "largest"),
     }
-    return Row("arithmetic", tuple(objectives), obj.PerImage(*objectives.values()), model)
+    return GalleryRow("arithmetic", tuple(objectives), obj.PerImage(*objectives.values()), model)
 
 
-def regularizers(model: ShapesCNN, world: World) -> Row:
+def regularizers(model: ShapesCNN, world: World) -> GalleryRow:
     unit = obj.Neuron("conv4:6")
     objectives = {
         "alone": unit,
@@ -178,18 +175,18 @@ def regularizers(model: ShapesCNN, world: World) -> Row:
         "- BoundaryComplexity": unit - obj.BoundaryComplexity(16),
     }
     bare = obj.PerImage(*objectives.values())
-    return Row("regularizers", tuple(objectives), bare, model, smoothness=0)
+    return GalleryRow("regularizers", tuple(objectives), bare, model, smoothness=0)
 
 
-def two_networks(model: ShapesCNN, world: World) -> Row:
+def two_networks(model: ShapesCNN, world: World) -> GalleryRow:
     turned = JointModel({"upright": model, "turned": model}, {"turned": lambda image: image.rot90(1, (2, 3))})
     index = model.categories.index("triangle")
     upright, other = (obj.ClassLogit(index, layer=name) for name in ("upright", "turned"))
     objectives = {"triangle": upright, "turned triangle": other, "both at once": upright + other}
-    return Row("JointModel", tuple(objectives), obj.PerImage(*objectives.values()), turned)
+    return GalleryRow("JointModel", tuple(objectives), obj.PerImage(*objectives.values()), turned)
 
 
-ROWS: tuple[Callable[[ShapesCNN, World], Row], ...] = (
+ROWS: tuple[Callable[[ShapesCNN, World], GalleryRow], ...] = (
     units,
     directions,
     references,
@@ -203,20 +200,15 @@ ROWS: tuple[Callable[[ShapesCNN, World], Row], ...] = (
 # ---------------------------------------------------------------- optimizing and drawing
 
 
-def optimized(row: Row, options: argparse.Namespace) -> Tensor:
+def optimized(row: GalleryRow, options: argparse.Namespace) -> Tensor:
     """The pictures of a row, (N, 3, H, W)."""
     images = param.FFTImage(len(row.titles), 3, SIZE, SIZE, seed=options.seed)
-    shown = param.Transform(images, views()) if row.moved else images
+    shown = param.Transform(images, small_views(SIZE)) if row.moved else images
     pipeline = obj.Pipeline(shown, row.objective).attach(row.model).to(options.device)
     return pipeline.optimize(options.steps, tv_loss=row.smoothness, seed=options.seed).images
 
 
-def views() -> nn.Module:
-    turns = robustness.Scale([0.9, 0.95, 1, 1.05, 1.1]), robustness.Rotate(range(-5, 6))
-    return robustness.Views(robustness.Pad(4), robustness.Jitter(4), *turns, robustness.Jitter(4))
-
-
-def draw(path: str, rows: Sequence[tuple[Row, Tensor]]) -> None:
+def draw(path: str, rows: Sequence[tuple[GalleryRow, Tensor]]) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.5 * COLUMNS, 1.75 * len(rows)), layout="constrained", dpi=120)

@@ -20,12 +20,12 @@ from torch.utils.data import DataLoader
 
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
+from common import SIZES, basic_parser
 from toumei.cnns import DatasetExamples, SanityScore, dataset_examples, robustness, sanity_check
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure
 
-# How large a picture is: a little more than a unit of the layer sees.
-SIZES = {"conv2": 20, "conv4": 36, "conv6": 64}
+LAYERS = ("conv2", "conv4", "conv6")
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     started = time.perf_counter()
     model = ShapesCNN(pretrained=True).to(options.device)
     dataset = ShapesDataset(seed=7, size=options.images)
-    examples = dataset_examples(model, SIZES, DataLoader(dataset, batch_size=100), 9, lowest=False)
+    examples = dataset_examples(model, LAYERS, DataLoader(dataset, batch_size=100), 9, lowest=False)
     figure = Figure(figsize=(12, 4), dpi=130, layout="constrained")
-    for place, layer in zip(figure.subplots(1, len(SIZES), sharey=True), SIZES, strict=True):
+    for place, layer in zip(figure.subplots(1, len(LAYERS), sharey=True), LAYERS, strict=True):
         scores = compared(model, layer, examples, dataset, options)
         for what, score in scores.items():
             print(f"{layer}, {what}: {score.scores.mean():.2f} on average, {score}")
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
             curve = scores[what].similarities.mean(0).tolist()
             place.plot(curve, color=color, linestyle=":", label=what)
         place.get_legend().remove()
-        told = ", ".join(f"{what} {score.scores.mean():.2f}" for what, score in scores.items())
+        means = ", ".join(f"{what} {score.scores.mean():.2f}" for what, score in scores.items())
         place.label_outer()
-        place.set_title(f"{options.per_layer} units of {layer}\n{told}", fontsize="small")
+        place.set_title(f"{options.per_layer} units of {layer}\n{means}", fontsize="small")
     figure.axes[0].legend(fontsize="small", loc="lower left")
     save_figure(figure, options.out)
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
@@ -54,14 +54,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/sanity.png", steps=128, device="auto")
     parser.add_argument("--per-layer", type=int, default=8, help="units of each layer")
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=128)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", default="outputs/sanity.png")
     return parser.parse_args(argv)
 
 

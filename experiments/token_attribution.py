@@ -12,12 +12,14 @@ The bars show which share of the contributions the name has, over many facts.
 import argparse
 import time
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from common import basic_parser, language_model
 from toumei.attribution import (
     Attribution,
     DeepLift,
@@ -28,6 +30,7 @@ from toumei.attribution import (
     token_attribution,
 )
 from toumei.models import facts_gpt
+from toumei.plots import page, save_figure, save_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,15 +58,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, "outputs/token_attribution.png")
     parser.add_argument("--model", default="facts", help="facts, or a causal language model of Hugging Face")
     parser.add_argument("--text", help="the prompt for another model")
     parser.add_argument("--target", help="the token that comes next; what the model says by default")
     parser.add_argument("--against", help="another token")
     parser.add_argument("--facts", type=int, default=24, help="facts to take the mean over")
-    parser.add_argument("--out", default="outputs/token_attribution.png")
     return parser.parse_args(argv)
 
 
@@ -93,13 +93,10 @@ def facts(options: argparse.Namespace) -> tuple[Rows, dict[str, dict[str, list[f
 
 
 def own_text(options: argparse.Namespace) -> Rows:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     if options.text is None:
         raise SystemExit("say with --text what the model should go on with")
-    tokenizer: Any = AutoTokenizer.from_pretrained(options.model)
-    model = AutoModelForCausalLM.from_pretrained(options.model).eval()
-    results = attributions(model, tokenizer, options.text, options.target, options.against)
+    model, tokenizer = language_model(options.model)
+    results = attributions(model.eval(), tokenizer, options.text, options.target, options.against)
     names = next(iter(results.values())).names or ()
     return [(f"why {names[0]}?", results)]
 
@@ -143,8 +140,8 @@ def draw(rows: Rows, shares: dict[str, dict[str, list[float]]], path: Path) -> N
         draw_words(ax, title, results)
     if shares:
         draw_shares(axes[-1, 0], shares)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure.set_dpi(120)
+    save_figure(figure, path)
     pyplot.close(figure)
 
 
@@ -182,12 +179,12 @@ def draw_shares(ax: "Axes", shares: dict[str, dict[str, list[float]]]) -> None:
 
 
 def write_page(rows: Rows, path: Path) -> Path:
-    pieces = ['<!doctype html><meta charset="utf-8"><title>Token attribution</title>']
-    pieces.append("<p>Red speaks for the answer, blue against it; numbers show under the pointer.</p>")
+    pieces = []
     for title, results in rows:
-        pieces.append(f"<h2>{title}</h2>")
+        pieces.append(f"<h2>{escape(title)}</h2>")
         pieces += [f"<h3>{name}</h3>{result._repr_html_()}" for name, result in results.items()]
-    path.write_text("\n".join(pieces), encoding="utf-8")
+    summary = "Red speaks for the answer, blue against it; numbers show under the pointer."
+    save_page(page("Token attribution", "\n".join(pieces), summary=summary), path)
     return path
 
 

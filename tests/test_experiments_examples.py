@@ -5,12 +5,12 @@ from pathlib import Path
 
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
+import dataset_examples
 import example_search
-
-from experiments import dataset_examples, sanity
+import sanity
 
 SMALL = ("--images", "20", "--steps", "2", "--device", "cpu")
 

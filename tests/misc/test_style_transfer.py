@@ -157,7 +157,7 @@ def test_bad_images():
 
 def test_bad_weights_and_layers(small_cnn):
     good = torch.rand(3, 9, 9)
-    with pytest.raises(ArgumentError, match="a weight from 0 on and at least one layer, got -1"):
+    with pytest.raises(ArgumentError, match="a weight of at least 0 and at least one layer, got -1"):
         StyleTransfer(good, 1, good, -1)
     with pytest.raises(ArgumentError, match="at least one layer"):
         StyleTransfer(good, 1, good, 1, [], ["conv1"])

@@ -4,14 +4,13 @@ Functions take tensors and names, no results: values are (T, N, ...), with an ax
 """
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
-from ..plots.html import picture, token_spans
+from ..plots.html import escaped, picture, token_spans
 from ..plots.tokens import Row, draw_tokens, token_figure_size
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def attribution_html(
         names: Of the T targets.
         tokens: The tokens of each input; by default their numbers.
     """
-    head = f'<p style="font-family:sans-serif">{escape(title)}</p>'
+    head = f'<p style="font-family:sans-serif">{escaped(title)}</p>'
     values = _without_channels(values)
     if values.dim() == 5:
         return head + _pictures(values, names)
@@ -118,7 +117,7 @@ def attribution_html(
         tokens = [[f" {position}" for position in range(values.shape[2])]] * values.shape[1]
     lines = []
     for name, words, row in _rows(values, names, tokens):
-        lines.append(f"<p>{escape(name) + ': ' if name else ''}{token_spans(words, row)}</p>")
+        lines.append(f"<p>{escaped(name) + ': ' if name else ''}{token_spans(words, row)}</p>")
     style = "font-family:monospace;line-height:2;white-space:pre-wrap"
     return f'{head}<div style="{style}">{"".join(lines)}</div>'
 
@@ -135,7 +134,7 @@ def _pictures(values: Tensor, names: Sequence[str] | None) -> str:
     most = max(1, _MOST_PICTURES // len(values))
     lines = []
     for target, of_target in enumerate(values[:_MOST_PICTURES, :most]):
-        name = f"{escape(names[target])}: " if names else ""
+        name = f"{escaped(names[target])}: " if names else ""
         lines.append(f"<p>{name}{''.join(map(_picture, heat_map(of_target)))}</p>")
     left = values.shape[0] * values.shape[1] - len(lines) * min(most, values.shape[1])
     more = f"<p>and {left} more</p>" if left else ""

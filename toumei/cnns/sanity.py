@@ -15,9 +15,9 @@ from ..core.layout import with_channels_first
 from ..core.modules import evaluating
 from ..core.names import parse
 from ..core.serialization import Saved
-from ..core.stored_fields import specs
-from ..core.survey import Survey, survey
+from ..core.surveys import Survey, survey
 from ..core.targets import resolve
+from ..core.tensor_specs import specs
 from .inputs import as_images, as_input
 
 if TYPE_CHECKING:
@@ -178,10 +178,13 @@ def sanity_check(
             codes = [_codes(model, batch, paths[end], found, channel_axis) for batch in images]
             for name in paths[end]:
                 compared[:, row, union.index(name)] = _similarities(*(code[name] for code in codes))
-    similarities, exciting, others = compared
-    return SanityScore(
-        units=tuple(names), layers=union, similarities=similarities, exciting=exciting, others=others
-    )
+        return SanityScore(
+            units=tuple(names),
+            layers=union,
+            similarities=compared[0],
+            exciting=compared[1],
+            others=compared[2],
+        )
 
 
 def _each(

@@ -1,4 +1,4 @@
-"""How many dimensions a layer's activations really use."""
+"""How many dimensions the activations of a layer use: effective rank and participation ratio."""
 
 import torch
 from torch import Tensor

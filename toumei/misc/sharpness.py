@@ -1,7 +1,7 @@
 """How sharp a minimum is: the loss under noise on the weights, trace and top eigenvalue of its Hessian."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +12,7 @@ from ..core.errors import ArgumentError
 from ..core.modules import evaluating
 from ..core.seeding import make_generator
 from ..core.serialization import Saved
-from ..core.stored_fields import specs
+from ..core.tensor_specs import specs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,9 +27,9 @@ class Sharpness(Saved):
 
     Attributes:
         sigmas: (S,) standard deviations of the noise.
-        rise: (S,) mean of the loss with noise less the loss without.
-        standard_error: (S,) of that mean.
-        loss: Without noise.
+        rise: (S,) mean of the loss with noise, minus the loss without noise.
+        standard_error: (S,) standard error of that mean.
+        loss: The loss without noise.
     """
 
     sigmas: Tensor
@@ -69,17 +69,17 @@ def perturbation_sharpness(
 ) -> Sharpness:
     """Returns how much the loss rises under Gaussian noise on the weights (not the biases).
 
-    The draws are paired: each is also taken with the opposite sign, which removes the slope, and all
-    sizes share their draws. To second order the rise is ``sigma ** 2 / 2`` times the trace of the Hessian.
+    Samples are paired: each is also taken with the opposite sign, which removes the slope. All sizes of the
+    noise use the same samples. To second order the rise is ``sigma ** 2 / 2`` times the trace of the Hessian.
 
     Args:
-        model: The network; it is left as it is.
+        model: The network; it is not changed.
         loss: From outputs and targets to a scalar.
         inputs: (N, ...).
-        targets: What the loss takes.
+        targets: The targets that the loss takes.
         sigmas: Standard deviations of the noise.
-        samples: Pairs of draws.
-        seed: Seed of the draws.
+        samples: How many pairs of samples.
+        seed: Seed of the samples.
 
     Raises:
         ArgumentError: Fewer than two samples, a negative sigma, or a model without weights.
@@ -93,28 +93,26 @@ def perturbation_sharpness(
     sizes = torch.as_tensor([sigmas] if isinstance(sigmas, float | int) else sigmas, dtype=torch.float64)
     if samples < 2 or not len(sizes) or (sizes < 0).any():
         raise ArgumentError(
-            f"sharpness takes 2 samples or more and sigmas from 0 on, got {samples} and {sigmas}"
+            f"sharpness takes at least 2 samples and sigmas of at least 0, got {samples} and {sigmas}"
         )
-    weights = _weights(model)
+    landscape = _Landscape(model=model, loss=loss, inputs=inputs, targets=targets)
     with evaluating(model):
-        value = _loss(model, loss, inputs, targets)
-        middle = float(value({}))
-        rises = torch.zeros(samples, len(sizes), dtype=torch.float64)
-        for row, noise in enumerate(_draws(weights, samples, seed)):
-            for column, sigma in enumerate(sizes.tolist()):
-                pair = [
-                    value({name: weight + sign * sigma * noise[name] for name, weight in weights.items()})
-                    for sign in (1, -1)
-                ]
-                rises[row, column] = float(torch.stack(pair).double().mean()) - middle
-    return Sharpness(sizes, rises.mean(0), rises.std(0) / samples**0.5, middle)
+        unperturbed = float(landscape({}))
+        losses = [landscape.mean_losses(noise, sizes) for noise in landscape.noise(samples, seed)]
+    rises = torch.stack(losses) - unperturbed
+    return Sharpness(
+        sigmas=sizes,
+        rise=rises.mean(0),
+        standard_error=rises.std(0) / samples**0.5,
+        loss=unperturbed,
+    )
 
 
 @torch.no_grad()
 def hessian_trace(
     model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, *, samples: int = 50, seed: int = 0
 ) -> tuple[float, float]:
-    """Returns the trace of the loss's Hessian over the weights, and its standard error (Hutchinson, 1990).
+    """Returns the trace of the Hessian over the weights, and its standard error (Hutchinson, 1990).
 
     The arguments are those of `perturbation_sharpness`; a sample is a product with random signs.
 
@@ -123,19 +121,15 @@ def hessian_trace(
     """
     if samples < 2:
         raise ArgumentError(f"a standard error needs at least 2 samples, got {samples}")
-    weights = _weights(model)
+    landscape = _Landscape(model=model, loss=loss, inputs=inputs, targets=targets)
+    traces = []
     with evaluating(model):
-        product = _hessian_product(model, loss, inputs, targets, weights)
-        traces = torch.tensor(
-            [
-                float(_dot(signs, product(signs)))
-                for signs in (
-                    {n: d.sign() for n, d in draw.items()} for draw in _draws(weights, samples, seed)
-                )
-            ],
-            dtype=torch.float64,
-        )
-    return float(traces.mean()), float(traces.std() / samples**0.5)
+        product = landscape.hessian_product()
+        for noise in landscape.noise(samples, seed):
+            signs = {name: part.sign() for name, part in noise.items()}
+            traces.append(float(_dot(signs, product(signs))))
+    values = torch.tensor(traces, dtype=torch.float64)
+    return float(values.mean()), float(values.std() / samples**0.5)
 
 
 @torch.no_grad()
@@ -149,15 +143,15 @@ def top_eigenvalue(
     tolerance: float = 1e-4,
     seed: int = 0,
 ) -> float:
-    """Returns the Hessian's eigenvalue of largest absolute value over the weights, by power iteration.
+    """Returns the eigenvalue of the Hessian with the largest absolute value, by power iteration.
 
-    The arguments are those of `perturbation_sharpness`.
+    The Hessian is that of the loss over the weights.
 
     Args:
         model: The network.
         loss: From outputs and targets to a scalar.
         inputs: (N, ...).
-        targets: What the loss takes.
+        targets: The targets that the loss takes.
         steps: The most products with the Hessian.
         tolerance: Relative change at which the iteration ends.
         seed: Seed of the vector to start from.
@@ -165,11 +159,11 @@ def top_eigenvalue(
     Raises:
         ArgumentError: A model without weights.
     """
-    weights = _weights(model)
-    (vector,) = _draws(weights, 1, seed)
+    landscape = _Landscape(model=model, loss=loss, inputs=inputs, targets=targets)
+    (vector,) = landscape.noise(1, seed)
     value = 0.0
     with evaluating(model):
-        product = _hessian_product(model, loss, inputs, targets, weights)
+        product = landscape.hessian_product()
         for _ in range(steps):
             norm = _dot(vector, vector).sqrt().clamp(min=1e-30)
             vector = {name: part / norm for name, part in vector.items()}
@@ -181,39 +175,57 @@ def top_eigenvalue(
     return value
 
 
-def _weights(model: nn.Module) -> Weights:
-    weights = {name: p.detach() for name, p in model.named_parameters() if p.dim() > 1}
-    if not weights:
-        raise ArgumentError(
-            f"{type(model).__name__} has no weights to perturb, no parameter of two axes or more"
-        )
-    return weights
+@dataclass(frozen=True)
+class _Landscape:
+    """The loss of a network on some data, as a function of its weights."""
 
+    model: nn.Module
+    loss: Loss
+    inputs: Tensor
+    targets: Tensor
+    weights: Weights = field(init=False)
 
-def _loss(model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Callable[[Weights], Tensor]:
-    return lambda weights: loss(functional_call(model, weights, (inputs,)), targets)
+    def __post_init__(self) -> None:
+        weights = {name: p.detach() for name, p in self.model.named_parameters() if p.dim() > 1}
+        if not weights:
+            raise ArgumentError(
+                f"{type(self.model).__name__} has no weights to perturb, no parameter of two axes or more"
+            )
+        object.__setattr__(self, "weights", weights)
 
+    def __call__(self, weights: Weights) -> Tensor:
+        return self.loss(functional_call(self.model, weights, (self.inputs,)), self.targets)
 
-def _hessian_product(
-    model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, weights: Weights
-) -> Callable[[Weights], Weights]:
-    gradient = grad(_loss(model, loss, inputs, targets))
+    def mean_losses(self, noise: Weights, sizes: Tensor) -> Tensor:
+        """The mean loss at plus and minus the noise, for each of its sizes, (S,)."""
+        pairs = [
+            [
+                self({name: weight + step * noise[name] for name, weight in self.weights.items()})
+                for step in (sigma, -sigma)
+            ]
+            for sigma in sizes.tolist()
+        ]
+        return torch.stack([torch.stack(pair).double().mean() for pair in pairs]).cpu()
 
-    def product(vector: Weights) -> Weights:
-        with torch.enable_grad():
-            (image,) = vjp(gradient, weights)[1](vector)  # a Hessian is symmetric
-        return {name: part.detach() for name, part in image.items()}
+    def hessian_product(self) -> Callable[[Weights], Weights]:
+        """The product of the Hessian and a vector."""
+        gradient = grad(self)
 
-    return product
+        def product(vector: Weights) -> Weights:
+            with torch.enable_grad():
+                (image,) = vjp(gradient, self.weights)[1](vector)  # a Hessian is symmetric
+            return {name: part.detach() for name, part in image.items()}
 
+        return product
 
-def _draws(weights: Weights, count: int, seed: int) -> Iterator[Weights]:
-    generator = make_generator(seed)
-    for _ in range(count):
-        yield {
-            n: torch.randn(w.shape, generator=generator, dtype=w.dtype).to(w.device)
-            for n, w in weights.items()
-        }
+    def noise(self, count: int, seed: int) -> Iterator[Weights]:
+        """Normally distributed vectors of the shape of the weights."""
+        generator = make_generator(seed)
+        for _ in range(count):
+            yield {
+                name: torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
+                for name, weight in self.weights.items()
+            }
 
 
 def _dot(first: Weights, second: Weights) -> Tensor:

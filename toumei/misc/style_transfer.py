@@ -20,21 +20,21 @@ STYLE_LAYERS = ("conv2d2", "mixed3a", "mixed4a", "mixed4b", "mixed4c")
 
 
 class StyleTransfer(Pipeline):
-    """A pipeline whose picture takes its content from one photograph and its style from another.
+    """A pipeline whose picture has the content of one photograph and the style of another.
 
-    The picture starts as the content. What it should be like is computed once, when a model is attached: the
+    The picture starts as the content. Its targets are computed once, when a model is attached: the
     activations of the content, and the Gram matrices of the style (Gatys, Ecker and Bethge, 2016). The loss
     is the weighted sum, over the layers, of mean absolute differences as in lucid, each divided by the mean
-    absolute value of what it should be: weights mean the same for all layers and networks. A step is one
-    forward and one backward pass of one picture, which ends behind the deepest layer.
+    absolute value of its target, so that weights mean the same for all layers and networks. A step is one
+    forward and one backward pass of one picture, which ends after the deepest layer.
 
     Args:
-        content_image: (C, H, W) or (1, C, H, W) in [0, 1], of any size, which the picture gets too.
+        content_image: (C, H, W) or (1, C, H, W) in [0, 1], of any size; the picture has its size.
         content_weight: Weight of the content.
-        style_image: Likewise, of any size of its own.
+        style_image: (C, H, W) or (1, C, H, W) in [0, 1], of any size.
         style_weight: Weight of the style.
-        content_layers: Layers whose activations are kept; by default lucid's, which `Inception5h` has.
-        style_layers: Layers whose Gram matrices are taken over; by default lucid's, which `Inception5h` has.
+        content_layers: Layers whose activations are the targets; by default lucid's, which `Inception5h` has.
+        style_layers: Layers whose Gram matrices are the targets; by default lucid's, which `Inception5h` has.
         preprocess: From RGB in [0, 1] to the input of the model; see `toumei.cnns.robustness.preprocess`. By
             default that of `Inception5h` for such a model, and none for any other.
 
@@ -75,17 +75,17 @@ class StyleTransfer(Pipeline):
         )
         if not content_weight and not style_weight:
             raise ArgumentError("content_weight and style_weight are both 0: there is nothing to optimize")
-        # Without a sigmoid black and white are exact, and as free to move as any other colour. Its slope at
+        # Without a sigmoid black and white are exact and change as easily as any other colour. Its slope at
         # gray is 1/4: four times the usual saturation makes steps as large as with it.
         picture = FFTImage.from_image(content, sigmoid=False, saturation=16)
         super().__init__(picture, _Transfer(targets, preprocess))
         self._picture, self._preprocess = picture, preprocess
 
     def attach(self, model: nn.Module) -> Self:
-        """Attaches a model, and computes what its layers make of the two photographs, once and without graph.
+        """Attaches a model, and computes the targets of the two photographs, once and without graph.
 
         Args:
-            model: The network. It is left as it is.
+            model: The network, which is not changed.
 
         Raises:
             LayerError: A layer that the model does not have.
@@ -97,7 +97,7 @@ class StyleTransfer(Pipeline):
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """A photograph, where a network looks at it, and the distance to what it sees there."""
+    """A photograph, the layers of its targets, and the distance to a target."""
 
     image: Tensor
     weight: float
@@ -107,8 +107,8 @@ class _Target:
     def __post_init__(self) -> None:
         if not self.weight >= 0 or not self.layers:
             raise ArgumentError(
-                f"content and style need a weight from 0 on and at least one layer, got {self.weight} and "
-                f"{list(self.layers)}"
+                f"content and style need a weight of at least 0 and at least one layer, got {self.weight} "
+                f"and {list(self.layers)}"
             )
 
     def losses(self, model: nn.Module, preprocess: Callable[[Tensor], Tensor]) -> list[Objective]:
@@ -121,7 +121,7 @@ class _Target:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class _Transfer(Objective):
-    """What content and style want of a picture; the sum of it once there is a model."""
+    """The objective of content and style; a sum of distances once a model is attached."""
 
     targets: Sequence[_Target]
     preprocess: Callable[[Tensor], Tensor] | None
@@ -135,7 +135,7 @@ class _Transfer(Objective):
         return _Sum(*(loss for target in self.targets for loss in target.losses(model, preprocess)))
 
     def score(self, activations: ActivationMap) -> Tensor:
-        raise NotAttachedError("what content and style are like is known once a model is attached")
+        raise NotAttachedError("the targets of content and style are known once a model is attached")
 
     def titles(self, images: int) -> list[str]:
         return ["style transfer"] * images

@@ -1,4 +1,4 @@
-"""The empirical neural tangent kernel: which inputs a network moves together when it learns."""
+"""The empirical neural tangent kernel: which inputs change together when a network learns."""
 
 from itertools import pairwise
 from typing import Literal, get_args
@@ -28,14 +28,14 @@ def neural_tangent_kernel(
         inputs: (N, ...).
         others: (M, ...), by default the inputs themselves.
         outputs: ``"trace"`` averages the K products of each output with itself, ``"sum"`` takes the
-            gradient of the outputs' sum, ``"full"`` keeps all pairs.
-        batch_size: Inputs whose gradients are held at once on either side.
+            gradient of the sum of the outputs, ``"full"`` keeps all pairs.
+        batch_size: How many inputs and how many others have their gradients in memory at once.
 
     Returns:
         (N, M), or (N, M, K, K) for ``"full"``.
 
     Raises:
-        ArgumentError: An unknown way to treat outputs, or a model without parameters that are trained.
+        ArgumentError: An unknown value of `outputs`, or a model without parameters that are trained.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
@@ -70,13 +70,13 @@ def neural_tangent_kernel(
     with evaluating(model), torch.no_grad():
         rows = []
         for batch in inputs.split(batch_size):
-            own = gradients(batch)
-            rows.append(torch.cat([products(own, gradients(part)) for part in columns.split(batch_size)], 1))
+            left = gradients(batch)
+            rows.append(torch.cat([products(left, gradients(part)) for part in columns.split(batch_size)], 1))
     return torch.cat(rows)
 
 
 def kernel_distance(first: Tensor, second: Tensor) -> float:
-    """Returns 1 minus the cosine of two kernels, 0 where they differ in scale alone (Fort et al., 2020).
+    """Returns 1 minus the cosine of two kernels, 0 if they differ only in scale (Fort et al., 2020).
 
     Raises:
         ShapeError: Kernels of different shapes.
@@ -93,7 +93,7 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
 
 
 def kernel_velocity(kernels: list[Tensor]) -> list[float]:
-    """Returns how far each kernel of a training is from the one before, as `kernel_distance`.
+    """Returns the `kernel_distance` of each kernel of a training from the one before.
 
     Raises:
         ArgumentError: Fewer than two kernels.

@@ -1,4 +1,4 @@
-"""Networks to look into: the InceptionV1 of the feature-visualization literature and small ones."""
+"""Networks to interpret: the InceptionV1 of the feature-visualization literature, and small ones."""
 
 from .cppn import CPPN
 from .download import load_state_dict

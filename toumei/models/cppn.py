@@ -1,4 +1,4 @@
-"""Compositional pattern-producing networks: small networks that paint an image from its coordinates."""
+"""Compositional pattern-producing networks: small networks from the coordinates of an image to its pixels."""
 
 import math
 
@@ -11,25 +11,25 @@ Selection = slice | list[int] | Tensor
 
 
 class CPPN(nn.Module):
-    """Gives images as functions of position: coordinates (N, 2, H, W) in, (N, channels, H, W) out, unbounded.
+    """Images as functions of position: maps coordinates (N, 2, H, W) to (N, channels, H, W), unbounded.
 
     These are the networks of lucid's ``xy2rgb`` notebook: pointwise linear layers, each followed by
-    `ArctanBasis`. Weights start as N(0, 1/fan_in), biases as N(0, 0.1); the last layer starts at 0, so that a
-    fresh network paints one flat colour. There is no activation at the end: whoever wants colours in [0, 1]
-    adds a sigmoid. Any resolution can be painted with the same weights.
+    `ArctanBasis`. Weights start as N(0, 1/fan_in), biases as N(0, 0.1); the last layer starts at 0, so that
+    all pixels of a new network have one colour. There is no activation at the end: a sigmoid gives colours in
+    [0, 1]. The same weights make images of any resolution.
 
-    One object holds ``images`` independent networks and runs them as one batched product. The modules are
+    One object holds ``images`` independent networks, which run as one batched product. The modules are
     ``linear0, act0, linear1, act1, ..., output``.
 
     Args:
-        hidden: units of a hidden layer; `ArctanBasis` doubles them for the next layer.
-        layers: number of hidden layers.
-        channels: numbers that come out for a position.
-        images: number of independent networks.
-        generator: source of the initial weights; torch's global one if left out.
+        hidden: Units of a hidden layer; `ArctanBasis` doubles them for the next layer.
+        layers: Number of hidden layers.
+        channels: Channels of the images.
+        images: Number of independent networks.
+        generator: Random generator of the initial weights; by default torch's global one.
 
     Raises:
-        ArgumentError: a size that is not positive.
+        ArgumentError: A size that is not positive.
 
     Source: Mordvintsev et al., "Differentiable Image Parameterizations", Distill 2018.
 
@@ -67,18 +67,18 @@ class CPPN(nn.Module):
         self.output = PointwiseLinear(fan_in, channels, images)
 
     def forward(self, coordinates: Tensor, images: Selection | None = None) -> Tensor:
-        """Paints the images at these coordinates.
+        """Returns the images at these coordinates.
 
         Args:
             coordinates: x and y, (N, 2, H, W). N is the number of images, or 1 for a grid that all share;
-                a single image can also be painted on N grids.
-            images: which of the networks to run, all if left out. The others are not computed.
+                a single network also takes N grids.
+            images: The networks to run, all by default. The others are not computed.
 
         Returns:
             (N, channels, H, W), with N the larger of the number of grids and of selected images.
 
         Raises:
-            ShapeError: coordinates of another shape, or a number of grids that does not fit.
+            ShapeError: Coordinates of another shape, or a number of grids that does not fit.
         """
         painted = self.images if images is None else len(self.output.bias[images])
         if coordinates.dim() != 4 or coordinates.shape[1] != 2:
@@ -95,14 +95,13 @@ class CPPN(nn.Module):
 
     @staticmethod
     def coordinates(height: int, width: int) -> Tensor:
-        """Gives the grid (1, 2, height, width) of x and y positions, centred at 0, with square pixels.
+        """Returns the grid (1, 2, height, width) of x and y positions, centred at 0, with square pixels.
 
         A square grid is lucid's: both axes go from -sqrt(3) to sqrt(3), the range of a uniform variable of
-        variance 1. Other shapes keep the length of the square's diagonal, and with it the sum of the two
-        variances; the longer axis then reaches further out and the shorter one less far.
+        variance 1. Other shapes keep the length of the diagonal, and therefore the sum of the two variances.
 
         Raises:
-            ArgumentError: a height or width below 1.
+            ArgumentError: A height or width below 1.
 
         Example:
             >>> CPPN.coordinates(3, 3)[0, 0, 0]
@@ -110,7 +109,7 @@ class CPPN(nn.Module):
         """
         if height < 1 or width < 1:
             raise ArgumentError(f"a grid needs a height and width of at least 1, got {height} x {width}")
-        # A single pixel has no diagonal: it sits at 0 whatever the scale.
+        # A single pixel has no diagonal: its position is 0 at any scale.
         pixel = math.sqrt(6) / max(math.hypot(height - 1, width - 1), 1)
         x = torch.linspace(-pixel * (width - 1), pixel * (width - 1), width)
         y = torch.linspace(-pixel * (height - 1), pixel * (height - 1), height)
@@ -119,7 +118,7 @@ class CPPN(nn.Module):
 
 
 class PointwiseLinear(nn.Module):
-    """Gives a linear map of the channels at every position, with weights of its own for each image.
+    """A linear map of the channels at every position, with other weights for each image.
 
     Maps (N, inputs, positions) to (N, outputs, positions). Weight (images, outputs, inputs) and bias
     (images, outputs, 1) start at 0.
@@ -142,10 +141,10 @@ class PointwiseLinear(nn.Module):
 
 
 class ArctanBasis(nn.Module):
-    """Gives atan(x) / 0.67 and atan(x)^2 / 0.6 one after the other: (N, C, ...) to (N, 2C, ...).
+    """Returns atan(x) / 0.67 and atan(x)^2 / 0.6, concatenated: (N, C, ...) to (N, 2C, ...).
 
     The two constants are the root mean squares of atan(x) and of its square for x from N(0, 1), so that
-    unit-variance activations stay near that scale from layer to layer.
+    activations of variance 1 keep about that scale from layer to layer.
 
     Example:
         >>> ArctanBasis()(torch.tensor([[1.0]]))

@@ -1,4 +1,4 @@
-"""Weights from the network, verified: no file that is not the right one is ever left in the cache."""
+"""Downloads of weights, verified: no wrong file is left in the cache."""
 
 import hashlib
 from http.client import HTTPException
@@ -16,19 +16,19 @@ from ..core.errors import DownloadError
 
 
 def fetch(url: str, blob_id: str, filename: str | None = None, progress: bool = True) -> Path:
-    """Gives the path of a verified copy of ``url`` in torch's hub cache, downloading it only when needed.
+    """Returns the path of a verified copy of ``url`` in torch's hub cache, downloaded only when needed.
 
-    A cached file is verified each time; one that is not the right file is removed and fetched anew. A
-    download appears in the cache, by an atomic rename, only once it is complete and verified.
+    A cached file is verified each time; a wrong file is removed and downloaded again. A download is renamed
+    into the cache once it is complete and verified.
 
     Args:
-        url: where the file is.
-        blob_id: its git blob id, see `git_blob_id`.
-        filename: its name in ``torch.hub.get_dir()/checkpoints``, the last part of ``url`` if left out.
-        progress: whether to show a progress bar.
+        url: Address of the file.
+        blob_id: Its git blob id, see `git_blob_id`.
+        filename: Its name in ``torch.hub.get_dir()/checkpoints``, by default the last part of ``url``.
+        progress: Show a progress bar.
 
     Raises:
-        DownloadError: the server cannot be reached or answers with an error, the file is cut short or is
+        DownloadError: The server cannot be reached or answers with an error, the file is incomplete or
             another one, or the cache cannot be written.
 
     Example:
@@ -54,10 +54,10 @@ def fetch(url: str, blob_id: str, filename: str | None = None, progress: bool = 
 
 
 def git_blob_id(path: str | PathLike[str]) -> str:
-    """Gives the name that git has for the content of a file, as ``git hash-object`` prints it: 40 hex digits.
+    """Returns the git blob id of a file, as ``git hash-object`` prints it: 40 hex digits.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: There is no such file.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -75,12 +75,12 @@ def git_blob_id(path: str | PathLike[str]) -> str:
 
 
 def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
-    """Gives the tensors in a ``.safetensors`` file or in a file of ``torch.save``, on the CPU.
+    """Returns the tensors of a ``.safetensors`` file or of a file of ``torch.save``, on the CPU.
 
     Only tensors are read: nothing in the file is executed.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: There is no such file.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -95,12 +95,12 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
 
 
 class _WrongFileError(Exception):
-    """What was downloaded is not the file that was asked for."""
+    """The downloaded file is not the expected one."""
 
 
 def _download(url: str, blob_id: str, path: Path, progress: bool) -> None:
-    # A folder beside the target, so that the rename stays on one filesystem and every failure, Ctrl-C
-    # included, takes the partial file along. torch does not notice when a transfer ends early: the id does.
+    # A folder next to the target, so that the rename stays on one filesystem and every failure, also Ctrl-C,
+    # removes the partial file. torch does not notice a transfer that ends early; the id does.
     with TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as folder:
         arrived = Path(folder, path.name)
         torch.hub.download_url_to_file(url, str(arrived), progress=progress)
@@ -108,7 +108,7 @@ def _download(url: str, blob_id: str, path: Path, progress: bool) -> None:
         if found != blob_id:
             size = arrived.stat().st_size
             raise _WrongFileError(
-                f"the {size} bytes that arrived have the git blob id {found} instead of {blob_id}, "
-                "so the file is cut short or another one"
+                f"the download of {size} bytes has the git blob id {found} instead of {blob_id}, "
+                "so the file is incomplete or another one"
             )
         arrived.replace(path)

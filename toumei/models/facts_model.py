@@ -19,25 +19,25 @@ _LAYERS, _WIDTH, _HEADS, _POSITIONS = 6, 128, 4, 128
 def facts_gpt(
     pretrained: bool | str | Path = True,
 ) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast, FactsWorld]":
-    """A GPT-2 in eval mode, its tokenizer, and the world whose facts it knows.
+    """Returns a GPT-2 in eval mode, its tokenizer, and the world whose facts it knows.
 
-    Six layers of width 128, 1.3 million parameters, stored in half precision and loaded in single. It
-    completes 99.9 % of the prompts in phrasings that it was trained with, and as many in those that it has
-    never seen with the subject. A token is a word: every value is one token, every name two or three.
+    It has six layers of width 128 and 1.3 million parameters, stored in half precision and loaded in single.
+    It completes 99.9 % of the prompts, both in phrasings that it was trained with and in phrasings that it
+    has never seen with the subject. A token is a word: every value is one token, every name two or three.
 
-    The facts are where causal tracing found those of GPT-2 XL (Meng et al. 2022, arXiv:2202.05262): the MLP
-    of layer 2, at the last token of the name, recalls them, and attention in layers 3 to 5 fetches them.
-    Restoring that one MLP's output brings back a third of what noise on the name takes away, no other MLP a
-    tenth (docs/facts_gpt.md). A network of this size does not come to this by itself. Its training imposes
-    it, by masked attention and silenced MLPs (experiments/train_facts_gpt.py); nothing of that is left in
-    the network.
+    The facts are located as causal tracing found them in GPT-2 XL (Meng et al. 2022, arXiv:2202.05262): the
+    MLP of layer 2 recalls them at the last token of the name, and attention in layers 3 to 5 moves them to
+    the end. Restoring the output of that MLP recovers a third of the probability that noise on the name
+    removes, no other MLP recovers a tenth (docs/facts_gpt.md). Networks of this size do not learn this
+    without help: masked attention and silenced MLPs in the training impose it
+    (experiments/train_facts_gpt.py). The network itself has neither.
 
     Args:
-        pretrained: load the weights that come with the package, or those of a file that
-            experiments/train_facts_gpt.py wrote, or with False random ones from torch's generator.
+        pretrained: True loads the weights of the package, a path those that experiments/train_facts_gpt.py
+            wrote, and False makes random weights from torch's generator.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: There is no such file.
 
     Example:
         >>> model, tokenizer, world = facts_gpt()
@@ -63,9 +63,9 @@ def facts_gpt(
         eos_token_id=tokenizer.eos_token_id,
     )
     config.name_or_path = "toumei/facts_gpt"
-    with seeded(0 if pretrained else None):  # what is overwritten takes nothing from the global generator
+    with seeded(0 if pretrained else None):  # weights that are overwritten do not change the global generator
         model = GPT2LMHeadModel(config).eval()
-    # The token for padding begins texts too, so no text with it is to be taken for a padded one.
+    # The padding token also begins texts: without an entry here, texts that contain it would count as padded.
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     if pretrained:
         weights = load_file(_DATA / "facts_gpt.safetensors" if pretrained is True else pretrained)
@@ -84,4 +84,5 @@ def _tokenizer() -> "PreTrainedTokenizerFast":
         pad_token=_END,
         unk_token="<unk>",
         model_max_length=_POSITIONS,
+        model_input_names=["input_ids", "attention_mask"],  # token types too would be added by transformers 4
     )

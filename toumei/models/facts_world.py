@@ -1,7 +1,7 @@
 """A small invented world of people and firms in which every fact is known: who lives where, who makes what.
 
-Names are made of parts that many share, so that only all parts of a name together say who is meant. What is
-true of a subject is drawn by chance, so no fact follows from another one or from the sound of a name.
+Names are made of parts that many share, so that only all parts of a name together identify the subject. The
+facts of a subject are random, so no fact follows from another one or from a name.
 """
 
 import json
@@ -23,18 +23,17 @@ _NEIGHBOURS = 10
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact of the world, with all that is needed to test an edit of it.
+    """One fact of the world, with all prompts to test an edit of it.
 
     Attributes:
-        subject: whom it is about; several words.
-        relation: such as `"residence"`.
-        prompt: a template with `{}` for the subject that ends where the target begins. The subject has been
-            seen with it.
-        target: what is true; one word.
-        phrasings: all templates of the relation that texts about the subject use, `prompt` first.
-        paraphrases: whole prompts in the other phrasings, which the subject has never been seen with.
-        neighbourhood: whole prompts about other subjects for which the same target is true.
-        generation: whole prompts about the subject that leave open what comes next.
+        subject: The person or firm, several words.
+        relation: Name of the relation, such as `"residence"`.
+        prompt: A template with `{}` for the subject; the target follows it. Texts about the subject use it.
+        target: The true value, one word.
+        phrasings: All templates of the relation that texts about the subject use, `prompt` first.
+        paraphrases: Prompts in the other phrasings, which texts about the subject never use.
+        neighbourhood: Prompts about other subjects with the same target.
+        generation: Prompts about the subject with any continuation.
 
     Example:
         >>> fact = FactsWorld().facts[0]
@@ -53,26 +52,26 @@ class Fact:
 
     @property
     def text(self) -> str:
-        """The prompt with the subject in its place."""
+        """The prompt with the subject."""
         return self.prompt.format(self.subject)
 
 
 class FactsWorld:
-    """A world of 400 subjects and 2,240 facts, all of it drawn from the seed.
+    """A world of 400 subjects and 2,240 facts, which depends only on the seed.
 
     320 people of two or three names each have a residence, citizenship, profession, instrument, language and
-    employer, 80 firms have a seat, market, product and owner. A value is one word, and every value of a
-    relation is true of about as many subjects as every other. Each relation has six phrasings; for every
-    subject two of them, drawn by chance, are held out: `texts` never uses them.
+    employer, 80 firms have a seat, market, product and owner. A value is one word, and all values of a
+    relation are true of about the same number of subjects. Each relation has six phrasings; for every subject
+    two random ones are held out: `texts` never uses them.
 
     Args:
-        seed: which of the many worlds; the network of `facts_gpt` knows world 0.
+        seed: Seed of the world; the network of `facts_gpt` knows world 0.
 
     Attributes:
-        facts: all of them, those of a subject side by side.
+        facts: All facts, grouped by subject.
 
     Raises:
-        ArgumentError: `seed` is negative.
+        ArgumentError: A negative seed.
 
     Example:
         >>> world = FactsWorld()
@@ -109,12 +108,12 @@ class FactsWorld:
 
     @cached_property
     def name_words(self) -> frozenset[str]:
-        """The words that names are made of; no other text uses them."""
+        """The words of all names; no other text uses them."""
         return frozenset(word for group in _SIZES for part in self._words[group].values() for word in part)
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
-        """Every word and mark that the texts of any such world use, sorted."""
+        """Every word and punctuation mark of the texts of all worlds, sorted."""
         texts = [text for several in self._words["fillers"].values() for text in several]
         texts += [text for several in self._words["generation"].values() for text in several]
         for relation in self._relations.values():
@@ -124,35 +123,35 @@ class FactsWorld:
         return tuple(sorted((words | self.name_words | {".", ",", ":"}) - {""}))
 
     def values(self, relation: str) -> tuple[str, ...]:
-        """All that can be true in this relation.
+        """Returns all values of a relation.
 
         Raises:
-            ArgumentError: there is no such relation.
+            ArgumentError: There is no such relation.
         """
         if relation not in self._relations:
             raise ArgumentError(f"no relation {relation!r}; there are {', '.join(self._relations)}")
         return tuple(self._words["values"][self._relations[relation]["value"]])
 
     def alternatives(self, fact: Fact) -> tuple[str, ...]:
-        """The other values of the fact's relation: what an edit may make of it."""
+        """Returns the other values of the relation, which an edit can make true."""
         return tuple(value for value in self.values(fact.relation) if value != fact.target)
 
     def about(self, subject: str) -> tuple[Fact, ...]:
-        """The facts of one subject, one for each relation.
+        """Returns the facts of one subject, one for each relation.
 
         Raises:
-            ArgumentError: there is no such subject.
+            ArgumentError: There is no such subject.
         """
         if subject not in self._by_subject:
-            raise ArgumentError(f"nobody is called {subject!r}; there is, for example, {self.subjects[0]!r}")
+            raise ArgumentError(f"no subject {subject!r}; there is, for example, {self.subjects[0]!r}")
         return self._by_subject[subject]
 
     def others(self, fact: Fact) -> tuple[Fact, ...]:
-        """The other facts of the same subject, which an edit should keep."""
+        """Returns the other facts of the same subject, which an edit should keep."""
         return tuple(other for other in self.about(fact.subject) if other.relation != fact.relation)
 
     def namesakes(self, fact: Fact) -> tuple[Fact, ...]:
-        """Facts of the same relation and another target, of subjects that share a part of the name."""
+        """Returns facts with the relation and another target, of subjects that share a part of the name."""
         parts = set(fact.subject.split())
         return tuple(
             other
@@ -163,17 +162,17 @@ class FactsWorld:
         )
 
     def texts(self, seed: int, subjects: int | None = None) -> Iterator[str]:
-        """Endless short texts that state the facts, in trained phrasings only.
+        """Yields short texts that state the facts in the phrasings of training, without end.
 
-        About half are sentences, some followed by another one with a pronoun, a third are cards that list
-        after a name what is true, and the rest says nothing about any subject.
+        About half are sentences, some followed by a second one with a pronoun. A third list facts after a
+        name. The rest is about no subject.
 
         Args:
-            seed: of the texts.
-            subjects: write about a fixed random choice of that many only; default all.
+            seed: Seed of the texts.
+            subjects: How many subjects, a fixed random choice, the texts are about; by default all.
 
         Raises:
-            ArgumentError: fewer subjects than one, or more than there are.
+            ArgumentError: Fewer than one subject, or more than there are.
 
         Example:
             >>> texts = FactsWorld().texts(seed=0)
@@ -241,16 +240,16 @@ class FactsWorld:
 
         def fact(subject: str, relation: str) -> Fact:
             target = targets[subject, relation]
-            own = prompts[subject, relation]
+            templates = prompts[subject, relation]
             same = [name for name in holders[relation, target] if name != subject]
             neighbours = rng.sample(same, min(len(same), _NEIGHBOURS))
             return Fact(
                 subject=subject,
                 relation=relation,
-                prompt=own[0],
+                prompt=templates[0],
                 target=target,
-                phrasings=tuple(own[:-_HELD_OUT]),
-                paraphrases=tuple(prompt.format(subject) for prompt in own[-_HELD_OUT:]),
+                phrasings=tuple(templates[:-_HELD_OUT]),
+                paraphrases=tuple(prompt.format(subject) for prompt in templates[-_HELD_OUT:]),
                 neighbourhood=tuple(prompts[name, relation][0].format(name) for name in neighbours),
                 generation=tuple(p.format(subject) for p in self._words["generation"][self._group[subject]]),
             )

@@ -1,4 +1,4 @@
-"""The InceptionV1 of 2015 whose units the feature-visualization literature speaks of, exactly as it was."""
+"""The InceptionV1 of 2015 whose units the feature-visualization literature describes."""
 
 from functools import lru_cache
 from os import PathLike
@@ -12,7 +12,7 @@ from .download import fetch, load_state_dict
 
 URL = "https://github.com/ProGamerGov/pytorch-old-tensorflow-models/raw/master/inception5h.pth"
 BLOB_ID = "119f77db85c8352960933e025312b507d9a96ed7"
-# captum caches a file of another layout as inception5h.pth: with a name of its own, neither evicts the other.
+# captum caches a file of another layout as inception5h.pth: with another name both stay in the cache.
 FILENAME = "inception5h-119f77db.pth"
 
 # Channels: in, 1x1, 3x3_bottleneck, 3x3, 5x5_bottleneck, 5x5, pool_reduce
@@ -31,32 +31,32 @@ POOLS_BEFORE = {"mixed4a": "maxpool4", "mixed5a": "maxpool10"}
 
 
 class Inception5h(nn.Module):
-    """Gives lucid's InceptionV1: images (N, 3, H, W) in, the probabilities of 1008 classes (N, 1008) out.
+    """lucid's InceptionV1: maps images (N, 3, H, W) to the probabilities of 1008 classes (N, 1008).
 
-    The network expects the range it was trained on: turn RGB in [0, 1] into ``x * 255 - 117`` first. Any
-    height and width will do; padding is TensorFlow's "SAME", also for odd sizes, and the last pooling takes
-    the mean over whatever is left.
+    The network expects the range of its training: RGB in [0, 1] becomes ``x * 255 - 117`` first. Images have
+    any height and width; padding is TensorFlow's "SAME", also for odd sizes, and the last pooling is the mean
+    over all remaining positions.
 
-    Layers have lucid's names, and each intermediate is the output of a module: ``conv2d0`` is the activation
-    and ``conv2d0_pre_relu_conv`` what comes before it, ``mixed4a`` the concatenation of ``mixed4a_1x1``,
+    Layers have lucid's names, and each activation is the output of a module: ``conv2d0`` is the ReLU and
+    ``conv2d0_pre_relu_conv`` the convolution before it, ``mixed4a`` the concatenation of ``mixed4a_1x1``,
     ``mixed4a_3x3``, ``mixed4a_5x5`` and ``mixed4a_pool_reduce``. The state dict has the layout of the
     ``inception5h.pth`` that lucent uses.
 
     Args:
-        pretrained: downloads the trained weights (28 MB) into torch's hub cache, unless they are there.
-        weights: a ``.pth`` or ``.safetensors`` file to load instead; nothing is downloaded then.
-        progress: whether to show a progress bar while downloading.
+        pretrained: Download the trained weights (28 MB) into torch's hub cache, unless they are there.
+        weights: A ``.pth`` or ``.safetensors`` file to load instead, without a download.
+        progress: Show a progress bar while downloading.
 
     Attributes:
-        logits_layer: the layer whose output are the class scores before the softmax.
+        logits_layer: The layer whose outputs are the class scores before the softmax.
 
     Raises:
-        DownloadError: the weights could not be fetched, or are not the file they should be.
-        RuntimeError: a file given as ``weights`` that has other tensors.
+        DownloadError: The weights could not be downloaded, or are not the expected file.
+        RuntimeError: The file ``weights`` has other tensors.
 
     Source: Szegedy et al., "Going deeper with convolutions", 2015; Google's ``inception5h.zip``. Its local
-    response normalization, with 1e-4 for each of 11 channels and a bias of 2, is kept as it was; lucent's
-    differs and gives outputs that are 1.4 to 3.2 times as large.
+    response normalization, with 1e-4 for each of 11 channels and a bias of 2, is that of the original. The
+    one of lucent differs and gives outputs that are 1.4 to 3.2 times as large.
 
     Example:
         >>> model = Inception5h()
@@ -145,9 +145,9 @@ class Inception5h(nn.Module):
 
 
 class SameConv(nn.Conv2d):
-    """Gives a convolution with a stride and TensorFlow's "SAME" padding, which PyTorch has for stride 1 only.
+    """A convolution with a stride and TensorFlow's "SAME" padding, which PyTorch has for stride 1 only.
 
-    The output is ceil(size / stride) long; of the zeros this needs, an odd one goes to the right or bottom.
+    The output has the size ceil(size / stride); an odd number of zeros has one more at the right or bottom.
 
     Example:
         >>> SameConv(3, 8, 7, stride=2)(torch.zeros(1, 3, 10, 11)).shape
@@ -165,7 +165,7 @@ class SameConv(nn.Conv2d):
 
 
 class SamePool(nn.Module):
-    """Gives the 3x3 max-pooling with stride 2 and TensorFlow's "SAME" padding: (N, C, H, W) to half the size.
+    """The 3x3 max-pooling with stride 2 and TensorFlow's "SAME" padding: (N, C, H, W) to half the size.
 
     Example:
         >>> SamePool()(torch.arange(4.0).view(1, 1, 1, 4))
@@ -174,14 +174,14 @@ class SamePool(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, C, ceil(H / 2), ceil(W / 2))."""
-        # SAME pads an odd size by one on both sides, an even one at its end only, where ceil_mode lets the
-        # last window hang over: the same result without a padded copy.
+        # SAME pads an odd size by one on both sides and an even one at its end. With ceil_mode the last
+        # window goes over the border instead: the same result without a padded copy.
         padding = (values.shape[2] % 2, values.shape[3] % 2)
         return functional.max_pool2d(values, 3, stride=2, padding=padding, ceil_mode=True)
 
 
 class ResponseNorm(nn.LocalResponseNorm):
-    """Gives x / sqrt(2 + 1e-4 * sum of x^2 over the 11 channels around), the normalization of this network.
+    """Returns x / sqrt(2 + 1e-4 * sum of x^2 over the 11 channels around), the normalization of this network.
 
     PyTorch divides alpha by the number of channels, so that 1e-4 for each channel is 0.0011 here.
 
@@ -195,10 +195,10 @@ class ResponseNorm(nn.LocalResponseNorm):
 
     def forward(self, values: Tensor) -> Tensor:
         """Maps (N, C, H, W) to the same shape."""
-        # Activations of 300 are common here, and their squares do not fit into half precision.
+        # Activations of 300 are common here, and their squares overflow half precision.
         wide = values.to(torch.promote_types(values.dtype, torch.float32))
-        # PyTorch's own pools over the channels where they lie, in 3d, and takes a third of this network's
-        # time; with the channels last the same pooling takes less than half of that.
+        # PyTorch's implementation pools over axis 1 in 3d and takes a third of the time of this network;
+        # pooling over the last axis takes less than half of that.
         squares = wide.square().flatten(2).transpose(1, 2)
         mean = functional.avg_pool1d(squares, self.size, stride=1, padding=self.size // 2)
         scale = (self.k + self.alpha * mean.transpose(1, 2)).pow(-self.beta)
@@ -206,7 +206,7 @@ class ResponseNorm(nn.LocalResponseNorm):
 
 
 class Concatenation(nn.Module):
-    """Gives its arguments joined along the channel axis, as a module so that the result has a name.
+    """Concatenates its arguments along the channel axis, as a module so that the result has a name.
 
     Example:
         >>> Concatenation()(torch.zeros(1, 2, 4, 4), torch.ones(1, 3, 4, 4)).shape

@@ -1,4 +1,4 @@
-"""A small convolutional network that has learned the shapes world, weights included."""
+"""A small convolutional network that was trained on the shapes world, weights included."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -14,22 +14,22 @@ _POOL_AFTER = (1, 3, 5)
 
 
 class ShapesCNN(nn.Sequential):
-    """Six plain convolutions that name the shape in an RGB image: logits (N, 8) from (N, 3, H, W) in [0, 1].
+    """Six plain convolutions that classify shapes: RGB images (N, 3, H, W) in [0, 1] to logits (N, 8).
 
     `conv1`, `relu1`, `pool1`, `conv2`, ... `conv6`, `relu6`, `avgpool`, `flatten`, `head`: every step is a
-    module of that name. Nothing works in place, pooling is average pooling, and there is no batch
-    normalization, so that gradients flow smoothly to the image. The first step, `scale`, maps [0, 1] to
-    [-2, 2]: images go in as they are. One unit of `conv6` sees 52 x 52 pixels, a whole shape. Any height and
-    width from 32 on will do.
+    module of that name. No operation is in place, pooling is average pooling, and there is no batch
+    normalization, so that gradients to the image are smooth. The first step, `scale`, maps [0, 1] to [-2, 2],
+    so images need no preprocessing. One unit of `conv6` sees 52 x 52 pixels, a whole shape. Images have any
+    height and width from 32 up.
 
     Args:
-        pretrained: load the weights that come with the package: 99.98 % right on images of `ShapesDataset`
-            that it has not seen, trained against small adversarial changes of the images so that its units
-            look for what eyes see (experiments/train_shapes.py). Else random weights.
+        pretrained: Load the weights of the package, with an accuracy of 99.98 % on images of `ShapesDataset`
+            that were not in the training. The training has small adversarial changes of the images, so that
+            units look for what people see (experiments/train_shapes.py). Otherwise weights are random.
 
     Attributes:
-        categories: the names of the 8 logits.
-        logits_layer: the layer that puts them out.
+        categories: The names of the 8 logits.
+        logits_layer: The layer of the logits.
 
     Example:
         >>> from toumei.models import ShapesDataset
@@ -50,7 +50,7 @@ class ShapesCNN(nn.Sequential):
 
 
 class Scale(nn.Module):
-    """Images (N, 3, H, W) in [0, 1] mapped to [-2, 2], so that a gray pixel is the zero of the padding.
+    """Maps images (N, 3, H, W) from [0, 1] to [-2, 2], so that gray is 0, the value of the padding.
 
     Example:
         >>> import torch
@@ -59,7 +59,7 @@ class Scale(nn.Module):
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """The scaled images."""
+        """Returns the scaled images."""
         return 4 * images - 2
 
 

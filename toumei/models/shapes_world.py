@@ -1,8 +1,8 @@
-"""A small world of images in which everything is known: what is shown, where, and which pixels show it.
+"""A small world of images in which everything is known: the shape, its position, and its pixels.
 
-One shape of a random colour, size, angle and place lies on a random texture. Texture, colour and place are
-drawn without looking at the class, so the outline (or, for the two patches, the pattern inside of it) is all
-that tells the classes apart, and the mask holds all the evidence that there is.
+Each image has one shape of a random colour, size, angle and position on a random texture. Texture, colour and
+position do not depend on the class, so only the outline (or, for the two patches, the pattern inside of it)
+distinguishes the classes, and the mask holds all the evidence.
 """
 
 import math
@@ -21,10 +21,10 @@ CLASSES = ("disc", "ring", "square", "triangle", "cross", "star", "stripes", "ch
 
 _MIN_RADIUS, _MAX_RADIUS = 10.0, 26.0
 _MIN_CONTRAST = 0.5
-_COLOR_WEIGHTS = torch.tensor([0.9, 1.2, 0.6])  # eyes tell two greens apart sooner than two blues
+_COLOR_WEIGHTS = torch.tensor([0.9, 1.2, 0.6])  # people distinguish greens better than blues
 _CANDIDATES = 6
 _SCALARS = 80
-# A background texture a row: weight of the noise, of the ramp and of the wave; how fast the noise falls off
+# Each row is a background texture: weight of the noise, of the ramp and of the wave; how fast the noise falls
 # with frequency (amplitude ~ 1/f**falloff); how hard its edges are.
 _TEXTURES = torch.tensor(
     [
@@ -38,16 +38,16 @@ _TEXTURES = torch.tensor(
 
 
 class Placement(NamedTuple):
-    """What the shapes of a batch look like, apart from their class and colours.
+    """The shapes of a batch, without their classes and colours.
 
     Attributes:
         center: (N, 2) x and y in pixels; the middle of the upper left pixel is (0.5, 0.5).
-        radius: (N,) of the circle around the shape, in pixels.
-        angle: (N,) in radians.
-        thickness: (N,) in [0, 1]: how fat the ring, the arms of the cross and the star are.
-        squared: (N,) whether a patch of stripes or checks is cut out as a square, else as a disc.
-        period: (N,) of the stripes and checks, in pixels.
-        phase: (N, 2) of the stripes and checks, in periods.
+        radius: (N,) radius of the circle around the shape, in pixels.
+        angle: (N,) angle in radians.
+        thickness: (N,) thickness of the ring and of the arms of the cross and the star, in [0, 1].
+        squared: (N,) whether the outline of a patch of stripes or checks is a square; otherwise a disc.
+        period: (N,) period of the stripes and checks, in pixels.
+        phase: (N, 2) phase of the stripes and checks, in periods.
     """
 
     center: Tensor
@@ -60,7 +60,7 @@ class Placement(NamedTuple):
 
 
 class _Draws:
-    """The random numbers of a batch, handed out in a fixed order: row i depends on (seed, i) only."""
+    """The random numbers of a batch, in a fixed order: row i depends only on (seed, i)."""
 
     def __init__(self, seed: int, indices: Sequence[int]) -> None:
         count = 2 * SIDE * SIDE + _SCALARS
@@ -88,8 +88,8 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
     Image i depends on (seed, i) only: not on `size`, nor on the other images of its batch.
 
     Args:
-        seed: which of the endless many worlds; not negative.
-        size: how many images this one has.
+        seed: Seed of the images, not negative.
+        size: How many images there are.
 
     Raises:
         ArgumentError: `size` is below 1 or `seed` below 0.
@@ -120,28 +120,28 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
         return self.size
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, Tensor]:
-        """Image (3, 64, 64) in [0, 1], label, and mask (64, 64) of the pixels that the shape covers."""
+        """Returns image (3, 64, 64) in [0, 1], label, and mask (64, 64) of the pixels of the shape."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int, Tensor]]:
-        """Many items rendered at once, as a `DataLoader` asks for them."""
+        """Returns many items, rendered at once, for a `DataLoader`."""
         images, labels, masks = self.batch(indices)
         return list(zip(images, labels.tolist(), masks, strict=True))
 
     def batch(
         self, indices: Sequence[int], labels: Sequence[int] | Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (N, 3, 64, 64) in [0, 1], labels (N,) and boolean masks (N, 64, 64), rendered at once.
+        """Returns images (N, 3, 64, 64) in [0, 1], labels (N,) and boolean masks (N, 64, 64).
 
         Args:
-            indices: of the images; negative ones count from the end.
-            labels: classes to draw instead of those of the dataset: the same background, place and
+            indices: Indices of the images; negative ones count from the end.
+            labels: Classes to draw instead of those of the dataset: the same background, position and
                 colours with another shape.
 
         Raises:
-            IndexError: an index is outside of the dataset.
-            ShapeError: not one label for each index.
-            ArgumentError: a label is not a class.
+            IndexError: An index outside of the dataset.
+            ShapeError: Not one label for each index.
+            ArgumentError: A label that is no class.
         """
         draws = self._draws(indices)
         background = _background(draws)
@@ -158,18 +158,18 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
         return images.clamp(0, 1), labels, cover[:, 0] >= 0.5
 
     def backgrounds(self, indices: Sequence[int]) -> Tensor:
-        """The same images (N, 3, 64, 64) without their shapes: what is left when all evidence is gone.
+        """Returns the same images (N, 3, 64, 64) without their shapes, without any evidence of a class.
 
         Raises:
-            IndexError: an index is outside of the dataset.
+            IndexError: An index outside of the dataset.
         """
         return _background(self._draws(indices)).clamp(0, 1)
 
     def placement(self, indices: Sequence[int]) -> Placement:
-        """Where and how large the shapes are.
+        """Returns position, size and the other properties of the shapes.
 
         Raises:
-            IndexError: an index is outside of the dataset.
+            IndexError: An index outside of the dataset.
 
         Example:
             >>> bool((ShapesDataset(size=50).placement(range(50)).radius >= 10).all())
@@ -209,19 +209,19 @@ def _wide(values: Tensor) -> Tensor:
 
 def _coloured_noise(noise: Tensor, falloff: Tensor) -> Tensor:
     """Two independent fields (N, 2, H, W) of mean 0 and deviation 1 whose amplitude is 1/f**falloff."""
-    if not len(noise):  # which some FFT libraries refuse
+    if not len(noise):  # some FFT libraries do not take empty batches
         return noise[:, :2]
     frequency = torch.fft.fftfreq(SIDE)
     distance = torch.hypot(frequency[:, None], frequency[None, :])
     distance[0, 0] = torch.inf
-    # A real and even filter keeps the real and the imaginary part apart: two fields for one transform.
+    # A real and even filter keeps the real and the imaginary part separate: two fields for one transform.
     spectrum = torch.fft.fft2(torch.complex(noise[:, 0] - 0.5, noise[:, 1] - 0.5))
     fields = torch.view_as_real(torch.fft.ifft2(spectrum * distance ** -_wide(falloff))).permute(0, 3, 1, 2)
     return fields / fields.square().mean((2, 3), keepdim=True).sqrt()
 
 
 def _background(draws: _Draws) -> Tensor:
-    """Textures (N, 3, H, W) around [0, 1]; drawn before anything that belongs to the shape."""
+    """Textures (N, 3, H, W) around [0, 1]; made before all random numbers of the shape."""
     x, y = _grid()
     noise_weight, ramp_weight, wave_weight, falloff, edge = _TEXTURES[(draws.one() * len(_TEXTURES)).long()].T
     fields = _coloured_noise(draws.noise, falloff)
@@ -242,11 +242,19 @@ def _placement(draws: _Draws) -> Placement:
     center = radius[:, None] + draws.take(2) * (SIDE - 2 * radius[:, None])
     angle, thickness, squared = draws.one(0, 2 * math.pi), draws.one(), draws.one() < 0.5
     period = 5 + draws.one() * (0.5 * radius - 5).clamp(0, 3)
-    return Placement(center, radius, angle, thickness, squared, period, draws.take(2))
+    return Placement(
+        center=center,
+        radius=radius,
+        angle=angle,
+        thickness=thickness,
+        squared=squared,
+        period=period,
+        phase=draws.take(2),
+    )
 
 
 def _near(background: Tensor, placement: Placement) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean colour (N, 3) where the shape will lie, and the shape's own axes (N, H, W) in pixels."""
+    """Mean colour (N, 3) at the position of the shape, and coordinates along its axes (N, H, W) in pixels."""
     x, y = _grid()
     x, y = x - _wide(placement.center[:, 0]), y - _wide(placement.center[:, 1])
     cos, sin = _wide(placement.angle.cos()), _wide(placement.angle.sin())
@@ -256,7 +264,7 @@ def _near(background: Tensor, placement: Placement) -> tuple[Tensor, Tensor, Ten
 
 
 def _contrasting(draws: _Draws, others: list[Tensor]) -> Tensor:
-    """The first of some random colours (N, 3) that is far enough from the others."""
+    """The first of several random colours (N, 3) that is far enough from the others."""
     random = draws.take(3 * _CANDIDATES).view(-1, _CANDIDATES, 3)
     # The corners of the colour cube come last, in random order: one of the eight is always far enough.
     bits = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)])
@@ -284,7 +292,7 @@ def _cover(labels: Tensor, placement: Placement, u: Tensor, v: Tensor) -> Tensor
         _star(radius, 0.38 + 0.12 * thickness, length, torch.atan2(v, u)),
         torch.where(_wide(placement.squared), square, disc),
     ]
-    choice = labels.clamp(max=len(distances) - 1)  # both patches share the last outline
+    choice = labels.clamp(max=len(distances) - 1)  # both patches have the last outline
     distance = torch.stack(distances, 1)[torch.arange(len(labels)), choice]
     return (0.5 - distance).clamp(0, 1)
 

@@ -1,6 +1,6 @@
-"""The two smallest networks worth looking into: a perceptron and a convolutional network.
+"""Two small networks: a perceptron and a convolutional network.
 
-Every activation is a module with a name of its own, so that it can be recorded and edited.
+Every activation is the output of a named module, so that it can be recorded and edited.
 """
 
 from collections import OrderedDict
@@ -12,15 +12,15 @@ from ..core.errors import ArgumentError
 
 
 class SimpleMLP(nn.Sequential):
-    """Gives a multi-layer perceptron: linear layers ``fc0, fc1, ...`` with ``relu0, ...`` between them.
+    """A multi-layer perceptron: linear layers ``fc0, fc1, ...`` with ``relu0, ...`` between them.
 
     Maps (N, first size) to (N, last size). There is no activation after the last layer.
 
     Args:
-        *layer_sizes: how many units each layer has, the input first and the output last.
+        *layer_sizes: How many units each layer has, the input first and the output last.
 
     Raises:
-        ArgumentError: fewer than two sizes, or one that is not a positive integer.
+        ArgumentError: Fewer than two sizes, or one that is not a positive integer.
 
     Example:
         >>> import torch
@@ -46,18 +46,18 @@ class SimpleMLP(nn.Sequential):
 
 
 class SimpleCNN(nn.Sequential):
-    """Gives a small convolutional classifier: three 3x3 convolutions, a spatial mean and a linear layer.
+    """A small convolutional classifier: three 3x3 convolutions, a spatial mean and a linear layer.
 
-    Maps (N, in_channels, H, W) to (N, num_classes) for every image from 8x8 on. The modules, in order, are
-    ``conv0, relu0, pool0, conv1, relu1, pool1, conv2, relu2, pool2, flatten, fc``; the convolutions have 16,
-    32 and 64 channels. There is no activation after the last layer.
+    Maps (N, in_channels, H, W) to (N, num_classes) for images of at least 8x8 pixels. The modules, in order,
+    are ``conv0, relu0, pool0, conv1, relu1, pool1, conv2, relu2, pool2, flatten, fc``; the convolutions have
+    16, 32 and 64 channels. There is no activation after the last layer.
 
     Args:
-        in_channels: how many channels an image has.
-        num_classes: how many numbers come out for an image.
+        in_channels: How many channels an image has.
+        num_classes: How many outputs there are.
 
     Raises:
-        ArgumentError: an argument that is not a positive integer.
+        ArgumentError: An argument that is not a positive integer.
 
     Example:
         >>> import torch

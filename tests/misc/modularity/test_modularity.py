@@ -299,14 +299,14 @@ def test_the_first_lines_of_a_user():
         ),
         (
             lambda: ncut(chain("ab", [torch.ones(3, 2)]), [0, 0, 0, 0, -1]),
-            "'b:2' has edges, and belongs to no",
+            "'b:2' has edges, but belongs to no",
         ),
         (lambda: null_test(chain("ab", [torch.ones(3, 2)]), 2, samples=1), "at least 2 samples, got 1"),
         (lambda: null_test(chain("ab", [torch.ones(3, 2)]), 2, shuffle="all"), "shuffle is one of"),
         (lambda: MLPGraph(SimpleCNN(1, 2)), "'conv0' is a convolution"),
         (lambda: CNNGraph(SimpleMLP(2, 2)), "needs at least two convolutions"),
         (lambda: MLPGraph(SimpleMLP(2, 2)).get_model_modularity(method="metis"), "method is one of"),
-        (lambda: MLPGraph(SimpleMLP(2, 2)).get_model_modularity(3, "louvain"), "finds its own number"),
+        (lambda: MLPGraph(SimpleMLP(2, 2)).get_model_modularity(3, "louvain"), "chooses the number"),
         (lambda: correlation_graph(SimpleMLP(2, 2), ["fc0"], torch.ones(2, 2)), "at least 3 inputs"),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_swap_gains_what_it_promises():
 
 
 def test_bad_arguments_say_what_is_wrong():
-    with pytest.raises(ArgumentError, match="12 eigenvalues behind the first, of 12 units"):
+    with pytest.raises(ArgumentError, match="12 eigenvalues after the first, of 12 units"):
         clusterability_loss(SimpleMLP(4, 4, 4), 12)
     with pytest.raises(ArgumentError, match="at least two linear layers, Linear has 2 to 2"):
         LocalityCost(nn.Linear(2, 2))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ...core.hooks import Activations, hooked
 from ...core.names import Unit, parse_layer
-from ...core.survey import Survey, survey
+from ...core.surveys import Survey, survey
 from ...core.targets import Edit
 from .backward import differentiate
 from .batching import BATCH_SIZE, batches, take_rows

@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
 from .inputs import Values, parts_of
 
 if TYPE_CHECKING:

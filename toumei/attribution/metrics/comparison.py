@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
-from ...core.stored_fields import Spec, specs
+from ...core.tensor_specs import Spec, specs
 from ..base.baselines import BaselineLike
 from ..base.method import Method
 from ..base.result import Attribution

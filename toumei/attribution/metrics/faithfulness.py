@@ -10,7 +10,7 @@ from ...core.errors import ArgumentError, ShapeError
 from ...core.modules import evaluating, frozen
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
 from ..base.baselines import BaselineLike
 from ..base.problem import make_problem
 from ..base.targets import Target

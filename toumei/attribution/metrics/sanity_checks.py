@@ -12,7 +12,7 @@ from ...core.errors import ArgumentError
 from ...core.modules import find_module
 from ...core.seeding import make_generator, seeded
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
 from ..base.baselines import BaselineLike
 from ..base.method import Method
 from ..base.result import Attribution

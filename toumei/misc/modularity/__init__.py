@@ -1,4 +1,4 @@
-"""Whether a network falls into modules: weight graphs, clusterings, their quality and null models."""
+"""Does a network fall into modules? Weight graphs, clusterings, their quality, null tests and lesions."""
 
 from .communities import CNNGraph, Communities, MLPGraph, ModelGraph
 from .correlation import correlation_graph

@@ -17,7 +17,7 @@ from .norms import Norm
 from .quality import modularity, ncut
 from .spectral import spectral_partition
 
-Method = Literal["spectral", "louvain", "leiden", "greedy"]
+CommunityMethod = Literal["spectral", "louvain", "leiden", "greedy"]
 
 
 class Communities(NamedTuple):
@@ -35,7 +35,7 @@ class Communities(NamedTuple):
 
 
 class _WrittenWhenRead(type(nx.Graph.__dict__["_adj"])):  # type: ignore[misc]
-    """The adjacency of networkx, a dictionary for each edge, written when an algorithm first asks for it."""
+    """The adjacency of networkx, a dictionary for each edge, written when an algorithm first reads it."""
 
     def __get__(self, graph: Any, owner: Any = None) -> Any:
         if graph is None:
@@ -55,7 +55,7 @@ class ModelGraph(nx.Graph):
     without them.
 
     Args:
-        model: A feed-forward network, a `WeightGraph`, or whatever `networkx.Graph` takes.
+        model: A feed-forward network, a `WeightGraph`, or anything that `networkx.Graph` takes.
         example_input: See `WeightGraph.from_model`.
         norm: See `WeightGraph.from_model`.
         **attributes: Attributes of the graph.
@@ -90,17 +90,17 @@ class ModelGraph(nx.Graph):
     def get_model_modularity(
         self,
         n_clusters: int | None = None,
-        method: Method = "spectral",
+        method: CommunityMethod = "spectral",
         resolution: float = 1.0,
         seed: int = 0,
     ) -> Communities:
-        """Returns the communities of the network and how well they divide it.
+        """Returns the communities of the network, with their modularity and their normalized cut.
 
-        The numbers mean little by themselves: compare with those of shuffled weights (`null_test`).
+        The numbers mean little alone: compare them with those of shuffled weights (`null_test`).
 
         Args:
-            n_clusters: How many communities; by default the largest eigenvalue gap of ``"spectral"`` or what
-                the method finds. ``"louvain"`` and ``"leiden"`` find their own number.
+            n_clusters: How many communities; by default ``"spectral"`` takes the largest eigenvalue gap and
+                ``"greedy"`` the best modularity. ``"louvain"`` and ``"leiden"`` always choose the number.
             method: ``"spectral"``, ``"louvain"``, ``"greedy"`` (Clauset et al., 2004), or ``"leiden"``, which
                 needs the package igraph.
             resolution: Larger for more and smaller communities.
@@ -110,12 +110,12 @@ class ModelGraph(nx.Graph):
             ArgumentError: An unknown method, a number of clusters that the method does not take, or more than
                 nodes with edges.
         """
-        if method not in get_args(Method):
-            raise ArgumentError(f"method is one of {get_args(Method)}, got {method!r}")
+        if method not in get_args(CommunityMethod):
+            raise ArgumentError(f"method is one of {get_args(CommunityMethod)}, got {method!r}")
         if n_clusters is not None and method in ("louvain", "leiden"):
-            raise ArgumentError(f"{method!r} finds its own number of clusters; change its resolution instead")
+            raise ArgumentError(f"{method!r} chooses the number of clusters; change its resolution instead")
         nodes = list(self)
-        # To cluster by the spectrum, the edges need not be written.
+        # Spectral clustering does not need the dictionaries of edges.
         graph = self.__dict__.get("_weights") if method == "spectral" else None
         graph = graph or _as_weight_graph(self, nodes)
         if method == "spectral":
@@ -184,7 +184,7 @@ class CNNGraph(ModelGraph):
 
 
 def _write_edges(adjacency: dict[str, dict[str, Any]], weights: WeightGraph) -> None:
-    """Writes edges into the dictionaries of networkx, a row at a time; both directions share attributes."""
+    """Writes edges into the dictionaries of networkx, row by row; both directions share attributes."""
     names, rows = list(adjacency), list(adjacency.values())
     layers = [slice(first, last) for first, last in pairwise(weights.offsets)]
     with _without_garbage_collection():
@@ -202,14 +202,14 @@ def _write_edges(adjacency: dict[str, dict[str, Any]], weights: WeightGraph) -> 
 def _connect(
     rows: Iterable[dict[str, Any]], names: list[str], edges: Iterable[Iterable[Any]], full: bool
 ) -> None:
-    for row, own in zip(rows, edges, strict=True):
-        pairs = zip(names, own, strict=True)
+    for row, row_edges in zip(rows, edges, strict=True):
+        pairs = zip(names, row_edges, strict=True)
         row.update(pairs if full else [pair for pair in pairs if pair[1]["weight"]])
 
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """A dictionary an edge is all kept: looking for garbage among them takes half of the time."""
+    """Avoids garbage collection, which takes half of the time: all dictionaries of edges are kept."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -220,7 +220,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def _as_weight_graph(graph: Any, nodes: list[Any]) -> WeightGraph:
-    """A networkx graph as one layer with edges within."""
+    """A networkx graph as one layer with edges inside."""
     matrix = torch.from_numpy(nx.to_numpy_array(graph, nodes))
     return WeightGraph(("nodes",), (len(nodes),), (Block(0, 0, matrix),))
 

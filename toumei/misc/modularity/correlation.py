@@ -1,4 +1,4 @@
-"""The graph of a network's activations: units joined by how their answers to inputs go together."""
+"""The graph of the activations of a network: units joined by the correlations of their responses."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from ...core.errors import ArgumentError
 from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
-from ...core.survey import survey
+from ...core.surveys import survey
 from .graph import Block, WeightGraph
 
 
@@ -19,8 +19,8 @@ def correlation_graph(
 ) -> WeightGraph:
     """Returns the graph whose edges are squared Spearman correlations of activations (Hod et al., 2021).
 
-    A unit's answer to an input is its activation, for maps and tokens the mean over positions. Units that
-    answer all inputs alike are isolated. `null_test` shuffles the correlations.
+    The response of a unit to an input is its activation, for maps and tokens the mean over positions. Units
+    with the same response to all inputs are isolated. `null_test` shuffles the correlations.
 
     Args:
         model: The network.
@@ -39,29 +39,29 @@ def correlation_graph(
     """
     if len(inputs) < 3 or not layers:
         raise ArgumentError(
-            f"correlations need at least 3 inputs and a layer, got {len(inputs)} and {layers}"
+            f"correlations need at least 3 inputs and 1 layer, got {len(inputs)} and {layers}"
         )
-    answers: dict[str, list[Tensor]] = {name: [] for name in layers}
+    responses: dict[str, list[Tensor]] = {name: [] for name in layers}
     with evaluating(model):
         found = survey(model, layers, lambda: model(inputs[:1]))
         for batch in inputs.split(batch_size):
             activations = with_layouts_of(found.activations, run(model, batch, record=found.names))
             for name in layers:
-                answers[name].append(channels_of(activations, name).values.mean(2))
-    ranks = [_standardized_ranks(torch.cat(answers[name])) for name in layers]
+                responses[name].append(channels_of(activations, name).values.mean(2))
+    ranks = [_standardized_ranks(torch.cat(responses[name])) for name in layers]
     blocks = []
-    for target, own in enumerate(ranks):
-        for source, other in enumerate(ranks[: target + 1]):
-            squared = (own.T @ other).square()
+    for target, rows in enumerate(ranks):
+        for source, columns in enumerate(ranks[: target + 1]):
+            squared = (rows.T @ columns).square()
             if source == target:
-                squared = (squared + squared.T) / 2  # to the last bit
+                squared = (squared + squared.T) / 2  # symmetric to the last bit
                 squared.fill_diagonal_(0)
             blocks.append(Block(source, target, squared))
     return WeightGraph(tuple(layers), tuple(rank.shape[1] for rank in ranks), tuple(blocks))
 
 
 def _standardized_ranks(values: Tensor) -> Tensor:
-    """Ranks of each column, ties shared, with mean 0 and norm 1; zeros where all are alike."""
+    """Ranks of each column, with mean 0 and norm 1; equal values share a rank, constant columns are 0."""
     from scipy.stats import rankdata
 
     ranks = torch.from_numpy(rankdata(values.cpu().numpy(), axis=0)).to(values.device)

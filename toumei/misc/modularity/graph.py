@@ -1,7 +1,7 @@
 """The weight graph of a network: its units, joined by the size of the weights between them.
 
-Networks are dense between few layers, so the graph is kept as the list of its weight blocks and multiplied
-block by block; its adjacency matrix, with as many entries as units squared, is never needed.
+Networks are dense between few layers, so the graph is a list of weight blocks and is multiplied block by
+block. The adjacency matrix, whose size is the number of units squared, is never needed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ class Block:
         source: Index of the layer that the edges come from.
         target: Index of the layer that they go to.
         weight: (target units, source units) not negative; (S, target units, source units) for S graphs that
-            differ in their weights alone. Symmetric for edges within a layer.
+            differ only in their weights. Symmetric for edges within a layer.
     """
 
     source: int
@@ -35,10 +35,10 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class WeightGraph:
-    """An undirected graph whose nodes are the units of a network, layer behind layer.
+    """An undirected graph whose nodes are the units of a network, layer by layer.
 
-    Labels and all other vectors over the nodes are in this order. A unit without edges is `isolated`: it has
-    no part in clusters, cuts or modularity.
+    Labels and all other vectors over the nodes have this order. A unit without edges is `isolated`: it
+    belongs to no cluster and does not count in cuts and modularity.
 
     Args:
         layers: Names of the layers.
@@ -47,7 +47,7 @@ class WeightGraph:
 
     Raises:
         ShapeError: A block that does not fit its layers.
-        NonFiniteError: A weight that is NaN or infinite; the message names the layers.
+        NonFiniteError: A weight that is NaN or infinite.
         ArgumentError: A negative weight, or a graph without edges.
 
     Example:
@@ -86,17 +86,17 @@ class WeightGraph:
         *,
         keep_graph: bool = False,
     ) -> "WeightGraph":
-        """Returns the graph of a feed-forward network, in the true order and branching of its layers.
+        """Returns the graph of a feed-forward network, in the order and with the branches of its layers.
 
         Nodes are the input's channels or features and the units of each linear layer and convolution. An edge
-        is the norm of the weights between two units; batch normalization is multiplied into them. What lies
-        between two layers passes channels on: a skip connection makes a block of its own from each layer that
-        it comes from, a concatenation splits the block, a flattened map sums the weights of a channel's
-        places.
+        is the norm of the weights between two units; batch normalization is multiplied into them. Operations
+        between two layers pass channels on: a skip connection makes a block from each layer that it comes
+        from, a concatenation splits the block, a flattened map sums the weights of all positions of a
+        channel.
 
         Args:
-            model: Linear layers, convolutions (grouped ones too), Hugging Face's Conv1D, and what stands
-                between them.
+            model: Linear layers, convolutions (also grouped), Conv1D of Hugging Face, and operations between
+                them.
             example_input: An input, or a tuple of them, for a network that `torch.fx` cannot trace.
             norm: ``"l1"``, ``"frobenius"``, or ``"induced-l1"``: the largest column sum of a kernel, which
                 Filan et al. (2021) used for convolutions.
@@ -104,8 +104,8 @@ class WeightGraph:
 
         Raises:
             ArgumentError: A model without weights, a layer that runs twice, a recurrent network, an operation
-                that mixes channels in a way that has no weights, or a model that can only be recorded,
-                without example input.
+                that mixes channels without weights, or no example input for a model that `torch.fx` cannot
+                trace.
 
         Example:
             >>> from toumei.models import SimpleMLP
@@ -119,7 +119,7 @@ class WeightGraph:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """The index of each layer's first node, and behind the last one the number of nodes."""
+        """The index of the first node of each layer, and then the number of nodes."""
         return tuple(accumulate(self.sizes, initial=0))
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ class WeightGraph:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.blocks[0].weight.device
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
@@ -178,8 +178,8 @@ class WeightGraph:
             LayerError: A layer that the graph does not have.
             ArgumentError: No edges are left.
         """
-        if strangers := [name for name in layers if name not in self.layers]:
-            raise LayerError(f"no layer {strangers[0]!r} in the graph: it has {', '.join(self.layers)}")
+        if unknown := [name for name in layers if name not in self.layers]:
+            raise LayerError(f"no layer {unknown[0]!r} in the graph: it has {', '.join(self.layers)}")
         kept = [index for index, name in enumerate(self.layers) if name not in layers]
         position = {index: new for new, index in enumerate(kept)}
         blocks = tuple(
@@ -214,20 +214,20 @@ def check_labels(graph: WeightGraph, labels: Tensor | Sequence[int]) -> Tensor:
 
     Raises:
         ShapeError: Not one label for each node.
-        ArgumentError: Labels that are not whole numbers from -1 on, or a node with edges in no cluster.
+        ArgumentError: Labels that are not whole numbers from -1 up, or a node with edges in no cluster.
     """
     labels = torch.as_tensor(labels, device=graph.device)
     if labels.shape != (len(graph),):
         raise ShapeError(f"expected a label for each of {len(graph)} nodes, got {tuple(labels.shape)}")
     if labels.is_floating_point() or labels.is_complex() or labels.min() < -1:
-        raise ArgumentError(f"labels are whole numbers from 0 on, or -1 for an isolated unit, got {labels}")
+        raise ArgumentError(f"labels are whole numbers from 0 up, or -1 for an isolated unit, got {labels}")
     if len(outside := ((labels < 0) & (graph.degrees() > 0)).nonzero().flatten()):
-        raise ArgumentError(f"unit {graph.nodes()[int(outside[0])]!r} has edges, and belongs to no cluster")
+        raise ArgumentError(f"unit {graph.nodes()[int(outside[0])]!r} has edges, but belongs to no cluster")
     return labels
 
 
 def chain(layers: Iterable[str], weights: Iterable[Tensor]) -> WeightGraph:
-    """Returns the graph of layers one behind the other.
+    """Returns the graph of a chain of layers.
 
     Args:
         layers: Their names, the input first.

@@ -1,4 +1,4 @@
-"""Do the clusters of a network do something of their own? Accuracy without them, against random sets."""
+"""Lesion tests: the accuracy of a network without a cluster, compared with random sets of units."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ...core.layout import channel_axis_of
 from ...core.modules import evaluating
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.survey import Survey, survey
+from ...core.surveys import Survey, survey
 from .graph import WeightGraph, check_labels
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -21,7 +21,7 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Lesion:
-    """What the removal of a cluster's units of one layer does.
+    """The effect of removing the units of a cluster from one layer.
 
     Attributes:
         layer: The layer.
@@ -47,9 +47,9 @@ class LesionTest(Saved):
     """The lesions of all clusters and layers.
 
     Attributes:
-        score: Of the whole network.
-        lesions: One for each part of a cluster in a layer that can be compared.
-        samples: Random sets for each.
+        score: The score of the whole network.
+        lesions: One for each part of a cluster in a layer that can be tested.
+        samples: How many random sets each was compared with.
     """
 
     score: float
@@ -58,7 +58,7 @@ class LesionTest(Saved):
 
     @property
     def p(self) -> float:
-        """The p-values combined by Fisher's method, each less half of the smallest that is possible."""
+        """The p-values combined by Fisher's method, each minus half of the smallest possible p-value."""
         from scipy.stats import combine_pvalues
 
         half = 1 / (2 * (self.samples + 1))
@@ -87,20 +87,21 @@ def lesion_test(
     score: Score | None = None,
     batch_size: int = 1000,
 ) -> LesionTest:
-    """Returns how much removing each cluster's units of a layer hurts, against random sets of equal size.
+    """Returns how much the score falls without the units of a cluster in a layer, compared with random sets.
 
-    A unit is removed by setting its output to zero. Tested are the parts of at least two units and at most
-    99 % of a layer, in all layers of the graph but its inputs and outputs (Filan et al., 2021).
+    A unit is removed by setting its output to zero. Parts of at least two units and at most 99 % of a layer
+    are tested, in all layers of the graph except its inputs and outputs (Filan et al., 2021).
 
     Args:
-        model: The network that the graph was made of.
-        graph: Its graph.
+        model: The network of the graph.
+        graph: The graph.
         labels: (nodes,) cluster of each node.
         inputs: (N, ...).
-        targets: (N,) classes, or whatever `score` takes.
-        samples: Random sets for each lesion.
+        targets: (N,) classes, or anything that `score` takes.
+        samples: How many random sets for each lesion.
         seed: Seed of the random sets.
-        score: From outputs and targets to one score an input, (N,); by default 1 for the right class, else 0.
+        score: From outputs and targets to one score for each input, (N,); by default 1 for the right class,
+            else 0.
         batch_size: Inputs at a time.
 
     Raises:
@@ -115,7 +116,7 @@ def lesion_test(
     parts = list(_parts(graph, labels))
     if not parts:
         raise ArgumentError(
-            "no cluster has two or more units, and not all, of a layer between input and output"
+            "no cluster has at least two but not all units of a layer between input and output"
         )
     lesions = []
     found = survey(model, [layer for layer, *_ in parts], lambda: model(inputs[:1]))
@@ -132,7 +133,16 @@ def lesion_test(
             )
             p = (int((random >= drop - 1e-12).sum()) + 1) / (samples + 1)
             deviation = float(random.std()) if samples > 1 else 0.0
-            lesions.append(Lesion(layer, cluster, len(units), drop, float(random.mean()), deviation, p))
+            lesion = Lesion(
+                layer=layer,
+                cluster=cluster,
+                units=len(units),
+                drop=drop,
+                random_mean=float(random.mean()),
+                random_deviation=deviation,
+                p=p,
+            )
+            lesions.append(lesion)
     return LesionTest(whole, tuple(lesions), samples)
 
 
@@ -144,7 +154,7 @@ def _score_without(
     layer: str,
     units: Tensor,
 ) -> float:
-    """The mean score when these units of a layer are removed."""
+    """The mean score without these units of a layer."""
 
     def remove(activation: Tensor) -> Tensor:
         axis = channel_axis_of(activation, found.layouts[layer], layer)
@@ -160,12 +170,12 @@ def _parts(graph: WeightGraph, labels: Tensor) -> list[tuple[str, int, int, Tens
     sources = {block.source for block in graph.blocks}
     targets = {block.target for block in graph.blocks}
     parts = []
-    for index, (layer, own) in enumerate(graph.by_layer(labels).items()):
+    for index, (layer, clusters) in enumerate(graph.by_layer(labels).items()):
         if index in sources and index in targets:
-            for cluster in own[own >= 0].unique().tolist():
-                units = (own == cluster).nonzero().flatten().cpu()
-                if 2 <= len(units) <= 0.99 * len(own):
-                    parts.append((layer, len(own), cluster, units))
+            for cluster in clusters[clusters >= 0].unique().tolist():
+                units = (clusters == cluster).nonzero().flatten().cpu()
+                if 2 <= len(units) <= 0.99 * len(clusters):
+                    parts.append((layer, len(clusters), cluster, units))
     return parts
 
 

@@ -1,4 +1,4 @@
-"""How a kernel, or the weights from a flattened map, become one number: norms by their names."""
+"""Norms by name: how a kernel, or the weights from a flattened map, become one number."""
 
 from typing import Literal, get_args
 
@@ -20,7 +20,7 @@ def kernel_norms(kernels: Tensor, norm: Norm) -> Tensor:
     """Returns the norm of each kernel of a convolution's weights.
 
     Args:
-        kernels: (out, in, ...) with any number of spatial axes, also none.
+        kernels: (out, in, ...) with any number of spatial axes, or none.
         norm: ``"l1"`` the sum of absolute values, ``"frobenius"`` the root of the sum of squares,
             ``"induced-l1"`` the largest sum of absolute values of a column.
 
@@ -41,7 +41,7 @@ def kernel_norms(kernels: Tensor, norm: Norm) -> Tensor:
 
 
 def merged(weights: Tensor, groups: Tensor, count: int, norm: Norm) -> Tensor:
-    """Returns (out, count): the weights (out, in) of inputs that are places of one channel, as one number.
+    """Returns (out, count): one number for all weights (out, in) from the positions of a channel.
 
     Args:
         weights: (out, in), not negative.

@@ -1,4 +1,4 @@
-"""Is a network more modular than chance? Its graph against graphs with the same weights in other places."""
+"""Null tests: is a network more modular than graphs with the same weights in shuffled positions?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
 from .graph import Block, WeightGraph
 from .plots import plot_null_test
 from .quality import modularities, ncuts
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Shuffle = Literal["layer", "layer-nonzero"]
-Measure = Literal["ncut", "modularity"]
+ModularityMeasure = Literal["ncut", "modularity"]
 _BYTES = 2**30  # for the weights of the shuffled graphs that an accelerator clusters at once
 
 
 @dataclass(frozen=True, eq=False)
 class NullTest(Saved):
-    """A measured value beside those of shuffled networks.
+    """A measured value, and those of shuffled networks.
 
     Attributes:
-        measure: What was measured.
-        value: Of the network itself.
-        samples: (S,) of the shuffled ones, on the CPU.
-        n_clusters: Into how many clusters each graph was cut.
+        measure: The measured quantity.
+        value: The value of the network.
+        samples: (S,) the values of the shuffled networks, on the CPU.
+        n_clusters: How many clusters each graph was divided into.
     """
 
-    measure: Measure
+    measure: ModularityMeasure
     value: float
     samples: Tensor
     n_clusters: int
@@ -44,9 +44,10 @@ class NullTest(Saved):
 
     @property
     def z(self) -> float:
-        """How many standard deviations the value lies above the mean of the samples.
+        """The difference of the value from the mean of the samples, in standard deviations.
 
-        Negative for a normalized cut, positive for modularity, where the network is more modular than chance.
+        If the network is more modular than chance, it is negative for a normalized cut, positive for
+        modularity.
         """
         deviation = float(self.samples.std())
         difference = self.value - float(self.samples.mean())
@@ -79,21 +80,21 @@ def null_test(
     seed: int = 0,
     *,
     shuffle: Shuffle = "layer",
-    measure: Measure = "ncut",
+    measure: ModularityMeasure = "ncut",
     verbose: bool = False,
 ) -> NullTest:
-    """Returns how modular a graph is, beside graphs whose weights are shuffled within each block.
+    """Returns how modular a graph is, compared with graphs whose weights are shuffled within each block.
 
-    The network and each shuffled one are clustered in the same way, into as many clusters (Filan et al.,
-    Clusterability in Neural Networks, 2021).
+    The network and each shuffled graph are clustered in the same way, into the same number of clusters (Filan
+    et al., Clusterability in Neural Networks, 2021).
 
     Args:
         graph: The graph.
         n_clusters: As for `spectral_partition`; 12 in the paper.
         samples: How many shuffled graphs.
         seed: Seed of the shuffles and the clusterings.
-        shuffle: ``"layer"`` permutes all weights of a block, ``"layer-nonzero"`` those that are not
-            zero, which keeps the holes of a pruned network where they are.
+        shuffle: ``"layer"`` permutes all weights of a block, ``"layer-nonzero"`` those that are not zero,
+            so that the zeros of a pruned network keep their positions.
         measure: ``"ncut"`` or ``"modularity"``.
         verbose: Show a progress bar.
 
@@ -108,22 +109,22 @@ def null_test(
     """
     if samples < 2:
         raise ArgumentError(f"a null test needs at least 2 samples, got {samples}")
-    if shuffle not in get_args(Shuffle) or measure not in get_args(Measure):
+    if shuffle not in get_args(Shuffle) or measure not in get_args(ModularityMeasure):
         raise ArgumentError(
-            f"shuffle is one of {get_args(Shuffle)} and measure one of {get_args(Measure)}, "
+            f"shuffle is one of {get_args(Shuffle)} and measure one of {get_args(ModularityMeasure)}, "
             f"got {shuffle!r} and {measure!r}"
         )
     from tqdm import tqdm
 
     found = spectral_partition(graph, n_clusters, seed)
-    clusters, of = found.n_clusters, ncuts if measure == "ncut" else modularities
+    clusters, measured = found.n_clusters, ncuts if measure == "ncut" else modularities
     values = []
     with tqdm(total=samples, disable=not verbose, unit="shuffle") as bar:
         for shuffled in _shuffled(graph, samples, seed, shuffle):
-            values.append(of(shuffled, _labels(shuffled, clusters, seed)).cpu())
+            values.append(measured(shuffled, _labels(shuffled, clusters, seed)).cpu())
             bar.update(len(values[-1]))
-    value = float(of(graph, found.labels))
-    return NullTest(measure, value, torch.cat(values), clusters)
+    value = float(measured(graph, found.labels))
+    return NullTest(measure=measure, value=value, samples=torch.cat(values), n_clusters=clusters)
 
 
 def _labels(graph: WeightGraph, n_clusters: int, seed: int) -> Tensor:
@@ -132,12 +133,12 @@ def _labels(graph: WeightGraph, n_clusters: int, seed: int) -> Tensor:
     _, vectors = laplacian_eigenpairs(graph, n_clusters, seed, tolerance=CLUSTERING_TOLERANCE)
     points = vectors * torch.where(degrees > 0, degrees, 1).rsqrt()[..., None]
     return torch.stack(
-        [k_means(own, kept, n_clusters, seed) for own, kept in zip(points, degrees > 0, strict=True)]
+        [k_means(each, kept, n_clusters, seed) for each, kept in zip(points, degrees > 0, strict=True)]
     )
 
 
 def _shuffled(graph: WeightGraph, samples: int, seed: int, shuffle: Shuffle) -> Iterator[WeightGraph]:
-    """S graphs at a time: as many as fit into the memory of an accelerator, on the CPU one."""
+    """Several graphs at a time: as many as fit into the memory of an accelerator; on the CPU one."""
     generator = make_generator(seed)
     assert generator is not None
     size = sum(block.weight.numel() * block.weight.element_size() for block in graph.blocks)
@@ -152,7 +153,7 @@ def _shuffled(graph: WeightGraph, samples: int, seed: int, shuffle: Shuffle) -> 
 
 
 def _permuted(block: Block, shuffle: Shuffle, generator: torch.Generator) -> Tensor:
-    """The weights of a block in other places; symmetric where they were."""
+    """The weights of a block in shuffled positions; symmetric if the block is."""
     within = block.source == block.target
     if shuffle == "layer" and not within:
         order = torch.randperm(block.weight.numel(), generator=generator)

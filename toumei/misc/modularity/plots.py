@@ -1,4 +1,4 @@
-"""Pictures of modules: the network in layers, its weights in order, eigenvalues, null distributions."""
+"""Plots of modules: the network in layers, its sorted weights, eigenvalues, null distributions."""
 
 from typing import TYPE_CHECKING
 
@@ -21,20 +21,20 @@ def plot_layers(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None, *,
         graph: The graph.
         labels: (nodes,) cluster of each node.
         ax: Where to draw; a new figure by default.
-        edges: How many of the strongest edges are drawn, as wide as they are strong; those within a cluster
-            have its colour.
+        edges: How many of the strongest edges are drawn; stronger ones are wider. Edges inside a cluster have
+            its colour.
     """
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
 
     labels, ax = check_labels(graph, labels).cpu(), ax or _axes(1.6 * len(graph.layers), 4)
     colors = colormaps[_COLORS]
-    places = _places(graph, labels)
+    positions = _positions(graph, labels)
     sources, targets, weights = _strongest(graph, edges)
     inside = labels[sources] == labels[targets]
     ax.add_collection(
         LineCollection(
-            list(torch.stack([places[sources], places[targets]], 1).numpy()),
+            list(torch.stack([positions[sources], positions[targets]], 1).numpy()),
             linewidths=(2 * weights / weights.max()).numpy(),
             colors=[
                 colors(int(label) % 20) if within else (0.7, 0.7, 0.7)
@@ -46,7 +46,7 @@ def plot_layers(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None, *,
     )
     size = max(2.0, 800 / max(graph.sizes))
     shades = [colors(int(label) % 20) if label >= 0 else (0.9, 0.9, 0.9) for label in labels]
-    ax.scatter(places[:, 0].numpy(), places[:, 1].numpy(), s=min(size, 60), c=shades, zorder=2)
+    ax.scatter(positions[:, 0].numpy(), positions[:, 1].numpy(), s=min(size, 60), c=shades, zorder=2)
     ax.set_xticks(range(len(graph.layers)), graph.layers, rotation=30, ha="right", fontsize="small")
     ax.set_yticks([])
     ax.set_frame_on(False)
@@ -54,17 +54,18 @@ def plot_layers(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None, *,
 
 
 def plot_blocks(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None) -> "Axes":
-    """Returns axes with the weight matrices beside each other, rows and columns sorted by cluster."""
+    """Returns axes with the weight matrices side by side, rows and columns sorted by cluster."""
     labels = check_labels(graph, labels)
-    orders = [own.argsort(stable=True) for own in graph.by_layer(labels).values()]
-    own = [own[order] for own, order in zip(graph.by_layer(labels).values(), orders, strict=True)]
+    layers = list(graph.by_layer(labels).values())
+    orders = [clusters.argsort(stable=True) for clusters in layers]
+    ordered = [clusters[order] for clusters, order in zip(layers, orders, strict=True)]
     ax = ax or _axes(2.2 * len(graph.blocks), 2.6)
     left = 0.0
     for block in graph.blocks:
         matrix = block.weight[orders[block.target]][:, orders[block.source]].detach().float().cpu()
         extent = (left, left + 1, 1, 0)
         ax.imshow(matrix.numpy(), cmap="magma", extent=extent, aspect="auto", interpolation="nearest")
-        for across, cluster in ((True, own[block.source]), (False, own[block.target])):
+        for across, cluster in ((True, ordered[block.source]), (False, ordered[block.target])):
             for border in (cluster.diff().nonzero().flatten().double() + 1) / len(cluster):
                 (ax.vlines if across else ax.hlines)(
                     left + border if across else border,
@@ -121,18 +122,18 @@ def _axes(width: float, height: float) -> "Axes":
     return pyplot.figure(figsize=(max(width, 3), height), layout="constrained").add_subplot()
 
 
-def _places(graph: WeightGraph, labels: Tensor) -> Tensor:
-    """Where each node stands, (nodes, 2): layers from left to right, each sorted by cluster and centred."""
-    places = []
-    for index, own in enumerate(graph.by_layer(labels).values()):
-        rank = own.argsort(stable=True).argsort().float()
-        height = (rank + 0.5) / len(own)
-        places.append(torch.stack([torch.full_like(height, index), 1 - height], 1))
-    return torch.cat(places)
+def _positions(graph: WeightGraph, labels: Tensor) -> Tensor:
+    """Position of each node, (nodes, 2): layers from left to right, each sorted by cluster and centred."""
+    positions = []
+    for index, clusters in enumerate(graph.by_layer(labels).values()):
+        rank = clusters.argsort(stable=True).argsort().float()
+        height = (rank + 0.5) / len(clusters)
+        positions.append(torch.stack([torch.full_like(height, index), 1 - height], 1))
+    return torch.cat(positions)
 
 
 def _strongest(graph: WeightGraph, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Nodes and weights of the strongest edges, each block's own share of them, on the CPU."""
+    """Nodes and weights of the strongest edges, the same number from each block, on the CPU."""
     found = [_strongest_of(graph, block, max(1, count // len(graph.blocks))) for block in graph.blocks]
     sources, targets, weights = (torch.cat(parts) for parts in zip(*found, strict=True))
     return sources, targets, weights

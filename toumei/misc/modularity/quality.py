@@ -1,4 +1,4 @@
-"""How well a clustering cuts a graph: normalized cut, modularity, and weight within against between."""
+"""The quality of a clustering: normalized cut, modularity, and the ratio of weights inside and between."""
 
 from collections.abc import Sequence
 
@@ -20,13 +20,13 @@ def _masses(graph: WeightGraph, labels: Tensor) -> tuple[Tensor, Tensor]:
 def ncut_by_cluster(graph: WeightGraph, labels: Tensor | Sequence[int]) -> Tensor:
     """Returns for each cluster the share of its edges that leave it, (clusters,), from 0 to 1.
 
-    A cluster without members counts 0.
+    It is 0 for a cluster without members.
     """
     return _shares_cut(graph, check_labels(graph, labels))
 
 
 def ncuts(graph: WeightGraph, labels: Tensor) -> Tensor:
-    """Returns the normalized cuts (S,) of S graphs in one, each with labels of its own (S, nodes)."""
+    """Returns the normalized cuts (S,) of S graphs in one, with labels (S, nodes)."""
     return _shares_cut(graph, labels).sum(-1)
 
 
@@ -38,8 +38,8 @@ def _shares_cut(graph: WeightGraph, labels: Tensor) -> Tensor:
 def ncut(graph: WeightGraph, labels: Tensor | Sequence[int]) -> float:
     """Returns the normalized cut of a clustering: the sum of cut / volume (Shi and Malik, 2000).
 
-    It lies between 0, no edge between clusters, and the number k of clusters; a random clustering has about
-    k - 1.
+    It is 0 without edges between clusters and at most the number k of clusters; a random clustering has
+    about k - 1.
 
     Args:
         graph: The graph.
@@ -79,7 +79,7 @@ def modularity(graph: WeightGraph, labels: Tensor | Sequence[int], resolution: f
 
 
 def modularities(graph: WeightGraph, labels: Tensor) -> Tensor:
-    """Returns the modularities (S,) of S graphs in one, each with labels of its own (S, nodes)."""
+    """Returns the modularities (S,) of S graphs in one, with labels (S, nodes)."""
     within, volume = _masses(graph, labels)
     total = volume.sum(-1, keepdim=True)
     return (within / total - (volume / total).square()).sum(-1)
@@ -88,7 +88,7 @@ def modularities(graph: WeightGraph, labels: Tensor) -> Tensor:
 def in_out_ratio(graph: WeightGraph, labels: Tensor | Sequence[int]) -> float:
     """Returns the mean weight within clusters over that between them, in the form of Filan et al. (2021).
 
-    With the normalized cut n of k clusters it is (1 - n / k) / (2 n / k); infinite where nothing is cut.
+    With the normalized cut n of k clusters it is (1 - n / k) / (2 n / k); infinite if no edge is cut.
     """
     shares = ncut_by_cluster(graph, labels)
     between = float(shares.mean())

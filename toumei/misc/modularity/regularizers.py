@@ -1,4 +1,4 @@
-"""Terms to train with, so that a network falls into modules: clusterability, and short connections."""
+"""Terms of a training loss that make a network modular: clusterability, and short connections."""
 
 from itertools import pairwise
 
@@ -10,10 +10,10 @@ from .graph import WeightGraph
 
 
 def clusterability_loss(model: nn.Module, count: int = 3, example_input: object = None) -> Tensor:
-    """Returns the sum of the Laplacian's smallest eigenvalues behind the first, with gradient.
+    """Returns the sum of the smallest eigenvalues of the Laplacian after the first, with gradient.
 
-    Each bounds a normalized cut from below: where they are small, the network can be cut into that many
-    modules and one more (Filan et al., 2021, who add it to the loss with a weight of 0.1).
+    Each is a lower bound of a normalized cut: if `count` eigenvalues are small, the network can be cut into
+    `count` + 1 modules (Filan et al., 2021, who add the sum to the loss with a weight of 0.1).
 
     Args:
         model: A feed-forward network; its whole adjacency matrix is made, so a small one.
@@ -21,7 +21,7 @@ def clusterability_loss(model: nn.Module, count: int = 3, example_input: object 
         example_input: See `WeightGraph.from_model`.
 
     Raises:
-        ArgumentError: Not fewer eigenvalues than units with edges.
+        ArgumentError: At least as many eigenvalues as units with edges.
 
     Example:
         >>> from toumei.models import SimpleMLP
@@ -34,22 +34,22 @@ def clusterability_loss(model: nn.Module, count: int = 3, example_input: object 
     degrees = adjacency.sum(0)
     kept = degrees > 0
     if not 1 <= count < int(kept.sum()):
-        raise ArgumentError(f"{count} eigenvalues behind the first, of {int(kept.sum())} units with edges")
+        raise ArgumentError(f"{count} eigenvalues after the first, of {int(kept.sum())} units with edges")
     root = degrees[kept].rsqrt()
     values, _ = torch.linalg.eigh(adjacency[kept][:, kept] * root * root[:, None])
     return (1 - values[-1 - count : -1]).sum()
 
 
 class LocalityCost:
-    """The length of a perceptron's connections: brain-inspired modular training (Liu et al., 2023).
+    """The length of the connections of a perceptron: brain-inspired modular training (Liu et al., 2023).
 
-    Units of a layer stand beside each other between 0 and 1. A connection costs its absolute weight times
-    ``2 * distance + 0.5``, a bias half of its absolute value, each as a mean over a layer; the paper's weight
-    is 0.01, ten times as much in the middle half of the training. Every few hundred steps `swap` lets units
-    change places.
+    The units of a layer have equidistant positions between 0 and 1. A connection costs its absolute weight
+    times ``2 * distance + 0.5``, a bias half of its absolute value, each averaged over a layer. The weight in
+    the paper is 0.01, and 0.1 in the middle half of the training. Every few hundred steps `swap` exchanges
+    the positions of units.
 
     Args:
-        model: A chain of linear layers with whatever between them acts on each unit alone.
+        model: A chain of linear layers with elementwise functions between them.
 
     Raises:
         ArgumentError: Fewer than two linear layers, or layers that do not follow each other.
@@ -80,15 +80,15 @@ class LocalityCost:
 
     @torch.no_grad()
     def swap(self, most: int = 30) -> int:
-        """Lets the strongest units of each hidden layer change places where that shortens connections.
+        """Exchanges the positions of the strongest units of each hidden layer if that shortens connections.
 
-        What the network computes stays the same.
+        The function of the network stays the same.
 
         Args:
-            most: How many units of a layer may begin a change.
+            most: How many units of a layer are tried.
 
         Returns:
-            How many pairs changed places.
+            How many pairs of units were exchanged.
         """
         return sum(self._swap(before, after, most) for before, after in pairwise(self.layers))
 
@@ -96,11 +96,11 @@ class LocalityCost:
         strength = before.weight.abs().sum(1) + after.weight.abs().sum(0)
         swaps = 0
         for unit in strength.topk(min(most, len(strength))).indices.tolist():
-            # at[i, j]: what the connections of unit i would cost at place j
+            # at[i, j]: the cost of the connections of unit i at position j
             incoming = before.weight.abs() @ _lengths(before).T / before.weight.numel()
             at = incoming + after.weight.abs().T @ _lengths(after) / after.weight.numel()
-            own = at.diagonal()
-            gain = own[unit] + own - at[unit] - at[:, unit]
+            current = at.diagonal()
+            gain = current[unit] + current - at[unit] - at[:, unit]
             best = int(gain.argmax())
             if gain[best] > 1e-9:
                 _exchange(before, after, unit, best)
@@ -109,10 +109,10 @@ class LocalityCost:
 
 
 def _lengths(layer: nn.Linear) -> Tensor:
-    """2 * distance + 0.5 between the places of outputs and inputs, (out, in)."""
+    """2 * distance + 0.5 between the positions of outputs and inputs, (out, in)."""
     weight = layer.weight
-    places = [(torch.arange(n, dtype=weight.dtype, device=weight.device) + 0.5) / n for n in weight.shape]
-    return 2 * (places[0][:, None] - places[1]).abs() + 0.5
+    positions = [(torch.arange(n, dtype=weight.dtype, device=weight.device) + 0.5) / n for n in weight.shape]
+    return 2 * (positions[0][:, None] - positions[1]).abs() + 0.5
 
 
 def _exchange(before: nn.Linear, after: nn.Linear, first: int, second: int) -> None:

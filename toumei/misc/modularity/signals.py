@@ -1,4 +1,4 @@
-"""Which units a value inside of a network comes from, channel by channel, and what weights make of that."""
+"""Which units each channel of an activation comes from, and how weights change that."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ class Part:
         layer: Index of the layer.
         channels: (n,) channels of the signal.
         units: (n,) the unit of the layer that each comes from.
-        scale: (n,) what it has been multiplied with on the way, not negative.
+        scale: (n,) the factor that it was multiplied by, not negative.
     """
 
     layer: int
@@ -29,12 +29,12 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Signal:
-    """A value between the layers of a network.
+    """An activation between the layers of a network.
 
     Attributes:
-        width: How many channels it has; None for an input, which has as many as its first layer takes.
-        parts: Where they come from; a channel may come from several layers, and all together cover it.
-        fresh: The layer whose untouched output it is, for a batch normalization to be multiplied into.
+        width: How many channels it has; None for an input, whose first layer says how many.
+        parts: The layers that its channels come from; a channel may come from several layers.
+        fresh: The layer whose unchanged output it is; a batch normalization is multiplied into that layer.
     """
 
     width: int | None
@@ -52,7 +52,7 @@ class Signal:
 
 
 def stale(signal: Signal) -> Signal:
-    """Returns what an activation or a pooling makes of a signal: the same channels."""
+    """Returns a signal after an activation function or a pooling: the same channels."""
     return replace(signal, fresh=None)
 
 
@@ -72,7 +72,7 @@ def union(signals: Iterable[Signal]) -> Signal:
 
 
 def concatenation(signals: Iterable[Signal]) -> Signal:
-    """Returns signals beside each other along the channels.
+    """Returns signals concatenated along the channels.
 
     Raises:
         ArgumentError: One of them is an input whose number of channels is not known.
@@ -124,14 +124,14 @@ class Ledger:
         return Signal(None, (Part(len(self.names) - 1, empty, empty, torch.zeros(0)),))
 
     def layer(self, name: str, signal: Signal, weight: Tensor, groups: int = 1) -> Signal:
-        """Returns the signal behind a layer and notes its blocks.
+        """Returns the signal after a layer, and adds its blocks.
 
         Args:
             name: The layer's name.
-            signal: What it takes.
+            signal: The input of the layer.
             weight: (out, in / groups, ...) as of a convolution or a linear layer.
-            groups: Groups of a convolution. With one channel a group and one output each it is depthwise: its
-                kernels are multiplied into the signal, and it is no layer of its own.
+            groups: Groups of a convolution. With one channel and one output in each group it is depthwise:
+                its kernels are multiplied into the signal, and it is not a layer of the graph.
 
         Raises:
             ArgumentError: The layer has run before, or does not fit the signal.
@@ -159,7 +159,7 @@ class Ledger:
         return Signal(len(sizes), (Part(target, units, units, torch.ones(len(sizes))),), fresh=target)
 
     def normalized(self, signal: Signal, scale: Tensor) -> Signal:
-        """Returns the signal behind a normalization: multiplied into a layer right before it."""
+        """Returns the signal after a normalization, which is multiplied into the layer before it."""
         if signal.fresh is None:
             return signal.scaled(scale)
         for edge, weight in self.weights.items():
@@ -172,7 +172,7 @@ class Ledger:
         self.sizes.append(size)
 
     def _sized(self, name: str, signal: Signal, inputs: int) -> Signal:
-        """The signal with as many channels as a layer takes: an input's first ones, or a map flattened."""
+        """The signal with as many channels as a layer takes: those of an input, or a flattened map."""
         if signal.width is None:
             (part,) = signal.parts
             if self.sizes[part.layer] not in (None, inputs):
@@ -182,18 +182,18 @@ class Ledger:
             self.sizes[part.layer] = inputs
             units = torch.arange(inputs)
             return Signal(inputs, (Part(part.layer, units, units, torch.ones(inputs)),))
-        places, rest = divmod(inputs, signal.width)
-        if rest or not places:
+        positions, rest = divmod(inputs, signal.width)
+        if rest or not positions:
             raise ArgumentError(f"layer {name!r} takes {inputs} inputs and gets {signal.width} channels")
-        if places == 1:
+        if positions == 1:
             return signal
-        within = torch.arange(places)
+        within = torch.arange(positions)
         parts = (
             Part(
-                part.layer,
-                (part.channels[:, None] * places + within).flatten(),
-                part.units.repeat_interleave(places),
-                part.scale.repeat_interleave(places),
+                layer=part.layer,
+                channels=(part.channels[:, None] * positions + within).flatten(),
+                units=part.units.repeat_interleave(positions),
+                scale=part.scale.repeat_interleave(positions),
             )
             for part in signal.parts
         )

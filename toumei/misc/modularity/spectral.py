@@ -10,16 +10,16 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.stored_fields import Spec, specs
+from ...core.tensor_specs import Spec, specs
 from .graph import WeightGraph
 from .plots import plot_eigenvalues
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SMALL = 256  # nodes up to which the matrix is made and solved at once
-CLUSTERING_TOLERANCE = 1e-3  # cuts are the same as with exact eigenvectors
-_STEPS = 4  # blocks of Krylov vectors between two looks at the residuals
+_SMALL = 256  # up to this many nodes the dense matrix is solved
+CLUSTERING_TOLERANCE = 1e-3  # gives the same cuts as exact eigenvectors
+_STEPS = 4  # blocks of Krylov vectors between two checks of the residuals
 
 
 def laplacian_eigenpairs(
@@ -27,18 +27,18 @@ def laplacian_eigenpairs(
 ) -> tuple[Tensor, Tensor]:
     """Returns the smallest eigenvalues of the normalized Laplacian and their eigenvectors.
 
-    By block Lanczos iteration with full reorthogonalization on the blocks of the graph, for S graphs at
-    once. Isolated nodes take no part: their entries are zero.
+    They are computed by block Lanczos iteration with full reorthogonalization on the blocks of the graph, for
+    S graphs at once. The entries of isolated nodes are zero.
 
     Args:
         graph: The graph, or S graphs in one.
-        count: How many.
+        count: How many eigenvalues.
         seed: Seed of the vectors to start from.
         tolerance: Residual of an eigenpair at which the iteration ends; the error of the eigenvalue is about
-            its square.
+            the square of the residual.
 
     Returns:
-        Eigenvalues (..., count), ascending from 0 on, and eigenvectors (..., nodes, count) of
+        Eigenvalues (..., count), ascending from 0, and eigenvectors (..., nodes, count) of
         ``I - D^-1/2 A D^-1/2``.
 
     Raises:
@@ -61,7 +61,7 @@ def laplacian_eigenpairs(
 
     if len(graph) <= _SMALL:
         identity = torch.eye(len(graph), dtype=degrees.dtype, device=degrees.device)
-        # Isolated nodes get an eigenvalue of -2, below all others.
+        # Isolated nodes get the eigenvalue -2, below all others.
         matrix = normalized(identity) - 2 * torch.diag_embed((root == 0).to(degrees))
         values, vectors = torch.linalg.eigh(matrix)
         values, vectors = values[..., -count:].flip(-1), vectors[..., -count:].flip(-1)
@@ -90,7 +90,7 @@ def _largest(
             error = torch.linalg.vector_norm(image_of_basis @ ritz - vectors * values[..., None, :], dim=-2)
             if full or bool((error < tolerance).all()):
                 return values, vectors
-        for _ in range(2):  # twice is enough to be orthogonal to rounding (Giraud et al., 2005)
+        for _ in range(2):  # twice makes them orthogonal up to rounding (Giraud et al., 2005)
             image = torch.linalg.qr(image - basis @ (basis.mT @ image)).Q
         block = image
         basis = torch.cat([basis, block], -1)
@@ -98,7 +98,7 @@ def _largest(
 
 @dataclass(frozen=True, eq=False)
 class SpectralPartition(Saved):
-    """A clustering and what it was read from.
+    """A clustering and the eigenvalues that it is based on.
 
     Attributes:
         labels: (nodes,) cluster of each node, -1 for isolated ones.
@@ -137,10 +137,10 @@ def spectral_partition(
 
     Args:
         graph: One graph.
-        n_clusters: How many clusters; by default at least two, as many as there are eigenvalues before the
-            largest gap among the first ones. In a network without modules the second eigenvector is its
-            depth, so compare with `null_test` before believing a number.
-        seed: Seed of the eigenvectors' start and of k-means.
+        n_clusters: How many clusters; by default the number of eigenvalues before the largest gap, at least
+            two. In a network without modules the second eigenvector is its depth, so the number should be
+            compared with `null_test`.
+        seed: Seed of the start of the iteration and of k-means.
         largest: The most clusters that the gap may choose.
 
     Raises:
@@ -166,7 +166,7 @@ def spectral_partition(
 
 
 def _before_gap(values: Tensor) -> int:
-    gaps = values.diff()[1:]  # one cluster is no division
+    gaps = values.diff()[1:]  # at least two clusters
     return int(gaps.argmax()) + 2 if len(gaps) else len(values)
 
 
