@@ -29,7 +29,6 @@ from toumei.attribution import (
     Method,
     token_attribution,
 )
-from toumei.attribution.plots import attribution_html
 from toumei.models import facts_gpt
 from toumei.plots import page, save_figure, save_page
 
@@ -107,7 +106,7 @@ def attributions(
 ) -> dict[str, Attribution]:
     many = len(tokenizer.tokenize(text)) > MOST_TOKENS
     return {
-        name: token_attribution(model, tokenizer, text, target, against, method=method)
+        name: token_attribution(model, tokenizer, text, target, against, method=method(model))
         for name, method in METHODS.items()
         if method is not ExactShapley or not many
     }
@@ -183,7 +182,7 @@ def write_page(rows: Rows, path: Path) -> Path:
     pieces = []
     for title, results in rows:
         pieces.append(f"<h2>{escape(title)}</h2>")
-        pieces += [f"<h3>{name}</h3>{attribution_html(result)}" for name, result in results.items()]
+        pieces += [f"<h3>{name}</h3>{result._repr_html_()}" for name, result in results.items()]
     summary = "Red speaks for the answer, blue against it; numbers show under the pointer."
     save_page(page("Token attribution", "\n".join(pieces), summary=summary), path)
     return path
