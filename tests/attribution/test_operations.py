@@ -6,7 +6,7 @@ from adding_up import ROWS, WEIGHT, check
 from torch import nn
 from torch.nn import functional as F
 
-from toumei.attribution.propagation.decompositions import COMPOSITIONS
+from toumei.attribution.propagation.decompositions import DECOMPOSITIONS
 from toumei.attribution.propagation.operations import LINEAR, RULES, UNSEEN
 from toumei.core.functions import canonical_name
 
@@ -289,7 +289,7 @@ def test_a_transformer_layer_adds_up():
 
 
 def test_a_name_belongs_to_one_table():
-    tables = UNSEEN, LINEAR, RULES.keys(), COMPOSITIONS.keys()
+    tables = UNSEEN, LINEAR, RULES.keys(), DECOMPOSITIONS.keys()
     assert not any(one & other for one, other in combinations(tables, 2))
 
 
@@ -305,7 +305,7 @@ def test_names_are_those_of_torch():
         "rpow",
         "rmatmul",
     )  # with underscores around them
-    for name in UNSEEN | LINEAR | RULES.keys() | COMPOSITIONS.keys():
+    for name in UNSEEN | LINEAR | RULES.keys() | DECOMPOSITIONS.keys():
         found = any(hasattr(home, name) or hasattr(home, f"{name}_") for home in homes)
         assert found or name in operators or name in aliases, f"nothing is called {name}"
 

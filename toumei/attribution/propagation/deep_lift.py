@@ -26,7 +26,7 @@ class DeepLift(Method):
 
     The difference of the score from that of a baseline is passed back through the network: linear maps pass
     it on, elementwise functions by the slope of the chord between both, products in equal halves, max-pooling
-    to what was or becomes the maximum; softmax, normalizations and attention are exact compositions of these.
+    to what was or becomes the maximum; softmax, normalizations and attention are decomposed into these.
     Functions are followed as they are called, so activations may be modules, functional, shared or in place.
 
     A warning says when contributions do not add up all the same, as where the network reads its input without
@@ -77,7 +77,7 @@ class DeepLift(Method):
         contributions, output, at_baseline = zip(*pieces, strict=True)
         return _checked(
             Attribution(
-                problem.restore([torch.cat(own, 1) for own in zip(*contributions, strict=True)]),
+                problem.restore([torch.cat(parts, 1) for parts in zip(*contributions, strict=True)]),
                 problem.per_input(torch.cat(output)),
                 problem.per_input(torch.cat(at_baseline)),
                 method="DeepLift",
@@ -136,8 +136,8 @@ class DeepLiftShap(DeepLift):
             contributions, scores, scores0 = _contributions(
                 problem, at(problem.tensors, rows), drawn(rows, draws), rows, self.unknown
             )
-            for moment, own in zip(moments, contributions, strict=True):
-                moment.add(own, rows)
+            for moment, contribution in zip(moments, contributions, strict=True):
+                moment.add(contribution, rows)
             outputs.add(scores.T, rows)
             at_baseline.add(scores0.T, rows)
         kinds = [tensor.dtype for tensor in problem.tensors]
