@@ -10,16 +10,23 @@ from typing import Any
 
 from torch import Tensor
 
-# Activations that pass large numbers on as they are, and negative ones little or not at all.
-RECTIFIERS = frozenset(
-    "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish softplus".split()
-)
+_RECTIFIERS = "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish softplus"
 _OTHER_ELEMENTWISE = """
 tanh sigmoid hardsigmoid hardtanh log_sigmoid softsign tanhshrink hardshrink softshrink threshold
 exp exp2 expm1 log log2 log10 log1p logit sqrt rsqrt square pow rpow float_power abs clamp clamp_min clamp_max
 reciprocal erf erfc erfinv sin cos tan asin acos atan sinh cosh asinh acosh atanh
 sign floor ceil round trunc nan_to_num
 """
+_DROPOUTS = "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout"
+_CONVERSIONS = "to float double half bfloat16 type type_as cpu cuda"
+_LAYOUT = """
+view view_as reshape reshape_as flatten unflatten ravel permute transpose movedim t squeeze unsqueeze
+expand expand_as broadcast_to repeat tile roll flip rot90 contiguous clone select chunk split split_with_sizes
+unbind
+"""
+
+# Activations that pass large numbers on as they are, and negative ones little or not at all.
+RECTIFIERS = frozenset(_RECTIFIERS.split())
 # Functions of each number alone. `rrelu` is left out, since it draws random numbers in training.
 ELEMENTWISE = (RECTIFIERS - {"rrelu"}) | frozenset(_OTHER_ELEMENTWISE.split())
 CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
@@ -27,16 +34,9 @@ TRANSPOSED_CONVOLUTIONS = frozenset(("conv_transpose1d", "conv_transpose2d", "co
 MAX_POOLINGS = frozenset(f"{kind}max_pool{axes}d" for kind in ("", "adaptive_") for axes in (1, 2, 3))
 AVERAGE_POOLINGS = frozenset(f"{kind}avg_pool{axes}d" for kind in ("", "adaptive_") for axes in (1, 2, 3))
 POWER_POOLINGS = frozenset(("lp_pool1d", "lp_pool2d", "lp_pool3d"))
-DROPOUTS = frozenset(
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout".split()
-)
+DROPOUTS = frozenset(_DROPOUTS.split())
 # What changes the precision or the device of a tensor.
-CONVERSIONS = frozenset("to float double half bfloat16 type type_as cpu cuda".split())
-_LAYOUT = """
-view view_as reshape reshape_as flatten unflatten ravel permute transpose movedim t squeeze unsqueeze
-expand expand_as broadcast_to repeat tile roll flip rot90 contiguous clone select chunk split split_with_sizes
-unbind
-"""
+CONVERSIONS = frozenset(_CONVERSIONS.split())
 # What lays the numbers of one tensor out anew.
 LAYOUT = frozenset(_LAYOUT.split())
 # Properties that are tensors of the same numbers.

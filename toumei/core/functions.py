@@ -88,7 +88,7 @@ _OPERATORS = {
     "truediv": "div",
     "xor": "bitwise_xor",
 }
-_BINARY = frozenset("add sub mul matmul div truediv floordiv mod pow and or xor lshift rshift".split())
+_BINARY = "add sub mul matmul div truediv floordiv mod pow and or xor lshift rshift"
 _COMMUTATIVE = frozenset(("add", "mul", "bitwise_and", "bitwise_or", "bitwise_xor"))
 # Methods in place that are no variant of the function, or property, that has their name without underscore.
 _UNLIKE_THEIR_NAMESAKES = frozenset(("bernoulli_", "normal_", "requires_grad_"))
@@ -213,7 +213,7 @@ def _property(function: Any, access: str) -> tuple[str, bool]:
 
 def _operator(name: str) -> tuple[str, bool]:
     """The name of the function of an operator, given without underscores."""
-    if name[:1] in ("i", "r") and name[1:] in _BINARY:
+    if name[:1] in ("i", "r") and name[1:] in _BINARY.split():
         plain = _OPERATORS.get(name[1:], name[1:])
         in_place = name[0] == "i"
         return plain if in_place or plain in _COMMUTATIVE else f"r{plain}", in_place

@@ -99,6 +99,6 @@ def depends_on_input(tensor: Tensor) -> bool:
 
 
 def is_parameter(tensor: Tensor) -> bool:
-    """Returns whether a tensor is a parameter or a view of one, as the weights of queries in attention are."""
+    """Returns whether a tensor is a parameter or a view of one, as the query weights of attention are."""
     base = tensor._base
     return issubclass(type(tensor if base is None else base), nn.Parameter)

@@ -79,7 +79,7 @@ def _once() -> Iterator[None]:
 
 
 class _Propagation:
-    """What handles the functions of both passes: it notes tensors in the first, recalls them in the second."""
+    """Handles the functions of both passes: it notes tensors in the first and recalls them in the second."""
 
     def __init__(self, unknown: Unknown) -> None:
         self.unknown = unknown
@@ -160,16 +160,12 @@ class _Propagation:
 
     def _linear(self, function: Function, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A linear function, unless what it chooses, by a mask or by indices, depends on the input."""
-        choices = [
-            tensor
-            for tensor in tensors_among((*args, *kwargs.values()))
-            if not tensor.dtype.is_floating_point
-        ]
+        tensors = tensors_among((*args, *kwargs.values()))
+        choices = [tensor for tensor in tensors if not tensor.dtype.is_floating_point]
         noted = self.recall(name, choices) if choices else None
         if noted is not None and not all(map(torch.equal, choices, noted)):
-            return Call(self, function, name, args, kwargs).unknown(
-                " with a choice that depends on the input"
-            )
+            call = Call(self, function, name, args, kwargs)
+            return call.unknown(" with a choice that depends on the input")
         return function(*args, **kwargs)
 
 

@@ -36,9 +36,10 @@ scatter_add index_add index_copy index_put index_fill zero fill interpolate upsa
 """
 LINEAR = frozenset(_LINEAR.split()) | CONVERSIONS | AVERAGE_POOLINGS
 # Slopes of -1, 0 and 1, which rounding does not blur, however near to each other the two inputs are.
-_SHARP = frozenset(
-    "relu hardtanh relu6 threshold clamp clamp_min clamp_max abs hardshrink sign floor ceil round trunc".split()
-)
+_SHARP = """
+relu hardtanh relu6 threshold clamp clamp_min clamp_max abs hardshrink sign floor ceil round trunc
+"""
+SHARP = frozenset(_SHARP.split())
 _MAPS = {"linear"} | CONVOLUTIONS | TRANSPOSED_CONVOLUTIONS
 _BILINEAR = "mul matmul rmatmul mm bmm mv dot outer inner"
 _ADDED_TO = {"addmm": ("mat1", "mat2"), "addmv": ("mat", "vec"), "baddbmm": ("batch1", "batch2")}
@@ -56,7 +57,7 @@ def _elementwise(call: Call) -> Any:
         call.tensors[key],
         noted[key],
         call.in_place,
-        sharp=call.name in _SHARP,
+        sharp=call.name in SHARP,
         alike=len(call.tensors) == 1,
     )
 
