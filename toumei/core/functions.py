@@ -99,7 +99,7 @@ def canonical_name(function: Function | str) -> tuple[str, bool]:
     """Returns one name for a function, its methods and operators, and whether it works in place.
 
     An operator with its operands swapped is another function, with an ``r`` in front, unless they commute:
-    ``rdiv``, ``rsub``. A property of tensors has its own name, as in ``shape``. Functions that return
+    ``rdiv``, ``rsub``. A property of tensors has a name too, as in ``shape``. Functions that return
     indices too, such as ``F.max_pool2d_with_indices``, have the name of those that do not.
 
     Args:
@@ -205,7 +205,8 @@ def _torch_name(function: Any) -> str:
 def _property(function: Any, access: str) -> tuple[str, bool]:
     """The name of what reads, sets or deletes a property of tensors."""
     owner = getattr(function, "__self__", None)
-    name = getattr(owner, "__name__", None) or getattr(getattr(owner, "fget", None), "__name__", "property")
+    named = owner if hasattr(owner, "__name__") else getattr(owner, "fget", None)
+    name: str = getattr(named, "__name__", "property")
     if access == "__get__":
         return _ALIASES.get(name, name), False
     return f"{access.strip('_')}_{name}", True

@@ -67,7 +67,7 @@ def rescale(
         x0: The input at the baseline.
         in_place: Whether the function overwrites what it is given; it overwrites x and x0 then.
         sharp: Whether rounding blurs no slope, as where all are -1, 0 or 1, unless x and x0 agree.
-        alike: Whether the function is the same at all places, so that it can be asked about some.
+        alike: Whether the function is the same at all positions, so that it can be asked about some.
 
     Example:
         >>> x = torch.tensor([2.0, -1.0], requires_grad=True)
@@ -103,7 +103,7 @@ def _near(difference: Tensor, x: Tensor, small: float, alike: bool) -> Any:
     apart, limit = difference.abs_(), 0.0
     if small:
         apart, limit = apart.square_().addcmul_(x, x, value=-(small**2)), small**2
-    # the smallest is found far faster than where it is, and rows faster than places; nan is looked at too
+    # the smallest is found far faster than where it is, and rows faster than elements; nan is looked at too
     if not apart.numel() or apart.amin() > limit:
         return None
     return (~(apart.amin(-1) > limit)).nonzero(as_tuple=True) if alike and apart.dim() > 1 else ...
@@ -272,9 +272,9 @@ class _MaxPool(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         owed, share = ctx.saved_tensors
         # out of place, and in shapes that batched passes know
-        places = gradients[0].new_zeros((*ctx.shape[:2], math.prod(ctx.shape[2:])))
+        zeros = gradients[0].new_zeros((*ctx.shape[:2], math.prod(ctx.shape[2:])))
         parts = (gradients[0] * share).reshape(owed.shape)
-        return places.scatter_add(2, owed, parts).reshape(ctx.shape), None, None, None
+        return zeros.scatter_add(2, owed, parts).reshape(ctx.shape), None, None, None
 
 
 def max_pool(pool: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, x0: Tensor) -> Tensor:

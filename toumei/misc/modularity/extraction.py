@@ -280,8 +280,9 @@ class _Recorder:
             name, _ = canonical_name(function)
             with torch.set_grad_enabled(self.keep_graph):
                 signal = self.rules.function(name, self._signals(args), self._signals(kwargs))
-            for tensor in outputs if signal is not None else ():
-                self.tag(tensor, signal)
+            if signal is not None:
+                for tensor in outputs:
+                    self.tag(tensor, signal)
         return output
 
     def _signals(self, value: Any) -> Any:
