@@ -171,8 +171,9 @@ class FunctionMode(TorchFunctionMode):
 
     Example:
         >>> import torch
+        >>> x = torch.ones(2)
         >>> with FunctionMode(lambda function, args, kwargs: -function(*args, **kwargs)):
-        ...     y = torch.relu(torch.ones(2))
+        ...     y = x.relu()
         >>> y
         tensor([-1., -1.])
     """
