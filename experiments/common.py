@@ -67,8 +67,9 @@ def vision_network(options: argparse.Namespace, *others: str) -> tuple[nn.Module
     path = None if options.weights in (None, "DEFAULT") else options.weights
     download = options.weights == "DEFAULT"
     model: nn.Module
+    preprocess: nn.Module = nn.Identity()
     if options.model == "shapes":
-        model, preprocess = ShapesCNN(pretrained=path is None), nn.Identity()
+        model = ShapesCNN(pretrained=path is None)
         if path is not None:
             model.load_state_dict(load_state_dict(path))
     elif options.model == "inception5h" and options.model in others:
