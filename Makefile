@@ -1,6 +1,12 @@
 # `make demo` and `make test` install everything first when needed.
 PYTHON ?= python3
 BIN := .venv/bin
+# The versions to install: CONSTRAINTS= takes the newest ones, CONSTRAINTS=constraints-lowest.txt the oldest.
+CONSTRAINTS ?= constraints.txt
+# What to run: make test TESTS=tests/core.
+TESTS ?=
+# Tests run in one process for each core, with one thread in each (tests/conftest.py).
+JOBS ?= auto
 # Threads that wait by spinning bring each other to a standstill where others use the cores too.
 export OMP_WAIT_POLICY ?= passive
 
@@ -8,16 +14,16 @@ export OMP_WAIT_POLICY ?= passive
 
 setup: .venv/installed
 
-.venv/installed: setup.cfg pyproject.toml constraints.txt
+.venv/installed: setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS)) --editable ".[dev]"
 	touch $@
 
 demo: setup
 	$(BIN)/python experiments/feature_viz.py
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,15 +1,15 @@
-"""Causal tracing against one forward pass for each cell, the way of the paper's code, in turns.
+"""Causal tracing against one forward pass for each cell, as in the paper's code, interleaved.
 
 A prompt of 12 tokens whose first 5 are the subject, 10 samples of noise, random weights. Prints how many
-times faster `CausalTracer.trace` is (medians of ratios, of seconds and of processor seconds, which other work
-on the machine disturbs less; wanted: at least 5 for hidden states and 3 for windows of 10), the largest
-difference in probability (wanted: at most 1e-6), and what counted operations allow:
+times faster `CausalTracer.trace` is (medians of ratios, of seconds and of processor seconds; other work on
+the machine disturbs the latter less). Expected: at least 5 for hidden states and 3 for windows of 10. Prints
+the largest difference in probability (expected: at most 1e-6), and the ratios that counted operations allow:
 
-- sweep: what is not below or before the restored state, the head for the last position;
+- sweep: without the layers and positions before the restored state, and the head for the last position only;
 - last block: the same, with the last block computed for the last position only;
 - windows: the same, with windows that begin together computed once, as toumei does.
 
-On a CPU the plain way is timed on some of the cells only, before and after each trace, and scaled up.
+On a CPU the plain strategy is timed on some of the cells, before and after each trace, and scaled up.
 
     python benchmarks/causal_tracing.py [--shape gpt2 llama] [--device cuda] [--json times.json]
 """
@@ -34,8 +34,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from toumei.transformers.model.families import Anatomy
-from toumei.transformers.rome.tracing.tracer import CausalTracer
+from toumei.transformers import Anatomy, CausalTracer
 
 SHAPES: dict[str, Callable[[], PretrainedConfig]] = {
     "gpt2": GPT2Config,
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--cells", type=int, help="cells a round for the plain way; default: 16, on a GPU all"
+        "--cells", type=int, help="cells a round for the plain strategy; default: 16, on a GPU all"
     )
     parser.add_argument("--batch-size", type=int, help="rows that toumei computes at once")
     parser.add_argument("--json", type=Path, help="a file to write the results to")
@@ -77,11 +76,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def compared(tracer: CausalTracer, kind: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Times both ways in turns and prints what came out."""
+    """Times both interleaved and prints the result."""
     numbers = random.Random(0).sample(range(1000), LENGTH)
     prompt, subject = (" ".join(f"t{number}" for number in some) for some in (numbers, numbers[:SUBJECT]))
     settings: dict[str, Any] = {"kind": kind, "window": WINDOW, "batch_size": options.batch_size}
-    known = tracer.trace(prompt, subject, samples=1, **settings)  # finds out how this model can be swept
+    known = tracer.trace(prompt, subject, samples=1, **settings)  # chooses the strategy for this model
     ids = torch.tensor([known.ids], device=options.device)
     every = [(token, layer) for token in range(LENGTH) for layer in range(tracer.parts.layers)]
     count = options.cells or (len(every) if options.device != "cpu" else 16)
@@ -117,7 +116,7 @@ def compared(tracer: CausalTracer, kind: str, options: argparse.Namespace) -> di
 
 
 class Plain:
-    """The way of the paper's code: a clean row in front of noisy ones, the whole model for each cell."""
+    """The paper's code: a clean row before the noisy rows, and a pass of the whole model for each cell."""
 
     def __init__(self, parts: Anatomy, ids: Tensor, kind: str, answer: int) -> None:
         self.parts, self.ids, self.kind, self.answer = parts, ids, kind, answer
@@ -171,7 +170,7 @@ class Plain:
 
 
 def counted_limits(parts: Anatomy, kind: str) -> dict[str, float]:
-    """How many times fewer multiply-adds there are than the plain way needs, attention scores aside."""
+    """The multiply-adds of the plain strategy over those that are needed, without attention scores."""
     block_module = parts.module(parts.blocks[0])
     block = matrix_sizes(block_module)
     projections = matrix_sizes(block_module, "c_attn", "q_proj", "k_proj", "v_proj")
@@ -195,7 +194,7 @@ def counted_limits(parts: Anatomy, kind: str) -> dict[str, float]:
 
 
 def shared_blocks(layers: int) -> tuple[int, int]:
-    """How many rows of all windows of a token go through a block, and how many begin there."""
+    """The number of rows of all windows of a token that pass through a block, and that begin in one."""
     full = single = 0
     for layer in range(layers):
         histories = set()
@@ -210,7 +209,7 @@ def shared_blocks(layers: int) -> tuple[int, int]:
 
 
 def matrix_sizes(module: nn.Module, *names: str) -> int:
-    """How many weights the matrices of a module have, or those of its parts with these names."""
+    """The number of weights of the matrices of a module, or of its parts with these names."""
     return sum(
         parameter.numel()
         for name, parameter in module.named_parameters()

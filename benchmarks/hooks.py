@@ -1,6 +1,7 @@
-"""The hook engine: every module of a 12-layer transformer recorded, against the plain forward pass, in turns.
+"""The hook engine on a 12-layer transformer against the plain forward pass, in turns.
 
-Prints the ratios as medians: by reference (wanted: at most 1.05), and with a copy handed on.
+Prints the ratios as medians: every module recorded by reference (wanted: at most 1.05) and with a copy passed
+on; one operation, the softmax, of each attention recorded (wanted: at most 1.03); and a survey.
 
     python benchmarks/hooks.py [--device cuda]
 """
@@ -12,7 +13,7 @@ import torch
 from transformers import GPT2Config, GPT2Model
 
 from timing import basic_parser, in_turns, ratios, spread, write
-from toumei.core import hooked
+from toumei.core import hooked, survey
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -21,23 +22,31 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    model = GPT2Model(GPT2Config()).eval().to(options.device)
+    model = GPT2Model(GPT2Config(attn_implementation="eager")).eval().to(options.device)
     tokens = torch.randint(50257, (1, options.tokens), device=options.device)
-    names = [name for name, _ in model.named_modules()]
+    modules = [name for name, _ in model.named_modules()]
+    softmaxes = [f"h.{layer}.attn/softmax" for layer in range(len(model.h))]
 
-    def recorded(clone: bool) -> Callable[[], None]:
+    def recorded(names: list[str], clone: bool) -> Callable[[], None]:
         def forward() -> None:
             with hooked(model, names, clone=clone):
                 model(tokens)
 
         return forward
 
-    contenders = {"plain": lambda: model(tokens), "by reference": recorded(False), "copied": recorded(True)}
+    contenders = {
+        "plain": lambda: model(tokens),
+        "by reference": recorded(modules, False),
+        "copied": recorded(modules, True),
+        "operations": recorded(softmaxes, False),
+        "survey": lambda: survey(model, ["h.11", "h.5.attn/softmax"], lambda: model(tokens)),
+    }
     with torch.no_grad():
         times = in_turns(contenders, options.rounds, options.device, warm_up=2)
-    print(f"GPT-2 small's shape, {len(names)} modules recorded, {options.tokens} tokens, {options.device}")
+    size = f"{len(modules)} modules, {len(softmaxes)} operations, {options.tokens} tokens"
+    print(f"GPT-2 small's shape, {size}, {options.device}")
     results = {name: statistics.median(values) for name, values in times.items()}
-    for name in ("by reference", "copied"):
+    for name in ("by reference", "copied", "operations", "survey"):
         found = ratios(times, name, "plain")
         results[f"{name} / plain"] = statistics.median(found)
         print(f"  {name} / plain: {spread(found)}")

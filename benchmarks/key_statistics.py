@@ -1,8 +1,8 @@
-"""Key statistics against their limit: a forward pass cut off behind the layer, and the products of its keys.
+"""Key statistics against their limit: a forward pass that ends after the layer, and the products of its keys.
 
-GPT-2 small's shape with random weights, texts of random tokens. Before each batch of ours
-the limit is run on it, too, and timed apart, so that other load on the machine falls on both; wanted: at most
-1.15 times the limit.
+GPT-2 small's shape with random weights, texts of random tokens. The limit runs on the same batch before each
+batch of toumei, and its time is measured separately, so other load on the machine affects both. Expected: at
+most 1.15 times the limit.
 
     python benchmarks/key_statistics.py [--device cuda] [--json result.json]
 """
@@ -22,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from timing import basic_parser, clocks, describe, ratios, spread, write
 from toumei.core import hooked
-from toumei.transformers.rome.statistics.collect import collect_statistics
+from toumei.transformers import collect_statistics
 
 BATCH = 8
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     print(f"{options.texts} texts of {options.tokens} tokens, layers {layers}, {machine}")
     result: dict[str, float] = {}
     for place, clock in enumerate(("time", "CPU time")):
-        seconds = {name: [float(own[place]) for own in found] for name, found in times.items()}
+        seconds = {name: [float(pair[place]) for pair in found] for name, found in times.items()}
         quotients = ratios(seconds, "ours", "limit")
         limit, ours, ratio = map(statistics.median, (*seconds.values(), quotients))
         print(f"  {clock}: limit {limit:.2f} s, ours {ours:.2f} s, ratio {spread(quotients)} (at most 1.15)")
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 @contextmanager
 def beside(model: nn.Module, names: list[str]) -> Iterator[np.ndarray]:
-    """Within it, what is needed is done before each batch, too; gives the time and CPU time that it takes."""
+    """Runs the limit before each batch inside the block; yields its time and CPU time."""
     twin, forward = copy.deepcopy(model), model.forward
     spent = np.zeros(2)
 

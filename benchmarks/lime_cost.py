@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from timing import REALDATA, SQUEEZENET, Call, basic_parser, clocks, describe, squeezenet, timed, write
-from toumei.attribution import KernelShap, Lime, superpixels
+from toumei.attribution import KernelShap, Lime, Method, superpixels
 from toumei.cnns import robustness
 
 SIZES, TRIED = (8, 16, 32, 64, 128), 128  # batches that are tried, on so many samples
@@ -44,10 +44,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     print(f"{describe(device)}, torch {torch.__version__}, {options.threads} threads")
     size = fastest(lambda size: bare(model, image, size), device)
     print(f"{int(segments.max()) + 1} superpixels, {options.samples} samples, batches of {size}")
-    sizes = {"samples": options.samples, "batch_size": size}
-    figures, passes = against_passes(model, image, segments, sizes, options.rounds)
+    figures, passes = against_passes(model, image, segments, options.samples, size, options.rounds)
     if not options.no_peers:
-        figures |= of_peers(peers(model, image, segments, **sizes), passes, device)
+        figures |= of_peers(peers(model, image, segments, options.samples, size), passes, device)
     write(figures, options.json)
     return figures
 
@@ -68,17 +67,19 @@ def fastest(call: Callable[[int], object], device: torch.device) -> int:
 
 
 def against_passes(
-    model: nn.Module, image: Tensor, segments: Tensor, sizes: dict[str, int], rounds: int
+    model: nn.Module, image: Tensor, segments: Tensor, samples: int, batch_size: int, rounds: int
 ) -> tuple[dict[str, float], float]:
     """The ratios of both methods to the passes that they need, and the seconds of these."""
-    ours: dict[str, Callable[[nn.Module], object]] = {
-        "Lime": lambda net: Lime(net)(image, CLASS, features=segments, **sizes, verbose=False),
-        "KernelShap": lambda net: KernelShap(net)(image, CLASS, features=segments, **sizes, verbose=False),
+    ours: dict[str, Method] = {
+        "Lime": Lime(model, samples=samples, features=segments, batch_size=batch_size, verbose=False),
+        "KernelShap": KernelShap(
+            model, samples=samples, features=segments, batch_size=batch_size, verbose=False
+        ),
     }
     figures: dict[str, float] = {}
     seconds_bare: list[float] = []
     for name, method in ours.items():
-        own, passes = np.array([beside(method, model, image, **sizes) for _ in range(rounds)]).swapaxes(0, 1)
+        own, passes = np.array([beside(method, image, samples) for _ in range(rounds)]).swapaxes(0, 1)
         seconds, processor = np.median(own / passes, axis=0).tolist()
         figures |= {f"{name} / passes, time": seconds, f"{name} / passes, CPU time": processor}
         seconds_bare += passes[:, 0].tolist()
@@ -141,13 +142,12 @@ class Beside(nn.Module):
         return logits
 
 
-def beside(
-    method: Callable[[nn.Module], object], model: nn.Module, image: Tensor, samples: int, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def beside(method: Method, image: Tensor, samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Time and CPU time of a method, and of as many bare passes as it has samples."""
-    network = Beside(model, image, batch_size)
+    network = Beside(method.model, image, method.batch_size)
+    timed_method = method.with_model(network, None)
     start = clocks(image.device)
-    method(network)
+    timed_method(image, CLASS)
     own = clocks(image.device) - start - network.spent
     return own, network.spent * samples / network.inputs
 

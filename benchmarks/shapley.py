@@ -44,7 +44,7 @@ def errors(features: int, samples: int, seeds: int, long: int, networks: int = 3
         layers = nn.Linear(features, 64), nn.Tanh(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)
         model, inputs = nn.Sequential(*layers), torch.randn(1, features)
         exact = reference(model, inputs, long)
-        ours = [values(KernelShap(model)(inputs, samples=samples, seed=seed)) for seed in range(seeds)]
+        ours = [values(KernelShap(model, samples=samples, seed=seed)(inputs)) for seed in range(seeds)]
         found.setdefault("ours", []).append(error(ours, exact))
         for times in (1, 3):
             peer = [captum_kernel_shap(model, inputs, times * samples, seed) for seed in range(seeds)]
@@ -61,9 +61,9 @@ def errors(features: int, samples: int, seeds: int, long: int, networks: int = 3
 def reference(model: nn.Module, inputs: Tensor, long: int) -> Tensor:
     """Exact values of few features, of many those of a very long run."""
     if inputs.shape[1] <= 16:
-        return values(ExactShapley(model)(inputs, batch_size=4096))
-    run = {"samples": long, "tolerance": 0, "batch_size": 8192, "verbose": False}
-    return values(ShapleySampling(model)(inputs, **run))
+        return values(ExactShapley(model, batch_size=4096)(inputs))
+    method = ShapleySampling(model, samples=long, tolerance=0, batch_size=8192, verbose=False)
+    return values(method(inputs))
 
 
 def captum_kernel_shap(model: nn.Module, inputs: Tensor, samples: int, seed: int) -> Tensor:
@@ -96,7 +96,7 @@ def enumeration(rounds: int) -> dict[str, float]:
     ).eval()
     images = torch.rand(1, 3, 48, 48)
     model(images)
-    method, cells = ExactShapley(model), grid(images, 3, 4)
+    method = ExactShapley(model, features=grid(images, 3, 4))
     batch = images.expand(64, -1, -1, -1).clone()
 
     @torch.inference_mode()
@@ -104,7 +104,7 @@ def enumeration(rounds: int) -> dict[str, float]:
         for _ in range(4096 // len(batch)):
             model(batch)
 
-    contenders = {"ours": lambda: method(images, target=0, features=cells), "passes": passes}
+    contenders = {"ours": lambda: method(images, target=0), "passes": passes}
     times = in_turns(contenders, rounds, warm_up=1)
     found = ratios(times, "ours", "passes")
     print(f"exact values of 12 features (wanted: at most {WANTED_TIME})")

@@ -13,27 +13,49 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-import toumei.attribution as attribution
-from toumei.attribution import Baseline, Comparison, FromData, Mean, Uniform, compare, superpixels
+from toumei.attribution import (
+    LRP,
+    Baseline,
+    Comparison,
+    DeepLift,
+    DeepLiftShap,
+    ExactShapley,
+    ExpectedGradients,
+    FromData,
+    GradCam,
+    GradCamPlusPlus,
+    GuidedBackprop,
+    GuidedGradCam,
+    InputXGradient,
+    IntegratedGradients,
+    KernelShap,
+    LayerCam,
+    LayerConductance,
+    Lime,
+    Mean,
+    Method,
+    Occlusion,
+    PartitionShap,
+    Rise,
+    Saliency,
+    ShapleySampling,
+    SmoothGrad,
+    Uniform,
+    VarGrad,
+    compare,
+    superpixels,
+)
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure
 
-OF_INPUTS = (
-    *("Saliency", "InputXGradient", "SmoothGrad", "VarGrad", "GuidedBackprop", "IntegratedGradients"),
-    *("ExpectedGradients", "LRP", "DeepLift", "DeepLiftShap"),
-)
-OF_LAYERS = ("GradCam", "GradCamPlusPlus", "LayerCam", "GuidedGradCam")
-OF_UNITS = ("LayerConductance",)
-PERTURBING = (
-    *("Occlusion", "Rise", "Lime", "KernelShap", "ShapleySampling", "PartitionShap", "ExactShapley"),
-)
 LAYERS = ("relu5", "relu1")  # of class activation maps, and of conductance: one as large as the images
+
+FROM_DISTRIBUTION = ("ExpectedGradients", "DeepLiftShap")
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -94,48 +116,55 @@ def compared(
     distribution: Baseline,
     samples: int,
 ) -> Comparison:
-    """All methods on a network, with what each needs."""
-    methods = {name: getattr(attribution, name)(model) for name in OF_INPUTS}
-    methods |= {name: getattr(attribution, name)(model, layers[0]) for name in OF_LAYERS}
-    methods |= {name: getattr(attribution, name)(model, layers[1]) for name in OF_UNITS}
-    methods |= {name: getattr(attribution, name)(model) for name in PERTURBING}
-    options = settings(images, distribution, samples)
-    options = {name: options[name] for name in methods if name in options}
-    for name in set(PERTURBING) & set(methods):
-        options[name]["verbose"] = False
+    """All methods on a network, with the settings and the baseline that each needs."""
+    methods = all_methods(model, layers, images, samples)
     return compare(
         methods,
         images,
         target,
         masks,
         baselines=Mean(),
-        options=options,
+        method_baselines={name: distribution for name in FROM_DISTRIBUTION if name in methods},
         faithfulness=masks is None,
     )
 
 
-def settings(images: Tensor, distribution: Baseline, samples: int) -> dict[str, dict[str, Any]]:
-    """The options of each method. All others have the image's mean colour as baseline."""
+def all_methods(model: nn.Module, layers: tuple[str, str], images: Tensor, samples: int) -> dict[str, Method]:
+    """Every method by name, on a network."""
+    methods = [
+        Saliency(model),
+        InputXGradient(model),
+        SmoothGrad(model, samples=max(samples // 20, 2), absolute=True),
+        VarGrad(model, samples=max(samples // 20, 2)),
+        GuidedBackprop(model),
+        IntegratedGradients(model, steps=32),
+        ExpectedGradients(model, samples=max(samples // 16, 2)),
+        LRP(model, epsilon=0.1),
+        DeepLift(model),
+        DeepLiftShap(model, samples=max(samples // 50, 2)),
+        *(cam(model, layers[0]) for cam in (GradCam, GradCamPlusPlus, LayerCam, GuidedGradCam)),
+        LayerConductance(model, layers[1], steps=32),
+        *perturbing(model, images, samples),
+    ]
+    return {type(method).__name__: method for method in methods}
+
+
+def perturbing(model: nn.Module, images: Tensor, samples: int) -> list[Method]:
+    """The methods that hide parts of the images."""
     side, segments = images.shape[-1], superpixels(images)
-    on_segments = {"features": segments, "samples": samples}
-    return {
-        "SmoothGrad": {"samples": max(samples // 20, 2), "absolute": True},
-        "VarGrad": {"samples": max(samples // 20, 2)},
-        "IntegratedGradients": {"steps": 32},
-        "LRP": {"epsilon": 0.1},
-        "LayerConductance": {"steps": 32},
-        "ExpectedGradients": {"baselines": distribution, "samples": max(samples // 16, 2)},
-        "DeepLiftShap": {"baselines": distribution, "samples": max(samples // 50, 2)},
-        "Occlusion": {"window": side // 8, "stride": side // 16},
-        "Rise": {"samples": samples},
-        "Lime": dict(on_segments),
-        "KernelShap": dict(on_segments),
-        "PartitionShap": dict(on_segments),
+    return [
+        Occlusion(model, window=side // 8, stride=side // 16, verbose=False),
+        Rise(model, samples=samples, verbose=False),
+        Lime(model, samples=samples, features=segments, verbose=False),
+        KernelShap(model, samples=samples, features=segments, verbose=False),
         # each order takes a pass for every feature
-        "ShapleySampling": {"features": superpixels(images, 30), "samples": max(samples // 30, 16)},
+        ShapleySampling(
+            model, samples=max(samples // 30, 16), features=superpixels(images, 30), verbose=False
+        ),
+        PartitionShap(model, samples=samples, features=segments, verbose=False),
         # a pass for every set of features
-        "ExactShapley": {"features": superpixels(images, 10)},
-    }
+        ExactShapley(model, features=superpixels(images, 10), verbose=False),
+    ]
 
 
 def figure_of_photograph(options: argparse.Namespace) -> None:

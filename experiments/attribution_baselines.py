@@ -52,14 +52,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
     started = time.perf_counter()
     model = ShapesCNN(pretrained=True).eval()
     images, labels, masks = of_classes(options.images)
-    kernel = {"features": grid(images, CELLS), "samples": options.samples, "background": 3, "verbose": False}
+    cells = grid(images, CELLS)
+    kernel = KernelShap(model, samples=options.samples, features=cells, baseline_samples=3, verbose=False)
     rows: list[tuple[str, list[Tensor]]] = []
     for name, baseline in kinds().items():
         if baseline.is_random:
-            deep = DeepLiftShap(model)(images, labels, baseline, samples=options.draws)
+            deep = DeepLiftShap(model, samples=options.draws)(images, labels, baseline)
         else:
             deep = DeepLift(model)(images, labels, baseline)
-        shap = KernelShap(model)(images, labels, baseline, **kernel)
+        shap = kernel(images, labels, baseline)
         both = [result.values for result in (deep, shap) if isinstance(result.values, Tensor)]
         inside = [f"{float(relevance_mass_accuracy(values, masks).mean()):.0%}" for values in both]
         rows.append((f"{name}\n{inside[0]} and {inside[1]} inside", both))
@@ -102,11 +103,11 @@ def drawn(images: Tensor, masks: Tensor, rows: Sequence[tuple[str, Sequence[Tens
     axes = figure.subplots(len(rows) + 1, 2 * count, squeeze=False)
     for index in range(2 * count):
         axes[0, index].imshow(images[index % count].permute(1, 2, 0).numpy())
-    for place, (label, both) in enumerate(rows, 1):
+    for row, (label, both) in enumerate(rows, 1):
         for index, heat in enumerate(torch.cat([heat_map(values) for values in both])):
-            axes[place, index].imshow(heat.numpy(), cmap="bwr", vmin=-1, vmax=1)
-            axes[place, index].contour(masks[index % count].float(), [0.5], colors="black", linewidths=0.5)
-        axes[place, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+            axes[row, index].imshow(heat.numpy(), cmap="bwr", vmin=-1, vmax=1)
+            axes[row, index].contour(masks[index % count].float(), [0.5], colors="black", linewidths=0.5)
+        axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
     for ax in axes.flat:
         ax.set_xticks([])
         ax.set_yticks([])

@@ -11,7 +11,7 @@ magnitudes, the mean over images and over several draws of new weights.
 import argparse
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,6 @@ from toumei.attribution.plots import heat_map
 from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots.images import save_figure
 
-METHODS: dict[str, Callable[[nn.Module], Method]] = {
-    "Saliency": Saliency,
-    "InputXGradient": InputXGradient,
-    "DeepLift": DeepLift,
-    "GradCam": lambda model: GradCam(model, "relu5"),
-    "GuidedBackprop": GuidedBackprop,
-}
 LAYERS = ("head", "conv6", "conv5", "conv4", "conv3", "conv2", "conv1")
 
 
@@ -54,15 +47,16 @@ def main(argv: Sequence[str] | None = None) -> Path:
     started = time.perf_counter()
     model = ShapesCNN(pretrained=True).eval()
     images, labels, masks = ShapesDataset(seed=11).batch(range(options.images))
+    methods = {type(method).__name__: method for method in methods_of(model)}
 
     figure = Figure(figsize=(15, 5.2), dpi=110, layout="constrained")
     sides: Any = figure.subfigures(1, 2, width_ratios=(1.5, 1))
     left, right = sides
     stages = forgotten(model)
-    grid: Any = left.subplots(len(METHODS), len(stages), squeeze=False)
-    for row, (name, method) in zip(grid, METHODS.items(), strict=True):
+    grid: Any = left.subplots(len(methods), len(stages), squeeze=False)
+    for row, (name, method) in zip(grid, methods.items(), strict=True):
         for ax, stage in zip(row, stages, strict=True):
-            values = method(stages[stage])(images[:1], labels[:1], baselines=0.5).values
+            values = method.with_model(stages[stage], method.layer)(images[:1], labels[:1], 0.5).values
             assert isinstance(values, torch.Tensor)
             ax.imshow(heat_map(values)[0].numpy(), cmap="bwr", vmin=-1, vmax=1)
             ax.contour(masks[0].float(), [0.5], colors="black", linewidths=0.5)
@@ -77,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         fontsize="medium",
     )
     curves = right.subplots()
-    for name, method in METHODS.items():
+    for name, method in methods.items():
         results = [
-            randomization(method, model, images, labels, LAYERS, seed, baselines=0.5)
+            randomization(method, images, labels, 0.5, layers=LAYERS, seed=seed)
             for seed in range(options.draws)
         ]
         result = Randomization(LAYERS, torch.cat([own.correlations for own in results], 1))
@@ -91,6 +85,16 @@ def main(argv: Sequence[str] | None = None) -> Path:
     save_figure(figure, options.out)
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)
+
+
+def methods_of(model: nn.Module) -> list[Method]:
+    return [
+        Saliency(model),
+        InputXGradient(model),
+        DeepLift(model),
+        GradCam(model, "relu5"),
+        GuidedBackprop(model),
+    ]
 
 
 def forgotten(model: nn.Module) -> dict[str, nn.Module]:

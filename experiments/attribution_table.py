@@ -12,13 +12,12 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from attribution import LAYERS, compared, named_rightly, other_images, settings
+from attribution import LAYERS, all_methods, compared, named_rightly, other_images
 from torch import Tensor
 
-from toumei.attribution import Mean
+from toumei.attribution import Mean, Method
 from toumei.attribution.metrics.localization import located
 from toumei.models import ShapesCNN, ShapesDataset
 
@@ -100,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         for seed, own in enumerate(batches)
     ]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    used = settings(images, other_images(), options.samples)
+    used = {name: said(one) for name, one in all_methods(model, LAYERS, images, options.samples).items()}
     options.out.write_text(page(trained, random, masks, used))
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)
@@ -128,7 +127,7 @@ def page(
     trained: Mapping[str, Row],
     random: Sequence[Mapping[str, Row]],
     masks: Tensor,
-    used: Mapping[str, Mapping[str, Any]],
+    used: Mapping[str, str],
 ) -> str:
     """The page of the documentation."""
     methods = [method for method in trained if method != NOTHING]
@@ -144,7 +143,7 @@ def page(
         area=f"{area:.0%}",
         middle=f"{middle:.0%}",
         table="\n".join(lines),
-        settings="\n".join(f"- {method}: {said(options)}" for method, options in used.items()),
+        settings="\n".join(f"- {method}: {words}" for method, words in used.items() if words),
     )
 
 
@@ -195,13 +194,13 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return (middle - half) / (1 + weight), (middle + half) / (1 + weight)
 
 
-def said(options: Mapping[str, Any]) -> str:
-    """Options as a reader would write them."""
+def said(method: Method) -> str:
+    """The settings of a method as a reader would write them."""
     words = {"features": lambda value: f"superpixels, about {int(value.max()) + 1}"}
     return ", ".join(
         f"{name}={words[name](value) if name in words else value}"
-        for name, value in options.items()
-        if name not in ("verbose", "baselines")
+        for name, value in method.settings.items()
+        if name not in ("layer", "verbose")
     )
 
 

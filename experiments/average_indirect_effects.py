@@ -3,10 +3,11 @@
     python experiments/average_indirect_effects.py
     python experiments/average_indirect_effects.py --model gpt2-xl --facts known_1000.json --device cuda
 
-Traces many facts (Meng et al., 2022, section 2.2 and figure 7) and writes the average indirect effects of
-hidden states, MLPs and attentions over the layers, a line for each role of a token with its 95 % confidence
-interval, to outputs/average_indirect_effects.png. By default they are facts of the small GPT that ships with
-toumei. Finished facts are kept in outputs/, so a run that was killed goes on where it was.
+Traces many facts (Meng et al., 2022, section 2.2 and figure 7). The figure
+outputs/average_indirect_effects.png shows the average indirect effects of hidden states, MLPs and attentions
+over the layers, with a line and a 95 % confidence interval for each role of a token. By default the facts are
+those of the small GPT that ships with toumei. Finished facts are kept in outputs/, so a run that was killed
+continues where it was.
 """
 
 import argparse
@@ -22,8 +23,9 @@ from matplotlib.figure import Figure
 from common import basic_parser, language_model
 from toumei.models import facts_gpt
 from toumei.plots.images import save_figure
-from toumei.transformers.model.tokens import ROLES
-from toumei.transformers.rome.tracing.tracer import AverageEffects, CausalTracer, Kind
+from toumei.transformers import AverageEffects, CausalTracer
+from toumei.transformers.model import ROLES
+from toumei.transformers.rome.tracing import Kind
 
 KINDS: tuple[Kind, ...] = ("hidden", "mlp", "attn")
 
@@ -72,9 +74,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--network", help="other weights of the small GPT, from train_facts_gpt.py")
     parser.add_argument("--facts", help="a JSON list of facts with prompt, subject and attribute")
-    parser.add_argument("--count", type=int, default=60, help="how many facts, drawn by chance")
+    parser.add_argument("--count", type=int, default=60, help="how many facts, drawn at random")
     parser.add_argument("--window", type=int, help="layers restored together; by default a fifth of all")
-    parser.add_argument("--samples", type=int, default=10, help="of noise")
+    parser.add_argument("--samples", type=int, default=10, help="samples of noise")
     parser.add_argument("--jobs", type=int, default=1, help="facts traced at once")
     options = parser.parse_args(argv)
     if options.model and not options.facts:

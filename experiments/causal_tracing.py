@@ -1,13 +1,12 @@
-"""Where a language model finds a fact: states, MLPs and attentions that bring the answer back.
+"""Where a language model finds a fact: states, MLPs and attentions that restore the answer.
 
     python experiments/causal_tracing.py
     python experiments/causal_tracing.py --fact 100 --severed
     python experiments/causal_tracing.py --model gpt2-xl --prompt "The Needle is in" --subject "The Needle"
 
-The subject is corrupted with noise, so that the model loses the fact; then states of single tokens and layers
-are put back (Meng et al., 2022, figure 1). By default a fact of the small GPT that ships with toumei is
-traced, and three heat maps beside each other are written to outputs/causal_tracing.png. Any other causal
-language model is downloaded.
+Noise corrupts the subject, so the model loses the fact. Then states of single tokens and layers are restored
+(Meng et al., 2022, figure 1). By default the script traces a fact of the small GPT that ships with toumei. It
+writes three heat maps to outputs/causal_tracing.png. Any other causal language model is downloaded.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from matplotlib.figure import Figure
 from common import basic_parser, language_model
 from toumei.models import facts_gpt
 from toumei.plots.images import save_figure
-from toumei.transformers.rome.tracing.tracer import CausalTracer
+from toumei.transformers import CausalTracer
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -57,7 +56,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--severed", action="store_true", help="hidden states with MLPs or attentions severed"
     )
     parser.add_argument("--window", type=int, help="layers restored together; by default a fifth of all")
-    parser.add_argument("--samples", type=int, default=10, help="of noise")
+    parser.add_argument("--samples", type=int, default=10, help="samples of noise")
     options = parser.parse_args(argv)
     if (options.model or options.prompt) and not (options.prompt and options.subject):
         parser.error("--model and --prompt need both --prompt and --subject")

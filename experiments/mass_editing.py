@@ -4,12 +4,13 @@
     python experiments/mass_editing.py --facts 20 --at-once 1 20 --weights 5
     python experiments/mass_editing.py --model gpt2-xl --records counterfact.json --corpus texts.txt
 
-Facts of the small GPT that ships with toumei are changed to other values of the same kind. Printed are tables
-of efficacy, paraphrase, neighbourhood, subjects that share a part of the name, and the subject's other facts.
-The figure outputs/mass_editing.png has the methods over the number of facts on the left; on the right what
-single edits trade: steps as large as the ROME paper's, the small ones that suit this network, and the
-subject's other continuations held while a value is optimized. The more they are held, the more of its other
-facts stay. With another model the facts are CounterFact's, and settings the papers'.
+Facts of the small GPT that ships with toumei are changed to other values of the same kind. The script prints
+tables of efficacy, paraphrase, neighbourhood, subjects that share a part of the name, and the subject's other
+facts. In the figure outputs/mass_editing.png the left side shows the methods over the number of facts. The
+right side shows settings of single edits: the large steps of the ROME paper, smaller steps for this network,
+and the subject's other continuations held while a value is optimized. A larger weight of what is held keeps
+more of the subject's other facts. With another model the facts are CounterFact's, and the settings the
+papers'.
 """
 
 import argparse
@@ -26,16 +27,22 @@ from matplotlib.figure import Figure
 from common import basic_parser, language_model
 from toumei.models import facts_gpt
 from toumei.plots.images import save_figure
-from toumei.transformers.rome.editing.editor import RankOneEditor
-from toumei.transformers.rome.evaluation.cases import Case, counterfact_cases, world_cases
-from toumei.transformers.rome.evaluation.metrics import Evaluation, evaluate, evaluate_edits, known_only
-from toumei.transformers.rome.statistics.collect import collect_statistics
-from toumei.transformers.rome.tracing.tracer import CausalTracer
+from toumei.transformers import (
+    CausalTracer,
+    EditCase,
+    Evaluation,
+    RankOneEditor,
+    collect_statistics,
+    counterfact_cases,
+    evaluate_edits,
+    world_cases,
+)
+from toumei.transformers.rome.evaluation import evaluate, known_only
 
 AT_ONCE = ("memit", "emmet", "alphaedit")
 LARGE_STEPS: dict[str, Any] = {"steps": 20, "lr": 0.5, "clamp": 4.0}
 HELD: dict[str, Any] = {"hold": 20, "steps": 40, "prefixes": ((3, 5),)}
-Cases = Callable[..., list[Case]]
+Cases = Callable[..., list[EditCase]]
 METRICS = ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others")
 
 
@@ -64,7 +71,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", type=float, nargs="+", default=[1, 5, 10], help="of what is held")
     parser.add_argument("--cases", type=int, default=0, help="seed of which facts become what")
     parser.add_argument("--network", help="other weights of the small GPT, from train_facts_gpt.py")
-    parser.add_argument("--layer", type=int, help="by default the one that causal traces point at")
+    parser.add_argument("--layer", type=int, help="by default the one that causal traces find")
     parser.add_argument("--texts", type=int, default=2000, help="for the key statistics")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--records", help="a file in CounterFact's format, for --model")
@@ -76,7 +83,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def loaded(options: argparse.Namespace) -> tuple[Any, Any, Iterable[str], Cases]:
-    """The model, its tokenizer, texts for statistics, and what draws so many cases with a seed."""
+    """The model, its tokenizer, texts for statistics, and a function that draws cases with a seed."""
     model: Any
     tokenizer: Any
     if options.model is None:
@@ -88,14 +95,14 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, Iterable[str], Cases]
         texts = Path(options.corpus).read_text(encoding="utf-8").splitlines()
         records = counterfact_cases(options.records)
 
-        def cases(count: int, seed: int = 0) -> list[Case]:
+        def cases(count: int, seed: int = 0) -> list[EditCase]:
             return random.Random(seed).sample(records, min(count, len(records)))
 
     return model.to(options.device), tokenizer, islice(texts, options.texts), cases
 
 
-def traced_layer(model: Any, tokenizer: Any, cases: list[Case]) -> int:
-    """The layer whose MLP brings back most of a corrupted fact at the subject's last token."""
+def traced_layer(model: Any, tokenizer: Any, cases: list[EditCase]) -> int:
+    """The layer whose MLP restores most of a corrupted fact at the subject's last token."""
     tracer = CausalTracer(model, tokenizer)
     traces = [tracer.trace(case.request.prompt, case.request.subject, kind="mlp", window=1) for case in cases]
     effects = [trace.scores[trace.subject_range[1] - 1] - trace.low for trace in traces]
@@ -103,28 +110,28 @@ def traced_layer(model: Any, tokenizer: Any, cases: list[Case]) -> int:
 
 
 def singles(
-    editor: RankOneEditor, layer: int, cases: list[Case], options: argparse.Namespace
+    editor: RankOneEditor, layer: int, cases: list[EditCase], options: argparse.Namespace
 ) -> dict[str, Evaluation]:
-    """One edit after the other, each taken back before the next, in several settings."""
+    """One edit after the other, each reverted before the next, in several settings."""
     settings: dict[str, dict[str, Any]] = {"the paper's": {}}
     if options.model is None:
         settings = {"large steps": LARGE_STEPS, "small steps": {}}
     settings |= {f"held, {weight:g}": {**HELD, "hold_weight": weight} for weight in options.weights}
     print(f"{len(cases)} single edits, r-rome in layer {layer}\n{'settings':>14}{header()}")
     found = {}
-    for name, own in settings.items():
-        found[name] = evaluate_edits(editor, cases, layer=layer, verbose=False, **own)
+    for name, options_of_edit in settings.items():
+        found[name] = evaluate_edits(editor, cases, layer=layer, verbose=False, **options_of_edit)
         print(f"{name:>14}{row(found[name])}", flush=True)
     return found
 
 
-def at_once(editor: RankOneEditor, layer: int, method: str, cases: list[Case]) -> Evaluation:
-    """All facts in the model at the same time: in one edit, or in one after the other for R-ROME."""
+def at_once(editor: RankOneEditor, layer: int, method: str, cases: list[EditCase]) -> Evaluation:
+    """All facts in the model at the same time: in one edit, for R-ROME in one edit after the other."""
     cases = known_only(editor.parts, editor.tokenizer, cases)
     requests = [case.request for case in cases]
     if method == "r-rome":
         edits = []
-        for request in requests:  # each is made in the model that carries the earlier ones
+        for request in requests:  # each edit is made in the model with the earlier edits
             edits.append(editor.edit(request.prompt, request.subject, request.target, layer=layer).apply())
     else:
         many = editor.edit_many(requests, layers=[layer], method=method, verbose=False)

@@ -1,4 +1,4 @@
-"""One fact rewritten: what the model says before and after, layer by layer, and what else has changed.
+"""One fact rewritten: the predictions before and after the edit, layer by layer, and what else changed.
 
     python experiments/rank_one_editing.py
     python experiments/rank_one_editing.py --fact 40 --hold 20
@@ -6,8 +6,8 @@
         --subject "Karlsruhe Institute of Technology" --target France --truth Germany --texts corpus.txt
 
 By default a fact of the small GPT that ships with toumei is changed to another value of the same kind. The
-picture outputs/rank_one_editing.png shows what the model would answer behind each of its layers before the
-edit and inside of it; the edit itself is kept in outputs/edit.safetensors.
+picture outputs/rank_one_editing.png shows the predictions after each layer (logit lens) without and with the
+edit. The edit is saved in outputs/edit.safetensors.
 """
 
 import argparse
@@ -22,14 +22,16 @@ from matplotlib.figure import Figure
 from common import basic_parser, language_model
 from toumei.models import facts_gpt
 from toumei.plots.images import save_figure
-from toumei.transformers.lenses.logit_lens import Probe, probe
-from toumei.transformers.rome.editing.editor import RankOneEditor
-from toumei.transformers.rome.editing.requests import Request
-from toumei.transformers.rome.evaluation.cases import Case
-from toumei.transformers.rome.evaluation.generation import generate
-from toumei.transformers.rome.evaluation.metrics import evaluate
-from toumei.transformers.rome.statistics.collect import collect_statistics
-from toumei.transformers.rome.tracing.tracer import CausalTracer
+from toumei.transformers import (
+    CausalTracer,
+    EditCase,
+    EditRequest,
+    LogitLens,
+    RankOneEditor,
+    collect_statistics,
+    logit_lens,
+)
+from toumei.transformers.rome.evaluation import evaluate, generate
 
 HELD: dict[str, Any] = {"steps": 40, "prefixes": ((3, 5),), "hold_weight": 5.0}
 
@@ -52,29 +54,29 @@ def main(argv: Sequence[str] | None = None) -> Path:
         hold=options.hold,
         **settings,
     )
-    probes: list[tuple[str, Probe]] = []
+    lenses: list[tuple[str, LogitLens]] = []
     for title in ("before", "inside the edit"):
         if title != "before":
             edit.apply()
         print(f"\n{title}: {edit}")
         for answer in (case.truth, request.target):
-            probes.append((title, probe(model, tokenizer, request.text, answer)))
-            print(f"  {probes[-1][1]}")
+            lenses.append((title, logit_lens(model, tokenizer, request.text, answer)))
+            print(f"  {lenses[-1][1]}")
         for text in generate(editor.parts, tokenizer, case.generation or (request.text,), options.tokens):
             print(f"  {text}")
         if case.others:
             print(f"  {evaluate(model, tokenizer, [case])}")
     edit.revert()
     edit.save(Path(options.out).with_name("edit.safetensors"))
-    draw(options.out, probes, request)
+    draw(options.out, lenses, request)
     print(f"\n{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)
 
 
-def traced_layer(model: Any, tokenizer: Any, request: Request) -> int:
-    """The layer around which the MLPs bring back most of the fact, as `edit(layer="trace")` finds it.
+def traced_layer(model: Any, tokenizer: Any, request: EditRequest) -> int:
+    """The layer whose window of MLPs restores most of the fact, as `edit(layer="trace")` finds it.
 
-    Here it is asked for first, so that only its statistics have to be collected.
+    It is found first, so that statistics are collected for this layer only.
     """
     tracer = CausalTracer(model, tokenizer)
     window = max(1, tracer.parts.layers // 5)
@@ -86,11 +88,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--prompt", help="a template with {} for the subject")
     parser.add_argument("--subject")
-    parser.add_argument("--target", help="what is to be true")
-    parser.add_argument("--truth", default="", help="what is true before, for the picture")
+    parser.add_argument("--target", help="the new answer")
+    parser.add_argument("--truth", default="", help="the old answer, for the picture")
     parser.add_argument("--texts", help="a file with a text on each line, for the key statistics")
     parser.add_argument("--fact", type=int, default=4, help="which fact of the model that ships with toumei")
-    parser.add_argument("--layer", type=int, help="by default the one that a causal trace points at")
+    parser.add_argument("--layer", type=int, help="by default the one that a causal trace finds")
     parser.add_argument("--method", default="r-rome")
     parser.add_argument("--hold", type=int, default=0, help="continuations of the subject to hold")
     parser.add_argument("--steps", type=int)
@@ -98,29 +100,34 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def loaded(options: argparse.Namespace) -> tuple[Any, Any, Case, Any]:
+def loaded(options: argparse.Namespace) -> tuple[Any, Any, EditCase, Any]:
     if options.model is None:
         model, tokenizer, world = facts_gpt()
         fact = world.facts[options.fact]
-        request = Request(fact.prompt, fact.subject, options.target or world.alternatives(fact)[0])
+        request = EditRequest(fact.prompt, fact.subject, options.target or world.alternatives(fact)[0])
         others = tuple((other.text, other.target) for other in world.others(fact))
         neighbours = tuple((prompt, fact.target) for prompt in fact.neighbourhood)
-        case = Case(
-            request, fact.target, fact.paraphrases, neighbours, others=others, generation=fact.generation
+        case = EditCase(
+            request=request,
+            truth=fact.target,
+            paraphrases=fact.paraphrases,
+            neighbours=neighbours,
+            others=others,
+            generation=fact.generation,
         )
         return model.to(options.device), tokenizer, case, islice(world.texts(seed=1), 1000)
     if None in (options.prompt, options.subject, options.target):
         raise SystemExit("--model needs --prompt, --subject and --target")
     model, tokenizer = language_model(options.model)
-    request = Request(options.prompt, options.subject, options.target)
-    case = Case(request, options.truth or options.target)
+    request = EditRequest(options.prompt, options.subject, options.target)
+    case = EditCase(request, options.truth or options.target)
     return model.to(options.device), tokenizer, case, options.texts
 
 
-def draw(path: str, probes: Sequence[tuple[str, Probe]], request: Request) -> None:
+def draw(path: str, lenses: Sequence[tuple[str, LogitLens]], request: EditRequest) -> None:
     figure = Figure(figsize=(11, 3.6), dpi=120, layout="constrained")
     for column, axes in enumerate(figure.subplots(1, 2, sharey=True)):
-        pair = probes[2 * column : 2 * column + 2]
+        pair = lenses[2 * column : 2 * column + 2]
         for (_, found), colour in zip(pair, ("tab:blue", "tab:orange"), strict=True):
             layers = range(len(found.probabilities))
             axes.plot(layers, found.probabilities, marker="o", color=colour, label=found.answer)
@@ -138,7 +145,7 @@ def draw(path: str, probes: Sequence[tuple[str, Probe]], request: Request) -> No
             range(len(top.top)), top.top_probabilities[:, 0], color="0.75", ls=":", label="likeliest word"
         )
         axes.set_title(pair[0][0])
-        axes.set_xlabel("read out behind layer")
+        axes.set_xlabel("read out after layer")
         axes.set_ylim(0, 1.12)
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9

@@ -12,6 +12,7 @@ The bars show which share of the contributions the name has, over many facts.
 import argparse
 import time
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,8 @@ from toumei.attribution import (
     Method,
     token_attribution,
 )
-from toumei.attribution.plots import attribution_html
 from toumei.models import facts_gpt
+from toumei.plots import page, save_figure, save_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,7 @@ def attributions(
 ) -> dict[str, Attribution]:
     many = len(tokenizer.tokenize(text)) > MOST_TOKENS
     return {
-        name: token_attribution(model, tokenizer, text, target, against, method=method)
+        name: token_attribution(model, tokenizer, text, target, against, method=method(model))
         for name, method in METHODS.items()
         if method is not ExactShapley or not many
     }
@@ -139,8 +140,8 @@ def draw(rows: Rows, shares: dict[str, dict[str, list[float]]], path: Path) -> N
         draw_words(ax, title, results)
     if shares:
         draw_shares(axes[-1, 0], shares)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure.set_dpi(120)
+    save_figure(figure, path)
     pyplot.close(figure)
 
 
@@ -178,12 +179,12 @@ def draw_shares(ax: "Axes", shares: dict[str, dict[str, list[float]]]) -> None:
 
 
 def write_page(rows: Rows, path: Path) -> Path:
-    pieces = ['<!doctype html><meta charset="utf-8"><title>Token attribution</title>']
-    pieces.append("<p>Red speaks for the answer, blue against it; numbers show under the pointer.</p>")
+    pieces = []
     for title, results in rows:
-        pieces.append(f"<h2>{title}</h2>")
-        pieces += [f"<h3>{name}</h3>{attribution_html(result)}" for name, result in results.items()]
-    path.write_text("\n".join(pieces), encoding="utf-8")
+        pieces.append(f"<h2>{escape(title)}</h2>")
+        pieces += [f"<h3>{name}</h3>{result._repr_html_()}" for name, result in results.items()]
+    summary = "Red speaks for the answer, blue against it; numbers show under the pointer."
+    save_page(page("Token attribution", "\n".join(pieces), summary=summary), path)
     return path
 
 

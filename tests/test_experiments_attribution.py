@@ -15,26 +15,29 @@ import attribution_sanity
 import attribution_table
 
 import toumei.attribution
-from toumei.attribution import Method
+from toumei.attribution import GuidedBackprop, Method
+from toumei.models import ShapesCNN
+
+
+def only(monkeypatch, *names):
+    """Leaves only the methods with these names in the experiment."""
+    everything = attribution.all_methods
+
+    def chosen(*args):
+        return {name: method for name, method in everything(*args).items() if name in names}
+
+    monkeypatch.setattr(attribution, "all_methods", chosen)
 
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(attribution, "OF_INPUTS", ("Saliency",))
-    monkeypatch.setattr(attribution, "OF_LAYERS", ("GradCam",))
-    monkeypatch.setattr(attribution, "OF_UNITS", ("LayerConductance",))
-    monkeypatch.setattr(attribution, "PERTURBING", ("KernelShap",))
+    only(monkeypatch, "Saliency", "GradCam", "LayerConductance", "KernelShap")
 
 
 def test_every_method_of_the_library_is_compared():
     classes = [own for own in vars(toumei.attribution).values() if isinstance(own, type)]
     methods = [own.__name__ for own in classes if issubclass(own, Method) and own is not Method]
-    compared = (
-        *attribution.OF_INPUTS,
-        *attribution.OF_LAYERS,
-        *attribution.OF_UNITS,
-        *attribution.PERTURBING,
-    )
+    compared = attribution.all_methods(ShapesCNN(), attribution.LAYERS, torch.rand(1, 3, 64, 64), 300)
     assert sorted(compared) == sorted(methods)
 
 
@@ -77,10 +80,7 @@ def test_without_weights_or_a_photograph_it_says_so(tmp_path):
 
 
 def test_methods_on_a_photograph_with_real_weights(tmp_path, capsys, monkeypatch, realdata):
-    for name in ("OF_INPUTS", "OF_LAYERS", "OF_UNITS", "PERTURBING"):
-        monkeypatch.setattr(attribution, name, ())
-    monkeypatch.setattr(attribution, "OF_INPUTS", ("LRP",))
-    monkeypatch.setattr(attribution, "OF_LAYERS", ("GradCam",))
+    only(monkeypatch, "LRP", "GradCam")
     weights, image = realdata / "squeezenet1_1" / "model.safetensors", realdata / "images" / "parrot.jpg"
     out = tmp_path / "photograph.png"
     attribution.main(["--weights", str(weights), "--image", str(image), "--out", str(out)])
@@ -101,7 +101,7 @@ def test_baselines(tmp_path, capsys, monkeypatch):
 
 def test_sanity(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(attribution_sanity, "LAYERS", ("head", "conv6"))
-    monkeypatch.setattr(attribution_sanity, "METHODS", {"GuidedBackprop": attribution_sanity.GuidedBackprop})
+    monkeypatch.setattr(attribution_sanity, "methods_of", lambda model: [GuidedBackprop(model)])
     out = tmp_path / "sanity.png"
     attribution_sanity.main(["--images", "1", "--draws", "1", "--out", str(out)])
     assert out.stat().st_size > 10_000 and "GuidedBackprop" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import mass_editing
 import rank_one_editing
 
 from toumei.models import facts_gpt
-from toumei.transformers.rome.editing.edit import Edit
+from toumei.transformers.rome.editing import Edit
 
 
 def test_rank_one_editing(tmp_path, capsys):

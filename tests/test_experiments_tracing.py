@@ -13,7 +13,7 @@ import average_indirect_effects
 import causal_tracing
 
 from toumei.models import facts_gpt
-from toumei.transformers.rome.tracing.tracer import AverageEffects
+from toumei.transformers.rome.tracing import AverageEffects
 
 
 @pytest.mark.parametrize("arguments", [[], ["--severed", "--fact", "7"]])

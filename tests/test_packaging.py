@@ -3,11 +3,15 @@
 import ast
 import configparser
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+import toumei
 
 ROOT = Path(__file__).parents[1]
 IMPORTED_AS = {
@@ -190,3 +194,67 @@ def test_a_room_imports_with_few_packages():
     code = ALONE.format(rooms=ROOMS, declared=declared)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_lowest_versions_that_are_claimed_are_those_that_are_tested():
+    pinned = dict(
+        re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "constraints-lowest.txt").read_text(), re.MULTILINE)
+    )
+    claimed = dict(re.split(">=", line) for line in REQUIRED.values())
+    assert len(claimed) == len(REQUIRED), "each requirement is NAME>=VERSION"
+    for name, version in claimed.items():
+        assert re.sub(r"(\.0)+$", "", pinned[name]) == re.sub(r"(\.0)+$", "", version), name
+    for line in (EXTRAS["dev"][name] for name in ("pytest", "pytest_xdist")):
+        name, version = line.split(">=")
+        assert pinned[name].startswith(version)
+
+
+def test_the_versions_that_the_tests_pass_with_are_pinned():
+    pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    tools = {re.split("[<>=]", line)[0] for line in EXTRAS["dev"].values()} - {"types-tqdm"}
+    assert pinned == {line.split(">=")[0] for line in REQUIRED.values()} | tools
+
+
+def test_the_python_versions_of_the_classifiers_are_those_of_continuous_integration():
+    claimed = re.findall(r"Python :: (3\.\d+)", SETUP["metadata"]["classifiers"])
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert claimed == re.findall(r'"(3\.\d+)"', re.search(r"python: \[(.*)\]", workflow)[1])
+    assert SETUP["options"]["python_requires"] == f">={claimed[0]}"
+
+
+def test_the_citation_agrees_with_the_package():
+    citation = dict(re.findall(r"^([\w-]+): (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE))
+    assert citation["version"] == toumei.__version__
+    assert citation["repository-code"] == SETUP["metadata"]["url"]
+    assert citation["license"] == SETUP["metadata"]["license"]
+
+
+def test_a_source_distribution_holds_everything_that_is_kept_in_the_repository():
+    kept = {"tests", "experiments", "docs", "benchmarks", "Makefile", "CHANGELOG.md", "constraints.txt"}
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+        kept |= {line.split("/")[0] for line in listed.stdout.splitlines()} - {".gitignore"}
+    manifest = re.sub("#.*", "", (ROOT / "MANIFEST.in").read_text()).split()
+    assert kept <= set(manifest), kept - set(manifest)
+
+
+@pytest.fixture
+def description(monkeypatch):
+    """The README as PyPI shows it."""
+    given = {}
+    setuptools = SimpleNamespace(setup=lambda **options: given.update(options))
+    monkeypatch.setitem(sys.modules, "setuptools", setuptools)
+    runpy.run_path(str(ROOT / "setup.py"))
+    return given["long_description"]
+
+
+def test_images_and_links_of_the_description_are_complete_and_lead_to_what_exists(description):
+    readme = (ROOT / "README.md").read_text()
+    url = SETUP["metadata"]["url"]
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", description)
+    assert len(links) == len(re.findall(r"\]\([^)]+\)", readme)) > 5
+    for image, link in links:
+        start = f"{url}/{'raw' if image else 'blob'}/main/"
+        assert link.startswith(start) and (ROOT / link.removeprefix(start)).exists(), link
+    blocks = re.compile(r"```.*?```", re.DOTALL)
+    assert blocks.findall(description) == blocks.findall(readme)

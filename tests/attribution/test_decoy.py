@@ -83,8 +83,9 @@ CELLS = grid(decoys(1, seed=2)[0], SIDE // PATCH)  # the patch is one of them
 )
 def test_what_the_network_decides_by_is_found(decoyed, watched, method, options):
     images, labels = decoys(20, seed=3)
-    options = {"baselines": 0.5, **options}
-    result = method(watched(decoyed))(images, labels, **options)
+    baselines = options.get("baselines", 0.5)
+    settings = {name: value for name, value in options.items() if name != "baselines"}
+    result = method(watched(decoyed), **settings)(images, labels, baselines)
     share = CORNER.double().mean()  # what contributions at random have there
     assert relevance_mass_accuracy(result.values, CORNER).mean() > 4 * share
 

@@ -1,7 +1,5 @@
 """Attributions of tokens, on tiny random models and on the network that knows facts."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch import nn
@@ -72,22 +70,31 @@ def score(model, embeddings, target, against=None):
     return logits[:, target] - (0 if against is None else logits[:, against])
 
 
+def embeddings(model):
+    """The name of the layer that embeds the tokens."""
+    return next(name for name, module in model.named_modules() if module is model.get_input_embeddings())
+
+
+def last_layer(model):
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
+
+
 @pytest.mark.parametrize("against", [None, 0])
 def test_gradients_at_the_embeddings(model, against):
-    embeddings = model.get_input_embeddings()(TOKENS).detach().requires_grad_()
-    own = score(model, embeddings, 2, against)
-    (gradient,) = torch.autograd.grad(own.sum(), embeddings)
-    result = token_attribution(model, None, TOKENS, 2, against, method=InputXGradient)
-    assert torch.allclose(result.values, (gradient * embeddings).sum(-1).detach(), atol=1e-6)
+    embedded = model.get_input_embeddings()(TOKENS).detach().requires_grad_()
+    own = score(model, embedded, 2, against)
+    (gradient,) = torch.autograd.grad(own.sum(), embedded)
+    result = token_attribution(model, None, TOKENS, 2, against, method=InputXGradient(model))
+    assert torch.allclose(result.values, (gradient * embedded).sum(-1).detach(), atol=1e-6)
     assert torch.allclose(result.output, own.detach(), atol=1e-6)
-    saliency = token_attribution(model, None, TOKENS, 2, against, method=Saliency)
+    saliency = token_attribution(model, None, TOKENS, 2, against, method=Saliency(model))
     assert torch.allclose(saliency.values, gradient.abs().sum(-1), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", [IntegratedGradients, DeepLift, ExactShapley])
 @pytest.mark.parametrize("baseline", [None, 5])
 def test_contributions_of_tokens_add_up(model, method, baseline):
-    result = token_attribution(model, None, TOKENS, [2, 1], method=method, baseline=baseline)
+    result = token_attribution(model, None, TOKENS, [2, 1], method=method(model), baseline=baseline)
     assert result.values.shape == (2, 1, 4)
     wanted = (result.output - result.baseline_output).abs().clamp(min=1e-3)
     assert (result.gap.abs() <= 1.1e-2 * wanted).all()
@@ -101,7 +108,7 @@ def test_methods_that_sample(model):
     baseline = FromData(torch.randn(6, 4, 16))
     for method, options in ((SmoothGrad, {}), (ExpectedGradients, {"baseline": baseline})):
         first, second = (
-            token_attribution(model, None, TOKENS, 2, method=method, samples=8, seed=1, **options)
+            token_attribution(model, None, TOKENS, 2, method=method(model, samples=8, seed=1), **options)
             for _ in range(2)
         )
         assert torch.equal(first.values, second.values) and first.standard_error is None
@@ -110,8 +117,8 @@ def test_methods_that_sample(model):
 def test_tokens_behind_one_another_do_not_matter_to_a_causal_model():
     torch.manual_seed(0)
     model = gpt2()
-    result = IntegratedGradients(model, layer="transformer.wte")(
-        TOKENS, target=[LogProbability(4, position=1), LogProbability(4, 6, position=1)], steps=4
+    result = IntegratedGradients(model, layer="transformer.wte", steps=4)(
+        TOKENS, target=[LogProbability(4, position=1), LogProbability(4, 6, position=1)]
     )
     assert result.values[:, :, 2:].abs().max() == 0 and result.values[:, :, :2].abs().min() > 0
 
@@ -126,7 +133,7 @@ def test_a_masked_model_is_asked_for_its_mask(watched):
         def decode(self, tokens):
             return f"<{tokens[0]}>"
 
-    result = token_attribution(model, Tokenizer(), TOKENS, method=Saliency)
+    result = token_attribution(model, Tokenizer(), TOKENS, method=Saliency(model))
     with evaluating(model):
         logits = model(TOKENS).logits[0, 1]
     assert result.names == (f"<{logits.argmax()}>",)
@@ -139,7 +146,7 @@ def test_a_classifier_on_a_causal_model():
     config = GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=20, n_positions=12, num_labels=3)
     config.pad_token_id, config.id2label = 0, {0: "bad", 1: "fair", 2: "good"}
     model = GPT2ForSequenceClassification(config)
-    result = token_attribution(model, None, TOKENS, [0, 2], 1, steps=8)
+    result = token_attribution(model, None, TOKENS, [0, 2], 1, method=IntegratedGradients(model, steps=8))
     assert result.names == ("bad - fair", "good - fair")
 
 
@@ -154,7 +161,9 @@ def test_the_name_decides_between_values_and_the_question_between_facts(facts):
     for fact in world.facts[::230]:
         against = world.alternatives(fact)[0], world.others(fact)[0].target
         for other in against:
-            result = token_attribution(model, tokenizer, fact.text, fact.target, other, method=DeepLift)
+            result = token_attribution(
+                model, tokenizer, fact.text, fact.target, other, method=DeepLift(model)
+            )
             assert result.names == (f"{fact.target} - {other}",)
             speaks = result.values[0].clamp(min=0)
             named = torch.tensor([token in fact.subject.split() for token in result.tokens[0]])
@@ -164,25 +173,28 @@ def test_the_name_decides_between_values_and_the_question_between_facts(facts):
 
 def test_what_the_model_says_is_explained_by_default(facts):
     model, tokenizer, world = facts
-    assert token_attribution(model, tokenizer, world.facts[0].text, method=Saliency).names == ("Rendal",)
+    assert token_attribution(model, tokenizer, world.facts[0].text, method=Saliency(model)).names == (
+        "Rendal",
+    )
 
 
 def test_a_token_as_baseline_by_its_string(facts):
     model, tokenizer, world = facts
     text = world.facts[0].text
-    unknown = token_attribution(model, tokenizer, text, "Rendal", baseline="<unk>", steps=8)
-    index = tokenizer.unk_token_id
-    assert torch.equal(
-        unknown.values, token_attribution(model, tokenizer, text, "Rendal", baseline=index, steps=8).values
+    method = IntegratedGradients(model, steps=8)
+    by_string, by_index, constant = (
+        token_attribution(model, tokenizer, text, "Rendal", method=method, baseline=baseline).values
+        for baseline in ("<unk>", tokenizer.unk_token_id, Constant(0.1))
     )
-    own = token_attribution(model, tokenizer, text, "Rendal", baseline=Constant(0.1), steps=8)
-    assert not torch.equal(own.values, unknown.values)
+    assert torch.equal(by_string, by_index) and not torch.equal(constant, by_string)
 
 
 def test_a_page_and_a_picture(facts, tmp_path):
     model, tokenizer, world = facts
     fact = world.facts[0]
-    result = token_attribution(model, tokenizer, fact.text, [fact.target, "Velmar"], method=InputXGradient)
+    result = token_attribution(
+        model, tokenizer, fact.text, [fact.target, "Velmar"], method=InputXGradient(model)
+    )
     html = result._repr_html_()
     assert html.count(">Castell</span>") == 2 and "Rendal: " in html and "Velmar: " in html
     for outside in ("http", "<script", "src=", "url("):
@@ -213,51 +225,55 @@ def test_bad_input(facts, model):
 @pytest.mark.parametrize(
     ("configured", "plain"),
     [
-        (partial(SmoothGrad, of=Saliency), SmoothGrad),
-        (partial(DeepLift, unknown="warn"), DeepLift),
-        (lambda model, layer: IntegratedGradients(model, layer), IntegratedGradients),
-        (lambda model, layer: Occlusion(model, layer), Occlusion),
+        (lambda model: SmoothGrad(model, of=Saliency), SmoothGrad),
+        (lambda model: DeepLift(model, unknown="warn"), DeepLift),
+        (lambda model: IntegratedGradients(model, embeddings(model)), IntegratedGradients),
+        (Occlusion, lambda model: Occlusion(model, window=1)),
+        (IntegratedGradients, lambda model: None),
     ],
 )
-def test_a_method_may_be_a_function_of_the_network_and_a_layer(model, configured, plain):
-    own, expected = (token_attribution(model, None, TOKENS, 2, method=way) for way in (configured, plain))
-    assert torch.equal(own.values, expected.values)
+def test_a_method_is_for_the_embeddings_if_it_needs_gradients(model, configured, plain):
+    first, second = configured(model), plain(model)
+    values, expected = (
+        token_attribution(model, None, TOKENS, 2, method=method).values for method in (first, second)
+    )
+    assert torch.equal(values, expected) and first.model is model
 
 
 def test_a_configured_method_is_the_one_that_is_asked(model):
-    own = token_attribution(model, None, TOKENS, 2, method=partial(SmoothGrad, of=InputXGradient), noise=0.0)
-    expected = token_attribution(model, None, TOKENS, 2, method=InputXGradient)
+    own = token_attribution(model, None, TOKENS, 2, method=SmoothGrad(model, of=InputXGradient, noise=0.0))
+    expected = token_attribution(model, None, TOKENS, 2, method=InputXGradient(model))
     assert torch.allclose(own.values, expected.values, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (GradCam, r"GradCam does not attribute to tokens: its values are \(1, 1, 2, 2\) for 4 tokens"),
-        (LayerConductance, "conductance follows a path of inputs"),
-        (LRP, "LRP.* attributes to the inputs, but tokens need one that does to the layer 'model"),
-        (lambda model, layer: Saliency(model), "attributes to the inputs"),
-        (lambda model, layer: model, "gives no method, but _Network"),
-        (Saliency(nn.Linear(2, 2)), "that gives a method: got Saliency"),
-        ("Saliency", "that gives a method: got 'Saliency'"),
         (
-            lambda model: Saliency(model),
-            "a function of a network and a layer, that gives a method: got <func",
+            lambda model: GradCam(model, embeddings(model), grid=(2, 2)),
+            r"GradCam does not attribute to tokens: its values are \(1, 1, 2, 2\) for 4 tokens",
         ),
+        (lambda model: LayerConductance(model, embeddings(model)), "conductance follows a path of inputs"),
+        (LRP, "LRP takes no layer, got 'model"),
+        (lambda model: Saliency(model, last_layer(model)), "attributes to a layer, but tokens need"),
+        (lambda model: Saliency(nn.Linear(2, 2)), "is a method of another model"),
+        (lambda model: Saliency, "method is configured, such as .*, got <class"),
+        (lambda model: "Saliency", "method is configured, such as .*, got 'Saliency'"),
+        (lambda model: lambda other: Saliency(other), "method is configured, such as .*, got <function"),
     ],
 )
 def test_methods_that_do_not_attribute_to_tokens(model, method, message):
     with pytest.raises(ArgumentError, match=message):
-        token_attribution(model, None, TOKENS, 2, method=method)
+        token_attribution(model, None, TOKENS, 2, method=method(model))
 
 
-def test_tokens_and_places_that_there_are_not(model):
+def test_tokens_and_positions_that_there_are_not(model):
     logits = torch.zeros(2, 3, 20)
     for wrong in (LogProbability(20), LogProbability(-1), LogProbability(1, against=99)):
         with pytest.raises(UnitError, match="no token .*: there are 20, 0 to 19"):
             wrong(logits)
     for position in (3, -4):
-        with pytest.raises(UnitError, match=f"no place {position} in a text of 3 tokens"):
+        with pytest.raises(UnitError, match=f"no position {position} in a text of 3 tokens"):
             LogProbability(1, position=position)(logits)
     with pytest.raises(ShapeError, match=r"logits \(N, T, V\)"):
         LogProbability(1)(logits[:, 0])

@@ -137,6 +137,11 @@ def test_the_items_of_a_sweep_are_written_whole(tmp_path):
     with small_disk(100), pytest.raises(ArgumentError, match="the result for 5 cannot be kept on disk"):
         sweep(torch.zeros, [5], folder=tmp_path, verbose=False)
     assert list(tmp_path.iterdir()) == [kept]
+    whole = kept.read_bytes()
+    for content in (b"", b"text", whole[:100], whole[:-30]):
+        kept.write_bytes(content)
+        with pytest.raises(ArgumentError, match=rf"{kept.name} is damaged, remove it"):
+            sweep(abs, [-1], folder=tmp_path, verbose=False)
 
 
 # ---------------------------------------------------------------- permissions and paths

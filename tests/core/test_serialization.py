@@ -21,7 +21,8 @@ import toumei
 from toumei.core import serialization
 from toumei.core.errors import ArgumentError, EditError
 from toumei.core.serialization import VERSION, Saved, load_result, save_result
-from toumei.core.stored_fields import Spec, specs, stored_fields
+from toumei.core.stored_fields import stored_annotations
+from toumei.core.tensor_specs import Spec, specs
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ def same(first, second):
             and first.contiguous().flatten().view(torch.uint8).equal(second.flatten().view(torch.uint8))
         )
     if is_dataclass(first):
-        names = [found for found in stored_fields(type(first)) if not found.startswith("_")]
+        names = [found for found in stored_annotations(type(first)) if not found.startswith("_")]
         return type(first) is type(second) and all(
             same(getattr(first, name), getattr(second, name)) for name in names
         )
@@ -217,7 +218,7 @@ def example(kind, spec=None, several=True):
 
 def example_fields(kind, several=True):
     declared = getattr(kind, "_specs", {})
-    return {name: example(own, declared.get(name), several) for name, own in stored_fields(kind).items()}
+    return {name: example(own, declared.get(name), several) for name, own in stored_annotations(kind).items()}
 
 
 def shape(axes):
@@ -231,7 +232,7 @@ def test_the_walk_finds_the_results():
     assert {
         "Attribution", "Comparison", "Curve", "Removals", "Randomization", "SanityScore", "Visualization",
         "DatasetExamples", "ExpandedWeights", "ActivationAtlas", "ChannelGroups", "CausalTrace",
-        "AverageEffects", "Edit", "Evaluation", "KeyStatistics", "Probe", "NullTest",
+        "AverageEffects", "Edit", "Evaluation", "KeyStatistics", "LogitLens", "NullTest",
     } <= names  # fmt: skip
 
 
@@ -253,7 +254,7 @@ def unstored(kind):
 def test_what_is_declared_of_a_result_are_its_fields(kind):
     hints = get_type_hints(kind)
     assert {*kind._specs, *kind._not_stored} <= set(hints)
-    assert Any not in {hints[name] for name in stored_fields(kind)}
+    assert Any not in {hints[name] for name in stored_annotations(kind)}
 
 
 # ---------------------------------------------------------------- what is refused when it is saved
@@ -384,7 +385,7 @@ def test_every_class_refuses_the_file_of_another(path, kind):
     refused(path, "it holds 'Thing'", kind, kind._load_error)
 
 
-@pytest.mark.parametrize("name", [found for found in stored_fields(Thing)])
+@pytest.mark.parametrize("name", [found for found in stored_annotations(Thing)])
 def test_a_field_that_is_missing_or_of_a_wrong_type(path, name):
     whole = path.read_bytes()
 

@@ -7,13 +7,9 @@ import torch
 
 from toumei.core.errors import ArgumentError, EditError
 from toumei.transformers.model.families import anatomy
-from toumei.transformers.rome.editing import suffix as tail
-from toumei.transformers.rome.editing import value
-from toumei.transformers.rome.editing.edit import Edit, revert_all
-from toumei.transformers.rome.editing.editor import RankOneEditor
-from toumei.transformers.rome.editing.requests import Request
-from toumei.transformers.rome.statistics.collect import collect_statistics
-from toumei.transformers.rome.weight_edits import registry as applied
+from toumei.transformers.rome.editing import Edit, EditRequest, RankOneEditor, revert_all, suffix, value
+from toumei.transformers.rome.statistics import collect_statistics
+from toumei.transformers.rome.weight_edits import registry
 from toumei.transformers.rome.weight_edits.low_rank import LowRank
 
 ASK = {"prompt": "w9 w8 {}", "subject": "w3 w4 w5", "target": "w11"}
@@ -46,12 +42,12 @@ def random_edit(model, layers=(0, 1, 2), seed=0):
         layer: LowRank(torch.randn(32, 1, generator=draw), torch.randn(1, 128, generator=draw))
         for layer in layers
     }
-    return Edit(anatomy(model), "random", (Request(**ASK),), changes)
+    return Edit(anatomy(model), "random", (EditRequest(**ASK),), changes)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyboardInterrupt])
 def test_an_edit_that_fails_between_two_layers_changes_nothing(model, error, monkeypatch):
-    before, put, calls = weights(model), applied.put, []
+    before, put, calls = weights(model), registry.put, []
 
     def failing(module, tensor):
         calls.append(module)
@@ -61,7 +57,7 @@ def test_an_edit_that_fails_between_two_layers_changes_nothing(model, error, mon
 
     first, second = random_edit(model, (1,), seed=1).apply(), random_edit(model)
     with monkeypatch.context() as patched, pytest.raises(error):
-        patched.setattr(applied, "put", failing)
+        patched.setattr(registry, "put", failing)
         second.apply()
     assert not second.applied and first.applied
     with second:
@@ -145,7 +141,7 @@ def test_ctrl_c_ends_all_facts_and_keeps_what_there_is(editor, monkeypatch):
 
 def test_a_model_whose_blocks_cannot_be_called_alone_is_optimized_as_a_whole(editor, monkeypatch):
     expected = editor.edit(**ASK, layer=1, steps=6)
-    monkeypatch.setattr(tail, "same", lambda *_: False)
+    monkeypatch.setattr(suffix, "nearly_equal", lambda *_: False)
     whole = editor.edit(**ASK, layer=1, steps=6)
     torch.testing.assert_close(whole.values[0].losses, expected.values[0].losses, rtol=1e-4, atol=1e-5)
     many = editor.edit_many(FACTS[:2], layers=[1], ridge=1.0, verbose=False, steps=4)
@@ -193,8 +189,8 @@ def test_layers_are_whole_numbers_of_any_kind(editor):
 
 
 def test_long_prefixes_do_not_repeat_the_short_ones(model, tokenizer):
-    from toumei.transformers.model.sampling import sampled_contexts
+    from toumei.transformers.model.sampling import sample_contexts
 
-    contexts = sampled_contexts(anatomy(model), tokenizer, ((4, 3), (4, 6)))
+    contexts = sample_contexts(anatomy(model), tokenizer, ((4, 3), (4, 6)))
     short, long = ([context.split()[:3] for context in part] for part in (contexts[:4], contexts[4:]))
     assert len(contexts) == 8 and [[w.strip(".") for w in words] for words in short] != long

@@ -8,15 +8,12 @@ import torch
 
 from toumei.core.errors import ArchitectureError, ArgumentError, EditError, NonFiniteError
 from toumei.core.hooks import hooked, run
-from toumei.transformers.rome.editing import value
-from toumei.transformers.rome.editing.edit import Edit
-from toumei.transformers.rome.editing.editor import RankOneEditor
-from toumei.transformers.rome.editing.lora import export_lora
-from toumei.transformers.rome.editing.requests import Request, row
-from toumei.transformers.rome.editing.settings import Settings
+from toumei.transformers.rome.editing import Edit, RankOneEditor, export_lora, value
+from toumei.transformers.rome.editing.requests import EditRequest, subject_text
+from toumei.transformers.rome.editing.settings import EditSettings
 from toumei.transformers.rome.editing.suffix import Suffix
 from toumei.transformers.rome.editing.value import optimize_values
-from toumei.transformers.rome.statistics.collect import collect_statistics
+from toumei.transformers.rome.statistics import collect_statistics
 
 PROMPT, SUBJECT, TARGET = "w9 w8 {}", "w3 w4 w5", "w11"
 ASK = {"prompt": PROMPT, "subject": SUBJECT, "target": TARGET}
@@ -36,7 +33,7 @@ EDITABLE = [
     "olmo2",
 ]
 MANY = ("memit", "emmet", "alphaedit")
-FACTS = [Request("w8 {}", f"w{a} w{a + 1}", f"w{a + 20}") for a in range(2, 10, 2)]
+FACTS = [EditRequest("w8 {}", f"w{a} w{a + 1}", f"w{a + 20}") for a in range(2, 10, 2)]
 
 
 def corpus(count=120):
@@ -88,20 +85,22 @@ def test_the_end_of_a_model_gives_the_logits_of_all_of_it(kind, language_model, 
     from toumei.transformers.model.families import anatomy
 
     parts = anatomy(language_model(kind))
-    rows = [row(tokenizer, template, SUBJECT, TARGET) for template in (PROMPT, "{} w8 w9 w10 w11 w12")]
+    rows = [
+        subject_text(tokenizer, template, SUBJECT, TARGET) for template in (PROMPT, "{} w8 w9 w10 w11 w12")
+    ]
     draw = torch.Generator().manual_seed(3)
     for layer, stream in ((0, False), (1, False), (1, True), (2, True)):
-        tail = Suffix(parts, layer, stream, rows)
+        suffix = Suffix(parts, layer, stream, rows)
         added = torch.randn(2, parts.width, generator=draw)
         places = [range(len(r.ids)) for r in rows]
-        found = tail.logits([0, 1], places, added).split([len(r.ids) for r in rows])
+        found = suffix.logits([0, 1], places, added).split([len(r.ids) for r in rows])
         for r, mine, delta in zip(rows, found, added, strict=True):
 
             def add(output, r=r, delta=delta):
                 output.view(1, len(r.ids), -1)[0, r.subject] += delta
                 return output
 
-            with hooked(parts.model, edit={tail.site: add}), torch.no_grad():
+            with hooked(parts.model, edit={suffix.module: add}), torch.no_grad():
                 wanted = parts.model(torch.tensor([r.ids])).logits[0]
             assert torch.allclose(mine, wanted, atol=1e-4)
 
@@ -109,7 +108,7 @@ def test_the_end_of_a_model_gives_the_logits_of_all_of_it(kind, language_model, 
 @pytest.mark.parametrize("kind", EDITABLE)
 def test_an_edit_writes_the_fact_and_only_inside_the_block(kind, editor_of, tokenizer):
     editor = editor_of(kind, contexts=())
-    request, before = Request(**ASK), weights(editor.model)
+    request, before = EditRequest(**ASK), weights(editor.model)
     low = probability(editor.model, tokenizer, request)
     edit = editor.edit(**ASK, layer=1)
     assert same(editor.model, before) and not edit.applied
@@ -127,7 +126,7 @@ def test_the_edited_layer_gives_the_key_its_value(kind, method, editor_of, token
     editor = editor_of(kind)
     edit = editor.edit(**ASK, layer=1, method=method)
     down = editor.parts.down(1)
-    rows = [row(tokenizer, context.replace("{}", PROMPT), SUBJECT) for context in ("{}", *CONTEXTS)]
+    rows = [subject_text(tokenizer, context.replace("{}", PROMPT), SUBJECT) for context in ("{}", *CONTEXTS)]
     keys = [
         run(editor.model, torch.tensor([r.ids]), record=[down], inputs=True, detach=True)[down][0, r.subject]
         for r in rows
@@ -166,20 +165,20 @@ def test_methods_for_many_facts_need_an_mlp_that_joins_the_stream_as_it_is(kind,
 
 
 def test_facts_that_are_optimized_side_by_side_do_not_see_each_other(editor):
-    problems = [editor._problem(fact, ("{}", *CONTEXTS), ()) for fact in FACTS[:3]]
-    settings = Settings(layers=(1,), steps=6)
-    together = optimize_values(editor.parts, 1, False, problems, settings)
-    for problem, mine in zip(problems, together, strict=True):
-        (alone,) = optimize_values(editor.parts, 1, False, [problem], settings, batch_size=1)
+    facts = [editor._fact_texts(fact, ("{}", *CONTEXTS), ()) for fact in FACTS[:3]]
+    settings = EditSettings(layers=(1,), steps=6)
+    together = optimize_values(editor.parts, 1, False, facts, settings)
+    for fact, mine in zip(facts, together, strict=True):
+        (alone,) = optimize_values(editor.parts, 1, False, [fact], settings, batch_size=1)
         assert torch.allclose(mine.delta, alone.delta, atol=1e-4) and torch.allclose(
             mine.losses, alone.losses, atol=1e-4
         )
 
 
 def test_the_loss_is_the_papers(editor, tokenizer):
-    problem = editor._problem(Request(**ASK), ("{}", *CONTEXTS), ())
-    settings = Settings(layers=(1,), steps=2, lr=0.1, weight_decay=0.7, kl=0.3)
-    (found,) = optimize_values(editor.parts, 1, False, [problem], settings)
+    fact = editor._fact_texts(EditRequest(**ASK), ("{}", *CONTEXTS), ())
+    settings = EditSettings(layers=(1,), steps=2, lr=0.1, weight_decay=0.7, kl=0.3)
+    (found,) = optimize_values(editor.parts, 1, False, [fact], settings)
     assert len(found.losses) == 2 and found.losses[0, 2] == 0  # nothing has changed before the first step
     site = editor.parts.down(1)
 
@@ -192,9 +191,9 @@ def test_the_loss_is_the_papers(editor, tokenizer):
             return editor.model(torch.tensor([text.ids])).logits[0, places].log_softmax(1)
 
     answer = tokenizer(TARGET).input_ids[0]
-    target = -sum(said(text, found.delta, [-2])[0, answer] for text in problem.edits) / 3
+    target = -sum(said(text, found.delta, [-2])[0, answer] for text in fact.edits) / 3
     old, new = (
-        said(problem.essence, delta, [problem.essence.subject])[0] for delta in (0 * found.delta, found.delta)
+        said(fact.essence, delta, [fact.essence.subject])[0] for delta in (0 * found.delta, found.delta)
     )
     essence = (new.exp() * (new - old)).sum()
     loss = target + 0.3 * essence + 0.7 * found.delta.norm() / found.start.norm() ** 2
@@ -260,7 +259,7 @@ def thin_edits(model, count):
         Edit(
             parts,
             "r-rome",
-            (Request(**ASK),),
+            (EditRequest(**ASK),),
             {index % 3: LowRank(torch.randn(out, 1, generator=draw), torch.randn(1, size, generator=draw))},
         )
         for index, (out, size) in enumerate(sizes)
@@ -285,13 +284,13 @@ def test_half_precision_models_are_edited(dtype, language_model, tokenizer, watc
     statistics = collect_statistics(model, tokenizer, corpus(20), [1], verbose=False)
     edit = RankOneEditor(model, tokenizer, statistics, contexts=()).edit(**ASK, layer=1)
     with edit:
-        assert probability(model, tokenizer, Request(**ASK)) > 0.3
+        assert probability(model, tokenizer, EditRequest(**ASK)) > 0.3
 
 
 def test_edits_in_sequence_build_on_each_other(exact, tokenizer):
     with exact.edit(**ASK, layer=1), exact.edit("w8 {}", "w6 w2", "w12", layer=1):
-        assert probability(exact.model, tokenizer, Request("w8 {}", "w6 w2", "w12")) > 0.3
-        assert probability(exact.model, tokenizer, Request(**ASK)) > 0.2
+        assert probability(exact.model, tokenizer, EditRequest("w8 {}", "w6 w2", "w12")) > 0.3
+        assert probability(exact.model, tokenizer, EditRequest(**ASK)) > 0.2
 
 
 def test_alphaedit_spares_what_it_wrote_before(editor_of):
@@ -478,7 +477,7 @@ def test_bad_input_of_many_facts(editor):
     with pytest.raises(ArgumentError, match="got none"):
         editor.edit_many([], layers=[1])
     with pytest.raises(ArgumentError, match="at once"):
-        editor.edit_many([FACTS[0], Request(FACTS[0].prompt, FACTS[0].subject, "w60")], layers=[1])
+        editor.edit_many([FACTS[0], EditRequest(FACTS[0].prompt, FACTS[0].subject, "w60")], layers=[1])
     with pytest.raises(ArgumentError, match="one fact at a time"):
         editor.edit_many(FACTS, layers=[1], method="rome")
     with pytest.raises(ArgumentError, match="target missing"):
@@ -508,12 +507,12 @@ def test_without_statistics_it_says_what_that_costs(language_model, tokenizer):
     with pytest.warns(UserWarning, match="identity"):
         edit = editor.edit(**ASK, layer=1)
     with edit:
-        assert probability(editor.model, tokenizer, Request(**ASK)) > 0.3
+        assert probability(editor.model, tokenizer, EditRequest(**ASK)) > 0.3
 
 
 @pytest.mark.parametrize("prompt", ["{}", "w1 w2 {}", "{} w1"])
 def test_subjects_at_the_very_end_and_the_very_start(prompt, exact, tokenizer):
-    request = Request(prompt, SUBJECT, TARGET)
+    request = EditRequest(prompt, SUBJECT, TARGET)
     low = probability(exact.model, tokenizer, request)
     with exact.edit(prompt, SUBJECT, TARGET, layer=1):
         assert probability(exact.model, tokenizer, request) > 2 * low
@@ -533,7 +532,7 @@ def test_a_target_of_several_tokens(exact, tokenizer):
 
 
 def test_a_target_that_is_the_answer_already_stays_it(exact, tokenizer):
-    ids = tokenizer(Request(**ASK).text, return_tensors="pt").input_ids
+    ids = tokenizer(EditRequest(**ASK).text, return_tensors="pt").input_ids
     with torch.no_grad():
         answer = tokenizer.decode(exact.model(ids).logits[0, -1].argmax())
     with exact.edit(PROMPT, SUBJECT, answer, layer=1), torch.no_grad():

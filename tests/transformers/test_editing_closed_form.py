@@ -5,7 +5,7 @@ import torch
 
 from toumei.core.errors import ArgumentError, NonFiniteError, ShapeError
 from toumei.transformers.rome.editing.methods import (
-    METHODS,
+    EDITING_METHODS,
     Keys,
     alphaedit,
     emmet,
@@ -14,13 +14,12 @@ from toumei.transformers.rome.editing.methods import (
     r_rome,
     rome,
 )
-from toumei.transformers.rome.editing.settings import Settings, settings_for
-from toumei.transformers.rome.statistics.collect import SecondMoment
-from toumei.transformers.rome.statistics.second_moments import Identity
+from toumei.transformers.rome.editing.settings import EditSettings, settings_for
+from toumei.transformers.rome.statistics import IdentityMoment, SecondMoment
 from toumei.transformers.rome.weight_edits.low_rank import LowRank, closed_form
 
 IN, OUT, FACTS = 12, 7, 4
-SETTINGS = Settings(layers=(0,), ridge=30.0, emmet_ridge=0.2, null_threshold=0.5, null_ridge=3.0)
+SETTINGS = EditSettings(layers=(0,), ridge=30.0, emmet_ridge=0.2, null_threshold=0.5, null_ridge=3.0)
 
 
 def draw(*size, seed=0):
@@ -147,22 +146,24 @@ def test_too_few_keys_for_an_inverse_say_so():
 
 def test_the_identity_leaves_keys_as_they_are():
     keys = draw(3, IN)
-    assert close(Identity(IN).whiten(keys), keys) and close(Identity(IN).matrix, torch.eye(IN).double())
-    with pytest.raises(ArgumentError, match="only key statistics say"):
-        Identity(IN).project(keys, 0.5)
+    assert close(IdentityMoment(IN).whiten(keys), keys) and close(
+        IdentityMoment(IN).matrix, torch.eye(IN).double()
+    )
+    with pytest.raises(ArgumentError, match="needs key statistics"):
+        IdentityMoment(IN).project(keys, 0.5)
 
 
 def test_every_method_is_found_by_name_and_others_are_not():
-    assert all(find_method(name) is method for name, method in METHODS.items())
+    assert all(find_method(name) is method for name, method in EDITING_METHODS.items())
     with pytest.raises(ArgumentError, match="there are rome, r-rome, memit"):
         find_method("mend")
 
 
 def test_settings_are_the_papers_where_there_are_some():
-    assert settings_for("rome", "gpt2", 48) == Settings(layers=(17,))
+    assert settings_for("rome", "gpt2", 48) == EditSettings(layers=(17,))
     memit_xl = settings_for("memit", "gpt2", 48)
     assert (memit_xl.layers, memit_xl.clamp, memit_xl.ridge) == ((13, 14, 15, 16, 17), 0.75, 20000.0)
-    assert settings_for("rome", "gpt2", 48, [3], lr=0.1) == Settings(layers=(3,), lr=0.1)
+    assert settings_for("rome", "gpt2", 48, [3], lr=0.1) == EditSettings(layers=(3,), lr=0.1)
     second, third = (settings_for("memit", "llama", 32, vocabulary=size) for size in (32000, 128256))
     assert (second.lr, second.clamp, third.lr, third.clamp) == (0.5, 4.0, 0.1, 0.75)
     assert settings_for("memit", "llama", 32, [1], prefixes=[[2, 3]]).prefixes == ((2, 3),)

@@ -9,21 +9,25 @@ import torch
 
 from toumei.core.errors import ArgumentError
 from toumei.models.facts_world import FactsWorld
-from toumei.transformers.lenses.logit_lens import Probe, probe
+from toumei.transformers.lenses import LogitLens, logit_lens
 from toumei.transformers.model.families import anatomy
 from toumei.transformers.model.scoring import score_answers
-from toumei.transformers.rome.editing.editor import RankOneEditor
-from toumei.transformers.rome.editing.requests import Request, row
-from toumei.transformers.rome.evaluation.cases import Case, counterfact_cases, world_cases
-from toumei.transformers.rome.evaluation.generation import entropy, fitted_vectorizer, reference_score
-from toumei.transformers.rome.evaluation.metrics import (
+from toumei.transformers.rome.editing import RankOneEditor
+from toumei.transformers.rome.editing.requests import EditRequest, subject_text
+from toumei.transformers.rome.evaluation import (
     METRICS,
+    EditCase,
     Evaluation,
+    counterfact_cases,
+    entropy,
     evaluate,
     evaluate_edits,
+    fitted_vectorizer,
     known_only,
+    reference_score,
+    world_cases,
 )
-from toumei.transformers.rome.statistics.collect import collect_statistics
+from toumei.transformers.rome.statistics import collect_statistics
 
 PROMPTS = ("w9 w3 w4", "w10 w11", "w12 w13 w14", "w15", "w16 w17")
 
@@ -52,15 +56,15 @@ def test_answers_are_those_of_plain_forward_passes(kind, language_model, tokeniz
     found = score_answers(anatomy(model), tokenizer, questions, batch_size=3)
     for (prompt, answer), mine in zip(questions, found, strict=True):
         wanted, first = likelihood(model, tokenizer, prompt, answer)
-        assert mine.log_probability == pytest.approx(wanted, abs=1e-4) and mine.first == first
+        assert mine.log_probability == pytest.approx(wanted, abs=1e-4) and mine.likeliest == first
         assert mine.probability == pytest.approx(math.exp(wanted), abs=1e-4)
-    assert found[-1].first
+    assert found[-1].likeliest
 
 
 def test_scores_are_counterfacts(language_model, tokenizer):
     model = language_model("gpt2")
-    case = Case(
-        Request("{} w4", "w9 w3", "w1"),
+    case = EditCase(
+        EditRequest("{} w4", "w9 w3", "w1"),
         "w2",
         PROMPTS[1:3],
         tuple((prompt, "w2") for prompt in PROMPTS[3:]),
@@ -125,7 +129,7 @@ def test_edits_are_measured_one_by_one_and_taken_back(language_model, tokenizer)
     words = [" ".join(f"w{(7 * i + j * j) % 64}" for j in range(20)) for i in range(30)]
     statistics = collect_statistics(model, tokenizer, words, [1], verbose=False)
     editor = RankOneEditor(model, tokenizer, statistics, contexts=())
-    cases = [Case(Request("w8 {}", f"w{i} w{i + 1}", "w40"), "w41") for i in (3, 5)]
+    cases = [EditCase(EditRequest("w8 {}", f"w{i} w{i + 1}", "w40"), "w41") for i in (3, 5)]
     options = {"verbose": False, "generate_tokens": 6}
     found = evaluate_edits(editor, cases, layer=1, **options)
     assert found.values["efficacy"].tolist() == [1.0, 1.0] and "entropy" in METRICS
@@ -140,7 +144,7 @@ def test_edits_are_measured_one_by_one_and_taken_back(language_model, tokenizer)
 
 
 def test_generated_texts_are_scored(language_model, tokenizer):
-    case = Case(Request("w8 {}", "w3", "w4"), "w5", generation=("w1 w2",), references=("w1 w2 w3",))
+    case = EditCase(EditRequest("w8 {}", "w3", "w4"), "w5", generation=("w1 w2",), references=("w1 w2 w3",))
     found = evaluate(language_model("gpt2"), tokenizer, [case], generate_tokens=12)
     assert found.mean("entropy") > 0 and 0 < found.mean("reference") <= 1
     again = evaluate(language_model("gpt2"), tokenizer, [case], generate_tokens=12)
@@ -191,7 +195,7 @@ def test_records_in_counterfacts_format(tmp_path):
     path.write_text(json.dumps([record]), encoding="utf-8")
     (case,) = counterfact_cases(path)
     assert case == counterfact_cases([record])[0]
-    assert case.request == Request("The mother tongue of {} is", "Danielle Darrieux", "English")
+    assert case.request == EditRequest("The mother tongue of {} is", "Danielle Darrieux", "English")
     assert case.neighbours == (("The mother tongue of Leon Blum is", "French"),) and case.truth == "French"
     snippets = [{"relation_id": "P103", "target_id": "Q1860", "samples": [{"text": "He speaks English."}]}]
     assert counterfact_cases(path, snippets)[0].references == ("He speaks English.",)
@@ -227,27 +231,27 @@ def test_no_cases_say_so(language_model, tokenizer):
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "gemma2", "opt"])
-def test_the_probe_ends_with_the_models_own_answer(kind, language_model, tokenizer, tmp_path):
+def test_the_lens_ends_with_the_models_own_answer(kind, language_model, tokenizer, tmp_path):
     model = language_model(kind)
-    found = probe(model, tokenizer, "w9 w3 w4", "w11", top=4)
+    found = logit_lens(model, tokenizer, "w9 w3 w4", "w11", top=4)
     with torch.no_grad():
         wanted = model(**tokenizer("w9 w3 w4", return_tensors="pt")).logits[0, -1].softmax(0)
     assert found.probabilities.shape == (3,) and found.top_probabilities.shape == (3, 4)
     assert float(found.probabilities[-1]) == pytest.approx(float(wanted[11]), abs=1e-5)
     assert int(found.ranks[-1]) == int((wanted > wanted[11]).sum())
     assert found.top[-1][0] == tokenizer.decode(wanted.argmax())
-    found.save(tmp_path / "probe.safetensors")
-    again = Probe.load(tmp_path / "probe.safetensors")
+    found.save(tmp_path / "lens.safetensors")
+    again = LogitLens.load(tmp_path / "lens.safetensors")
     assert again.top == found.top and torch.equal(again.ranks, found.ranks) and repr(again) == repr(found)
     assert found.plot().get_ylabel() == "probability"
 
 
 def test_requests_from_what_users_have():
     fact = FactsWorld().facts[0]
-    assert Request.of(fact).text == fact.text
-    assert Request.of({"prompt": "{} is", "subject": " a ", "target": "b"}).text == "a is"
+    assert EditRequest.of(fact).text == fact.text
+    assert EditRequest.of({"prompt": "{} is", "subject": " a ", "target": "b"}).text == "a is"
     with pytest.raises(ArgumentError, match="subject, target missing"):
-        Request.of({"prompt": "{} is"})
+        EditRequest.of({"prompt": "{} is"})
 
 
 def test_the_subjects_last_token_with_special_and_multi_byte_tokens(realdata):
@@ -257,7 +261,7 @@ def test_the_subjects_last_token_with_special_and_multi_byte_tokens(realdata):
     tokenizer = GPT2TokenizerFast(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
     for subject in ("Karlsruhe Institute of Technology", "東京タワー", "Zoë 🤖", "{weird} name"):
         for template in ("{} is in", "The place of {} is", "It is {},"):
-            found = row(tokenizer, template, subject, "New York City")
+            found = subject_text(tokenizer, template, subject, "New York City")
             text, end = template.replace("{}", subject), template.index("{}") + len(subject)
             assert tokenizer.decode(found.ids) == f"{text} New York City"
             assert found.target == 3 and tokenizer.decode(found.ids[-3:]) == " New York City"
@@ -275,5 +279,5 @@ def test_a_tokenizer_that_adds_a_beginning_token(tokenizer):
     begin = words.token_to_id("<s>")
     words.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin)])
     beginning = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", bos_token="<s>")
-    plain, shifted = (row(each, "w1 {} w2", "w3 w4", "w5 w6") for each in (tokenizer, beginning))
+    plain, shifted = (subject_text(each, "w1 {} w2", "w3 w4", "w5 w6") for each in (tokenizer, beginning))
     assert shifted.ids == (begin, *plain.ids) and shifted.subject == plain.subject + 1 and shifted.target == 2

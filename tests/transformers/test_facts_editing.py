@@ -6,11 +6,10 @@ from itertools import islice
 import pytest
 
 from toumei.models import facts_gpt
-from toumei.transformers.rome.editing.editor import RankOneEditor
-from toumei.transformers.rome.evaluation.cases import world_cases
-from toumei.transformers.rome.evaluation.metrics import evaluate_edits
-from toumei.transformers.rome.statistics.collect import collect_statistics
-from toumei.transformers.rome.tracing.tracer import CausalTracer
+from toumei.transformers.rome.editing import RankOneEditor
+from toumei.transformers.rome.evaluation import evaluate_edits, world_cases
+from toumei.transformers.rome.statistics import collect_statistics
+from toumei.transformers.rome.tracing import CausalTracer
 
 HELD = {"hold": 20, "steps": 40, "prefixes": ((3, 5),), "hold_weight": 5.0}
 

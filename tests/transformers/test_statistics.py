@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from toumei.core.errors import ArchitectureError, ArgumentError
+from toumei.transformers.rome.statistics import KeyStatistics, collect_statistics
 from toumei.transformers.rome.statistics import collect as collecting
-from toumei.transformers.rome.statistics.collect import KeyStatistics, collect_statistics
 
 
 def texts(count, seed=0):

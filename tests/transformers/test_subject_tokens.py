@@ -5,7 +5,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from toumei.core.errors import ArgumentError
-from toumei.transformers.model.tokens import ROLES, continuation, filled, roles, subject_range, tokenize
+from toumei.transformers.model.tokens import (
+    ROLES,
+    continuation,
+    fill_subject,
+    subject_range,
+    token_roles,
+    tokenize,
+)
 
 TEXT = "The Karlsruhe Institute of Technology is in Germany"
 
@@ -81,7 +88,7 @@ def test_a_prompt_has_no_end_token_where_a_model_is_to_go_on(byte_level):
 
 
 def test_braces_say_where_the_subject_is(byte_level):
-    prompt, start = filled("Ann met {}", "Ann")
+    prompt, start = fill_subject("Ann met {}", "Ann")
     assert (prompt, start) == ("Ann met Ann", 8)
     tokens = tokenize(byte_level, prompt)
     assert subject_range(tokens, prompt, "Ann", start)[1] == len(tokens)
@@ -112,11 +119,11 @@ def test_an_empty_prompt_and_a_tokenizer_without_offsets_are_refused(tokenizer):
 
 def test_roles_at_the_edges():
     before, first, middle, last, after, further, end = ROLES
-    assert roles(8, (1, 4)) == (before, first, middle, last, after, further, further, end)
-    assert roles(3, (0, 1)) == (last, after, end)
-    assert roles(3, (0, 2)) == (first, last, end)
-    assert roles(3, (1, 3)) == (before, first, last)
-    assert roles(1, (0, 1)) == (last,)
+    assert token_roles(8, (1, 4)) == (before, first, middle, last, after, further, further, end)
+    assert token_roles(3, (0, 1)) == (last, after, end)
+    assert token_roles(3, (0, 2)) == (first, last, end)
+    assert token_roles(3, (1, 3)) == (before, first, last)
+    assert token_roles(1, (0, 1)) == (last,)
 
 
 def test_a_continuation_is_what_follows_the_prompt_in_one_text(byte_level):

@@ -14,10 +14,9 @@ from transformers import RwkvConfig, RwkvForCausalLM
 
 from toumei.core.errors import ArchitectureError, ArgumentError
 from toumei.transformers.model.families import anatomy
-from toumei.transformers.rome.tracing import strategies as methods
-from toumei.transformers.rome.tracing import tracer as tracing
-from toumei.transformers.rome.tracing.noise import draw
-from toumei.transformers.rome.tracing.tracer import CausalTrace, CausalTracer, Noise
+from toumei.transformers.rome.tracing import CausalTrace, CausalTracer, EmbeddingNoise, strategies
+from toumei.transformers.rome.tracing import tracer as tracer_module
+from toumei.transformers.rome.tracing.noise import draw_noise
 
 PROMPT, SUBJECT = "w3 w5 w7 w11 w4 w6", "w5 w7"
 WAYS = {
@@ -125,7 +124,7 @@ def test_a_leak_is_traced_with_whole_rows_and_from_the_restored_token_on(tracer,
     for options in WAYS.values():
         expected = tracer.trace(PROMPT, SUBJECT, samples=2, **options)
         with monkeypatch.context() as patched:
-            patched.setattr(tracing, "leaks", lambda task: True)
+            patched.setattr(tracer_module, "leaks", lambda inputs: True)
             tracer._known_leaks.clear()
             for method in ("suffix", "rows"):
                 found = tracer.trace(PROMPT, SUBJECT, samples=2, method=method, **options)
@@ -327,11 +326,11 @@ def test_blocks_that_only_work_inside_of_their_model_are_traced_plainly(tokenize
     "noise",
     [
         0.5,
-        Noise(2, "uniform"),
-        Noise(1, "multivariate"),
-        Noise(level=0.3),
-        Noise(replace=True),
-        Noise(2, "uniform", replace=True),
+        EmbeddingNoise(2, "uniform"),
+        EmbeddingNoise(1, "multivariate"),
+        EmbeddingNoise(level=0.3),
+        EmbeddingNoise(replace=True),
+        EmbeddingNoise(2, "uniform", replace=True),
     ],
     ids=repr,
 )
@@ -350,15 +349,15 @@ def test_noise_has_the_strength_and_shape_that_were_asked_for(language_model):
     weight = parts.module(parts.embedding).weight.double()
 
     def drawn(noise):
-        return draw(parts, ids, (1, 3), noise, 4000, 0).values.double()
+        return draw_noise(parts, ids, (1, 3), noise, 4000, 0).values.double()
 
     std = weight[ids[0, 1:3]].std().item()
-    assert drawn(Noise(3)).std().item() == pytest.approx(3 * std, rel=0.01)
-    assert drawn(Noise(level=0.2)).std().item() == pytest.approx(0.2, rel=0.01)
-    uniform = drawn(Noise(2, "uniform"))
+    assert drawn(EmbeddingNoise(3)).std().item() == pytest.approx(3 * std, rel=0.01)
+    assert drawn(EmbeddingNoise(level=0.2)).std().item() == pytest.approx(0.2, rel=0.01)
+    uniform = drawn(EmbeddingNoise(2, "uniform"))
     assert uniform.abs().max().item() == pytest.approx(2 * std, rel=0.01)
     assert uniform.std().item() == pytest.approx(2 * std / 3**0.5, rel=0.01)
-    covariance = torch.cov(drawn(Noise(2, "multivariate")).flatten(0, 1).T)
+    covariance = torch.cov(drawn(EmbeddingNoise(2, "multivariate")).flatten(0, 1).T)
     expected = 4 * torch.cov(weight.detach().T)
     assert (covariance - expected).abs().max() < 0.1 * expected.abs().max()
 
@@ -382,9 +381,9 @@ def test_bad_arguments_say_what_was_given_and_what_exists(tracer):
         with pytest.raises(ArgumentError, match="positive strength of the noise"):
             trace(PROMPT, SUBJECT, noise=noise)
     with pytest.raises(ArgumentError, match="no noise of the shape 'pink'"):
-        Noise(3, "pink")
+        EmbeddingNoise(3, "pink")
     with pytest.raises(ArgumentError, match="give scale"):
-        Noise(shape="multivariate", level=1)
+        EmbeddingNoise(shape="multivariate", level=1)
     with pytest.raises(ArgumentError, match="a text or one of the 64 tokens, got 64"):
         trace(PROMPT, SUBJECT, answer=64)
     with pytest.raises(ArgumentError, match="begin with the same token"):
@@ -458,6 +457,6 @@ def test_running_out_of_memory_is_not_taken_for_a_model_that_cannot(tracer, monk
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(methods.Sweep, "check", full)
+    monkeypatch.setattr(strategies.LayerSweep, "check", full)
     with pytest.raises(torch.OutOfMemoryError):
         tracer().trace(PROMPT, SUBJECT)

@@ -8,10 +8,10 @@ import torch
 from matplotlib import pyplot
 
 from toumei.core.errors import ArgumentError
-from toumei.transformers.model.tokens import ROLES, roles
-from toumei.transformers.rome.tracing.facts import FactTask, Item, read_facts
-from toumei.transformers.rome.tracing.noise import Noise, embedding_std
-from toumei.transformers.rome.tracing.tracer import AverageEffects, CausalTracer
+from toumei.transformers.model.tokens import ROLES, token_roles
+from toumei.transformers.rome.tracing import AverageEffects, CausalTracer, TraceSettings, read_facts
+from toumei.transformers.rome.tracing.noise import EmbeddingNoise, embedding_std
+from toumei.transformers.rome.tracing.tracer import FactItem, FactTask
 
 FACTS = [
     ("{} w11 w4 w6", "w5 w7"),
@@ -36,11 +36,11 @@ def test_averages_are_those_of_the_single_traces(tracer, options):
     average = tracer.trace_many(FACTS, samples=2, **options)
     facts = read_facts(FACTS)
     pairs = [(fact.prompt, fact.subject) for fact in facts]
-    noise = Noise(level=3 * embedding_std(tracer.parts, tracer.tokenizer, pairs))
+    noise = EmbeddingNoise(level=3 * embedding_std(tracer.parts, tracer.tokenizer, pairs))
     sums, counts = torch.zeros(len(ROLES), 3), torch.zeros(len(ROLES), dtype=torch.long)
     for prompt, subject in pairs:
         trace = tracer.trace(prompt, subject, samples=2, noise=noise, **options)
-        names = roles(len(trace.tokens), trace.subject_range)
+        names = token_roles(len(trace.tokens), trace.subject_range)
         for index, role in enumerate(ROLES):
             mine = [token for token, name in enumerate(names) if name == role]
             if mine:
@@ -88,7 +88,7 @@ def test_facts_that_the_model_does_not_know_are_left_out(tracer):
 
 
 def test_a_fact_that_cannot_be_understood_is_named_before_the_first_is_traced(tracer, tmp_path, monkeypatch):
-    monkeypatch.setattr(CausalTracer, "trace", lambda *args, **options: pytest.fail("traced"))
+    monkeypatch.setattr(CausalTracer, "trace_with", lambda *args, **options: pytest.fail("traced"))
     for bad in (("w1 w2", "w9", "w3"), ("w1 w2", "w2", "unknown")):
         with pytest.raises(ArgumentError, match=f"fact {len(FACTS)}: "):
             tracer.trace_many([*FACTS, bad], folder=tmp_path)
@@ -114,15 +114,15 @@ def test_facts_come_in_many_forms():
 
 def test_a_killed_run_goes_on_where_it_was(tracer, tmp_path, monkeypatch):
     expected = tracer.trace_many(FACTS, samples=1)
-    traced, trace = [], CausalTracer.trace
+    traced, trace = [], CausalTracer.trace_with
 
-    def counted(self, prompt, *args, **kwargs):
+    def counted(self, settings, prompt, *args, **kwargs):
         traced.append(prompt)
         if len(traced) == 3:
             raise KeyboardInterrupt
-        return trace(self, prompt, *args, **kwargs)
+        return trace(self, settings, prompt, *args, **kwargs)
 
-    monkeypatch.setattr(CausalTracer, "trace", counted)
+    monkeypatch.setattr(CausalTracer, "trace_with", counted)
     with pytest.raises(KeyboardInterrupt):
         tracer.trace_many(FACTS, samples=1, folder=tmp_path)
     average = tracer.trace_many(FACTS, samples=1, folder=tmp_path)
@@ -133,8 +133,8 @@ def test_a_killed_run_goes_on_where_it_was(tracer, tmp_path, monkeypatch):
 
 
 def test_the_work_on_a_fact_can_be_sent_to_another_process(tracer):
-    item = Item(read_facts(FACTS)[0], "")
-    task = FactTask(tracer, {"samples": 1})
+    item = FactItem(read_facts(FACTS)[0], TraceSettings(samples=1))
+    task = FactTask(tracer)
     there, here = pickle.loads(pickle.dumps(task))(item), task(item)
     torch.testing.assert_close(there["effects"], here["effects"], equal_nan=True)
 

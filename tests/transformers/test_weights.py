@@ -15,8 +15,8 @@ from toumei.core.errors import EditError
 from toumei.core.fingerprint import fingerprint_of
 from toumei.core.tensors import whole
 from toumei.transformers.model.families import anatomy
-from toumei.transformers.rome.editing.editor import RankOneEditor
-from toumei.transformers.rome.statistics.collect import collect_statistics
+from toumei.transformers.rome.editing import RankOneEditor
+from toumei.transformers.rome.statistics import collect_statistics
 
 ASK = {"prompt": "w9 w8 {}", "subject": "w3 w4 w5", "target": "w11", "layer": 1, "steps": 15}
 TEXTS = [" ".join(f"w{(7 * i + k * k) % 64}" for k in range(12)) for i in range(80)]

@@ -1,21 +1,21 @@
 """Which parts of the input made the network decide so: gradients, DeepLift, Shapley values and LIME.
 
-Every method is called alike, ``Method(model)(inputs, target, baselines)``, and returns an `Attribution`.
+Settings belong to the constructor and data to the call: ``KernelShap(model, samples=200)(inputs, target,
+baselines)``. Every method returns an `Attribution`.
 """
 
 from .base.baselines import (
     AtLayer,
     Baseline,
-    Blur,
     Constant,
     FromData,
     Gaussian,
-    Inpaint,
     MaxDistance,
     Mean,
     Uniform,
 )
 from .base.method import Method
+from .base.picture_baselines import Blur, Inpaint
 from .base.result import Attribution
 from .gradient.cams import GradCam, GradCamPlusPlus, GuidedGradCam, LayerCam
 from .gradient.conductance import LayerConductance

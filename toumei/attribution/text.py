@@ -1,6 +1,6 @@
-"""Which tokens of a text made a language model say something, or a classifier decide so."""
+"""The contribution of each token of a text to the output of a language model or a classifier."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
@@ -12,19 +12,20 @@ from ..core.errors import ArchitectureError, ArgumentError, ShapeError, UnitErro
 from ..core.modules import device_and_dtype, evaluating
 from ..core.outputs import main_tensor
 from .base.baselines import AtLayer, Baseline, Constant
+from .base.inputs import parts_of
 from .base.method import Method
-from .base.result import Attribution, parts_of
+from .base.result import Attribution
 from .gradient.integrated_gradients import IntegratedGradients
 
 
 @dataclass(frozen=True)
 class LogProbability:
-    """The log-probability of a token, or how much larger it is than that of another, as a target.
+    """The log-probability of a token, or its difference from that of another token, as a target.
 
     Args:
         token: Index of the token.
         against: Index of another token whose log-probability is subtracted.
-        position: Place in the text whose prediction is meant; the last by default.
+        position: Position in the text at which the token is predicted; the last by default.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 0.0], [1.0, 3.0]]])
@@ -41,23 +42,22 @@ class LogProbability:
 
         Raises:
             ShapeError: Logits of another shape.
-            UnitError: A token or a place that there is not.
+            UnitError: A token or a position that does not exist.
         """
         if logits.dim() != 3:
             raise ShapeError(f"expected logits (N, T, V) of a language model, got {tuple(logits.shape)}")
-        places, count = logits.shape[1:]
+        length, count = logits.shape[1:]
         for token in (self.token, *(() if self.against is None else (self.against,))):
             _check_token(token, count)
-        if not -places <= self.position < places:
-            raise UnitError(f"no place {self.position} in a text of {places} tokens")
-        own = logits[:, self.position]
+        if not -length <= self.position < length:
+            raise UnitError(f"no position {self.position} in a text of {length} tokens")
+        predicted = logits[:, self.position]
         if self.against is not None:  # the normalizers of both cancel
-            return own[:, self.token] - own[:, self.against]
-        return own.log_softmax(-1)[:, self.token]
+            return predicted[:, self.token] - predicted[:, self.against]
+        return predicted.log_softmax(-1)[:, self.token]
 
 
 TokenTarget = str | int | None
-MethodOf = Callable[[nn.Module, str | None], Method]
 
 
 def token_attribution(
@@ -67,34 +67,32 @@ def token_attribution(
     target: TokenTarget | Sequence[TokenTarget] = None,
     against: str | int | None = None,
     *,
-    method: MethodOf = IntegratedGradients,
+    method: Method | None = None,
     baseline: str | int | Baseline | None = None,
-    **options: Any,
 ) -> Attribution:
-    """Returns the contribution of each token of a text, (1, tokens), to what a model says of it.
+    """Returns the contribution of each token of a text, (1, tokens), to an output of a language model.
 
-    Methods that need gradients attribute to the embeddings and sum over their channels; the others take
-    tokens away.
+    Methods that need gradients attribute to the embeddings, and their contributions are summed over channels;
+    other methods hide tokens.
 
     Args:
         model: A causal or masked language model or a classifier of Hugging Face, but no encoder-decoder.
         tokenizer: Its tokenizer; None where `text` and targets are numbers.
-        text: The text, or its tokens (1, tokens). A masked language model is asked for its mask token.
+        text: The text, or its tokens (1, tokens). A masked language model predicts its mask token.
         target: For a language model the token that comes next: its string, of one token, or its index; the
-            score is its log-probability. For a classifier the index of the class. What the model says by
-            default. A list for several targets at once.
+            score is its log-probability. For a classifier the index of the class. By default the likeliest.
+            A list for several targets at once.
         against: Another token (or class): the score is the difference of both.
-        method: From a network and a layer, or None, to a method: a class or a function, such as
-            ``functools.partial(SmoothGrad, of=InputXGradient)``.
-        baseline: What stands for absence: a token's string or index, or an object of
-            `toumei.attribution` for what is attributed to. By default embeddings of zero, and where
-            tokens are taken away the tokenizer's mask, unknown or padding token.
-        **options: Those of the method.
+        method: A configured method of the model, such as ``SmoothGrad(model, samples=20)``, without a layer;
+            `IntegratedGradients` by default.
+        baseline: What stands for absence: a token's string or index, or a baseline of `toumei.attribution`
+            for what is attributed to. By default embeddings of zero, and where tokens are hidden the
+            tokenizer's mask, unknown or padding token.
 
     Raises:
         ArchitectureError: An encoder-decoder.
-        ArgumentError: A target of several tokens, a text without tokens, a method that does not attribute to
-            tokens, or no model of Hugging Face.
+        ArgumentError: A target of several tokens, a text without tokens, a method of another model or one
+            that does not attribute to tokens, or a model that is not from Hugging Face.
         UnitError: A token or class that does not exist.
 
     Example:
@@ -110,38 +108,32 @@ def token_attribution(
     network = _Network(model, position)
     for token in tokens.unique().tolist():
         _check_token(token, network.vocabulary)
-    made = _made(method, network)
+    method = _on_tokens(IntegratedGradients(model) if method is None else method, network)
     with evaluating(model), torch.no_grad():
         logits = network(tokens)
     generates = logits.dim() == 3
     given: Sequence[Any] = target if isinstance(target, list | tuple) else [target]
-    scale = logits[0, position] if generates else logits[0]
-    chosen = [int(scale.argmax()) if own is None else _index(tokenizer, own, len(scale)) for own in given]
-    other = None if against is None else _index(tokenizer, against, len(scale))
-    targets = [_target(own, other, position if generates else None) for own in chosen]
-    result = made(
+    scores = logits[0, position] if generates else logits[0]
+    chosen = [int(scores.argmax()) if one is None else _index(tokenizer, one, len(scores)) for one in given]
+    other = None if against is None else _index(tokenizer, against, len(scores))
+    targets = [_target(index, other, position if generates else None) for index in chosen]
+    result = method(
         tokens,
         targets if isinstance(target, list | tuple) else targets[0],
-        _baseline(tokenizer, tokens, baseline, made.layer, network.vocabulary),
-        **options,
+        _baseline(tokenizer, tokens, baseline, method.layer, network.vocabulary),
     )
-    called = [
-        _called(model, tokenizer, index, generates)
-        for index in (*chosen, *([] if other is None else [other]))
-    ]
-    names = [name if other is None else f"{name} - {called[-1]}" for name in called[: len(chosen)]]
     return replace(
         result,
-        values=_of_tokens(result, tokens, made.layer),
-        # errors of sums are not known from those of their terms
-        standard_error=result.standard_error if made.layer is None else None,
+        values=_of_tokens(result, tokens, method.layer),
+        # the error of a sum does not follow from the errors of its terms
+        standard_error=result.standard_error if method.layer is None else None,
         tokens=(tuple(_decoded(tokenizer, index) for index in tokens[0].tolist()),),
-        names=tuple(names),
+        names=_names(model, tokenizer, chosen, other, generates),
     )
 
 
 class _Network(nn.Module):
-    """A model that is asked for no more than is needed: logits of the last token alone, and no cache."""
+    """A model that computes no more than is needed: logits of the last token alone, and no cache."""
 
     def __init__(self, model: Any, position: int) -> None:
         super().__init__()
@@ -151,8 +143,8 @@ class _Network(nn.Module):
             )
         if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
             raise ArchitectureError(
-                f"{type(model).__name__} is an encoder-decoder: tokens are attributed to for causal and "
-                f"masked language models, and for classifiers without a decoder"
+                f"{type(model).__name__} is an encoder-decoder: token attribution is for causal and masked "
+                f"language models, and for classifiers without a decoder"
             )
         self.model = model
         known = signature(model.forward).parameters
@@ -164,50 +156,36 @@ class _Network(nn.Module):
         self.vocabulary = int(embeddings.weight.shape[0])
 
     def forward(self, tokens: Tensor) -> Tensor:
-        # every token counts, also one that is hidden behind the token for padding
+        # every token counts, also a hidden one that is replaced by the padding token
         mask = {"attention_mask": torch.ones_like(tokens)} if self.masked else {}
         return main_tensor(self.model(tokens, **mask, **self.options))
 
 
-def _made(method: MethodOf, network: _Network) -> Method:
-    """The method, of the embeddings if it needs gradients, else of the tokens."""
-    if isinstance(method, Method) or not _takes_two(method):
+def _on_tokens(method: Method, network: _Network) -> Method:
+    """The method for the embeddings if it needs gradients, else for the tokens.
+
+    Raises:
+        ArgumentError: No configured method, one of another model, or one of another layer.
+    """
+    if not isinstance(method, Method):
+        raise ArgumentError(f"method is configured, such as SmoothGrad(model, samples=20), got {method!r}")
+    if method.model is not network.model:
+        raise ArgumentError(f"{method!r} is a method of another model than the one that reads the text")
+    if method.layer is not None and f"model.{method.layer}" != network.embeddings:
         raise ArgumentError(
-            f"method is a class, or a function of a network and a layer, that gives a method: got {method!r}"
+            f"{method!r} attributes to a layer, but tokens need one for the inputs, or for the embeddings "
+            f"{network.embeddings.removeprefix('model.')!r}"
         )
-    made = method(network, network.embeddings)
-    if isinstance(made, Method) and not made.differentiates:
-        made = method(network, None)
-    if not isinstance(made, Method):
-        raise ArgumentError(f"{method!r} gives no method, but {type(made).__name__}")
-    wanted = network.embeddings if made.differentiates else None
-    if made.layer != wanted:
-        raise ArgumentError(
-            f"{made!r} attributes to {_place(made.layer)}, but tokens need one that does to {_place(wanted)}"
-        )
-    return made
-
-
-def _takes_two(method: Any) -> bool:
-    """Whether it can be called with a network and a layer."""
-    try:
-        signature(method).bind(None, None)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _place(layer: str | None) -> str:
-    return "the inputs" if layer is None else f"the layer {layer!r}"
+    return method.with_model(network, network.embeddings if method.differentiates else None)
 
 
 def _of_tokens(result: Attribution, tokens: Tensor, layer: str | None) -> Tensor:
-    """What each token contributes, (1, tokens) for each target, of what its embedding does."""
+    """The contribution of each token, (1, tokens) for each target, from those of its embedding."""
     (values,) = parts_of(result.values)
-    own = values.shape[1:] if result.several else values.shape
-    if own != (tokens.shape if layer is None else (*tokens.shape, *own[-1:])):
+    shape = values.shape[1:] if result.several else values.shape
+    if shape != (tokens.shape if layer is None else (*tokens.shape, *shape[-1:])):
         raise ArgumentError(
-            f"{result.method} does not attribute to tokens: its values are {tuple(own)} for "
+            f"{result.method} does not attribute to tokens: its values are {tuple(shape)} for "
             f"{tokens.shape[1]} tokens"
         )
     return values if layer is None else values.sum(-1)
@@ -234,19 +212,19 @@ def _encoded(tokenizer: Any, text: str, **options: Any) -> Any:
 
 
 def _asked(tokenizer: Any, tokens: Tensor) -> int:
-    """The place whose prediction is meant: the mask token's, or the last."""
+    """The position that is predicted: that of the mask token, or the last."""
     mask = getattr(tokenizer, "mask_token_id", None)
-    places = [] if mask is None else (tokens[0] == mask).nonzero()[:, 0].tolist()
-    return places[0] if places else -1
+    positions = [] if mask is None else (tokens[0] == mask).nonzero()[:, 0].tolist()
+    return positions[0] if positions else -1
 
 
 def _index(tokenizer: Any, target: str | int, count: int) -> int:
     if isinstance(target, str):
-        own = _encoded(tokenizer, target, add_special_tokens=False)
-        if len(own) != 1:
-            shown = [_decoded(tokenizer, index) for index in own]
-            raise ArgumentError(f"a target is one token, {target!r} is {len(own)}: {shown}")
-        return int(own[0])
+        tokens = _encoded(tokenizer, target, add_special_tokens=False)
+        if len(tokens) != 1:
+            shown = [_decoded(tokenizer, index) for index in tokens]
+            raise ArgumentError(f"a target is one token, {target!r} is {len(tokens)}: {shown}")
+        return int(tokens[0])
     if not 0 <= target < count:
         raise UnitError(f"no token or class {target}: there are {count}, 0 to {count - 1}")
     return target
@@ -276,7 +254,18 @@ def _decoded(tokenizer: Any, index: int) -> str:
     return str(index) if tokenizer is None else str(tokenizer.decode([index])).replace("\n", "\\n")
 
 
-def _called(model: Any, tokenizer: Any, index: int, generates: bool) -> str:
+def _names(
+    model: Any, tokenizer: Any, chosen: Sequence[int], other: int | None, generates: bool
+) -> tuple[str, ...]:
+    """The names of the targets, tokens or classes."""
+    names = [_name(model, tokenizer, index, generates) for index in chosen]
+    if other is None:
+        return tuple(names)
+    against = _name(model, tokenizer, other, generates)
+    return tuple(f"{name} - {against}" for name in names)
+
+
+def _name(model: Any, tokenizer: Any, index: int, generates: bool) -> str:
     if generates:
         return _decoded(tokenizer, index).strip()
     return str(getattr(model.config, "id2label", {}).get(index, index))

@@ -13,7 +13,7 @@ from ..core.errors import ArgumentError, DeviceError, NotAttachedError, ShapeErr
 from ..core.layout import LaidOut
 from ..core.modules import check_model, device_and_dtype, evaluating, frozen, without_wrapper
 from ..core.seeding import seeded
-from ..core.survey import survey
+from ..core.surveys import survey
 from ..core.targets import resolve
 from .gradient_overrides import redirected_relu
 from .objectives.combinations import as_objective

@@ -15,9 +15,9 @@ from ..core.layout import with_channels_first
 from ..core.modules import evaluating
 from ..core.names import parse
 from ..core.serialization import Saved
-from ..core.stored_fields import specs
-from ..core.survey import Survey, survey
+from ..core.surveys import Survey, survey
 from ..core.targets import resolve
+from ..core.tensor_specs import specs
 from .inputs import as_images, as_input
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import plots
 from ..core.errors import ArgumentError
 from ..core.serialization import Saved
-from ..core.stored_fields import specs
+from ..core.tensor_specs import specs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

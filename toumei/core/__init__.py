@@ -7,7 +7,7 @@ from .names import Layer, Unit, parse, parse_layer
 from .outputs import main_tensor, with_main_tensor
 from .parallel import sweep
 from .seeding import make_generator, seeded
-from .survey import Survey, survey
+from .surveys import Survey, survey
 
 __all__ = [
     "Activations",

@@ -117,7 +117,8 @@ def _reshape(call: Operation) -> Axes | None:
 
 
 def _cat(call: Operation) -> Axes | None:
-    tensors = call.get(0, "tensors")
+    # torch still joins tensors of no numbers and one axis with any other
+    tensors = [tensor for tensor in call.get(0, "tensors") if tensor.dim() == len(call.shape)]
     dim = (call.get(1, "dim", "axis") or 0) % len(call.shape)
     found = [call.known(tensor) for tensor in tensors]
     kept = merged([axes for axes in found if axes is not None], call.shape)
@@ -236,7 +237,11 @@ def axes_of_output(
     if rule is None:
         return None
     shape = tuple(output.shape)
-    return fitted(rule(Operation(args, kwargs, shape, lambda value: _known(known, value))), shape)
+    try:
+        axes = rule(Operation(args, kwargs, shape, lambda value: _known(known, value)))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None  # arguments in a form that the rule does not know must not end the user's forward pass
+    return fitted(axes, shape)
 
 
 def _known(known: Callable[[Any], Axes | None], value: Any) -> Axes | None:

@@ -41,17 +41,19 @@ def fingerprint_of(model: nn.Module, instead: Mapping[str, Tensor] | None = None
 def _sums(tensor: Tensor) -> Tensor:
     """Sums of the bits of a tensor, read as whole numbers, in chunks, each with a weight for its place.
 
-    A changed number changes a sum, and so do two that change places.
+    A changed number changes a sum, and so do two that change places. The upper half of each product is mixed
+    into the lower one: else the signs of two numbers could change without changing the sum.
     """
     stored = tensor.detach().contiguous().flatten().view(torch.uint8)
     draw = torch.Generator().manual_seed(0)
-    weights = torch.randint(2**31, (_CHUNK,), generator=draw, dtype=torch.int32) | 1  # odd: no bit is lost
+    weights = torch.randint(2**62, (_CHUNK,), generator=draw) | 1  # odd: no bit is lost
     weights = weights.to(tensor.device)
     size = _CHUNK * weights.element_size()
     sums = []
     for part in stored.split(size * _CHUNKS):
         if len(part) % size or part.storage_offset() % weights.element_size():
             part = F.pad(part, (0, -len(part) % size))
-        numbers = part.view(torch.int32).view(-1, _CHUNK)
-        sums.append((numbers * weights).sum(1, dtype=torch.int32))
+        products = part.view(torch.int64).view(-1, _CHUNK) * weights
+        products ^= products >> 32
+        sums.append(products.sum(1))
     return torch.cat(sums)

@@ -47,7 +47,7 @@ def hooked(
             again once it is known which run is the last.
         stop: End the forward pass, and with it the block, silently, as soon as nothing that is wanted can
             come any more: each name has a number, and that run is over. Names without a number need the
-            whole pass; see `toumei.core.survey`.
+            whole pass; see `toumei.core.surveys`.
         detach: Cut the recorded tensors off the graph.
         clone: Hand the layers that follow a copy of a recorded tensor, so that a later operation in place (a
             ReLU, say) cannot overwrite it. Gradients flow through the recorded tensor all the same. Without

@@ -1,7 +1,7 @@
 """Where the channels and the positions of an activation are.
 
 Which axis has the channels is told by what made the tensor, followed through the forward pass by
-`toumei.core.survey`; without a survey by the rank: axis 1 of (N, C), of maps (N, C, H, W) and volumes
+`toumei.core.surveys`; without a survey by the rank: axis 1 of (N, C), of maps (N, C, H, W) and volumes
 (N, C, D, H, W), the last of tokens (N, T, C). Which grid the tokens of a vision transformer stand on is told
 by the picture that went in. What cannot be told is named: ``channel_axis=``, ``grid=``.
 """

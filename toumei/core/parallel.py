@@ -43,7 +43,7 @@ def sweep(
         verbose: Show a progress bar.
 
     Raises:
-        ArgumentError: A result cannot be kept in the folder.
+        ArgumentError: A result cannot be kept in the folder, or a kept one is damaged.
 
     Example:
         >>> sweep(abs, [-1, 2, -3], verbose=False)
@@ -93,6 +93,14 @@ def _read(path: Path) -> Callable[[Any], Any]:
     return function
 
 
+def _kept(path: Path) -> Any:
+    """Returns the result in a file; any error of the file is an `ArgumentError`."""
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception as error:
+        raise ArgumentError(f"{path} is damaged, remove it to compute its item again: {error}") from error
+
+
 class _Task:
     """The function of a sweep, whose results are kept in a folder if there is one, a file an item."""
 
@@ -106,7 +114,7 @@ class _Task:
             return self.function(item)
         path = self.folder / f"{index:06d}-{hashlib.sha256(repr(item).encode()).hexdigest()[:12]}.pt"
         if path.exists():
-            return torch.load(path, weights_only=True)
+            return _kept(path)
         result = self.function(item)
         try:
             with atomic_write(path) as partial:

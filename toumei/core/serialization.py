@@ -12,15 +12,17 @@ from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
-from typing_extensions import Self
 
 from .errors import ArgumentError, ToumeiError
 from .files import atomic_write, check_regular
 from .optional import require
-from .stored_fields import FieldError, Spec, Tensors, check_specs, restored, stored
+from .stored_fields import Tensors, restored, stored
+from .tensor_specs import FieldError, Spec, check_specs
 
 VERSION = 1  # of the format; a change that older versions of the package cannot read raises it
 _KEY = "toumei"  # of the header among the metadata of a safetensors file
+
+Result = TypeVar("Result", bound="Saved")
 
 
 class Saved:
@@ -34,7 +36,7 @@ class Saved:
         >>> import torch
         >>> from dataclasses import dataclass
         >>> from tempfile import TemporaryDirectory
-        >>> from toumei.core.stored_fields import Spec, specs
+        >>> from toumei.core.tensor_specs import Spec, specs
         >>> @dataclass(frozen=True)
         ... class Line(Saved):
         ...     x: Tensor
@@ -66,7 +68,7 @@ class Saved:
         save_result(self, path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[Result], path: str | Path) -> Result:
         """Returns what was saved.
 
         Args:
@@ -77,9 +79,6 @@ class Saved:
             FileNotFoundError: There is no such file.
         """
         return load_result(cls, path)[0]
-
-
-Result = TypeVar("Result", bound=Saved)
 
 
 def save_result(result: Saved, path: str | Path, notes: Mapping[str, str] | None = None) -> None:
@@ -188,9 +187,8 @@ def _read(path: str | Path, safetensors: ModuleType) -> tuple[dict[str, Any], Te
                 raise _Refused("toumei did not write this file")
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as failure:
-        raise _Refused(
-            f"it cannot be read, for it is cut short, damaged or of another format: {failure}"
-        ) from failure
+        reason = f"it cannot be read, for it is cut short, damaged or of another format: {failure}"
+        raise _Refused(reason) from failure
     try:
         content = json.loads(header)
     except (ValueError, RecursionError) as failure:

@@ -1,50 +1,16 @@
 """The fields of a dataclass as JSON and tensors, and back, each checked against its annotation."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from types import MappingProxyType, NoneType, UnionType
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
+from .tensor_specs import FieldError, join
+
 _SCALARS: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), float: (int, float)}
-_Kind = Literal["float", "integer", "any"]
-
-
-class FieldError(Exception):
-    """A field that cannot be stored, or that a file holds in another form than the class declares."""
-
-    def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"field {place!r} {problem}")
-        self.problem = problem
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a class declares of the tensors in a field.
-
-    Attributes:
-        axes: Their sizes: a number, a name that stands for one size in the whole class, ``_`` for any size,
-            ``*T`` in front for any number of axes, ``...`` at the end for the rest. Of a field without
-            tensors, the length.
-        kind: Whether the numbers are of a floating-point or of an integer type.
-        finite: Whether NaN and infinity are errors.
-    """
-
-    axes: str
-    kind: _Kind = "float"
-    finite: bool = False
-
-
-def specs(**fields: str | Spec) -> Mapping[str, Spec]:
-    """Returns what a class declares of its fields; text stands for axes of floating-point numbers.
-
-    Example:
-        >>> specs(values="N units")
-        mappingproxy({'values': Spec(axes='N units', kind='float', finite=False)})
-    """
-    return MappingProxyType({name: Spec(of) if isinstance(of, str) else of for name, of in fields.items()})
 
 
 class Tensors:
@@ -102,18 +68,18 @@ def stored(given: Any, kind: Any, place: str, tensors: Tensors) -> Any:
     if _is_sequence(kind) and isinstance(given, (tuple, list)):
         kinds = _item_kinds(kind, given, place)
         return [
-            stored(item, own, f"{place}.{index}", tensors)
-            for index, (item, own) in enumerate(zip(given, kinds, strict=True))
+            stored(item, item_kind, join(place, index), tensors)
+            for index, (item, item_kind) in enumerate(zip(given, kinds, strict=True))
         ]
     if _is_mapping(kind) and isinstance(given, Mapping):
-        key_kind, own = get_args(kind)
+        key_kind, item_kind = get_args(kind)
         if any(not _fits(key, key_kind) for key in given):
             raise FieldError(place, f"should have keys of {_told(key_kind)}, got {list(given)}")
-        return {str(key): stored(item, own, f"{place}.{key}", tensors) for key, item in given.items()}
+        return {str(key): stored(item, item_kind, join(place, key), tensors) for key, item in given.items()}
     if is_dataclass(kind) and type(given) is kind:
         return {
-            name: stored(getattr(given, name), own, f"{place}.{name}".lstrip("."), tensors)
-            for name, own in stored_fields(kind).items()
+            name: stored(getattr(given, name), field_kind, join(place, name), tensors)
+            for name, field_kind in stored_annotations(kind).items()
         }
     if _fits(given, kind):
         return given
@@ -140,14 +106,14 @@ def restored(found: Any, kind: Any, place: str, tensors: Tensors, **more: Any) -
     if _is_sequence(kind) and isinstance(found, list):
         kinds = _item_kinds(kind, found, place)
         items = [
-            restored(item, own, f"{place}.{index}", tensors)
-            for index, (item, own) in enumerate(zip(found, kinds, strict=True))
+            restored(item, item_kind, join(place, index), tensors)
+            for index, (item, item_kind) in enumerate(zip(found, kinds, strict=True))
         ]
         return items if get_origin(kind) is list else tuple(items)
     if _is_mapping(kind) and isinstance(found, dict):
-        key_kind, own = get_args(kind)
+        key_kind, item_kind = get_args(kind)
         return {
-            _key(key, key_kind, place): restored(item, own, f"{place}.{key}", tensors)
+            _key(key, key_kind, place): restored(item, item_kind, join(place, key), tensors)
             for key, item in found.items()
         }
     if is_dataclass(kind) and isinstance(found, dict):
@@ -157,7 +123,7 @@ def restored(found: Any, kind: Any, place: str, tensors: Tensors, **more: Any) -
     raise FieldError(place, f"should be {_told(kind)}, got {_shown(found)}")
 
 
-def stored_fields(kind: Any) -> dict[str, Any]:
+def stored_annotations(kind: Any) -> dict[str, Any]:
     """Returns the annotation of each field of a dataclass that is stored.
 
     Fields in the class' ``_not_stored`` are left out.
@@ -167,39 +133,19 @@ def stored_fields(kind: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(kind) if field.name not in left_out}
 
 
-def check_specs(given: Any, place: str = "") -> None:
-    """Makes sure that a dataclass, and those in its fields, have the tensors that their ``_specs`` declare.
-
-    Raises:
-        FieldError: A tensor has another shape or type, or numbers that are not finite.
-    """
-    sizes: dict[str, Any] = {}
-    for name, spec in getattr(given, "_specs", {}).items():
-        at, value = f"{place}.{name}".lstrip("."), getattr(given, name)
-        found = list(_tensors_in(value))
-        for tensor in found:
-            _check_numbers(tensor, spec, at)
-            _check_shape(tuple(tensor.shape), spec.axes, sizes, at)
-        if not found and isinstance(value, (tuple, list)) and value != ():
-            _check_shape((len(value),), spec.axes, sizes, at)
-    for name in stored_fields(type(given)):
-        for own in _dataclasses_in(getattr(given, name)):
-            check_specs(own, f"{place}.{name}".lstrip("."))
-
-
 def _restored_fields(
     found: dict[str, Any], kind: Any, place: str, tensors: Tensors, more: dict[str, Any]
 ) -> Any:
-    kinds = stored_fields(kind)
+    kinds = stored_annotations(kind)
     for name in found:
         if name not in kinds:
-            raise FieldError(f"{place}.{name}".lstrip("."), "is not known")
+            raise FieldError(join(place, name), "is not known")
     for name in kinds:
         if name not in found:
-            raise FieldError(f"{place}.{name}".lstrip("."), "is missing")
+            raise FieldError(join(place, name), "is missing")
     values = {
-        name: restored(found[name], own, f"{place}.{name}".lstrip("."), tensors)
-        for name, own in kinds.items()
+        name: restored(found[name], field_kind, join(place, name), tensors)
+        for name, field_kind in kinds.items()
     }
     return kind(**values, **more)
 
@@ -261,55 +207,6 @@ def _fits(given: Any, kind: Any) -> bool:
     if isinstance(given, bool):
         return kind is bool
     return isinstance(given, _SCALARS.get(kind, ()))
-
-
-def _check_numbers(tensor: Tensor, spec: Spec, place: str) -> None:
-    floating = tensor.is_floating_point()
-    whole = not floating and not tensor.is_complex() and tensor.dtype != torch.bool
-    if not {"float": floating, "integer": whole, "any": True}[spec.kind]:
-        expected = "floating-point numbers" if spec.kind == "float" else "integers"
-        raise FieldError(place, f"should hold {expected}, got {tensor.dtype}")
-    if spec.finite and (bad := int((~tensor.isfinite()).sum())):
-        raise FieldError(place, f"has {bad} of {tensor.numel()} numbers that are not finite")
-
-
-def _check_shape(shape: tuple[int, ...], axes: str, sizes: dict[str, Any], place: str) -> None:
-    """Compares a shape with its declaration; names without a size yet get theirs."""
-    names = axes.split()
-    problem = f"should be of shape ({', '.join(names)}), got {shape}"
-    if known := {name.lstrip("*"): sizes[name] for name in names if name in sizes}:
-        problem += " where " + ", ".join(f"{name} is {size}" for name, size in known.items())
-    rest = names[-1:] == ["..."]
-    names = names[:-1] if rest else names
-    if names and names[0].startswith("*"):
-        front = sizes.setdefault(names[0], shape[: max(len(shape) - len(names) + 1, 0)])
-        names = [*map(str, front), *names[1:]]
-    if len(shape) < len(names) or (len(shape) > len(names) and not rest):
-        raise FieldError(place, problem)
-    for name, size in zip(names, shape, strict=False):
-        expected = int(name) if name.isdigit() else size if name == "_" else sizes.setdefault(name, size)
-        if size != expected:
-            raise FieldError(place, problem)
-
-
-def _tensors_in(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    for item in _items(value):
-        yield from _tensors_in(item)
-
-
-def _dataclasses_in(value: Any) -> Iterator[Any]:
-    if is_dataclass(value):
-        yield value
-    for item in _items(value):
-        yield from _dataclasses_in(item)
-
-
-def _items(value: Any) -> Sequence[Any]:
-    if isinstance(value, Mapping):
-        return list(value.values())
-    return value if isinstance(value, (tuple, list)) else ()
 
 
 def _described(tensor: Tensor) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..core.errors import ArgumentError
 from ..core.modules import evaluating
 from ..core.seeding import make_generator
 from ..core.serialization import Saved
-from ..core.stored_fields import specs
+from ..core.tensor_specs import specs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

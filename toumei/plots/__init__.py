@@ -1,6 +1,6 @@
 """What the library draws: arrays in, matplotlib axes, pictures or pages out."""
 
-from .html import data_uri, figure, page, picture, save_page, script_data, token_spans
+from .html import data_uri, escaped, figure, page, picture, save_page, script_data, token_spans
 from .images import (
     image_grid,
     montage,
@@ -19,6 +19,7 @@ __all__ = [
     "data_uri",
     "distribution",
     "draw_tokens",
+    "escaped",
     "figure",
     "heat_map",
     "image_grid",

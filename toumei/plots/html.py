@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -13,6 +14,10 @@ from torch import Tensor
 from ..core.files import atomic_write
 from .images import montage, to_pil
 from .tokens import shade
+
+# characters that turn the direction of the text after them
+_TURNS = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_ESCAPED_TURN = re.compile(rf"(?<!\\)((?:\\\\)*)\\u({'|'.join(f'{code:04x}' for code in _TURNS)})")
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #222; --line: #ccc;
@@ -49,7 +54,7 @@ def page(
         >>> "<title>A &lt;page&gt;</title>" in text, text.count("</script>")
         (True, 1)
     """
-    heading = f"<h1>{escape(title)}</h1>" + (f"\n<div>{escape(summary)}</div>" if summary else "")
+    heading = f"<h1>{escaped(title)}</h1>" + (f"\n<div>{escaped(summary)}</div>" if summary else "")
     body = body if "<!--heading-->" in body else f"<!--heading-->\n{body}"
     lines = [
         "<!DOCTYPE html>",
@@ -57,7 +62,7 @@ def page(
         "<head>",
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{escaped(title)}</title>",
         f"<style>{_STYLE}{style}</style>",
         "</head>",
         "<body>",
@@ -71,17 +76,28 @@ def page(
 def save_page(text: str, path: str | Path) -> None:
     """Writes a page, and its folder if need be. The file is written whole or not at all."""
     with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace", newline="\n")
+
+
+def escaped(text: str) -> str:
+    r"""Returns text as HTML; characters that turn the direction of the text after them become U+FFFD.
+
+    Example:
+        >>> escaped("<b> & c\u202ed")
+        '&lt;b&gt; &amp; c�d'
+    """
+    return escape(text.translate(dict.fromkeys(_TURNS, "\ufffd")))
 
 
 def script_data(data: Any) -> str:
-    r"""Returns data as JSON that can stand in a script: no text in it can end the script.
+    r"""Returns data as JSON that can stand in a script: no text in it can end the script or turn the page.
 
     Example:
         >>> script_data(["</script>", 0.5])
         '["\\u003c/script>", 0.5]'
     """
-    return json.dumps(data).replace("<", "\\u003c")
+    text = json.dumps(data).replace("<", "\\u003c")
+    return _ESCAPED_TURN.sub(r"\1\\ufffd", text)
 
 
 def data_uri(image: Tensor) -> str:
@@ -110,9 +126,7 @@ def picture(image: Tensor, style: str = "") -> str:
 
 def figure(images: Tensor, caption: str) -> str:
     """Returns a ``<figure>`` of a batch of pictures (N, C, H, W) in [0, 1] with a caption."""
-    return (
-        f"<figure>{picture(montage(images))}<figcaption>{escape(caption, quote=False)}</figcaption></figure>"
-    )
+    return f"<figure>{picture(montage(images))}<figcaption>{escaped(caption)}</figcaption></figure>"
 
 
 def token_spans(tokens: Sequence[str], values: Tensor) -> str:
@@ -134,5 +148,5 @@ def token_spans(tokens: Sequence[str], values: Tensor) -> str:
     for token, value in zip(tokens, values.tolist(), strict=True):
         color = ",".join(map(str, shade(value / largest)))
         style = f"background:rgb({color});color:black;padding:3px 2px;margin:0 1px"
-        spans.append(f'<span title="{value:.4g}" style="{style}">{escape(token)}</span>')
+        spans.append(f'<span title="{value:.4g}" style="{style}">{escaped(token)}</span>')
     return "".join(spans)

@@ -1,4 +1,4 @@
-"""Gradients of several scores by the same leaves."""
+"""Gradients of several scores with respect to the same tensors."""
 
 import warnings
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_AT_ONCE = 16  # so many targets share a backward pass, which takes that many times the memory
+_AT_ONCE = 16  # targets that share a backward pass, which takes so many times the memory
 
 
 def differentiate(scores: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Returns the gradients, each (T, B, ...), of scores (B, T); zeros where no way leads to a leaf.
+    """Returns the gradients, each (T, B, ...), of scores (B, T); zeros where there is no dependence.
 
     Example:
         >>> leaf = torch.ones(2, 3, requires_grad=True)
@@ -26,11 +26,11 @@ def differentiate(scores: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...
         _backward(piece, leaves, keep=start + _AT_ONCE < count)
         for start, piece in zip(range(0, count, _AT_ONCE), totals.split(_AT_ONCE), strict=True)
     ]
-    return tuple(torch.cat(own) for own in zip(*pieces, strict=True))
+    return tuple(torch.cat(grads) for grads in zip(*pieces, strict=True))
 
 
 def _backward(scores: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
-    """The gradients, each (T, B, ...), of T numbers: by one batched backward pass, or one after the other."""
+    """The gradients, each (T, B, ...), of T numbers: by one batched backward pass, or by T passes."""
     count = len(scores)
     grads: Sequence[Tensor | None]
     if count > 1:
@@ -46,7 +46,7 @@ def _backward(scores: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Ten
                     allow_unused=True,
                 )
         except RuntimeError:
-            pass  # torch cannot batch every step, and says so in many ways; what is wrong is so below, too
+            pass  # torch cannot batch every operation; other errors are raised again below
         else:
             return tuple(
                 leaf.new_zeros(count, *leaf.shape) if grad is None else grad
@@ -57,6 +57,6 @@ def _backward(scores: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Ten
         for index, score in enumerate(scores)
     ]
     return tuple(
-        torch.stack([torch.zeros_like(leaf) if grad is None else grad for grad in own])
-        for leaf, own in zip(leaves, zip(*single, strict=True), strict=True)
+        torch.stack([torch.zeros_like(leaf) if grad is None else grad for grad in of_leaf])
+        for leaf, of_leaf in zip(leaves, zip(*single, strict=True), strict=True)
     )

@@ -1,4 +1,4 @@
-"""The baselines of a problem's inputs, of which only those are made that a batch needs."""
+"""The baselines of a problem's inputs, made a batch at a time."""
 
 from collections.abc import Mapping
 
@@ -8,27 +8,27 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from .baselines import AtLayer, Baseline, BaselineLike, as_baseline
-from .batching import at, batches
-from .inputs import Inputs, parts
+from .batching import BATCH_SIZE, batches, take_rows
+from .inputs import Inputs, parts_of
 from .problem import Problem
 
 
 class BaselineSamples:
-    """Draws of baselines for what a problem attributes to; each input has those that it has alone.
+    """K samples of a baseline for each input of a problem; an input has the same samples alone.
 
     Args:
         problem: The network and its inputs.
         baselines: What the user gave.
-        count: How many draws each input has, K.
+        count: How many samples each input has, K.
         generator: Where randomness comes from.
 
     Attributes:
-        baselines: Those of the inputs that they replace, or of the layer's activation.
-        is_random: Whether draws differ.
-        is_shared: Whether a draw is the same for all inputs.
+        baselines: The baselines of the inputs that they replace, or of the layer's activation.
+        is_random: Whether samples differ.
+        is_shared: Whether a sample is the same for all inputs.
 
     Raises:
-        ArgumentError: Baselines that the problem cannot be given.
+        ArgumentError: Baselines that do not suit the problem.
         ShapeError: Baselines of another shape than the inputs.
     """
 
@@ -39,43 +39,44 @@ class BaselineSamples:
         count: int,
         generator: torch.Generator | None = None,
     ) -> None:
-        own = as_baselines(baselines, problem.inputs)
-        inner = [as_baseline(baseline.baseline) for baseline in own if isinstance(baseline, AtLayer)]
+        given = as_baselines(baselines, problem.inputs)
+        inner = [as_baseline(baseline.baseline) for baseline in given if isinstance(baseline, AtLayer)]
         if inner and problem.layer is None:
             raise ArgumentError("a baseline AtLayer is for methods with layer=...")
         self.problem = problem
-        self.baselines = tuple(inner[:1]) or problem.moving(own)
+        self.baselines = tuple(inner[:1]) or problem.moving(given)
         self.is_random = any(baseline.is_random for baseline in self.baselines)
-        self._tensors = problem.tensors if inner else problem.moving(parts(problem.inputs))
-        self._through = problem.layer is not None and not inner  # to the layer, from baselines of the inputs
-        # what the layer does with a draw may depend on inputs that stay as they are
-        seen = self._through and any(problem.fixed)
-        self.is_shared = all(baseline.is_shared for baseline in self.baselines) and not seen
-        self.numbers = torch.stack([own.numbers(count, generator) for own in self.baselines], 1)
-        # a baseline that is not drawn may be given for each input, or take long to make
+        self._tensors = problem.tensors if inner else problem.moving(parts_of(problem.inputs))
+        # baselines of the inputs pass through the network up to the layer
+        self._through = problem.layer is not None and not inner
+        # the layer's activation at a sample may depend on inputs that stay as they are
+        mixed = self._through and any(problem.fixed)
+        self.is_shared = all(baseline.is_shared for baseline in self.baselines) and not mixed
+        self.numbers = torch.stack([one.numbers(count, generator) for one in self.baselines], 1)
+        # a baseline without randomness may be given for each input, or take long to make: made once
         self._once = [
             None if baseline.is_random else baseline.draw(tensor, 1)[0]
             for baseline, tensor in zip(self.baselines, self._tensors, strict=True)
         ]
 
-    def __call__(self, rows: Tensor, draws: Tensor) -> list[Tensor]:
-        """Returns baselines, each (B, ...): for inputs in rows (B,) which of their K draws, (B,)."""
-        numbers = self.numbers[draws]
+    def __call__(self, rows: Tensor, samples: Tensor) -> list[Tensor]:
+        """Returns baselines, each (B, ...), for the inputs in rows (B,): sample k of K for each, (B,)."""
+        numbers = self.numbers[samples]
         if not (self._through and self.is_shared):
             return self._made(rows, numbers)
-        # many inputs need the activation at the same draw
+        # many inputs need the activation at the same sample
         numbers, which = numbers.unique(dim=0, return_inverse=True)
-        return at(self._made(torch.zeros(len(numbers), dtype=torch.long), numbers), which)
+        return take_rows(self._made(torch.zeros(len(numbers), dtype=torch.long), numbers), which)
 
     def all(self, batch_size: int) -> list[Tensor]:
-        """Returns all that differ: each (K, N, ...), with 1 for K where not drawn, and for N where shared."""
+        """Returns all different samples, each (K, N, ...): K is 1 without randomness, N is 1 where shared."""
         count = len(self.numbers) if self.is_random else 1
         rows = 1 if self.is_shared else len(self.problem)
         made = [self(pairs % rows, pairs // rows) for pairs in batches(count * rows, batch_size)]
-        return [torch.cat(own).unflatten(0, (count, rows)) for own in zip(*made, strict=True)]
+        return [torch.cat(tensors).unflatten(0, (count, rows)) for tensors in zip(*made, strict=True)]
 
     def outputs(self, batch_size: int) -> Tensor:
-        """Returns the mean scores (N, T) over the draws, in float64 on the CPU.
+        """Returns the mean scores (N, T) over the samples, in float64 on the CPU.
 
         Each different baseline passes through the network once.
         """
@@ -86,30 +87,52 @@ class BaselineSamples:
         alike = self.is_shared and problem.layer is None and not any(problem.fixed)
         each = 1 if alike else count
         for pairs in batches(len(numbers) * each, batch_size):
-            own, rows = pairs // each, pairs % each
-            tensors = self._made(rows, numbers[own])
+            samples, rows = pairs // each, pairs % each
+            tensors = self._made(rows, numbers[samples])
             with torch.no_grad():
                 scores = problem.crossed(tensors) if alike else problem.scores(tensors, rows)
             scores = scores.double().cpu()
             if alike:
-                total += torch.einsum("b,bnt->nt", shares[own], scores)
+                total += torch.einsum("b,bnt->nt", shares[samples], scores)
             else:
-                total.index_add_(0, rows, shares[own, None] * scores)
+                total.index_add_(0, rows, shares[samples, None] * scores)
         return total
 
     def _made(self, rows: Tensor, numbers: Tensor) -> list[Tensor]:
-        """Baselines, each (B, ...), of the inputs in rows (B,), by the numbers (B, inputs) of their draws."""
+        """Baselines, each (B, ...), of the inputs in rows (B,), with sample numbers (B, inputs)."""
         tensors = [
-            baseline.numbered(at([tensor], rows)[0], own) if once is None else at([once], rows)[0]
-            for baseline, tensor, once, own in zip(
+            baseline.numbered(take_rows([tensor], rows)[0], of_input)
+            if once is None
+            else take_rows([once], rows)[0]
+            for baseline, tensor, once, of_input in zip(
                 self.baselines, self._tensors, self._once, numbers.unbind(1), strict=True
             )
         ]
         return list(self.problem.at_layer(tensors, rows)) if self._through else tensors
 
 
+def one_baseline(
+    problem: Problem,
+    baselines: BaselineLike,
+    method: str,
+    alternative: str,
+    batch_size: int = BATCH_SIZE,
+) -> tuple[Tensor, ...]:
+    """Returns the baseline of each input, each (N, ...), of what is attributed to.
+
+    Raises:
+        ArgumentError: A distribution of baselines; the message names the method that takes one.
+    """
+    samples = BaselineSamples(problem, baselines, 1)
+    if samples.is_random:
+        raise ArgumentError(
+            f"{method} takes one baseline an input: for a distribution there is {alternative}"
+        )
+    return tuple(tensor[0].expand(len(problem), *tensor.shape[2:]) for tensor in samples.all(batch_size))
+
+
 def as_baselines(given: BaselineLike, inputs: Inputs) -> tuple[Baseline, ...]:
-    """Returns a baseline for each of several inputs, for what users write in the place of one.
+    """Returns a baseline for each of several inputs.
 
     Args:
         given: None for zeros, a number, a tensor, an array, a `Baseline`, a sequence of one for each input,
@@ -117,9 +140,9 @@ def as_baselines(given: BaselineLike, inputs: Inputs) -> tuple[Baseline, ...]:
         inputs: The inputs.
 
     Raises:
-        ArgumentError: A sequence of another length, names of inputs that there are not, or something else.
+        ArgumentError: A sequence of another length, names of inputs that do not exist, or something else.
     """
-    count = len(parts(inputs))
+    count = len(parts_of(inputs))
     if isinstance(given, Mapping):
         if not isinstance(inputs, dict) or not set(given) <= set(inputs):
             names = list(inputs) if isinstance(inputs, dict) else "no names"
@@ -128,7 +151,7 @@ def as_baselines(given: BaselineLike, inputs: Inputs) -> tuple[Baseline, ...]:
     if isinstance(given, list | tuple):
         if len(given) != count:
             raise ArgumentError(f"{len(given)} baselines for {count} inputs")
-        return tuple(as_baseline(own) for own in given)
+        return tuple(as_baseline(one) for one in given)
     if isinstance(given, Tensor | np.ndarray) and count > 1:
         raise ArgumentError(f"one tensor as baseline for {count} inputs: give one for each")
     return tuple(as_baseline(given) for _ in range(count))

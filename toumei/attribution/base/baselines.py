@@ -18,11 +18,11 @@ from .channels import channels_of
 
 
 class Baseline(ABC):
-    """Inputs in which nothing is there; for a distribution, draws of them.
+    """An input in which nothing is there, or a distribution of such inputs.
 
     Attributes:
-        is_random: Whether draws differ.
-        is_shared: Whether a draw is the same whatever the input.
+        is_random: Whether samples differ.
+        is_shared: Whether a sample is the same for every input.
     """
 
     is_random = False
@@ -33,18 +33,18 @@ class Baseline(ABC):
         """Returns baselines (count, N, ...) for inputs (N, ...), on their device."""
 
     def numbers(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns what tells draws apart, (count,) whole numbers: draws of the same number are the same."""
+        """Returns a whole number for each sample, (count,): samples with the same number are the same."""
         if not self.is_random:
             return torch.zeros(count, dtype=torch.long)
         return torch.randint(2**62, (count,), generator=generator)
 
     def numbered(self, inputs: Tensor, numbers: Tensor) -> Tensor:
-        """Returns the draws (B, ...) of some numbers (B,), each for one of the inputs (B, ...)."""
+        """Returns the samples (B, ...) with some numbers (B,), each for one of the inputs (B, ...)."""
         pairs = zip(inputs.split(1), numbers.tolist(), strict=True)
-        return torch.cat([self.draw(own, 1, make_generator(number))[0] for own, number in pairs])
+        return torch.cat([self.draw(one, 1, make_generator(number))[0] for one, number in pairs])
 
     def fill(self, inputs: Tensor, keep: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Returns inputs (B, ...) whose parts that are not kept are replaced.
+        """Returns inputs (B, ...) with the parts replaced that are not kept.
 
         Args:
             inputs: (B, ...).
@@ -76,11 +76,11 @@ class AtLayer(Baseline):
 
     @property
     def is_random(self) -> bool:  # type: ignore[override]
-        """Whether draws differ."""
+        """Whether samples differ."""
         return as_baseline(self.baseline).is_random
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) draws for activations (N, ...)."""
+        """Returns (count, N, ...) samples for activations (N, ...)."""
         return as_baseline(self.baseline).draw(inputs, count, generator)
 
 
@@ -90,7 +90,7 @@ BaselineLike = OneBaseline | Sequence["OneBaseline | None"] | Mapping[str, "OneB
 
 @dataclass(frozen=True)
 class Constant(Baseline):
-    """The same value everywhere. What has that value itself gets no contribution.
+    """The same value everywhere. A number of the input that has this value gets no contribution.
 
     Example:
         >>> Constant(0.5).draw(torch.zeros(1, 2), 1)
@@ -129,11 +129,11 @@ class Fixed(Baseline):
 
 @dataclass(frozen=True)
 class Mean(Baseline):
-    """Each picture's mean colour: for each channel of an input its mean over all places.
+    """Each picture's mean colour: for each channel of an input its mean over all positions.
 
     Args:
-        channel_axis: The axis of the channels; by default axis 1 of maps (N, C, H, W) and films
-            (N, C, T, H, W), the last of tokens (N, T, C). For signals (N, C, L) it is 1.
+        channel_axis: The axis of the channels; by default axis 1 of maps (N, C, H, W) and videos
+            (N, C, T, H, W), the last of tokens (N, T, C). For signals (N, C, L) give 1.
     """
 
     channel_axis: int | None = None
@@ -142,43 +142,22 @@ class Mean(Baseline):
         """Returns (count, N, ...) of the means.
 
         Raises:
-            ArgumentError: Whole numbers, or a table (N, M), whose columns may differ in what they measure.
+            ArgumentError: Whole numbers, or tabular inputs (N, M), whose columns may have different units.
         """
-        _check_floating(self, inputs)
+        check_floating(self, inputs)
         channels = channels_of(inputs, self.channel_axis)
         if channels is None:
             raise ArgumentError(
-                f"the mean of a row {tuple(inputs.shape[1:])} would mix its columns: for tables give a "
-                f"tensor of the columns' means, or rows to draw from, FromData(rows)"
+                f"the mean of a row {tuple(inputs.shape[1:])} would mix its columns: for tabular inputs give "
+                f"a tensor of the columns' means, or rows to draw from, FromData(rows)"
             )
         axes = [axis for axis in range(1, inputs.dim()) if axis != channels]
         return inputs.mean(axes, keepdim=True).expand(count, *inputs.shape)
 
 
 @dataclass(frozen=True)
-class Blur(Baseline):
-    """The picture without what is small, a Gaussian blur; biased to high frequencies.
-
-    Args:
-        sigma: Standard deviation in pixels.
-    """
-
-    sigma: float = 20.0
-
-    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, C, H, W) blurred copies.
-
-        Raises:
-            ArgumentError: Whole numbers.
-            ShapeError: The inputs are not pictures (N, C, H, W).
-        """
-        _check_pictures(self, inputs)
-        return _blurred(inputs, self.sigma).expand(count, *inputs.shape)
-
-
-@dataclass(frozen=True)
 class MaxDistance(Baseline):
-    """The valid input that is farthest away: for each number the far end of its range.
+    """The valid input that is farthest from the input: for each number the far end of its range.
 
     Args:
         low: Smallest valid value.
@@ -205,12 +184,12 @@ class Uniform(Baseline):
     is_shared = True
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) draws.
+        """Returns (count, N, ...) samples.
 
         Raises:
             ArgumentError: Whole numbers.
         """
-        _check_floating(self, inputs)
+        check_floating(self, inputs)
         noise = torch.rand(count, *inputs.shape, generator=generator, dtype=inputs.dtype)
         return noise.to(inputs.device) * (self.high - self.low) + self.low
 
@@ -234,26 +213,26 @@ class Gaussian(Baseline):
 
     @property
     def is_shared(self) -> bool:  # type: ignore[override]
-        """Whether a draw is the same whatever the input: not if it is about the input."""
+        """Whether a sample is the same for every input: not if its mean is the input."""
         return self.mean is not None
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) draws.
+        """Returns (count, N, ...) samples.
 
         Raises:
             ArgumentError: Whole numbers.
         """
-        _check_floating(self, inputs)
+        check_floating(self, inputs)
         centre = inputs.cpu() if self.mean is None else torch.full_like(inputs, self.mean, device="cpu")
-        draws = centre.expand(count, *inputs.shape).clone()
-        noise = torch.empty_like(draws)
+        means = centre.expand(count, *inputs.shape).clone()
+        noise = torch.empty_like(means)
         if self.low is None and self.high is None:
-            return (draws + self.sigma * noise.normal_(generator=generator)).to(inputs.device)
+            return (means + self.sigma * noise.normal_(generator=generator)).to(inputs.device)
         root = 2**0.5 * self.sigma
-        ends = [-1.0 if self.low is None else torch.erf((self.low - draws) / root)]
-        ends.append(1.0 if self.high is None else torch.erf((self.high - draws) / root))
+        ends = [-1.0 if self.low is None else torch.erf((self.low - means) / root)]
+        ends.append(1.0 if self.high is None else torch.erf((self.high - means) / root))
         shares = ends[0] + (ends[1] - ends[0]) * noise.uniform_(generator=generator)
-        return (draws + root * torch.erfinv(shares)).clamp(self.low, self.high).to(inputs.device)
+        return (means + root * torch.erfinv(shares)).clamp(self.low, self.high).to(inputs.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,8 +240,8 @@ class FromData(Baseline):
     """Rows drawn from data, such as training images: the recommended choice for a distribution.
 
     Args:
-        data: (rows, ...) shaped as the inputs behind their batch axis.
-        replace: Draw with replacement; without it, and with as many draws as rows, every row is used once.
+        data: (rows, ...) with rows in the shape of one input.
+        replace: Draw with replacement; without it, and with as many samples as rows, every row is used once.
 
     Raises:
         ShapeError: There are no rows.
@@ -278,7 +257,7 @@ class FromData(Baseline):
             raise ShapeError(f"baselines from data need at least one row, got {tuple(self.data.shape)}")
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) rows, each input its own draw.
+        """Returns (count, N, ...) rows, drawn for each input separately.
 
         Raises:
             ShapeError: Rows of another shape than the inputs.
@@ -307,49 +286,18 @@ class FromData(Baseline):
         return self.data.detach()[rows.to(self.data.device)].to(inputs)
 
 
-@dataclass(frozen=True)
-class Inpaint(Baseline):
-    """Parts that are taken away are filled from their surroundings: a blur of what is kept.
-
-    As a whole baseline, with nothing kept, it is the mean colour.
-
-    Args:
-        sigma: Standard deviation of the blur in pixels.
-    """
-
-    sigma: float = 5.0
-
-    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, C, H, W) of the means.
-
-        Raises:
-            ArgumentError: Whole numbers.
-            ShapeError: The inputs are not pictures (N, C, H, W).
-        """
-        _check_pictures(self, inputs)
-        return Mean().draw(inputs, count)
-
-    def fill(self, inputs: Tensor, keep: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Returns pictures (B, C, H, W) whose parts that are not kept are filled from around them."""
-        weight = keep.to(inputs.dtype).expand(inputs.shape)
-        # a trace of the mean colour, so that the middle of a large hole has one
-        known = _blurred(weight, self.sigma) + 1e-4
-        around = (_blurred(inputs * weight, self.sigma) + 1e-4 * Mean().draw(inputs, 1)[0]) / known
-        return mixed(keep, inputs, around)
-
-
 def mixed(keep: Tensor, inputs: Tensor, absent: Tensor) -> Tensor:
-    """Returns inputs where they are kept, else what stands for their absence, or a mixture by shares."""
+    """Returns the inputs where they are kept and the absent values elsewhere, or a mixture by shares."""
     if keep.dtype == torch.bool:
         return torch.where(keep, inputs, absent)
     return torch.lerp(absent, inputs, keep.to(inputs.dtype))
 
 
 def as_baseline(given: Any) -> Baseline:
-    """Returns the baseline that something stands for which users write in the place of one.
+    """Returns the baseline that a user's argument stands for.
 
     Args:
-        given: A number, a tensor, an array or a `Baseline`; None for zeros.
+        given: A number, a tensor, an array or a `Baseline`; None stands for zeros.
 
     Raises:
         ArgumentError: Something else.
@@ -367,24 +315,14 @@ def as_baseline(given: Any) -> Baseline:
     )
 
 
-def _check_floating(baseline: Baseline, inputs: Tensor) -> None:
+def check_floating(baseline: Baseline, inputs: Tensor) -> None:
+    """Raises an error for inputs of whole numbers.
+
+    Raises:
+        ArgumentError: Inputs of whole numbers.
+    """
     if not inputs.is_floating_point():
         raise ArgumentError(
             f"there is no {type(baseline).__name__} baseline of inputs of {inputs.dtype}: give a number or a "
             f"tensor, such as the token that stands for absence, or rows to draw from, FromData(rows)"
         )
-
-
-def _check_pictures(baseline: Baseline, inputs: Tensor) -> None:
-    _check_floating(baseline, inputs)
-    if inputs.dim() != 4:
-        name = type(baseline).__name__
-        raise ShapeError(f"a {name} baseline is for pictures (N, C, H, W), got {tuple(inputs.shape)}")
-
-
-def _blurred(images: Tensor, sigma: float) -> Tensor:
-    from kornia.filters import gaussian_blur2d
-
-    size = [2 * min(int(4 * sigma + 0.5), side - 1) + 1 for side in images.shape[2:]]
-    blurred: Tensor = gaussian_blur2d(images, (size[0], size[1]), (sigma, sigma), border_type="reflect")
-    return blurred

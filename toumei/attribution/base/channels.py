@@ -1,7 +1,7 @@
-"""The places of a tensor: where something is, whatever the channels that say what it is.
+"""The positions of a tensor: where something is, as opposed to the channels, which say what it is.
 
-Channels are axis 1 of maps (N, C, H, W) and of films (N, C, T, H, W), and the last axis of tokens (N, T, C);
-tables (N, M) have none. Signals (N, C, L) look like tokens: for them the axis is named.
+Channels are axis 1 of maps (N, C, H, W) and of videos (N, C, T, H, W), and the last axis of tokens (N, T, C).
+Tabular inputs (N, M) have none. Signals (N, C, L) look like tokens: give `channel_axis` for them.
 """
 
 import torch
@@ -35,22 +35,24 @@ def channels_of(tensor: Tensor, channel_axis: int | None = None) -> int | None:
     return axis
 
 
-def places(tensor: Tensor, channel_axis: int | None = None) -> torch.Size:
-    """Returns the sizes of the axes over places: all but that of the batch and that of the channels.
+def positions(tensor: Tensor, channel_axis: int | None = None) -> torch.Size:
+    """Returns the sizes of the axes of positions: all axes but those of the batch and of the channels.
 
     Example:
-        >>> places(torch.zeros(1, 3, 4, 5)), places(torch.zeros(1, 6, 2)), places(torch.zeros(1, 6, 2), 1)
-        (torch.Size([4, 5]), torch.Size([6]), torch.Size([2]))
+        >>> positions(torch.zeros(1, 3, 4, 5)), positions(torch.zeros(1, 6, 2))
+        (torch.Size([4, 5]), torch.Size([6]))
+        >>> positions(torch.zeros(1, 6, 2), 1)
+        torch.Size([2])
     """
     channels = channels_of(tensor, channel_axis)
     return torch.Size(size for axis, size in enumerate(tensor.shape) if axis not in (0, channels))
 
 
-def lifted(mask: Tensor, tensor: Tensor, channel_axis: int | None = None) -> Tensor:
-    """Returns a mask of places (b, ...) with an axis for the channels, so that it broadcasts to a tensor.
+def add_channels(mask: Tensor, tensor: Tensor, channel_axis: int | None = None) -> Tensor:
+    """Returns a mask of positions (b, ...) with an axis for the channels, so that it broadcasts to a tensor.
 
     Example:
-        >>> lifted(torch.ones(2, 4, 5), torch.zeros(1, 3, 4, 5)).shape
+        >>> add_channels(torch.ones(2, 4, 5), torch.zeros(1, 3, 4, 5)).shape
         torch.Size([2, 1, 4, 5])
     """
     channels = channels_of(tensor, channel_axis)
@@ -58,7 +60,7 @@ def lifted(mask: Tensor, tensor: Tensor, channel_axis: int | None = None) -> Ten
 
 
 def over_channels(values: Tensor, tensor: Tensor, channel_axis: int | None = None) -> Tensor:
-    """Returns values of places (T, N, ...) spread evenly over a tensor's channels, (T, N, ...) in its shape.
+    """Returns values of positions (T, N, ...) spread evenly over a tensor's channels, in its shape.
 
     Example:
         >>> over_channels(torch.ones(1, 1, 4, 5), torch.zeros(1, 2, 4, 5)).unique()
@@ -66,5 +68,5 @@ def over_channels(values: Tensor, tensor: Tensor, channel_axis: int | None = Non
     """
     channels = channels_of(tensor, channel_axis)
     count = 1 if channels is None else tensor.shape[channels]
-    own = lifted(values.flatten(0, 1), tensor, channel_axis) / count
-    return own.expand(-1, *tensor.shape[1:]).unflatten(0, values.shape[:2])
+    shares = add_channels(values.flatten(0, 1), tensor, channel_axis) / count
+    return shares.expand(-1, *tensor.shape[1:]).unflatten(0, values.shape[:2])

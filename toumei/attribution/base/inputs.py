@@ -1,4 +1,4 @@
-"""Inputs of a network: a tensor, a tuple of tensors, or a dictionary of those that it takes by name."""
+"""Inputs of a network: a tensor, a tuple of tensors, or a dictionary of tensors by the names of arguments."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,28 +8,36 @@ from torch import Tensor, nn
 from ...core.outputs import main_tensor
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+Values = Tensor | tuple[Tensor, ...] | dict[str, Tensor]  # contributions, in the structure of the inputs
+Preprocess = Callable[..., Any]  # from the inputs to what the network takes
 
 
-def parts(inputs: Inputs) -> tuple[Tensor, ...]:
-    """Returns the tensors of inputs in any structure."""
+def parts_of(inputs: Inputs | Values) -> tuple[Tensor, ...]:
+    """Returns the tensors of inputs or values in any structure.
+
+    Example:
+        >>> import torch
+        >>> len(parts_of({"ids": torch.zeros(1, 4), "mask": torch.ones(1, 4)}))
+        2
+    """
     if isinstance(inputs, Tensor):
         return (inputs,)
     return tuple(inputs.values()) if isinstance(inputs, dict) else tuple(inputs)
 
 
 def like(inputs: Inputs, tensors: Sequence[Tensor]) -> Any:
-    """Returns tensors in the structure of inputs."""
+    """Returns tensors in the structure of the inputs."""
     if isinstance(inputs, Tensor):
         return tensors[0]
     return dict(zip(inputs, tensors, strict=True)) if isinstance(inputs, dict) else tuple(tensors)
 
 
-def output_of(model: nn.Module, inputs: Inputs, preprocess: Callable[..., Any] | None) -> Tensor:
-    """Returns the main tensor of what a model returns for inputs, after a preprocessing if there is one."""
+def output_of(model: nn.Module, inputs: Inputs, preprocess: Preprocess | None) -> Tensor:
+    """Returns the main tensor of what a model returns for inputs, which are preprocessed first if asked."""
     if isinstance(inputs, dict):
         output = model(**(inputs if preprocess is None else preprocess(**inputs)))
     else:
-        given = parts(inputs)
+        given = parts_of(inputs)
         if preprocess is not None:
             prepared = preprocess(*given)
             given = prepared if isinstance(prepared, tuple) else (prepared,)

@@ -1,4 +1,4 @@
-"""What every method is given: the inputs, and the scores of targets as a function of them, or of a layer."""
+"""The inputs of a method, and the scores of targets as a function of them or of a layer's activation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ...core.hooks import Activations, hooked
 from ...core.names import Unit, parse_layer
-from ...core.survey import Survey, survey
+from ...core.surveys import Survey, survey
 from ...core.targets import Edit
 from .backward import differentiate
-from .batching import BATCH_SIZE, at, batches
-from .inputs import Inputs, like, output_of, parts
-from .result import Values
+from .batching import BATCH_SIZE, batches, take_rows
+from .inputs import Inputs, Preprocess, Values, like, output_of, parts_of
 from .targets import Scored, Targets, score, scored, unit_score
 
 Thing = TypeVar("Thing")
@@ -33,8 +32,8 @@ class Problem:
         several: Whether the user gave a list of targets.
         layer: The layer that is attributed to, None for the inputs.
         preprocess: Applied to the inputs before the network.
-        fixed: Which of the inputs stay as they are: for methods that need gradients, whole numbers and
-            booleans beside inputs that have some, such as a mask beside embeddings.
+        fixed: Which inputs do not change: for methods that need gradients, whole numbers and booleans if
+            other inputs have gradients, such as a mask beside embeddings.
         found: What a first pass showed of the layer and those of targets; their last run is what counts.
     """
 
@@ -44,7 +43,7 @@ class Problem:
     targets: tuple[Scored, ...]
     several: bool
     layer: str | None
-    preprocess: Callable[..., Any] | None
+    preprocess: Preprocess | None
     fixed: tuple[bool, ...]
     found: Survey | None = None
 
@@ -55,40 +54,40 @@ class Problem:
         """Returns the scores (B, T) of tensors (B, ...), with their graph.
 
         Args:
-            tensors: In the place of `self.tensors`.
-            rows: (B,) which of the N inputs each belongs to, for targets that differ, for inputs that stay as
-                they are and for what the layer does not see; by default B is N.
+            tensors: Instead of `self.tensors`.
+            rows: (B,) which of the N inputs each belongs to, for targets that differ by input and for inputs
+                that do not change; by default B is N.
 
         Raises:
             UnitError: A target that the output does not have.
         """
         # copies, because the model may write into what it is given
-        own = [tensor.clone() if tensor.requires_grad else tensor for tensor in tensors]
+        copies = [tensor.clone() if tensor.requires_grad else tensor for tensor in tensors]
         if self.layer is None:
-            return self._scores(self._whole(own, rows), {}, rows)
-        return self._scores(self._rows(rows), {self.layer: lambda _: own[0]}, rows)
+            return self._scores(self._whole(copies, rows), {}, rows)
+        return self._scores(self._rows(rows), {self.layer: lambda _: copies[0]}, rows)
 
     def outputs(self, tensors: Sequence[Tensor], batch_size: int) -> Tensor:
         """Returns the scores (N, T) of tensors (N, ...), without a graph, a batch at a time."""
         with torch.no_grad():
             return torch.cat(
-                [self.scores(at(tensors, rows), rows) for rows in batches(len(self), batch_size)]
+                [self.scores(take_rows(tensors, rows), rows) for rows in batches(len(self), batch_size)]
             )
 
     def crossed(self, tensors: Sequence[Tensor]) -> Tensor:
         """Returns the scores (B, N, T) of inputs (B, ...) for the targets of each of the N inputs.
 
-        It takes one pass of the B inputs, in which nothing of the N inputs is left.
+        It takes one pass of the B inputs.
         """
         targets: list[Scored] = []
         columns = []
         for target in self.targets:
-            own, which = [target], torch.zeros(len(self), dtype=torch.long)
+            indices, which = [target], torch.zeros(len(self), dtype=torch.long)
             if isinstance(target, Tensor):
                 different, which = target.cpu().unique(return_inverse=True)
-                own = different.tolist()
+                indices = different.tolist()
             columns.append(len(targets) + which)
-            targets += own
+            targets += indices
         return replace(self, targets=tuple(targets)).scores(tensors)[:, torch.stack(columns, 1)]
 
     def gradients(
@@ -110,7 +109,7 @@ class Problem:
             if not tensor.is_floating_point():
                 raise ArgumentError(
                     f"inputs of {tensor.dtype} have no gradient: attribute to the layer that embeds them, as "
-                    f"Method(model, layer=...), or take parts away (Occlusion, KernelShap, Lime)"
+                    f"Method(model, layer=...), or hide parts (Occlusion, KernelShap, Lime)"
                 )
         return [tensor.detach().requires_grad_() for tensor in tensors]
 
@@ -118,7 +117,7 @@ class Problem:
         """Returns the gradients (T, B, ...) of the scores by a layer's activation (B, ...).
 
         Args:
-            inputs: In the place of the inputs, each (B, ...).
+            inputs: Instead of the inputs, each (B, ...).
             rows: (B,) which of the N inputs each belongs to.
             layer: The layer, which lies between inputs and scores.
         """
@@ -134,14 +133,14 @@ class Problem:
 
     def of_inputs(self) -> "Problem":
         """Returns the same problem, attributed to the inputs instead of a layer."""
-        return replace(self, tensors=self.moving(parts(self.inputs)), layer=None)
+        return replace(self, tensors=self.moving(parts_of(self.inputs)), layer=None)
 
     def take(self, rows: Tensor, tensors: Sequence[Tensor]) -> "Problem":
-        """Returns the problem of some of the inputs, with other tensors in their place.
+        """Returns the problem of some of the inputs, with other tensors instead of theirs.
 
         Args:
             rows: (B,) which of the N inputs, with repetitions.
-            tensors: In the place of `self.tensors`, each (B, ...).
+            tensors: Instead of `self.tensors`, each (B, ...).
         """
         inputs = self._whole(tensors, rows) if self.layer is None else self._rows(rows)
         targets = tuple(
@@ -153,16 +152,17 @@ class Problem:
     def in_batches(
         self, function: Callable[["Problem"], tuple[Tensor, tuple[Tensor, ...]]], batch_size: int
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Returns scores (N, T) and tensors (T, N, ...) that a function gives, a batch at a time."""
+        """Returns the scores (N, T) and tensors (T, N, ...) of a function that is called batch by batch."""
         pieces = [
-            function(self.take(rows, at(self.tensors, rows))) for rows in batches(len(self), batch_size)
+            function(self.take(rows, take_rows(self.tensors, rows)))
+            for rows in batches(len(self), batch_size)
         ]
         scores, found = zip(*pieces, strict=True)
-        return torch.cat(scores), tuple(torch.cat(own, 1) for own in zip(*found, strict=True))
+        return torch.cat(scores), tuple(torch.cat(batch, 1) for batch in zip(*found, strict=True))
 
-    def moving(self, own: Sequence[Thing]) -> tuple[Thing, ...]:
-        """Returns, of one thing for each input, those of inputs that do not stay as they are."""
-        return tuple(thing for thing, fixed in zip(own, self.fixed, strict=True) if not fixed)
+    def moving(self, things: Sequence[Thing]) -> tuple[Thing, ...]:
+        """Returns the things, one for each input, without those of fixed inputs."""
+        return tuple(thing for thing, fixed in zip(things, self.fixed, strict=True) if not fixed)
 
     def at_layer(
         self, inputs: Sequence[Tensor], rows: Tensor, batch_size: int = BATCH_SIZE
@@ -170,14 +170,14 @@ class Problem:
         """Returns what is attributed to for other inputs (B, ...): these, or the layer's activation.
 
         Args:
-            inputs: In the place of the inputs.
+            inputs: Instead of the inputs.
             rows: (B,) which of the N inputs each belongs to.
             batch_size: How many pass through the network at a time.
         """
         if self.layer is None:
             return tuple(inputs)
         pieces = [
-            self._activation(self._whole(at(inputs, index), rows[index]))
+            self._activation(self._whole(take_rows(inputs, index), rows[index]))
             for index in batches(len(rows), batch_size)
         ]
         return (torch.cat(pieces),)
@@ -185,40 +185,40 @@ class Problem:
     def restore(self, tensors: Sequence[Tensor]) -> Values:
         """Returns results, each (T, N, ...), on the CPU and in the structure of the inputs.
 
-        What stays as it is has results of zero.
+        Fixed inputs have results of zero.
         """
-        own = [tensor.detach().cpu() if self.several else tensor.detach()[0].cpu() for tensor in tensors]
+        found = [tensor.detach().cpu() if self.several else tensor.detach()[0].cpu() for tensor in tensors]
         if self.layer is not None:
-            return own[0]
-        given, first = iter(own), own[0]
+            return found[0]
+        given, first = iter(found), found[0]
         targets = first.shape[: int(self.several)]
         restored: Values = like(
             self.inputs,
             [
                 first.new_zeros(*targets, *part.shape) if fixed else next(given)
-                for part, fixed in zip(parts(self.inputs), self.fixed, strict=True)
+                for part, fixed in zip(parts_of(self.inputs), self.fixed, strict=True)
             ],
         )
         return restored
 
     def per_input(self, scores: Tensor) -> Tensor:
         """Returns scores (N, T) as results hold them: (T, N) for several targets, else (N,), on the CPU."""
-        own = scores.detach().cpu()
-        return own.T.contiguous() if self.several else own[:, 0]
+        on_cpu = scores.detach().cpu()
+        return on_cpu.T.contiguous() if self.several else on_cpu[:, 0]
 
     def _rows(self, rows: Tensor | None) -> Any:
         """Copies of the inputs (B, ...) that rows (B,) belong to."""
         rows = torch.arange(len(self)) if rows is None else rows
-        return like(self.inputs, at(parts(self.inputs), rows))
+        return like(self.inputs, take_rows(parts_of(self.inputs), rows))
 
     def _whole(self, tensors: Sequence[Tensor], rows: Tensor | None) -> Any:
-        """Inputs (B, ...) in their structure: tensors, and what stays as it is of the inputs in rows (B,)."""
+        """Inputs (B, ...) in their structure: the tensors, and fixed inputs of rows (B,)."""
         if not any(self.fixed):
             return like(self.inputs, tensors)
-        given, own = iter(tensors), parts(self._rows(rows))
+        given, parts = iter(tensors), parts_of(self._rows(rows))
         return like(
             self.inputs,
-            [part if fixed else next(given) for part, fixed in zip(own, self.fixed, strict=True)],
+            [part if fixed else next(given) for part, fixed in zip(parts, self.fixed, strict=True)],
         )
 
     def _scores(self, inputs: Inputs, edits: Mapping[str, Edit], rows: Tensor | None) -> Tensor:
@@ -283,11 +283,11 @@ def make_problem(
     inputs: Inputs,
     target: Targets,
     layer: str | None = None,
-    preprocess: Callable[..., Any] | None = None,
+    preprocess: Preprocess | None = None,
     differentiates: bool = False,
     batch_size: int = BATCH_SIZE,
 ) -> Problem:
-    """Returns the problem that the arguments of a method pose.
+    """Returns the problem for the arguments of a method.
 
     Args:
         model: The network.
@@ -305,33 +305,33 @@ def make_problem(
         UnitError: A target that is no unit and no index.
         LayerError: A layer that the model does not have, or that does not run.
     """
-    own = parts(inputs)
-    if not own or not all(isinstance(part, Tensor) for part in own):
+    parts = parts_of(inputs)
+    if not parts or not all(isinstance(part, Tensor) for part in parts):
         raise ArgumentError(
             f"inputs are a tensor, a tuple or a dictionary of tensors, got {type(inputs).__name__}"
         )
-    sizes = {part.shape[0] if part.dim() else None for part in own}
+    sizes = {part.shape[0] if part.dim() else None for part in parts}
     if len(sizes) != 1 or None in sizes or 0 in sizes:
-        shapes = ", ".join(str(tuple(part.shape)) for part in own)
+        shapes = ", ".join(str(tuple(part.shape)) for part in parts)
         raise ShapeError(f"inputs are batches of the same, positive length, got {shapes}")
     several = isinstance(target, list | tuple)
     given: Sequence[Any] = target if isinstance(target, list | tuple) else [target]
     if not given:
         raise ArgumentError("a list of targets must not be empty")
-    targets = tuple(scored(model, one, len(own[0])) for one in given)
-    # copies: the model may write into what it is given, and what was made in inference mode has no gradients
-    own = tuple(part.detach().clone() for part in own)
-    fixed = _fixed(own) if differentiates else (False,) * len(own)
-    problem = Problem(own, model, like(inputs, own), targets, several, None, preprocess, fixed)
+    targets = tuple(scored(model, one, len(parts[0])) for one in given)
+    # copies: the model may write into its inputs, and tensors made in inference mode have no gradients
+    parts = tuple(part.detach().clone() for part in parts)
+    fixed = _fixed(parts) if differentiates else (False,) * len(parts)
+    problem = Problem(parts, model, like(inputs, parts), targets, several, None, preprocess, fixed)
     problem = _attached(problem.of_inputs(), layer, batch_size)
     if differentiates:
         problem.leaves(problem.tensors)
     return problem
 
 
-def _fixed(own: Sequence[Tensor]) -> tuple[bool, ...]:
-    """Which inputs have no gradient, beside others that have one."""
-    moves = [part.is_floating_point() or part.is_complex() for part in own]
+def _fixed(parts: Sequence[Tensor]) -> tuple[bool, ...]:
+    """Which inputs have no gradient, if others have one."""
+    moves = [part.is_floating_point() or part.is_complex() for part in parts]
     return tuple(not move and any(moves) for move in moves)
 
 

@@ -1,4 +1,4 @@
-"""What an attribution method returns: contributions, and how far they can be believed."""
+"""What an attribution method returns: contributions, and how reliable they are."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -9,15 +9,14 @@ from typing_extensions import Self
 
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
+from .inputs import Values, parts_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# what there is only for some methods
+# fields that only some methods fill
 _TENSORS = ("baseline_output", "r_squared", "features", "interactions")
-
-Values = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,22 +26,22 @@ class Attribution(Saved):
     For T targets at once every tensor has another axis of length T in front.
 
     Attributes:
-        values: In the structure of the inputs: a tensor (N, ...), a tuple or a dictionary of them; of a layer
-            its activation's shape.
-        output: (N,) score at the inputs.
-        baseline_output: (N,) score at the baseline, the mean over baselines where there are several; None for
-            methods without.
-        standard_error: Of the values, in their structure, where the method samples.
-        r_squared: (N,) weighted R² of the surrogate, where there is one.
-        features: (N, M) contributions of whole features, such as superpixels or tokens, for methods that take
-            them away; `values` spreads each evenly over its numbers.
-        interactions: (N, M, M) contributions of pairs of features, where asked for.
-        method: The method.
+        values: In the structure of the inputs: a tensor (N, ...), a tuple or a dictionary of them; for a
+            layer a tensor in the shape of its activation.
+        output: (N,) scores at the inputs.
+        baseline_output: (N,) scores at the baseline, the mean over its samples; None for methods without a
+            baseline.
+        standard_error: Of the values, in their structure, for methods that sample.
+        r_squared: (N,) weighted R² of the surrogate, if there is one.
+        features: (N, M) contributions of whole features, such as superpixels or tokens, for methods that hide
+            them; `values` spreads each evenly over its numbers.
+        interactions: (N, M, M) contributions of pairs of features, if asked for.
+        method: The name of the method.
         seed: The seed of a method that samples.
         several: Whether the tensors have an axis of targets.
         complete: Whether the values should sum to the difference of the outputs.
-        tokens: The tokens of each input, where it is text.
-        names: What the targets are called.
+        tokens: The tokens of each input, for texts.
+        names: The names of the targets.
     """
 
     values: Values
@@ -102,12 +101,14 @@ class Attribution(Saved):
             return None if value is None else {name: part[target] for name, part in value.items()}
 
         names = ("values", "output", "standard_error", *_TENSORS)
-        own = {name: pick(getattr(self, name)) for name in names}
-        called = None if self.names is None else (self.names[target],)
-        return replace(self, several=False, names=called, **own)
+        picked = {name: pick(getattr(self, name)) for name in names}
+        name = None if self.names is None else (self.names[target],)
+        return replace(self, several=False, names=name, **picked)
 
     def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the contributions: heat maps, over pictures if given, tokens, or bars.
+        """Returns axes with the contributions: heat maps (over pictures if given), coloured tokens, or bars.
+
+        Of several inputs of the network the first is shown.
 
         Args:
             images: The inputs as pictures (N, 1 or 3, H, W) in [0, 1].
@@ -115,7 +116,7 @@ class Attribution(Saved):
         """
         from ..plots import plot_attribution
 
-        return plot_attribution(self, images, ax)
+        return plot_attribution(self._by_target(), self.method, self.names, self.tokens, images, ax)
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(tuple(part.shape)) for part in parts_of(self.values))
@@ -132,11 +133,9 @@ class Attribution(Saved):
     def _repr_html_(self) -> str:
         from ..plots import attribution_html
 
-        return attribution_html(self)
+        return attribution_html(self._by_target(), repr(self), self.names, self.tokens)
 
-
-def parts_of(values: Values) -> tuple[Tensor, ...]:
-    """Returns the tensors of values in any structure."""
-    if isinstance(values, Tensor):
-        return (values,)
-    return tuple(values.values()) if isinstance(values, dict) else values
+    def _by_target(self) -> Tensor:
+        """The first tensor of the values, with an axis of targets in front."""
+        values = parts_of(self.values)[0]
+        return values if self.several else values[None]

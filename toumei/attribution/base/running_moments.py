@@ -1,4 +1,4 @@
-"""Means and variances of samples that come a batch at a time, for each of several inputs."""
+"""Running means and variances of samples, for each of several inputs."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from torch import Tensor
 class Moments:
     """The mean and the variance of samples for each of N inputs.
 
-    Sums are kept in float64 (float32 on devices without it) about the first sample of an input, so that a
-    small variance about a large mean is not lost.
+    Samples are added a batch at a time. Sums are kept in float64 (float32 on devices without it) of the
+    differences from an input's first sample, so that a small variance about a large mean is not lost.
 
     Args:
         count: N.
@@ -28,20 +28,20 @@ class Moments:
     def add(self, values: Tensor, rows: Tensor) -> None:
         """Adds samples (T, B, ...) of the inputs in rows (B,)."""
         rows = rows.cpu()
-        own = values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)
+        samples = values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)
         if self._sums is None:
-            zeros = own.new_zeros(len(own), len(self.samples), *own.shape[2:])
+            zeros = samples.new_zeros(len(samples), len(self.samples), *samples.shape[2:])
             self._sums = zeros, zeros.clone(), zeros.clone()
         first, total, square = self._sums
         seen: set[int] = set()
-        for place, row in enumerate(rows.tolist() if (self.samples[rows] == 0).any() else ()):
+        for column, row in enumerate(rows.tolist() if (self.samples[rows] == 0).any() else ()):
             if not self.samples[row] and row not in seen:
-                first[:, row] = own[:, place]
+                first[:, row] = samples[:, column]
                 seen.add(row)
-        index = rows.to(own.device)
-        moved = own - first[:, index]
-        total.index_add_(1, index, moved)
-        square.index_add_(1, index, moved.square())
+        index = rows.to(samples.device)
+        difference = samples - first[:, index]
+        total.index_add_(1, index, difference)
+        square.index_add_(1, index, difference.square())
         self.samples.index_add_(0, rows, torch.ones_like(rows))
 
     def mean(self) -> Tensor:

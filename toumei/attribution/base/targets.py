@@ -1,4 +1,4 @@
-"""Targets: which number of the output, or of a unit within the network, is the score."""
+"""Targets: the number of the output, or the unit within the network, that is the score."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ Scored = int | Tensor | Callable[[Tensor], Tensor] | Unit | None
 
 
 def scored(model: nn.Module, target: Any, count: int) -> Scored:
-    """Returns a target in the form in which it is scored: an index, one an input (N,), a function or a unit.
+    """Returns a target as an index, an index for each input (N,), a function or a unit.
 
     Args:
         model: The network.
@@ -25,7 +25,7 @@ def scored(model: nn.Module, target: Any, count: int) -> Scored:
         count: How many inputs there are, N.
 
     Raises:
-        UnitError: No unit, or no index.
+        UnitError: Neither a unit nor an index.
         ShapeError: Another number of indices than inputs.
         LayerError: A unit of a layer that the model does not have.
     """
@@ -49,7 +49,7 @@ def scored(model: nn.Module, target: Any, count: int) -> Scored:
 
 
 def score(output: Tensor, target: Scored, rows: Tensor | None = None) -> Tensor:
-    """Returns the score of one target, which is no unit, for each row of an output (B, ...), (B,).
+    """Returns the score of one target, not a unit, for each row of an output (B, ...), (B,).
 
     Args:
         output: The network's.
@@ -79,8 +79,8 @@ def score(output: Tensor, target: Scored, rows: Tensor | None = None) -> Tensor:
         raise UnitError(f"no output {wrong}: the network has {count}, 0 to {count - 1}")
     if index.dim() == 0:
         return scores[:, int(index)]
-    own = index if rows is None else index[rows.to(index.device)]
-    return scores.gather(1, own[:, None] % count)[:, 0]
+    of_rows = index if rows is None else index[rows.to(index.device)]
+    return scores.gather(1, of_rows[:, None] % count)[:, 0]
 
 
 def unit_score(activation: Tensor, unit: Unit, layout: Layout | None = None) -> Tensor:
@@ -110,10 +110,10 @@ def _unit(model: nn.Module, text: str | Unit) -> Unit:
 
 
 def _function_score(output: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    own = function(output)
-    if not isinstance(own, Tensor) or own.shape != output.shape[:1]:
-        got = tuple(own.shape) if isinstance(own, Tensor) else type(own).__name__
+    scores = function(output)
+    if not isinstance(scores, Tensor) or scores.shape != output.shape[:1]:
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise OutputError(
             f"a target function must return one score a row, {tuple(output.shape[:1])}, got {got}"
         )
-    return own
+    return scores

@@ -1,7 +1,4 @@
-"""Class activation maps: where in a layer's map the channels are that speak for the target."""
-
-from collections.abc import Callable
-from typing import Any
+"""Class activation maps: the positions of a layer at which its channels speak for the target."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +8,7 @@ from ...core.errors import ShapeError
 from ...core.layout import with_channels_first
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
-from ..base.inputs import parts
+from ..base.inputs import Preprocess, parts_of
 from ..base.method import Method
 from ..base.problem import Problem
 from ..base.result import Attribution
@@ -26,8 +23,11 @@ class GradCam(Method):
         layer: A layer whose activations are maps (N, C, H, W), volumes (N, C, D, H, W), signals (N, C, L), or
             the tokens (N, T, C) of a vision transformer, whose grid the picture tells.
         preprocess: Applied to the inputs before the network.
+        upsample: Scale the maps bilinearly to the height and width of the picture among the inputs; else,
+            and without a picture, they have the layer's size.
         channel_axis: The axis of the channels, where it cannot be told.
         grid: Height and width of the grid that tokens stand on, where it cannot be told.
+        batch_size: How many inputs pass through the network at a time.
 
     Example:
         >>> method = GradCam(nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "0")
@@ -41,45 +41,33 @@ class GradCam(Method):
         self,
         model: nn.Module,
         layer: str,
-        preprocess: Callable[..., Any] | None = None,
+        preprocess: Preprocess | None = None,
+        *,
+        upsample: bool = True,
         channel_axis: int | None = None,
         grid: tuple[int, int] | None = None,
+        batch_size: int = BATCH_SIZE,
     ) -> None:
-        super().__init__(model, layer, preprocess)
+        super().__init__(model, layer, preprocess, batch_size=batch_size)
+        self.upsample = upsample
         self.channel_axis = channel_axis
         self.grid = grid
 
-    def attribute(
-        self,
-        problem: Problem,
-        baselines: BaselineLike,
-        *,
-        upsample: bool = True,
-        batch_size: int = BATCH_SIZE,
-    ) -> Attribution:
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns maps that are 0 or positive, (N, 1, H, W).
 
         Args:
             problem: The network and its inputs.
             baselines: Not used.
-            upsample: Scale the maps bilinearly to the height and width of the picture among the inputs; else,
-                and without a picture, they are as large as the layer's.
-            batch_size: How many inputs pass through the network at a time.
 
         Raises:
-            ShapeError: A layer whose activations are no maps.
+            ShapeError: The layer's activations are not maps.
         """
-        scores, (maps,) = problem.in_batches(self.maps, batch_size)
-        pictures = [part for part in parts(problem.inputs) if part.dim() == 4]
-        if upsample and pictures:
+        scores, (maps,) = problem.in_batches(self.maps, self.batch_size)
+        pictures = [part for part in parts_of(problem.inputs) if part.dim() == 4]
+        if self.upsample and pictures:
             maps = _scaled(maps, pictures[0])
-        own = maps.detach().cpu()
-        return Attribution(
-            own if problem.several else own[0],
-            problem.per_input(scores),
-            method=type(self).__name__,
-            several=problem.several,
-        )
+        return self.result(problem, [maps], scores)
 
     def maps(self, problem: Problem) -> tuple[Tensor, tuple[Tensor]]:
         """Returns the scores (N, T) and the layer's maps, one tensor (T, N, 1, h, w)."""
@@ -102,9 +90,9 @@ class GradCam(Method):
 
 
 class GradCamPlusPlus(GradCam):
-    """Grad-CAM++: gradients count more where few places carry a channel (Chattopadhay et al., 2018).
+    """Grad-CAM++: gradients count more for a channel with few active positions (Chattopadhay et al., 2018).
 
-    The score is taken for the logarithm of the class's, as in the paper. Arguments are those of `GradCam`.
+    The score is taken as the logarithm of the class score, as in the paper. Settings are those of `GradCam`.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -120,9 +108,9 @@ class GradCamPlusPlus(GradCam):
 
 
 class LayerCam(GradCam):
-    """LayerCAM: a layer's activations, weighted by their own positive gradients (Jiang et al., 2021).
+    """LayerCAM: a layer's activations, each weighted by its positive gradient (Jiang et al., 2021).
 
-    Each place has its own weights, which makes maps of early layers fine. Arguments are those of `GradCam`.
+    The weights differ by position, so that maps of early layers are fine. Settings are those of `GradCam`.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -136,9 +124,17 @@ class LayerCam(GradCam):
 
 
 class GuidedGradCam(GradCam):
-    """Guided backpropagation where Grad-CAM points (Selvaraju et al., 2017).
+    """Guided backpropagation times Grad-CAM (Selvaraju et al., 2017).
 
-    Arguments are those of `GradCam`; the contributions are of the inputs whatever the layer.
+    The contributions are those of the inputs, whatever the layer.
+
+    Args:
+        model: The network.
+        layer: As for `GradCam`.
+        preprocess: Applied to the inputs before the network.
+        channel_axis: As for `GradCam`.
+        grid: As for `GradCam`.
+        batch_size: How many inputs pass through the network at a time.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -146,31 +142,38 @@ class GuidedGradCam(GradCam):
         torch.Size([5, 3, 9, 13])
     """
 
-    def attribute(  # type: ignore[override]
-        self, problem: Problem, baselines: BaselineLike, *, batch_size: int = BATCH_SIZE
-    ) -> Attribution:
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        preprocess: Preprocess | None = None,
+        *,
+        channel_axis: int | None = None,
+        grid: tuple[int, int] | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        super().__init__(
+            model, layer, preprocess, channel_axis=channel_axis, grid=grid, batch_size=batch_size
+        )
+
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the products, in the structure of the inputs.
 
         Args:
             problem: The network and its inputs.
             baselines: Not used.
-            batch_size: How many inputs pass through the network at a time.
 
         Raises:
-            ShapeError: Inputs that are no pictures, or a layer whose activations are no maps.
+            ShapeError: Inputs that are not pictures, or a layer with activations that are not maps.
         """
-        own = problem.of_inputs()
-        if strangers := [tuple(part.shape) for part in own.tensors if part.dim() != 4]:
-            raise ShapeError(f"guided Grad-CAM is for pictures (N, C, H, W), got {strangers[0]}")
+        of_inputs = problem.of_inputs()
+        if others := [tuple(part.shape) for part in of_inputs.tensors if part.dim() != 4]:
+            raise ShapeError(f"guided Grad-CAM is for pictures (N, C, H, W), got {others[0]}")
         guided = GuidedBackprop(self.model, None, self.preprocess)
-        _, gradients = own.in_batches(guided.gradients, batch_size)
-        scores, (maps,) = problem.in_batches(self.maps, batch_size)
-        return Attribution(
-            own.restore([gradient * _scaled(maps, gradient[0]) for gradient in gradients]),
-            problem.per_input(scores),
-            method="GuidedGradCam",
-            several=problem.several,
-        )
+        _, gradients = of_inputs.in_batches(guided.gradients, self.batch_size)
+        scores, (maps,) = problem.in_batches(self.maps, self.batch_size)
+        products = [gradient * _scaled(maps, gradient[0]) for gradient in gradients]
+        return self.result(of_inputs, products, scores)
 
 
 def _positions(maps: Tensor) -> torch.Size:

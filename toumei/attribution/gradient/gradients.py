@@ -1,9 +1,10 @@
-"""The gradient of a score, as it is or times the input."""
+"""The gradient of a score, and the gradient times the input."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
+from ..base.inputs import Preprocess
 from ..base.method import Method
 from ..base.problem import Problem
 from ..base.result import Attribution
@@ -16,10 +17,11 @@ class Saliency(Method):
         model: The network.
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
+        absolute: Take absolute values; else the gradient with its sign.
+        batch_size: How many inputs pass through the network at a time.
 
     Example:
         >>> import torch
-        >>> from torch import nn
         >>> method = Saliency(nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2)))
         >>> method(torch.randn(5, 4), target=[0, 1]).values.shape
         torch.Size([2, 5, 4])
@@ -27,52 +29,50 @@ class Saliency(Method):
 
     differentiates = True
 
-    def attribute(
+    def __init__(
         self,
-        problem: Problem,
-        baselines: BaselineLike,
+        model: nn.Module,
+        layer: str | None = None,
+        preprocess: Preprocess | None = None,
         *,
         absolute: bool = True,
         batch_size: int = BATCH_SIZE,
-    ) -> Attribution:
+    ) -> None:
+        super().__init__(model, layer, preprocess, batch_size=batch_size)
+        self.absolute = absolute
+
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the gradients.
 
         Args:
             problem: The network and its inputs.
             baselines: Not used.
-            absolute: Without the sign.
-            batch_size: How many inputs pass through the network at a time.
 
         Raises:
             ArgumentError: Inputs that are whole numbers.
         """
-        scores, gradients = problem.in_batches(self.gradients, batch_size)
-        own = [gradient.abs() if absolute else gradient for gradient in gradients]
-        return Attribution(
-            problem.restore(own),
-            problem.per_input(scores),
-            method=type(self).__name__,
-            several=problem.several,
-        )
+        scores, gradients = problem.in_batches(self.gradients, self.batch_size)
+        values = [gradient.abs() if self.absolute else gradient for gradient in gradients]
+        return self.result(problem, values, scores)
 
     def gradients(self, problem: Problem) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Returns the scores (N, T) and what counts as their gradients, each (T, N, ...)."""
+        """Returns the scores (N, T) and their gradients by the rule of the method, each (T, N, ...)."""
         return problem.gradients(problem.tensors)
 
 
 class InputXGradient(Method):
-    """The gradient times the input: a first-order guess at what taking a number away would do.
+    """The gradient times the input: a first-order estimate of the change when a number is set to zero.
 
-    Exact for linear functions of the input without bias, and then complete (Shrikumar et al., 2016).
+    Exact for linear functions of the input without bias, and complete for them (Shrikumar et al., 2016).
 
     Args:
         model: The network.
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
+        batch_size: How many inputs pass through the network at a time.
 
     Example:
         >>> import torch
-        >>> from torch import nn
         >>> linear = nn.Linear(4, 1, bias=False)
         >>> result = InputXGradient(linear)(torch.ones(1, 4))
         >>> torch.equal(result.values, linear.weight)
@@ -81,24 +81,16 @@ class InputXGradient(Method):
 
     differentiates = True
 
-    def attribute(
-        self, problem: Problem, baselines: BaselineLike, *, batch_size: int = BATCH_SIZE
-    ) -> Attribution:
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the products.
 
         Args:
             problem: The network and its inputs.
             baselines: Not used.
-            batch_size: How many inputs pass through the network at a time.
 
         Raises:
             ArgumentError: Inputs that are whole numbers.
         """
-        scores, gradients = problem.in_batches(lambda own: own.gradients(own.tensors), batch_size)
-        own = [gradient * tensor for gradient, tensor in zip(gradients, problem.tensors, strict=True)]
-        return Attribution(
-            problem.restore(own),
-            problem.per_input(scores),
-            method="InputXGradient",
-            several=problem.several,
-        )
+        scores, gradients = problem.in_batches(lambda batch: batch.gradients(batch.tensors), self.batch_size)
+        values = [gradient * tensor for gradient, tensor in zip(gradients, problem.tensors, strict=True)]
+        return self.result(problem, values, scores)

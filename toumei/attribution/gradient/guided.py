@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
+from ..base.inputs import Preprocess
 from ..base.problem import Problem
-from ..base.result import Attribution
 from .gradients import Saliency
 
 _RECTIFIERS = {"relu", "relu6", "leaky_relu", "gelu", "silu", "elu", "celu", "selu", "hardswish", "mish"}
@@ -27,35 +26,26 @@ class GuidedBackprop(Saliency):
         model: The network.
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
+        absolute: Take absolute values.
+        batch_size: How many inputs pass through the network at a time.
 
     Example:
-        >>> from torch import nn
         >>> relu = nn.ReLU()
         >>> method = GuidedBackprop(nn.Sequential(relu, nn.Linear(2, 1), relu))
         >>> method(torch.randn(5, 2)).values.shape
         torch.Size([5, 2])
     """
 
-    def attribute(
+    def __init__(
         self,
-        problem: Problem,
-        baselines: BaselineLike,
+        model: nn.Module,
+        layer: str | None = None,
+        preprocess: Preprocess | None = None,
         *,
         absolute: bool = False,
         batch_size: int = BATCH_SIZE,
-    ) -> Attribution:
-        """Returns the guided gradients.
-
-        Args:
-            problem: The network and its inputs.
-            baselines: Not used.
-            absolute: Without the sign.
-            batch_size: How many inputs pass through the network at a time.
-
-        Raises:
-            ArgumentError: Inputs that are whole numbers.
-        """
-        return super().attribute(problem, baselines, absolute=absolute, batch_size=batch_size)
+    ) -> None:
+        super().__init__(model, layer, preprocess, absolute=absolute, batch_size=batch_size)
 
     def gradients(self, problem: Problem) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns the scores (N, T) and the guided gradients, each (T, N, ...)."""

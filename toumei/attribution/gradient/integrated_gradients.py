@@ -4,86 +4,92 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..base.baseline_samples import one_baseline
 from ..base.baselines import BaselineLike
-from ..base.batching import BATCH_SIZE, at
+from ..base.batching import BATCH_SIZE, take_rows
+from ..base.inputs import Preprocess
 from ..base.method import Method
 from ..base.problem import Problem
 from ..base.result import Attribution
-from .path import between, check_steps, nodes, one_baseline, sums, warn_incomplete
+from .path import between, check_steps, nodes, sums, warn_incomplete
 
 _NODES = 8
-_PIECES = 2  # a piece stays as it is where its gap takes at most one in so many parts of what may still miss
+_PIECES = (
+    2  # a piece is not halved if its gap is at most this fraction (1 / 2) of what its input may still miss
+)
 
 
 class IntegratedGradients(Method):
-    """Integrated gradients: the difference from a baseline times the mean gradient on the way from there.
+    """Integrated gradients: the difference from a baseline times the mean gradient on the straight path.
 
-    The integral is taken at 8 Gauss-Legendre nodes, and where these do not add up to the difference of the
-    scores, the path is halved, again and again, where an input's own gradients jump, until the input adds up.
-    Smooth networks take 8 nodes, networks of ReLUs some dozens.
+    The integral is taken at 8 Gauss-Legendre nodes. Where the sum differs from the difference of the scores,
+    the path is halved, and the worst pieces are halved again, until the sum of each input fits. Smooth
+    networks take 8 nodes, networks of ReLUs some dozens.
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs; the path leads straight from
-            its activation at the baseline.
+        layer: Attribute to the activation of this layer instead of the inputs; the path starts at its
+            activation for the baseline.
         preprocess: Applied to the inputs before the network.
+        tolerance: Largest completeness gap, as a share of the difference of the scores or of 1e-3,
+            whichever is larger.
+        max_steps: Most nodes for an input; a warning says where they do not reach the tolerance.
+        steps: A fixed number of nodes instead.
+        batch_size: How many pairs of an input and a node pass through the network at a time.
 
     Example:
-        >>> from torch import nn
-        >>> method = IntegratedGradients(nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2)))
-        >>> result = method(torch.randn(5, 4), target=1, baselines=torch.randn(4), tolerance=1e-4)
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2))
+        >>> method = IntegratedGradients(model, tolerance=1e-4)
+        >>> result = method(torch.randn(5, 4), target=1, baselines=torch.randn(4))
         >>> bool(result.gap.abs().max() < 1e-3)
         True
     """
 
     differentiates = True
+    complete = True
 
-    def attribute(
+    def __init__(
         self,
-        problem: Problem,
-        baselines: BaselineLike,
+        model: nn.Module,
+        layer: str | None = None,
+        preprocess: Preprocess | None = None,
         *,
         tolerance: float = 1e-2,
         max_steps: int = 512,
         steps: int | None = None,
         batch_size: int = BATCH_SIZE,
-    ) -> Attribution:
+    ) -> None:
+        super().__init__(model, layer, preprocess, batch_size=batch_size)
+        check_steps(tolerance, max_steps, steps)
+        self.tolerance = tolerance
+        self.max_steps = max_steps
+        self.steps = steps
+
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the contributions against one baseline for each input.
 
         Args:
             problem: The network and its inputs.
             baselines: One for each input, not a distribution.
-            tolerance: Largest completeness gap, as a share of the difference of the scores or of 1e-3,
-                whichever is larger.
-            max_steps: Most nodes for an input; where they do not reach the tolerance, a warning says so.
-            steps: A fixed number of nodes instead.
-            batch_size: How many pairs of an input and a node pass through the network at a time.
 
         Raises:
-            ArgumentError: A distribution of baselines, inputs that are whole numbers, or numbers below 1.
+            ArgumentError: A distribution of baselines, or inputs that are whole numbers.
         """
-        check_steps(tolerance, max_steps, steps, batch_size)
-        references = one_baseline(problem, baselines, "IntegratedGradients", "ExpectedGradients", batch_size)
+        size = self.batch_size
+        references = one_baseline(problem, baselines, "IntegratedGradients", "ExpectedGradients", size)
         output, at_baseline = (
-            problem.outputs(own, batch_size).double().cpu() for own in (problem.tensors, references)
+            problem.outputs(tensors, size).double().cpu() for tensors in (problem.tensors, references)
         )
-        if steps:
+        if self.steps:
             whole = _whole(len(problem), output, at_baseline)
-            values = _integrals(problem, references, whole, steps, batch_size)
+            values = _integrals(problem, references, whole, self.steps, size)
         else:
-            values = _halving(problem, references, output, at_baseline, tolerance, max_steps, batch_size)
-        return Attribution(
-            problem.restore(
-                [value.to(tensor.dtype) for value, tensor in zip(values, problem.tensors, strict=True)]
-            ),
-            problem.per_input(output.to(problem.tensors[0].dtype)),
-            problem.per_input(at_baseline.to(problem.tensors[0].dtype)),
-            method="IntegratedGradients",
-            several=problem.several,
-            complete=True,
-        )
+            values = _halving(problem, references, output, at_baseline, self.tolerance, self.max_steps, size)
+        values = [value.to(tensor.dtype) for value, tensor in zip(values, problem.tensors, strict=True)]
+        dtype = problem.tensors[0].dtype
+        return self.result(problem, values, output.to(dtype), at_baseline.to(dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +139,7 @@ def _halving(
     max_steps: int,
     batch_size: int,
 ) -> list[Tensor]:
-    """Contributions, each (T, N, ...), over pieces of which the worst are halved until an input's add up."""
+    """Contributions, each (T, N, ...): the worst pieces are halved until the sums of an input fit."""
     wanted = output - at_baseline
     allowed = tolerance * wanted.abs().clamp(min=1e-3)
     count = min(_NODES, max_steps)
@@ -141,17 +147,17 @@ def _halving(
     pieces = _whole(len(problem), output, at_baseline)
     values: list[Tensor] = []
     while True:
-        # of pieces that are halved unless their input adds up with them as they are
+        # contributions of pieces that are halved next, unless the sum of their input fits with them
         loose: list[Tensor] = []
         coarse = []
         for part in torch.arange(len(pieces.rows)).split(max(1, batch_size // count)):
-            own = pieces[part]
-            integrals = _integrals(problem, references, own, count, batch_size)
-            gaps = (sums(integrals) - (own.last - own.first)).abs()
-            coarse.append(_coarse(gaps, own.rows, room, left, 2 * count))
+            batch = pieces[part]
+            integrals = _integrals(problem, references, batch, count, batch_size)
+            gaps = (sums(integrals) - (batch.last - batch.first)).abs()
+            coarse.append(_coarse(gaps, batch.rows, room, left, 2 * count))
             values, loose = values or _nothing(integrals, wanted), loose or _nothing(integrals, wanted)
-            _add(values, integrals, own.rows, ~coarse[-1])
-            _add(loose, integrals, own.rows, coarse[-1])
+            _add(values, integrals, batch.rows, ~coarse[-1])
+            _add(loose, integrals, batch.rows, coarse[-1])
         done = ((sums(values) + sums(loose) - wanted).abs() <= allowed).all(1)
         _add(values, loose, torch.arange(len(problem)), done)
         pieces = pieces[torch.cat(coarse) & ~done[pieces.rows]]
@@ -163,22 +169,22 @@ def _halving(
 
 
 def _coarse(gaps: Tensor, rows: Tensor, room: Tensor, left: Tensor, price: int) -> Tensor:
-    """Which pieces (K,) are to be halved: whose gap takes too much of the room that their input has left.
+    """Which pieces (K,) are halved: those with a gap that is too large for what their input may still miss.
 
     Args:
         gaps: (K, T) of the pieces.
         rows: (K,) which of the N inputs each belongs to.
-        room: (N, T) largest gap, from which the gaps of pieces that stay are taken away.
-        left: (N,) nodes that each input may still use, from which those of halves are taken away.
+        room: (N, T) largest gap that is left; the gaps of pieces that are not halved are subtracted from it.
+        left: (N,) nodes that each input may still use; the nodes of halves are subtracted from it.
         price: Nodes of two halves.
     """
     coarse = torch.zeros(len(rows), dtype=torch.bool)
-    for place, row in enumerate(rows.tolist()):
-        if (gaps[place] <= room[row] / _PIECES).all():
-            room[row] -= gaps[place]
+    for piece, row in enumerate(rows.tolist()):
+        if (gaps[piece] <= room[row] / _PIECES).all():
+            room[row] -= gaps[piece]
         elif left[row] >= price:
             left[row] -= price
-            coarse[place] = True
+            coarse[piece] = True
     return coarse
 
 
@@ -186,10 +192,10 @@ def _middles(problem: Problem, references: Sequence[Tensor], pieces: _Pieces, ba
     """The scores (K, T) in the middle of each piece."""
     middles = []
     for part in torch.arange(len(pieces.rows)).split(batch_size):
-        own = pieces[part]
-        points = _points(problem, references, own.rows, own.start + own.length / 2)
+        batch = pieces[part]
+        points = _points(problem, references, batch.rows, batch.start + batch.length / 2)
         with torch.no_grad():
-            middles.append(problem.scores(points, own.rows).double().cpu())
+            middles.append(problem.scores(points, batch.rows).double().cpu())
     return torch.cat(middles)
 
 
@@ -198,23 +204,23 @@ def _nothing(integrals: Sequence[Tensor], wanted: Tensor) -> list[Tensor]:
 
 
 def _add(totals: Sequence[Tensor], integrals: Sequence[Tensor], rows: Tensor, which: Tensor) -> None:
-    """Adds some of the contributions of pieces, each (T, K, ...), to those of the inputs they belong to."""
+    """Adds the contributions of some pieces, each (T, K, ...), to those of their inputs."""
     for total, integral in zip(totals, integrals, strict=True):
-        places = which.nonzero()[:, 0].to(total.device)
-        total.index_add_(1, rows.to(total.device)[places], integral[:, places])
+        chosen = which.nonzero()[:, 0].to(total.device)
+        total.index_add_(1, rows.to(total.device)[chosen], integral[:, chosen])
 
 
 def _integrals(
     problem: Problem, references: Sequence[Tensor], pieces: _Pieces, count: int, batch_size: int
 ) -> list[Tensor]:
-    """Contributions, each (T, K, ...), of pieces of paths, with so many nodes."""
-    places, weights = nodes(count)
+    """Contributions, each (T, K, ...), of pieces of paths, with `count` nodes on each."""
+    positions, weights = nodes(count)
     totals: list[Tensor] = []
     for pairs in torch.arange(len(pieces.rows) * count).split(batch_size):
-        # all nodes of one piece, then all of the next: its sum does not depend on the others
+        # all nodes of one piece, then all of the next: the sum of a piece does not depend on the others
         index, node = pairs // count, pairs % count
         rows = pieces.rows[index]
-        points = _points(problem, references, rows, pieces.start[index] + pieces.length * places[node])
+        points = _points(problem, references, rows, pieces.start[index] + pieces.length * positions[node])
         gradients = problem.gradients(points, rows)[1]
         if not totals:
             totals = [
@@ -225,13 +231,13 @@ def _integrals(
             weight = (pieces.length * weights[node]).to(total).reshape(1, -1, *(1,) * (gradient.dim() - 2))
             total.index_add_(1, index.to(total.device), gradient.to(total.dtype) * weight)
     return [
-        total * (at([tensor], pieces.rows)[0] - at([reference], pieces.rows)[0])
+        total * (take_rows([tensor], pieces.rows)[0] - take_rows([reference], pieces.rows)[0])
         for total, tensor, reference in zip(totals, problem.tensors, references, strict=True)
     ]
 
 
 def _points(problem: Problem, references: Sequence[Tensor], rows: Tensor, shares: Tensor) -> list[Tensor]:
-    return between(at(references, rows), at(problem.tensors, rows), shares)
+    return between(take_rows(references, rows), take_rows(problem.tensors, rows), shares)
 
 
 def _sum_dtype(tensor: Tensor) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""Methods beside each other: one table and one figure."""
+"""Several methods on the same inputs: one table and one figure."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
-from ...core.stored_fields import Spec, specs
+from ...core.tensor_specs import Spec, specs
 from ..base.baselines import BaselineLike
 from ..base.method import Method
 from ..base.result import Attribution
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _HEADS = {
     "inside": "mass inside",
-    "inside_chance": "by chance",
+    "inside_chance": "chance",
     "pointing": "pointing",
-    "pointing_chance": "by chance",
+    "pointing_chance": "chance",
     "balance": "balance",
     "insertion": "insertion",
     "deletion": "deletion",
@@ -38,26 +38,24 @@ _HEADS = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Saved):
-    """What several methods say about the same inputs, and how well. Tensors are on the CPU.
+    """Measures of several methods on the same inputs. Tensors are on the CPU.
 
     Attributes:
         methods: Their names, M.
         columns: Measures by name, (M, N) for each input, or (M,); NaN where a method has none. ``inside``:
-            share of the mass in the mask; ``pointing``: 1 where the highest place is in it; each with
-            ``_chance`` added to its name: what the masks of other images give (see `chance_level`);
-            ``balance``: how much more in the mask speaks for the target than against it
-            (see `balance_inside`);
+            share of the mass in the mask (`relevance_mass_accuracy`); ``pointing``: `pointing_game`; both
+            with ``_chance`` added to the name: their `chance_level`; ``balance``: `balance_inside`;
             ``insertion`` and ``deletion``: areas under the curves; ``correlation``: faithfulness correlation;
             ``gap``: the completeness gap relative to the difference of outputs; ``seconds``: for all inputs.
         heat: (M, N, H, W) contributions of pictures between -1 and 1; None for other inputs.
 
     Example:
-        >>> table = Comparison(("A", "B"), {"inside": torch.tensor([[0.5, 0.7], [0.1, 0.3]])})
-        >>> table
+        >>> comparison = Comparison(("A", "B"), {"inside": torch.tensor([[0.5, 0.7], [0.1, 0.3]])})
+        >>> comparison
         method  mass inside
         A             0.600
         B             0.200
-        >>> table.rows
+        >>> comparison.rows
         [{'method': 'A', 'inside': 0.6}, {'method': 'B', 'inside': 0.2}]
     """
 
@@ -69,7 +67,7 @@ class Comparison(Saved):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One dictionary a method, of means over the inputs; three digits behind the point or four in all."""
+        """One dictionary a method, of means over the inputs with four digits."""
         means = {name: _means(column) for name, column in self.columns.items()}
         return [
             {"method": method, **{name: float(f"{mean[row]:.4g}") for name, mean in means.items()}}
@@ -85,7 +83,8 @@ class Comparison(Saved):
     def plot(self, images: Tensor | None = None, count: int = 6, masks: Tensor | None = None) -> "Figure":
         """Returns a figure with a row for each method and a column for each of the first inputs.
 
-        Red speaks for the target, blue against it; with masks, the share of the mass inside is written too.
+        Red speaks for the target, blue against it. If masks were compared, the share of the mass inside is
+        written beside each method.
 
         Args:
             images: The pictures (N, 3, H, W) in [0, 1], shown above.
@@ -124,12 +123,12 @@ class Comparison(Saved):
         cells = self._cells()
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         return "\n".join(
-            "  ".join([name.ljust(widths[0]), *map(str.rjust, own, widths[1:])]) for name, *own in cells
+            "  ".join([name.ljust(widths[0]), *map(str.rjust, row, widths[1:])]) for name, *row in cells
         )
 
     def _cells(self) -> list[list[str]]:
         """The head of the table and its rows."""
-        rows = [[row["method"], *(_said(row[name], name) for name in self.columns)] for row in self.rows]
+        rows = [[row["method"], *(_format(row[name], name) for name in self.columns)] for row in self.rows]
         return [["method", *(_HEADS.get(name, name) for name in self.columns)], *rows]
 
 
@@ -140,7 +139,7 @@ def compare(
     masks: Tensor | None = None,
     *,
     baselines: BaselineLike = None,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
+    method_baselines: Mapping[str, BaselineLike] | None = None,
     faithfulness: bool = True,
     samples: int = 30,
     steps: int = 16,
@@ -149,22 +148,22 @@ def compare(
     """Returns one table and one figure of methods on the same inputs.
 
     Args:
-        methods: By name, or as they are.
+        methods: Configured methods of one network, by name or in a list.
         inputs: (N, ...).
         target: For one target an input.
         masks: (N, H, W) bool, where the evidence lies, if that is known.
         baselines: What stands for absence, in methods and measures.
-        options: For the method of a name, such as ``{"KernelShap": {"samples": 500}}``; a baseline of its own
-            is ``"baselines"``.
+        method_baselines: Other baselines for the methods with these names, such as a distribution for
+            ``"ExpectedGradients"``.
         faithfulness: Whether to measure insertion, deletion and faithfulness correlation too, which takes
-            passes through the network.
+            more passes through the network.
         samples: Sets for the correlation.
         steps: Points of the curves.
-        batch_size: Inputs at a time.
+        batch_size: How many inputs pass through the network at a time for these measures.
 
     Raises:
-        ArgumentError: No methods, methods of layers, options for a method that is not there, or inputs that
-            are no tensor.
+        ArgumentError: No methods, methods of several networks or of layers, baselines for a method that does
+            not exist, or inputs that are not a tensor.
 
     Example:
         >>> from toumei.attribution import InputXGradient, Saliency
@@ -174,29 +173,27 @@ def compare(
         >>> table.methods, table.columns["insertion"].shape
         (('Saliency', 'InputXGradient'), torch.Size([2, 5]))
     """
+    named, method_baselines = _named(methods), method_baselines or {}
     if not isinstance(inputs, Tensor):
         raise ArgumentError(
             f"methods are compared on one tensor (N, ...), got inputs in a {type(inputs).__name__}"
         )
-    named = methods if isinstance(methods, Mapping) else {type(method).__name__: method for method in methods}
-    if not named or len(named) < len(methods):
-        raise ArgumentError("give at least one method, and a name each where two are of one class")
-    options = options or {}
-    if not set(options) <= set(named):
-        raise ArgumentError(f"options for {sorted(set(options) - set(named))}, the methods are {list(named)}")
+    if unknown := sorted(set(method_baselines) - set(named)):
+        raise ArgumentError(f"baselines for {unknown}, the methods are {list(named)}")
     rows, heats = [], []
     for name, method in named.items():
         start = time.perf_counter()
-        result = method(inputs, target, **{"baselines": baselines, **options.get(name, {})})
+        result = method(inputs, target, method_baselines.get(name, baselines))
         row = {"seconds": torch.tensor(time.perf_counter() - start, dtype=torch.float64)}
         values = _fitting(name, result, inputs)
         if masks is not None:
             row |= located(values, masks)
         if faithfulness:
-            on = (method.model, _prepared(method, inputs), values, target, baselines)
-            row["insertion"] = insertion(*on, steps=steps, batch_size=batch_size).auc
-            row["deletion"] = deletion(*on, steps=steps, batch_size=batch_size).auc
-            row["correlation"] = removals(*on, samples=samples, batch_size=batch_size).correlation()
+            _check_preprocess(method)
+            given = (method.model, inputs, values, target, baselines)
+            row["insertion"] = insertion(*given, steps=steps, batch_size=batch_size).auc
+            row["deletion"] = deletion(*given, steps=steps, batch_size=batch_size).auc
+            row["correlation"] = removals(*given, samples=samples, batch_size=batch_size).correlation()
         if result.gap is not None and result.baseline_output is not None:
             change = (result.output - result.baseline_output).double().abs().clamp(min=1e-3)
             row["gap"] = result.gap.abs() / change
@@ -205,6 +202,23 @@ def compare(
             heats.append(heat_map(values.cpu()))
     columns = {name: _column(name, rows) for name in _HEADS if any(name in row for row in rows)}
     return Comparison(tuple(named), columns, torch.stack(heats) if heats else None)
+
+
+def _named(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, Method]:
+    """The methods by name.
+
+    Raises:
+        ArgumentError: No methods, two with one name, something else than methods, or several networks.
+    """
+    listed = list(methods.values()) if isinstance(methods, Mapping) else list(methods)
+    if others := [method for method in listed if not isinstance(method, Method)]:
+        raise ArgumentError(f"a method is configured, such as Saliency(model), got {others[0]!r}")
+    named = methods if isinstance(methods, Mapping) else {type(one).__name__: one for one in listed}
+    if not named or len(named) < len(listed):
+        raise ArgumentError("give at least one method, and a name each where two are of one class")
+    if any(method.model is not listed[0].model for method in listed):
+        raise ArgumentError("methods are compared on one network, got methods of several")
+    return named
 
 
 def _fitting(name: str, result: Attribution, inputs: Tensor) -> Tensor:
@@ -217,21 +231,20 @@ def _fitting(name: str, result: Attribution, inputs: Tensor) -> Tensor:
 
 
 def _column(name: str, rows: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    own = [row.get(name, torch.tensor(torch.nan, dtype=torch.float64)) for row in rows]
-    return torch.stack(list(torch.broadcast_tensors(*own)))
+    cells = [row.get(name, torch.tensor(torch.nan, dtype=torch.float64)) for row in rows]
+    return torch.stack(list(torch.broadcast_tensors(*cells)))
 
 
-def _prepared(method: Method, inputs: Tensor) -> Tensor:
+def _check_preprocess(method: Method) -> None:
     if method.preprocess is not None:
         raise ArgumentError("measures of faithfulness need the preprocessing inside of the network")
-    return inputs
 
 
 def _means(column: Tensor) -> list[float]:
-    return [float(own) for own in (column if column.dim() == 1 else column.nanmean(1))]
+    return [float(cell) for cell in (column if column.dim() == 1 else column.nanmean(1))]
 
 
-def _said(value: float, name: str) -> str:
+def _format(value: float, name: str) -> str:
     if value != value:
         return "-"
     return f"{value:.1e}" if name == "gap" else f"{value:.3f}"

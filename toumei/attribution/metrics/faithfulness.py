@@ -1,7 +1,7 @@
-"""Do contributions say what the network does when parts of the input are taken away?"""
+"""Whether contributions predict the score when parts of the input are hidden."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from ...core.errors import ArgumentError, ShapeError
 from ...core.modules import evaluating, frozen
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
 from ..base.baselines import BaselineLike
 from ..base.problem import make_problem
 from ..base.targets import Target
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Curve(Saved):
-    """The score of a target while the input comes or goes, what contributes most first.
+    """The score of a target while positions are shown or hidden, those that contribute most first.
 
     Attributes:
         shares: (S + 1,) share of the input's positions that have been changed, from 0 to 1.
@@ -65,7 +65,7 @@ def insertion(
     steps: int = 32,
     batch_size: int = 128,
 ) -> Curve:
-    """Returns the score while positions are put into a baseline, those that contribute most first.
+    """Returns the score while positions are shown on a baseline, those that contribute most first.
 
     A high area is good (Petsiuk et al., 2018). Positions are the pixels of pictures, tokens or columns.
 
@@ -75,9 +75,9 @@ def insertion(
         values: Their contributions, in their shape or with fewer channels.
         target: As for a method.
         baselines: What stands for absence, zeros by default.
-        channel_axis: The axis of the channels; by default axis 1 of maps and films, the last of tokens. For
-            signals (N, C, L), the inputs of an nn.Conv1d, it is 1.
-        steps: How many points the curve has behind the first.
+        channel_axis: The axis of the channels; by default axis 1 of maps and videos, the last of tokens. For
+            signals (N, C, L), the inputs of an nn.Conv1d, give 1.
+        steps: How many points the curve has after the first.
         batch_size: How many inputs pass through the network at a time.
 
     Raises:
@@ -91,14 +91,14 @@ def insertion(
     """
     if steps < 1:
         raise ArgumentError(f"a curve needs at least one step, got {steps}")
-    own = segments(None, [inputs], channel_axis)
-    rank = feature_sums(own, values, inputs).argsort(dim=1, descending=True, stable=True).argsort(1)
-    counts = torch.linspace(0, own.count, steps + 1).round()
+    positions = segments(None, [inputs], channel_axis)
+    rank = feature_sums(positions, values, inputs).argsort(dim=1, descending=True, stable=True).argsort(1)
+    counts = torch.linspace(0, positions.count, steps + 1).round()
     rows = torch.arange(len(inputs))
     with frozen(model), evaluating(model):
         masking = Masking(make_problem(model, inputs, target), baselines, batch_size=batch_size)
-        points = [_scores(masking, own, rank < count, rows) for count in counts]
-    return Curve((counts / own.count).double(), torch.stack(points, 1))
+        points = [_scores(masking, positions, rank < count, rows) for count in counts]
+    return Curve((counts / positions.count).double(), torch.stack(points, 1))
 
 
 def deletion(
@@ -112,19 +112,27 @@ def deletion(
     steps: int = 32,
     batch_size: int = 128,
 ) -> Curve:
-    """Returns the score while positions are taken away, those that contribute most first.
+    """Returns the score while positions are hidden, those that contribute most first.
 
     A low area is good. Arguments and errors are those of `insertion`.
     """
-    # what goes last is what `insertion` of the negative contributions puts in first
-    options: dict[str, Any] = {"channel_axis": channel_axis, "steps": steps, "batch_size": batch_size}
-    curve = insertion(model, inputs, -values, target, baselines, **options)
+    # the position that is hidden last is shown first by `insertion` with negative contributions
+    curve = insertion(
+        model,
+        inputs,
+        -values,
+        target,
+        baselines,
+        channel_axis=channel_axis,
+        steps=steps,
+        batch_size=batch_size,
+    )
     return Curve(1 - curve.shares.flip(0), curve.scores.flip(1))
 
 
 @dataclass(frozen=True, eq=False)
 class Removals(Saved):
-    """What sets of positions contribute by an attribution, and what the score loses without them.
+    """The contributions of sets of positions, and what the score loses without them.
 
     Attributes:
         contributed: (N, R) sums of contributions for R random sets.
@@ -137,11 +145,11 @@ class Removals(Saved):
     _specs = specs(contributed="N sets", lost="N sets")
 
     def infidelity(self, scaled: bool = False) -> Tensor:
-        """Returns the mean square of what contributions miss, (N,) (Yeh et al., 2019); 0 is perfect.
+        """Returns the mean squared error of contributions, (N,) (Yeh et al., 2019); 0 is perfect.
 
         Args:
-            scaled: Let each input's contributions be multiplied by the number that suits them best, and
-                divide by the mean square of the losses, so that methods of any scale compare: from 0 to 1.
+            scaled: Multiply each input's contributions by the factor with the smallest error, and divide the
+                error by the mean square of the losses: from 0 to 1, comparable for methods of any scale.
         """
         if not scaled:
             return (self.contributed - self.lost).square().mean(1)
@@ -153,7 +161,7 @@ class Removals(Saved):
 
     def correlation(self) -> Tensor:
         """Returns Pearson's correlation of both over the sets, (N,); 0 where one is constant."""
-        contributed, lost = (own - own.mean(1, keepdim=True) for own in (self.contributed, self.lost))
+        contributed, lost = (sums - sums.mean(1, keepdim=True) for sums in (self.contributed, self.lost))
         power = (contributed.square().sum(1) * lost.square().sum(1)).sqrt()
         return (contributed * lost).sum(1) / power.clamp(min=torch.finfo(power.dtype).tiny)
 
@@ -176,10 +184,10 @@ def removals(
     batch_size: int = 128,
     seed: int | None = 0,
 ) -> Removals:
-    """Returns what random sets of positions contribute and what the score loses without them.
+    """Returns the contributions of random sets of positions and what the score loses without them.
 
-    Its correlation is faithfulness correlation (Bhatt et al., 2020), for several sizes sensitivity-n (Ancona
-    et al., 2018); its infidelity that of Yeh et al. (2019) for removals.
+    The correlation of both is faithfulness correlation (Bhatt et al., 2020), for several sizes sensitivity-n
+    (Ancona et al., 2018); the infidelity is that of Yeh et al. (2019) for removals.
 
     Args:
         model: The network.
@@ -187,16 +195,16 @@ def removals(
         values: Their contributions, in their shape or with fewer channels.
         target: As for a method.
         baselines: What stands for absence, zeros by default.
-        size: Positions in a set, or as a float below 1 the share of all.
+        size: Positions in a set, or a float below 1: their share of all positions.
         samples: How many sets, R.
-        features: Segments to take away in place of positions.
+        features: Segments to hide instead of positions.
         channel_axis: As for `insertion`.
         batch_size: How many inputs pass through the network at a time.
         seed: Seed of the sets.
 
     Raises:
         ShapeError: Values that do not fit the inputs.
-        ArgumentError: Less than 2 sets, or sets that are empty or larger than the input.
+        ArgumentError: Fewer than 2 sets, or sets that are empty or larger than the input.
 
     Example:
         >>> model, inputs = nn.Linear(6, 1), torch.randn(3, 6)
@@ -204,32 +212,83 @@ def removals(
         >>> faithful.infidelity().max() < 1e-9, faithful.correlation().min() > 0.999
         (tensor(True), tensor(True))
     """
-    own = segments(features, [inputs], channel_axis)
-    count = round(size * own.count) if isinstance(size, float) else size
-    if samples < 2 or not 0 < count <= own.count:
+    parts = segments(features, [inputs], channel_axis)
+    count = round(size * parts.count) if isinstance(size, float) else size
+    if samples < 2 or not 0 < count <= parts.count:
         raise ArgumentError(
-            f"needs at least 2 sets of 1 to {own.count} positions, got {samples} of {count} (size={size})"
+            f"needs at least 2 sets of 1 to {parts.count} positions, got {samples} of {count} (size={size})"
         )
-    sums = feature_sums(own, values, inputs)
+    sums = feature_sums(parts, values, inputs)
     generator = make_generator(seed)
-    order = torch.rand(len(inputs), samples, own.count, generator=generator).argsort(-1)
-    taken = order < count  # the ranks of a random order: as many as `count` in each set
+    order = torch.rand(len(inputs), samples, parts.count, generator=generator).argsort(-1)
+    taken = order < count  # the first `count` of a random order
     with frozen(model), evaluating(model):
         masking = Masking(make_problem(model, inputs, target), baselines, batch_size=batch_size, seed=seed)
         rows = torch.arange(len(inputs)).repeat_interleave(samples)
-        without = _scores(masking, own, ~taken.flatten(0, 1), rows).reshape(len(inputs), samples)
-        full = _scores(masking, own, torch.ones(len(inputs), own.count).bool(), torch.arange(len(inputs)))
+        without = _scores(masking, parts, ~taken.flatten(0, 1), rows).reshape(len(inputs), samples)
+        everything = torch.ones(len(inputs), parts.count, dtype=torch.bool)
+        full = _scores(masking, parts, everything, torch.arange(len(inputs)))
     return Removals((sums[:, None] * taken).sum(-1), full[:, None] - without)
 
 
-def infidelity(*args: object, **options: object) -> Tensor:
-    """Returns `Removals.infidelity`, (N,); arguments are those of `removals`."""
-    return removals(*args, **options).infidelity()  # type: ignore[arg-type]
+def infidelity(
+    model: nn.Module,
+    inputs: Tensor,
+    values: Tensor,
+    target: Target | None = None,
+    baselines: BaselineLike = None,
+    *,
+    size: int | float = 0.25,
+    samples: int = 50,
+    features: Tensor | None = None,
+    channel_axis: int | None = None,
+    batch_size: int = 128,
+    seed: int | None = 0,
+) -> Tensor:
+    """Returns `Removals.infidelity`, (N,); arguments and errors are those of `removals`."""
+    return removals(
+        model,
+        inputs,
+        values,
+        target,
+        baselines,
+        size=size,
+        samples=samples,
+        features=features,
+        channel_axis=channel_axis,
+        batch_size=batch_size,
+        seed=seed,
+    ).infidelity()
 
 
-def faithfulness_correlation(*args: object, **options: object) -> Tensor:
-    """Returns `Removals.correlation`, (N,); arguments are those of `removals`."""
-    return removals(*args, **options).correlation()  # type: ignore[arg-type]
+def faithfulness_correlation(
+    model: nn.Module,
+    inputs: Tensor,
+    values: Tensor,
+    target: Target | None = None,
+    baselines: BaselineLike = None,
+    *,
+    size: int | float = 0.25,
+    samples: int = 50,
+    features: Tensor | None = None,
+    channel_axis: int | None = None,
+    batch_size: int = 128,
+    seed: int | None = 0,
+) -> Tensor:
+    """Returns `Removals.correlation`, (N,); arguments and errors are those of `removals`."""
+    return removals(
+        model,
+        inputs,
+        values,
+        target,
+        baselines,
+        size=size,
+        samples=samples,
+        features=features,
+        channel_axis=channel_axis,
+        batch_size=batch_size,
+        seed=seed,
+    ).correlation()
 
 
 def feature_sums(features: Segments, values: Tensor, inputs: Tensor) -> Tensor:
@@ -241,21 +300,26 @@ def feature_sums(features: Segments, values: Tensor, inputs: Tensor) -> Tensor:
     shape = (len(inputs), *values.shape[1:2], *inputs.shape[2:])
     if values.shape != shape or (inputs.dim() > 1 and values.shape[1] not in (1, inputs.shape[1])):
         raise ShapeError(f"contributions {tuple(values.shape)} do not fit inputs {tuple(inputs.shape)}")
-    index = features.index[0] if features.own else features.index[0][None]
+    index = features.index[0] if features.per_input else features.index[0][None]
     if index.shape[1] > values.shape[1]:
-        raise ShapeError(f"contributions {tuple(values.shape)} do not tell the channels of features apart")
-    places = index.cpu().expand(values.shape).flatten(1)
-    own = values.detach().cpu().double().flatten(1)
-    sums = own.new_zeros(len(values), features.count + 1).scatter_add_(1, places, own)
+        raise ShapeError(
+            f"contributions {tuple(values.shape)} have fewer channels than features that differ by channel"
+        )
+    which = index.cpu().expand(values.shape).flatten(1)
+    flat = values.detach().cpu().double().flatten(1)
+    sums = flat.new_zeros(len(values), features.count + 1).scatter_add_(1, which, flat)
     return sums[:, : features.count]
 
 
 def _scores(masking: Masking, features: Segments, keep: Tensor, rows: Tensor) -> Tensor:
     """The scores (B,) in float64 of inputs that keep some features (B, M)."""
     device = masking.problem.tensors[0].device
-    features, kept, own = features.to(device), keep.to(device), rows.to(device)
+    features, kept, inputs = features.to(device), keep.to(device), rows.to(device)
     scores = torch.zeros(len(rows), dtype=torch.float64)
-    places = torch.zeros_like(rows)
-    for positions, part in masking.stream(lambda at: features.masks(kept[at], own[at]), rows, places):
-        scores[positions.cpu()] = part[:, 0].cpu().double()
+
+    def masks(batch: Tensor) -> tuple[Tensor, ...]:
+        return features.masks(kept[batch], inputs[batch])
+
+    for batch, found in masking.stream(masks, rows, torch.zeros_like(rows)):
+        scores[batch.cpu()] = found[:, 0].cpu().double()
     return scores

@@ -1,4 +1,4 @@
-"""Do contributions lie where the evidence is known to be?"""
+"""Whether contributions lie where the evidence is known to be."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from ...core.errors import ArgumentError, ShapeError
 
 
 def pointing_game(values: Tensor, masks: Tensor) -> Tensor:
-    """Returns whether the place that speaks most for the target lies in the mask, (N,): 1 or 0.
+    """Returns whether the position with the largest contribution lies in the mask, (N,): 1 or 0.
 
-    It is the highest place of the map, as in the paper (Zhang et al., 2018): a strong reason against the
-    target is no hit. Where several places are as high, such as those of one superpixel, it is the share of
-    them that lies in the mask: what a pick at random would score in the mean. Unlike in the paper, a place
-    beside the mask is no hit, however near it is.
+    It is the maximum of the map, as in the paper (Zhang et al., 2018): a strong reason against the target is
+    no hit. Where several positions share the maximum, such as those of one superpixel, it is the share of
+    them in the mask: the expected score of a random one. Unlike in the paper, a position near the mask but
+    outside of it is no hit.
 
     Args:
         values: Contributions (N, C, H, W).
@@ -29,15 +29,15 @@ def pointing_game(values: Tensor, masks: Tensor) -> Tensor:
         >>> pointing_game(values, torch.tensor([[[True, False], [True, True]]]).expand(2, 2, 2))
         tensor([0.0000, 0.5000], dtype=torch.float64)
     """
-    own = _summed(values, masks).flatten(1)
-    best = (own == own.amax(1, keepdim=True)).double()
+    summed = _summed(values, masks).flatten(1)
+    best = (summed == summed.amax(1, keepdim=True)).double()
     return (best * masks.cpu().flatten(1)).sum(1) / best.sum(1)
 
 
 def relevance_mass_accuracy(values: Tensor, masks: Tensor) -> Tensor:
     """Returns the share of the magnitude of contributions that lies in the mask, (N,).
 
-    Contributions at random have the mask's share of the picture. Without any contribution it is 0.
+    For random contributions it is the mask's share of the picture; without any contribution it is 0.
 
     Args:
         values: Contributions (N, C, H, W).
@@ -52,18 +52,16 @@ def relevance_mass_accuracy(values: Tensor, masks: Tensor) -> Tensor:
         >>> relevance_mass_accuracy(values, torch.tensor([[[True, False], [True, True]]]))
         tensor([0.5000], dtype=torch.float64)
     """
-    own = _summed(values, masks).abs().flatten(1)
-    inside = (own * masks.cpu().flatten(1)).sum(1)
-    return inside / own.sum(1).clamp(min=1e-300)
+    magnitude = _summed(values, masks).abs().flatten(1)
+    inside = (magnitude * masks.cpu().flatten(1)).sum(1)
+    return inside / magnitude.sum(1).clamp(min=1e-300)
 
 
 def balance_inside(values: Tensor, masks: Tensor) -> Tensor:
-    """Returns how much more speaks for the target than against it inside the mask, (N,) from -1 to 1.
+    """Returns the sum of contributions in the mask as a share of all magnitude, (N,) from -1 to 1.
 
-    It is the sum of the contributions in the mask, as a share of all magnitude. Where
-    `relevance_mass_accuracy` says
-    whether a map shows the object, this says whether the object is a reason: contributions whose sign is
-    random, as in a network that was never trained, have 0 in the mean, wherever they lie.
+    `relevance_mass_accuracy` says whether a map shows the object; this says whether the object is a reason
+    for the target: contributions with random signs, as in a network that was never trained, have a mean of 0.
 
     Args:
         values: Contributions (N, C, H, W).
@@ -78,24 +76,24 @@ def balance_inside(values: Tensor, masks: Tensor) -> Tensor:
         >>> balance_inside(values, torch.tensor([[[True, False], [True, True]]]))
         tensor([0.1667], dtype=torch.float64)
     """
-    own = _summed(values, masks).flatten(1)
-    inside = (own * masks.cpu().flatten(1)).sum(1)
-    return inside / own.abs().sum(1).clamp(min=1e-300)
+    summed = _summed(values, masks).flatten(1)
+    inside = (summed * masks.cpu().flatten(1)).sum(1)
+    return inside / summed.abs().sum(1).clamp(min=1e-300)
 
 
 def chance_level(
     measure: Callable[[Tensor, Tensor], Tensor], values: Tensor, masks: Tensor, others: int = 30
 ) -> Tensor:
-    """Returns what a measure says of contributions and the masks of other images, the mean over them, (N,).
+    """Returns the mean of a measure over the masks of other images, (N,).
 
-    So much comes from the places that contributions and objects prefer, such as the middle, and from the size
-    of objects; what is above it comes from the image.
+    This much comes from the positions that contributions and objects prefer, such as the middle, and from the
+    size of objects; only what is above it comes from the image.
 
     Args:
         measure: `relevance_mass_accuracy`, `pointing_game` or `balance_inside`.
         values: Contributions (N, C, H, W).
         masks: (N, H, W) bool.
-        others: Over how many masks at most.
+        others: Most masks to take the mean over.
 
     Raises:
         ArgumentError: There are no other images.
@@ -109,7 +107,9 @@ def chance_level(
         (tensor([1., 1.], dtype=torch.float64), tensor([0., 0.], dtype=torch.float64))
     """
     if len(masks) < 2 or others < 1:
-        raise ArgumentError(f"masks of others need two images or more, got {len(masks)} and others={others}")
+        raise ArgumentError(
+            f"the chance level needs two images or more, got {len(masks)} and others={others}"
+        )
     shifts = range(1, min(len(masks), others + 1))
     return torch.stack([measure(values, masks.roll(shift, 0)) for shift in shifts]).mean(0)
 
@@ -125,7 +125,7 @@ def located(values: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 
 def _summed(values: Tensor, masks: Tensor) -> Tensor:
-    """What each place of pictures contributes over its channels, (N, H, W)."""
+    """The contributions of pictures, summed over channels, (N, H, W)."""
     if values.dim() != 4 or masks.shape != (len(values), *values.shape[2:]):
         raise ShapeError(
             f"contributions (N, C, H, W) and masks (N, H, W), got {tuple(values.shape)}, {tuple(masks.shape)}"

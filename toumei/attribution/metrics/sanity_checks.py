@@ -1,9 +1,9 @@
-"""Do contributions depend on what the network has learned, and stay when the input hardly changes?"""
+"""Whether contributions depend on the trained weights, and how much on small changes of the input."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +12,19 @@ from ...core.errors import ArgumentError
 from ...core.modules import find_module
 from ...core.seeding import make_generator, seeded
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
+from ..base.baselines import BaselineLike
+from ..base.method import Method
 from ..base.result import Attribution
 from ..base.targets import Targets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-AnyMethod = Callable[..., Attribution]
-
 
 @dataclass(frozen=True, eq=False)
 class Randomization(Saved):
-    """How far contributions stay the same while a network forgets, layer by layer from the output.
+    """How similar contributions stay while a network forgets, layer by layer from the output.
 
     Attributes:
         layers: In the order in which they were initialized again; the empty name is the model itself.
@@ -45,7 +45,7 @@ class Randomization(Saved):
         ax.plot(range(len(means)), means, marker="o", markersize=3, label=label)
         names = ["trained", *(name or "the model itself" for name in self.layers)]
         ax.set_xticks(range(len(means)), names, rotation=90, fontsize="small")
-        ax.set_xlabel("initialized again, one layer more at a time")
+        ax.set_xlabel("layers initialized again, one more at a time")
         ax.set_ylabel("rank correlation")
         return ax
 
@@ -55,81 +55,82 @@ class Randomization(Saved):
 
 
 def randomization(
-    method: Callable[[nn.Module], AnyMethod],
-    model: nn.Module,
+    method: Method,
     inputs: Tensor,
     target: Targets = None,
+    baselines: BaselineLike = None,
+    *,
     layers: Sequence[str] | None = None,
     seed: int | None = 0,
-    **options: Any,
 ) -> Randomization:
-    """Returns how alike contributions stay while layers are initialized again, from the output on.
+    """Returns how similar contributions stay while layers are initialized again, from the output on.
 
-    A method that explains what was learned loses its likeness; guided backpropagation is known not to
-    (Adebayo et al., Sanity Checks for Saliency Maps, 2018). The model itself is not touched.
+    The contributions of a method that explains what was learned change; those of guided backpropagation are
+    known not to (Adebayo et al., Sanity Checks for Saliency Maps, 2018). The layers are those of a copy; the
+    model itself does not change.
 
-    A layer that knows how to initialize itself, by PyTorch's ``reset_parameters``, does so. Of others, such
-    as the projections of GPT-2 or the class token of a vision transformer, each weight is drawn anew from
-    the normal distribution with the mean and the standard deviation of the trained ones.
+    A layer with PyTorch's ``reset_parameters`` is initialized by it. For others, such as the projections of
+    GPT-2 or the class token of a vision transformer, each weight is drawn from the normal distribution with
+    the mean and the standard deviation of the trained ones.
 
     Args:
-        method: From a network to a method, such as a class or ``lambda model: GradCam(model, "relu6")``.
-        model: The trained network.
+        method: The method, on the trained network.
         inputs: (N, ...).
         target: For one target; see `Method`.
-        layers: Those to initialize again, in this order; by default all that have weights of their own, from
-            the last that is registered to the first, and at the end what belongs to the model itself.
+        baselines: As for the method.
+        layers: Those to initialize again, in this order; by default all layers with weights, from the last
+            that is registered to the first, and at the end the weights of the model itself.
         seed: Seed of the new weights.
-        **options: Of the method.
 
     Raises:
-        ArgumentError: There is no layer with weights, or one without is named.
+        ArgumentError: There is no layer with weights, or one without weights is named.
         LayerError: A layer that the model does not have.
 
     Example:
         >>> from toumei.attribution import InputXGradient
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-        >>> randomization(InputXGradient, model, torch.randn(3, 4), target=1).layers
+        >>> randomization(InputXGradient(model), torch.randn(3, 4), target=1).layers
         ('2', '0')
     """
-    forgetting = copy.deepcopy(model)
+    forgetting = copy.deepcopy(method.model)
     if layers is None:
         found = dict(forgetting.named_modules())
         layers = [name for name in reversed(found) if _can_forget(found[name])]
     for name in layers:
         if not _can_forget(find_module(forgetting, name)):
-            raise ArgumentError(f"layer {name!r} has no weights of its own to initialize again")
+            raise ArgumentError(f"layer {name!r} has no weights to initialize again")
     if not layers:
-        raise ArgumentError("the network has no layer with weights of its own to initialize again")
-    trained = _magnitudes(method(forgetting)(inputs, target, **options))
+        raise ArgumentError("the network has no layer with weights to initialize again")
+    method = method.with_model(forgetting, method.layer)
+    trained = _magnitudes(method(inputs, target, baselines))
     correlations = []
     with seeded(seed):
         for name in layers:
             _forget(find_module(forgetting, name))
-            own = _magnitudes(method(forgetting)(inputs, target, **options))
-            correlations.append(spearman(trained, own))
+            correlations.append(spearman(trained, _magnitudes(method(inputs, target, baselines))))
     return Randomization(tuple(layers), torch.stack(correlations))
 
 
 def max_sensitivity(
-    method: AnyMethod,
+    method: Method,
     inputs: Tensor,
     target: Targets = None,
+    baselines: BaselineLike = None,
+    *,
     radius: float = 0.02,
     samples: int = 10,
     seed: int | None = 0,
-    **options: Any,
 ) -> Tensor:
-    """Returns how much contributions change at most when the input hardly does, (N,), relative to their norm.
+    """Returns the largest relative change of contributions for small changes of the input, (N,).
 
     Args:
         method: The method (Yeh et al., 2019).
         inputs: (N, ...).
         target: For one target.
+        baselines: As for the method.
         radius: Largest change of a number of the input.
-        samples: Random changes within.
+        samples: How many random changes are tried.
         seed: Seed of the changes.
-        **options: Of the method.
 
     Raises:
         ArgumentError: No samples, or a radius that is not positive.
@@ -139,15 +140,15 @@ def max_sensitivity(
         >>> max_sensitivity(Saliency(nn.Linear(4, 2)), torch.randn(3, 4), target=1)
         tensor([0., 0., 0.], dtype=torch.float64)
     """
-    if samples < 1 or radius <= 0:
+    if samples < 1 or not radius > 0:
         raise ArgumentError(f"needs samples and a positive radius, got {samples} and {radius}")
     generator = make_generator(seed)
-    at_input = _flat(method(inputs, target, **options))
+    at_input = _flat(method(inputs, target, baselines))
     largest = torch.zeros(len(inputs), dtype=torch.float64)
     for _ in range(samples):
         noise = torch.rand(inputs.shape, generator=generator, dtype=inputs.dtype) * 2 - 1
-        moved = _flat(method(inputs + radius * noise.to(inputs.device), target, **options))
-        largest = torch.maximum(largest, (moved - at_input).norm(dim=1))
+        changed = _flat(method(inputs + radius * noise.to(inputs.device), target, baselines))
+        largest = torch.maximum(largest, (changed - at_input).norm(dim=1))
     return largest / at_input.norm(dim=1).clamp(min=1e-300)
 
 
@@ -173,7 +174,7 @@ def _can_forget(module: nn.Module) -> bool:
 
 
 def _forget(module: nn.Module) -> None:
-    """Draws the weights of a module's own anew."""
+    """Initializes the weights again that belong to a module itself, not to its children."""
     for name in ("reset_parameters", "_reset_parameters"):
         if hasattr(module, name):
             getattr(module, name)()
@@ -181,9 +182,9 @@ def _forget(module: nn.Module) -> None:
     with torch.no_grad():
         for parameter in module.parameters(recurse=False):
             if parameter.is_floating_point():
-                own = parameter.float()
-                mean, deviation = own.mean(), own.std(correction=0)
-                parameter.copy_(mean + deviation * torch.randn_like(own))
+                trained = parameter.float()
+                mean, deviation = trained.mean(), trained.std(correction=0)
+                parameter.copy_(mean + deviation * torch.randn_like(trained))
 
 
 def _flat(result: Attribution) -> Tensor:

@@ -11,12 +11,12 @@ def superpixels(images: Tensor, count: int = 50, compactness: float = 10.0, sigm
 
     Args:
         images: (N, 1 or 3, H, W), in any range.
-        count: About how many.
-        compactness: How much nearness counts against colour: higher gives squarer ones.
+        count: How many, approximately.
+        compactness: Weight of distance against colour: higher values give squarer superpixels.
         sigma: Standard deviation of a blur before, in pixels.
 
     Raises:
-        ShapeError: The images are not pictures.
+        ShapeError: The images are not (N, 1 or 3, H, W).
         ArgumentError: Fewer than one superpixel.
 
     Example:

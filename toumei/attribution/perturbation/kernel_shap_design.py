@@ -1,4 +1,4 @@
-"""Which coalitions KernelSHAP asks for, and with which weights."""
+"""The coalitions that KernelSHAP scores, and their weights."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,8 +16,8 @@ class Design:
 
     Attributes:
         keep: (C, M) bool, all different.
-        weights: (C,) float64, with sum 1, in the mean in proportion to the Shapley kernel.
-        sampled: (C,) whether a coalition was drawn, not enumerated with all of its size.
+        weights: (C,) float64, with sum 1, in proportion to the Shapley kernel in expectation.
+        sampled: (C,) whether a coalition was drawn, not enumerated with all others of its size.
     """
 
     keep: Tensor
@@ -28,14 +28,14 @@ class Design:
 def kernel_design(count: int, samples: int, generator: torch.Generator | None = None) -> Design:
     """Returns the coalitions for a regression of that many samples.
 
-    The smallest and largest coalitions, which weigh most, are enumerated, as many sizes as the samples are
-    enough for. The rest are pairs of a coalition and its complement (Covert and Lee, 2021), drawn without
-    replacement, equally many of each size, which is in proportion to their leverage in the regression (Musco
-    and Witter, 2025), so that neither sizes nor duplicates add noise.
+    The smallest and largest coalitions have the largest weights; they are enumerated, for as many sizes as
+    there are samples for. The rest are pairs of a coalition and its complement (Covert and Lee, 2021), drawn
+    without replacement, equally many of each size, which is in proportion to their leverage in the regression
+    (Musco and Witter, 2025), so that neither sizes nor duplicates add noise.
 
     Args:
         count: M, at least 2.
-        samples: How many coalitions; at least 2 M, for fewer do not determine M values.
+        samples: How many coalitions; at least 2 M, as fewer do not determine M values.
         generator: Where randomness comes from.
 
     Raises:
@@ -64,8 +64,8 @@ def kernel_design(count: int, samples: int, generator: torch.Generator | None = 
     asked = _numbers(pairs, samples // 2, generator)
     for size, number, all_pairs, mass in zip(sizes, asked, pairs, masses, strict=True):
         if number:
-            own = _subsets(count, size, number, all_pairs, generator)
-            keep.append(torch.stack([own, ~own], 1).flatten(0, 1))
+            subsets = _subsets(count, size, number, all_pairs, generator)
+            keep.append(torch.stack([subsets, ~subsets], 1).flatten(0, 1))
             weights.append(torch.full((2 * number,), mass / (2 * number), dtype=torch.float64))
             sampled.append(torch.full((2 * number,), number < all_pairs))
     weight = torch.cat(weights)
@@ -75,18 +75,18 @@ def kernel_design(count: int, samples: int, generator: torch.Generator | None = 
 def _numbers(pairs: list[int], left: int, generator: torch.Generator | None) -> list[int]:
     """How many pairs of each size, from the outside in: all of them, or an equal share of what is left."""
     asked = []
-    for place, number in enumerate(pairs):
-        # all of the first, which make the values unique
-        if place and number * (len(pairs) - place) > left:
+    for index, number in enumerate(pairs):
+        # all of the first size, which make the values unique
+        if index and number * (len(pairs) - index) > left:
             break
         asked.append(number)
         left -= number
     rest = pairs[len(asked) :]
     if rest:
-        # rounded up or down so that the mean is right
+        # rounded up or down at random, so that the expectation is exact
         start = torch.rand(1, generator=generator).double()
         ends = (start + torch.arange(len(rest) + 1) * left / len(rest)).floor().long()
-        asked += [min(number, own) for number, own in zip(ends.diff().tolist(), rest, strict=True)]
+        asked += [min(number, most) for number, most in zip(ends.diff().tolist(), rest, strict=True)]
     return asked
 
 
@@ -101,13 +101,13 @@ def _subsets(count: int, size: int, number: int, all_pairs: int, generator: torc
     found = torch.zeros(0, count, dtype=torch.bool)
     while len(found) < number:
         order = torch.rand(number, count, generator=generator).argsort(1)
-        own = order < size
+        subsets = order < size
         if half:
-            own = own ^ ~own[:, :1]
-        merged, first = torch.cat([found, own]).unique(dim=0, return_inverse=True)
-        # in the order in which they were drawn: sorted ones would be cut off unfairly
-        places = torch.full((len(merged),), len(first)).scatter_reduce_(
+            subsets = subsets ^ ~subsets[:, :1]
+        merged, first = torch.cat([found, subsets]).unique(dim=0, return_inverse=True)
+        # in the order in which they were drawn: a cut of sorted ones would be biased
+        drawn = torch.full((len(merged),), len(first)).scatter_reduce_(
             0, first, torch.arange(len(first)), "amin"
         )
-        found = torch.cat([found, own])[places.sort().values][:number]
+        found = torch.cat([found, subsets])[drawn.sort().values][:number]
     return found

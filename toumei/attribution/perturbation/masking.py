@@ -1,4 +1,4 @@
-"""One masking engine under all methods that take parts of the input away."""
+"""The masking engine of all methods that hide parts of the input."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -6,84 +6,81 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.baseline_samples import BaselineSamples
 from ..base.baselines import Baseline, BaselineLike, mixed
+from ..base.checks import check_counts
 from ..base.problem import Problem
 
 Masks = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class Masking:
-    """Scores of inputs with parts taken away.
+    """Scores of inputs with parts hidden.
 
     Args:
         problem: The network and the inputs.
-        baselines: What replaces the parts that are taken away.
-        draws: How many baselines each input has, where they are drawn.
+        baselines: What replaces the hidden parts.
+        baseline_samples: How many samples of a random baseline each input has.
         batch_size: How many inputs pass through the network at a time.
-        seed: Seed of baselines that are drawn.
-        verbose: Show progress once it takes longer than two seconds.
+        seed: Seed of a random baseline.
+        verbose: Show progress after two seconds.
 
     Attributes:
-        draws: How many baselines each input has, K; 1 where they are not drawn.
+        baseline_samples: How many baselines each input has, K; 1 without randomness.
 
     Raises:
-        ArgumentError: A batch size or number of draws under 1.
+        ArgumentError: A batch size or number of baseline samples below 1.
     """
 
     def __init__(
         self,
         problem: Problem,
         baselines: BaselineLike,
-        draws: int = 1,
+        baseline_samples: int = 1,
         batch_size: int = 64,
         seed: int | None = 0,
         verbose: bool = True,
     ) -> None:
-        if batch_size < 1 or draws < 1:
-            raise ArgumentError(
-                f"batch_size and draws of a baseline are from 1 on, got {batch_size} and {draws}"
-            )
-        drawn = BaselineSamples(problem, baselines, draws, make_generator(seed))
+        check_counts(1, batch_size=batch_size, baseline_samples=baseline_samples)
+        samples = BaselineSamples(problem, baselines, baseline_samples, make_generator(seed))
         self.problem = problem
         self.batch_size = batch_size
         self.verbose = verbose
-        own = drawn.all(batch_size)
-        self.draws = len(own[0])
-        # a mixture by 0 and 1 is exact, but for infinite numbers, and on a CPU ten times as fast as a choice
+        tensors = samples.all(batch_size)
+        self.baseline_samples = len(tensors[0])
+        # a mixture by 0 and 1 is exact for finite numbers, and on a CPU ten times as fast as torch.where
         self._mixes = [
             tensor.is_floating_point()
             and tensor.device.type == "cpu"
-            and bool(tensor.isfinite().all() and drawn.isfinite().all())
-            for tensor, drawn in zip(problem.tensors, own, strict=True)
+            and bool(tensor.isfinite().all() and absent.isfinite().all())
+            for tensor, absent in zip(problem.tensors, tensors, strict=True)
         ]
-        self._drawn = [part.expand(-1, len(problem), *part.shape[2:]) for part in own]
-        # a baseline that looks at what is kept belongs to the inputs: a layer gets its activation at a draw
+        self._absent = [absent.expand(-1, len(problem), *absent.shape[2:]) for absent in tensors]
+        # baselines that depend on what is kept are for inputs: a layer gets its activation at a sample
         self._fills: Sequence[Baseline | None] = (
-            [one if type(one).fill is not Baseline.fill else None for one in drawn.baselines]
+            [one if type(one).fill is not Baseline.fill else None for one in samples.baselines]
             if problem.layer is None
             else [None]
         )
 
-    def stream(self, masks: Masks, rows: Tensor, draws: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def stream(self, masks: Masks, rows: Tensor, samples: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields positions (b,) among B masked inputs and their scores (b, T), a batch at a time.
 
         Args:
             masks: From positions (b,) to what stays of each input: for each tensor a mask that broadcasts to
                 (b, ...), of booleans, or of shares between the baseline (0) and the input (1).
             rows: (B,) which of the N inputs each is made of.
-            draws: (B,) which of the K baselines each is filled with.
+            samples: (B,) which of the K baseline samples each is filled with.
         """
         device = self.problem.tensors[0].device
-        rows, draws = rows.to(device), draws.to(device)
+        rows, samples = rows.to(device), samples.to(device)
         batches = torch.arange(len(rows), device=device).split(self.batch_size)
         for positions in tqdm(batches, delay=2, leave=False, disable=not self.verbose):
-            own_rows = rows[positions]
+            of_batch = rows[positions]
             with torch.inference_mode():
-                inputs = self.masked(masks(positions), own_rows, draws[positions])
-                scores = self.problem.scores(inputs, own_rows)
+                inputs = self.masked(masks(positions), of_batch, samples[positions])
+                scores = self.problem.scores(inputs, of_batch)
             yield positions, scores.clone()
 
     def unmasked(self) -> Tensor:
@@ -95,20 +92,20 @@ class Masking:
 
         return torch.cat([scores for _, scores in self.stream(masks, rows, torch.zeros_like(rows))])
 
-    def masked(self, masks: Sequence[Tensor], rows: Tensor, draws: Tensor) -> tuple[Tensor, ...]:
-        """Returns inputs (b, ...) whose parts that do not stay are replaced."""
+    def masked(self, masks: Sequence[Tensor], rows: Tensor, samples: Tensor) -> tuple[Tensor, ...]:
+        """Returns inputs (b, ...) with their hidden parts replaced; arguments are as in `stream`."""
         one = len(self.problem) == 1
         result = []
-        for tensor, drawn, fill, mixes, mask in zip(
-            self.problem.tensors, self._drawn, self._fills, self._mixes, masks, strict=True
+        for tensor, absent, fill, mixes, mask in zip(
+            self.problem.tensors, self._absent, self._fills, self._mixes, masks, strict=True
         ):
             # a single input is broadcast, not copied
-            own = tensor if one else tensor[rows]
+            present = tensor if one else tensor[rows]
             if fill is not None:
-                own = own.expand(len(rows), *tensor.shape[1:])
-                result.append(fill.fill(own, mask.expand(own.shape)))
+                present = present.expand(len(rows), *tensor.shape[1:])
+                result.append(fill.fill(present, mask.expand(present.shape)))
                 continue
-            absent = drawn[0] if one and self.draws == 1 else drawn[draws, rows]
-            shares = mask.to(own.dtype) if mixes else mask
-            result.append(mixed(shares, own, absent).expand(len(rows), *tensor.shape[1:]))
+            absent = absent[0] if one and self.baseline_samples == 1 else absent[samples, rows]
+            shares = mask.to(present.dtype) if mixes else mask
+            result.append(mixed(shares, present, absent).expand(len(rows), *tensor.shape[1:]))
         return tuple(result)

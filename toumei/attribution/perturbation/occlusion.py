@@ -1,100 +1,124 @@
-"""Occlusion: how much the score falls when a window that slides over the input is hidden."""
+"""Occlusion: how much the score drops when a window that slides over the input is hidden."""
 
 from itertools import product
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
 from ..base.baselines import BaselineLike
-from ..base.channels import lifted, over_channels, places
-from ..base.method import Method
+from ..base.batching import BATCH_SIZE
+from ..base.channels import add_channels, over_channels, positions
+from ..base.checks import check_counts
+from ..base.inputs import Preprocess
 from ..base.problem import Problem
 from ..base.result import Attribution
 from .masking import Masking
+from .method import PerturbationMethod
 
 
-class Occlusion(Method):
+class Occlusion(PerturbationMethod):
     """Drops of the score when windows are hidden (Zeiler and Fergus, 2014).
 
-    A place gets the mean drop over the windows that cover it. Windows slide over the places of an input: the
-    height and width of maps (N, C, H, W), also the time of films (N, C, T, H, W), the tokens of (N, T, C) and
-    the columns of (N, M). Signals (N, C, L), the inputs of an nn.Conv1d, need ``channel_axis=1``, or their
-    channels would be taken for tokens. A place's drop is spread over its channels, so that their sum is the
-    drop.
+    A position gets the mean drop over the windows that cover it. Windows slide over the positions of an
+    input: the height and width of maps (N, C, H, W), also the time of videos (N, C, T, H, W), the tokens of
+    (N, T, C) and the columns of (N, M). The drop of a position is spread evenly over its channels.
 
     Args:
         model: The network.
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
+        window: Side of the window; by default an eighth of the height of maps and videos, one token, one
+            column.
+        stride: Distance from one window to the next, half of the side by default; a last window ends at the
+            border.
+        channel_axis: The axis of the channels; for signals (N, C, L), the inputs of an nn.Conv1d, give 1.
+        baseline_samples: A score is the mean over so many samples of a random baseline.
+        batch_size: How many inputs pass through the network at a time.
+        seed: Seed of a random baseline.
+        verbose: Show progress after two seconds.
+
+    Raises:
+        ArgumentError: A window or stride that makes no sense.
 
     Example:
-        >>> from torch import nn
-        >>> method = Occlusion(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2)))
-        >>> method(torch.rand(2, 3, 8, 8), target=1, window=4).values.shape
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+        >>> Occlusion(model, window=4)(torch.rand(2, 3, 8, 8), target=1).values.shape
         torch.Size([2, 3, 8, 8])
     """
 
-    def attribute(
+    def __init__(
         self,
-        problem: Problem,
-        baselines: BaselineLike,
+        model: nn.Module,
+        layer: str | None = None,
+        preprocess: Preprocess | None = None,
         *,
         window: int | None = None,
         stride: int | None = None,
         channel_axis: int | None = None,
-        background: int = 10,
-        batch_size: int = 64,
+        baseline_samples: int = 10,
+        batch_size: int = BATCH_SIZE,
         seed: int | None = 0,
         verbose: bool = True,
-    ) -> Attribution:
+    ) -> None:
+        super().__init__(
+            model,
+            layer,
+            preprocess,
+            channel_axis=channel_axis,
+            baseline_samples=baseline_samples,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+        )
+        check_counts(1, window=window, stride=stride)
+        if window is not None and stride is not None:
+            _check_stride(window, stride)
+        self.window = window
+        self.stride = stride
+
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the mean drops.
 
         Args:
             problem: The network and its inputs.
-            baselines: What is hidden is replaced by.
-            window: Side of the window; by default an eighth of the height of maps and films, one token, one
-                column.
-            stride: By how much it slides, half of its side by default; a last window ends at the border.
-            channel_axis: The axis of the channels; by default axis 1 of maps and films, the last of tokens.
-            background: Over how many draws of a random baseline a score is the mean.
-            batch_size: How many inputs pass through the network at a time.
-            seed: Seed of baselines that are drawn.
-            verbose: Show progress once it takes longer than two seconds.
+            baselines: What hidden parts are replaced by.
 
         Raises:
-            ArgumentError: A window or stride that makes no sense.
+            ArgumentError: A stride that is larger than the default window.
             ShapeError: An input without the axis of channels that is named.
         """
-        windows = [_windows(places(tensor, channel_axis), window, stride) for tensor in problem.tensors]
-        masking = Masking(problem, baselines, background, batch_size, seed, verbose)
+        windows = [
+            _windows(positions(tensor, self.channel_axis), self.window, self.stride)
+            for tensor in problem.tensors
+        ]
+        masking = self.masking(problem, baselines)
         output = masking.unmasked()
         values = [
-            _mean_drops(masking, index, output, corners, sides, channel_axis)
+            _mean_drops(masking, index, output, corners, sides, self.channel_axis)
             for index, (corners, sides) in enumerate(windows)
         ]
-        return Attribution(
-            problem.restore(values),
-            problem.per_input(output),
-            method="Occlusion",
-            several=problem.several,
-            seed=seed,
+        return self.result(problem, values, output)
+
+
+def _check_stride(window: int, stride: int) -> None:
+    if stride > window:
+        raise ArgumentError(
+            f"a stride is at most the window, or positions between windows are never hidden: got {stride} "
+            f"and a window of {window}"
         )
 
 
 def _windows(axes: torch.Size, window: int | None, stride: int | None) -> tuple[Tensor, list[int]]:
-    """The corners (W, axes) of all windows over axes of places, and their sides."""
+    """The corners (W, axes) of all windows over the axes of positions, and their sides."""
     if window is None:
         window = max(1, axes[-2] // 8) if len(axes) > 1 else 1
     step = max(1, window // 2) if stride is None else stride
-    if not 1 <= step <= window:
-        raise ArgumentError(
-            f"window and stride are from 1 on, and a stride is at most the window or places are passed over, "
-            f"got {window} and {step}"
-        )
+    _check_stride(window, step)
     sides = [min(window, axis) for axis in axes]
     starts = [
-        sorted({*range(0, axis - own + 1, step), axis - own}) for axis, own in zip(axes, sides, strict=True)
+        sorted({*range(0, axis - side + 1, step), axis - side})
+        for axis, side in zip(axes, sides, strict=True)
     ]
     return torch.tensor(list(product(*starts))), sides
 
@@ -107,27 +131,27 @@ def _mean_drops(
     sides: list[int],
     channel_axis: int | None,
 ) -> Tensor:
-    """The mean drop at each place of one of the tensors, spread over its channels, (T, N, ...)."""
-    tensors, draws = masking.problem.tensors, masking.draws
+    """The mean drop at each position of one of the tensors, spread over its channels, (T, N, ...)."""
+    tensors, samples = masking.problem.tensors, masking.baseline_samples
     tensor, count = tensors[index], len(masking.problem)
-    axes, device = places(tensor, channel_axis), tensor.device
-    own_corners, ends = corners.to(device), (corners + torch.tensor(sides)).to(device)
+    axes, device = positions(tensor, channel_axis), tensor.device
+    starts, ends = corners.to(device), (corners + torch.tensor(sides)).to(device)
 
-    def masks(positions: Tensor) -> tuple[Tensor, ...]:
-        window = positions // (count * draws)
+    def masks(numbers: Tensor) -> tuple[Tensor, ...]:
+        window = numbers // (count * samples)
         hidden = torch.ones(len(window), *axes, dtype=torch.bool, device=device)
         for axis, length in enumerate(axes):
-            at = torch.arange(length, device=device).reshape(-1, *(1,) * (len(axes) - axis - 1))
-            first, last = (own[window, axis].reshape(-1, *(1,) * len(axes)) for own in (own_corners, ends))
-            hidden = hidden & (at >= first) & (at < last)
+            along = torch.arange(length, device=device).reshape(-1, *(1,) * (len(axes) - axis - 1))
+            first, last = (edges[window, axis].reshape(-1, *(1,) * len(axes)) for edges in (starts, ends))
+            hidden = hidden & (along >= first) & (along < last)
         all_kept = [hidden.new_ones((1,) * other.dim()) for other in tensors]
-        all_kept[index] = ~lifted(hidden, tensor, channel_axis)
+        all_kept[index] = ~add_channels(hidden, tensor, channel_axis)
         return tuple(all_kept)
 
-    positions = torch.arange(len(corners) * count * draws)
-    rows = positions // draws % count
-    scores = torch.cat([own for _, own in masking.stream(masks, rows, positions % draws)])
-    drops = output.T - scores.reshape(len(corners), count, draws, -1).mean(2).transpose(1, 2)
+    numbers = torch.arange(len(corners) * count * samples)
+    rows = numbers // samples % count
+    scores = torch.cat([scores for _, scores in masking.stream(masks, rows, numbers % samples)])
+    drops = output.T - scores.reshape(len(corners), count, samples, -1).mean(2).transpose(1, 2)
     total = drops.new_zeros(*drops.shape[1:], *axes)
     covered = drops.new_zeros(axes)
     for corner, drop in zip(corners.tolist(), drops, strict=True):

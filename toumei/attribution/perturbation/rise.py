@@ -1,113 +1,133 @@
-"""RISE: the mean score of inputs under random masks in which a place stays."""
+"""RISE: the mean score of inputs under the random masks that show a position."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.baselines import BaselineLike
-from ..base.channels import lifted, over_channels, places
-from ..base.method import Method
+from ..base.batching import BATCH_SIZE, batches
+from ..base.channels import add_channels, over_channels, positions
+from ..base.checks import check_counts
+from ..base.inputs import Preprocess
 from ..base.problem import Problem
 from ..base.result import Attribution
 from .masking import Masking
+from .method import PerturbationMethod
 
 
-class Rise(Method):
-    """The mean score with a place shown, over random masks (Petsiuk et al., 2018), and its standard error.
+class Rise(PerturbationMethod):
+    """The mean score with a position shown, over random masks (Petsiuk et al., 2018), and its standard error.
 
-    Of maps (N, C, H, W) a mask is a coarse grid of random cells, enlarged smoothly and shifted; of other
-    inputs each place is shown or hidden. Signals (N, C, L) need ``channel_axis=1``, or their channels would
-    be taken for tokens. A place's sum is divided by how much of it was shown in fact, not in
-    the mean, so that a score that does not depend on the input gives a flat map. Only running sums are kept.
-    A place's value is spread over its channels.
+    For maps (N, C, H, W) a mask is a coarse grid of random cells, enlarged smoothly and shifted; for other
+    inputs each position is shown or hidden. The sum of a position is divided by how often it was shown in
+    fact, not in expectation, so that a score that does not depend on the input gives a flat map. The value
+    of a position is spread evenly over its channels. Only running sums are kept.
 
     Args:
         model: The network.
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
+        samples: How many masks, which all inputs share.
+        cells: Cells along each side of the coarse grid.
+        shown: The probability that a cell is shown.
+        channel_axis: The axis of the channels; for signals (N, C, L), the inputs of an nn.Conv1d, give 1.
+        baseline_samples: How many samples of a random baseline the masks take turns with.
+        batch_size: How many inputs pass through the network at a time.
+        seed: Seed of the masks and of a random baseline.
+        verbose: Show progress after two seconds.
+
+    Raises:
+        ArgumentError: Fewer than two samples, no cell, or a probability that is not between 0 and 1.
 
     Example:
-        >>> from torch import nn
-        >>> method = Rise(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2)))
-        >>> result = method(torch.rand(2, 3, 8, 8), target=1, samples=50, cells=4)
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+        >>> result = Rise(model, samples=50, cells=4)(torch.rand(2, 3, 8, 8), target=1)
         >>> result.values.shape, result.standard_error.shape
         (torch.Size([2, 3, 8, 8]), torch.Size([2, 3, 8, 8]))
     """
 
-    def attribute(
+    def __init__(
         self,
-        problem: Problem,
-        baselines: BaselineLike,
+        model: nn.Module,
+        layer: str | None = None,
+        preprocess: Preprocess | None = None,
         *,
         samples: int = 4000,
         cells: int = 7,
         shown: float = 0.5,
         channel_axis: int | None = None,
-        background: int = 10,
-        batch_size: int = 64,
+        baseline_samples: int = 10,
+        batch_size: int = BATCH_SIZE,
         seed: int | None = 0,
         verbose: bool = True,
-    ) -> Attribution:
+    ) -> None:
+        super().__init__(
+            model,
+            layer,
+            preprocess,
+            channel_axis=channel_axis,
+            baseline_samples=baseline_samples,
+            batch_size=batch_size,
+            seed=seed,
+            verbose=verbose,
+        )
+        check_counts(2, samples=samples)
+        check_counts(1, cells=cells)
+        if not 0 < shown < 1:
+            raise ArgumentError(f"shown is a probability between 0 and 1, got {shown}")
+        self.samples = samples
+        self.cells = cells
+        self.shown = shown
+
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the mean scores and their standard errors.
 
         Args:
             problem: The network and its inputs.
-            baselines: What is hidden is replaced by.
-            samples: How many masks, which all inputs share.
-            cells: Cells of the coarse grid from side to side.
-            shown: The probability that a cell is shown.
-            channel_axis: The axis of the channels; by default axis 1 of maps and films, the last of tokens.
-            background: How many draws of a random baseline the masks take turns at.
-            batch_size: How many inputs pass through the network at a time.
-            seed: Seed of the masks and of baselines that are drawn.
-            verbose: Show progress once it takes longer than two seconds.
+            baselines: What hidden parts are replaced by.
 
         Raises:
-            ArgumentError: Fewer than two samples, no cell, or a probability that is none.
+            ShapeError: An input without the axis of channels that is named.
         """
-        if samples < 2 or cells < 1 or not 0 < shown < 1:
-            raise ArgumentError(
-                f"samples are from 2 on, cells from 1 on and shown is between 0 and 1, got {samples}, "
-                f"{cells} and {shown}"
-            )
-        masking = Masking(problem, baselines, background, batch_size, seed, verbose)
-        generator, device = make_generator(seed), problem.tensors[0].device
+        masking = self.masking(problem, baselines)
+        sums = self._sums(problem, masking)
+        moments = [
+            [over_channels(moment, tensor, self.channel_axis) for moment in total.mean_and_error()]
+            for total, tensor in zip(sums, problem.tensors, strict=True)
+        ]
+        means, errors = zip(*moments, strict=True)
+        return self.result(problem, means, masking.unmasked(), standard_error=errors)
+
+    def _sums(self, problem: Problem, masking: Masking) -> "list[_Sums]":
+        """The sums over all masks, one for each of the problem's tensors."""
+        generator, device = make_generator(self.seed), problem.tensors[0].device
         makers = [
-            _Masks(tensor, places(tensor, channel_axis), samples, cells, shown, generator)
+            _Masks(
+                tensor, positions(tensor, self.channel_axis), self.samples, self.cells, self.shown, generator
+            )
             for tensor in problem.tensors
         ]
         sums = [
             _Sums(tensor, maker.axes, len(problem.targets))
             for tensor, maker in zip(problem.tensors, makers, strict=True)
         ]
-        numbers, rows = (own.to(device) for own in _in_turns(samples, len(problem), batch_size))
+        numbers, rows = (index.to(device) for index in _in_turns(self.samples, len(problem), self.batch_size))
         made: list[Tensor] = []
 
-        def masks(own: Tensor) -> tuple[Tensor, ...]:
-            unique, which = numbers[own].unique(return_inverse=True)
+        def masks(batch: Tensor) -> tuple[Tensor, ...]:
+            unique, which = numbers[batch].unique(return_inverse=True)
             made[:] = [which, *(maker(unique) for maker in makers)]
             return tuple(
-                lifted(mask[which], tensor, channel_axis)
+                add_channels(mask[which], tensor, self.channel_axis)
                 for mask, tensor in zip(made[1:], problem.tensors, strict=True)
             )
 
-        for own, scores in masking.stream(masks, rows, numbers % masking.draws):
+        for batch, scores in masking.stream(masks, rows, numbers % masking.baseline_samples):
             for total, mask in zip(sums, made[1:], strict=True):
-                total.add(mask, made[0], scores, rows[own])
-        moments = [
-            [over_channels(own, tensor, channel_axis) for own in total.mean_and_error()]
-            for total, tensor in zip(sums, problem.tensors, strict=True)
-        ]
-        return Attribution(
-            problem.restore([mean for mean, _ in moments]),
-            problem.per_input(masking.unmasked()),
-            standard_error=problem.restore([error for _, error in moments]),
-            method="Rise",
-            several=problem.several,
-            seed=seed,
-        )
+                total.add(mask, made[0], scores, rows[batch])
+        return sums
 
 
 def _in_turns(samples: int, count: int, batch_size: int) -> tuple[Tensor, Tensor]:
@@ -115,13 +135,13 @@ def _in_turns(samples: int, count: int, batch_size: int) -> tuple[Tensor, Tensor
 
     So each mask is made once for all inputs, and a batch adds to the sums of one input.
     """
-    batches = torch.arange(samples).split(batch_size)
-    numbers = torch.cat([own.repeat(count) for own in batches])
-    return numbers, torch.cat([torch.arange(count).repeat_interleave(len(own)) for own in batches])
+    pieces = batches(samples, batch_size)
+    numbers = torch.cat([piece.repeat(count) for piece in pieces])
+    return numbers, torch.cat([torch.arange(count).repeat_interleave(len(piece)) for piece in pieces])
 
 
 class _Masks:
-    """Random masks of one tensor: numbers (u,) to masks of its places (u, ...); it keeps the last."""
+    """Random masks of one tensor: from numbers (u,) to masks (u, ...) of its positions; keeps the last."""
 
     def __init__(
         self,
@@ -149,7 +169,7 @@ class _Masks:
     def _make(self, numbers: Tensor) -> Tensor:
         if not self.soft:
             return self.grid[numbers]
-        # enlarged by a cell more than is needed, for the shift
+        # enlarged by one more cell than is needed, for the shift
         size = [(side + 1) * cell for side, cell in zip(self.grid.shape[1:], self.cell, strict=True)]
         large = functional.interpolate(
             self.grid[numbers][:, None].float(), size, mode="bilinear", align_corners=False
@@ -157,12 +177,12 @@ class _Masks:
         (height, width), (down, right) = self.axes, self.shift
         corners = [(down[number], right[number]) for number in numbers.tolist()]
         return torch.stack(
-            [own[y : y + height, x : x + width] for own, (y, x) in zip(large, corners, strict=True)]
+            [mask[y : y + height, x : x + width] for mask, (y, x) in zip(large, corners, strict=True)]
         )
 
 
 class _Sums:
-    """Running sums over masks, and what they say about the places of a tensor."""
+    """Running sums over masks, and the mean scores of the positions of a tensor from them."""
 
     def __init__(self, tensor: Tensor, axes: torch.Size, targets: int) -> None:
         self.axes, self.targets = axes, targets
@@ -173,17 +193,17 @@ class _Sums:
         )
 
     def add(self, masks: Tensor, which: Tensor, scores: Tensor, rows: Tensor) -> None:
-        """Adds some of the masks (u, ...), those in which (b,), with scores (b, T) of some inputs (b,)."""
+        """Adds scores (b, T) of the inputs in rows (b,) under some of the masks (u, ...): `which`, (b,)."""
         share, score = masks.flatten(1).double(), scores.double()
-        own, place = rows.unique(return_inverse=True)
+        inputs, index = rows.unique(return_inverse=True)
         powers = torch.cat([torch.ones_like(score[:, :1]), score, score.square()], 1)
-        table = powers.new_zeros(len(own), powers.shape[1], len(share))
-        table[place, :, which] = powers
-        self.sums[own] += table[:, : 1 + self.targets] @ share
-        self.squares[own] += table @ share.square()
+        by_mask = powers.new_zeros(len(inputs), powers.shape[1], len(share))
+        by_mask[index, :, which] = powers
+        self.sums[inputs] += by_mask[:, : 1 + self.targets] @ share
+        self.squares[inputs] += by_mask @ share.square()
 
     def mean_and_error(self) -> tuple[Tensor, Tensor]:
-        """Returns the mean score of each place when it is shown, (T, N, ...), and its standard error."""
+        """Returns the mean score of each position when it is shown, (T, N, ...), and its standard error."""
         shown, scored = self.sums[:, :1].clamp(min=1e-12), self.sums[:, 1:]
         squared, scored_squared, both_squared = self.squares.split([1, self.targets, self.targets], 1)
         mean = scored / shown

@@ -17,7 +17,7 @@ def weighted_ridge(
     Args:
         members: (C, M).
         scores: (C, R, T).
-        weights: (C,), or (C, R) where each input has its own.
+        weights: (C,), or (C, R) for weights that differ by input.
         ridge: At least 0.
 
     Raises:
@@ -30,7 +30,7 @@ def weighted_ridge(
         tensor([ 3., -1.], dtype=torch.float64)
     """
     members, scores = members.double(), scores.double()
-    # one system for all inputs and targets, or one for each input
+    # one linear system for all inputs and targets, or one for each input
     columns = scores.flatten(1)[None] if weights.dim() == 1 else scores.transpose(0, 1)
     shares = weights.double().reshape(len(members), -1).T
     shares = shares / shares.sum(1, keepdim=True)
@@ -71,12 +71,12 @@ def weighted_lasso(members: Tensor, scores: Tensor, weights: Tensor, alpha: floa
     inputs, targets = scores.shape[1:]
     solution = torch.zeros(inputs, members.shape[1], targets, dtype=torch.float64)
     intercept = torch.zeros(inputs, targets, dtype=torch.float64)
-    own_weights = weights[:, None].expand(-1, inputs) if weights.dim() == 1 else weights
+    per_input = weights[:, None].expand(-1, inputs) if weights.dim() == 1 else weights
     rows = members.double().numpy()
     for row in range(inputs):
         for target in range(targets):
             model = Lasso(alpha, max_iter=10_000)
-            model.fit(rows, scores[:, row, target].double().numpy(), own_weights[:, row].double().numpy())
+            model.fit(rows, scores[:, row, target].double().numpy(), per_input[:, row].double().numpy())
             solution[row, :, target] = torch.from_numpy(model.coef_)
             intercept[row, target] = float(model.intercept_)
     return solution, intercept

@@ -2,22 +2,22 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.backward import differentiate
-from ..base.baseline_samples import BaselineSamples
+from ..base.baseline_samples import BaselineSamples, one_baseline
 from ..base.baselines import BaselineLike
-from ..base.batching import BATCH_SIZE, at, batches
+from ..base.batching import BATCH_SIZE, batches, take_rows
+from ..base.checks import check_choice, check_counts
+from ..base.inputs import Preprocess, parts_of
 from ..base.method import Method
 from ..base.problem import Problem
-from ..base.result import Attribution, parts_of
+from ..base.result import Attribution
 from ..base.running_moments import Moments
-from ..gradient.path import one_baseline
 from .engine import Unknown, propagate
 
 
@@ -36,11 +36,10 @@ class DeepLift(Method):
         model: The network.
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
-        unknown: What to do about an operation without a rule: ``"error"``, or ``"warn"`` and use its
-            gradient.
+        unknown: What happens at an operation without a rule: ``"error"``, or ``"warn"`` and use its gradient.
+        batch_size: How many pairs of an input and its baseline pass through the network at a time.
 
     Example:
-        >>> from torch import nn
         >>> method = DeepLift(nn.Sequential(nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2)))
         >>> result = method(torch.randn(5, 4), target=1, baselines=torch.randn(4))
         >>> bool(result.gap.abs().max() < 1e-5)
@@ -48,43 +47,42 @@ class DeepLift(Method):
     """
 
     differentiates = True
+    complete = True
 
-    def __init__(self, *args: Any, unknown: Unknown = "error", **options: Any) -> None:
-        super().__init__(*args, **options)
-        if unknown not in ("error", "warn"):
-            raise ArgumentError(f"unknown is 'error' or 'warn', got {unknown!r}")
-        self.unknown = unknown
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str | None = None,
+        preprocess: Preprocess | None = None,
+        *,
+        unknown: Unknown = "error",
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        super().__init__(model, layer, preprocess, batch_size=batch_size)
+        check_choice("unknown", unknown, get_args(Unknown))
+        self.unknown: Unknown = unknown
 
-    def attribute(
-        self, problem: Problem, baselines: BaselineLike, *, batch_size: int = BATCH_SIZE
-    ) -> Attribution:
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the contributions against one baseline for each input.
 
         Args:
             problem: The network and its inputs.
             baselines: One for each input, not a distribution.
-            batch_size: How many pairs of an input and its baseline pass through the network at a time.
 
         Raises:
-            ArgumentError: An operation without a rule, baselines that differ from draw to draw, or inputs
-                that are whole numbers.
+            ArgumentError: An operation without a rule, a distribution of baselines, or inputs that are whole
+                numbers.
         """
-        references = one_baseline(problem, baselines, "DeepLift", "DeepLiftShap", batch_size)
+        references = one_baseline(problem, baselines, "DeepLift", "DeepLiftShap", self.batch_size)
         pieces = [
-            _contributions(problem, at(problem.tensors, rows), at(references, rows), rows, self.unknown)
-            for rows in batches(len(problem), batch_size)
+            _contributions(
+                problem, take_rows(problem.tensors, rows), take_rows(references, rows), rows, self.unknown
+            )
+            for rows in batches(len(problem), self.batch_size)
         ]
         contributions, output, at_baseline = zip(*pieces, strict=True)
-        return _checked(
-            Attribution(
-                problem.restore([torch.cat(own, 1) for own in zip(*contributions, strict=True)]),
-                problem.per_input(torch.cat(output)),
-                problem.per_input(torch.cat(at_baseline)),
-                method="DeepLift",
-                several=problem.several,
-                complete=True,
-            )
-        )
+        values = [torch.cat(batch, 1) for batch in zip(*contributions, strict=True)]
+        return _checked(self.result(problem, values, torch.cat(output), torch.cat(at_baseline)))
 
 
 class DeepLiftShap(DeepLift):
@@ -95,62 +93,66 @@ class DeepLiftShap(DeepLift):
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
         unknown: As for `DeepLift`.
+        samples: Baseline samples for each input.
+        batch_size: How many pairs of an input and a baseline pass through the network at a time.
+        seed: Seed of the baseline samples.
 
     Example:
-        >>> from torch import nn
         >>> from toumei.attribution import FromData
-        >>> method = DeepLiftShap(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
-        >>> result = method(torch.randn(5, 4), target=1, baselines=FromData(torch.randn(50, 4)), samples=20)
+        >>> method = DeepLiftShap(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), samples=20)
+        >>> result = method(torch.randn(5, 4), target=1, baselines=FromData(torch.randn(50, 4)))
         >>> bool(result.gap.abs().max() < 1e-5), result.standard_error.shape
         (True, torch.Size([5, 4]))
     """
 
-    def attribute(
+    def __init__(
         self,
-        problem: Problem,
-        baselines: BaselineLike,
+        model: nn.Module,
+        layer: str | None = None,
+        preprocess: Preprocess | None = None,
         *,
+        unknown: Unknown = "error",
         samples: int = 50,
         batch_size: int = 32,
         seed: int | None = 0,
-    ) -> Attribution:
-        """Returns the mean contributions over draws of baselines, and their standard error.
+    ) -> None:
+        super().__init__(model, layer, preprocess, unknown=unknown, batch_size=batch_size)
+        check_counts(2, samples=samples)
+        self.samples = samples
+        self.seed = seed
+
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
+        """Returns the mean contributions over samples of the baseline, and their standard error.
 
         Args:
             problem: The network and its inputs.
             baselines: A distribution, such as `FromData`.
-            samples: Draws for each input.
-            batch_size: Pairs of an input and a baseline at a time.
-            seed: Seed of the draws.
 
         Raises:
-            ArgumentError: Fewer than two samples, an operation without a rule, or integer inputs.
+            ArgumentError: An operation without a rule, or inputs that are whole numbers.
         """
-        if samples < 2:
-            raise ArgumentError(f"a mean over baselines needs at least 2 samples, got {samples}")
-        count, drawn = len(problem), BaselineSamples(problem, baselines, samples, make_generator(seed))
+        count, generator = len(problem), make_generator(self.seed)
+        baseline_samples = BaselineSamples(problem, baselines, self.samples, generator)
         moments = [Moments(count) for _ in problem.tensors]
         outputs, at_baseline = Moments(count), Moments(count)
-        for pairs in batches(samples * count, batch_size):
-            draws, rows = pairs // count, pairs % count
+        for pairs in batches(self.samples * count, self.batch_size):
+            samples, rows = pairs // count, pairs % count
+            references = baseline_samples(rows, samples)
             contributions, scores, scores0 = _contributions(
-                problem, at(problem.tensors, rows), drawn(rows, draws), rows, self.unknown
+                problem, take_rows(problem.tensors, rows), references, rows, self.unknown
             )
-            for moment, own in zip(moments, contributions, strict=True):
-                moment.add(own, rows)
+            for moment, contribution in zip(moments, contributions, strict=True):
+                moment.add(contribution, rows)
             outputs.add(scores.T, rows)
             at_baseline.add(scores0.T, rows)
-        kinds = [tensor.dtype for tensor in problem.tensors]
+        dtypes = [tensor.dtype for tensor in problem.tensors]
         return _checked(
-            Attribution(
-                problem.restore([m.mean().to(kind) for m, kind in zip(moments, kinds, strict=True)]),
-                problem.per_input(outputs.mean().T.to(scores.dtype)),
-                problem.per_input(at_baseline.mean().T.to(scores.dtype)),
-                problem.restore([m.standard_error().to(k) for m, k in zip(moments, kinds, strict=True)]),
-                method="DeepLiftShap",
-                seed=seed,
-                several=problem.several,
-                complete=True,
+            self.result(
+                problem,
+                [moment.mean().to(dtype) for moment, dtype in zip(moments, dtypes, strict=True)],
+                outputs.mean().T.to(scores.dtype),
+                at_baseline.mean().T.to(scores.dtype),
+                [moment.standard_error().to(dtype) for moment, dtype in zip(moments, dtypes, strict=True)],
             )
         )
 

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.hooks import hooked
 from ..base.baselines import BaselineLike
-from ..base.batching import BATCH_SIZE
+from ..base.inputs import Preprocess
 from ..base.method import Method
 from ..base.problem import Problem
 from ..base.result import Attribution
@@ -54,6 +54,7 @@ class LRP(Method):
         model: The network.
         preprocess: Applied to the inputs before the network; what it does must be known, too, as that of a
             module with such layers is.
+        epsilon: Added to sums before relevance is shared among their terms, away from zero.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 2, bias=False))
@@ -64,20 +65,24 @@ class LRP(Method):
 
     differentiates = True
 
-    def __init__(self, model: nn.Module, preprocess: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, preprocess: Preprocess | None = None, *, epsilon: float = 1e-9
+    ) -> None:
         super().__init__(model, None, preprocess)
+        if not epsilon >= 0:
+            raise ArgumentError(f"epsilon is a number from 0 on, got {epsilon}")
+        self.epsilon = epsilon
 
-    def attribute(self, problem: Problem, baselines: BaselineLike, *, epsilon: float = 1e-9) -> Attribution:
+    def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the relevances.
 
         Args:
             problem: The network and its inputs.
             baselines: Not used.
-            epsilon: Added to sums before relevance is shared among their terms, away from zero.
 
         Raises:
             ArchitectureError: A layer or function that captum's rules do not cover.
-            ArgumentError: Inputs in a dictionary or of whole numbers, or a target that is no index.
+            ArgumentError: Inputs in a dictionary or of whole numbers, or a target that is not an index.
         """
         if isinstance(problem.inputs, dict):
             raise ArgumentError("LRP takes a tensor or a tuple of tensors")
@@ -93,18 +98,14 @@ class LRP(Method):
             network.target = index
             for layer in network.model.modules():
                 if type(layer) in _LAYERS:
-                    layer.rule = EpsilonRule(epsilon=epsilon)
+                    layer.rule = EpsilonRule(epsilon=self.epsilon)
                 elif isinstance(layer, Scaling):
                     layer.rule = IdentityRule()
             leaves = tuple(problem.leaves(problem.tensors))
             own = CaptumLRP(network).attribute(leaves)
             relevances.append(own if isinstance(own, tuple) else (own,))
-        return Attribution(
-            problem.restore([torch.stack(own) for own in zip(*relevances, strict=True)]),
-            problem.per_input(problem.outputs(problem.tensors, BATCH_SIZE)),
-            method="LRP",
-            several=problem.several,
-        )
+        values = [torch.stack(of_tensor) for of_tensor in zip(*relevances, strict=True)]
+        return self.result(problem, values, problem.outputs(problem.tensors, self.batch_size))
 
 
 class _Network(nn.Module):
@@ -177,7 +178,7 @@ def _check(network: _Network, problem: Problem) -> None:
     with (
         _Functions() as functions,
         torch.enable_grad(),
-        hooked(network.model, layers, every=True, detach=True) as activations,
+        hooked(network.model, list(layers), every=True, detach=True) as activations,
     ):
         scores = network.problem[0].scores(problem.leaves(problem.tensors))
     known: Counter[str] = Counter()

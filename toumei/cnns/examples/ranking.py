@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ...core.errors import NonFiniteError, ShapeError
 from ...core.hooks import run
 from ...core.layout import Channels, channels_of, with_layouts_of
-from ...core.stored_fields import Spec, specs
-from ...core.survey import Survey
+from ...core.surveys import Survey
+from ...core.tensor_specs import Spec, specs
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from ...core.fingerprint import fingerprint_of
 from ...core.hooks import run
 from ...core.layout import Channels, channels_of, with_layouts_of
 from ...core.modules import check_model, evaluating
-from ...core.survey import Survey, survey
+from ...core.surveys import Survey, survey
 from ...core.targets import resolve
 from ..inputs import as_input, images_in
 from .checkpoint import SearchSettings, SearchState, name_of

@@ -1,6 +1,5 @@
 """The page of an activation atlas: one file that needs no other, with the cell under the pointer enlarged."""
 
-from html import escape
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,8 @@ def atlas_page(atlas: "ActivationAtlas") -> str:
         )
     ]
     present = sorted({classes[0] for classes in ranking if classes})
-    legend = [
-        f'<li data-class="{index}" tabindex="0">{escape(atlas.categories[index])}</li>' for index in present
-    ]
+    names = [(index, plots.escaped(atlas.categories[index])) for index in present]
+    legend = [f'<li data-class="{index}" tabindex="0">{name}</li>' for index, name in names]
     tall = round(_SIDE * height / width)
     image = plots.data_uri(atlas.picture())
     return plots.page(

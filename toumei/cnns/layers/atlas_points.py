@@ -19,7 +19,7 @@ from ...core.layout import Channels, with_channels_first
 from ...core.modules import evaluating
 from ...core.optional import require
 from ...core.seeding import make_generator
-from ...core.survey import survey
+from ...core.surveys import survey
 from ..inputs import as_input, images_in
 
 Layout = Literal["tsne", "umap", "pca"]

@@ -16,8 +16,8 @@ from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
 from ...core.serialization import Saved
-from ...core.stored_fields import Spec, specs
-from ...core.survey import survey
+from ...core.surveys import survey
+from ...core.tensor_specs import Spec, specs
 from ..inputs import as_input
 from ..objectives import Direction
 

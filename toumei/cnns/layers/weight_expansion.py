@@ -17,8 +17,8 @@ from ...core.hooks import hooked
 from ...core.layout import Channels, channels_of, with_channels_first, with_layouts_of
 from ...core.modules import evaluating, frozen
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
-from ...core.survey import survey
+from ...core.surveys import survey
+from ...core.tensor_specs import specs
 from ..inputs import as_input
 
 if TYPE_CHECKING:

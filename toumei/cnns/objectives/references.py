@@ -11,7 +11,7 @@ from typing_extensions import Self
 from ...core.errors import ArgumentError, ShapeError
 from ...core.layout import LaidOut, Layout, channels_first, layout_in
 from ...core.modules import device_and_dtype
-from ...core.survey import survey
+from ...core.surveys import survey
 from ..inputs import as_images
 from .objective import IMAGE, ActivationMap, Objective
 

@@ -9,7 +9,7 @@ from ...core.errors import ArgumentError
 from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
-from ...core.survey import survey
+from ...core.surveys import survey
 from .graph import Block, WeightGraph
 
 

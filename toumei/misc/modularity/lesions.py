@@ -13,7 +13,7 @@ from ...core.layout import channel_axis_of
 from ...core.modules import evaluating
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.survey import Survey, survey
+from ...core.surveys import Survey, survey
 from .graph import WeightGraph, check_labels
 
 Score = Callable[[Tensor, Tensor], Tensor]

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.stored_fields import specs
+from ...core.tensor_specs import specs
 from .graph import Block, WeightGraph
 from .plots import plot_null_test
 from .quality import modularities, ncuts

@@ -1,8 +1,8 @@
-"""What each block already knows of the answer."""
+"""Lenses: what a model predicts from the output of each layer."""
 
-from .logit_lens import Probe, probe
+from .logit import LogitLens, logit_lens
 
 __all__ = [
-    "Probe",
-    "probe",
+    "LogitLens",
+    "logit_lens",
 ]

@@ -1,9 +1,9 @@
-"""A model without its blocks, which says how the model calls them and what it makes of their result.
+"""Calling the blocks of a model one by one, with the arguments that the model gives them.
 
-A block cannot be called alone without the masks, position embeddings and caches that the model prepares for
-it, and no two architectures prepare the same. The skeleton is a copy of the model's outer modules in which
-stand-ins take the places of the blocks, so the model's own code prepares the arguments and turns the last
-vectors into logits. It shares all weights with the model and leaves the model as it is.
+A block needs masks, position embeddings and caches, which each architecture prepares in another way. The
+blockwise runner copies the modules around the blocks and replaces the blocks by stand-ins. The code of the
+model then prepares the arguments, and it turns the output of the last block into logits. The copy shares all
+weights with the model and leaves the model as it is.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from ...core.outputs import main_tensor, with_main_tensor
 from .families import Anatomy
 
 
-class _Stop(Exception):
-    """Ends a pass of the skeleton behind its last block; never leaves this file."""
+class _AllBlocksReached(Exception):
+    """Ends a pass of the runner after its last block; never leaves this file."""
 
 
 class BlockwiseRunner:
-    """The outside of a model: arguments for its blocks, logits from their result.
+    """A model whose blocks are called from outside: arguments for the blocks, logits from their output.
 
     Args:
         parts: Where the parts of the model are.
@@ -28,36 +28,36 @@ class BlockwiseRunner:
 
     def __init__(self, parts: Anatomy) -> None:
         self._blocks = [parts.module(name) for name in parts.blocks]
-        self._calls: list[Call] = []
+        self._calls: list[BlockCall] = []
         self._vectors: Tensor | None = None
         self._sample: Any = None
         stand_ins = nn.ModuleList(_StandIn(block, self) for block in self._blocks)
         self._model = _with_module(parts.model, parts.blocks[0].split(".")[:-1], stand_ins)
         self.calls(parts.two_tokens)
 
-    def calls(self, ids: Tensor, cache: Any = None) -> "list[Call]":
-        """Returns how the model calls each of its blocks for these tokens behind a cache.
+    def calls(self, ids: Tensor, cache: Any = None) -> "list[BlockCall]":
+        """Returns the arguments with which the model calls each block for these tokens.
 
         Args:
             ids: Token ids (N, T).
-            cache: A Hugging Face cache of the tokens before, or None for a model that should use none.
+            cache: A Hugging Face cache of the preceding tokens, or None for a pass without a cache.
         """
         self._calls, self._vectors = [], None
         options = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
         try:
             self._model(input_ids=ids, **options)
-        except _Stop:
+        except _AllBlocksReached:
             pass
         finally:
             calls, self._calls = self._calls, []
         return calls
 
     def logits(self, vectors: Tensor, ids: Tensor) -> Tensor:
-        """Returns the logits (N, tokens) that the model makes of the last block's output at one position.
+        """Returns the logits (N, tokens) for outputs of the last block at one position.
 
         Args:
             vectors: (N, width).
-            ids: Any token (1, 1), to start the pass with.
+            ids: Any token (1, 1); the pass needs an input.
         """
         self._vectors = vectors[:, None]
         try:
@@ -67,23 +67,23 @@ class BlockwiseRunner:
         return main_tensor(output)[:, -1]
 
     def visit(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Answers for a block: with the given vectors, or with its own input after keeping its arguments."""
-        if self._sample is None:  # what kind of output the model expects, shown by its first block
+        """Stands in for a block: returns the given vectors, or stores the call and returns its input."""
+        if self._sample is None:  # the first block shows the type of output that the model expects
             self._sample = block(*args, **kwargs)
-        call = Call(args, kwargs)
+        call = BlockCall(args, kwargs)
         if self._vectors is not None:
             return with_main_tensor(self._sample, self._vectors.to(call.vectors.device))
         self._calls.append(call)
         if len(self._calls) == len(self._blocks):
-            raise _Stop
+            raise _AllBlocksReached
         return with_main_tensor(self._sample, call.vectors)
 
 
-class Call:
+class BlockCall:
     """The arguments of one call of a block, which can be used again for other rows.
 
     Attributes:
-        vectors: The residual stream (N, T, width) that the block was given.
+        vectors: The input of the block from the residual stream, (N, T, width).
     """
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ class Call:
         Args:
             block: The block.
             vectors: (N, T, width).
-            cache: What takes the place of the cache in the arguments.
+            cache: The cache to pass instead of the one in the arguments.
         """
         args, kwargs = _for_rows((self._args, self._kwargs), len(vectors), cache, "")
         if args:
@@ -106,36 +106,37 @@ class Call:
         return main_tensor(block(*args, **kwargs))
 
 
-def same(found: Tensor, expected: Tensor) -> bool:
-    """Returns whether blocks that are called one by one compute what they compute in the model.
+def nearly_equal(found: Tensor, expected: Tensor) -> bool:
+    """Returns whether two results differ by rounding only.
 
-    Rounding is far below, a wrong mask or position far above, the square root of the precision.
+    The tolerance is the square root of the precision, relative to the largest expected value. Rounding is far
+    below it; the effect of a wrong mask or position is far above it.
     """
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * float(expected.abs().max())
     return torch.allclose(found, expected.to(found).expand_as(found), rtol=0, atol=tolerance)
 
 
 class _StandIn(nn.Module):
-    """Takes the place of a block, and passes for it when the model looks at its attributes."""
+    """Replaces a block in the runner; its attributes are those of the block."""
 
-    def __init__(self, block: nn.Module, skeleton: BlockwiseRunner) -> None:
+    def __init__(self, block: nn.Module, runner: BlockwiseRunner) -> None:
         super().__init__()
-        self.__dict__["_block"], self.__dict__["_skeleton"] = block, skeleton
+        self.__dict__["_block"], self.__dict__["_runner"] = block, runner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_block"], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__dict__["_skeleton"].visit(self.__dict__["_block"], args, kwargs)
+        return self.__dict__["_runner"].visit(self.__dict__["_block"], args, kwargs)
 
 
 def _with_module(module: nn.Module, path: list[str], replacement: nn.Module) -> nn.Module:
-    """A copy of a module, and of the modules on the path, with another module at the end of the path."""
+    """A copy of a module in which the submodule at the end of the path is replaced."""
     if not path:
         return replacement
     copy = object.__new__(type(module))
     copy.__dict__.update(module.__dict__)
-    copy.__dict__.pop("forward", None)  # libraries that spread a model over devices bind it to the original
+    copy.__dict__.pop("forward", None)  # accelerate stores a `forward` there that is bound to the original
     children = dict(module._modules)
     children[path[0]] = _with_module(module.get_submodule(path[0]), path[1:], replacement)
     copy.__dict__["_modules"] = children
@@ -143,11 +144,11 @@ def _with_module(module: nn.Module, path: list[str], replacement: nn.Module) -> 
 
 
 def _for_rows(value: Any, rows: int, cache: Any, name: str) -> Any:
-    """Arguments that were made for one row, for several."""
+    """Arguments of a call with one row, expanded to several rows."""
     from transformers import Cache
 
     if isinstance(value, Tensor) and name == "alibi":
-        return value.repeat(rows, *[1] * (value.dim() - 1))  # its first axis is rows times heads
+        return value.repeat(rows, *[1] * (value.dim() - 1))  # the first axis is rows times heads
     if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] == 1:
         return value.expand(rows, *value.shape[1:])
     if isinstance(value, Cache):

@@ -1,4 +1,4 @@
-"""Finding the parts of a language model of an unknown architecture by their names, types and sizes."""
+"""Finds the parts of a language model of an unknown architecture by their names, types and sizes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -22,10 +22,11 @@ class Family:
     Attributes:
         embedding: The module that turns token ids into vectors.
         blocks: The list of blocks.
-        attention: What attention adds to the residual stream is the output of this module, None without one.
+        attention: The module whose output attention adds to the residual stream; None if there is none.
         mlp: The same for the feed-forward layer.
-        down: The down-projection, whose input are the keys of the MLP as a memory; None without a single one.
-        norm: The final norm; None without one, as in OPT-350m.
+        down: The down-projection, whose inputs are the keys of the MLP as a memory; None if there is not
+            exactly one.
+        norm: The final norm; None if there is none, as in OPT-350m.
         head: The module that turns vectors into logits.
         missing: Why a part is None.
     """
@@ -41,27 +42,27 @@ class Family:
 
 
 def search_family(model: nn.Module) -> tuple[Family, list[Family]]:
-    """Returns the parts of a model that stand outside of the blocks, and the parts of each block.
+    """Returns the parts of a model outside of the blocks, and the parts of each block.
 
     Raises:
-        ArchitectureError: A part is not there; the message says what was looked for and found.
+        ArchitectureError: A part is missing; the message says what was searched for and what was found.
     """
     blocks = _search_blocks(model)
     outside = Family(
-        _name_of(model, _call(model, "get_input_embeddings"), "embedding"),
-        blocks,
-        None,
-        None,
-        None,
-        _search_norm(model, blocks),
-        _name_of(model, _call(model, "get_output_embeddings"), "head"),
+        embedding=_name_of(model, _call(model, "get_input_embeddings"), "embedding"),
+        blocks=blocks,
+        attention=None,
+        mlp=None,
+        down=None,
+        norm=_search_norm(model, blocks),
+        head=_name_of(model, _call(model, "get_output_embeddings"), "head"),
     )
     width = stream_width(model)
     return outside, [_search_block(block, outside, width) for block in find_module(model, blocks).children()]
 
 
 def projection_sizes(module: nn.Module) -> tuple[int, int] | None:
-    """Returns (inputs, outputs) of a linear layer or a `Conv1D`, whatever its weight is packed into.
+    """Returns (inputs, outputs) of a linear layer or a `Conv1D`, also where its weight is quantized.
 
     Example:
         >>> projection_sizes(nn.Linear(3, 5))
@@ -76,7 +77,7 @@ def projection_sizes(module: nn.Module) -> tuple[int, int] | None:
 
 
 def is_conv1d(module: nn.Module) -> bool:
-    """Returns whether this is the transposed linear layer of GPT-2 (`transformers.pytorch_utils.Conv1D`)."""
+    """Returns whether a module is GPT-2's transposed linear layer (`transformers.pytorch_utils.Conv1D`)."""
     return any(base.__name__ == "Conv1D" for base in type(module).__mro__)
 
 
@@ -92,21 +93,21 @@ def stream_width(model: nn.Module) -> int:
 
 
 def _search_blocks(model: nn.Module) -> str:
-    """The shallowest list of modules that is as long as the model is deep."""
+    """The name of the outermost list of modules with as many entries as the model has layers."""
     depth = getattr(_text_config(model), "num_hidden_layers", None)
     lists = {name: len(part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList)}
-    fitting = [name for name, length in lists.items() if length == depth]
-    if not fitting:
+    candidates = [name for name, length in lists.items() if length == depth]
+    if not candidates:
         raise ArchitectureError(
             f"no blocks found in {type(model).__name__}: looked for a ModuleList of "
             f"config.num_hidden_layers={depth} blocks, found {lists or 'no ModuleList'}; "
             f"a row in toumei.transformers.model.families.FAMILIES says where they are"
         )
-    return min(fitting, key=lambda name: name.count("."))
+    return min(candidates, key=lambda name: name.count("."))
 
 
 def _search_block(block: nn.Module, outside: Family, width: int) -> Family:
-    """The parts of one block, by their names and by what sizes they map to."""
+    """The parts of one block, found by their names and output sizes."""
     children = {
         name: part
         for name, part in block.named_children()
@@ -131,17 +132,17 @@ def _search_block(block: nn.Module, outside: Family, width: int) -> Family:
         why = EXPERTS if mlp and _has_experts(children[mlp]) else several
         return replace(outside, attention=attention, mlp=mlp, missing=missing or why)
     if mlp is None or "residual" in signature(children[mlp].forward).parameters:
-        mlp = downs[0]  # there is no module, or it returns the sum with the residual stream
+        mlp = downs[0]  # the block has no MLP module, or the module adds the residual stream to its output
     return replace(outside, attention=attention, mlp=mlp, down=downs[0], missing=missing)
 
 
 def _has_experts(mlp: nn.Module) -> bool:
-    """Whether tokens are routed to some of several networks; one that all share does not stand for them."""
+    """Whether the MLP is a mixture of experts, also one with an expert that all tokens share."""
     return any("expert" in f"{name} {type(part).__name__}".lower() for name, part in mlp.named_modules())
 
 
 def _search_norm(model: nn.Module, blocks: str) -> str | None:
-    """The last norm beside the list of blocks, if there is one."""
+    """The last norm in the module that holds the list of blocks, if there is one."""
     parent = blocks.rpartition(".")[0]
     children = find_module(model, parent).named_children()
     norms = [name for name, part in children if "norm" in type(part).__name__.lower()]
@@ -160,7 +161,7 @@ def _call(model: nn.Module, getter: str) -> Any:
         return None
 
 
-def _name_of(model: nn.Module, wanted: Any, what: str) -> str:
+def _name_of(model: nn.Module, wanted: nn.Module | None, what: str) -> str:
     for name, module in model.named_modules():
         if module is wanted:
             return name

@@ -1,10 +1,11 @@
 """Where the parts of a language model are: a row for each known architecture, a search for the others.
 
 `anatomy(model)` finds embedding, blocks, attention, MLP, down-projection, final norm and head of any Hugging
-Face causal language model, checks them, and says what is missing and why. A new architecture is one row in
-`FAMILIES`; without a row its parts are looked for by their names, types and sizes.
+Face causal language model. It checks them, and says what is missing and why. A new architecture is one row in
+`FAMILIES`; without a row the parts are searched for by their names, types and sizes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import SupportsIndex
 
@@ -19,7 +20,8 @@ from .discovery import EXPERTS, MIXER, Family, is_conv1d, projection_sizes, sear
 _GPT2 = Family("transformer.wte", "transformer.h", "attn", "mlp", "mlp.c_proj", "transformer.ln_f")
 _LLAMA = Family("model.embed_tokens", "model.layers", "self_attn", "mlp", "mlp.down_proj", "model.norm")
 _EXPERTS = replace(_LLAMA, down=None, missing=EXPERTS)
-# The attention and MLP of Bloom and the MLP of MPT return residual + out: what they add is known further in.
+# In Bloom (attention, MLP) and MPT (MLP) these modules return the sum with the residual stream. A module
+# inside of them returns what is added.
 _BLOOM = Family(
     "transformer.word_embeddings",
     "transformer.h",
@@ -84,7 +86,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(frozen=True, repr=False, eq=False, kw_only=True)
 class Anatomy:
     """The parts of one model, by their full names. All names work with `hooked` and `find_module`.
 
@@ -99,7 +101,7 @@ class Anatomy:
         downs: For each block the down-projection of the MLP, or None.
         norm: Name of the final norm; None without one, as in OPT-350m.
         head: Name of the module that turns vectors into logits.
-        width: Size of the residual stream.
+        width: Width of the residual stream.
         missing: For each block why a part is None.
     """
 
@@ -123,10 +125,10 @@ class Anatomy:
 
     @property
     def device(self) -> torch.device:
-        """Where the model takes its tokens: the device of the embedding.
+        """The device for token ids: that of the embedding.
 
-        Weights that are loaded from a disk when they are needed are on none; the modules that load them
-        accept tokens from anywhere.
+        Weights that are offloaded to a disk have no device. Modules that load them when they are needed
+        accept tokens from any device, so the device is the CPU then.
         """
         device = torch.device(self.module(self.embedding).weight.device)  # type: ignore[arg-type]
         return torch.device("cpu") if device.type == "meta" else device
@@ -138,14 +140,14 @@ class Anatomy:
 
     @property
     def positions(self) -> int | None:
-        """How many tokens the model can read at once; None where nothing says so."""
+        """The largest number of tokens in one pass; None if the config does not say."""
         config = getattr(self.model, "config", None)
         names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-        return next((int(own) for name in names if (own := getattr(config, name, None))), None)
+        return next((int(count) for name in names if (count := getattr(config, name, None))), None)
 
     @property
     def two_tokens(self) -> Tensor:
-        """Two tokens (1, 2) to try the model with, which are no padding."""
+        """Two tokens (1, 2) for a trial pass; they are not the padding token."""
         padding = getattr(getattr(self.model, "config", None), "pad_token_id", None)
         return torch.full((1, 2), int(padding == 0), device=self.device)
 
@@ -188,18 +190,26 @@ class Anatomy:
         """Returns the module of this name."""
         return find_module(self.model, name)
 
-    def keys_first(self, layer: SupportsIndex) -> bool:
-        """Returns whether the down-projection's weight is (keys, values), as in GPT-2's `Conv1D`.
+    def runs(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns for `hooked` the name of the one run of each module, so that a pass can end after it.
 
-        An `nn.Linear` has (values, keys). The type says so, never the shape, which may be square.
+        `anatomy` checks that the parts of blocks run once in a pass.
+        """
+        return {name: f"{name}#0" for name in names}
+
+    def keys_first(self, layer: SupportsIndex) -> bool:
+        """Returns whether the weight of the down-projection is (keys, values), as in GPT-2's `Conv1D`.
+
+        The weight of an `nn.Linear` is (values, keys). The type of the module decides, because the weight may
+        be square.
         """
         return is_conv1d(self.module(self.down(layer)))
 
     def check_layer(self, layer: SupportsIndex) -> int:
-        """Returns the layer, any kind of whole number, as an int if the model has it.
+        """Returns a layer, given as any type of whole number, as an int.
 
         Raises:
-            ArgumentError: It does not.
+            ArgumentError: The model has no such layer.
         """
         if not isinstance(layer, SupportsIndex) or not 0 <= layer.__index__() < self.layers:
             raise ArgumentError(
@@ -209,10 +219,10 @@ class Anatomy:
         return layer.__index__()
 
     def check_length(self, count: int, what: str) -> None:
-        """Makes sure that the model can read so many tokens.
+        """Checks that the model has enough positions for a text.
 
         Raises:
-            ArgumentError: It has learned fewer positions. (Where positions are computed there is no end.)
+            ArgumentError: The model learned fewer positions. (Computed position embeddings have no limit.)
         """
         learned = sum(isinstance(part, nn.Embedding) for part in self.model.modules()) > 1
         if learned and self.positions is not None and count > self.positions:
@@ -236,14 +246,14 @@ class Anatomy:
 
 
 def anatomy(model: nn.Module) -> Anatomy:
-    """Returns where the parts of a causal language model are, checked against its modules.
+    """Returns where the parts of a causal language model are, after checking them on its modules.
 
     Args:
         model: A Hugging Face causal language model (`AutoModelForCausalLM`), in any precision and on any
             devices.
 
     Raises:
-        ArchitectureError: A part cannot be found or has the wrong shape; the message says what was looked
+        ArchitectureError: A part cannot be found or has the wrong shape; the message says what was searched
             for and what the model has.
 
     Example:
@@ -266,18 +276,18 @@ def anatomy(model: nn.Module) -> Anatomy:
         return tuple(name and f"{outside.blocks}.{index}.{name}" for index, name in enumerate(found))
 
     parts = Anatomy(
-        model,
-        kind,
-        kind in FAMILIES,
-        outside.embedding,
-        tuple(f"{outside.blocks}.{index}" for index in range(len(rows))),
-        names("attention"),
-        names("mlp"),
-        names("down"),
-        outside.norm if _has(model, outside.norm) else None,
-        outside.head,
-        stream_width(model),
-        tuple(row.missing for row in rows),
+        model=model,
+        kind=kind,
+        known=kind in FAMILIES,
+        embedding=outside.embedding,
+        blocks=tuple(f"{outside.blocks}.{index}" for index in range(len(rows))),
+        attentions=names("attention"),
+        mlps=names("mlp"),
+        downs=names("down"),
+        norm=outside.norm if _has(model, outside.norm) else None,
+        head=outside.head,
+        width=stream_width(model),
+        missing=tuple(row.missing for row in rows),
     )
     _check_modules(parts)
     _check_outputs(parts)
@@ -285,7 +295,7 @@ def anatomy(model: nn.Module) -> Anatomy:
 
 
 def _check_modules(parts: Anatomy) -> None:
-    """Looks every part up, and checks that embedding and down-projections meet the residual stream."""
+    """Checks that every part exists, and that embedding and down-projections have the stream's width."""
     names = [parts.head, *parts.attentions, *parts.mlps, *parts.downs]
     for name in dict.fromkeys(name for name in names if name):
         _look_up(parts.model, parts.kind, name)
@@ -304,12 +314,17 @@ def _check_modules(parts: Anatomy) -> None:
 
 
 def _check_outputs(parts: Anatomy) -> None:
-    """Runs two tokens, and checks that each part is reached and returns vectors of the stream's width."""
+    """Runs two tokens, and checks that each part runs once and returns vectors of the stream's width."""
     names = [name for name in (*parts.blocks, *parts.attentions, *parts.mlps, *parts.downs) if name]
     with torch.no_grad(), evaluating(parts.model), hooked(parts.model, names) as activations:
         parts.model(parts.two_tokens)
     for name in names:
-        # OPT runs its feed-forward layer on (tokens, width), everybody else on (batch, tokens, width).
+        if activations.runs(name) != 1:
+            raise ArchitectureError(
+                f"{parts.kind}: {name!r} runs {activations.runs(name)} times in one pass; modules that are "
+                f"shared between layers cannot be told apart"
+            )
+        # OPT runs its feed-forward layer on (tokens, width), others run it on (batch, tokens, width).
         if activations[name].numel() != 2 * parts.width or activations[name].shape[-1] != parts.width:
             raise ArchitectureError(
                 f"{parts.kind}: {name!r} should return (1, 2, {parts.width}) for two tokens, "

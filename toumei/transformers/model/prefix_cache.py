@@ -1,4 +1,4 @@
-"""Keys and values of the positions before a token, which many rows that differ only behind it share."""
+"""The keys and values of a prefix, shared by many rows that differ only after it."""
 
 from typing import Any
 
@@ -11,23 +11,23 @@ class Filled(Exception):
 
 
 class PrefixCache:
-    """What an attention layer takes for a cache: the same prefix in front of every row.
+    """A cache for an attention layer that puts the same prefix in front of every row.
 
-    It does not keep what it is given, so that a block can be called again and again.
+    It does not store new keys and values, so a block can be called many times.
 
     Args:
-        keys: (samples, heads, T, size) of the positions in front.
+        keys: (samples, heads, T, size) keys of the prefix.
         values: The same for the values.
-        copies: How many rows there are of each sample; the samples follow each other fastest.
-        stop: Raise `Filled` instead of going on, with the keys and values in front kept in `keys` and
-            `values`, one row for each row of the call.
+        copies: How many rows there are of each sample. In the batch the sample index changes fastest.
+        stop: Raise `Filled` instead of returning. `keys` and `values` then hold prefix and new positions of
+            each row of the call.
     """
 
     def __init__(self, keys: Tensor, values: Tensor, copies: int, stop: bool = False) -> None:
         self.keys, self.values, self.copies, self.stop = keys, values, copies, stop
 
     def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Returns the keys and values of the prefix and the given ones behind it."""
+        """Returns the keys and values of the prefix followed by the given ones."""
         whole = _join(self.keys, keys, self.copies), _join(self.values, values, self.copies)
         if self.stop:
             self.keys, self.values = whole
@@ -40,7 +40,7 @@ class PrefixCache:
 
 
 def _join(prefix: Tensor, tensor: Tensor, copies: int) -> Tensor:
-    """The prefix in front of each row, written once."""
+    """Each row with the prefix in front, in one allocation."""
     length = prefix.shape[-2]
     if not length:
         return tensor
@@ -51,7 +51,7 @@ def _join(prefix: Tensor, tensor: Tensor, copies: int) -> Tensor:
 
 
 def placeholder_cache(layers: int, length: int, device: torch.device) -> Any:
-    """Returns a Hugging Face cache that holds nothing, but says that it holds so many positions."""
+    """Returns a Hugging Face cache of zeros; a model computes its positions from the length."""
     from transformers import DynamicCache
 
     cache = DynamicCache()

@@ -1,4 +1,4 @@
-"""Texts that a model says by itself: beginnings to read a subject behind, and what it says of a subject."""
+"""Texts that are sampled from a model: continuations of prompts, and contexts to put in front of prompts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from .families import Anatomy
 from .tokens import tokenize
 
 
-def sampled(
+def sample_continuations(
     parts: Anatomy,
     tokenizer: Any,
     prompt: str,
@@ -22,13 +22,13 @@ def sampled(
     top_k: int = 5,
     seed: int | None = 0,
 ) -> list[str]:
-    """Returns continuations of a prompt that the model samples, without the prompt; see `sampled_tokens`."""
+    """Returns sampled continuations of a prompt, without the prompt; see `sample_tokens`."""
     start = len(_prompt_tokens(tokenizer, prompt))
-    rows = sampled_tokens(parts, tokenizer, prompt, count, length, top_k=top_k, seed=seed)
+    rows = sample_tokens(parts, tokenizer, prompt, count, length, top_k=top_k, seed=seed)
     return [tokenizer.decode(row[start:], skip_special_tokens=True).strip() for row in rows]
 
 
-def sampled_tokens(
+def sample_tokens(
     parts: Anatomy,
     tokenizer: Any,
     prompt: str,
@@ -38,16 +38,16 @@ def sampled_tokens(
     top_k: int = 5,
     seed: int | None = 0,
 ) -> list[list[int]]:
-    """Returns the tokens of texts that the model goes on to after a prompt, those of the prompt included.
+    """Returns the tokens of sampled texts that begin with a prompt, including the tokens of the prompt.
 
     Args:
         parts: The model.
         tokenizer: Its tokenizer.
-        prompt: What to continue; the empty text stands for the beginning of a document.
-        count: How many.
-        length: How many tokens each; an end of the document does not end it.
-        top_k: Out of how many of the likeliest tokens each is drawn.
-        seed: Of the draws; the global generators stay as they are.
+        prompt: The prompt; an empty one means the beginning of a document.
+        count: How many texts.
+        length: How many tokens are added to the prompt; an end-of-document token does not end a text.
+        top_k: Each token is drawn from this many of the likeliest tokens.
+        seed: Seed of the draws; the global generators stay as they are.
     """
     ids = _prompt_tokens(tokenizer, prompt)
     parts.check_length(len(ids) + length, prompt)
@@ -66,7 +66,7 @@ def sampled_tokens(
     return [list(row) for row in longer.tolist()]
 
 
-def sampled_contexts(
+def sample_contexts(
     parts: Anatomy, tokenizer: Any, prefixes: Sequence[tuple[int, int]], seed: int | None = 0
 ) -> tuple[str, ...]:
     """Returns templates that put a sampled text in front of a prompt, ``"text. {}"``.
@@ -74,31 +74,33 @@ def sampled_contexts(
     Args:
         parts: The model.
         tokenizer: Its tokenizer.
-        prefixes: Pairs (how many, tokens in each).
-        seed: Of the draws.
+        prefixes: Pairs (how many texts, tokens in each).
+        seed: Seed of the draws.
     """
     texts = [
         text
         for number, (count, length) in enumerate(prefixes)
-        for text in sampled(parts, tokenizer, "", count, length, seed=None if seed is None else seed + number)
+        for text in sample_continuations(
+            parts, tokenizer, "", count, length, seed=None if seed is None else seed + number
+        )
     ]
     return tuple(f"{text.replace('{', ' ').replace('}', ' ')}. {{}}" for text in texts)
 
 
-def check_contexts(contexts: Sequence[str]) -> tuple[str, ...]:
-    """Returns the templates, if each has one place for a prompt.
+def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """Returns the templates if each has exactly one ``{}``.
 
     Raises:
-        ArgumentError: One has not.
+        ArgumentError: A template has no ``{}`` or several.
     """
-    for context in contexts:
-        if not isinstance(context, str) or context.count("{}") != 1:
-            raise ArgumentError(f"expected a context with one {{}} for the prompt, got {context!r}")
-    return tuple(contexts)
+    for template in templates:
+        if not isinstance(template, str) or template.count("{}") != 1:
+            raise ArgumentError(f"expected a context with one {{}} for the prompt, got {template!r}")
+    return tuple(templates)
 
 
 def _prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
-    """The tokens of a prompt; the empty one is the token that begins a document."""
+    """The tokens of a prompt; of an empty one the token that begins a document."""
     if prompt:
         return list(tokenize(tokenizer, prompt).ids)
     for index in (tokenizer.bos_token_id, tokenizer.eos_token_id):

@@ -1,4 +1,4 @@
-"""How likely a model finds answers to prompts, many at once."""
+"""The probabilities that a model gives to answers to prompts, many at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,22 +10,21 @@ from torch import nn
 
 from ...core.modules import evaluating
 from ...core.outputs import main_tensor
-from ..rome.editing.requests import padded
 from .families import Anatomy
-from .tokens import continuation, tokenize
+from .tokens import continuation, padded, tokenize
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a model makes of one answer to one prompt.
+class AnswerScore:
+    """How likely one answer to one prompt is for a model.
 
     Attributes:
-        log_probability: The mean over the answer's tokens.
-        first: Whether each of its tokens is the likeliest.
+        log_probability: The mean of the log probabilities of the answer's tokens.
+        likeliest: Whether each token of the answer is the likeliest one.
     """
 
     log_probability: float
-    first: bool
+    likeliest: bool
 
     @property
     def probability(self) -> float:
@@ -35,14 +34,14 @@ class Answer:
 
 def score_answers(
     parts: Anatomy, tokenizer: Any, questions: Sequence[tuple[str, str]], batch_size: int = 64
-) -> list[Answer]:
-    """Returns what the model makes of each (prompt, answer).
+) -> list[AnswerScore]:
+    """Returns the score of each (prompt, answer).
 
     Args:
         parts: The model.
         tokenizer: Its tokenizer.
-        questions: Prompts and their answers. Equal texts are read once.
-        batch_size: How many texts are read at once.
+        questions: Prompts and their answers. Equal texts run through the model once.
+        batch_size: How many texts run through the model at once.
     """
     rows, targets = [], []
     for prompt, answer in questions:
@@ -51,33 +50,35 @@ def score_answers(
         parts.check_length(len(rows[-1]), prompt)
         targets.append(target)
     unique = sorted(set(rows), key=len)
-    asked: dict[tuple[int, ...], list[int]] = {ids: [] for ids in unique}
+    numbers: dict[tuple[int, ...], list[int]] = {ids: [] for ids in unique}  # of the questions with this text
     for number, ids in enumerate(rows):
-        asked[ids].append(number)
-    answers: list[Answer | None] = [None] * len(rows)
+        numbers[ids].append(number)
+    answers: list[AnswerScore | None] = [None] * len(rows)
     with torch.no_grad(), evaluating(parts.model):
         for start in range(0, len(unique), batch_size):
             batch = unique[start : start + batch_size]
-            # from the first position that is asked for; rows of a batch are about as long as each other
-            first = min(len(ids) - len(targets[number]) for ids in batch for number in asked[ids])
+            # the first position whose logits are needed; the rows of a batch have similar lengths
+            first = min(len(ids) - len(targets[number]) for ids in batch for number in numbers[ids])
             logits = _logits(parts.model, padded(batch, parts.device)[0], first)
             for ids, row in zip(batch, logits, strict=True):
-                for number in asked[ids]:
+                for number in numbers[ids]:
                     end = len(ids) - first
                     answers[number] = _answer(row[end - len(targets[number]) : end], targets[number])
     return [answer for answer in answers if answer is not None]
 
 
 def _logits(model: nn.Module, tokens: torch.Tensor, first: int) -> torch.Tensor:
-    """The logits from a position on: the model makes no others, where it can be told so."""
+    """The logits from a position on; a model that takes `logits_to_keep` computes only these."""
     if "logits_to_keep" in signature(model.forward).parameters:
         keep = tokens.shape[1] - first
         return main_tensor(model(tokens, use_cache=False, logits_to_keep=keep))
     return main_tensor(model(tokens, use_cache=False))[:, first:]
 
 
-def _answer(logits: torch.Tensor, target: Sequence[int]) -> Answer:
+def _answer(logits: torch.Tensor, target: Sequence[int]) -> AnswerScore:
     found = logits.float().log_softmax(1)
     ids = torch.tensor(target, device=found.device)
-    said = found.gather(1, ids[:, None])
-    return Answer(float(said.mean()), bool((found.argmax(1) == ids).all()))
+    return AnswerScore(
+        log_probability=float(found.gather(1, ids[:, None]).mean()),
+        likeliest=bool((found.argmax(1) == ids).all()),
+    )

@@ -1,13 +1,17 @@
-"""A subject's tokens in a prompt, what role each token plays, and the tokens that continue a prompt.
+"""The tokens of prompts, subjects and continuations, and the role of each token.
 
-Everything is read from one tokenization of the whole prompt with character offsets, so tokens added at the
-beginning, merges across words and characters of several tokens do not matter.
+Everything is read from one tokenization of the whole prompt with character offsets. So it does not matter
+that a tokenizer adds tokens at the beginning, merges words, or needs several tokens for one character.
 """
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ...core.errors import ArgumentError
 
@@ -24,11 +28,11 @@ ROLES = (
 
 @dataclass(frozen=True)
 class Tokens:
-    """A prompt as the model reads it.
+    """The tokens of a prompt.
 
     Attributes:
-        ids: The token ids, with special tokens that the tokenizer adds in front, but without an end token.
-        texts: What each token says.
+        ids: The token ids. Special tokens at the beginning are included, an end token is not.
+        texts: The text of each token.
         spans: The characters (start, end) of the prompt that each token covers; (0, 0) for special tokens.
     """
 
@@ -48,7 +52,7 @@ def tokenize(tokenizer: Any, prompt: str) -> Tokens:
         prompt: The text.
 
     Raises:
-        ArgumentError: The prompt is empty, or the tokenizer cannot tell offsets.
+        ArgumentError: The prompt is empty, or the tokenizer has no offsets.
 
     Example:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -73,13 +77,13 @@ def tokenize(tokenizer: Any, prompt: str) -> Tokens:
     return Tokens(tuple(ids), tuple(tokenizer.decode([index]) for index in ids), tuple(spans))
 
 
-def filled(prompt: str, subject: str) -> tuple[str, int | None]:
-    """Returns a prompt with the subject in the place of ``{}``, and the character at which it begins.
+def fill_subject(prompt: str, subject: str) -> tuple[str, int | None]:
+    """Returns a prompt in which the subject replaces ``{}``, and the character at which the subject begins.
 
     A prompt without ``{}`` is returned as it is, with None.
 
     Example:
-        >>> filled("{} lives in", "Ann"), filled("Ann lives in", "Ann")
+        >>> fill_subject("{} lives in", "Ann"), fill_subject("Ann lives in", "Ann")
         (('Ann lives in', 0), ('Ann lives in', None))
     """
     if not isinstance(prompt, str) or not isinstance(subject, str) or prompt.count("{}") != 1:
@@ -94,8 +98,8 @@ def subject_range(tokens: Tokens, prompt: str, subject: str, start: int | None =
         tokens: The prompt's tokens, from `tokenize`.
         prompt: The text.
         subject: The words to find in it.
-        start: The character at which it begins; by default the first place counts where the subject stands as
-            whole words, else the first at all.
+        start: The character at which it begins. By default it is searched for: first as whole words, then
+            inside of words.
 
     Raises:
         ArgumentError: The subject is empty, or not in the prompt; the message shows both and the tokens.
@@ -113,7 +117,7 @@ def subject_range(tokens: Tokens, prompt: str, subject: str, start: int | None =
     return inside[0], inside[-1] + 1
 
 
-def roles(count: int, subject: tuple[int, int]) -> tuple[str, ...]:
+def token_roles(count: int, subject: tuple[int, int]) -> tuple[str, ...]:
     """Returns the role of each token of a prompt, one of `ROLES`.
 
     A subject of one token has only a last one. The last token of the prompt is "last token", unless the
@@ -124,11 +128,11 @@ def roles(count: int, subject: tuple[int, int]) -> tuple[str, ...]:
         subject: The range [first, end) of the subject.
 
     Example:
-        >>> roles(6, (1, 3))[1:]
+        >>> token_roles(6, (1, 3))[1:]
         ('first subject token', 'last subject token', 'first token after', 'further tokens', 'last token')
     """
     first, end = subject
-    named = {first: ROLES[1], end: ROLES[4], count - 1: ROLES[6], end - 1: ROLES[3]}  # the later wins
+    named = {first: ROLES[1], end: ROLES[4], count - 1: ROLES[6], end - 1: ROLES[3]}  # the last entry wins
     return tuple(
         named.get(index, ROLES[0] if index < first else ROLES[2] if index < end else ROLES[5])
         for index in range(count)
@@ -136,18 +140,18 @@ def roles(count: int, subject: tuple[int, int]) -> tuple[str, ...]:
 
 
 def continuation(tokenizer: Any, prompt: str, text: str) -> tuple[int, ...]:
-    """Returns the ids of the tokens that follow when a text continues a prompt.
+    """Returns the ids of the tokens of a text that continues a prompt.
 
-    A space is put between them where words need one: not if the prompt ends or the text begins with a space,
-    and not between characters of scripts that are written without spaces.
+    A space is put between prompt and text, except where one of them already has a space there, and except
+    between characters of scripts that are written without spaces.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
-        prompt: The text so far.
-        text: What comes next.
+        prompt: The prompt.
+        text: The text that follows it.
 
     Raises:
-        ArgumentError: There is nothing to continue with, or the tokenizer does not know any of it.
+        ArgumentError: The text is empty, or the tokenizer knows none of its tokens.
     """
     if not isinstance(text, str) or not text.strip():
         raise ArgumentError(f"expected words to continue the prompt {prompt!r} with, got {text!r}")
@@ -158,20 +162,37 @@ def continuation(tokenizer: Any, prompt: str, text: str) -> tuple[int, ...]:
     whole = tokenizer(prompt + joined)["input_ids"]
     if whole[: len(before)] == before:
         ids = [index for index in whole[len(before) :] if index not in _added(tokenizer)]
-    else:  # the boundary was merged away: the text alone is what the model would have to say
+    else:  # a token reaches across the boundary: the tokens of the text alone are taken
         ids = tokenizer(joined, add_special_tokens=False)["input_ids"]
     if not ids or all(index == tokenizer.unk_token_id for index in ids):
         raise ArgumentError(f"the tokenizer has no tokens for {text!r}")
     return tuple(ids)
 
 
+def padded(rows: Iterable[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns rows of token ids as a tensor (rows, longest), and the mask (rows, longest) of real tokens.
+
+    Shorter rows are padded on the right with their last token. A causal model does not see the padding.
+
+    Example:
+        >>> padded([[1, 2, 3], [4]], torch.device("cpu"))[0]
+        tensor([[1, 2, 3],
+                [4, 4, 4]])
+    """
+    rows = list(rows)
+    longest = max(len(ids) for ids in rows)
+    tokens = torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in rows], device=device)
+    lengths = torch.tensor([len(ids) for ids in rows], device=device)
+    return tokens, (torch.arange(longest, device=device) < lengths[:, None]).long()
+
+
 def _without_end(special: Any) -> int:
-    """How many tokens there are without special ones at the end, where a model is to go on."""
+    """The number of tokens without the special tokens at the end."""
     return max((index + 1 for index, is_special in enumerate(special) if not is_special), default=1)
 
 
 def _spans(offsets: Any, special: Any, length: int) -> list[tuple[int, int]]:
-    """Offsets whose ends reach to the next token where a tokenizer gives an empty span."""
+    """The offsets; an empty one is extended to the start of the next token."""
     spans: list[tuple[int, int]] = []
     following = length
     for (start, end), is_special in zip(reversed(offsets), reversed(special), strict=True):

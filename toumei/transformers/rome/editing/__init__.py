@@ -3,14 +3,16 @@
 from .edit import Edit, revert_all
 from .editor import RankOneEditor
 from .lora import export_lora
-from .requests import Request
-from .settings import Settings, settings_for
+from .methods import EDITING_METHODS
+from .requests import EditRequest
+from .settings import EditSettings, settings_for
 
 __all__ = [
+    "EDITING_METHODS",
     "Edit",
+    "EditRequest",
+    "EditSettings",
     "RankOneEditor",
-    "Request",
-    "Settings",
     "export_lora",
     "revert_all",
     "settings_for",

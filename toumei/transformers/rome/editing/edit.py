@@ -1,4 +1,4 @@
-"""An edit of a model: applied and taken back bit for bit, saved as two thin matrices a layer."""
+"""An edit of a model: applied and reverted bit for bit, saved as two thin matrices for each layer."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from typing_extensions import Self
 from ....core.errors import EditError
 from ....core.serialization import Saved, load_result, save_result
 from ...model.families import Anatomy, anatomy
-from ..weight_edits import registry as applied
+from ..weight_edits import registry
 from ..weight_edits.low_rank import LowRank
-from .requests import Request
+from .requests import EditRequest
 from .value import Value
 
 
@@ -22,23 +22,22 @@ from .value import Value
 class Edit(Saved):
     """A change of some weights of a model that writes facts into it.
 
-    Inside a ``with`` block the model is edited, outside of it every weight is bit for bit as before. `apply`
-    and `revert` do the same without a block. Several edits can be applied at once, and taken back in any
-    order; the weight is then the original plus the sum of all changes, rounded once.
+    Inside a ``with`` block the model is edited; outside of it every weight is bit for bit as before. `apply`
+    and `revert` do the same without a block. Several edits can be applied at once, and reverted in any order.
+    The weight is then the original plus the sum of all changes, rounded once.
 
     Attributes:
         parts: The model.
-        method: Name of the editing method.
+        method: The name of the editing method.
         requests: The facts.
         changes: For each edited layer the change of its down-projection (values, keys), on the CPU.
-        values: How the value of each fact was optimized; empty if the edit was loaded.
+        values: The result of the optimization of each fact; empty if the edit was loaded.
 
     Example:
         >>> from toumei.models import facts_gpt
-        >>> from toumei.transformers.rome.editing.editor import RankOneEditor
         >>> model, tokenizer, world = facts_gpt()
         >>> zero = LowRank(torch.zeros(128, 1), torch.zeros(1, 512))
-        >>> edit = Edit(anatomy(model), "none", (Request("{} lives in", "Ann", "Rome"),), {2: zero})
+        >>> edit = Edit(anatomy(model), "none", (EditRequest("{} lives in", "Ann", "Rome"),), {2: zero})
         >>> with edit:
         ...     edit.applied
         True
@@ -48,7 +47,7 @@ class Edit(Saved):
 
     parts: Anatomy
     method: str
-    requests: Sequence[Request]
+    requests: Sequence[EditRequest]
     changes: Mapping[int, LowRank]
     values: Sequence[Value] = ()
     _owner: object = field(default_factory=object)
@@ -63,33 +62,33 @@ class Edit(Saved):
 
     @property
     def applied(self) -> bool:
-        """Whether the model carries this edit at the moment."""
-        return any(applied.carries(module, self._owner) for module in self._modules())
+        """Whether this edit is applied to the model now."""
+        return any(registry.carries(module, self._owner) for module in self._modules())
 
     def apply(self) -> Self:
         """Changes the weights, and returns the edit.
 
         Raises:
-            EditError: It is applied already, or a weight cannot be edited; nothing has been changed then.
+            EditError: It is applied already, or a weight cannot be edited; then nothing has changed.
         """
         if self.applied:
             raise EditError(f"{self} is applied already: revert it first")
-        applied.apply(self._modules(), self._owner)
+        registry.apply(self._modules(), self._owner)
         return self
 
     def revert(self, force: bool = False) -> Self:
-        """Takes the change back, and returns the edit.
+        """Removes the change from the weights, and returns the edit.
 
         Args:
-            force: Also where something else, such as training or `load_state_dict`, wrote into a weight
-                meanwhile: the weight from before the edit takes its place.
+            force: Also if something else, such as training or `load_state_dict`, wrote into a weight after
+                the edit. The weight from before the edit replaces it.
 
         Raises:
-            EditError: It is not applied, or something else wrote into a weight meanwhile.
+            EditError: It is not applied, or something else wrote into a weight after the edit.
         """
         if not self.applied:
             raise EditError(f"{self}: there is nothing to revert")
-        applied.remove(self._modules(), self._owner, force)
+        registry.remove(self._modules(), self._owner, force)
         return self
 
     def __enter__(self) -> Self:
@@ -103,14 +102,14 @@ class Edit(Saved):
         except EditError as failed:
             if kind is None:
                 raise
-            warnings.warn(str(failed), stacklevel=2)  # what went wrong inside the block is what counts
+            warnings.warn(str(failed), stacklevel=2)  # the error from inside the block is raised
 
     def save(self, path: str | Path) -> None:
         """Writes the thin factors and the facts, and notes on the model and the versions of the libraries."""
         save_result(self, path, self._notes())
 
     @classmethod
-    def load(cls, path: str | Path, model: nn.Module) -> Self:
+    def load(cls, path: str | Path, model: nn.Module) -> Self:  # type: ignore[override]
         """Returns a saved edit of this model, not applied.
 
         Args:
@@ -122,7 +121,7 @@ class Edit(Saved):
         """
         parts = anatomy(model)
         edit, notes = load_result(cls, path, parts=parts)
-        if applied.unedited_fingerprint(model) != notes.get("fingerprint"):
+        if registry.unedited_fingerprint(model) != notes.get("fingerprint"):
             raise EditError(
                 f"{path} edits {notes.get('model')} ({notes.get('class')} of {notes.get('layers')} layers) "
                 f"with other weights than this {type(model).__name__} of {parts.layers} layers has"
@@ -136,7 +135,7 @@ class Edit(Saved):
 
         model = self.parts.model
         return {
-            "fingerprint": applied.unedited_fingerprint(model),
+            "fingerprint": registry.unedited_fingerprint(model),
             "model": str(getattr(getattr(model, "config", None), "name_or_path", "") or "a model"),
             "class": type(model).__name__,
             "layers": str(self.parts.layers),
@@ -159,9 +158,9 @@ class Edit(Saved):
 
 
 def revert_all(model: nn.Module) -> None:
-    """Takes back every edit that a model carries, also those whose `Edit` is lost.
+    """Reverts every edit that is applied to a model, also those whose `Edit` objects are lost.
 
-    The edited weights are as they were before the first edit, whatever else was written into them meanwhile.
+    The edited weights are as before the first edit, even if something else wrote into them after it.
 
     Args:
         model: The model.
@@ -170,10 +169,11 @@ def revert_all(model: nn.Module) -> None:
         >>> from toumei.models import facts_gpt
         >>> model, tokenizer, world = facts_gpt()
         >>> zero = LowRank(torch.zeros(128, 1), torch.zeros(1, 512))
-        >>> edit = Edit(anatomy(model), "none", (Request("{} lives in", "Ann", "Rome"),), {2: zero}).apply()
+        >>> request = EditRequest("{} lives in", "Ann", "Rome")
+        >>> edit = Edit(anatomy(model), "none", (request,), {2: zero}).apply()
         >>> revert_all(model)
         >>> edit.applied
         False
     """
-    for owner, modules in applied.owners(model).items():
-        applied.remove(modules, owner, force=True)
+    for owner, modules in registry.owners(model).items():
+        registry.remove(modules, owner, force=True)

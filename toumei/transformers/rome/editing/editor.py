@@ -1,4 +1,4 @@
-"""Writing facts into a language model by small changes of its MLPs' down-projections."""
+"""Writes facts into a language model by low-rank changes of the down-projections of its MLPs."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -11,16 +11,17 @@ from torch import nn
 from ....core.errors import ArgumentError
 from ...model.discovery import projection_sizes
 from ...model.families import anatomy
-from ...model.sampling import check_contexts, sampled, sampled_contexts
-from ..statistics.second_moments import Identity, KeyStatistics, SecondMoment
-from ..weight_edits import registry as applied
+from ...model.sampling import check_templates, sample_contexts, sample_continuations
+from ..statistics.second_moments import IdentityMoment, KeyStatistics, SecondMoment
+from ..tracing.tracer import CausalTracer
+from ..weight_edits import registry
 from ..weight_edits.low_rank import LowRank
 from .edit import Edit
-from .keys import check_straight, read_keys, read_states
-from .methods import Method, find_method
-from .requests import Request, Row, row
-from .settings import Settings, settings_for
-from .value import Problem, Value, optimize_values
+from .keys import check_unscaled, read_keys, read_states
+from .methods import EditingMethod, find_method
+from .requests import EditRequest, SubjectText, subject_text
+from .settings import EditSettings, settings_for
+from .value import FactTexts, Value, optimize_values
 
 _HELD_TOKENS = 12
 
@@ -28,16 +29,16 @@ _HELD_TOKENS = 12
 class RankOneEditor:
     """Makes edits of a causal language model: ROME, R-ROME, MEMIT, EMMET and AlphaEdit.
 
-    Making an edit leaves the model as it is; the edit says when it is applied.
+    Making an edit does not change the model; the edit is applied with `Edit.apply` or a ``with`` block.
 
     Args:
         model: A Hugging Face causal language model, on any devices, in any floating-point precision.
         tokenizer: Its tokenizer, a fast one.
-        statistics: Second moments of the keys of the layers to edit, from `collect_statistics`. Without them
-            the identity is used, and other facts are disturbed more.
-        contexts: Templates such as ``"And then. {}"`` that a subject is read in beside the bare prompt. By
+        statistics: The second moments of the keys of the layers to edit, from `collect_statistics`. Without
+            them the identity is used, and other facts change more.
+        contexts: Templates such as ``"And then. {}"``, in which a subject is read besides the bare prompt. By
             default some are sampled from the model.
-        seed: For all that is sampled.
+        seed: Seed of everything that is sampled.
         batch_size: How many texts are run at once.
 
     Raises:
@@ -46,7 +47,7 @@ class RankOneEditor:
 
     Example:
         >>> from toumei.models import facts_gpt
-        >>> from toumei.transformers.rome.statistics.collect import collect_statistics
+        >>> from toumei.transformers import RankOneEditor, collect_statistics
         >>> model, tokenizer, world = facts_gpt()
         >>> texts = (text for text, _ in zip(world.texts(seed=0), range(200)))
         >>> statistics = collect_statistics(model, tokenizer, texts, [2], verbose=False)
@@ -72,7 +73,7 @@ class RankOneEditor:
         self.model, self.tokenizer, self.statistics = model, tokenizer, statistics
         self.parts = anatomy(model)
         self.seed, self.batch_size = seed, batch_size
-        self._given = None if contexts is None else check_contexts(contexts)
+        self._given = None if contexts is None else check_templates(contexts)
         self._sampled: dict[Any, tuple[str, ...]] = {}
         if batch_size < 1:
             raise ArgumentError(f"batch_size is a number from 1 on, got {batch_size}")
@@ -97,24 +98,24 @@ class RankOneEditor:
 
         Args:
             prompt: A template with one ``{}`` for the subject.
-            subject: Whom or what the fact is about.
-            target: What is to be said; a space in front is put where words need one.
-            layer: Which layer to edit, from 0; ``"trace"`` takes the one whose MLP a causal trace finds to
-                matter most. By default the layers that the papers edit in this model.
+            subject: The person or thing that the fact is about.
+            target: The text that the model is to predict; a space is put before it if words need one.
+            layer: The layer to edit, from 0; ``"trace"`` takes the layer whose MLP has the largest effect in
+                a causal trace. By default the layers that the papers edit in this model.
             method: ``"rome"``, ``"r-rome"``, ``"memit"``, ``"emmet"`` or ``"alphaedit"``.
-            hold: The subject's other continuations that are held while the value is optimized: templates such
-                as ``"{} works as a"``, or how many to sample from the model. The subject's key is averaged
-                over them too.
+            hold: The subject's other continuations whose predictions are held while the value is optimized:
+                templates such as ``"{} works as a"``, or how many to sample from the model. The average of
+                the subject's key includes them.
             verbose: Show progress.
-            **settings: Fields of `Settings` that are to differ from the papers'.
+            **settings: Fields of `EditSettings` that replace those of the papers.
 
         Raises:
-            ArgumentError: Something cannot be understood: a template without ``{}``, a layer out of range, a
-                setting or method that does not exist, or statistics that lack the layer.
+            ArgumentError: A template has no ``{}``, a layer is out of range, a setting or method does not
+                exist, or the statistics lack the layer.
             ArchitectureError: The layer has no single down-projection.
-            NonFiniteError: The optimization or the closed form broke down.
+            NonFiniteError: A loss is not finite, or the closed form has no solution.
         """
-        request = Request(prompt, subject, target)
+        request = EditRequest(prompt, subject, target)
         if "layers" in settings:
             raise ArgumentError("an edit of one fact has one layer=...; edit_many has layers=[...]")
         if layer == "trace":
@@ -135,7 +136,7 @@ class RankOneEditor:
         """Returns one edit that writes many facts at once.
 
         Args:
-            requests: The facts: `Request`s, tuples (prompt, subject, target), or mappings or objects with
+            requests: The facts: `EditRequest`s, tuples (prompt, subject, target), or mappings or objects with
                 prompt, subject and target.
             layers: The layers that share the change; by default the papers'.
             method: ``"memit"``, ``"emmet"`` or ``"alphaedit"``.
@@ -147,8 +148,8 @@ class RankOneEditor:
             ArgumentError: There are no facts, two facts contradict each other, or the method takes one fact
                 at a time; and as in `edit`.
         """
-        known: dict[tuple[str, str], Request] = {}
-        for request in map(Request.of, requests):
+        known: dict[tuple[str, str], EditRequest] = {}
+        for request in map(EditRequest.of, requests):
             same = known.setdefault((request.prompt, request.subject), request)
             if same != request:
                 raise ArgumentError(
@@ -167,10 +168,10 @@ class RankOneEditor:
         """Returns a saved edit of this model, not applied; see `Edit.load`."""
         return Edit.load(path, self.model)
 
-    @torch.inference_mode(False)  # what is made in inference mode has no gradients
+    @torch.inference_mode(False)  # tensors that are made in inference mode have no gradients
     def _edit(
         self,
-        requests: list[Request],
+        requests: list[EditRequest],
         name: str,
         layers: Sequence[SupportsIndex] | None,
         hold: int | Sequence[str],
@@ -186,50 +187,52 @@ class RankOneEditor:
         for layer in settings.layers:
             self.parts.down(layer)
             if method.many:
-                check_straight(self.parts, layer)
+                check_unscaled(self.parts, layer)
         if len(settings.layers) > 1 and not method.many:
             raise ArgumentError(f"{name!r} edits one layer, got {settings.layers}")
         moments = {layer: self._moment(layer) for layer in settings.layers}
         contexts = ("{}", *self._contexts(settings))
-        problems = [self._problem(request, contexts, hold) for request in requests]
+        facts = [self._fact_texts(request, contexts, hold) for request in requests]
         values = optimize_values(
             self.parts,
             settings.layers[-1],
             method.many,
-            problems,
+            facts,
             settings,
             batch_size=self.batch_size,
             verbose=verbose,
         )
-        texts = [(*problem.edits, *problem.holds) for problem in problems]
+        texts = [(*fact.edits, *fact.holds) for fact in facts]
         if method.many:
             changes = self._spread(method, texts, values, moments, settings)
         else:
             changes = {settings.layers[0]: self._single(method, texts, values[0], moments, settings)}
-        return Edit(self.parts, name, tuple(requests), changes, tuple(values))
+        return Edit(
+            parts=self.parts, method=name, requests=tuple(requests), changes=changes, values=tuple(values)
+        )
 
     def _single(
         self,
-        method: Method,
-        texts: Sequence[Sequence[Row]],
+        method: EditingMethod,
+        texts: Sequence[Sequence[SubjectText]],
         value: Value,
         moments: dict[int, SecondMoment],
-        settings: Settings,
+        settings: EditSettings,
     ) -> LowRank:
-        """The change of one layer that adds to the value of one key what was added in every context."""
+        """The change of one layer that adds the optimized vector to the value of one key."""
         layer = settings.layers[0]
         keys = read_keys(self.parts, layer, texts, 1 / len(texts[0]), self.batch_size)
         return _thin(method.update(keys, value.delta.double()[None], moments[layer], settings))
 
     def _spread(
         self,
-        method: Method,
-        texts: Sequence[Sequence[Row]],
+        method: EditingMethod,
+        texts: Sequence[Sequence[SubjectText]],
         values: Sequence[Value],
         moments: dict[int, SecondMoment],
-        settings: Settings,
+        settings: EditSettings,
     ) -> dict[int, LowRank]:
-        """The changes of all layers: each takes its share of what is still missing behind the last one."""
+        """The changes of all layers: each makes its share of the missing change after the last layer."""
         wanted = torch.stack([value.start + value.delta for value in values]).double()
         last = self.parts.block(settings.layers[-1])
         changes: dict[int, LowRank] = {}
@@ -242,46 +245,49 @@ class RankOneEditor:
                 changes[layer] = _thin(method.update(keys, residuals, moments[layer], settings))
                 if left > 1:
                     owners[layer] = object()
-                    applied.apply({self._down(layer): changes[layer]}, owners[layer])
+                    registry.apply({self._down(layer): changes[layer]}, owners[layer])
         finally:
             for layer, owner in owners.items():
-                if applied.carries(self._down(layer), owner):
-                    applied.remove({self._down(layer): changes[layer]}, owner)
+                if registry.carries(self._down(layer), owner):
+                    registry.remove({self._down(layer): changes[layer]}, owner)
         return changes
 
     def _down(self, layer: int) -> nn.Module:
         return self.parts.module(self.parts.down(layer))
 
-    def _problem(self, request: Request, contexts: Sequence[str], hold: int | Sequence[str]) -> Problem:
-        edits = [
-            row(self.tokenizer, context.replace("{}", request.prompt), request.subject, request.target)
-            for context in contexts
-        ]
-        templates = self._held(request.subject, hold) if isinstance(hold, int) else check_contexts(hold)
-        problem = Problem(
-            request.text,
-            tuple(edits),
-            row(self.tokenizer, "{} is a", request.subject),
-            tuple(row(self.tokenizer, template, request.subject) for template in templates),
+    def _fact_texts(
+        self, request: EditRequest, contexts: Sequence[str], hold: int | Sequence[str]
+    ) -> FactTexts:
+        def text(template: str, target: str | None = None) -> SubjectText:
+            return subject_text(self.tokenizer, template, request.subject, target)
+
+        templates = self._held(request.subject, hold) if isinstance(hold, int) else check_templates(hold)
+        fact = FactTexts(
+            name=request.text,
+            edits=tuple(text(context.replace("{}", request.prompt), request.target) for context in contexts),
+            essence=text("{} is a"),
+            holds=tuple(text(template) for template in templates),
         )
-        longest = max(problem.rows, key=lambda text: len(text.ids))
+        longest = max(fact.texts, key=lambda text: len(text.ids))
         self.parts.check_length(len(longest.ids), self.tokenizer.decode(longest.ids))
-        return problem
+        return fact
 
     def _held(self, subject: str, count: int) -> list[str]:
-        """Templates that go on as the model itself goes on after the subject."""
+        """Templates of texts that the model samples after the subject."""
         if count < 0:
-            raise ArgumentError(f"hold is how many continuations, from 0 on, or templates, got {count}")
+            raise ArgumentError(f"hold is a number of continuations, from 0 on, or templates, got {count}")
         if not count:
             return []
-        texts = sampled(self.parts, self.tokenizer, subject, count, _HELD_TOKENS, top_k=20, seed=self.seed)
+        texts = sample_continuations(
+            self.parts, self.tokenizer, subject, count, _HELD_TOKENS, top_k=20, seed=self.seed
+        )
         return [f"{{}} {text.replace('{', ' ').replace('}', ' ')}" for text in texts]
 
-    def _contexts(self, settings: Settings) -> tuple[str, ...]:
+    def _contexts(self, settings: EditSettings) -> tuple[str, ...]:
         if self._given is not None:
             return self._given
         if settings.prefixes not in self._sampled:
-            self._sampled[settings.prefixes] = sampled_contexts(
+            self._sampled[settings.prefixes] = sample_contexts(
                 self.parts, self.tokenizer, settings.prefixes, self.seed
             )
         return self._sampled[settings.prefixes]
@@ -290,27 +296,25 @@ class RankOneEditor:
         if self.statistics is not None:
             return self.statistics[layer]
         warnings.warn(
-            "the editor has no key statistics and takes the identity for the second moment of the keys: the "
-            "edit itself works, but other facts are disturbed more; see collect_statistics",
+            "the editor has no key statistics and uses the identity as the second moment of the keys: the "
+            "edit works, but other facts change more; see collect_statistics",
             stacklevel=4,
         )
         sizes = projection_sizes(self._down(layer))
         assert sizes is not None
-        return Identity(sizes[0])
+        return IdentityMoment(sizes[0])
 
     def _check_statistics(self) -> None:
-        """Makes sure, whenever a weight was written into since the last time, that the statistics fit."""
+        """Checks that the statistics belong to the weights, if a weight has changed since the last check."""
         if self.statistics is None:
             return
-        weights = [(id(own), own._version) for own in self.model.state_dict(keep_vars=True).values()]
+        weights = [(id(weight), weight._version) for weight in self.model.state_dict(keep_vars=True).values()]
         if weights != self._weights:
             self.statistics.check(self.model)
             self._weights = weights
 
-    def _traced_layer(self, request: Request, verbose: bool) -> int:
-        """The layer around which the MLPs matter most at the subject's last token."""
-        from ..tracing.tracer import CausalTracer
-
+    def _traced_layer(self, request: EditRequest, verbose: bool) -> int:
+        """The layer with the largest effect of a window of MLPs at the subject's last token."""
         window = max(1, self.parts.layers // 5)  # the paper's 10 of GPT-2 XL's 48
         tracer = CausalTracer(self.model, self.tokenizer)
         return tracer.trace(
@@ -319,5 +323,6 @@ class RankOneEditor:
 
 
 def _thin(change: LowRank) -> LowRank:
-    """The change as it is kept: in float32 on the CPU."""
-    return LowRank(*(None if tensor is None else tensor.float().cpu() for tensor in vars(change).values()))  # type: ignore
+    """The change in float32 on the CPU."""
+    keys = None if change.keys is None else change.keys.float().cpu()
+    return LowRank(left=change.left.float().cpu(), right=change.right.float().cpu(), keys=keys)

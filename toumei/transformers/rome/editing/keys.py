@@ -1,4 +1,4 @@
-"""What a model's layers are given and return where subjects are complete."""
+"""The inputs and outputs of modules at the last tokens of subjects: keys and states."""
 
 from collections.abc import Sequence
 
@@ -10,41 +10,47 @@ from ....core.hooks import hooked, run
 from ....core.modules import evaluating
 from ....core.tensors import whole
 from ...model.families import Anatomy
-from ..weight_edits import registry as applied
+from ...model.tokens import padded
+from ..weight_edits import registry
 from .methods import Keys
-from .requests import Row, padded
+from .requests import SubjectText
 
 
 def read_keys(
-    parts: Anatomy, layer: int, texts: Sequence[Sequence[Row]], bare_weight: float, batch_size: int
+    parts: Anatomy, layer: int, texts: Sequence[Sequence[SubjectText]], bare_weight: float, batch_size: int
 ) -> Keys:
     """Returns the keys of some facts in a layer: in the bare prompt, and averaged over the contexts.
 
     Args:
         parts: The model.
-        layer: The layer whose down-projection is given the keys.
+        layer: The layer; the keys are the inputs of its down-projection.
         texts: For each fact its texts, the bare prompt first.
-        bare_weight: What the bare prompt counts in the average; the others share the rest.
+        bare_weight: The weight of the bare prompt in the average; the other texts share the rest.
         batch_size: How many texts are run at once.
     """
     found = read_states(parts, parts.down(layer), texts, batch_size, inputs=True)
     bare, others = found[:, 0], found[:, 1:]
     mean = bare if not others.shape[1] else bare_weight * bare + (1 - bare_weight) * others.mean(1)
-    earlier = applied.earlier_keys(parts.module(parts.down(layer)))
+    earlier = registry.earlier_keys(parts.module(parts.down(layer)))
     return Keys.of(mean, bare, None if earlier is None else earlier.double())
 
 
 def read_states(
-    parts: Anatomy, name: str, texts: Sequence[Sequence[Row]], batch_size: int, *, inputs: bool = False
+    parts: Anatomy,
+    name: str,
+    texts: Sequence[Sequence[SubjectText]],
+    batch_size: int,
+    *,
+    inputs: bool = False,
 ) -> Tensor:
-    """Returns what a module returns at the subjects' last tokens: (facts, texts, size) in float64 on the CPU.
+    """Returns the outputs of a module at the subjects' last tokens, (facts, texts, size), float64 on the CPU.
 
     Args:
         parts: The model.
-        name: The module.
-        texts: For each fact its texts, as many as for every other.
+        name: The name of the module.
+        texts: For each fact its texts; all facts have the same number of texts.
         batch_size: How many texts are run at once.
-        inputs: Read what the module is given instead.
+        inputs: Return the inputs of the module instead.
     """
     rows = [text for several in texts for text in several]
     found = []
@@ -52,36 +58,36 @@ def read_states(
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
             tokens, _ = padded([text.ids[: text.subject + 1] for text in batch], parts.device)
-            with hooked(parts.model, [name], inputs=inputs, stop=True, detach=True) as activations:
+            runs = parts.runs([name])
+            with hooked(parts.model, runs, inputs=inputs, stop=True, detach=True) as activations:
                 parts.model(tokens, use_cache=False)
             states = whole(activations[name]).reshape(*tokens.shape, -1)
             found.append(states[range(len(batch)), [text.subject for text in batch]].cpu().double())
     return torch.cat(found).unflatten(0, (len(texts), -1))
 
 
-def check_straight(parts: Anatomy, layer: int) -> None:
-    """Makes sure that what a down-projection returns joins the residual stream as it is.
+def check_unscaled(parts: Anatomy, layer: int) -> None:
+    """Checks that the output of a down-projection is added to the residual stream without a change.
 
-    Methods that spread a change of the stream over several layers take that for granted.
+    Methods that spread a change of the residual stream over several layers need this.
 
     Raises:
-        ArchitectureError: The model normalizes or scales it on the way, as Gemma 2 and OLMo 2 do.
+        ArchitectureError: The model normalizes or scales the output first, as Gemma 2 and OLMo 2 do.
     """
     tokens = torch.zeros(1, 1, dtype=torch.long, device=parts.device)
     block, down = parts.block(layer), parts.down(layer)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad(), evaluating(parts.model):
-        before = run(parts.model, tokens, record=[block, down], detach=True, stop={block: 1})
+        before = run(parts.model, tokens, record=parts.runs([block, down]), detach=True)
         stream = before[block].float().abs().max().cpu()
         rounding = torch.finfo(before[block].dtype).eps * stream  # far below the step
         step = torch.randn(parts.width, generator=draw) * (before[down].float().std().cpu() + 32 * rounding)
-        with hooked(
-            parts.model, [block], {down: lambda output: output + step.to(output)}, stop=True
-        ) as after:
+        edit = {parts.runs([down])[down]: lambda output: output + step.to(output)}
+        with hooked(parts.model, parts.runs([block]), edit, stop=True) as after:
             parts.model(tokens, use_cache=False)
         moved = (after[block].float() - before[block].float()).flatten().cpu()
     if float((moved - step).norm()) > 0.1 * float(step.norm()):
         raise ArchitectureError(
-            f"layer {layer} of {type(parts.model).__name__} changes what its MLP returns before it joins the "
+            f"layer {layer} of {type(parts.model).__name__} changes its MLP's output before it joins the "
             f"residual stream, so a change of the stream cannot be made by the MLP: take 'rome' or 'r-rome'"
         )

@@ -1,4 +1,4 @@
-"""An edit as an adapter for PEFT: two thin matrices a layer are just what LoRA is made of."""
+"""An edit as a LoRA adapter for PEFT: both are a product of two thin matrices for each layer."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,12 @@ from .edit import Edit
 def export_lora(edit: Edit, folder: str | Path) -> None:
     """Writes an edit as a LoRA adapter that gives the same logits.
 
-    ``peft.PeftModel.from_pretrained(model, folder)`` loads it (``pip install toumei[peft]``); writing needs
-    no PEFT.
+    ``peft.PeftModel.from_pretrained(model, folder)`` loads it (``pip install toumei[peft]``). Writing does
+    not need PEFT.
 
     Args:
         edit: The edit, of any method.
-        folder: Where `adapter_config.json` and `adapter_model.safetensors` go.
+        folder: The folder for `adapter_config.json` and `adapter_model.safetensors`.
 
     Raises:
         EditError: The layers' down-projections are partly `Conv1D` and partly `nn.Linear`.

@@ -1,6 +1,6 @@
 """The editing methods: for each a function (keys, residuals, statistics) -> change of a weight.
 
-A new method is one such function and one line in `METHODS`. All five are one closed form, `closed_form`.
+A new method is one such function and one line in `EDITING_METHODS`. All five use the same `closed_form`.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,17 +12,17 @@ from torch import Tensor
 from ....core.errors import ArgumentError
 from ..statistics.second_moments import SecondMoment
 from ..weight_edits.low_rank import LowRank, closed_form
-from .settings import Settings
+from .settings import EditSettings
 
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """What a layer is given at the last token of each of n subjects.
+    """The inputs of a down-projection at the last token of each of n subjects.
 
     Attributes:
-        mean: Averaged over the contexts that the subject was read in, (n, in).
-        bare: In the prompt alone, (n, in).
-        earlier: Keys of facts that earlier edits have written and that are to stay, (m, in).
+        mean: The average over the contexts in which the subject was read, (n, in).
+        bare: The input in the prompt alone, (n, in).
+        earlier: The keys of facts of earlier edits that have to be preserved, (m, in).
     """
 
     mean: Tensor
@@ -31,83 +31,83 @@ class Keys:
 
     @classmethod
     def of(cls, mean: Tensor, bare: Tensor | None = None, earlier: Tensor | None = None) -> "Keys":
-        """Returns keys; the bare ones are the averaged ones, and there are no earlier ones, if not given."""
+        """Returns keys. By default the bare keys are the averages, and there are no earlier keys."""
         return cls(mean, mean if bare is None else bare, mean[:0] if earlier is None else earlier)
 
 
-Update = Callable[[Keys, Tensor, SecondMoment, Settings], LowRank]
+Update = Callable[[Keys, Tensor, SecondMoment, EditSettings], LowRank]
 
 
 @dataclass(frozen=True)
-class Method:
+class EditingMethod:
     """An editing method.
 
     Attributes:
         update: From keys, residuals (n, out), the second moment of the layer's keys and the settings to the
             change of the layer's weight.
-        many: Whether it takes several facts at once and spreads them over the layers. Its residuals are
-            those of the residual stream then, behind the last of the layers.
+        many: Whether it takes several facts at once and spreads them over the layers. Then the residuals are
+            changes of the residual stream after the last of the layers.
     """
 
     update: Update
     many: bool = False
 
 
-def rome(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: Settings) -> LowRank:
-    """ROME (Meng et al., 2022, eq. 2) as its code has it: along the averaged key, exact at the bare one.
+def rome(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: EditSettings) -> LowRank:
+    """ROME (Meng et al., 2022, eq. 2) as in its code: along the averaged key, exact at the bare key.
 
-    Where the two keys differ much the change becomes huge; `r_rome` does not have that defect.
+    If the two keys differ much, the change becomes huge; `r_rome` does not have this defect.
 
     Example:
-        >>> from toumei.transformers.rome.statistics.second_moments import Identity
+        >>> from toumei.transformers.rome.statistics.second_moments import IdentityMoment
         >>> keys = Keys.of(torch.tensor([[1.0, 2.0]]).double())
-        >>> rome(keys, torch.ones(1, 3).double(), Identity(2), Settings(layers=(0,)))
+        >>> rome(keys, torch.ones(1, 3).double(), IdentityMoment(2), EditSettings(layers=(0,)))
         LowRank(3x2, rank 1)
     """
-    return closed_form(keys.mean, residuals, statistics.whiten(keys.mean), probes=keys.bare)
+    return closed_form(keys.mean, residuals, statistics.whiten(keys.mean), exact_keys=keys.bare)
 
 
-def r_rome(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: Settings) -> LowRank:
+def r_rome(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: EditSettings) -> LowRank:
     """R-ROME (Gupta et al., 2024, arXiv:2403.07175): the averaged key on both sides.
 
-    The residual is what was added to the value in every context, so it is what the averaged key gets too.
+    The optimization adds the residual to the value in every context, so the averaged key gets it too.
     """
     return closed_form(keys.mean, residuals, statistics.whiten(keys.mean))
 
 
-def memit(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: Settings) -> LowRank:
-    """MEMIT (Meng et al., 2023, eq. 14): many keys, weighed against all others by lambda."""
+def memit(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: EditSettings) -> LowRank:
+    """MEMIT (Meng et al., 2023, eq. 14): many keys; lambda weighs the keys of all other texts."""
     return closed_form(keys.mean, residuals, statistics.whiten(keys.mean), settings.ridge)
 
 
-def emmet(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: Settings) -> LowRank:
+def emmet(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: EditSettings) -> LowRank:
     """EMMET (Gupta et al., 2024, arXiv:2403.14236): exact for one key, with a small ridge for several."""
     ridge = settings.ridge * settings.emmet_ridge if len(keys.mean) > 1 else 0.0
     return closed_form(keys.mean, residuals, statistics.whiten(keys.mean), ridge)
 
 
-def alphaedit(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: Settings) -> LowRank:
-    """AlphaEdit (Fang et al., 2025, eq. 14): within the null space of the keys, and past earlier edits."""
+def alphaedit(keys: Keys, residuals: Tensor, statistics: SecondMoment, settings: EditSettings) -> LowRank:
+    """AlphaEdit (Fang et al., 2025, eq. 14): in the null space of the keys, preserving earlier edits."""
     every = torch.cat([keys.mean, keys.earlier])
     projected = statistics.project(every, settings.null_threshold)
     return replace(closed_form(every, residuals, projected, settings.null_ridge), keys=keys.mean)
 
 
-METHODS: Mapping[str, Method] = {
-    "rome": Method(rome),
-    "r-rome": Method(r_rome),
-    "memit": Method(memit, many=True),
-    "emmet": Method(emmet, many=True),
-    "alphaedit": Method(alphaedit, many=True),
+EDITING_METHODS: Mapping[str, EditingMethod] = {
+    "rome": EditingMethod(rome),
+    "r-rome": EditingMethod(r_rome),
+    "memit": EditingMethod(memit, many=True),
+    "emmet": EditingMethod(emmet, many=True),
+    "alphaedit": EditingMethod(alphaedit, many=True),
 }
 
 
-def find_method(name: str) -> Method:
+def find_method(name: str) -> EditingMethod:
     """Returns the method of this name.
 
     Raises:
         ArgumentError: There is no such method.
     """
-    if name not in METHODS:
-        raise ArgumentError(f"no method {name!r}: there are {', '.join(METHODS)}")
-    return METHODS[name]
+    if name not in EDITING_METHODS:
+        raise ArgumentError(f"no method {name!r}: there are {', '.join(EDITING_METHODS)}")
+    return EDITING_METHODS[name]

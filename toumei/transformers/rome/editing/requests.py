@@ -1,30 +1,27 @@
-"""What an edit is asked for: a prompt with a place for the subject, the subject, and the new target."""
+"""The facts to write: prompt, subject and new target, and their tokens."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ....core.errors import ArgumentError
-from ...model.tokens import continuation, filled, tokenize
+from ...model.tokens import continuation, fill_subject, tokenize
 
 
 @dataclass(frozen=True)
-class Request:
+class EditRequest:
     """A fact to write into a model.
 
     Attributes:
         prompt: A template with one ``{}`` for the subject, which the target continues.
-        subject: Whom or what the fact is about.
-        target: What is to be true.
+        subject: The person or thing that the fact is about.
+        target: The new object of the fact, which the model is to predict after the prompt.
 
     Raises:
         ArgumentError: The template has no ``{}`` or several, or the subject or the target is empty.
 
     Example:
-        >>> Request("{} is located in the country of", "Karlsruhe Institute of Technology", "France").text
+        >>> EditRequest("{} is located in the country of", "Karlsruhe Institute of Technology", "France").text
         'Karlsruhe Institute of Technology is located in the country of'
     """
 
@@ -43,11 +40,11 @@ class Request:
 
     @property
     def text(self) -> str:
-        """The prompt with the subject in its place."""
-        return fill(self.prompt, self.subject)[0]
+        """The prompt with the subject in place of ``{}``."""
+        return fill_subject(self.prompt, self.subject)[0]
 
     @classmethod
-    def of(cls, given: Any) -> "Request":
+    def of(cls, given: Any) -> "EditRequest":
         """Returns a request from a tuple, a mapping or an object that has prompt, subject and target.
 
         Raises:
@@ -71,13 +68,13 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A text as the model reads it, with the token at which the subject is complete.
+class SubjectText:
+    """The tokens of a text about a subject.
 
     Attributes:
         ids: The tokens of the text and of the target, if there is one.
-        subject: The place of the subject's last token.
-        target: How many of the tokens are the target's.
+        subject: The position of the subject's last token.
+        target: The number of tokens of the target.
     """
 
     ids: tuple[int, ...]
@@ -85,26 +82,21 @@ class Row:
     target: int = 0
 
 
-def fill(template: str, subject: str) -> tuple[str, int]:
-    """Returns a template with the subject in the place of ``{}``, and the character behind the subject."""
-    text, start = filled(template, subject)
-    assert start is not None
-    return text, start + len(subject.strip())
-
-
-def row(tokenizer: Any, template: str, subject: str, target: str | None = None) -> Row:
-    """Returns the tokens of a filled template, and of its target.
+def subject_text(tokenizer: Any, template: str, subject: str, target: str | None = None) -> SubjectText:
+    """Returns the tokens of a template with the subject in place of ``{}``, and of its target.
 
     Args:
         tokenizer: A Hugging Face tokenizer with offsets.
         template: A text with one ``{}``.
-        subject: What to put there.
-        target: What continues the text; its tokens are appended.
+        subject: The subject.
+        target: The continuation of the text; its tokens are appended.
 
     Raises:
         ArgumentError: The tokenizer has no token for the subject or for the target.
     """
-    text, end = fill(template, subject)
+    text, start = fill_subject(template, subject)
+    assert start is not None
+    end = start + len(subject.strip())
     tokens = tokenize(tokenizer, text)
     inside = [index for index, (first, last) in enumerate(tokens.spans) if first < end <= last]
     if not inside:
@@ -112,13 +104,4 @@ def row(tokenizer: Any, template: str, subject: str, target: str | None = None) 
             f"no token of {text!r} holds the end of the subject {subject!r}: it has {list(tokens.texts)}"
         )
     added = continuation(tokenizer, text, target) if target is not None else ()
-    return Row((*tokens.ids, *added), inside[-1], len(added))
-
-
-def padded(rows: Iterable[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns tokens (rows, longest), filled up by each row's last one, and the mask of the others."""
-    rows = list(rows)
-    longest = max(len(ids) for ids in rows)
-    tokens = torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in rows], device=device)
-    lengths = torch.tensor([len(ids) for ids in rows], device=device)
-    return tokens, (torch.arange(longest, device=device) < lengths[:, None]).long()
+    return SubjectText(ids=(*tokens.ids, *added), subject=inside[-1], target=len(added))

@@ -1,4 +1,4 @@
-"""The settings of an edit, and those that the papers use for the models that they edit."""
+"""The settings of an edit, and the settings of the papers for the models that they edit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -8,31 +8,31 @@ from ....core.errors import ArgumentError
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How an edit is made.
+class EditSettings:
+    """The settings of an edit.
 
     Attributes:
         layers: The layers whose down-projections are changed, ascending.
-        steps: Largest number of optimizer steps for a value.
-        lr: Adam's learning rate.
+        steps: The largest number of optimizer steps for a value.
+        lr: The learning rate of Adam.
         stop: The loss at which the optimization stops.
-        clamp: Largest norm of what is added to a value, in norms of the value itself.
-        weight_decay: Weight of the norm of what is added over the squared norm of the value.
-        kl: Weight of the divergence from what the model says after "{subject} is a".
-        prefixes: The contexts a subject is read in beside the bare prompt: pairs (how many, tokens in each)
-            that are sampled from the model.
-        hold_weight: Weight of the divergence from what the model says in the subject's other continuations,
-            where some are given.
+        clamp: The largest norm of the vector that is added to a value, in multiples of the value's norm.
+        weight_decay: The weight of the norm of that vector, over the squared norm of the value.
+        kl: The weight of the divergence of the predictions after "{subject} is a" from those of the model.
+        prefixes: The sampled contexts in which a subject is read, besides the prompt alone: pairs (how many,
+            tokens in each).
+        hold_weight: The weight of the divergence of the predictions in the subject's held continuations, if
+            there are some, from those of the model.
         ridge: Lambda of MEMIT, and the weight of the second moment in EMMET.
-        emmet_ridge: The ridge of EMMET where there are several facts.
-        null_threshold: Largest second moment of a direction that AlphaEdit counts as unused.
+        emmet_ridge: The ridge of EMMET for several facts.
+        null_threshold: The largest second moment of a direction that AlphaEdit treats as unused.
         null_ridge: The ridge of AlphaEdit.
 
     Raises:
         ArgumentError: There are no layers, or a number is out of its range.
 
     Example:
-        >>> Settings(layers=(17,)).clamp
+        >>> EditSettings(layers=(17,)).clamp
         4.0
     """
 
@@ -70,13 +70,14 @@ class Settings:
 
 _POSITIVE = ("lr", "clamp", "null_threshold")
 _NUMBERS = (*_POSITIVE, "stop", "weight_decay", "kl", "hold_weight", "ridge", "emmet_ridge", "null_ridge")
-_FEW = ((5, 10),)  # MEMIT reads a subject in five sampled contexts
+_FEW = ((5, 10),)  # the five sampled contexts of MEMIT
 _LLAMA = {"steps": 25, "weight_decay": 1e-3}
-Row = dict[str, Any]
-# The network of `toumei.models.facts_model`: its values are short, so that large steps overshoot.
+_Preset = dict[str, Any]  # fields of `EditSettings`
+_Model = tuple[Any, ...]  # (config.model_type, layers) or (type, layers, vocabulary)
+# The network of `toumei.models.facts_model`. Its values have small norms, so large steps overshoot.
 _FACTS = ("gpt2", 6, 443)
 _LLAMA3 = ("llama", 32, 128256)
-_ROME: dict[tuple[Any, ...], Row] = {
+_ROME: dict[_Model, _Preset] = {
     _FACTS: {"layers": (2,), "steps": 30, "lr": 0.2, "clamp": 1.5},
     ("gpt2", 24): {"layers": (8,), "clamp": 3.0},
     ("gpt2", 36): {"layers": (12,)},
@@ -88,8 +89,8 @@ _ROME: dict[tuple[Any, ...], Row] = {
     ("mistral", 32): {"layers": (5,), **_LLAMA},
     ("qwen2", 28): {"layers": (5,), **_LLAMA},
 }
-_FACTS_AT_ONCE: Row = {"layers": (2,), "stop": 0.2, "clamp": 1.5, "ridge": 300.0}
-_MEMIT: dict[tuple[Any, ...], Row] = {
+_FACTS_AT_ONCE: _Preset = {"layers": (2,), "stop": 0.2, "clamp": 1.5, "ridge": 300.0}
+_MEMIT: dict[_Model, _Preset] = {
     _FACTS: _FACTS_AT_ONCE,
     _LLAMA3: {"layers": (4, 5, 6, 7, 8), "steps": 25, "lr": 0.1, "clamp": 0.75},
     ("gpt2", 48): {"layers": (13, 14, 15, 16, 17), "clamp": 0.75, "ridge": 20000.0},
@@ -99,25 +100,25 @@ _MEMIT: dict[tuple[Any, ...], Row] = {
     ("mistral", 32): {"layers": (4, 5, 6, 7, 8), **_LLAMA},
     ("qwen2", 28): {"layers": (4, 5, 6, 7, 8), **_LLAMA},
 }
-_EMMET: dict[tuple[Any, ...], Row] = {
+_EMMET: dict[_Model, _Preset] = {
     _FACTS: _FACTS_AT_ONCE,
     ("gpt2", 48): {"layers": (17,), "ridge": 1000.0},
     ("gptj", 28): {"layers": (5,), "ridge": 1.0},
     ("llama", 32): {"layers": (5,), **_LLAMA, "ridge": 1.0},
 }
 _ALPHAEDIT = {**_MEMIT, _FACTS: {**_FACTS_AT_ONCE, "null_threshold": 0.01, "null_ridge": 0.1}}
-HYPERPARAMETERS: dict[str, dict[tuple[Any, ...], Row]] = {
+HYPERPARAMETERS: dict[str, dict[_Model, _Preset]] = {
     "rome": _ROME,
     "r-rome": _ROME,
-    "memit": {key: {**row, "prefixes": _FEW} for key, row in _MEMIT.items()},
-    "emmet": {key: {**row, "prefixes": _FEW} for key, row in _EMMET.items()},
-    "alphaedit": {key: {**row, "prefixes": _FEW} for key, row in _ALPHAEDIT.items()},
+    "memit": {key: {**preset, "prefixes": _FEW} for key, preset in _MEMIT.items()},
+    "emmet": {key: {**preset, "prefixes": _FEW} for key, preset in _EMMET.items()},
+    "alphaedit": {key: {**preset, "prefixes": _FEW} for key, preset in _ALPHAEDIT.items()},
 }
 """For each method the papers' settings by (`config.model_type`, layers) or (type, layers, vocabulary).
 
-What a row does not say is the default of `Settings`. The rows of Llama, Mistral and Qwen are EasyEdit's,
-which edits them without statistics, but those of Llama 3 for MEMIT and AlphaEdit AlphaEdit's own. The rows of
-the network that ships with toumei are ours.
+Fields that are not listed have the defaults of `EditSettings`. The settings of Llama, Mistral and Qwen are
+those of EasyEdit, which edits them without statistics; those of Llama 3 for MEMIT and AlphaEdit are those of
+AlphaEdit. The settings of the network that ships with toumei were found for it.
 """
 
 
@@ -128,16 +129,16 @@ def settings_for(
     given_layers: Sequence[int] | None = None,
     vocabulary: int | None = None,
     **given: Any,
-) -> Settings:
-    """Returns the papers' settings for a model, with the given ones in their place.
+) -> EditSettings:
+    """Returns the papers' settings for a model, with some of them replaced.
 
     Args:
-        method: Name of the editing method.
+        method: The name of the editing method.
         kind: The model's `config.model_type`.
-        layers: How many layers it has.
+        layers: The number of layers of the model.
         given_layers: The layers to edit; by default the papers'.
-        vocabulary: How many tokens it knows, which tells apart models of one type and depth.
-        **given: Other fields of `Settings`.
+        vocabulary: The number of tokens, which distinguishes models of one type and depth.
+        **given: Other fields of `EditSettings` that replace the papers'.
 
     Raises:
         ArgumentError: No paper says which layers to edit in such a model, or there is no such setting.
@@ -146,16 +147,16 @@ def settings_for(
         >>> settings_for("rome", "gpt2", 48).layers
         (17,)
     """
-    known = [field.name for field in fields(Settings)]
-    if strangers := [name for name in given if name not in known]:
-        raise ArgumentError(f"no setting {strangers[0]!r}: there are {', '.join(known[1:])}")
-    rows = HYPERPARAMETERS.get(method, {})
-    row = rows.get((kind, layers, vocabulary)) or rows.get((kind, layers), {})
+    known = [field.name for field in fields(EditSettings)]
+    if unknown := [name for name in given if name not in known]:
+        raise ArgumentError(f"no setting {unknown[0]!r}: there are {', '.join(known[1:])}")
+    presets = HYPERPARAMETERS.get(method, {})
+    preset = presets.get((kind, layers, vocabulary)) or presets.get((kind, layers), {})
     if given_layers is not None:
-        row = {**row, "layers": tuple(given_layers)}
-    if "layers" not in row:
+        preset = {**preset, "layers": tuple(given_layers)}
+    if "layers" not in preset:
         raise ArgumentError(
             f"no paper edits a {kind} of {layers} layers with {method!r}: give the layer, or layer='trace' "
-            f"to take the one that a causal trace points at"
+            f"to take the layer that a causal trace finds"
         )
-    return replace(Settings(**row), **given)
+    return replace(EditSettings(**preset), **given)

@@ -1,12 +1,13 @@
-"""What to add to the value of a subject, so that the model says the target after the prompt.
+"""Optimizes the vector that is added to the value of a subject, so that the model predicts the target.
 
-The optimization of ROME (Meng et al., 2022, eq. 4): Adam on a vector that is added to the output of one
-module at the subject's last token, in several contexts at once, held back by its norm and by what the model
-says of the subject otherwise. Several facts are optimized side by side; none sees another one.
+This is the optimization of ROME (Meng et al., 2022, eq. 4). Adam optimizes a vector that is added to the
+output of one module at the subject's last token, in several contexts at once. Its norm is penalized, and so
+are changes of other predictions about the subject. Several facts are optimized in one batch, independently of
+each other.
 
-The papers hold one text, "{subject} is a". Here further continuations of the subject can be held: where the
-model was sure of the old answer they ask for the new target, in other words than the prompt's, and
-everywhere else the predictions are to stay.
+The papers hold the predictions after one text, "{subject} is a". Here further continuations of the subject
+can be held. At positions where the model was sure of the old answer, they ask for the new target, in other
+words than the prompt. At all other positions the predictions are to stay.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,52 +21,54 @@ from tqdm import tqdm
 from ....core.errors import NonFiniteError
 from ....core.modules import evaluating, frozen
 from ...model.families import Anatomy
-from .requests import Row
-from .settings import Settings
+from .requests import SubjectText
+from .settings import EditSettings
 from .suffix import Suffix
 
 
-@dataclass(frozen=True)
-class Problem:
-    """The texts that one fact is optimized on.
+@dataclass(frozen=True, kw_only=True)
+class FactTexts:
+    """The texts on which one fact is optimized.
 
     Attributes:
-        name: What to call the fact in messages.
-        edits: The prompt with the target behind it, bare first, then in its contexts.
+        name: The name of the fact in messages.
+        edits: The prompt followed by the target: alone, then in its contexts.
         essence: A text that asks what the subject is.
-        holds: The subject's other continuations, which are to stay as they are.
+        holds: The subject's other continuations, whose predictions are to stay.
     """
 
     name: str
-    edits: tuple[Row, ...]
-    essence: Row
-    holds: tuple[Row, ...] = ()
+    edits: tuple[SubjectText, ...]
+    essence: SubjectText
+    holds: tuple[SubjectText, ...] = ()
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def texts(self) -> tuple[SubjectText, ...]:
         """All texts: edits, essence, holds."""
         return (*self.edits, self.essence, *self.holds)
 
     @property
-    def places(self) -> list[range]:
+    def positions(self) -> list[range]:
         """For each text the positions whose predictions count.
 
-        Those that say the target, the essence's subject, and all from the subject on in what is held.
+        These are the positions that predict the target in edits, the subject's last token in the essence, and
+        all positions from that token on in holds.
         """
-        edits = [range(len(row.ids) - row.target - 1, len(row.ids) - 1) for row in self.edits]
+        edits = [range(len(text.ids) - text.target - 1, len(text.ids) - 1) for text in self.edits]
         essence = range(self.essence.subject, self.essence.subject + 1)
-        return [*edits, essence, *(range(row.subject, len(row.ids)) for row in self.holds)]
+        return [*edits, essence, *(range(text.subject, len(text.ids)) for text in self.holds)]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Value:
-    """The outcome of an optimization.
+    """The result of an optimization.
 
     Attributes:
-        delta: What to add to the value, (values,), on the CPU.
-        start: The value itself, in the bare prompt.
-        losses: At each step the whole loss and its parts: (steps, 5) in the order of `PARTS`.
-        ended: ``"finished"``, ``"stopped"`` below the loss that is enough, or ``"interrupted"`` by Ctrl-C.
+        delta: The vector to add to the value, (values,), on the CPU.
+        start: The value in the bare prompt, (values,).
+        losses: The total loss and its parts at each step, (steps, 5), in the order of `PARTS`.
+        ended: ``"finished"`` all steps, ``"stopped"`` below the loss `EditSettings.stop`, or
+            ``"interrupted"`` by Ctrl-C.
     """
 
     delta: Tensor
@@ -78,7 +81,7 @@ class Value:
         return f"Value({size:.2f} x the value after {len(self.losses)} steps, {self.ended})"
 
 
-_SURE = 0.5
+_SURE = 0.5  # the probability from which on the model is sure of an answer
 PARTS = ("loss", "target", "essence", "hold", "reworded")
 
 
@@ -86,21 +89,22 @@ def optimize_values(
     parts: Anatomy,
     layer: int,
     stream: bool,
-    problems: Sequence[Problem],
-    settings: Settings,
+    facts: Sequence[FactTexts],
+    settings: EditSettings,
     *,
     batch_size: int = 128,
     verbose: bool = False,
 ) -> list[Value]:
-    """Returns for each fact what to add to the output of a module at the subject's last token.
+    """Returns for each fact the vector to add to the output of a module at the subject's last token.
 
     Args:
-        parts: The model, whose weights are left alone.
+        parts: The model, whose weights do not change.
         layer: The layer of the value.
-        stream: Whether the value is the block's output, as for MEMIT; else the down-projection's.
-        problems: The texts of each fact.
-        settings: Steps, learning rate and what holds the optimization back.
-        batch_size: How many texts are run at once; the texts of one fact always are.
+        stream: Whether the value is the output of the block, as for MEMIT; else it is the output of the
+            down-projection.
+        facts: The texts of each fact.
+        settings: Steps, learning rate and penalties.
+        batch_size: How many texts are run at once; the texts of one fact always run together.
         verbose: Show a progress bar.
 
     Raises:
@@ -112,9 +116,9 @@ def optimize_values(
         frozen(parts.model),
         evaluating(parts.model),
         torch.enable_grad(),
-        tqdm(total=len(problems), disable=not verbose) as bar,
+        tqdm(total=len(facts), disable=not verbose) as bar,
     ):
-        for group in _groups(problems, batch_size):
+        for group in _groups(facts, batch_size):
             values += _Group(parts, layer, stream, group, settings).optimize(interrupted)
             interrupted = values[-1].ended == "interrupted"
             bar.update(len(group))
@@ -122,34 +126,34 @@ def optimize_values(
 
 
 class _Group:
-    """Facts that are optimized side by side."""
+    """Facts that are optimized in one batch."""
 
     def __init__(
-        self, parts: Anatomy, layer: int, stream: bool, problems: Sequence[Problem], settings: Settings
+        self, parts: Anatomy, layer: int, stream: bool, facts: Sequence[FactTexts], settings: EditSettings
     ) -> None:
-        self.problems, self.settings = problems, settings
-        self.tail = Suffix(parts, layer, stream, [row for problem in problems for row in problem.rows])
-        counts = torch.tensor([len(problem.rows) for problem in problems])
+        self.facts, self.settings = facts, settings
+        self.suffix = Suffix(parts, layer, stream, [text for fact in facts for text in fact.texts])
+        counts = torch.tensor([len(fact.texts) for fact in facts])
         self.first = (counts.cumsum(0) - counts).tolist()
-        self.starts = [self.tail.values[first].float() for first in self.first]
+        self.starts = [self.suffix.values[first].float() for first in self.first]
         self.deltas = [torch.zeros_like(start, requires_grad=True) for start in self.starts]
         with torch.no_grad():
-            self.before = self._said(range(len(problems)))
+            self.before = self._predictions(range(len(facts)))
         self.optimizers = [torch.optim.Adam([delta], lr=settings.lr) for delta in self.deltas]
-        self.histories: list[list[Tensor]] = [[] for _ in problems]
-        self.endings = ["finished"] * len(problems)
+        self.histories: list[list[Tensor]] = [[] for _ in facts]
+        self.endings = ["finished"] * len(facts)
 
     def optimize(self, interrupted: bool = False) -> list[Value]:
-        """Takes the steps, none if Ctrl-C came before.
+        """Takes all steps, or none if the group before was interrupted.
 
-        After the last one the loss is not looked at again, as in the paper's code.
+        The loss is not computed again after the last step, as in the code of the paper.
         """
-        active = list(range(len(self.problems)))
+        active = list(range(len(self.facts)))
         try:
             if interrupted:
                 raise KeyboardInterrupt
             for step in range(self.settings.steps):
-                active = self._look(active)
+                active = self._backward(active)
                 if step == self.settings.steps - 1 or not active:
                     break
                 for index in active:
@@ -157,72 +161,77 @@ class _Group:
         except KeyboardInterrupt:
             for index in active:
                 self.endings[index] = "interrupted"
-        return [self._value(index) for index in range(len(self.problems))]
+        return [self._value(index) for index in range(len(self.facts))]
 
     def _value(self, index: int) -> Value:
         history = self.histories[index]
         losses = torch.stack(history) if history else torch.zeros(0, len(PARTS))
-        return Value(self.deltas[index].detach().cpu(), self.starts[index].cpu(), losses, self.endings[index])
+        return Value(
+            delta=self.deltas[index].detach().cpu(),
+            start=self.starts[index].cpu(),
+            losses=losses,
+            ended=self.endings[index],
+        )
 
-    def _look(self, active: Sequence[int]) -> list[int]:
-        """Notes the losses of these facts, computes their gradients, and returns those that have to go on."""
-        losses = [self._loss(index, said) for index, said in zip(active, self._said(active), strict=True)]
-        going = []
+    def _backward(self, active: Sequence[int]) -> list[int]:
+        """Stores the losses of these facts, computes gradients, returns the facts that need more steps."""
+        predictions = self._predictions(active)
+        losses = [self._loss(index, found) for index, found in zip(active, predictions, strict=True)]
+        remaining = []
         for index, loss in zip(active, losses, strict=True):
-            self._note(index, loss.detach().cpu())
+            self._store(index, loss.detach().cpu())
             if loss[0] >= self.settings.stop:
-                going.append(index)
+                remaining.append(index)
             else:
                 self.endings[index] = "stopped"
-        if going:
+        if remaining:
             torch.stack(losses)[:, 0].sum().backward()
-        return going
+        return remaining
 
-    def _said(self, active: Sequence[int]) -> list[list[Tensor]]:
-        """For each fact and each of its texts the log probabilities (positions, tokens) where they count."""
+    def _predictions(self, active: Sequence[int]) -> list[list[Tensor]]:
+        """For each text of each fact the log probabilities (positions, tokens) that count."""
         rows = [
-            self.first[index] + number for index in active for number in range(len(self.problems[index].rows))
+            self.first[index] + number for index in active for number in range(len(self.facts[index].texts))
         ]
-        places = [places for index in active for places in self.problems[index].places]
-        added = [self.deltas[index] for index in active for _ in self.problems[index].rows]
-        logits = self.tail.logits(rows, places, torch.stack(added))
-        found = F.log_softmax(logits.float(), dim=1).split([len(place) for place in places])
-        texts = iter(found)
-        return [[next(texts) for _ in self.problems[index].rows] for index in active]
+        positions = [found for index in active for found in self.facts[index].positions]
+        added = [self.deltas[index] for index in active for _ in self.facts[index].texts]
+        logits = self.suffix.logits(rows, positions, torch.stack(added))
+        found = iter(F.log_softmax(logits.float(), dim=1).split([len(few) for few in positions]))
+        return [[next(found) for _ in self.facts[index].texts] for index in active]
 
-    def _loss(self, index: int, said: list[Tensor]) -> Tensor:
+    def _loss(self, index: int, predictions: list[Tensor]) -> Tensor:
         """The loss of one fact and its parts, in the order of `PARTS`."""
-        problem, settings, before = self.problems[index], self.settings, self.before[index]
-        count = len(problem.edits)
+        fact, settings, before = self.facts[index], self.settings, self.before[index]
+        count = len(fact.edits)
         targets = [
-            -found[range(row.target), row.ids[-row.target :]].mean()
-            for row, found in zip(problem.edits, said[:count], strict=True)
+            -found[range(text.target), text.ids[-text.target :]].mean()
+            for text, found in zip(fact.edits, predictions[:count], strict=True)
         ]
         target = torch.stack(targets).mean()
-        essence = F.kl_div(before[count], said[count], log_target=True, reduction="batchmean")
-        hold, again = self._held(index, said[count + 1 :])
+        essence = F.kl_div(before[count], predictions[count], log_target=True, reduction="batchmean")
+        hold, reworded = self._held(index, predictions[count + 1 :])
         decay = settings.weight_decay * self.deltas[index].norm() / self.starts[index].norm() ** 2
-        loss = target + settings.kl * essence + settings.hold_weight * hold + again + decay
-        return torch.stack([loss, target, essence, hold, again])
+        loss = target + settings.kl * essence + settings.hold_weight * hold + reworded + decay
+        return torch.stack([loss, target, essence, hold, reworded])
 
-    def _held(self, index: int, said: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """How far other predictions have drifted, and how unlikely the target is where the old answer was.
+    def _held(self, index: int, predictions: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The divergence of other predictions, and the target's negative log probability in other words.
 
-        Where the model was sure of the answer that is to be changed, it said the same fact in other words.
+        Positions where the model was sure of the old answer state the same fact in other words.
         """
-        problem, before = self.problems[index], self.before[index]
-        if not said:
+        fact, before = self.facts[index], self.before[index]
+        if not predictions:
             return torch.zeros((), device=before[0].device), torch.zeros((), device=before[0].device)
-        old, new = torch.cat(before[len(problem.edits) + 1 :]), torch.cat(said)
-        same = old[:, before[0][0].argmax()].exp() > _SURE
+        old, new = torch.cat(before[len(fact.edits) + 1 :]), torch.cat(predictions)
+        same_fact = old[:, before[0][0].argmax()].exp() > _SURE
         divergence = F.kl_div(new, old, log_target=True, reduction="none").sum(1)
-        first = problem.edits[0].ids[-problem.edits[0].target]
-        return _mean(divergence, ~same), _mean(-new[:, first], same)
+        first = fact.edits[0].ids[-fact.edits[0].target]
+        return _mean(divergence, ~same_fact), _mean(-new[:, first], same_fact)
 
-    def _note(self, index: int, loss: Tensor) -> None:
+    def _store(self, index: int, loss: Tensor) -> None:
         if not loss.isfinite().all():
             raise NonFiniteError(
-                f"the loss of {self.problems[index].name!r} became {float(loss[0])} after "
+                f"the loss of {self.facts[index].name!r} became {float(loss[0])} after "
                 f"{len(self.histories[index])} steps: try a smaller learning rate than {self.settings.lr:g}, "
                 f"or the model in float32"
             )
@@ -237,18 +246,18 @@ class _Group:
                 delta.mul_(limit / delta.norm())
 
 
-def _mean(values: Tensor, counted: Tensor) -> Tensor:
-    """The mean over what counts, 0 if nothing does."""
-    return (values * counted).sum() / counted.sum().clamp_min(1)
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the values in the mask, 0 if it is empty."""
+    return (values * mask).sum() / mask.sum().clamp_min(1)
 
 
-def _groups(problems: Sequence[Problem], batch_size: int) -> Iterator[list[Problem]]:
-    """The facts in runs of at most so many texts, but at least one fact."""
-    group: list[Problem] = []
-    for problem in problems:
-        if group and sum(len(other.rows) for other in group) + len(problem.rows) > batch_size:
+def _groups(facts: Sequence[FactTexts], batch_size: int) -> Iterator[list[FactTexts]]:
+    """The facts in groups of at most `batch_size` texts, but at least one fact."""
+    group: list[FactTexts] = []
+    for fact in facts:
+        if group and sum(len(other.texts) for other in group) + len(fact.texts) > batch_size:
             yield group
             group = []
-        group.append(problem)
+        group.append(fact)
     if group:
         yield group

@@ -1,4 +1,4 @@
-"""What an edit is tested on: paraphrases, neighbours that it must spare, and the subject's other facts."""
+"""The test prompts of an edit: paraphrases, neighbours that must not change, the subject's other facts."""
 
 import json
 import random
@@ -8,35 +8,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....core.errors import ArgumentError
-from ..editing.requests import Request
+from ..editing.requests import EditRequest
 
 if TYPE_CHECKING:
     from ....models.facts_world import FactsWorld
 
-Asked = tuple[tuple[str, str], ...]
+Questions = tuple[tuple[str, str], ...]  # (prompt, answer)
 
 
 @dataclass(frozen=True)
-class Case:
-    """An edit and what it is tested on. All prompts are whole texts.
+class EditCase:
+    """An edit and its test prompts. All prompts are whole texts, without ``{}``.
 
     Attributes:
         request: The edit.
-        truth: What is true before the edit.
-        paraphrases: Other ways to ask for the same fact.
-        neighbours: Prompts about other subjects of which the same is true: (prompt, answer).
-        namesakes: The same about subjects that share a part of the name: (prompt, answer).
+        truth: The answer that is true before the edit.
+        paraphrases: Other prompts that ask for the same fact.
+        neighbours: Prompts about other subjects with the same true answer: (prompt, answer).
+        namesakes: Prompts about subjects whose name shares a part with the subject's: (prompt, answer).
         others: Other facts of the same subject: (prompt, answer).
-        generation: Prompts about the subject that leave open what comes next.
+        generation: Prompts about the subject that can be continued freely.
         references: Texts about subjects for which the new target is true.
+
+    Example:
+        >>> EditCase(EditRequest("{} lives in", "Ann", "Rome"), truth="Paris").request.text
+        'Ann lives in'
     """
 
-    request: Request
+    request: EditRequest
     truth: str
     paraphrases: tuple[str, ...] = ()
-    neighbours: Asked = ()
-    namesakes: Asked = ()
-    others: Asked = ()
+    neighbours: Questions = ()
+    namesakes: Questions = ()
+    others: Questions = ()
     generation: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
 
@@ -44,12 +48,12 @@ class Case:
 def counterfact_cases(
     records: str | Path | Iterable[Mapping[str, Any]],
     snippets: str | Path | Iterable[Mapping[str, Any]] = (),
-) -> list[Case]:
+) -> list[EditCase]:
     """Returns the cases of a CounterFact file (Meng et al., 2022), or of records in its format.
 
     Args:
-        records: A path of a JSON list, or the list. Of each record `requested_rewrite` is needed, the prompts
-            may be missing.
+        records: The path of a JSON list, or the list. Each record needs `requested_rewrite`; the prompts may
+            be missing.
         snippets: The texts for the reference score, as in the paper's attribute_snippets.json: a path of a
             JSON list, or the list, of mappings with `relation_id`, `target_id` and `samples`.
 
@@ -57,26 +61,28 @@ def counterfact_cases(
         ArgumentError: A file is no JSON, a record has no complete `requested_rewrite`, or there are none.
     """
     about = {
-        (own["relation_id"], own["target_id"]): tuple(sample["text"] for sample in own["samples"])
-        for own in _json(snippets)
+        (snippet["relation_id"], snippet["target_id"]): tuple(sample["text"] for sample in snippet["samples"])
+        for snippet in _json(snippets)
     }
     cases = []
     for number, record in enumerate(_json(records)):
         try:
             rewrite = record["requested_rewrite"]
             new = rewrite["target_new"]
-            request = Request(rewrite["prompt"], rewrite["subject"], new["str"])
+            request = EditRequest(rewrite["prompt"], rewrite["subject"], new["str"])
             truth = rewrite["target_true"]["str"]
         except (KeyError, TypeError) as error:
-            had = f"it has {', '.join(record)}" if isinstance(record, Mapping) else f"it is {record!r}"
-            raise ArgumentError(f"record {number} is not CounterFact's, {error} is missing: {had}") from None
+            found = f"it has {', '.join(record)}" if isinstance(record, Mapping) else f"it is {record!r}"
+            raise ArgumentError(
+                f"record {number} is not CounterFact's, {error} is missing: {found}"
+            ) from None
         neighbours = tuple((prompt, truth) for prompt in record.get("neighborhood_prompts", ()))
         cases.append(
-            Case(
-                request,
-                truth,
-                tuple(record.get("paraphrase_prompts", ())),
-                neighbours,
+            EditCase(
+                request=request,
+                truth=truth,
+                paraphrases=tuple(record.get("paraphrase_prompts", ())),
+                neighbours=neighbours,
                 generation=tuple(record.get("generation_prompts", ())),
                 references=about.get((rewrite.get("relation_id"), new.get("id")), ()),
             )
@@ -95,13 +101,13 @@ def _json(given: str | Path | Iterable[Any]) -> Iterable[Any]:
         raise ArgumentError(f"{given} is no JSON, or cut short: {error}") from None
 
 
-def world_cases(world: "FactsWorld", count: int, seed: int = 0) -> list[Case]:
+def world_cases(world: "FactsWorld", count: int, seed: int = 0) -> list[EditCase]:
     """Returns edits of facts of the invented world to other values of the same kind, one for each subject.
 
     Args:
         world: The world that the network of `toumei.models.facts_model` knows.
-        count: How many.
-        seed: Which.
+        count: How many cases.
+        seed: Seed of the choice.
 
     Raises:
         ArgumentError: There are fewer subjects.
@@ -121,19 +127,19 @@ def world_cases(world: "FactsWorld", count: int, seed: int = 0) -> list[Case]:
         target = draw.choice(world.alternatives(fact))
         namesakes = world.namesakes(fact)
         chosen = draw.sample(namesakes, min(10, len(namesakes)))
-        # Each other fact is asked for in a phrasing that the subject was seen with.
+        # The prompt of each other fact is a phrasing in which the model saw the subject.
         others = tuple((other.text, other.target) for other in world.others(fact))
         alike = (other for other in world.facts if other.relation == fact.relation and other.target == target)
         cases.append(
-            Case(
-                Request(fact.prompt, subject, target),
-                fact.target,
-                fact.paraphrases,
-                tuple((prompt, fact.target) for prompt in fact.neighbourhood),
-                tuple((other.text, other.target) for other in chosen),
-                others,
-                fact.generation,
-                tuple(f"{other.text} {other.target}." for other in alike),
+            EditCase(
+                request=EditRequest(fact.prompt, subject, target),
+                truth=fact.target,
+                paraphrases=fact.paraphrases,
+                neighbours=tuple((prompt, fact.target) for prompt in fact.neighbourhood),
+                namesakes=tuple((other.text, other.target) for other in chosen),
+                others=others,
+                generation=fact.generation,
+                references=tuple(f"{other.text} {other.target}." for other in alike),
             )
         )
     return cases

@@ -1,7 +1,7 @@
-"""What an edited model writes: how varied it is, and whether it fits what is now true.
+"""Scores of texts that an edited model generates: their variety, and their similarity to references.
 
-Generation entropy and reference score of CounterFact (Meng et al., 2022, app. C), as fractions of one: the
-paper's numbers are a hundred times as large.
+These are the generation entropy and the reference score of CounterFact (Meng et al., 2022, app. C), without
+the paper's factor of 100.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....core.errors import ArgumentError
 from ...model.families import Anatomy
-from ...model.sampling import sampled_tokens
+from ...model.sampling import sample_tokens
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 def generate(
     parts: Anatomy, tokenizer: Any, prompts: Sequence[str], length: int, seed: int | None = 0
 ) -> list[str]:
-    """Returns for each prompt one text that the model goes on to, prompt included.
+    """Returns for each prompt one sampled text, including the prompt.
 
     Args:
         parts: The model.
         tokenizer: Its tokenizer.
-        prompts: Beginnings.
-        length: How many tokens are added to each, drawn out of the five likeliest.
-        seed: Of the draws.
+        prompts: The prompts.
+        length: How many tokens are added to each prompt; each is drawn from the five likeliest.
+        seed: Seed of the draws.
     """
-    drawn = (sampled_tokens(parts, tokenizer, prompt, 1, length, seed=seed)[0] for prompt in prompts)
+    drawn = (sample_tokens(parts, tokenizer, prompt, 1, length, seed=seed)[0] for prompt in prompts)
     return [tokenizer.decode(row, skip_special_tokens=True) for row in drawn]
 
 
 def entropy(text: str) -> float:
     """Returns the weighted entropy of a text's word pairs (1/3) and triples (2/3), in bits.
 
-    The weights are those of the paper's code: 2/3 and 4/3, averaged. Repetition makes it small. Words and
-    marks are told apart by a regular expression, in the paper's code by NLTK, which also splits "don't".
+    The weights are those of the paper's code: 2/3 and 4/3, averaged. Repetition makes the entropy small. A
+    regular expression splits words and marks; the paper's code uses NLTK, which also splits "don't".
 
     Example:
         >>> entropy("the same and the same and the same") < entropy("it says one thing after another")
@@ -49,11 +49,11 @@ def entropy(text: str) -> float:
 
 
 def fitted_vectorizer(corpus: Iterable[str]) -> "TfidfVectorizer":
-    """Returns what turns texts into TF-IDF vectors, with the word frequencies of a corpus.
+    """Returns a vectorizer that turns texts into TF-IDF vectors, fitted on a corpus.
 
     Args:
-        corpus: Texts, such as all references of an evaluation. The paper has those of its own collection, so
-            its scores are comparable only with a vectorizer that has these.
+        corpus: Texts, such as all references of an evaluation. The paper fits on its collection of texts;
+            scores are comparable with the paper's only with a vectorizer that was fitted on these.
 
     Raises:
         ArgumentError: The corpus has no words.
@@ -63,16 +63,16 @@ def fitted_vectorizer(corpus: Iterable[str]) -> "TfidfVectorizer":
     try:
         return TfidfVectorizer().fit(corpus)
     except ValueError as error:
-        raise ArgumentError(f"expected texts with words, to count in how many each is: {error}") from None
+        raise ArgumentError(f"expected texts with words to count: {error}") from None
 
 
 def reference_score(texts: Sequence[str], references: Sequence[str], vectorizer: "TfidfVectorizer") -> float:
-    """Returns the cosine of the TF-IDF of generated texts and of texts about subjects with the same answer.
+    """Returns the cosine of the TF-IDF vectors of generated texts and of reference texts.
 
     Args:
-        texts: What the model wrote.
-        references: What is said of subjects for which the new target is true.
-        vectorizer: Of `fitted_vectorizer`, or any fitted one of scikit-learn.
+        texts: The texts that the model generated.
+        references: Texts about subjects for which the new target is true.
+        vectorizer: The result of `fitted_vectorizer`, or any fitted vectorizer of scikit-learn.
 
     Example:
         >>> vectorizer = fitted_vectorizer(["a city in France", "a town in Spain"])

@@ -1,9 +1,9 @@
-"""Whether edits took hold, and what else they changed.
+"""Scores of edits: whether the new fact is predicted, and which other predictions changed.
 
-Efficacy, paraphrase and neighbourhood scores, their magnitudes and their harmonic mean are CounterFact's
-(Meng et al., 2022, sec. 3.3 and app. C), and so are generation entropy and reference score. CounterFact does
-not see what becomes of the subject's other facts, nor of subjects with a similar name; `others` and
-`namesakes` do.
+Efficacy, paraphrase and neighbourhood scores, their magnitudes and their harmonic mean are those of
+CounterFact (Meng et al., 2022, sec. 3.3 and app. C), and so are generation entropy and reference score.
+CounterFact does not measure changes of the subject's other facts, nor of subjects with a similar name;
+`others` and `namesakes` do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
-from ....core.stored_fields import specs
+from ....core.tensor_specs import specs
 from ...model.families import Anatomy, anatomy
-from ...model.scoring import Answer, score_answers
+from ...model.scoring import AnswerScore, score_answers
 from ..editing.editor import RankOneEditor
 from ..tracing.averages import mean_and_half_width
-from .cases import Asked, Case
+from .cases import EditCase, Questions
 from .generation import entropy, fitted_vectorizer, generate, reference_score
 
 if TYPE_CHECKING:
@@ -45,12 +45,13 @@ _SHOWN = ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others")
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Evaluation(Saved):
-    """How edits did, case by case.
+    """The scores of edits, case by case.
 
     Attributes:
-        values: For each metric of `METRICS` a number for each case, NaN where it was not measured. Successes
-            and what is kept are shares from 0 to 1, magnitudes differences of probabilities, entropy is in
-            bits and the reference score a cosine (both without CounterFact's factor of 100).
+        values: For each metric of `METRICS` a number for each case, NaN where it was not measured. Efficacy,
+            paraphrase, neighbourhood, namesakes and others are shares from 0 to 1, magnitudes are differences
+            of probabilities. Entropy is in bits, the reference score is a cosine (both without CounterFact's
+            factor of 100).
 
     Example:
         >>> Evaluation({"efficacy": torch.tensor([1.0, 1.0, 0.0, 1.0])})
@@ -84,7 +85,7 @@ class Evaluation(Saved):
         return "\n".join(f"{metric:24}{self.text(metric):>16}" for metric in self._present())
 
     def text(self, metric: str) -> str:
-        """Returns the mean of a metric, and of several cases its interval; successes in percent."""
+        """Returns the mean of a metric as text, with its interval for several cases; shares in percent."""
         scale, digits, unit = (100, 1, " %") if metric in _SHOWN else (1, 3, "")
         mean = f"{scale * self.mean(metric):.{digits}f}"
         if len(self._measured(metric)) > 1:
@@ -92,7 +93,7 @@ class Evaluation(Saved):
         return mean + unit
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with a bar for each success, and its confidence interval."""
+        """Returns axes with a bar for each share, and its confidence interval."""
         from matplotlib import pyplot
 
         ax = ax or pyplot.subplots()[1]
@@ -121,25 +122,25 @@ class Evaluation(Saved):
 def evaluate(
     model: nn.Module,
     tokenizer: Any,
-    cases: Sequence[Case],
+    cases: Sequence[EditCase],
     *,
     batch_size: int = 64,
     generate_tokens: int = 0,
     vectorizer: "TfidfVectorizer | None" = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Returns how the model, as it is now, does on the cases.
+    """Returns the scores of a model on some cases.
 
     Args:
-        model: A causal language model, with the edits applied.
+        model: A causal language model with the edits applied.
         tokenizer: Its tokenizer.
-        cases: The edits and what they are tested on.
-        batch_size: How many texts are read at once.
-        generate_tokens: Length of the texts that are generated for entropy and reference score (CounterFact:
-            100); with 0 these two are left out.
-        vectorizer: For the reference score; by default word frequencies are those of all references of these
+        cases: The edits and their test prompts.
+        batch_size: How many texts run through the model at once.
+        generate_tokens: The length of the texts that are generated for entropy and reference score
+            (CounterFact: 100); with 0 these two are left out.
+        vectorizer: The vectorizer for the reference score; by default it is fitted on all references of these
             cases, see `fitted_vectorizer`.
-        seed: Of the generated texts.
+        seed: Seed of the generated texts.
 
     Raises:
         ArgumentError: There are no cases.
@@ -151,7 +152,7 @@ def evaluate(
     answers = score_answers(parts, tokenizer, questions, batch_size)
     values = {metric: torch.full((len(cases),), float("nan")) for metric in METRICS}
     for number, slots in enumerate(plan):
-        for metric, value in _scores({kind: [answers[i] for i in places] for kind, places in slots.items()}):
+        for metric, value in _scores({kind: [answers[i] for i in found] for kind, found in slots.items()}):
             values[metric][number] = value
     if generate_tokens:
         references = [text for case in cases for text in case.references]
@@ -168,7 +169,7 @@ def evaluate(
 
 def evaluate_edits(
     editor: RankOneEditor,
-    cases: Sequence[Case],
+    cases: Sequence[EditCase],
     *,
     together: bool = False,
     batch_size: int = 64,
@@ -176,15 +177,15 @@ def evaluate_edits(
     verbose: bool = True,
     **options: Any,
 ) -> Evaluation:
-    """Returns how an editor's edits do: one after the other, each taken back before the next, or all at once.
+    """Returns the scores of the edits of an editor: each alone in the model, or all in one edit.
 
-    Only those other facts and namesakes count that the model knows before any edit.
+    Of the other facts and namesakes only those count that the model knows before any edit.
 
     Args:
-        editor: Makes the edits.
-        cases: The edits and what they are tested on.
+        editor: The editor that makes the edits.
+        cases: The edits and their test prompts.
         together: Write all facts in one edit.
-        batch_size: How many texts are read at once.
+        batch_size: How many texts run through the model at once.
         generate_tokens: As in `evaluate`.
         verbose: Show a progress bar.
         **options: Arguments of the editor's `edit`, or of `edit_many`.
@@ -193,7 +194,7 @@ def evaluate_edits(
     references = [text for case in cases for text in case.references]
     vectorizer = fitted_vectorizer(references) if generate_tokens and references else None
 
-    def measured(some: Sequence[Case]) -> Evaluation:
+    def measured(some: Sequence[EditCase]) -> Evaluation:
         return evaluate(
             editor.model,
             editor.tokenizer,
@@ -214,22 +215,24 @@ def evaluate_edits(
     return Evaluation({metric: torch.cat([each.values[metric] for each in found]) for metric in METRICS})
 
 
-def known_only(parts: Anatomy, tokenizer: Any, cases: Sequence[Case], batch_size: int = 64) -> list[Case]:
-    """Returns the cases with only those other facts and namesakes that the model answers rightly now."""
+def known_only(
+    parts: Anatomy, tokenizer: Any, cases: Sequence[EditCase], batch_size: int = 64
+) -> list[EditCase]:
+    """Returns the cases without the other facts and namesakes that the model does not answer correctly."""
     questions = [question for case in cases for question in (*case.others, *case.namesakes)]
     answers = score_answers(parts, tokenizer, questions, batch_size) if questions else []
-    known = {question for question, answer in zip(questions, answers, strict=True) if answer.first}
+    known = {question for question, answer in zip(questions, answers, strict=True) if answer.likeliest}
 
-    def kept(asked: Asked) -> Asked:
-        return tuple(question for question in asked if question in known)
+    def kept(questions: Questions) -> Questions:
+        return tuple(question for question in questions if question in known)
 
     return [replace(case, others=kept(case.others), namesakes=kept(case.namesakes)) for case in cases]
 
 
-def _questions(cases: Sequence[Case]) -> tuple[list[tuple[str, str]], list[dict[str, list[int]]]]:
-    """All (prompt, answer) of the cases, and for each case where the answers to each kind of question are.
+def _questions(cases: Sequence[EditCase]) -> tuple[list[tuple[str, str]], list[dict[str, list[int]]]]:
+    """All (prompt, answer) of the cases, and for each case the indices of each kind of question.
 
-    Where two answers are compared the right one stands first.
+    If two answers are compared, the correct one comes first.
     """
     questions: list[tuple[str, str]] = []
     plan = []
@@ -245,14 +248,14 @@ def _questions(cases: Sequence[Case]) -> tuple[list[tuple[str, str]], list[dict[
             "others": list(case.others),
         }
         slots = {}
-        for kind, asked in kinds.items():
-            slots[kind] = list(range(len(questions), len(questions) + len(asked)))
-            questions += asked
+        for kind, added in kinds.items():
+            slots[kind] = list(range(len(questions), len(questions) + len(added)))
+            questions += added
         plan.append(slots)
     return questions, plan
 
 
-def _scores(answers: Mapping[str, Sequence[Answer]]) -> list[tuple[str, float]]:
+def _scores(answers: Mapping[str, Sequence[AnswerScore]]) -> list[tuple[str, float]]:
     """The metrics of one case that can be measured."""
     found = []
     for kind in ("efficacy", "paraphrase", "neighbourhood"):
@@ -263,5 +266,5 @@ def _scores(answers: Mapping[str, Sequence[Answer]]) -> list[tuple[str, float]]:
             found += [(kind, sum(wins) / len(wins)), (f"{kind}_magnitude", sum(gaps) / len(gaps))]
     for kind in ("namesakes", "others"):
         if answers[kind]:
-            found.append((kind, sum(answer.first for answer in answers[kind]) / len(answers[kind])))
+            found.append((kind, sum(answer.likeliest for answer in answers[kind]) / len(answers[kind])))
     return found

@@ -1,10 +1,10 @@
-"""Second moments of the keys of a layer, which edits need."""
+"""The second moments of the keys of layers, which editing methods need."""
 
 from .collect import collect_statistics
-from .second_moments import Identity, KeyStatistics, SecondMoment
+from .second_moments import IdentityMoment, KeyStatistics, SecondMoment
 
 __all__ = [
-    "Identity",
+    "IdentityMoment",
     "KeyStatistics",
     "SecondMoment",
     "collect_statistics",

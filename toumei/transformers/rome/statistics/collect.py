@@ -1,7 +1,7 @@
-"""How the keys of a layer are spread over texts: their second moments, collected in one pass.
+"""Collects the second moments of the keys of some layers in one pass over texts.
 
-Meng et al. (2022) take 100,000 texts; far fewer are enough, since C needs only a few times as many keys as a
-key has entries (arXiv:2506.04226).
+Meng et al. (2022) take 100,000 texts. Far fewer are enough: C needs only a few times as many keys as a key
+has entries (arXiv:2506.04226).
 """
 
 import hashlib
@@ -22,14 +22,12 @@ from ....core.hooks import hooked
 from ....core.modules import evaluating
 from ....core.tensors import whole
 from ...model.families import Anatomy, anatomy
-from ..editing.requests import padded
+from ...model.tokens import padded
 from .second_moments import KeyStatistics, SecondMoment
-
-__all__ = ["KeyStatistics", "SecondMoment", "collect_statistics"]
 
 _SECONDS = 60.0  # between two checkpoints: those of large models are gigabytes
 _TOKENIZED_AT_ONCE = 32
-_SORTED_AT_ONCE = 16  # batches of texts that are sorted by length, so that little is filled up
+_SORTED_AT_ONCE = 16  # batches whose texts are sorted by length together, so that there is little padding
 
 
 def collect_statistics(
@@ -47,7 +45,7 @@ def collect_statistics(
 ) -> KeyStatistics:
     """Returns the second moments of the keys of some layers, from one pass over the texts.
 
-    The forward pass ends behind the deepest layer. Memory does not grow with the texts.
+    The forward pass ends after the deepest layer. Memory does not grow with the number of texts.
 
     Args:
         model: A causal language model.
@@ -56,12 +54,12 @@ def collect_statistics(
             with a text on each line.
         layers: The layers to collect, counted from 0.
         batch_size: Texts in a forward pass.
-        max_length: Tokens of a text that are read; what is longer is cut off, as in the paper.
+        max_length: The number of tokens at which longer texts are cut off, as in the paper.
         enough: Stop after this many keys for each entry of a key; by default all texts are read.
-        dtype: In what the products are summed up, float32 or float64. A product of one batch is made in the
+        dtype: The precision of the sums, float32 or float64. The product of one batch is computed in the
             precision of the keys, at least float32.
-        checkpoint: A file that is written about once a minute and at the end. If it is there, the pass goes
-            on where it was.
+        checkpoint: A file that is written about once a minute and at the end. If it exists, the pass
+            continues from it.
         verbose: Show a progress bar.
 
     Raises:
@@ -110,7 +108,7 @@ class _Pass:
         self.corpus, self.texts, self.complete = "", 0, True
 
     def resume(self, begun: KeyStatistics, source: Iterator[list[int]]) -> None:
-        """Takes over what a killed pass had, and reads past its texts."""
+        """Takes over the sums of a pass that was killed, and skips its texts."""
         if begun.model != self.model or set(begun.moments) != set(self.names):
             raise ArgumentError(
                 f"the checkpoint has {begun} of {'this' if begun.model == self.model else 'another'} model, "
@@ -127,9 +125,10 @@ class _Pass:
         self.counts = {layer: moment.count for layer, moment in begun.moments.items()}
 
     def add(self, rows: Sequence[Sequence[int]]) -> None:
-        """Adds the keys of a batch. Causal models need no mask for what is filled up behind a text."""
+        """Adds the keys of a batch. Causal models need no mask for padding on the right."""
         tokens, mask = padded(rows, self.parts.device)
-        with hooked(self.parts.model, self.names.values(), inputs=True, stop=True, clone=False) as given:
+        runs = self.parts.runs(self.names.values())
+        with hooked(self.parts.model, runs, inputs=True, stop=True, clone=False) as given:
             self.parts.model(tokens, use_cache=False)
         for layer, name in self.names.items():
             keys = whole(given[name])
@@ -146,7 +145,7 @@ class _Pass:
 
     @contextmanager
     def part(self, rows: Iterable[Sequence[int]]) -> Iterator[None]:
-        """Within it the keys of these texts are added; if that fails, the sums are good for nothing."""
+        """Marks the sums as incomplete while the keys of these texts are added, and after a failure."""
         self.complete = False
         yield
         for row in rows:
@@ -155,7 +154,7 @@ class _Pass:
         self.complete = True
 
     def has(self, enough: float | None) -> bool:
-        """Says whether each layer has seen so many keys for each entry of a key."""
+        """Returns whether each layer has this many keys for each entry of a key."""
         return enough is not None and all(
             layer in self.totals and count >= enough * len(self.totals[layer])
             for layer, count in self.counts.items()
@@ -172,7 +171,7 @@ class _Pass:
 
 @contextmanager
 def _saving(pass_: _Pass, checkpoint: str | Path | None) -> Iterator[Callable[[], None]]:
-    """Gives a function that saves what there is if the last time is long ago; saves it at the end too."""
+    """Yields a function that saves the sums if the last save is long ago; saves them at the end too."""
     last = time.monotonic()
 
     def save(every: float = _SECONDS) -> None:
@@ -189,7 +188,7 @@ def _saving(pass_: _Pass, checkpoint: str | Path | None) -> Iterator[Callable[[]
 
 
 def _tokens(given: Any, tokenizer: Any, max_length: int) -> Iterator[list[int]]:
-    """The tokens of the texts in a corpus, one text after the other."""
+    """The token ids of the texts of a corpus, text by text."""
     texts = _texts(given)
     while read := list(islice(texts, _TOKENIZED_AT_ONCE)):
         yield from tokenizer(read, truncation=True, max_length=max_length)["input_ids"]

@@ -1,6 +1,6 @@
-"""The second moments of the keys of layers: what rank-one editing needs to know of all other texts.
+"""The second moments of the keys of layers, with which rank-one editing preserves all other facts.
 
-C = E[k k^T] is the uncentered second moment of what a down-projection is given (Meng et al., 2022, eq. 2).
+C = E[k k^T] is the uncentered second moment of the inputs of a down-projection (Meng et al., 2022, eq. 2).
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing_extensions import Self
 from ....core.errors import ArgumentError, NonFiniteError
 from ....core.fingerprint import fingerprint_of
 from ....core.serialization import Saved
-from ....core.stored_fields import Spec, specs
+from ....core.tensor_specs import Spec, specs
 from ..weight_edits.low_rank import null_directions
 from ..weight_edits.registry import unedited_fingerprint
 
@@ -27,7 +27,7 @@ class SecondMoment:
 
     Attributes:
         total: The sum of k k^T over all keys, (in, in), on the CPU.
-        count: How many keys.
+        count: The number of keys.
 
     Example:
         >>> moment = SecondMoment(16 * torch.eye(2, dtype=torch.float64), 4)
@@ -59,7 +59,7 @@ class SecondMoment:
         """Returns the keys (n, in) times the inverse of the second moment, in float64 on the CPU.
 
         Raises:
-            NonFiniteError: Too few keys were seen for an inverse.
+            NonFiniteError: There were too few keys for an inverse.
         """
         return torch.cholesky_solve(keys.double().cpu().T, self._cholesky).T
 
@@ -80,14 +80,14 @@ class SecondMoment:
         return f"SecondMoment({len(self.total)} entries, {self.count} keys)"
 
 
-class Identity(SecondMoment):
-    """What stands for a layer without statistics: as if all directions were used alike.
+class IdentityMoment(SecondMoment):
+    """The second moment of a layer without statistics: all directions are used equally.
 
     Args:
-        size: How many entries a key has.
+        size: The number of entries of a key.
 
     Example:
-        >>> Identity(2).whiten(torch.ones(1, 2))
+        >>> IdentityMoment(2).whiten(torch.ones(1, 2))
         tensor([[1., 1.]], dtype=torch.float64)
     """
 
@@ -106,8 +106,8 @@ class Identity(SecondMoment):
     def project(self, keys: Tensor, threshold: float) -> Tensor:
         """Raises an `ArgumentError`: without statistics no direction is known to be unused."""
         raise ArgumentError(
-            "'alphaedit' looks for directions that keys do not use, which only key statistics say: give the "
-            "editor those that collect_statistics returns"
+            "'alphaedit' needs key statistics to find directions that keys do not use: give the editor the "
+            "result of collect_statistics"
         )
 
 
@@ -117,9 +117,9 @@ class KeyStatistics(Saved):
 
     Attributes:
         moments: The second moment of each layer.
-        model: The fingerprint of the model's weights, with the edits that it carried.
+        model: The fingerprint of the model's weights, including edits that were applied.
         corpus: A hash of all tokens that were read.
-        texts: How many.
+        texts: The number of texts.
     """
 
     moments: Mapping[int, SecondMoment]
@@ -135,11 +135,10 @@ class KeyStatistics(Saved):
         return self.moments[layer]
 
     def check(self, model: nn.Module, layers: Iterable[int] = ()) -> None:
-        """Makes sure that these are the statistics of this model and have these layers.
+        """Checks that the statistics belong to this model and have these layers.
 
         Raises:
-            ArgumentError: The weights are others than those the keys were collected with, or a layer is
-                missing.
+            ArgumentError: The keys were collected with other weights, or a layer is missing.
         """
         if self.model not in (fingerprint_of(model), unedited_fingerprint(model)):
             raise ArgumentError(
@@ -153,7 +152,7 @@ class KeyStatistics(Saved):
         """Returns the statistics over both corpora.
 
         Raises:
-            ArgumentError: The other ones are of another model, of other layers, or of the same texts.
+            ArgumentError: The other statistics are of another model, of other layers, or of the same texts.
         """
         if other.corpus == self.corpus:
             raise ArgumentError(f"cannot merge {self} with {other}: both are of the same texts")

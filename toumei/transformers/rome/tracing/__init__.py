@@ -1,17 +1,19 @@
 """Causal tracing: where a language model stores a fact (Meng et al., 2022)."""
 
 from .averages import AverageEffects
-from .facts import Fact, read_facts
-from .noise import Corruption, Noise
+from .facts import FactPrompt, read_facts
+from .noise import EmbeddingNoise
 from .result import CausalTrace
+from .settings import Kind, TraceSettings
 from .tracer import CausalTracer
 
 __all__ = [
     "AverageEffects",
     "CausalTrace",
     "CausalTracer",
-    "Corruption",
-    "Fact",
-    "Noise",
+    "EmbeddingNoise",
+    "FactPrompt",
+    "Kind",
+    "TraceSettings",
     "read_facts",
 ]

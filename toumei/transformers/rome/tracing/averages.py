@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ....core.serialization import Saved
-from ....core.stored_fields import specs
+from ....core.tensor_specs import specs
 from ....plots.statistics import heat_map
-from ...model.tokens import ROLES, roles
+from ...model.tokens import ROLES, token_roles
 from .result import COLORS, CausalTrace, restored
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ class AverageEffects(Saved):
     Attributes:
         effects: (facts, roles, layers): the mean indirect effect over the tokens of each role; NaN where a
             prompt has no token of a role. The roles are `toumei.transformers.model.tokens.ROLES`.
-        low: (facts,) what is measured with noise and nothing restored.
-        high: (facts,) the same without noise.
+        low: (facts,) the score with noise and nothing restored.
+        high: (facts,) the score without noise.
         kind: What was restored.
-        window: How many layers together.
-        sever: What was severed, if anything.
-        skipped: How many facts were left out because the model does not know them.
+        window: The number of layers that were restored together.
+        sever: What was severed, or None.
+        skipped: The number of facts that were left out because the model does not know them.
 
     Example:
         >>> average = AverageEffects(torch.rand(5, 7, 3), torch.zeros(5), torch.ones(5), "hidden", 1)
@@ -53,7 +53,7 @@ class AverageEffects(Saved):
 
     @property
     def counts(self) -> Tensor:
-        """How many facts have a token of each role, (roles,)."""
+        """The number of facts that have a token of each role, (roles,)."""
         return (~self.effects[:, :, 0].isnan()).sum(0)
 
     @property
@@ -72,11 +72,11 @@ class AverageEffects(Saved):
 
     @property
     def total(self) -> tuple[float, float]:
-        """The average total effect, `high` less `low`, and half its 95 % confidence interval."""
+        """The average total effect, `high` minus `low`, and half its 95 % confidence interval."""
         return mean_and_half_width(self.high - self.low)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with a line over the layers for each role, in a band of its confidence interval."""
+        """Returns axes with a line over the layers for each role, and its confidence interval as a band."""
         from matplotlib import pyplot
 
         ax = ax or pyplot.subplots(figsize=(6, 3.6), layout="constrained")[1]
@@ -96,7 +96,7 @@ class AverageEffects(Saved):
         return ax
 
     def plot_heatmap(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the averages as a heat map: roles down, layers to the right."""
+        """Returns axes with the averages as a heat map: a row for each role, a column for each layer."""
         from matplotlib import pyplot
 
         ax = ax or pyplot.subplots(figsize=(6, 2.6), layout="constrained")[1]
@@ -121,7 +121,7 @@ class AverageEffects(Saved):
 
 def by_role(trace: CausalTrace) -> Tensor:
     """Returns the mean indirect effects (roles, layers) of a trace; NaN for a role that no token has."""
-    names = roles(len(trace.tokens), trace.subject_range)
+    names = token_roles(len(trace.tokens), trace.subject_range)
     effects = trace.effects
     nothing = torch.full(effects.shape[1:], torch.nan)
     rows = [[index for index, name in enumerate(names) if name == role] for role in ROLES]

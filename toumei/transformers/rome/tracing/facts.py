@@ -1,28 +1,22 @@
-"""Facts as a list of prompts, and the work on one of them in a sweep over many."""
+"""Facts as a list of prompts, read from the forms in which users have them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from ....core.errors import ArgumentError
-from ...model.tokens import filled
-from .averages import by_role
-
-if TYPE_CHECKING:
-    from .tracer import CausalTracer
-
 
 _ANSWERS = ("answer", "target", "attribute")
 
 
 @dataclass(frozen=True)
-class Fact:
+class FactPrompt:
     """A prompt that asks for a fact about a subject.
 
     Attributes:
         prompt: The text whose next token is the answer; a ``{}`` in it stands for the subject.
         subject: The subject in it.
-        answer: The true answer, or None where the model's prediction is taken for it.
+        answer: The true answer, or None to use the prediction of the model.
     """
 
     prompt: str
@@ -30,8 +24,8 @@ class Fact:
     answer: str | None = None
 
 
-def read_facts(facts: Iterable[Any]) -> list[Fact]:
-    """Returns facts from any of the forms in which they come.
+def read_facts(facts: Iterable[Any]) -> list[FactPrompt]:
+    """Returns facts from any of the forms in which users have them.
 
     Args:
         facts: Each a tuple (prompt, subject) or (prompt, subject, answer); a mapping with ``"prompt"``,
@@ -44,7 +38,7 @@ def read_facts(facts: Iterable[Any]) -> list[Fact]:
 
     Example:
         >>> read_facts([("{} lives in", "Ann", "Rome")])
-        [Fact(prompt='{} lives in', subject='Ann', answer='Rome')]
+        [FactPrompt(prompt='{} lives in', subject='Ann', answer='Rome')]
     """
     found = [_read_fact(fact) for fact in facts]
     if not found:
@@ -52,7 +46,7 @@ def read_facts(facts: Iterable[Any]) -> list[Fact]:
     return found
 
 
-def _read_fact(fact: Any) -> Fact:
+def _read_fact(fact: Any) -> FactPrompt:
     if isinstance(fact, (tuple, list)):
         named = dict(zip(("prompt", "subject", "answer"), fact, strict=False))
     elif isinstance(fact, Mapping):
@@ -65,29 +59,4 @@ def _read_fact(fact: Any) -> Fact:
             f"'subject' by name, got {fact!r}"
         )
     answer = next((named[name] for name in _ANSWERS if named.get(name) is not None), None)
-    return Fact(named["prompt"], named["subject"], answer)
-
-
-@dataclass(frozen=True)
-class Item:
-    """A fact of a sweep, with all that its result depends on: what is kept on disk is known by its `repr`."""
-
-    fact: Fact
-    settings: str
-
-
-@dataclass(frozen=True)
-class FactTask:
-    """Traces one fact: what a sweep over many facts calls."""
-
-    tracer: "CausalTracer"
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, item: Item) -> dict[str, Any] | None:
-        """Returns the effects by role, low and high; None if the model predicts another answer."""
-        fact = item.fact
-        text, _ = filled(fact.prompt, fact.subject)
-        if fact.answer is not None and not self.tracer.knows(text, fact.answer):
-            return None
-        trace = self.tracer.trace(fact.prompt, fact.subject, **self.options)
-        return {"effects": by_role(trace), "low": trace.low, "high": trace.high}
+    return FactPrompt(named["prompt"], named["subject"], answer)

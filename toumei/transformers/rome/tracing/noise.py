@@ -1,4 +1,4 @@
-"""The noise that makes a model forget which subject it reads about."""
+"""The noise on the embeddings of a subject, with which the model does not know the subject any more."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +11,28 @@ from torch import Tensor
 from ....core.errors import ArgumentError
 from ....core.hooks import Edit
 from ...model.families import Anatomy
-from ...model.tokens import filled, subject_range, tokenize
+from ...model.tokens import fill_subject, subject_range, tokenize
 
 SHAPES = ("gaussian", "uniform", "multivariate")
 
 
 @dataclass(frozen=True)
-class Noise:
-    """What is done to the embeddings of a subject's tokens (Meng et al., 2022, appendix B).
+class EmbeddingNoise:
+    """The noise on the embeddings of a subject's tokens (Meng et al., 2022, appendix B).
 
     Attributes:
-        scale: How strong, in multiples of the standard deviation of the subject's embeddings.
+        scale: The strength in multiples of the standard deviation of the subject's embeddings.
         shape: ``"gaussian"``; ``"uniform"`` between -1 and 1 times the strength; or ``"multivariate"``, a
             Gaussian with `scale` squared times the covariance of all embeddings of the vocabulary.
-        level: The strength itself, instead of multiples.
-        replace: Put the noise in the place of the embeddings instead of adding it.
+        level: The absolute strength; it replaces `scale`.
+        replace: Replace the embeddings by the noise instead of adding it.
 
     Raises:
-        ArgumentError: A strength that is no positive number, or a shape that does not exist.
+        ArgumentError: The strength is no positive number, or the shape does not exist.
+
+    Example:
+        >>> EmbeddingNoise(2.0, "uniform").replace
+        False
     """
 
     scale: float = 3.0
@@ -48,12 +52,12 @@ class Noise:
 
 @dataclass(frozen=True)
 class Corruption:
-    """One draw of noise for one subject: the same for every pass of a trace.
+    """One draw of noise for one subject; all passes of a trace use the same draw.
 
     Attributes:
         values: (samples, subject tokens, width).
-        first: The subject's first token.
-        replace: Whether it takes the place of the embeddings.
+        first: The position of the subject's first token.
+        replace: Whether the noise replaces the embeddings instead of being added.
     """
 
     values: Tensor
@@ -61,12 +65,12 @@ class Corruption:
     replace: bool
 
     def samples(self, start: int, end: int) -> "Corruption":
-        """Returns the part of the draw for some of the samples."""
+        """Returns the noise of the samples [start, end)."""
         return Corruption(self.values[start:end], self.first, self.replace)
 
     @property
     def edit(self) -> Edit:
-        """The edit of the embedding's output that puts the noise in."""
+        """The edit of the output of the embedding that applies the noise."""
         subject = slice(self.first, self.first + self.values.shape[1])
 
         def corrupt(embeddings: Tensor) -> Tensor:
@@ -77,21 +81,21 @@ class Corruption:
         return corrupt
 
 
-def draw(
-    parts: Anatomy, ids: Tensor, subject: tuple[int, int], noise: Noise, samples: int, seed: int
+def draw_noise(
+    parts: Anatomy, ids: Tensor, subject: tuple[int, int], noise: EmbeddingNoise, samples: int, seed: int
 ) -> Corruption:
     """Returns a draw of noise for a subject.
 
-    The numbers come from ``numpy.random.RandomState(seed)`` in float64, as in the code of the paper, so the
+    The numbers come from ``numpy.random.RandomState(seed)`` in float64, as in the code of the paper. So the
     draw is the same on every device.
 
     Args:
         parts: Where the parts of the model are.
         ids: The prompt (1, T).
         subject: The range [first, end) of the subject's tokens.
-        noise: What to draw.
-        samples: How many.
-        seed: Of the random numbers.
+        noise: Strength and shape of the noise.
+        samples: The number of samples.
+        seed: Seed of the random numbers.
     """
     embedding = parts.module(parts.embedding)
     with torch.no_grad():
@@ -119,7 +123,7 @@ def embedding_std(parts: Anatomy, tokenizer: Any, prompts: Sequence[tuple[str, s
     embedding = parts.module(parts.embedding)
     found = []
     for prompt, subject in prompts:
-        text, start = filled(prompt, subject)
+        text, start = fill_subject(prompt, subject)
         tokens = tokenize(tokenizer, text)
         first, end = subject_range(tokens, text, subject, start)
         with torch.no_grad():
@@ -128,9 +132,9 @@ def embedding_std(parts: Anatomy, tokenizer: Any, prompts: Sequence[tuple[str, s
 
 
 def _root_of_covariance(parts: Anatomy) -> Tensor:
-    """A matrix whose square is the covariance of the embeddings of all tokens."""
+    """The square root of the covariance of the embeddings of all tokens, (width, width)."""
     embedding: Any = parts.module(parts.embedding)
     with torch.no_grad():
-        everything = embedding(torch.arange(len(embedding.weight), device=parts.device)).double().cpu()
-    values, vectors = torch.linalg.eigh(torch.cov(everything.T))
+        embeddings = embedding(torch.arange(len(embedding.weight), device=parts.device)).double().cpu()
+    values, vectors = torch.linalg.eigh(torch.cov(embeddings.T))
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T

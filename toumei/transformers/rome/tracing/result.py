@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
-from ....core.stored_fields import specs
+from ....core.tensor_specs import specs
 from ....plots.statistics import heat_map
 
 if TYPE_CHECKING:
@@ -27,36 +27,39 @@ _OLD_NAMES = {
 
 @dataclass(frozen=True, repr=False, eq=False)
 class CausalTrace(Saved):
-    """How much of an answer comes back when single states of the run without noise are restored.
+    """How likely the answer becomes when single states of the clean run are restored.
 
-    Fields are also found as ``trace["scores"]``, by the names of earlier code as well (``"low_score"``,
+    Fields are also found as ``trace["scores"]``, and by the names of earlier code (``"low_score"``,
     ``"high_score"``, ``"input_tokens"``, ...).
 
     Attributes:
-        scores: (tokens, layers): the probability of the answer, or with a foil the difference of their
-            logits, when the states of a cell are restored. Mean over the samples of noise.
-        low: The same with noise and nothing restored.
-        high: The same without noise.
-        tokens: What each token says.
-        ids: Their ids.
+        scores: (tokens, layers): the probability of the answer when the states of a cell are restored; with a
+            foil the difference of the two logits. Mean over the samples of noise.
+        low: The score with noise and nothing restored.
+        high: The score without noise.
+        tokens: The text of each token.
+        ids: The token ids.
         subject_range: The range [first, end) of the subject's tokens.
-        answer: What the answer's first token says.
-        answer_id: Its id.
+        answer: The text of the answer's first token.
+        answer_id: The id of that token.
         probability: The probability of the answer without noise.
         kind: What was restored: ``"hidden"``, ``"mlp"`` or ``"attn"``.
-        window: How many layers around the cell's were restored together; 1 for hidden states.
+        window: The number of layers around the cell that were restored together; 1 for hidden states.
         prompt: The text.
         subject: The subject in it.
-        foil: What the foil's first token says, if there is one.
-        sever: Whose outputs were kept at their corrupted values behind the restored state.
-        samples: How many samples of noise there were.
+        foil: The text of the foil's first token, or None.
+        sever: The modules whose outputs kept their corrupted values after the restored state, or None.
+        samples: The number of samples of noise.
         method: How it was computed: ``"suffix"`` (rows from the restored token on), ``"rows"`` (whole rows)
             or ``"plain"`` (a forward pass for each cell). The numbers differ by rounding only.
 
     Example:
         >>> import torch
-        >>> trace = CausalTrace(torch.rand(3, 2), 0.1, 0.9, ("Ann", " lives", " in"), (5, 7, 9), (0, 1),
-        ...                     " Rome", 3, 0.9, "hidden", 1, "Ann lives in", "Ann")
+        >>> trace = CausalTrace(
+        ...     scores=torch.rand(3, 2), low=0.1, high=0.9, tokens=("Ann", " lives", " in"), ids=(5, 7, 9),
+        ...     subject_range=(0, 1), answer=" Rome", answer_id=3, probability=0.9, kind="hidden", window=1,
+        ...     prompt="Ann lives in", subject="Ann",
+        ... )
         >>> trace
         CausalTrace('Ann lives in' -> ' Rome': 3 tokens x 2 layers, hidden, 0.100 to 0.900)
         >>> trace["scores"].shape
@@ -85,12 +88,12 @@ class CausalTrace(Saved):
 
     @property
     def effects(self) -> Tensor:
-        """The indirect effects: what restoring a cell gains over the corrupted run."""
+        """The indirect effects: the scores of the cells minus the score of the corrupted run."""
         return self.scores - self.low
 
     @property
     def best_layer(self) -> int:
-        """The layer with the largest effect at the subject's last token, where facts are looked up."""
+        """The layer with the largest effect at the last token of the subject."""
         return int(self.scores[self.subject_range[1] - 1].argmax())
 
     def __getitem__(self, name: str) -> Any:
@@ -100,7 +103,7 @@ class CausalTrace(Saved):
         return getattr(self, name)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the scores as a heat map: tokens down (subject with stars), layers across."""
+        """Returns axes with the scores as a heat map: tokens (the subject's with stars) by layers."""
         from matplotlib import pyplot
 
         length, layers = self.scores.shape

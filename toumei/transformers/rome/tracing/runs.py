@@ -1,9 +1,9 @@
-"""The two runs that a trace compares: of the prompt as it is, and of the prompt with a corrupted subject."""
+"""The two runs that a trace compares: the clean run of the prompt, and the run with a corrupted subject."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -11,9 +11,9 @@ from ....core.hooks import hooked
 from ....core.outputs import main_tensor
 from ...model.families import Anatomy
 from .noise import Corruption
+from .settings import Kind, Severed
 
-Kind = Literal["hidden", "mlp", "attn"]
-Measure = Callable[[Tensor], Tensor]
+LogitMetric = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -22,24 +22,24 @@ class Plan:
 
     Attributes:
         kind: What is restored: the output of one block, or of the MLPs or attentions of a window of blocks.
-        window: How many blocks a window has; the middle one is the cell's, or of an even number the one
-            behind the middle.
-        sever: Whose outputs stay at their corrupted values in the blocks behind a restored one.
-        layers: How many blocks there are.
+        window: The number of blocks in a window. The block of the cell is in its middle; in a window of even
+            size it is the first of the second half.
+        sever: The modules whose outputs keep their corrupted values in the blocks after the restored one.
+        layers: The number of blocks of the model.
     """
 
     kind: Kind
     window: int
-    sever: Literal["mlp", "attn"] | None
+    sever: Severed | None
     layers: int
 
     @property
     def width(self) -> int:
-        """How many blocks are restored together."""
+        """The number of blocks that are restored together."""
         return 1 if self.kind == "hidden" else self.window
 
     def modules(self, parts: Anatomy) -> list[str]:
-        """Returns for each block the name of the module that may be overwritten, or an empty list."""
+        """Returns the name of the module of each block that is overwritten for some cells; or no names."""
         part = self.sever if self.kind == "hidden" else self.kind
         if part is None:
             return []
@@ -63,13 +63,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of a prompt computed, (rows, T, width) each.
+    """The tensors of one run of a prompt, (rows, T, width) each.
 
     Attributes:
         blocks: The outputs of the blocks.
         modules: The outputs of the modules of a plan.
-        keys: Keys (rows, heads, T, size) of each block, where they were asked for.
-        values: Their values.
+        keys: The attention keys (rows, heads, T, size) of each block, if they were requested.
+        values: The attention values, likewise.
     """
 
     blocks: list[Tensor]
@@ -85,48 +85,48 @@ def record(
     corruption: Corruption | None = None,
     cached: bool = False,
 ) -> Run:
-    """Returns what the model computes up to its last block.
+    """Returns the outputs of the blocks, and of some modules, for a prompt.
 
     Args:
         parts: Where the parts of the model are.
         ids: The prompt (1, T).
-        modules: Modules to record beside the blocks.
+        modules: Names of further modules to record.
         corruption: Noise for the subject, a row for each sample; by default one row without noise.
-        cached: Whether to keep the keys and values.
+        cached: Whether to keep the attention keys and values.
     """
     from transformers import DynamicCache
 
     rows = 1 if corruption is None else len(corruption.values)
-    edit = {} if corruption is None else {parts.embedding: corruption.edit}
+    edit = {} if corruption is None else {f"{parts.embedding}#0": corruption.edit}
     cache: Any = DynamicCache() if cached else None
     options = {"past_key_values": cache} if cached else {}
     names = [*parts.blocks, *modules]
-    with hooked(parts.model, names, edit, stop=True, detach=True) as found:
+    with hooked(parts.model, parts.runs(names), edit, stop=True, detach=True) as found:
         parts.model(input_ids=ids.expand(rows, -1), use_cache=cached, **options)
     tensors = [found[name].reshape(rows, -1, parts.width) for name in names]
     layers = cache.layers if cached else []
     return Run(
-        tensors[: parts.layers],
-        tensors[parts.layers :],
-        [layer.keys for layer in layers],
-        [layer.values for layer in layers],
+        blocks=tensors[: parts.layers],
+        modules=tensors[parts.layers :],
+        keys=[layer.keys for layer in layers],
+        values=[layer.values for layer in layers],
     )
 
 
 def last_logits(parts: Anatomy, ids: Tensor) -> Tensor:
-    """Returns the logits (N, tokens) of a plain forward pass behind the last token."""
+    """Returns the logits (N, tokens) of a plain forward pass at the last position."""
     keep = {"logits_to_keep": 1} if "logits_to_keep" in signature(parts.model.forward).parameters else {}
     return main_tensor(parts.model(input_ids=ids, use_cache=False, **keep))[:, -1]
 
 
-def overwriting(rows: Tensor, position: int, values: Tensor, width: int) -> Callable[[Tensor], Tensor]:
-    """Returns an edit that puts values in the place of a module's output at one position of some rows.
+def overwriting_edit(rows: Tensor, position: int, values: Tensor, width: int) -> Callable[[Tensor], Tensor]:
+    """Returns an edit that replaces the output of a module at one position of some rows.
 
     Args:
-        rows: Which rows, a truth value for each.
+        rows: A boolean mask of the rows to change.
         position: The index of the position.
-        values: (rows, width), of which those of the chosen rows are used.
-        width: Of the residual stream.
+        values: The new outputs (rows, width); those of the other rows are ignored.
+        width: The width of the residual stream.
     """
 
     def overwrite(output: Tensor) -> Tensor:

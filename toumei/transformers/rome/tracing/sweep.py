@@ -1,149 +1,167 @@
-"""Causal tracing in one sweep over the layers: nothing is computed twice and nothing that is known already.
+"""Causal tracing in one sweep over the layers, which computes nothing twice.
 
-The plain way runs the whole model for each pair of a token and a layer. Four facts save most of that, and
-change the result by rounding only:
+The plain strategy runs the whole model for each pair of a token and a layer. Four facts save most of that
+work. They change the result by rounding only:
 
-- Below the restored state a patched run is the corrupted run. So the rows of all cells are swept through the
-  layers once: a row joins behind the layer where it is restored.
-- Attention is causal. Before the restored token a patched run is the corrupted run too, so rows hold only the
-  positions from that token on, and the keys and values in front of it come from the corrupted run.
-- Windows that begin at the same layer are the same run until one of them ends, and then they fork. In the
+- In the layers before the restored state, a patched run equals the corrupted run. So one sweep through the
+  layers computes the rows of all cells: a row joins the batch after the layer in which it is restored.
+- Attention is causal. At positions before the restored token, a patched run equals the corrupted run too. So
+  rows hold only the positions from that token on. The keys and values before it come from the corrupted run.
+- Windows that begin at the same layer are the same run until one of them ends; there they branch. In the
   block where a window begins, only the restored token changes.
-- Only the last position reaches the answer. The last block is computed for it alone, from the keys and
-  values of all; the head likewise. And a state that cannot reach it, or is all that reaches it, is known.
+- Only the last position reaches the answer. So the last block and the head are computed for this position
+  only. If a state cannot reach it, or determines it alone, the score is known without computing.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ....core.errors import ArchitectureError
 from ....core.hooks import hooked
-from ...model.blockwise import BlockwiseRunner, Call, same
+from ...model.blockwise import BlockCall, BlockwiseRunner, nearly_equal
 from ...model.families import Anatomy
 from ...model.prefix_cache import Filled, PrefixCache, placeholder_cache
 from .noise import Corruption
-from .runs import Measure, Plan, Run, overwriting, record
-
-Row = tuple[int | None, bool]  # the row it comes from, None for the corrupted run; whether it is overwritten
+from .runs import LogitMetric, Plan, Run, overwriting_edit, record
 
 
-class Sweep:
-    """The sweeps of one prompt, with a set of samples.
+class Branch(NamedTuple):
+    """The origin of a row of a sweep in one block.
+
+    Attributes:
+        parent: The row before the block that it continues; None for the corrupted run.
+        overwritten: Whether the output of the module of the block is overwritten.
+    """
+
+    parent: int | None
+    overwritten: bool
+
+
+class Overwriting(NamedTuple):
+    """The outputs that replace those of the modules of a plan.
+
+    Attributes:
+        token: The position at which they are replaced.
+        values: For each block the outputs (1 or samples, T, width) to take; no list replaces nothing.
+    """
+
+    token: int
+    values: list[Tensor] | None
+
+
+class LayerSweep:
+    """The sweeps of one prompt, with some samples of noise.
 
     Args:
         parts: Where the parts of the model are.
-        skeleton: The model without its blocks.
+        runner: Calls the blocks of the model one by one.
         ids: The prompt (1, T).
         corruption: The noise, a row for each sample.
         plan: Which states a cell restores.
-        cached: Whether rows hold only the positions from the restored token on, which needs attention
-            layers that take keys and values from a cache.
-        leaks: Whether tokens meet behind the restored modules of the last block.
+        cached: Whether rows hold only the positions from the restored token on. The attention layers must
+            take keys and values from a cache for that.
+        leaks: Whether tokens mix after the restored modules of the last block.
     """
 
     def __init__(
         self,
         parts: Anatomy,
-        skeleton: BlockwiseRunner,
+        runner: BlockwiseRunner,
         ids: Tensor,
         corruption: Corruption,
         plan: Plan,
         cached: bool,
         leaks: bool = False,
     ) -> None:
-        self.parts, self.skeleton, self.ids, self.plan, self.cached = parts, skeleton, ids, plan, cached
+        self.parts, self.runner, self.ids, self.plan, self.cached = parts, runner, ids, plan, cached
         self.leaks = leaks
         self._blocks = [parts.module(name) for name in parts.blocks]
-        self._calls: dict[tuple[int, int], list[Call]] = {}
+        self._calls: dict[tuple[int, int], list[BlockCall]] = {}
         self._modules = plan.modules(parts)
         self.run = record(parts, ids, self._modules, corruption, cached)
         with hooked(parts.model, edit={parts.embedding: corruption.edit}):
             rows = ids.expand(len(corruption.values), -1)
-            self._inputs = [skeleton.calls(rows)[0].vectors, *self.run.blocks[:-1]]
+            self._inputs = [runner.calls(rows)[0].vectors, *self.run.blocks[:-1]]
 
     @property
     def length(self) -> int:
-        """How many tokens the prompt has."""
+        """The number of tokens of the prompt."""
         return self.ids.shape[1]
 
-    def low(self, measure: Measure) -> Tensor:
-        """Returns the measure (samples,) of the corrupted run."""
-        return measure(self.skeleton.logits(self.run.blocks[-1][:, -1], self.ids[:, -1:]))
+    def low(self, metric: LogitMetric) -> Tensor:
+        """Returns the metric (samples,) of the corrupted run."""
+        return metric(self.runner.logits(self.run.blocks[-1][:, -1], self.ids[:, -1:]))
 
-    def token(self, token: int, cells: Sequence[int], clean: Run, measure: Measure) -> Tensor:
-        """Returns the measure (cells, samples) when states of one token are restored, swept together.
+    def token(self, token: int, cells: Sequence[int], clean: Run, metric: LogitMetric) -> Tensor:
+        """Returns the metric (cells, samples) with states of one token restored, from one sweep.
 
         Args:
-            token: The token.
+            token: The position of the token.
             cells: The layers of the cells, in ascending order.
             clean: The run without noise.
-            measure: From logits (N, tokens) to values (N,).
+            metric: From logits (N, tokens) to values (N,).
         """
-        values = self.run.modules if self.plan.kind == "hidden" else clean.modules
+        overwriting = Overwriting(token, self.run.modules if self.plan.kind == "hidden" else clean.modules)
         start = token if self.cached else 0
         rows = self._inputs[0].new_empty(0)
-        place: dict[int, int] = {}
+        row_of: dict[int, int] = {}  # the row of each cell that differs from the corrupted run already
         for layer in range(self.plan.layers):
-            # Behind the last block only the last position counts, where overwriting another one is not seen.
-            seen = layer < self.plan.layers - 1 or token == self.length - 1 or self.leaks
-            wanted: dict[int, Row] = {
-                cell: (place.get(cell), seen and self.plan.touches(cell, layer)) for cell in cells
+            # After the last block only the last position counts; overwriting another one changes nothing.
+            counts = layer < self.plan.layers - 1 or token == self.length - 1 or self.leaks
+            branches = {
+                cell: Branch(row_of.get(cell), counts and self.plan.touches(cell, layer)) for cell in cells
             }
-            order = sorted({row for row in wanted.values() if row != (None, False)}, key=_old_rows_first)
-            rows = self._advance(layer, token, rows, order, values)
-            place = {cell: order.index(row) for cell, row in wanted.items() if row in order}
+            order = sorted({b for b in branches.values() if b != (None, False)}, key=_old_rows_first)
+            rows = self._advance(layer, rows, order, overwriting)
+            row_of = {cell: order.index(branch) for cell, branch in branches.items() if branch in order}
             for cell in cells:
                 if self.plan.restores(cell, layer):
                     restored = self.run.blocks[layer][:, start:].clone()
                     restored[:, token - start] = clean.blocks[layer][:, token]
                     rows = restored[None] if not len(rows) else torch.cat([rows, restored[None]])
-                    place[cell] = len(rows) - 1
-        logits = self.skeleton.logits(rows[:, :, -1].flatten(0, 1), self.ids[:, -1:])
-        return measure(logits).unflatten(0, rows.shape[:2])[[place[cell] for cell in cells]]
+                    row_of[cell] = len(rows) - 1
+        logits = self.runner.logits(rows[:, :, -1].flatten(0, 1), self.ids[:, -1:])
+        return metric(logits).unflatten(0, rows.shape[:2])[[row_of[cell] for cell in cells]]
 
-    def _advance(
-        self, layer: int, token: int, rows: Tensor, order: list[Row], values: list[Tensor]
-    ) -> Tensor:
-        """The rows (rows, samples, positions, width) behind a block; behind the last, their last position."""
-        old = [(parent, touched) for parent, touched in order if parent is not None]
+    def _advance(self, layer: int, rows: Tensor, order: list[Branch], overwriting: Overwriting) -> Tensor:
+        """The rows (rows, samples, positions, width) after a block; after the last, their last position."""
+        old = [branch for branch in order if branch.parent is not None]
         pieces = []
         if old:
-            parents = [parent for parent, _ in old]
-            same = parents == list(range(len(rows)))
-            pieces.append(
-                self._block(layer, token, rows if same else rows[parents], [t for _, t in old], values)
-            )
+            parents = [branch.parent for branch in old]
+            chosen = rows if parents == list(range(len(rows))) else rows[parents]
+            pieces.append(self._block(layer, chosen, [branch.overwritten for branch in old], overwriting))
         if len(order) > len(old):
-            pieces.append(self._begin(layer, token, values)[None])
+            pieces.append(self._begin(layer, overwriting)[None])
         if not pieces:
             return rows
         if layer == self.plan.layers - 1:
             pieces = [piece[:, :, -1:] for piece in pieces]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
-    def _begin(self, layer: int, token: int, values: list[Tensor]) -> Tensor:
-        """A row that first differs in this block, where only the token's own vector changes."""
+    def _begin(self, layer: int, overwriting: Overwriting) -> Tensor:
+        """A row that first differs from the corrupted run in this block, where only one token changes."""
         if not self.cached:
-            return self._block(layer, token, self._inputs[layer][None], [True], values)[0]
+            return self._block(layer, self._inputs[layer][None], [True], overwriting)[0]
+        token = overwriting.token
         inputs = self._inputs[layer][None, :, token : token + 1]
         row = self.run.blocks[layer][:, token:].clone()
-        row[:, :1] = self._call(layer, inputs, token, [True], token, values)[0]
+        row[:, :1] = self._call(layer, inputs, token, [True], overwriting)[0]
         return row
 
-    def _block(
-        self, layer: int, token: int, rows: Tensor, touched: list[bool], values: list[Tensor] | None = None
-    ) -> Tensor:
-        """The output of a block for rows that hold the positions up to the last."""
+    def _block(self, layer: int, rows: Tensor, overwritten: list[bool], overwriting: Overwriting) -> Tensor:
+        """The output of a block for rows that end at the last position."""
         start = self.length - rows.shape[2]
         last = layer == self.plan.layers - 1
         if last and self.cached and rows.shape[2] > 1 and not self.leaks:
             return self._last_position(rows, start)
-        return self._call(layer, rows, start, touched, token, values)
+        return self._call(layer, rows, start, overwritten, overwriting)
 
     def _last_position(self, rows: Tensor, start: int) -> Tensor:
-        """The last block's output at the last position: of the others only keys and values are computed."""
+        """The output of the last block at the last position; elsewhere only keys and values are computed."""
         layer, end = self.plan.layers - 1, self.length - 1
         block, cache = self._blocks[layer], self._prefix(layer, start, len(rows), stop=True)
         flat = rows.flatten(0, 1).to(self.run.blocks[layer].device)
@@ -155,23 +173,18 @@ class Sweep:
         return output.unflatten(0, rows.shape[:2])
 
     def _call(
-        self,
-        layer: int,
-        rows: Tensor,
-        start: int,
-        touched: list[bool],
-        token: int,
-        values: list[Tensor] | None,
+        self, layer: int, rows: Tensor, start: int, overwritten: list[bool], overwriting: Overwriting
     ) -> Tensor:
-        """The output of a block for rows at the positions from `start` on, some overwritten at the token."""
+        """The output of a block for rows at the positions from `start` on, with some rows overwritten."""
+        token, values = overwriting
         copies, samples, positions = rows.shape[:3]
         flat = rows.flatten(0, 1).to(self.run.blocks[layer].device)
         cache = self._prefix(layer, start, copies) if self.cached else None
         edit = {}
-        if values is not None and any(touched):
-            chosen = torch.tensor(touched, device=flat.device).repeat_interleave(samples)
+        if values is not None and any(overwritten):
+            chosen = torch.tensor(overwritten, device=flat.device).repeat_interleave(samples)
             new = values[layer][:, token].expand(samples, -1).repeat(copies, 1)
-            edit[self._modules[layer]] = overwriting(chosen, token - start, new, self.parts.width)
+            edit[self._modules[layer]] = overwriting_edit(chosen, token - start, new, self.parts.width)
         call = self._arguments(start, start + positions)[layer]
         with hooked(self.parts.model, edit=edit):
             return call.repeat(self._blocks[layer], flat, cache).unflatten(0, (copies, samples))
@@ -180,38 +193,37 @@ class Sweep:
         keys, values = self.run.keys[layer], self.run.values[layer]
         return PrefixCache(keys[..., :start, :], values[..., :start, :], copies, stop)
 
-    def _arguments(self, start: int, end: int) -> list[Call]:
-        """How the model calls its blocks for these positions, asked for once while they are needed."""
+    def _arguments(self, start: int, end: int) -> list[BlockCall]:
+        """The arguments with which the model calls its blocks for these positions, once for each token."""
         if (start, end) not in self._calls:
-            # without those of the token before: their masks are large
-            self._calls = {key: own for key, own in self._calls.items() if key[0] == self.length - 1}
+            # the arguments for the previous token are dropped: their masks are large
+            self._calls = {key: calls for key, calls in self._calls.items() if key[0] == self.length - 1}
             cache = placeholder_cache(self.plan.layers, start, self.ids.device) if self.cached else None
-            self._calls[start, end] = self.skeleton.calls(self.ids[:, start:end], cache)
+            self._calls[start, end] = self.runner.calls(self.ids[:, start:end], cache)
         return self._calls[start, end]
 
     def check(self, logits: Tensor) -> None:
-        """Checks that blocks called one by one compute what the model computes.
+        """Checks that blocks which are called one by one compute the same as in the model.
 
         Args:
-            logits: Of the corrupted run, (samples, tokens), from a plain forward pass.
+            logits: The logits (samples, tokens) of the corrupted run, from a plain forward pass.
 
         Raises:
-            ArchitectureError: They do not.
+            ArchitectureError: They compute something else.
         """
         start = min(1, self.length - 1) if self.cached else 0
-        rows = self._inputs[0][:, start:].expand(2, -1, -1, -1)
+        rows, nothing = self._inputs[0][:, start:].expand(2, -1, -1, -1), Overwriting(start, None)
         for layer, block in enumerate(self.run.blocks):
-            rows = self._block(layer, start, rows, [False] * 2)
+            rows = self._block(layer, rows, [False] * 2, nothing)
             _check_close(rows, block[:, -rows.shape[2] :], f"block {layer}")
         vectors = rows[0, :, -1]
-        _check_close(self.skeleton.logits(vectors, self.ids[:, -1:]), logits, "the head")
+        _check_close(self.runner.logits(vectors, self.ids[:, -1:]), logits, "the head")
 
 
-def _old_rows_first(row: Row) -> tuple[bool, int, bool]:
-    parent, touched = row
-    return parent is None, parent or 0, touched
+def _old_rows_first(branch: Branch) -> tuple[bool, int, bool]:
+    return branch.parent is None, branch.parent or 0, branch.overwritten
 
 
 def _check_close(found: Tensor, expected: Tensor, what: str) -> None:
-    if not same(found, expected):
-        raise ArchitectureError(f"{what} called on its own does not compute what it computes in the model")
+    if not nearly_equal(found, expected):
+        raise ArchitectureError(f"{what} computes something else when it is called outside of the model")

@@ -1,14 +1,14 @@
 """Causal tracing: which hidden states carry a fact from a subject to the answer (Meng et al., 2022).
 
-The subject's embeddings are corrupted with noise, so that the model loses the fact; then single states of the
-undisturbed run are put back, and the answer's probability says how much of the fact they bring along.
+Noise corrupts the embeddings of the subject, so the model loses the fact. Then single states of the clean run
+are restored. The probability of the answer shows how much of the fact each state carries.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,14 @@ from ....core.fingerprint import fingerprint_of
 from ....core.modules import evaluating
 from ....core.parallel import sweep
 from ...model.families import anatomy
-from ...model.tokens import continuation, filled, subject_range, tokenize
-from .averages import AverageEffects
-from .facts import Fact, FactTask, Item, read_facts
-from .noise import Noise, draw, embedding_std
+from ...model.tokens import Tokens, continuation, fill_subject, subject_range, tokenize
+from .averages import AverageEffects, by_role
+from .facts import FactPrompt, read_facts
+from .noise import EmbeddingNoise, draw_noise, embedding_std
 from .result import CausalTrace
-from .runs import Kind, Measure, Plan, last_logits, record
-from .strategies import METHODS, Method, Task, fastest_method, leaks, plain_scores, swept_scores
-
-__all__ = ["AverageEffects", "CausalTrace", "CausalTracer", "Kind", "Noise"]
+from .runs import LogitMetric, Plan, last_logits, record
+from .settings import Kind, Severed, Strategy, TraceSettings
+from .strategies import TraceInputs, fastest_strategy, leaks, plain_scores, swept_scores
 
 
 class CausalTracer:
@@ -55,7 +54,7 @@ class CausalTracer:
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.parts = anatomy(model)
-        self._method: Method | None = None
+        self._strategy: Strategy | None = None
         self._known_leaks: dict[str, bool] = {}
 
     def trace(
@@ -63,7 +62,7 @@ class CausalTracer:
         prompt: str,
         subject: str,
         samples: int = 10,
-        noise: float | Noise = 3.0,
+        noise: float | EmbeddingNoise = 3.0,
         kind: Kind = "hidden",
         window: int = 10,
         seed: int = 1,
@@ -72,8 +71,8 @@ class CausalTracer:
         *,
         answer: str | int | None = None,
         foil: str | int | None = None,
-        sever: Literal["mlp", "attn"] | None = None,
-        method: Method | None = None,
+        sever: Severed | None = None,
+        method: Strategy | None = None,
     ) -> CausalTrace:
         """Returns the effect of restoring the states of each token and layer.
 
@@ -82,83 +81,113 @@ class CausalTracer:
             subject: The words in it to corrupt.
             samples: How many draws of noise to average over.
             noise: The strength of Gaussian noise in multiples of the standard deviation of the subject's
-                embeddings, or any `Noise`. There is one draw for all cells.
+                embeddings, or any `EmbeddingNoise`. All cells have the same draws.
             kind: What to restore: the output of one block (``"hidden"``), or what the MLPs (``"mlp"``) or
                 attentions (``"attn"``) of a window of blocks add to the residual stream.
             window: How many blocks, for MLPs and attentions.
-            seed: Of the noise.
+            seed: Seed of the noise.
             batch_size: How many rows (a sample of a cell each) are computed at once, which bounds the memory;
                 by default as many as have about 8000 tokens.
             verbose: Show a progress bar.
-            answer: The answer, a text or the id of its first token; by default what the model predicts.
+            answer: The answer, a text or the id of its first token; by default the prediction of the model.
             foil: Another answer. The score is then the difference of the two logits.
-            sever: Keep the outputs of the MLPs or attentions of the restored token at their corrupted values
-                in the blocks behind it, for kind ``"hidden"``: what the state does without them.
+            sever: Keep the outputs of the MLPs or attentions of later blocks at their corrupted values, at
+                the restored token, for kind ``"hidden"``. This shows what the state does without them.
             method: How to compute it, see `CausalTrace.method`; by default the fastest that works.
 
         Raises:
             ArgumentError: The subject is not in the prompt, or another argument makes no sense.
             ArchitectureError: The model has no MLPs or attentions to restore, and why.
         """
-        plan = self._plan(kind, window, sever)
-        counts = {"samples": samples, "window": window, "batch_size": 1 if batch_size is None else batch_size}
-        _check(counts, seed, method)
-        prompt, start = filled(prompt, subject)
-        tokens = tokenize(self.tokenizer, prompt)
-        first, end = subject_range(tokens, prompt, subject, start)
-        self.parts.check_length(len(tokens), prompt)
+        settings = TraceSettings(
+            kind=kind,
+            window=window,
+            sever=sever,
+            samples=samples,
+            noise=_as_noise(noise),
+            seed=seed,
+            batch_size=batch_size,
+            method=method,
+            verbose=verbose,
+        )
+        return self.trace_with(settings, prompt, subject, answer=answer, foil=foil)
+
+    def trace_with(
+        self,
+        settings: TraceSettings,
+        prompt: str,
+        subject: str,
+        *,
+        answer: str | int | None = None,
+        foil: str | int | None = None,
+    ) -> CausalTrace:
+        """Returns the same as `trace`, with settings that were made before.
+
+        Args:
+            settings: All arguments of `trace` that do not depend on the prompt.
+            prompt: As for `trace`.
+            subject: As for `trace`.
+            answer: As for `trace`.
+            foil: As for `trace`.
+
+        Raises:
+            ArgumentError: The subject is not in the prompt, or the foil begins like the answer.
+            ArchitectureError: The model has no MLPs or attentions to restore, and why.
+        """
+        plan = self._plan(settings)
+        prompt, tokens, subject_tokens = self._read(prompt, subject)
         ids = torch.tensor([tokens.ids], device=self.parts.device)
-        noise = noise if isinstance(noise, Noise) else Noise(noise)
-        with self._quiet():
+        with self._inference():
             logits = last_logits(self.parts, ids)
             answer_id = int(logits.argmax()) if answer is None else self._token(prompt, answer)
             foil_id = None if foil is None else self._token(prompt, foil)
             if foil_id == answer_id:
                 raise ArgumentError(f"the foil {foil!r} and the answer begin with the same token")
-            modules = plan.modules(self.parts) if kind != "hidden" else []
-            task = Task(
-                self.parts,
-                ids,
-                (first, end),
-                draw(self.parts, ids, (first, end), noise, samples, seed),
-                plan,
-                record(self.parts, ids, modules),
-                logits,
-                _measure(answer_id, foil_id),
-                batch_size,
-                verbose,
+            inputs = TraceInputs(
+                parts=self.parts,
+                ids=ids,
+                subject=subject_tokens,
+                corruption=draw_noise(
+                    self.parts, ids, subject_tokens, settings.noise, settings.samples, settings.seed
+                ),
+                plan=plan,
+                clean=record(self.parts, ids, plan.modules(self.parts) if settings.kind != "hidden" else []),
+                clean_logits=logits,
+                metric=_logit_metric(answer_id, foil_id),
+                settings=settings,
             )
-            task = replace(task, leaks=self._leaks(task))
-            used = method or self._fastest(task)
-            scores, low = plain_scores(task) if used == "plain" else swept_scores(task, used == "suffix")
+            inputs = replace(inputs, leaks=self._leaks(inputs))
+            used = settings.method or self._fastest(inputs)
+            plain = used == "plain"
+            scores, low = plain_scores(inputs) if plain else swept_scores(inputs, used == "suffix")
         return CausalTrace(
-            scores.float(),
-            low,
-            float(task.measure(logits)),
-            tokens.texts,
-            tokens.ids,
-            (first, end),
-            self.tokenizer.decode([answer_id]),
-            answer_id,
-            float(_measure(answer_id, None)(logits)),
-            kind,
-            plan.width,
-            prompt,
-            subject,
-            None if foil_id is None else self.tokenizer.decode([foil_id]),
-            sever,
-            samples,
-            used,
+            scores=scores.float(),
+            low=low,
+            high=float(inputs.metric(logits)),
+            tokens=tokens.texts,
+            ids=tokens.ids,
+            subject_range=subject_tokens,
+            answer=self.tokenizer.decode([answer_id]),
+            answer_id=answer_id,
+            probability=float(_logit_metric(answer_id, None)(logits)),
+            kind=settings.kind,
+            window=plan.width,
+            prompt=prompt,
+            subject=subject,
+            foil=None if foil_id is None else self.tokenizer.decode([foil_id]),
+            sever=settings.sever,
+            samples=settings.samples,
+            method=used,
         )
 
     def trace_many(
         self,
         facts: Iterable[Any],
-        noise: float | Noise = 3.0,
+        noise: float | EmbeddingNoise = 3.0,
         kind: Kind = "hidden",
         window: int = 10,
         *,
-        sever: Literal["mlp", "attn"] | None = None,
+        sever: Severed | None = None,
         samples: int = 10,
         seed: int = 1,
         batch_size: int | None = None,
@@ -168,8 +197,8 @@ class CausalTracer:
     ) -> AverageEffects:
         """Returns the average indirect effects over many facts, by the role of the token.
 
-        As in the paper, facts whose answer the model does not predict are left out, and the noise is scaled
-        by one standard deviation, of the embeddings of all subjects.
+        As in the paper, facts whose answer the model does not predict are left out. One standard deviation
+        scales the noise of all facts: that of the embeddings of all subjects.
 
         Args:
             facts: Tuples (prompt, subject) or (prompt, subject, answer), or mappings as in known_1000.json.
@@ -179,94 +208,98 @@ class CausalTracer:
             window: As for `trace`.
             sever: As for `trace`.
             samples: As for `trace`.
-            seed: As for `trace`; the same noise for each fact, as far as its subject is long.
+            seed: As for `trace`. All facts have the same noise; a shorter subject has the first part of it.
             batch_size: As for `trace`.
-            jobs: How many facts are traced at once, in processes of their own; -1 for one a core.
-            folder: Where each finished fact is kept, so that a killed run goes on where it was.
+            jobs: How many facts are traced at once, in separate processes; -1 for one process per core.
+            folder: Where each finished fact is kept, so that a killed run continues where it was.
             verbose: Show a progress bar.
 
         Raises:
-            ArgumentError: There are no facts, one cannot be understood (which is said before the first is
+            ArgumentError: There are no facts, one cannot be read (which is checked before the first is
                 traced), or the model knows none of them; or as for `trace`.
 
         Example:
-            >>> from toumei.transformers.rome.tracing.facts import read_facts
+            >>> from toumei.transformers.rome.tracing import read_facts
             >>> read_facts([{"prompt": "{} lives in", "subject": "Ann", "attribute": "Rome"}])
-            [Fact(prompt='{} lives in', subject='Ann', answer='Rome')]
+            [FactPrompt(prompt='{} lives in', subject='Ann', answer='Rome')]
         """
-        known = read_facts(facts)
-        self._check_facts(known)
-        plan = self._plan(kind, window, sever)
-        noise = noise if isinstance(noise, Noise) else Noise(noise)
-        if noise.level is None and noise.shape != "multivariate":
-            pairs = [(fact.prompt, fact.subject) for fact in known]
-            noise = replace(noise, level=noise.scale * embedding_std(self.parts, self.tokenizer, pairs))
-        options = {"noise": noise, "kind": kind, "window": window, "sever": sever}
-        options |= {"samples": samples, "seed": seed, "batch_size": batch_size}
-        settings = f"{options} {fingerprint_of(self.model)}" if folder is not None else ""
-        items = [Item(fact, settings) for fact in known]
-        task = FactTask(self, options)
-        results = [
-            result
-            for result in sweep(task, items, jobs=jobs, folder=folder, verbose=verbose)
-            if result is not None
-        ]
+        prompts = read_facts(facts)
+        self._check_facts(prompts)
+        settings = TraceSettings(
+            kind=kind,
+            window=window,
+            sever=sever,
+            samples=samples,
+            noise=_as_noise(noise),
+            seed=seed,
+            batch_size=batch_size,
+        )
+        plan = self._plan(settings)
+        settings = replace(settings, noise=self._common_noise(settings.noise, prompts))
+        model = fingerprint_of(self.model) if folder is not None else ""
+        items = [FactItem(fact, settings, model) for fact in prompts]
+        found = sweep(FactTask(self), items, jobs=jobs, folder=folder, verbose=verbose)
+        results = [result for result in found if result is not None]
         if not results:
-            raise ArgumentError(f"the model predicts the answer of none of the {len(known)} facts")
+            raise ArgumentError(f"the model predicts the answer of none of the {len(prompts)} facts")
         return AverageEffects(
-            torch.stack([result["effects"] for result in results]),
-            torch.tensor([result["low"] for result in results]),
-            torch.tensor([result["high"] for result in results]),
-            kind,
-            plan.width,
-            sever,
-            len(known) - len(results),
+            effects=torch.stack([result["effects"] for result in results]),
+            low=torch.tensor([result["low"] for result in results]),
+            high=torch.tensor([result["high"] for result in results]),
+            kind=kind,
+            window=plan.width,
+            sever=sever,
+            skipped=len(prompts) - len(results),
         )
 
-    def _check_facts(self, facts: Iterable[Fact]) -> None:
+    def knows(self, prompt: str, answer: str) -> bool:
+        """Returns whether the model predicts the first token of an answer to a prompt without ``{}``."""
+        ids = torch.tensor([tokenize(self.tokenizer, prompt).ids], device=self.parts.device)
+        with self._inference():
+            return int(last_logits(self.parts, ids).argmax()) == self._token(prompt, answer)
+
+    def _plan(self, settings: TraceSettings) -> Plan:
+        plan = Plan(settings.kind, settings.window, settings.sever, self.parts.layers)
+        plan.modules(self.parts)  # raises an error if the model lacks them
+        return plan
+
+    def _read(self, prompt: str, subject: str) -> tuple[str, Tokens, tuple[int, int]]:
+        """The prompt with the subject in it, its tokens, and the range of the tokens of the subject."""
+        text, start = fill_subject(prompt, subject)
+        tokens = tokenize(self.tokenizer, text)
+        found = subject_range(tokens, text, subject, start)
+        self.parts.check_length(len(tokens), text)
+        return text, tokens, found
+
+    def _check_facts(self, facts: Iterable[FactPrompt]) -> None:
         for number, fact in enumerate(facts):
             try:
-                text, start = filled(fact.prompt, fact.subject)
-                tokens = tokenize(self.tokenizer, text)
-                subject_range(tokens, text, fact.subject, start)
-                self.parts.check_length(len(tokens), text)
+                text, _, _ = self._read(fact.prompt, fact.subject)
                 if fact.answer is not None:
                     self._token(text, fact.answer)
             except ArgumentError as error:
                 raise ArgumentError(f"fact {number}: {error}") from None
 
-    def knows(self, prompt: str, answer: str) -> bool:
-        """Returns whether the model predicts the first token of an answer to a prompt without ``{}``."""
-        ids = torch.tensor([tokenize(self.tokenizer, prompt).ids], device=self.parts.device)
-        with self._quiet():
-            return int(last_logits(self.parts, ids).argmax()) == self._token(prompt, answer)
+    def _common_noise(self, noise: EmbeddingNoise, facts: Iterable[FactPrompt]) -> EmbeddingNoise:
+        """The noise with one strength for all facts."""
+        if noise.level is not None or noise.shape == "multivariate":
+            return noise
+        pairs = [(fact.prompt, fact.subject) for fact in facts]
+        return replace(noise, level=noise.scale * embedding_std(self.parts, self.tokenizer, pairs))
 
-    def _plan(self, kind: Kind, window: int, sever: Literal["mlp", "attn"] | None) -> Plan:
-        if kind not in ("hidden", "mlp", "attn"):
-            raise ArgumentError(f"no kind {kind!r} of states: there are hidden, mlp and attn")
-        if sever not in (None, "mlp", "attn"):
-            raise ArgumentError(f"cannot sever {sever!r}: there are mlp and attn")
-        if sever is not None and kind != "hidden":
-            raise ArgumentError(
-                f"severed tracing restores hidden states: kind must be 'hidden', not {kind!r}"
-            )
-        plan = Plan(kind, window, sever, self.parts.layers)
-        plan.modules(self.parts)
-        return plan
+    def _fastest(self, inputs: TraceInputs) -> Strategy:
+        """The fastest strategy that works for this model; found in the first trace."""
+        if self._strategy is None:
+            self._strategy = fastest_strategy(inputs)
+        return self._strategy
 
-    def _fastest(self, task: Task) -> Method:
-        """The method for this model, tried once."""
-        if self._method is None:
-            self._method = fastest_method(task)
-        return self._method
-
-    def _leaks(self, task: Task) -> bool:
-        """Whether tokens meet behind the restored modules of the last block, tried once for each kind."""
-        names = task.plan.modules(self.parts)
-        if not names or task.ids.shape[1] == 1:
+    def _leaks(self, inputs: TraceInputs) -> bool:
+        """Whether tokens mix after the restored modules of the last block; tried once for each kind."""
+        names = inputs.plan.modules(self.parts)
+        if not names or inputs.ids.shape[1] == 1:
             return False
         if names[-1] not in self._known_leaks:
-            self._known_leaks[names[-1]] = leaks(task)
+            self._known_leaks[names[-1]] = leaks(inputs)
         return self._known_leaks[names[-1]]
 
     def _token(self, prompt: str, answer: str | int) -> int:
@@ -279,13 +312,42 @@ class CausalTracer:
         return answer.__index__()
 
     @contextmanager
-    def _quiet(self) -> Iterator[None]:
+    def _inference(self) -> Iterator[None]:
         with torch.no_grad(), evaluating(self.model):
             yield
 
 
-def _measure(answer: int, foil: int | None) -> Measure:
-    """What is measured at the logits: the answer's probability, or how far its logit is above the foil's."""
+@dataclass(frozen=True)
+class FactItem:
+    """A fact of a sweep, and everything that its result depends on; the sweep keeps results by its `repr`."""
+
+    fact: FactPrompt
+    settings: TraceSettings = field(default_factory=TraceSettings)
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class FactTask:
+    """The function of a sweep over facts: it traces one of them."""
+
+    tracer: CausalTracer
+
+    def __call__(self, item: FactItem) -> dict[str, Any] | None:
+        """Returns the effects by role, low and high; None if the model predicts another answer."""
+        fact = item.fact
+        text, _ = fill_subject(fact.prompt, fact.subject)
+        if fact.answer is not None and not self.tracer.knows(text, fact.answer):
+            return None
+        trace = self.tracer.trace_with(item.settings, fact.prompt, fact.subject)
+        return {"effects": by_role(trace), "low": trace.low, "high": trace.high}
+
+
+def _as_noise(noise: float | EmbeddingNoise) -> EmbeddingNoise:
+    return noise if isinstance(noise, EmbeddingNoise) else EmbeddingNoise(noise)
+
+
+def _logit_metric(answer: int, foil: int | None) -> LogitMetric:
+    """The probability of the answer, or the difference of its logit and that of the foil."""
 
     def probability(logits: Tensor) -> Tensor:
         return logits.float().softmax(-1)[:, answer]
@@ -294,13 +356,3 @@ def _measure(answer: int, foil: int | None) -> Measure:
         return logits[:, answer].float() - logits[:, foil].float()
 
     return probability if foil is None else difference
-
-
-def _check(counts: Mapping[str, int], seed: int, method: str | None) -> None:
-    for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
-            raise ArgumentError(f"{name} must be a whole number from 1 on, not {count!r}")
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ArgumentError(f"seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
-    if method not in (None, *METHODS):
-        raise ArgumentError(f"no method {method!r}: there are {', '.join(METHODS)}")

@@ -4,12 +4,12 @@ A linear layer W answers keys k with values W k. The methods change it by
 
     D = R^T (K M K^T + ridge I)^-1 K M
 
-so that the keys K (n x in) get the residuals R (n x out) added to their values, while all other keys keep
-theirs as well as the metric M can say. With M = C^-1, the inverse second moment of the keys, this is ROME
-(one key, no ridge; Meng et al., 2022, arXiv:2202.05262), MEMIT (ridge lambda; Meng et al., 2023,
-arXiv:2210.07229) and EMMET (Gupta et al., 2024, arXiv:2403.14236); with the projection M = P onto the null
-space of the keys it is AlphaEdit (Fang et al., 2025, arXiv:2410.02355). Only n x n systems are solved, and D
-stays in two factors.
+so that the residuals R (n x out) are added to the values of the keys K (n x in), while the values of all
+other keys change as little as possible under the metric M. With M = C^-1, the inverse second moment of the
+keys, this is ROME (one key, no ridge; Meng et al., 2022, arXiv:2202.05262), MEMIT (ridge lambda; Meng et al.,
+2023, arXiv:2210.07229) and EMMET (Gupta et al., 2024, arXiv:2403.14236). With the projection M = P onto the
+null space of the keys it is AlphaEdit (Fang et al., 2025, arXiv:2410.02355). Only n x n systems are solved,
+and D stays in two factors.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ....core.errors import ArgumentError, NonFiniteError, ShapeError
-from ....core.stored_fields import Spec, specs
+from ....core.tensor_specs import Spec, specs
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -28,7 +28,7 @@ class LowRank:
     Attributes:
         left: (out, n).
         right: (n, in).
-        keys: The keys (n, in) that it was made for, where later edits are to spare them.
+        keys: The keys (n, in) of the edit, if later edits have to preserve them.
 
     Example:
         >>> LowRank(torch.ones(3, 1), torch.ones(1, 4))
@@ -52,7 +52,7 @@ class LowRank:
 
     @property
     def norm(self) -> float:
-        """The Frobenius norm of the change, found without the change itself."""
+        """The Frobenius norm of the change, computed from the factors."""
         squared = ((self.left.T @ self.left) * (self.right @ self.right.T)).sum()
         return float(squared.clamp_min(0).sqrt())
 
@@ -61,18 +61,18 @@ class LowRank:
 
 
 def closed_form(
-    keys: Tensor, residuals: Tensor, whitened: Tensor, ridge: float = 0.0, probes: Tensor | None = None
+    keys: Tensor, residuals: Tensor, whitened: Tensor, ridge: float = 0.0, exact_keys: Tensor | None = None
 ) -> LowRank:
     """Returns the change of a weight that adds the residuals to the values of the keys.
 
     Args:
         keys: The keys K (n, in).
-        residuals: What is to be added to the values of the first keys, R (m, out), m <= n; the other keys
-            are to keep theirs.
+        residuals: The vectors R (m, out) to add to the values of the first m <= n keys. The values of the
+            other keys are preserved.
         whitened: The keys times the metric, K M (n, in).
-        ridge: How much the change is held back; 0 makes it exact.
-        probes: Keys (n, in) at which the change is scaled, if they are not the keys that give its direction.
-            The original ROME does so.
+        ridge: The regularization of the change; with 0 it is exact.
+        exact_keys: Keys (n, in) at which the change is exact, if they differ from `keys`, which give its
+            direction. The original ROME does so.
 
     Raises:
         ShapeError: The tensors do not fit together.
@@ -84,28 +84,28 @@ def closed_form(
         >>> closed_form(key, wanted, whitened=key).dense @ key[0]
         tensor([3., 4., 5.])
     """
-    probes = keys if probes is None else probes
-    _check(keys, residuals, whitened, probes)
-    gram = whitened @ probes.T + ridge * torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
+    exact_keys = keys if exact_keys is None else exact_keys
+    _check(keys, residuals, whitened, exact_keys)
+    gram = whitened @ exact_keys.T + ridge * torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
     finite = bool(gram.isfinite().all() and residuals.isfinite().all())
     limit = 0.01 / torch.finfo(gram.dtype).eps
     if not finite or (ridge == 0 and not torch.linalg.cond(gram) < limit):
         raise NonFiniteError(
             f"the closed form of {len(keys)} keys has no solution: a key is zero, not finite, or depends on "
-            f"the others; a ridge above 0 (given: {ridge:g}) or fewer facts at once would help"
+            f"the others; take a ridge above 0 (given: {ridge:g}) or fewer facts at once"
         )
     directions = torch.linalg.solve(gram, whitened)
     return LowRank(residuals.T.contiguous(), directions[: len(residuals)])
 
 
 def null_directions(values: Tensor, vectors: Tensor, threshold: float) -> Tensor:
-    """Returns the directions (in, k) in which keys hardly ever point: eigenvectors of their second moment.
+    """Returns the directions (in, k) that keys do not use: eigenvectors of their second moment.
 
     Args:
         values: The eigenvalues (in,) of the second moment, ascending.
         vectors: Its eigenvectors (in, in), in the columns.
-        threshold: Largest eigenvalue that counts as none. AlphaEdit takes 2e-2 for all models: it is
-            absolute, so it depends on the scale of the keys.
+        threshold: The largest eigenvalue of an unused direction. AlphaEdit takes 2e-2 for all models. The
+            threshold is absolute, so it depends on the scale of the keys.
 
     Raises:
         ArgumentError: No direction is below the threshold.
@@ -124,13 +124,13 @@ def null_directions(values: Tensor, vectors: Tensor, threshold: float) -> Tensor
     return free
 
 
-def _check(keys: Tensor, residuals: Tensor, whitened: Tensor, probes: Tensor) -> None:
+def _check(keys: Tensor, residuals: Tensor, whitened: Tensor, exact_keys: Tensor) -> None:
     if keys.dim() != 2 or residuals.dim() != 2 or not 0 < len(residuals) <= len(keys):
         raise ShapeError(
             f"expected keys (n, in) and residuals (at most n, out), got {tuple(keys.shape)} and "
             f"{tuple(residuals.shape)}"
         )
-    for name, tensor in (("whitened", whitened), ("probes", probes)):
+    for name, tensor in (("whitened", whitened), ("exact_keys", exact_keys)):
         if tensor.shape != keys.shape:
             raise ShapeError(
                 f"{name} must have the keys' shape {tuple(keys.shape)}, got {tuple(tensor.shape)}"

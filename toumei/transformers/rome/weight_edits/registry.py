@@ -1,8 +1,8 @@
-"""Which edits a model carries at the moment, and its weights without them.
+"""The registry of the edits that are applied to a model, and of the weights without them.
 
-For each edited weight the original is kept once. The edited weight is always the original plus the sum of all
-applied changes, rounded once, so edits can be taken back in any order, and the last one gives the original
-back bit for bit.
+The original of each edited weight is stored once. The edited weight is always the original plus the sum of
+all applied changes, rounded once. So edits can be reverted in any order, and after the last one the weight is
+the original bit for bit.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ from .low_rank import LowRank
 
 @dataclass(eq=False)
 class _Carried:
-    """The original of an edited weight, and the changes that are applied to it, by their owner."""
+    """The original of an edited weight, and the changes that are applied to it, by owner."""
 
     original: Tensor
     changes: dict[object, LowRank] = field(default_factory=dict)
@@ -33,11 +33,11 @@ _CARRIED: WeakKeyDictionary[nn.Module, _Carried] = WeakKeyDictionary()
 
 
 def apply(changes: Mapping[nn.Module, LowRank], owner: object) -> None:
-    """Adds changes to the weights of modules: to all of them, or with an error to none.
+    """Adds changes to the weights of modules: to all of them, or to none and raises an error.
 
     Args:
         changes: For each `nn.Linear` or `Conv1D` its change (out, in).
-        owner: Whose changes they are; one owner changes a module once.
+        owner: The owner of the changes; one owner changes a module once.
 
     Raises:
         EditError: A weight cannot be edited: not in memory, quantized beyond rebuilding, of another shape, or
@@ -59,15 +59,15 @@ def apply(changes: Mapping[nn.Module, LowRank], owner: object) -> None:
 
 
 def remove(modules: Iterable[nn.Module], owner: object, force: bool = False) -> None:
-    """Takes the owner's changes back, whatever else has been applied since.
+    """Removes the changes of an owner; changes of other owners stay.
 
     Args:
-        modules: Those that it changed.
-        owner: Whose changes they are.
-        force: Overwrite what something else wrote into a weight meanwhile.
+        modules: The modules that the owner changed.
+        owner: The owner of the changes.
+        force: Also where something else wrote into a weight after the edit; that is lost then.
 
     Raises:
-        EditError: Something else wrote into a weight meanwhile, so the original is no longer what it was.
+        EditError: Something else wrote into a weight after the edit, so the stored original is outdated.
     """
     carrying = [module for module in modules if carries(module, owner)]
     if not force:
@@ -78,7 +78,7 @@ def remove(modules: Iterable[nn.Module], owner: object, force: bool = False) -> 
 
 
 def owners(model: nn.Module) -> dict[object, list[nn.Module]]:
-    """Returns whose changes a model carries, and in which modules."""
+    """Returns the owners of the changes in a model, and the modules that each of them changed."""
     found: dict[object, list[nn.Module]] = {}
     for module in model.modules():
         for owner in _CARRIED[module].changes if module in _CARRIED else ():
@@ -87,12 +87,12 @@ def owners(model: nn.Module) -> dict[object, list[nn.Module]]:
 
 
 def carries(module: nn.Module, owner: object) -> bool:
-    """Returns whether the owner's change is applied to the module."""
+    """Returns whether a change of the owner is applied to the module."""
     return module in _CARRIED and owner in _CARRIED[module].changes
 
 
 def earlier_keys(module: nn.Module) -> Tensor | None:
-    """Returns the keys (m, in) that applied edits want to be spared by later ones, None without any."""
+    """Returns the keys (m, in) that later edits of the module have to preserve, None if there are none."""
     changes = _CARRIED[module].changes.values() if module in _CARRIED else ()
     keys = [change.keys for change in changes if change.keys is not None]
     return torch.cat(keys) if keys else None
@@ -136,7 +136,7 @@ def _take_back(module: nn.Module, owner: object) -> None:
 
 @torch.no_grad()
 def _write(module: nn.Module) -> None:
-    """Puts the original plus all changes into the weight, summed in float64 and rounded once."""
+    """Sets the weight to the original plus all changes, summed in float64 and rounded once."""
     carried = _CARRIED[module]
     if not carried.changes:
         put(module, carried.original)

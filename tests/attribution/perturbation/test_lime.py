@@ -23,7 +23,7 @@ def test_linear_models_get_their_terms_from_any_kernel(watched, options):
     model = watched(nn.Linear(6, 2).double())
     inputs, baseline = torch.randn(3, 6).double(), torch.randn(6).double()
     for samples in (30, 1000):
-        result = Lime(model)(inputs, target=1, baselines=baseline, samples=samples, ridge=0, **options)
+        result = Lime(model, samples=samples, ridge=0, **options)(inputs, target=1, baselines=baseline)
         assert torch.allclose(result.values, model.weight[1] * (inputs - baseline), atol=1e-8)
         assert torch.allclose(result.r_squared, torch.ones(3).double())
     assert result.gap is None
@@ -85,10 +85,10 @@ def test_the_lasso_is_a_soft_threshold_where_coalitions_are_independent(watched)
         model.weight.copy_(coefficients)
     watched(model)
     inputs = torch.ones(1, 5).double()
-    result = Lime(model)(inputs, lasso=0.01, **EQUAL)
+    result = Lime(model, lasso=0.01, **EQUAL)(inputs)
     soft = coefficients.sign() * (coefficients.abs() - 0.04).clamp(min=0)
     assert torch.allclose(result.values[0], soft.double(), atol=1e-6)
-    assert torch.allclose(Lime(model)(inputs, **EQUAL).values[0], coefficients.double(), atol=1e-9)
+    assert torch.allclose(Lime(model, **EQUAL)(inputs).values[0], coefficients.double(), atol=1e-9)
     assert result.r_squared < 1
 
 
@@ -100,25 +100,25 @@ def test_lasso_without_a_penalty_to_speak_of_is_least_squares():
 
 def test_no_coefficient_is_zeroed_and_the_kernel_matters(net):
     inputs = torch.randn(2, 6)
-    near = Lime(net)(inputs, target=[0, 1, 2], width=0.05, ridge=1e-6)
-    far = Lime(net)(inputs, target=[0, 1, 2], width=100.0, ridge=1e-6)
+    near = Lime(net, width=0.05, ridge=1e-6)(inputs, target=[0, 1, 2])
+    far = Lime(net, width=100.0, ridge=1e-6)(inputs, target=[0, 1, 2])
     assert (near.values != 0).all() and not torch.allclose(near.values, far.values, atol=1e-3)
     # the narrow kernel sees little but the input and its nearest neighbours
     with torch.no_grad():
         hidden = torch.where(torch.eye(6, dtype=torch.bool), 0.0, inputs[:1])
         drops = net(inputs[:1]) - net(hidden)
-    closest = Lime(net)(inputs[:1], target=[0, 1, 2], width=0.02, ridge=1e-9)
+    closest = Lime(net, width=0.02, ridge=1e-9)(inputs[:1], target=[0, 1, 2])
     assert torch.allclose(closest.values[:, 0], drops.T, atol=2e-2)
 
 
 def test_weights_depend_on_inputs_in_their_own_space_only(net):
     inputs = torch.tensor([[10.0, 0.1, 0.1, 0.1, 0.1, 0.1]])
-    features, own = (Lime(net)(inputs, target=0, space=space) for space in ("features", "inputs"))
+    features, own = (Lime(net, space=space)(inputs, target=0) for space in ("features", "inputs"))
     assert not torch.allclose(features.values, own.values, atol=1e-3)
     scaled = nn.Sequential(nn.Linear(6, 6, bias=False), net)
     with torch.no_grad():
         scaled[0].weight.copy_(torch.eye(6) / 2)
-    same = Lime(scaled)(2 * inputs, target=0, space="inputs")  # the cosine does not see the scale
+    same = Lime(scaled, space="inputs")(2 * inputs, target=0)  # the cosine does not see the scale
     assert torch.allclose(same.values, own.values, atol=1e-5)
 
 
@@ -126,12 +126,12 @@ def test_weights_depend_on_inputs_in_their_own_space_only(net):
 def test_batches_seeds_and_targets(net, space):
     inputs = torch.randn(4, 6)
     options = {"samples": 50, "space": space, "seed": 5}
-    together = Lime(net)(inputs, target=[0, torch.tensor([2, 1, 0, 1])], batch_size=7, **options)
+    together = Lime(net, batch_size=7, **options)(inputs, target=[0, torch.tensor([2, 1, 0, 1])])
     for index, target in enumerate((2, 1, 0, 1)):
-        alone = Lime(net)(inputs[index : index + 1], target=target, **options)
+        alone = Lime(net, **options)(inputs[index : index + 1], target=target)
         assert torch.allclose(together[1].values[index], alone.values[0], atol=1e-6)
         assert torch.allclose(together[1].r_squared[index], alone.r_squared[0], atol=1e-5)
-    other = Lime(net)(inputs, target=0, **{**options, "seed": 6})
+    other = Lime(net, **{**options, "seed": 6})(inputs, target=0)
     assert not torch.equal(other.values, together[0].values)
 
 
@@ -140,10 +140,10 @@ def test_superpixels_of_pictures(small_cnn):
     images[:, :, :, 16:] *= 0.1
     found = superpixels(images, 8)
     assert found.shape == (2, 1, 24, 32) and found.min() == 0
-    result = Lime(small_cnn)(images, target=1, samples=120)
+    result = Lime(small_cnn, samples=120)(images, target=1)
     assert result.values.shape == images.shape
     for index in range(2):
-        alone = Lime(small_cnn)(images[index : index + 1], target=1, samples=120)
+        alone = Lime(small_cnn, samples=120)(images[index : index + 1], target=1)
         assert torch.allclose(alone.values[0], result.values[index], atol=1e-6)
     assert superpixels(images[:, :1], 4).shape == (2, 1, 24, 32)
     with pytest.raises(ShapeError, match="pictures"):
@@ -155,7 +155,7 @@ def test_superpixels_of_pictures(small_cnn):
 def test_tokens(watched):
     model = watched(nn.Sequential(nn.EmbeddingBag(9, 2, mode="sum")))
     tokens = torch.randint(1, 9, (2, 7))
-    result = Lime(model)(tokens, target=0, baselines=0, ridge=0)
+    result = Lime(model, ridge=0)(tokens, target=0, baselines=0)
     table = model[0].weight[:, 0]
     assert torch.allclose(result.values, (table[tokens] - table[0]).detach(), atol=1e-5)
 
@@ -164,15 +164,22 @@ def test_tokens(watched):
     ("options", "message"),
     [
         ({"samples": 6}, "6 samples do not determine 6 coefficients"),
-        ({"width": 0.0}, "width and lasso are over 0"),
-        ({"ridge": -1.0}, "ridge from 0 on"),
-        ({"lasso": 0.0}, "lasso are over 0"),
-        ({"space": "pixels"}, "'features' or 'inputs'"),
-        ({"distance": "manhattan"}, "'cosine' or 'euclidean'"),
+        ({"width": 0.0}, "width and lasso are above 0"),
+        ({"ridge": -1.0}, "ridge is at least 0"),
+        ({"lasso": 0.0}, "lasso are above 0"),
+        ({"space": "pixels"}, "space is one of 'features', 'inputs'"),
+        ({"distance": "manhattan"}, "distance is one of 'cosine', 'euclidean'"),
         ({"width": 1e-3, "ridge": 0.0}, "do not determine 6 coefficients: .* wider kernel"),
-        ({"kernel": 2}, "no option 'kernel': Lime has samples, space"),
     ],
 )
 def test_what_cannot_be_asked_for(net, options, message):
     with pytest.raises(ArgumentError, match=message):
-        Lime(net)(torch.randn(1, 6), target=0, **options)
+        Lime(net, **options)(torch.randn(1, 6), target=0)
+
+
+def test_settings_are_checked_when_the_method_is_made(net):
+    for options in ({"width": 0.0}, {"space": "pixels"}, {"samples": 1.5}, {"batch_size": True}):
+        with pytest.raises(ArgumentError, match=next(iter(options))):
+            Lime(net, **options)
+    with pytest.raises(TypeError, match="'kernel'"):
+        Lime(net, kernel=2)

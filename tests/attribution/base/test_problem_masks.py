@@ -42,15 +42,15 @@ def test_a_mask_beside_embeddings_stays_as_it_is(method, dtype):
     embeds = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(3))
     mask = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]]).to(dtype)
     few = {"batch_size": 2}
-    as_dict = method(Masked())({"embeds": embeds, "mask": mask}, **few).values
-    as_tuple = method(Masked())((embeds, mask), **few).values
+    as_dict = method(Masked(), **few)({"embeds": embeds, "mask": mask}).values
+    as_tuple = method(Masked(), **few)((embeds, mask)).values
     fixed = [
-        method(lambda_of(own))(one, **few).values for own, one in zip(mask, embeds.split(1), strict=True)
+        method(lambda_of(own), **few)(one).values for own, one in zip(mask, embeds.split(1), strict=True)
     ]
     assert torch.allclose(as_dict["embeds"], torch.cat(fixed), atol=1e-6)
     assert torch.equal(as_tuple[0], as_dict["embeds"]) and torch.equal(as_tuple[1], as_dict["mask"])
     assert as_dict["mask"].shape == mask.shape and as_dict["mask"].eq(0).all()
-    several = method(Masked())((embeds, mask), [None, lambda out: 2 * out], **few)
+    several = method(Masked(), **few)((embeds, mask), [None, lambda out: 2 * out])
     assert torch.allclose(several[1].values[0], 2 * as_tuple[0], atol=1e-5)
     assert several[1].values[1].shape == mask.shape
 
@@ -75,10 +75,10 @@ def test_a_layer_behind_a_mask_has_the_baseline_of_the_embeddings_alone():
             return self.masked((embeds + 1) * mask[..., None]).square().sum((1, 2))
 
     embeds, mask = torch.randn(3, 4, 2), torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]])
-    result = IntegratedGradients(Layered(), "masked")((embeds, mask), baselines=0.5, batch_size=2)
+    result = IntegratedGradients(Layered(), "masked", batch_size=2)((embeds, mask), baselines=0.5)
     expected = ((embeds + 1).square() - 1.5**2) * mask[..., None]
     assert torch.allclose(result.values, expected, atol=1e-4)
-    drawn = DeepLiftShap(Layered(), "masked")(
-        (embeds, mask), baselines=(FromData(torch.full((3, 4, 2), 0.5)), None), samples=4, batch_size=5
+    drawn = DeepLiftShap(Layered(), "masked", samples=4, batch_size=5)(
+        (embeds, mask), baselines=(FromData(torch.full((3, 4, 2), 0.5)), None)
     )
     assert torch.allclose(drawn.values, expected, atol=1e-4)

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from matplotlib import pyplot
 from PIL import Image
 
 from toumei.attribution import Attribution
-from toumei.attribution.plots import attribution_html, heat_map
+from toumei.attribution.plots import heat_map
 from toumei.core.errors import ArgumentError, ShapeError
 
 
@@ -140,7 +141,7 @@ def test_tokens_are_drawn_as_text_in_the_colours_of_the_page():
     colors = [[round(255 * own) for own in patch.get_facecolor()[:3]] for patch in ax.patches]
     assert colors == [[255, 102, 102], [178, 178, 255], [255, 255, 255], [102, 102, 255]]
     for color in colors:
-        assert f"rgb({','.join(map(str, color))})" in attribution_html(result)
+        assert f"rgb({','.join(map(str, color))})" in result._repr_html_()
     assert not ax.axison and ax.get_title() == "Some"
 
 
@@ -189,15 +190,15 @@ def test_notebooks_show_a_line_of_pictures_for_each_target_but_not_hundreds():
 
 def test_tokens_have_the_colour_of_their_share():
     result = Attribution(torch.tensor([[2.0, -1.0, 0.0]]), torch.zeros(1), method="Some")
-    html = attribution_html(result, [["<b>", "two", "three"]])
+    html = replace(result, tokens=(("<b>", "two", "three"),))._repr_html_()
     assert 'background:rgb(255,102,102);color:black;padding:3px 2px;margin:0 1px">&lt;b&gt;</span>' in html
     assert "rgb(178,178,255)" in html and "rgb(255,255,255)" in html and "<b>" not in html
     embedded = Attribution(
         torch.tensor([[[1.0, 1.0], [-1.0, 0.0], [1.0, -1.0]]]), torch.zeros(1), method="Some"
     )
-    assert attribution_html(embedded, [["<b>", "two", "three"]]).count("rgb(178,178,255)") == 1
-    assert "> 2</span>" in attribution_html(result)
-    assert "<span" not in attribution_html(Attribution(torch.ones(1, 1, 2, 2), torch.ones(1)))
+    assert replace(embedded, tokens=(("<b>", "two", "three"),))._repr_html_().count("rgb(178,178,255)") == 1
+    assert "> 2</span>" in result._repr_html_()
+    assert "<span" not in Attribution(torch.ones(1, 1, 2, 2), torch.ones(1))._repr_html_()
 
 
 def test_the_repr_says_how_far_to_believe_it():

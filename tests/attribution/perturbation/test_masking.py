@@ -25,9 +25,9 @@ class Keep(nn.Module):
         return x.flatten(1).double().sum(1)
 
 
-def scores(masking, masks, rows, draws=None):
-    draws = torch.zeros_like(rows) if draws is None else draws
-    return torch.cat([own for _, own in masking.stream(masks, rows, draws)])
+def scores(masking, masks, rows, samples=None):
+    samples = torch.zeros_like(rows) if samples is None else samples
+    return torch.cat([own for _, own in masking.stream(masks, rows, samples)])
 
 
 def test_masks_choose_between_input_and_baseline_in_batches():
@@ -49,15 +49,17 @@ def test_shares_mix_input_and_baseline():
     assert torch.allclose(model.seen[0], shares * inputs + (1 - shares) * 2.0, atol=1e-6)
 
 
-def test_draws_of_a_baseline_are_the_same_for_all_masks():
+def test_baseline_samples_are_the_same_for_all_masks():
     model, inputs, data = Keep(), torch.randn(2, 4), torch.randn(6, 4)
-    masking = Masking(make_problem(model, inputs, None), FromData(data, replace=False), draws=6, seed=1)
-    draws, rows = torch.arange(6).repeat(2), torch.arange(2).repeat_interleave(6)
-    scores(masking, lambda own: (torch.zeros(len(own), 4, dtype=torch.bool),), rows, draws)
+    masking = Masking(
+        make_problem(model, inputs, None), FromData(data, replace=False), baseline_samples=6, seed=1
+    )
+    samples, rows = torch.arange(6).repeat(2), torch.arange(2).repeat_interleave(6)
+    scores(masking, lambda own: (torch.zeros(len(own), 4, dtype=torch.bool),), rows, samples)
     first, second = model.seen[0].split(6)
     assert torch.equal(first, second)
     assert torch.equal(first.sort(0).values, data.sort(0).values)
-    assert Masking(make_problem(model, inputs, None), 0.0, draws=6).draws == 1
+    assert Masking(make_problem(model, inputs, None), 0.0, baseline_samples=6).baseline_samples == 1
 
 
 def test_a_fill_sees_what_is_kept():
@@ -85,8 +87,8 @@ def test_a_model_that_writes_into_its_input_does_not_spoil_the_next_pass():
     assert torch.equal(inputs, before)
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"draws": 0}])
-def test_batch_sizes_and_draws_are_positive(options):
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"baseline_samples": 0}])
+def test_batch_sizes_and_baseline_samples_are_positive(options):
     with pytest.raises(ArgumentError, match="from 1 on"):
         Masking(make_problem(Keep(), torch.randn(1, 2), None), 0.0, **options)
 
@@ -166,7 +168,7 @@ def test_baselines_at_a_layer_are_its_activations(small_cnn):
     images = torch.rand(2, 3, 8, 8)
     problem = make_problem(small_cnn, images, 0, "relu1")
     for baseline in (Constant(0.5), Gaussian(0.2), Blur(2.0), Inpaint()):
-        masking = Masking(problem, baseline, draws=2)
-        assert masking._drawn[0].shape == (masking.draws, 2, 6, 8, 8)
+        masking = Masking(problem, baseline, baseline_samples=2)
+        assert masking._absent[0].shape == (masking.baseline_samples, 2, 6, 8, 8)
     at_half = problem.at_layer([torch.full_like(images, 0.5)], torch.arange(2))[0]
-    assert torch.allclose(Masking(problem, 0.5)._drawn[0][0], at_half)
+    assert torch.allclose(Masking(problem, 0.5)._absent[0][0], at_half)

@@ -8,8 +8,8 @@ from torch import nn
 
 from toumei import attribution
 from toumei.attribution import Attribution, Method
-from toumei.attribution.base.result import parts_of
-from toumei.core.errors import ArgumentError
+from toumei.attribution.base.inputs import parts_of
+from toumei.core.errors import ArgumentError, LayerError
 
 METHODS = [
     method
@@ -54,7 +54,7 @@ def case(request, watched):
 
 
 class Shared(nn.Module):
-    """Two convolutions with a ReLU behind each: the same one, or another one where they are kept apart."""
+    """Two convolutions, each followed by a ReLU: the same one twice, or two."""
 
     def __init__(self, apart):
         super().__init__()
@@ -97,12 +97,14 @@ def test_an_input_does_not_depend_on_the_others(case):
 
 def test_several_targets_are_what_each_is_alone(case):
     method, inputs = case
-    # with a fixed number of steps: an adaptive one is that of the target which needs most
-    steps = {"steps": 16} if "steps" in inspect.signature(method.attribute).parameters else {}
-    together = method(inputs, target=[2, torch.tensor([0, 2, 1])], **steps)
+    if "steps" in inspect.signature(type(method)).parameters:
+        # a fixed number of steps: an adaptive one is that of the target which needs most
+        layer = {} if method.layer is None else {"layer": method.layer}
+        method = type(method)(method.model, **layer, steps=16)
+    together = method(inputs, target=[2, torch.tensor([0, 2, 1])])
     assert together.several and together.output.shape == (2, 3)
     for index, target in enumerate([2, torch.tensor([0, 2, 1])]):
-        alone = method(inputs, target=target, **steps)
+        alone = method(inputs, target=target)
         close(together[index].values, alone.values)
         assert torch.allclose(alone.output, together[index].output, atol=1e-6)
 
@@ -156,15 +158,16 @@ def test_results_do_not_depend_on_the_size_of_batches(case):
     sizes, forward = [], method.model.forward
     method.model.forward = lambda x: (sizes.append(len(x)), forward(x))[1]
     targets = torch.tensor([0, 2, 1])
-    small = method(inputs, targets, batch_size=2)
+    layer = {} if method.layer is None else {"layer": method.layer}
+    small = type(method)(method.model, **layer, batch_size=2)(inputs, targets)
     # the two ends of a step of conductance pass at once
     assert max(sizes) <= (4 if isinstance(method, attribution.LayerConductance) else 2)
     del method.model.forward
-    large = method(inputs, targets, batch_size=1000)
+    large = type(method)(method.model, **layer, batch_size=1000)(inputs, targets)
     close(small.values, large.values)
     assert torch.allclose(small.output, large.output, atol=1e-6)
     with pytest.raises(ArgumentError, match="batch_?.?size"):
-        method(inputs, targets, batch_size=0)
+        type(method)(method.model, **layer, batch_size=0)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
@@ -186,3 +189,51 @@ def test_inputs_are_left_alone_by_a_network_that_works_in_place(case):
     layer = ("1.0",) if type(method) in OF_LAYERS else ()
     type(method)(model, *layer)(given, target=1)
     assert torch.equal(given, before)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_settings_are_named_typed_and_kept_under_their_names(method):
+    parameters = list(inspect.signature(method).parameters.values())
+    names = [parameter.name for parameter in parameters]
+    assert names[: names.index("preprocess") + 1] in (
+        ["model", "layer", "preprocess"],
+        ["model", "preprocess"],
+    )
+    settings = parameters[names.index("preprocess") + 1 :]
+    assert all(setting.kind is inspect.Parameter.KEYWORD_ONLY for setting in settings)
+    assert all(setting.annotation is not inspect.Parameter.empty for setting in parameters)
+    made = method(cnn(), *(("0",) if method in OF_LAYERS else ()))
+    assert all(getattr(made, setting.name) is setting.default for setting in settings)
+    if method is not attribution.VarGrad and not issubclass(method, attribution.GradCam):
+        assert all(f"\n    {setting.name}: " in inspect.getdoc(method) for setting in settings)
+    call = list(inspect.signature(made).parameters)
+    assert call == ["inputs", "target", "baselines"]
+
+
+def test_the_repr_shows_the_settings_that_are_not_the_defaults():
+    model = nn.Sequential(nn.Linear(6, 3))
+    assert repr(attribution.Saliency(model)) == "Saliency(Sequential)"
+    assert repr(attribution.KernelShap(model, samples=200, seed=0)) == "KernelShap(Sequential, samples=200)"
+    method = attribution.SmoothGrad(model, "0", nn.Identity(), of=attribution.InputXGradient, seed=None)
+    wanted = "SmoothGrad(Sequential, layer='0', preprocess=Identity, of=InputXGradient, seed=None)"
+    assert repr(method) == wanted
+    features = torch.arange(6)
+    assert repr(attribution.Lime(model, features=features)) == "Lime(Sequential, features=Tensor(6,))"
+
+
+def test_a_copy_for_another_model_keeps_the_settings(case):
+    method, inputs = case
+    other = mlp() if inputs.dim() == 2 else cnn()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.5)
+    moved = method.with_model(other, method.layer)
+    layer = {} if method.layer is None else {"layer": method.layer}
+    close(moved(inputs, 1).values, type(method)(other, **layer)(inputs, 1).values)
+    assert method.model is not other and repr(moved) == repr(method)
+    with (
+        pytest.raises(LayerError, match="nowhere")
+        if not isinstance(method, attribution.LRP)
+        else (pytest.raises(ArgumentError, match="LRP takes no layer, got 'nowhere'"))
+    ):
+        method.with_model(other, "nowhere")

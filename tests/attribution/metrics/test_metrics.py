@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from toumei.attribution import GradCam, GuidedBackprop, InputXGradient, Saliency
+from toumei.attribution import (
+    ExpectedGradients,
+    FromData,
+    GradCam,
+    GuidedBackprop,
+    InputXGradient,
+    Saliency,
+)
 from toumei.attribution.metrics.comparison import Comparison, compare
 from toumei.attribution.metrics.faithfulness import (
     deletion,
@@ -18,6 +25,7 @@ from toumei.attribution.metrics.localization import (
     relevance_mass_accuracy,
 )
 from toumei.attribution.metrics.sanity_checks import max_sensitivity, randomization, spearman
+from toumei.attribution.plots import heat_map
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import ShapesCNN, ShapesDataset
 
@@ -242,25 +250,25 @@ def test_a_linear_saliency_is_not_sensitive(linear):
 def test_forgetting_changes_gradients_more_than_guided_backpropagation(shapes):
     model, images, labels, _ = shapes
     before = {name: own.clone() for name, own in model.state_dict().items()}
-    gradients = randomization(InputXGradient, model, images[:4], labels[:4])
-    guided = randomization(GuidedBackprop, model, images[:4], labels[:4])
+    gradients = randomization(InputXGradient(model), images[:4], labels[:4])
+    guided = randomization(GuidedBackprop(model), images[:4], labels[:4])
     assert gradients.layers == ("head", "conv6", "conv5", "conv4", "conv3", "conv2", "conv1")
     assert guided.correlations[:4].mean() > gradients.correlations[:4].mean() + 0.1
     assert all(torch.equal(own, before[name]) for name, own in model.state_dict().items())
-    again = randomization(InputXGradient, model, images[:4], labels[:4])
+    again = randomization(InputXGradient(model), images[:4], labels[:4])
     assert torch.equal(gradients.correlations, again.correlations)
     assert gradients.plot().get_ylabel() == "rank correlation" and "7 layers" in repr(gradients)
 
 
 def test_forgetting_a_layer_that_does_not_matter_changes_nothing(linear):
-    own = randomization(InputXGradient, linear_with(linear), draw(3, 8), 1, layers=["spare"])
+    own = randomization(InputXGradient(linear_with(linear)), draw(3, 8), 1, layers=["spare"])
     torch.testing.assert_close(own.correlations, torch.ones(1, 3, dtype=torch.float64))
-    with pytest.raises(ArgumentError, match="no weights of its own"):
-        randomization(InputXGradient, nn.Sequential(linear, nn.ReLU()), draw(3, 8), 1, layers=["1"])
+    with pytest.raises(ArgumentError, match="layer '1' has no weights"):
+        randomization(InputXGradient(nn.Sequential(linear, nn.ReLU())), draw(3, 8), 1, layers=["1"])
     with pytest.raises(LayerError, match="spar"):
-        randomization(InputXGradient, linear_with(linear), draw(3, 8), 1, layers=["spar"])
+        randomization(InputXGradient(linear_with(linear)), draw(3, 8), 1, layers=["spar"])
     with pytest.raises(ArgumentError, match="no layer"):
-        randomization(InputXGradient, nn.ReLU(), draw(3, 8), 1)
+        randomization(InputXGradient(nn.ReLU()), draw(3, 8), 1)
 
 
 def linear_with(linear):
@@ -294,9 +302,26 @@ def test_methods_beside_each_other(shapes, tmp_path):
     assert repr(again) == repr(table) and torch.equal(again.heat, table.heat)
     assert len(table.plot(images, 3, masks).axes) == 9
     with pytest.raises(ArgumentError, match="'x'"):
-        compare(methods, images, labels, options={"x": {}})
+        compare(methods, images, labels, method_baselines={"x": 0.5})
+    with pytest.raises(ArgumentError, match="on one network"):
+        compare({**methods, "other": Saliency(ShapesCNN())}, images, labels)
+    with pytest.raises(ArgumentError, match="a method is configured, such as .*, got <class"):
+        compare([Saliency], images, labels)
     with pytest.raises(ArgumentError, match="at least one method"):
         compare([], images, labels)
     for inputs in ((images,), {"x": images}):
         with pytest.raises(ArgumentError, match="on one tensor .*, got inputs in a (tuple|dict)"):
             compare(methods, inputs, labels)
+
+
+def test_a_method_is_compared_with_its_settings_and_its_baseline():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    images, data = draw(4, 3, 4, 4), draw(20, 3, 4, 4, seed=1)
+    model = model.double()
+    methods = {
+        "plain": Saliency(model, absolute=False),
+        "expected": ExpectedGradients(model, samples=20, seed=3),
+    }
+    table = compare(methods, images, 1, method_baselines={"expected": FromData(data)}, faithfulness=False)
+    wanted = [methods["plain"](images, 1).values, methods["expected"](images, 1, FromData(data)).values]
+    torch.testing.assert_close(table.heat, torch.stack([heat_map(values) for values in wanted]))

@@ -35,21 +35,21 @@ def inputs():
 
 def test_conductance_of_the_layer_after_a_linear_map_is_its_integral(smooth, inputs):
     # a linear map goes straight where the inputs do, so both paths are one
-    own = LayerConductance(smooth, "0")(inputs, 1, steps=512).values
+    own = LayerConductance(smooth, "0", steps=512)(inputs, 1).values
     assert torch.allclose(own, IntegratedGradients(smooth, "0")(inputs, 1).values, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", ["0", "1", "2", "3", "4"])
 def test_conductances_of_every_layer_add_up(smooth, inputs, layer):
-    result = LayerConductance(smooth, layer)(inputs, [0, 2], torch.randn(6), tolerance=1e-3, batch_size=7)
+    result = LayerConductance(smooth, layer, tolerance=1e-3, batch_size=7)(inputs, [0, 2], torch.randn(6))
     assert (result.gap.abs() <= 1.1e-3 * (result.output - result.baseline_output).abs().clamp(min=1e-3)).all()
-    alone = LayerConductance(smooth, layer)(inputs[1:2], 2, steps=16).values
-    together = LayerConductance(smooth, layer)(inputs, 2, steps=16, batch_size=1).values
+    alone = LayerConductance(smooth, layer, steps=16)(inputs[1:2], 2).values
+    together = LayerConductance(smooth, layer, steps=16, batch_size=1)(inputs, 2).values
     assert torch.allclose(alone[0], together[1], atol=1e-6)
 
 
 def test_conductance_converges_to_captums(smooth, inputs):
-    own = LayerConductance(smooth, "3")(inputs, 1, steps=64).values
+    own = LayerConductance(smooth, "3", steps=64)(inputs, 1).values
     theirs = captum.attr.LayerConductance(smooth, smooth[3]).attribute(
         inputs, torch.zeros(1, 6), target=1, n_steps=300
     )
@@ -71,14 +71,14 @@ def test_a_sum_that_comes_near_slowly_is_not_taken_for_that_of_a_branch():
     for seed in range(10):
         torch.manual_seed(seed)
         layers = nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3)
-        result = LayerConductance(nn.Sequential(*layers), "1")(torch.randn(8, 10), 0, max_steps=4096)
+        result = LayerConductance(nn.Sequential(*layers), "1", max_steps=4096)(torch.randn(8, 10), 0)
         wanted = (result.output - result.baseline_output).abs().clamp(min=1e-3)
         assert (result.gap.abs() <= 1.01e-2 * wanted).all()
 
 
 def test_all_of_conductance_passes_in_batches(watched, inputs):
     model = watched(Branch())
-    result = LayerConductance(model, "first")(inputs, torch.tensor([0, 1, 2, 0, 1]), steps=1, batch_size=2)
+    result = LayerConductance(model, "first", steps=1, batch_size=2)(inputs, torch.tensor([0, 1, 2, 0, 1]))
     assert max(model.passed) <= 4  # both ends of the steps that two nodes lie in
     own = model(inputs)[torch.arange(5), torch.tensor([0, 1, 2, 0, 1])]
     assert torch.allclose(result.output, own.detach(), atol=1e-6)

@@ -47,7 +47,7 @@ def test_the_same_as_captum_and_as_the_rule_by_hand(watched):
     torch.manual_seed(0)
     model = watched(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval())
     x = torch.randn(4, 6)
-    own = LRP(model)(x, target=1, epsilon=0.1).values
+    own = LRP(model, epsilon=0.1)(x, target=1).values
     with torch.no_grad():
         hidden = model[0](x)
         score = hidden.relu() @ model[2].weight[1] + model[2].bias[1]

@@ -33,7 +33,7 @@ def test_windows_of_one_give_the_terms_of_linear_models(watched):
 @pytest.mark.parametrize(("window", "stride"), [(1, 1), (3, 2), (4, 1), (20, None), (None, None)])
 def test_a_place_gets_the_mean_drop_of_the_windows_that_cover_it(watched, window, stride):
     model, images = watched(Linear(3, 9, 7)), torch.randn(2, 3, 9, 7)
-    result = Occlusion(model)(images, window=window, stride=stride, batch_size=5)
+    result = Occlusion(model, window=window, stride=stride, batch_size=5)(images)
     side = window or 1
     step = stride or max(1, side // 2)
     starts = [sorted({*range(0, size - min(side, size) + 1, step), max(size - side, 0)}) for size in (9, 7)]
@@ -53,7 +53,7 @@ def test_a_place_gets_the_mean_drop_of_the_windows_that_cover_it(watched, window
 )
 def test_the_places_of_signals_tokens_and_films(watched, shape, axis, channels):
     model, inputs = watched(Linear(*shape)), torch.randn(2, *shape)
-    result = Occlusion(model)(inputs, window=1, channel_axis=axis)
+    result = Occlusion(model, window=1, channel_axis=axis)(inputs)
     terms = (model.weight * inputs).sum(channels, keepdim=True).detach()
     assert torch.allclose(result.values.sum(channels, keepdim=True), terms, atol=1e-5)
     assert torch.allclose(result.values, (terms / 2).expand(2, *shape), atol=1e-5)
@@ -67,17 +67,17 @@ def test_occlusion_finds_a_planted_patch():
         def forward(self, x):
             return x[:, 0, 4:8, 8:12].amin((1, 2))
 
-    values = Occlusion(Patch())(images, window=4, stride=2).values[0, 0]
-    # each window that covers a place of the patch hides a part of it; beside it some windows do not
+    values = Occlusion(Patch(), window=4, stride=2)(images).values[0, 0]
+    # each window that covers a position of the patch hides a part of it; outside of it some do not
     assert torch.equal(values == 1, images[0, 0] == 1)
     assert values.min() == 0 and values.max() == 1
 
 
 def test_rise_is_the_mean_score_with_a_place_shown(watched):
     model, rows = watched(nn.Linear(5, 1)), torch.randn(3, 5)
-    result = Rise(model)(rows, samples=6000)
+    result = Rise(model, samples=6000)(rows)
     terms = (model.weight * rows).detach()
-    # the place's own term in full, the others in half of all masks
+    # the term of the position in full, the others in half of all masks
     expected = terms + (terms.sum(1, keepdim=True) - terms) / 2 + model.bias.detach()
     wrong = (result.values - expected) / result.standard_error
     assert wrong.abs().max() < 4.5 and result.standard_error.max() < 0.05 * terms.abs().max()
@@ -85,7 +85,7 @@ def test_rise_is_the_mean_score_with_a_place_shown(watched):
 
 def test_the_standard_error_of_rise_is_that_over_seeds(small_cnn):
     images = torch.rand(1, 3, 12, 12)
-    results = [Rise(small_cnn)(images, target=1, samples=60, cells=3, seed=seed) for seed in range(25)]
+    results = [Rise(small_cnn, samples=60, cells=3, seed=seed)(images, target=1) for seed in range(25)]
     over_seeds = torch.stack([result.values for result in results]).std(0).mean()
     said = torch.stack([result.standard_error for result in results]).mean()
     assert 0.75 < said / over_seeds < 1.3
@@ -96,7 +96,7 @@ def test_a_constant_score_gives_a_flat_map_of_rise():
         def forward(self, x):
             return x.new_ones(len(x))
 
-    result = Rise(One())(torch.rand(1, 3, 20, 15), samples=20)
+    result = Rise(One(), samples=20)(torch.rand(1, 3, 20, 15))
     assert torch.allclose(result.values.sum(1), torch.ones(1, 20, 15))
     assert result.standard_error.max() < 1e-5
 
@@ -105,14 +105,14 @@ def test_a_constant_score_gives_a_flat_map_of_rise():
 def test_batches_seeds_and_targets(small_cnn, method):
     images = torch.rand(3, 3, 11, 8)
     options = {"samples": 12, "cells": 3} if method is Rise else {"window": 6}
-    options["background"] = 2
+    options["baseline_samples"] = 2
     for baselines in (0.2, Uniform(), Inpaint(2.0)):
-        together = method(small_cnn)(
-            images, target=[1, torch.tensor([0, 3, 2])], baselines=baselines, batch_size=4, **options
+        together = method(small_cnn, batch_size=4, **options)(
+            images, target=[1, torch.tensor([0, 3, 2])], baselines=baselines
         )
         for index, target in enumerate((0, 3, 2)):
-            alone = method(small_cnn)(
-                images[index : index + 1], target=target, baselines=baselines, **options
+            alone = method(small_cnn, **options)(
+                images[index : index + 1], target=target, baselines=baselines
             )
             assert torch.allclose(together[1].values[index], alone.values[0], atol=1e-5)
 
@@ -130,9 +130,9 @@ def test_tuples_tokens_and_layers(method, watched):
     options = {"samples": 40} if method is Rise else {}
     model = watched(Both().train())
     inputs = (torch.randint(7, (2, 4)), torch.randn(2, 2))
-    result = method(model)(inputs, target=0, baselines=[1, None], **options)
+    result = method(model, **options)(inputs, target=0, baselines=[1, None])
     assert result.values[0].shape == (2, 4) and result.values[1].shape == (2, 2)
-    layer = method(model, layer="embed")(inputs, target=0, baselines=[1, None], **options)
+    layer = method(model, layer="embed", **options)(inputs, target=0, baselines=[1, None])
     assert layer.values.shape == (2, 4, 3)
     if method is Occlusion:
         assert torch.allclose(layer.values.sum(2), result.values[0], atol=1e-5)
@@ -142,15 +142,21 @@ def test_tuples_tokens_and_layers(method, watched):
     ("method", "options", "message"),
     [
         (Occlusion, {"window": 0}, "from 1 on"),
-        (Occlusion, {"window": 2, "stride": 3}, "passed over"),
-        (Occlusion, {"windows": 3}, "no option 'windows': it has window, stride, channel_axis, background"),
-        (Rise, {"samples": 1}, "samples are from 2 on"),
+        (Occlusion, {"window": 2, "stride": 3}, "never hidden: got 3 and a window of 2"),
+        (Rise, {"samples": 1}, "samples is a whole number from 2 on"),
         (Rise, {"shown": 1.0}, "between 0 and 1"),
-        (Rise, {"cells": 0}, "cells from 1 on"),
-        (Rise, {"masks": 9}, "no option 'masks'"),
+        (Rise, {"cells": 0}, "cells is a whole number from 1 on"),
         (Rise, {"batch_size": 0}, "batch_size"),
     ],
 )
 def test_what_cannot_be_asked_for(small_cnn, method, options, message):
     with pytest.raises(ArgumentError, match=message):
-        method(small_cnn)(torch.rand(1, 3, 8, 8), target=0, **options)
+        method(small_cnn, **options)
+
+
+def test_settings_that_do_not_exist_and_strides_that_only_the_input_shows_to_be_wrong(small_cnn):
+    for method, setting in ((Occlusion, "windows"), (Rise, "masks")):
+        with pytest.raises(TypeError, match=f"'{setting}'"):
+            method(small_cnn, **{setting: 9})
+    with pytest.raises(ArgumentError, match="never hidden: got 2 and a window of 1"):
+        Occlusion(small_cnn, stride=2)(torch.rand(1, 3, 8, 8), target=0)

@@ -79,7 +79,7 @@ def test_standard_errors_are_those_over_seeds(watched):
     net = watched(nn.Sequential(nn.Linear(count, 24), nn.ReLU(), nn.Linear(24, 1)))
     inputs = 2 * torch.randn(1, count)
     exact = ExactShapley(net)(inputs).values
-    results = [KernelShap(net)(inputs, samples=200, seed=seed) for seed in range(30)]
+    results = [KernelShap(net, samples=200, seed=seed)(inputs) for seed in range(30)]
     wrong = torch.stack([result.values - exact for result in results]).square().mean().sqrt()
     said = torch.stack([result.standard_error for result in results]).square().mean().sqrt()
     assert 0.7 < said / wrong < 1.6
@@ -89,18 +89,18 @@ def test_standard_errors_are_those_over_seeds(watched):
 def test_a_linear_model_is_fitted_from_the_fewest_samples_that_are_enough(watched):
     model = watched(nn.Linear(30, 1))
     inputs = torch.randn(2, 30)
-    result = KernelShap(model)(inputs, samples=60)
+    result = KernelShap(model, samples=60)(inputs)
     assert torch.allclose(result.values, model.weight * inputs, atol=1e-5)
     assert torch.allclose(result.r_squared, torch.ones(2))
     with pytest.raises(ArgumentError, match="at least 60"):
-        KernelShap(model)(inputs, samples=59)
+        KernelShap(model, samples=59)(inputs)
 
 
 def test_too_few_samples_for_the_pixels_of_a_picture_names_superpixels(small_cnn):
     images = torch.rand(1, 3, 64, 64)
     pixels = torch.arange(64 * 64).reshape(64, 64)
     with pytest.raises(ArgumentError, match=r"4096 features.*superpixels"):
-        KernelShap(small_cnn)(images, target=0, features=pixels, samples=1000)
+        KernelShap(small_cnn, features=pixels, samples=1000)(images, target=0)
 
 
 def test_one_and_two_features(watched):
@@ -112,14 +112,14 @@ def test_one_and_two_features(watched):
 
 def test_pictures_have_superpixels_by_default_or_a_grid(small_cnn):
     images = torch.rand(2, 3, 16, 24)
-    result = KernelShap(small_cnn)(
-        images, target=[0, 1], samples=120, baselines=FromData(images), background=2
+    result = KernelShap(small_cnn, samples=120, baseline_samples=2)(
+        images, target=[0, 1], baselines=FromData(images)
     )
     assert result.values.shape == (2, 2, 3, 16, 24) and result.gap.abs().max() < 1e-5
     cells = grid(images, 2, 3)
-    result = KernelShap(small_cnn)(images, target=0, features=cells)
+    result = KernelShap(small_cnn, features=cells)(images, target=0)
     assert result.features.shape == (2, 6)
-    exact = ExactShapley(small_cnn)(images, target=0, features=cells)
+    exact = ExactShapley(small_cnn, features=cells)(images, target=0)
     assert torch.allclose(result.values, exact.values, atol=1e-7)
 
 
@@ -137,7 +137,7 @@ def test_every_coalition_passes_once(watched):
             passes.append(len(x))
             return x.prod(1, keepdim=True)
 
-    KernelShap(Counting())(torch.randn(3, 12), samples=100, batch_size=32)
+    KernelShap(Counting(), samples=100, batch_size=32)(torch.randn(3, 12))
     assert sum(passes) - 6 == 300 and max(passes) == 32
     passes.clear()
     ExactShapley(Counting())(torch.randn(1, 5))

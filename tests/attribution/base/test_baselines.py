@@ -1,4 +1,4 @@
-"""Baselines: what each one is, where its draws come from, and what does not fit."""
+"""Baselines: their values, their samples, and baselines that do not fit."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def seed(number=0):
 
 
 @pytest.mark.parametrize("baseline", ALL, ids=repr)
-def test_draws_have_the_shape_of_the_inputs_and_come_from_the_seed(baseline):
+def test_samples_have_the_shape_of_the_inputs_and_come_from_the_seed(baseline):
     images = torch.rand(2, 3, 9, 12)
     drawn = baseline.draw(images, 4, seed())
     assert drawn.shape == (4, 2, 3, 9, 12) and drawn.dtype == images.dtype
@@ -40,7 +40,7 @@ def test_draws_have_the_shape_of_the_inputs_and_come_from_the_seed(baseline):
 @pytest.mark.parametrize(
     "baseline", [*ALL, FromData(torch.rand(5, 3, 9, 12))], ids=lambda b: type(b).__name__
 )
-def test_an_input_gets_the_draws_that_it_has_alone(baseline):
+def test_an_input_gets_the_samples_that_it_has_alone(baseline):
     images, flatten = torch.rand(3, 3, 9, 12), nn.Flatten()
     together = BaselineSamples(make_problem(flatten, images, 0), baseline, 4, seed())
     for index in range(3):

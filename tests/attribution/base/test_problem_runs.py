@@ -37,9 +37,9 @@ def test_units_of_a_layer_that_runs_again_and_again_are_those_of_its_last_run(x)
     for _ in range(2):
         hidden = model.relu(model.next(hidden))
     (gradient,) = torch.autograd.grad(hidden[:, 1].sum(), leaf)
-    alone = Saliency(model)(x, "relu:1", absolute=False)
+    alone = Saliency(model, absolute=False)(x, "relu:1")
     assert model.ended == 1  # while runs were counted, not behind the last of them
-    beside = Saliency(model)(x, ["relu:1", 0], absolute=False)[0]
+    beside = Saliency(model, absolute=False)(x, ["relu:1", 0])[0]
     for own in (alone, beside):
         assert torch.allclose(own.output, hidden[:, 1].detach(), atol=1e-6)
         assert torch.allclose(own.values, gradient, atol=1e-6)
@@ -48,7 +48,7 @@ def test_units_of_a_layer_that_runs_again_and_again_are_those_of_its_last_run(x)
 def test_a_network_may_fail_behind_units():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(18, 2))
     images = torch.rand(1, 1, 9, 9)  # the head is for 5 x 5
-    own = Saliency(model)(images, "0:1:2:3", absolute=False).values
+    own = Saliency(model, absolute=False)(images, "0:1:2:3").values
     assert torch.equal(own[0, 0, 2:5, 3:6], model[0].weight[1, 0].detach())
     for target in ("2:0", 0, ["0:1:2:3", 0]):
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):

@@ -1,4 +1,4 @@
-"""What a model would answer if it stopped after each of its layers."""
+"""The logit lens: what the head of a model predicts from the output of each layer (nostalgebraist, 2020)."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...core.hooks import run
 from ...core.modules import evaluating
 from ...core.serialization import Saved
-from ...core.stored_fields import Spec, specs
+from ...core.tensor_specs import Spec, specs
 from ..model.blockwise import BlockwiseRunner
 from ..model.families import anatomy
 from ..model.tokens import continuation, tokenize
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Probe(Saved):
-    """How an answer comes up layer by layer, at the last token of a prompt.
+class LogitLens(Saved):
+    """The predictions after each layer, at the last token of a prompt.
 
     Attributes:
         prompt: The text.
-        answer: What is looked for.
-        probabilities: The probability of the answer's first token behind each layer, (layers,).
-        ranks: How many tokens are likelier, (layers,).
-        top: The likeliest tokens behind each layer.
+        answer: The answer whose probability is shown.
+        probabilities: The probability of the answer's first token after each layer, (layers,).
+        ranks: How many tokens are likelier than that, (layers,).
+        top: The likeliest tokens after each layer.
         top_probabilities: Their probabilities, (layers, k).
     """
 
@@ -63,7 +63,7 @@ class Probe(Saved):
                 fontsize="small",
             )
         ax.set_ylim(0, 1.12)
-        ax.set_xlabel("read out behind layer")
+        ax.set_xlabel("read out after layer")
         ax.set_ylabel("probability")
         ax.set_title(f"{self.prompt} ...", fontsize="medium")
         ax.legend(loc="center left", fontsize="small")
@@ -71,17 +71,19 @@ class Probe(Saved):
 
     def __repr__(self) -> str:
         probability, rank = float(self.probabilities[-1]), int(self.ranks[-1])
-        return f"Probe({self.prompt} -> {self.answer.strip()}: probability {probability:.3f}, rank {rank})"
+        return (
+            f"LogitLens({self.prompt} -> {self.answer.strip()}: probability {probability:.3f}, rank {rank})"
+        )
 
 
-def probe(model: nn.Module, tokenizer: Any, prompt: str, answer: str, *, top: int = 5) -> Probe:
-    """Returns how likely an answer is if the model's own end is put behind each of its layers (logit lens).
+def logit_lens(model: nn.Module, tokenizer: Any, prompt: str, answer: str, *, top: int = 5) -> LogitLens:
+    """Returns how likely an answer is when final norm and head are applied to the output of each layer.
 
     Args:
-        model: A causal language model, as it is now.
+        model: A causal language model; edits that it carries count.
         tokenizer: Its tokenizer.
         prompt: A text that the answer would continue.
-        answer: What to look for; of several tokens the first.
+        answer: The answer; its first token is used.
         top: How many of the likeliest tokens to keep.
 
     Raises:
@@ -92,24 +94,24 @@ def probe(model: nn.Module, tokenizer: Any, prompt: str, answer: str, *, top: in
         >>> from toumei.models import facts_gpt
         >>> model, tokenizer, world = facts_gpt()
         >>> fact = world.facts[0]
-        >>> found = probe(model, tokenizer, fact.text, fact.target)
-        >>> int(found.ranks[-1]), found.top[-1][0] == fact.target
+        >>> lens = logit_lens(model, tokenizer, fact.text, fact.target)
+        >>> int(lens.ranks[-1]), lens.top[-1][0] == fact.target
         (0, True)
     """
     parts = anatomy(model)
     ids = torch.tensor([tokenize(tokenizer, prompt).ids], device=parts.device)
     token = continuation(tokenizer, prompt, answer)[0]
     with torch.no_grad(), evaluating(model):
-        found = run(model, ids, record=parts.blocks, detach=True)
+        found = run(model, ids, record=parts.runs(parts.blocks), detach=True)
         device = found[parts.blocks[-1]].device
         vectors = torch.stack([found[name][0, -1].to(device) for name in parts.blocks])
         probabilities = BlockwiseRunner(parts).logits(vectors, ids[:, :1]).float().softmax(1).cpu()
     likeliest = probabilities.topk(min(top, probabilities.shape[1]))
-    return Probe(
-        prompt,
-        answer,
-        probabilities[:, token],
-        (probabilities > probabilities[:, token, None]).sum(1),
-        tuple(tuple(tokenizer.decode([index]) for index in row) for row in likeliest.indices.tolist()),
-        likeliest.values,
+    return LogitLens(
+        prompt=prompt,
+        answer=answer,
+        probabilities=probabilities[:, token],
+        ranks=(probabilities > probabilities[:, token, None]).sum(1),
+        top=tuple(tuple(tokenizer.decode([index]) for index in row) for row in likeliest.indices.tolist()),
+        top_probabilities=likeliest.values,
     )

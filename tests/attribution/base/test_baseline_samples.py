@@ -1,4 +1,4 @@
-"""Draws of baselines that are made for a batch at a time: their memory, their passes, and what they are."""
+"""Baseline samples made a batch at a time: their memory, their passes, and their values."""
 
 import pytest
 import torch
@@ -75,8 +75,8 @@ def data():
 def test_memory_is_that_of_a_batch(method, baseline):
     inputs, model = torch.randn(6, 3000), Noting(3000)
     with Largest() as largest:
-        method(model)(inputs, 1, baseline, samples=40, batch_size=4)
-    # no more than the data; all draws would be 40 x 6 x 3000 numbers
+        method(model, samples=40, batch_size=4)(inputs, 1, baseline)
+    # no more than the data; all samples would be 40 x 6 x 3000 numbers
     assert largest.size <= 20 * 3000
 
 
@@ -85,12 +85,12 @@ def test_memory_is_that_of_a_batch(method, baseline):
 @pytest.mark.parametrize(
     "baseline", [None, Uniform(-1.0, 1.0), Gaussian(0.5), Gaussian(mean=0.0), "data"], ids=str
 )
-def test_draws_depend_neither_on_batches_nor_on_other_inputs(method, layer, baseline, model, inputs, data):
+def test_samples_depend_neither_on_batches_nor_on_other_inputs(method, layer, baseline, model, inputs, data):
     own = FromData(data) if baseline == "data" else baseline
     targets = torch.tensor([0, 2, 1, 1])
-    results = [method(model, layer=layer)(inputs, targets, own, samples=9, batch_size=b) for b in (1, 7, 100)]
+    results = [method(model, layer=layer, samples=9, batch_size=b)(inputs, targets, own) for b in (1, 7, 100)]
     alone = [
-        method(model, layer=layer)(inputs[i : i + 1], t, own, samples=9)
+        method(model, layer=layer, samples=9)(inputs[i : i + 1], t, own)
         for i, t in enumerate(targets.tolist())
     ]
     for result in results:
@@ -103,7 +103,7 @@ def test_draws_depend_neither_on_batches_nor_on_other_inputs(method, layer, base
 @pytest.mark.parametrize("layer", [None, "first"])
 def test_scores_at_baselines_are_the_means_for_each_target(model, inputs, data, layer):
     rows, targets = FromData(data, replace=False), [1, torch.tensor([0, 2, 1, 1]), lambda out: out.sum(1)]
-    result = ExpectedGradients(model, layer=layer)(inputs, targets, rows, samples=10, batch_size=3)
+    result = ExpectedGradients(model, layer=layer, samples=10, batch_size=3)(inputs, targets, rows)
     mean = model(data).mean(0).detach()
     assert torch.allclose(result.baseline_output[0], mean[1].expand(4), atol=1e-6)
     assert torch.allclose(result.baseline_output[1], mean[[0, 2, 1, 1]], atol=1e-6)
@@ -114,7 +114,7 @@ def test_scores_at_baselines_are_the_means_for_each_target(model, inputs, data, 
     "baseline", [None, FromData(torch.randn(10, 6)), torch.randn(4, 6)], ids=["0", "data", "each"]
 )
 def test_each_different_baseline_is_scored_once(model, inputs, baseline):
-    ExpectedGradients(model)(inputs, torch.tensor([0, 2, 1, 1]), baseline, samples=50, batch_size=8)
+    ExpectedGradients(model, samples=50, batch_size=8)(inputs, torch.tensor([0, 2, 1, 1]), baseline)
     assert sum(model.with_gradients) == 4 * 50 and max(model.with_gradients + model.without) <= 8
     assert sum(model.without) - 4 <= (
         10 if isinstance(baseline, FromData) else 4 if baseline is not None else 1
@@ -134,26 +134,26 @@ def test_scores_with_another_input_that_stays_are_those_of_pairs(data):
     model, mask = Both(), torch.tensor([[1, 0, 1], [1, 1, 1]])
     given = (torch.randn(2, 6), mask), None, (FromData(data, replace=False), None)
     for layer in (None, "left"):
-        result = ExpectedGradients(model, layer)(*given, samples=10, batch_size=3)
+        result = ExpectedGradients(model, layer, samples=10, batch_size=3)(*given)
         expected = [model(data, own.expand(10, 3)).mean() for own in mask]
         assert torch.allclose(result.baseline_output, torch.stack(expected).detach(), atol=1e-6)
 
 
-def test_activations_at_shared_draws_are_made_once(model, inputs, data):
+def test_activations_at_shared_samples_are_made_once(model, inputs, data):
     drawn = BaselineSamples(
         make_problem(model, inputs, 1, "first"), FromData(data), 5, torch.Generator().manual_seed(0)
     )
     model.without.clear()
-    rows, draws = torch.arange(4).repeat(2), torch.tensor([3] * 4 + [1] * 4)
-    (made,) = drawn(rows, draws)
+    rows, samples = torch.arange(4).repeat(2), torch.tensor([3] * 4 + [1] * 4)
+    (made,) = drawn(rows, samples)
     assert sum(model.without) == 2 and torch.equal(made[0], made[3])
     assert torch.allclose(made[4], model.first(data[drawn.numbers[1]])[0].detach(), atol=1e-6)
 
 
-def test_masking_keeps_a_shared_draw_once(model, inputs, data):
-    masking = Masking(make_problem(model, inputs, 1), FromData(data), draws=7)
-    assert masking._drawn[0].shape == (7, 4, 6)
-    assert masking._drawn[0].untyped_storage().nbytes() == 7 * 6 * 4
+def test_masking_keeps_a_shared_sample_once(model, inputs, data):
+    masking = Masking(make_problem(model, inputs, 1), FromData(data), baseline_samples=7)
+    assert masking._absent[0].shape == (7, 4, 6)
+    assert masking._absent[0].untyped_storage().nbytes() == 7 * 6 * 4
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_baseline_at_the_layer_is_whatever_stands_for_one(model, inputs, numbe
     assert torch.allclose(
         result.baseline_output, model.last(torch.full((4,), 0.5).tanh())[1].detach().expand(4)
     )
-    drawn = ExpectedGradients(model, "first")(inputs, 1, AtLayer(Uniform()), samples=5)
+    drawn = ExpectedGradients(model, "first", samples=5)(inputs, 1, AtLayer(Uniform()))
     assert drawn.values.shape == (4, 4) and drawn.standard_error.min() > 0
     with pytest.raises(ArgumentError, match="a baseline is a number"):
         AtLayer("black")

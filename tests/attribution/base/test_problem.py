@@ -67,7 +67,7 @@ def test_the_gradient_by_definition_whatever_the_target(two, x, scale):
 def test_any_number_of_targets(x, count):
     torch.manual_seed(0)
     linear = nn.Linear(3, 40)
-    result = Saliency(linear)(x, target=list(range(count)), absolute=False)
+    result = Saliency(linear, absolute=False)(x, target=list(range(count)))
     expected = linear.weight[:count, None].detach().expand(count, 5, 3)
     assert torch.allclose(result.values, expected)
 
@@ -104,16 +104,16 @@ def test_one_forward_pass_for_several_targets(two, x, scale):
 
 def test_units_within(small_cnn):
     images = torch.rand(2, 3, 9, 7)
-    own = Saliency(small_cnn)(images, target="conv1:4:3:2", absolute=False).values
+    own = Saliency(small_cnn, absolute=False)(images, target="conv1:4:3:2").values
     # the unit sees the 3 x 3 patch about its place, through its kernel
     expected = torch.zeros(2, 3, 9, 7)
     expected[:, :, 2:5, 1:4] = small_cnn.conv1.weight[4].detach()
     assert torch.allclose(own, expected)
-    mean = Saliency(small_cnn)(images, target="conv1:4", absolute=False)
+    mean = Saliency(small_cnn, absolute=False)(images, target="conv1:4")
     activation = small_cnn.conv1(images)[:, 4].detach()
     assert torch.allclose(mean.output, activation.mean((1, 2)), atol=1e-6)
-    at_layer = Saliency(small_cnn, layer="conv1")(
-        images, target=["relu2:1:2:3", "conv1:4:3:2"], absolute=False
+    at_layer = Saliency(small_cnn, layer="conv1", absolute=False)(
+        images, target=["relu2:1:2:3", "conv1:4:3:2"]
     )
     assert at_layer.values.shape == (2, 2, 6, 9, 7)
     unit = torch.zeros(6, 9, 7)
@@ -138,7 +138,7 @@ def test_units_stop_the_pass_behind_them(small_cnn):
 
 def test_contributions_to_a_unit_add_up(small_cnn):
     images = torch.rand(2, 3, 9, 7)
-    result = IntegratedGradients(small_cnn)(images, "conv2:3:1:1", torch.ones(3, 9, 7), tolerance=0.05)
+    result = IntegratedGradients(small_cnn, tolerance=0.05)(images, "conv2:3:1:1", torch.ones(3, 9, 7))
     assert (result.gap.abs() <= 0.051 * (result.output - result.baseline_output).abs()).all()
 
 
@@ -153,7 +153,7 @@ def test_a_layer_is_attributed_to_where_the_rest_of_the_input_matters(two, x, sc
 def test_preprocessing_belongs_to_the_network(x):
     torch.manual_seed(0)
     linear = nn.Linear(3, 2)
-    own = Saliency(linear, preprocess=lambda x: (x - 1) / 2)(x, target=0, absolute=False).values
+    own = Saliency(linear, preprocess=lambda x: (x - 1) / 2, absolute=False)(x, target=0).values
     assert torch.allclose(own, linear.weight[0].detach().expand(5, 3) / 2)
 
 
@@ -234,5 +234,5 @@ def test_outputs_with_more_axes_need_a_function():
     images = torch.rand(2, 1, 3, 3)
     with pytest.raises(UnitError, match="give a function of it as target"):
         Saliency(model)(images, target=1)
-    own = Saliency(model)(images, target=lambda out: out[:, 1, 0, 2], absolute=False).values
+    own = Saliency(model, absolute=False)(images, target=lambda out: out[:, 1, 0, 2]).values
     assert own[0].count_nonzero() == 1 and torch.allclose(own[:, 0, 0, 2], model.weight[1, 0, 0, 0].detach())

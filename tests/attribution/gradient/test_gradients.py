@@ -53,7 +53,7 @@ def inputs():
 
 def test_the_gradient_of_a_linear_map_is_its_weights(inputs):
     linear = nn.Linear(6, 3)
-    result = Saliency(linear)(inputs, target=1, absolute=False)
+    result = Saliency(linear, absolute=False)(inputs, target=1)
     assert torch.equal(result.values, linear.weight[1].detach().expand(5, 6))
     assert torch.equal(Saliency(linear)(inputs, target=1).values, result.values.abs())
 
@@ -115,7 +115,7 @@ def test_guided_gradients_of_smooth_activations_are_not_the_plain_ones(inputs):
 
 def test_smoothed_gradients_of_a_linear_map_are_its_gradients(inputs):
     linear = nn.Linear(6, 3)
-    result = SmoothGrad(linear)(inputs, target=0, samples=5)
+    result = SmoothGrad(linear, samples=5)(inputs, target=0)
     assert torch.allclose(result.values, linear.weight[0].detach().expand(5, 6))
     assert result.standard_error.abs().max() == 0
     assert VarGrad(linear)(inputs, target=0).values.abs().max() == 0
@@ -123,12 +123,12 @@ def test_smoothed_gradients_of_a_linear_map_are_its_gradients(inputs):
 
 def test_smoothed_gradients_of_a_square_have_known_moments():
     inputs = torch.tensor([[1.0, -3.0]])  # its range is 4
-    result = SmoothGrad(Square())(inputs, samples=4000, noise=0.25, batch_size=1000)
+    result = SmoothGrad(Square(), samples=4000, noise=0.25, batch_size=1000)(inputs)
     error = result.standard_error
     # the gradient is 2 (x + noise) with noise of standard deviation 1
     assert torch.allclose(error, torch.full((1, 2), 2 / 4000**0.5), rtol=0.1)
     assert ((result.values - 2 * inputs).abs() < 4 * error).all()
-    variance = VarGrad(Square())(inputs, samples=4000, noise=0.25).values
+    variance = VarGrad(Square(), samples=4000, noise=0.25)(inputs).values
     assert torch.allclose(variance, torch.full((1, 2), 4.0), rtol=0.1)
 
 
@@ -138,19 +138,19 @@ class Square(nn.Module):
 
 
 def test_noise_goes_under_other_methods(mlp, inputs):
-    still = SmoothGrad(mlp, of=InputXGradient)(inputs, target=1, noise=0.0, samples=2)
+    still = SmoothGrad(mlp, of=InputXGradient, noise=0.0, samples=2)(inputs, target=1)
     assert torch.allclose(still.values, InputXGradient(mlp)(inputs, target=1).values, atol=1e-6)
-    still = SmoothGrad(mlp, of=GuidedBackprop)(inputs, target=1, noise=0.0, samples=2)
+    still = SmoothGrad(mlp, of=GuidedBackprop, noise=0.0, samples=2)(inputs, target=1)
     assert torch.allclose(still.values, GuidedBackprop(mlp)(inputs, target=1).values, atol=1e-6)
-    absolute = SmoothGrad(mlp)(inputs, target=1, noise=0.0, samples=2, absolute=True)
+    absolute = SmoothGrad(mlp, noise=0.0, samples=2, absolute=True)(inputs, target=1)
     assert torch.allclose(absolute.values, Saliency(mlp)(inputs, target=1).values, atol=1e-6)
 
 
 def test_one_seed_one_result_in_any_batches(mlp, inputs):
-    first, second = (SmoothGrad(mlp)(inputs, target=1, seed=3, batch_size=size) for size in (2, 64))
+    first, second = (SmoothGrad(mlp, seed=3, batch_size=size)(inputs, target=1) for size in (2, 64))
     assert torch.allclose(first.values, second.values, atol=1e-6)
-    assert torch.equal(first.values, SmoothGrad(mlp)(inputs, target=1, seed=3, batch_size=2).values)
-    assert not torch.equal(first.values, SmoothGrad(mlp)(inputs, target=1, seed=4).values)
+    assert torch.equal(first.values, SmoothGrad(mlp, seed=3, batch_size=2)(inputs, target=1).values)
+    assert not torch.equal(first.values, SmoothGrad(mlp, seed=4)(inputs, target=1).values)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -209,11 +209,14 @@ def test_whole_numbers_are_told_to_go_to_a_layer(method):
 
 def test_bad_settings():
     model = nn.Linear(2, 1)
-    with pytest.raises(ArgumentError, match=r"no option 'steps': it has absolute"):
-        Saliency(model)(torch.ones(1, 2), steps=3)
-    with pytest.raises(ArgumentError, match=r"no option 'steps': it has batch_size"):
-        InputXGradient(model)(torch.ones(1, 2), steps=3)
-    with pytest.raises(ArgumentError, match="at least 2 samples"):
-        SmoothGrad(model)(torch.ones(1, 2), samples=1)
+    for method in (Saliency, InputXGradient):
+        with pytest.raises(TypeError, match="'steps'"):
+            method(model, steps=3)
+        with pytest.raises(TypeError, match="'steps'"):
+            method(model)(torch.ones(1, 2), steps=3)
+    with pytest.raises(ArgumentError, match="samples is a whole number from 2 on, got 1"):
+        SmoothGrad(model, samples=1)
+    with pytest.raises(ArgumentError, match="noise is a number from 0 on, got -1"):
+        SmoothGrad(model, noise=-1)
     with pytest.raises(ArgumentError, match="noise is for"):
         SmoothGrad(model, of=SmoothGrad)

@@ -102,7 +102,7 @@ def test_interactions_follow_their_definition():
 
 
 def test_interactions_of_a_network_sum_to_its_values(net):
-    result = ExactShapley(net)(torch.randn(2, 6), target=[0, 2], interactions=True)
+    result = ExactShapley(net, interactions=True)(torch.randn(2, 6), target=[0, 2])
     assert result.interactions.shape == (2, 2, 6, 6)
     assert torch.allclose(result.interactions.sum(3), result.features, atol=1e-6)
     assert KernelShap(net)(torch.randn(2, 6), target=0).interactions is None
@@ -117,11 +117,11 @@ def test_a_table_has_two_to_the_power_of_players_rows():
 def test_linear_networks(watched, method):
     model = watched(nn.Linear(6, 2).double())
     inputs, baseline = torch.randn(3, 6).double(), torch.randn(6).double()
-    result = method(model)(inputs, target=1, baselines=baseline, **METHODS[method])
+    result = method(model, **METHODS[method])(inputs, target=1, baselines=baseline)
     assert torch.allclose(result.values, model.weight[1] * (inputs - baseline), atol=1e-9)
     data = torch.randn(10, 6).double()
-    result = method(model)(
-        inputs, target=1, baselines=FromData(data, replace=False), background=10, **METHODS[method]
+    result = method(model, baseline_samples=10, **METHODS[method])(
+        inputs, target=1, baselines=FromData(data, replace=False)
     )
     assert torch.allclose(result.values, model.weight[1] * (inputs - data.mean(0)), atol=1e-9)
     assert result.gap.abs().max() < 1e-9
@@ -133,7 +133,7 @@ def test_quadratics_share_each_product_evenly(method):
     slopes, matrix = torch.randn(6).double(), torch.randn(6, 6).double()
     inputs, baseline = torch.randn(2, 6).double(), torch.randn(6).double()
     model = Function(lambda x: x @ slopes + torch.einsum("ni,ij,nj->n", x, matrix, x))
-    result = method(model)(inputs, baselines=baseline, **METHODS[method])
+    result = method(model, **METHODS[method])(inputs, baselines=baseline)
     difference, ends = inputs - baseline, inputs + baseline
     expected = difference * (slopes + ends @ (matrix + matrix.T) / 2)
     assert torch.allclose(result.values, expected, atol=1e-9)
@@ -163,30 +163,30 @@ def test_implementations_of_one_function_get_the_same():
 def test_values_add_up_and_do_not_depend_on_the_batch(net, method):
     inputs = torch.randn(4, 6)
     for baselines in (0.3, Uniform(-1, 1), Gaussian(0.5), FromData(torch.randn(5, 6))):
-        options = {"baselines": baselines, "background": 3, **METHODS[method]}
-        together = method(net)(inputs, target=2, batch_size=7, **options)
+        options = {"baseline_samples": 3, **METHODS[method]}
+        together = method(net, batch_size=7, **options)(inputs, target=2, baselines=baselines)
         assert together.gap.abs().max() < 1e-5
         for index in range(4):
-            alone = method(net)(inputs[index : index + 1], target=2, **options)
+            alone = method(net, **options)(inputs[index : index + 1], target=2, baselines=baselines)
             assert torch.allclose(together.values[index], alone.values[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_seed_one_result_and_several_targets_at_once(net, method):
-    inputs, options = torch.randn(2, 6), dict(METHODS[method], baselines=Gaussian())
-    several = method(net)(inputs, target=[0, 2, torch.tensor([1, 0])], seed=3, **options)
+    inputs, baseline = torch.randn(2, 6), Gaussian()
+    several = method(net, seed=3, **METHODS[method])(inputs, [0, 2, torch.tensor([1, 0])], baseline)
     assert several.values.shape == (3, 2, 6) and several.features.shape == (3, 2, 6)
     for index, target in enumerate([0, 2, torch.tensor([1, 0])]):
-        alone = method(net)(inputs, target=target, seed=3, **options)
+        alone = method(net, seed=3, **METHODS[method])(inputs, target, baseline)
         assert torch.allclose(several[index].values, alone.values, atol=1e-6)
-        again = method(net)(inputs, target=target, seed=3, **options)
+        again = method(net, seed=3, **METHODS[method])(inputs, target, baseline)
         assert torch.equal(alone.values, again.values)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_dropout_is_off_and_the_mode_given_back(method, watched):
     model = watched(nn.Sequential(nn.Linear(5, 8), nn.Dropout(), nn.Linear(8, 1)).train())
-    result = method(model)(torch.randn(1, 5), **{**METHODS[method], "batch_size": 3})
+    result = method(model, **{**METHODS[method], "batch_size": 3})(torch.randn(1, 5))
     with torch.no_grad():
         weight = model[2].weight @ model[0].weight
     assert result.values.shape == weight.shape and result.gap.abs().max() < 1e-5
@@ -201,7 +201,7 @@ def test_inner_layers_get_values_against_their_activation_at_the_baseline(net):
 
 
 class Pair(nn.Module):
-    """A table and tokens, with an argument that is never taken away."""
+    """Tabular inputs and tokens, with an argument that is never hidden."""
 
     def __init__(self):
         super().__init__()
@@ -218,44 +218,40 @@ def test_dictionaries_tuples_and_tokens(method, watched):
     table, tokens, scale = torch.randn(2, 3), torch.randint(1, 11, (2, 5)), torch.tensor([[1.0], [2.0]])
     given = {"table": table, "tokens": tokens, "scale": scale}
     features = {"table": torch.tensor([0, 1, 2]), "tokens": torch.tensor([3, 3, 4, 4, 5])}
-    result = method(model)(given, target=1, baselines=[0.0, 10, None], features=features, **METHODS[method])
+    result = method(model, features=features, **METHODS[method])(given, target=1, baselines=[0.0, 10, None])
     assert result.gap.abs().max() < 1e-5 and (result.values["scale"] == 0).all()
     assert torch.allclose(result.values["tokens"][:, 0], result.features[:, 3] / 2)
     with torch.no_grad():
         empty = model(torch.zeros(2, 3), torch.full((2, 5), 10), scale)[:, 1]
     assert torch.allclose(result.baseline_output, empty)
-    as_tuple = method(model)(
-        (table, tokens, scale),
-        target=1,
-        baselines=[0.0, 10, None],
-        features=(features["table"], features["tokens"], None),
-        **METHODS[method],
+    as_tuple = method(model, features=(features["table"], features["tokens"], None), **METHODS[method])(
+        (table, tokens, scale), target=1, baselines=[0.0, 10, None]
     )
     assert torch.equal(as_tuple.values[1], result.values["tokens"])
 
 
-def test_each_input_can_have_its_own_features(net):
+def test_features_can_differ_by_input(net):
     inputs = torch.randn(3, 6)
     own = torch.tensor([[0, 0, 1, 1, 2, 2], [5, 5, 5, 9, 9, 9], [0, 1, 2, 5, 9, 9]])
     for method in (ExactShapley, KernelShap, PartitionShap, ShapleySampling):
-        together = method(net)(inputs, target=0, features=own)
+        together = method(net, features=own)(inputs, target=0)
         assert together.features.shape == (3, 5)
         for index in range(3):
-            alone = method(net)(inputs[index : index + 1], target=0, features=own[index])
+            alone = method(net, features=own[index])(inputs[index : index + 1], target=0)
             assert torch.allclose(together.values[index], alone.values[0], atol=1e-6)
     assert torch.equal(together.features[1, :3], torch.zeros(3))
 
 
 def test_numbers_of_features_need_neither_start_at_0_nor_be_contiguous(net):
     inputs = torch.randn(2, 6)
-    wanted = ExactShapley(net)(inputs, target=0, features=torch.tensor([0, 0, 1, 1, 2, 2]))
-    got = ExactShapley(net)(inputs, target=0, features=torch.tensor([-7, -7, 30, 30, 1000, 1000]))
+    wanted = ExactShapley(net, features=torch.tensor([0, 0, 1, 1, 2, 2]))(inputs, target=0)
+    got = ExactShapley(net, features=torch.tensor([-7, -7, 30, 30, 1000, 1000]))(inputs, target=0)
     assert torch.equal(got.values, wanted.values) and got.features.shape == (2, 3)
     expanded = torch.tensor([4, 4, 6, 6, 9, 9])[None].expand(2, 6)
-    assert torch.allclose(ExactShapley(net)(inputs, target=0, features=expanded).values, wanted.values)
+    assert torch.allclose(ExactShapley(net, features=expanded)(inputs, target=0).values, wanted.values)
 
 
-def test_owen_values_are_the_mean_over_orders_that_tear_no_group_apart(net):
+def test_owen_values_are_the_mean_over_orders_that_keep_groups_together(net):
     net = net.double()
     inputs = torch.randn(1, 6).double()
 
@@ -271,27 +267,28 @@ def test_owen_values_are_the_mean_over_orders_that_tear_no_group_apart(net):
 
     hierarchy = ((0, (3, 5)), ((1, 2), 4))
     expected = by_orders(value, 6, orders(hierarchy))
-    result = PartitionShap(net)(inputs, target=1, hierarchy=hierarchy)
+    result = PartitionShap(net, hierarchy=hierarchy)(inputs, target=1)
     assert torch.allclose(result.values[0], expected, atol=1e-9)
 
 
-def test_groups_that_are_not_opened_are_shared_out_evenly(net):
+def test_values_of_groups_that_are_not_split_are_divided_evenly(net):
     inputs = torch.randn(1, 6)
-    result = PartitionShap(net)(inputs, target=1, hierarchy=(((0, 1), 2), ((3, 4), 5)), samples=2)
+    result = PartitionShap(net, hierarchy=(((0, 1), 2), ((3, 4), 5)), samples=2)(inputs, target=1)
     values = result.values[0]
     assert torch.allclose(values[:3], values[0].expand(3)) and torch.allclose(values[3:], values[3].expand(3))
     assert not torch.allclose(values[0], values[3]) and result.gap.abs().max() < 1e-5
 
 
-def test_which_groups_are_opened_depends_on_the_input_and_the_target_alone(watched):
+def test_which_groups_are_split_depends_on_the_input_and_the_target_alone(watched):
     torch.manual_seed(0)
     wide = watched(nn.Sequential(nn.Linear(36, 32), nn.ReLU(), nn.Linear(32, 3)).double())
-    inputs, options = torch.randn(3, 36).double(), {"samples": 60, "baselines": torch.randn(36).double()}
-    together = PartitionShap(wide)(inputs, target=[0, 1, 2], batch_size=64, **options)
+    inputs, baseline = torch.randn(3, 36).double(), torch.randn(36).double()
+    together = PartitionShap(wide, samples=60, batch_size=64)(inputs, [0, 1, 2], baseline)
     assert together.gap.abs().max() < 1e-9
     for batch_size in (2, 8, 1000):
         for index, target in product(range(3), range(3)):
-            alone = PartitionShap(wide)(inputs[index, None], target, batch_size=batch_size, **options)
+            method = PartitionShap(wide, samples=60, batch_size=batch_size)
+            alone = method(inputs[index, None], target, baseline)
             assert torch.allclose(alone.values[0], together[target].values[index], atol=1e-9)
 
 
@@ -303,7 +300,7 @@ def test_coalitions_that_several_targets_ask_for_pass_once(net):
             passed.extend(x.tolist())
             return net(x)
 
-    PartitionShap(Counting())(torch.randn(1, 6), target=[0, 1, 2], samples=10)
+    PartitionShap(Counting(), samples=10)(torch.randn(1, 6), target=[0, 1, 2])
     assert len(set(map(tuple, passed))) == len(passed) <= 2 + 3 * 10
 
 
@@ -312,13 +309,13 @@ def test_coalitions_that_several_targets_ask_for_pass_once(net):
 )
 def test_a_hierarchy_is_made_of_pairs_and_holds_each_feature_once(net, hierarchy):
     with pytest.raises(ArgumentError, match="hierarchy"):
-        PartitionShap(net)(torch.randn(1, 6), target=1, hierarchy=hierarchy)
+        PartitionShap(net, hierarchy=hierarchy)(torch.randn(1, 6), target=1)
 
 
 def test_sampling_is_within_its_standard_errors_and_stops(net):
     inputs = 3 * torch.randn(40, 6)
     exact = ExactShapley(net)(inputs, target=0).values
-    result = ShapleySampling(net)(inputs, target=0, samples=40, tolerance=0)
+    result = ShapleySampling(net, samples=40, tolerance=0)(inputs, target=0)
     far = (result.values - exact) / result.standard_error.clamp(min=1e-6)
     assert 0.7 < far.square().mean().sqrt() < 1.5
     passes = []
@@ -331,7 +328,7 @@ def test_sampling_is_within_its_standard_errors_and_stops(net):
 
     for tolerance in (0.3, 0.1):
         handle[0] = 0
-        stopped = ShapleySampling(Counting())(inputs, target=0, samples=1000, tolerance=tolerance)
+        stopped = ShapleySampling(Counting(), samples=1000, tolerance=tolerance)(inputs, target=0)
         passes.append(handle[0])
         assert (stopped.standard_error.amax(1) <= tolerance * stopped.values.abs().amax(1)).all()
     assert passes[0] < passes[1] < 40 * 5 * 1000
@@ -345,20 +342,39 @@ def test_what_cannot_be_asked_for(net):
         ExactShapley(net)(inputs, target=0, baselines=torch.zeros(5))
     with pytest.raises(UnitError, match="the network has 3"):
         ExactShapley(net)(inputs, target=3)
-    with pytest.raises(ArgumentError, match="at least 16 samples"):
-        ShapleySampling(net)(inputs, target=0, samples=4)
-    with pytest.raises(ArgumentError, match="no option 'steps': .* interactions"):
-        ExactShapley(net)(inputs, target=0, steps=3)
+    with pytest.raises(ArgumentError, match="samples is a whole number from 16 on, got 4"):
+        ShapleySampling(net, samples=4)
+    with pytest.raises(ArgumentError, match="tolerance is a number from 0 on"):
+        ShapleySampling(net, tolerance=-0.1)
+    with pytest.raises(ArgumentError, match="a group of a hierarchy is a pair"):
+        PartitionShap(net, hierarchy=((0, 1, 2), (3, (4, 5))))
+    with pytest.raises(TypeError, match="'steps'"):
+        ExactShapley(net, steps=3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_features_may_be_a_function_of_what_is_attributed_to(net, method):
+    inputs, blocks, seen = torch.randn(2, 6), torch.tensor([0, 0, 1, 1, 2, 2]), []
+
+    def halves(given):
+        seen.append(given)
+        return torch.arange(given.shape[1]) // 2
+
+    made = method(net, features=halves, **METHODS[method])
+    expected = method(net, features=blocks, **METHODS[method])(inputs, target=0)
+    assert torch.equal(made(inputs, target=0).values, expected.values)
+    layer = method(net, "2", features=halves, **METHODS[method])(inputs, target=0)
+    assert layer.features.shape == (2, 4) and [given.shape for given in seen] == [(2, 6), (2, 8)]
 
 
 def test_a_constant_output_gets_zeros():
     for method, options in METHODS.items():
-        result = method(Function(lambda x: torch.ones(len(x))))(torch.randn(2, 6), **options)
+        result = method(Function(lambda x: torch.ones(len(x))), **options)(torch.randn(2, 6))
         assert result.values.abs().max() < 1e-12
 
 
 def test_saved_values_of_features_are_loaded(net, tmp_path):
-    result = ExactShapley(net)(torch.randn(2, 6), target=0, interactions=True)
+    result = ExactShapley(net, interactions=True)(torch.randn(2, 6), target=0)
     result.save(tmp_path / "a.safetensors")
     loaded = type(result).load(tmp_path / "a.safetensors")
     assert torch.equal(loaded.features, result.features)
@@ -370,6 +386,6 @@ def test_the_positions_of_signals_are_features_where_the_channel_axis_is_given(m
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(18, 2))
     signals = torch.randn(3, 2, 8)
-    by_channel, by_place = method(net)(signals, 1), method(net)(signals, 1, channel_axis=1)
+    by_channel, by_place = method(net)(signals, 1), method(net, channel_axis=1)(signals, 1)
     assert by_channel.features.shape == (3, 2) and by_place.features.shape == (3, 8)
     assert by_place.gap.abs().max() < 1e-5
