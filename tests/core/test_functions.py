@@ -89,7 +89,7 @@ def test_variants_in_place_that_torch_documents_have_the_name_of_the_others(func
         (torch.abs, torch._foreach_abs),
         (torch.hstack, torch.vstack),
     ],
-    ids=lambda function: resolve_name(function) or str(function),
+    ids=lambda function: resolve_name(function) or function.__name__,
 )
 def test_other_functions_have_other_names(one, other):
     assert canonical_name(one)[0] != canonical_name(other)[0]

@@ -6,7 +6,6 @@ name, also in place, leave every value as it is, and change only what the backwa
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from itertools import count
 from math import isfinite
 from typing import Any, Literal, get_args
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from ..core.errors import ArgumentError
 from ..core.function_kinds import rectifier_ceiling
 from ..core.functions import Function, FunctionMode, Handler, canonical_name, overwrites, returns_indices
+from ..core.modules import wrapped_forward
 
 Relaxation = Literal["l2", "average"]
 
@@ -81,23 +81,16 @@ def relaxed_max_pool(model: nn.Module, kind: Relaxation = "l2") -> Iterator[None
 @contextmanager
 def _handled(model: nn.Module, handler: Handler, passes: int | None = None) -> Iterator[None]:
     """Hands functions to a handler in the first forward passes of a model that build a graph."""
-    replaced, inner, counter = model.__dict__.get("forward"), model.forward, count()
+    counter = count()
 
-    @wraps(inner)
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    def around(forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not torch.is_grad_enabled() or (passes is not None and next(counter) >= passes):
-            return inner(*args, **kwargs)
+            return forward(*args, **kwargs)
         with FunctionMode(handler):
-            return inner(*args, **kwargs)
+            return forward(*args, **kwargs)
 
-    model.forward = forward
-    try:
+    with wrapped_forward(model, around):
         yield
-    finally:
-        if replaced is None:
-            del model.forward
-        else:
-            model.forward = replaced
 
 
 # ---------------------------------------------------------------- redirected ReLU
