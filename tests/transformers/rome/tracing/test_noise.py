@@ -22,8 +22,8 @@ PROMPT, SUBJECT = "w3 w5 w7 w11 w4 w6", "w5 w7"
     ],
     ids=repr,
 )
-def test_every_noise_is_swept_as_plainly(tracer, noise):
-    tracer = tracer()
+def test_every_noise_is_swept_as_plainly(tracer_of, noise):
+    tracer = tracer_of()
     fast, plain = (
         tracer.trace(PROMPT, SUBJECT, samples=3, noise=noise, method=method) for method in ("suffix", "plain")
     )

@@ -13,8 +13,8 @@ from toumei.transformers.rome.tracing import CausalTrace
 PROMPT, SUBJECT = "w3 w5 w7 w11 w4 w6", "w5 w7"
 
 
-def test_fields_are_found_by_their_old_names(tracer):
-    trace = tracer().trace(PROMPT, SUBJECT)
+def test_fields_are_found_by_their_old_names(tracer_of):
+    trace = tracer_of().trace(PROMPT, SUBJECT)
     assert trace["scores"] is trace.scores
     assert trace["low_score"] == trace["worst_score"] == trace.low
     assert trace["high_score"] == trace["best_score"] == trace.high
@@ -23,8 +23,8 @@ def test_fields_are_found_by_their_old_names(tracer):
         trace["score"]
 
 
-def test_what_is_saved_is_loaded(tracer, tmp_path):
-    trace = tracer().trace(PROMPT, SUBJECT, kind="mlp", window=2, foil="w1")
+def test_what_is_saved_is_loaded(tracer_of, tmp_path):
+    trace = tracer_of().trace(PROMPT, SUBJECT, kind="mlp", window=2, foil="w1")
     trace.save(tmp_path / "new" / "trace.safetensors")
     loaded = CausalTrace.load(tmp_path / "new" / "trace.safetensors")
     assert torch.equal(loaded.scores, trace.scores)
@@ -44,8 +44,8 @@ def test_other_files_are_refused(tmp_path):
         CausalTrace.load(tmp_path / "short.safetensors")
 
 
-def test_the_plot_shows_tokens_layers_and_scores(tracer):
-    trace = tracer().trace(PROMPT, SUBJECT, sever="mlp")
+def test_the_plot_shows_tokens_layers_and_scores(tracer_of):
+    trace = tracer_of().trace(PROMPT, SUBJECT, sever="mlp")
     axes = trace.plot()
     assert [label.get_text() for label in axes.get_yticklabels()] == ["w3", "w5*", "w7*", "w11", "w4", "w6"]
     shown = axes.collections[0].get_array().reshape(6, 3)
@@ -56,7 +56,7 @@ def test_the_plot_shows_tokens_layers_and_scores(tracer):
     assert trace.plot(again) is again
 
 
-def test_the_best_layer_is_that_of_the_last_subject_token(tracer):
-    trace = tracer().trace(PROMPT, SUBJECT)
+def test_the_best_layer_is_that_of_the_last_subject_token(tracer_of):
+    trace = tracer_of().trace(PROMPT, SUBJECT)
     assert trace.best_layer == trace.scores[2].argmax().item()
     assert torch.equal(trace.effects, trace.scores - trace.low)

@@ -54,8 +54,8 @@ def restated(model, token, layer, kind="hidden", window=1, samples=4, answer=Non
 
 
 @pytest.mark.parametrize("way", ["hidden", "mlp", "attn"])
-def test_a_cell_is_what_the_code_of_the_paper_computes(tracer, way):
-    tracer = tracer()
+def test_a_cell_is_what_the_code_of_the_paper_computes(tracer_of, way):
+    tracer = tracer_of()
     trace = tracer.trace(PROMPT, SUBJECT, samples=4, **WAYS[way])
     options = {"samples": 4, "answer": trace.answer_id}
     for token in range(6):
@@ -67,8 +67,8 @@ def test_a_cell_is_what_the_code_of_the_paper_computes(tracer, way):
 
 
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
-def test_the_fastest_way_agrees_with_the_plainest(tracer, kind):
-    tracer = tracer(kind)
+def test_the_fastest_way_agrees_with_the_plainest(tracer_of, kind):
+    tracer = tracer_of(kind)
     ways = {"hidden": {}} if kind in STATE_SPACE else WAYS
     for way, options in ways.items():
         fast = tracer.trace(PROMPT, SUBJECT, samples=3, **options)
@@ -80,9 +80,9 @@ def test_the_fastest_way_agrees_with_the_plainest(tracer, kind):
         assert plain.scores.std() > 1e-4, "nothing would be seen to differ"
 
 
-def test_a_leak_is_traced_with_whole_rows_and_from_the_restored_token_on(tracer, monkeypatch):
+def test_a_leak_is_traced_with_whole_rows_and_from_the_restored_token_on(tracer_of, monkeypatch):
     """Cells that cannot matter are computed too then, and come out as corrupted."""
-    tracer = tracer()
+    tracer = tracer_of()
     for options in WAYS.values():
         expected = tracer.trace(PROMPT, SUBJECT, samples=2, **options)
         with monkeypatch.context() as patched:
@@ -94,16 +94,16 @@ def test_a_leak_is_traced_with_whole_rows_and_from_the_restored_token_on(tracer,
         tracer._known_leaks.clear()
 
 
-def test_a_trace_is_the_same_in_inference_mode(tracer):
-    tracer = tracer("llama")
+def test_a_trace_is_the_same_in_inference_mode(tracer_of):
+    tracer = tracer_of("llama")
     expected = tracer.trace(PROMPT, SUBJECT, samples=2, kind="mlp", window=2)
     with torch.inference_mode():
         found = tracer.trace(PROMPT, SUBJECT, samples=2, kind="mlp", window=2)
     assert torch.equal(found.scores, expected.scores)
 
 
-def test_braces_stand_for_the_subject(tracer):
-    tracer = tracer()
+def test_braces_stand_for_the_subject(tracer_of):
+    tracer = tracer_of()
     assert torch.equal(
         tracer.trace("w3 {} w11 w4 w6", SUBJECT, samples=2).scores,
         tracer.trace(PROMPT, SUBJECT, samples=2).scores,
@@ -112,19 +112,19 @@ def test_braces_stand_for_the_subject(tracer):
     assert later.subject_range == (3, 4) and later.prompt == "w5 w6 w8 w5 w7"
 
 
-def test_a_prompt_is_traced_without_the_end_token_that_a_tokenizer_adds(tracer, tokenizer):
+def test_a_prompt_is_traced_without_the_end_token_that_a_tokenizer_adds(tracer_of, tokenizer):
     ending = copy.deepcopy(tokenizer)
     ending._tokenizer.post_processor = processors.TemplateProcessing(
         single="w1 $A w2", special_tokens=[("w1", 1), ("w2", 2)]
     )
-    trace = CausalTracer(tracer().model, ending).trace(PROMPT, SUBJECT, samples=2)
+    trace = CausalTracer(tracer_of().model, ending).trace(PROMPT, SUBJECT, samples=2)
     assert trace.ids == (1, 3, 5, 7, 11, 4, 6) and trace.subject_range == (2, 4)
 
 
 @pytest.mark.parametrize("way", ["hidden", "attn", "sever mlp"])
 @pytest.mark.parametrize("batch_size", [2, 7])
-def test_the_size_of_batches_and_whole_rows_change_nothing(tracer, way, batch_size):
-    tracer = tracer("llama")
+def test_the_size_of_batches_and_whole_rows_change_nothing(tracer_of, way, batch_size):
+    tracer = tracer_of("llama")
     expected = tracer.trace(PROMPT, SUBJECT, samples=3, **WAYS[way])
     for method in ("suffix", "rows", "plain"):
         options = {"samples": 3, "batch_size": batch_size, "method": method, **WAYS[way]}
@@ -132,8 +132,8 @@ def test_the_size_of_batches_and_whole_rows_change_nothing(tracer, way, batch_si
         torch.testing.assert_close(trace.scores, expected.scores, rtol=0, atol=1e-5)
 
 
-def test_no_pass_has_more_rows_than_asked_for(tracer, monkeypatch):
-    tracer = tracer("llama")
+def test_no_pass_has_more_rows_than_asked_for(tracer_of, monkeypatch):
+    tracer = tracer_of("llama")
     seen = []
     block = type(tracer.model.model.layers[0])
     forward = block.forward
@@ -150,8 +150,8 @@ def test_no_pass_has_more_rows_than_asked_for(tracer, monkeypatch):
 
 
 @pytest.mark.parametrize("subject", ["w3", "w4 w6", PROMPT])
-def test_a_subject_at_the_very_start_or_end(tracer, subject):
-    tracer = tracer()
+def test_a_subject_at_the_very_start_or_end(tracer_of, subject):
+    tracer = tracer_of()
     for way in ("hidden", "mlp"):
         fast = tracer.trace(PROMPT, subject, samples=2, **WAYS[way])
         plain = tracer.trace(PROMPT, subject, samples=2, method="plain", **WAYS[way])
@@ -159,15 +159,15 @@ def test_a_subject_at_the_very_start_or_end(tracer, subject):
 
 
 @pytest.mark.parametrize("prompt", ["w3", "w3 w5"])
-def test_prompts_of_one_and_two_tokens(tracer, prompt):
+def test_prompts_of_one_and_two_tokens(tracer_of, prompt):
     for options in WAYS.values():
-        fast = tracer().trace(prompt, "w3", samples=2, **options)
-        plain = tracer().trace(prompt, "w3", samples=2, method="plain", **options)
+        fast = tracer_of().trace(prompt, "w3", samples=2, **options)
+        plain = tracer_of().trace(prompt, "w3", samples=2, method="plain", **options)
         torch.testing.assert_close(fast.scores, plain.scores, rtol=0, atol=1e-5)
 
 
-def test_what_is_known_without_computing(tracer):
-    trace = tracer().trace(PROMPT, SUBJECT)
+def test_what_is_known_without_computing(tracer_of):
+    trace = tracer_of().trace(PROMPT, SUBJECT)
     first, _ = trace.subject_range
     assert torch.allclose(trace.scores[:first], torch.tensor(trace.low), atol=1e-6)
     assert torch.allclose(trace.scores[:-1, -1], torch.tensor(trace.low), atol=1e-6)
@@ -175,20 +175,20 @@ def test_what_is_known_without_computing(tracer):
     assert trace.high == pytest.approx(trace.probability)
 
 
-def test_all_windows_over_all_layers_are_one(tracer):
-    trace = tracer().trace(PROMPT, SUBJECT, kind="mlp", window=10)
+def test_all_windows_over_all_layers_are_one(tracer_of):
+    trace = tracer_of().trace(PROMPT, SUBJECT, kind="mlp", window=10)
     torch.testing.assert_close(trace.scores, trace.scores[:, :1].expand(-1, 3), rtol=0, atol=1e-6)
 
 
-def test_one_seed_one_result(tracer):
-    tracer = tracer()
+def test_one_seed_one_result(tracer_of):
+    tracer = tracer_of()
     first, again, other = (tracer.trace(PROMPT, SUBJECT, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.scores, again.scores)
     assert not torch.equal(first.scores, other.scores)
 
 
-def test_an_answer_and_a_foil_are_measured(tracer):
-    tracer = tracer()
+def test_an_answer_and_a_foil_are_measured(tracer_of):
+    tracer = tracer_of()
     given = tracer.trace(PROMPT, SUBJECT, answer="w9")
     assert (given.answer, given.answer_id) == ("w9", 9)
     logits = tracer.model(torch.tensor([given.ids])).logits[0, -1]
@@ -200,8 +200,8 @@ def test_an_answer_and_a_foil_are_measured(tracer):
     torch.testing.assert_close(against.scores, -reverse.scores, rtol=0, atol=1e-4)
 
 
-def test_severing_takes_away_what_the_severed_modules_bring(tracer):
-    tracer = tracer()
+def test_severing_takes_away_what_the_severed_modules_bring(tracer_of):
+    tracer = tracer_of()
     whole = tracer.trace(PROMPT, SUBJECT)
     for part in ("mlp", "attn"):
         severed = tracer.trace(PROMPT, SUBJECT, sever=part)
@@ -209,8 +209,8 @@ def test_severing_takes_away_what_the_severed_modules_bring(tracer):
         assert (severed.scores[:, 0] - whole.scores[:, 0]).abs().max() > 1e-3
 
 
-def test_bad_arguments_say_what_was_given_and_what_exists(tracer):
-    trace = tracer().trace
+def test_bad_arguments_say_what_was_given_and_what_exists(tracer_of):
+    trace = tracer_of().trace
     with pytest.raises(ArgumentError, match=r"'w9'.*'w3 w5 w7 w11 w4 w6'.*\['w3', 'w5'"):
         trace(PROMPT, "w9")
     with pytest.raises(ArgumentError, match="no kind 'states'.* hidden, mlp and attn"):
@@ -237,16 +237,16 @@ def test_bad_arguments_say_what_was_given_and_what_exists(tracer):
         trace(PROMPT, SUBJECT, answer="w1", foil="w1")
 
 
-def test_progress_is_shown_only_on_request(tracer, capsys):
+def test_progress_is_shown_only_on_request(tracer_of, capsys):
     for method in ("suffix", "plain"):
-        tracer().trace(PROMPT, SUBJECT, samples=1, method=method)
+        tracer_of().trace(PROMPT, SUBJECT, samples=1, method=method)
         assert capsys.readouterr().err == ""
-        tracer().trace(PROMPT, SUBJECT, samples=1, method=method, verbose=True)
+        tracer_of().trace(PROMPT, SUBJECT, samples=1, method=method, verbose=True)
         assert "100%" in capsys.readouterr().err
 
 
-def test_settings_that_were_made_before_give_the_same_trace(tracer):
-    tracer = tracer()
+def test_settings_that_were_made_before_give_the_same_trace(tracer_of):
+    tracer = tracer_of()
     settings = TraceSettings(kind="mlp", window=2, samples=2, noise=EmbeddingNoise(2.0), seed=3)
     expected = tracer.trace(PROMPT, SUBJECT, samples=2, noise=2.0, kind="mlp", window=2, seed=3)
     found = tracer.trace_with(settings, PROMPT, SUBJECT)

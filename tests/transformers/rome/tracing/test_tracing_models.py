@@ -109,16 +109,16 @@ def test_blocks_that_only_work_inside_of_their_model_are_traced_plainly(tokenize
     torch.testing.assert_close(trace.scores, expected.scores, rtol=0, atol=1e-6)
 
 
-def test_models_without_the_part_say_so_before_anything_runs(tracer):
+def test_models_without_the_part_say_so_before_anything_runs(tracer_of):
     for kind in ("mlp", "attn"):
         with pytest.raises(ArchitectureError, match="mamba.* has no .*state-space mixer"):
-            tracer("mamba").trace(PROMPT, SUBJECT, kind=kind)
+            tracer_of("mamba").trace(PROMPT, SUBJECT, kind=kind)
 
 
-def test_running_out_of_memory_is_not_taken_for_a_model_that_cannot(tracer, monkeypatch):
+def test_running_out_of_memory_is_not_taken_for_a_model_that_cannot(tracer_of, monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("full")
 
     monkeypatch.setattr(strategies.LayerSweep, "check", full)
     with pytest.raises(torch.OutOfMemoryError):
-        tracer().trace(PROMPT, SUBJECT)
+        tracer_of().trace(PROMPT, SUBJECT)
