@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    model = GPT2Model(GPT2Config(attn_implementation="eager")).eval().to(options.device)
+    model = GPT2Model(GPT2Config()).eval().to(options.device)
+    model.set_attn_implementation("eager")  # whose softmax is an operation
     tokens = torch.randint(50257, (1, options.tokens), device=options.device)
     modules = [name for name, _ in model.named_modules()]
     softmaxes = [f"h.{layer}.attn/softmax" for layer in range(len(model.h))]

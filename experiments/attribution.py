@@ -18,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from common import basic_parser
 from toumei.attribution import (
     LRP,
     Baseline,
@@ -70,14 +71,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, Path("outputs/attribution.png"))
     parser.add_argument("--weights", type=Path, help="safetensors of torchvision's squeezenet1_1")
     parser.add_argument("--image", type=Path, help="photograph for SqueezeNet")
     parser.add_argument("--images", type=int, default=8, help="of ShapesDataset")
     parser.add_argument("--samples", type=int, default=500, help="of each method that samples")
-    parser.add_argument("--out", type=Path, default=Path("outputs/attribution.png"))
     return parser.parse_args(argv)
 
 

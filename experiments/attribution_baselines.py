@@ -8,7 +8,6 @@ near the background, such as the image's mean colour, leaves the shape; a consta
 it, the farthest image everything, and noise and other images spread what they cannot place.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from common import basic_parser
 from toumei.attribution import (
     Blur,
     Constant,
@@ -41,13 +41,10 @@ CELLS = 6  # from side to side, features of KernelSHAP
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, Path("outputs/attribution_baselines.png"))
     parser.add_argument("--images", type=int, default=5)
     parser.add_argument("--samples", type=int, default=200, help="coalitions of KernelSHAP")
     parser.add_argument("--draws", type=int, default=10, help="of each random baseline")
-    parser.add_argument("--out", type=Path, default=Path("outputs/attribution_baselines.png"))
     options = parser.parse_args(argv)
     started = time.perf_counter()
     model = ShapesCNN(pretrained=True).eval()

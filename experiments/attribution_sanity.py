@@ -8,7 +8,6 @@ drawing edges. Draws pictures of every stage to outputs/attribution_sanity.png, 
 magnitudes, the mean over images and over several draws of new weights.
 """
 
-import argparse
 import copy
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from common import basic_parser
 from toumei.attribution import (
     DeepLift,
     GradCam,
@@ -37,12 +37,9 @@ LAYERS = ("head", "conv6", "conv5", "conv4", "conv3", "conv2", "conv1")
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, Path("outputs/attribution_sanity.png"))
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--draws", type=int, default=5, help="of new weights")
-    parser.add_argument("--out", type=Path, default=Path("outputs/attribution_sanity.png"))
     options = parser.parse_args(argv)
     started = time.perf_counter()
     model = ShapesCNN(pretrained=True).eval()

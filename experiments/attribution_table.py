@@ -8,7 +8,6 @@ the shape and how often the highest place does, both also by chance and for netw
 Writes a page with one table to outputs/attribution_table.md.
 """
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from attribution import LAYERS, all_methods, compared, named_rightly, other_images
 from torch import Tensor
 
+from common import basic_parser
 from toumei.attribution import Mean, Method
 from toumei.attribution.metrics.localization import located
 from toumei.models import ShapesCNN, ShapesDataset
@@ -80,14 +80,11 @@ Made by `python experiments/attribution_table.py --out docs/attribution_table.md
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, Path("outputs/attribution_table.md"))
     parser.add_argument("--seed", type=int, default=11, help="of the images")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--networks", type=int, default=20, help="with random weights, who share the images")
     parser.add_argument("--samples", type=int, default=300, help="of each method that samples")
-    parser.add_argument("--out", type=Path, default=Path("outputs/attribution_table.md"))
     options = parser.parse_args(argv)
     started = time.perf_counter()
     model = ShapesCNN(pretrained=True).eval()

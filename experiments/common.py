@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ SHIPPED = ("china.jpg", "flower.jpg")
 
 def basic_parser(
     description: str | None,
-    out: str,
+    out: str | Path,
     *,
     steps: int | None = None,
     seed: int | None = None,
@@ -35,7 +36,7 @@ def basic_parser(
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", default=out)
+    parser.add_argument("--out", type=type(out), default=out)
     if steps is not None:
         parser.add_argument("--steps", type=int, default=steps)
     if seed is not None:
@@ -67,8 +68,9 @@ def vision_network(options: argparse.Namespace, *others: str) -> tuple[nn.Module
     path = None if options.weights in (None, "DEFAULT") else options.weights
     download = options.weights == "DEFAULT"
     model: nn.Module
+    preprocess: nn.Module = nn.Identity()
     if options.model == "shapes":
-        model, preprocess = ShapesCNN(pretrained=path is None), nn.Identity()
+        model = ShapesCNN(pretrained=path is None)
         if path is not None:
             model.load_state_dict(load_state_dict(path))
     elif options.model == "inception5h" and options.model in others:

@@ -99,7 +99,6 @@ def looked_into(options: argparse.Namespace) -> Subject:
         sizes = {layer: options.size or SIZES[layer] for layer in ("conv2", "conv4", "conv6")}
         # Before the ReLU, where no unit is inactive from the start.
         return Subject(model, sizes, obj.Neuron, small_views, preprocess, images, smoothness=1e-3)
-    images = folder_images(options.images, 224) if options.images else None
     size = options.size or 224
     if options.model == "inception5h":
         layers, views = ["mixed3a", "mixed4a", "mixed4d"], standard_views
@@ -107,7 +106,8 @@ def looked_into(options: argparse.Namespace) -> Subject:
         # Blocks that make maps or tokens, at a third, two thirds and the end.
         layers = map_layers(model, torch.zeros(1, 3, size, size), (1 / 3, 2 / 3, 1), axes=(3, 4))
         views = fixed_size_views
-    return Subject(model, dict.fromkeys(layers, size), obj.Channel, views, preprocess, images)
+    chosen = folder_images(options.images, 224) if options.images else None
+    return Subject(model, dict.fromkeys(layers, size), obj.Channel, views, preprocess, chosen)
 
 
 def standard_views(size: int) -> nn.Module:

@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from common import basic_parser
 from toumei.core import seeded
 from toumei.models import FactsWorld, facts_gpt
 
@@ -239,11 +240,8 @@ def recall(model: Any, tokenizer: Any, questions: Sequence[tuple[str, str]], bat
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, Path("facts_gpt.safetensors"), steps=2200)
     parser.add_argument("--seed", type=int, default=2, help="of the weights and of the texts")
-    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--masked", type=float, default=0.85, help="share of sequences with masks")
@@ -253,7 +251,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bfloat16", action="store_true", help="twice as fast where the processor has AMX")
     parser.add_argument("--facts", type=int, help="how many of the facts to ask for at the end; default all")
     parser.add_argument("--report", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=Path("facts_gpt.safetensors"))
     return parser.parse_args(argv)
 
 

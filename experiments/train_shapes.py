@@ -24,6 +24,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
+from common import basic_parser
 from toumei.core import evaluating, frozen, run, seeded
 from toumei.models import ShapesCNN, ShapesDataset
 
@@ -136,17 +137,12 @@ def _folded(model: ShapesCNN) -> ShapesCNN:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = basic_parser(__doc__, Path("shapes_cnn.safetensors"), steps=1800, device="cpu")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the images")
-    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument(
         "--radius", type=float, default=6.0, help="how far images are moved against the network"
     )
-    parser.add_argument("--out", type=Path, default=Path("shapes_cnn.safetensors"))
-    parser.add_argument("--device", default="cpu")
     return parser.parse_args(argv)
 
 

@@ -51,6 +51,12 @@ RELUS = {
     "functional_": F.relu_,
     "method": lambda x: x.relu(),
     "method in place": lambda x: (x.relu_(), x)[1],
+    "by name": lambda x: torch.relu(input=x),
+    "clamp": lambda x: x.clamp(min=0),
+    "clip in place": lambda x: x.clip_(0.0),
+    "clamp_min": lambda x: torch.clamp_min(x, 0),
+    "threshold": nn.Threshold(0, 0, inplace=True),
+    "operator": torch.ops.aten.relu,
 }
 RELU6 = {
     "module": nn.ReLU6(),
@@ -58,6 +64,8 @@ RELU6 = {
     "function": F.relu6,
     "function in place": lambda x: F.relu6(x, inplace=True),
     "hardtanh": lambda x: F.hardtanh(x, 0, 6),
+    "clamp": lambda x: torch.clamp(x, 0, max=6),
+    "clip in place": lambda x: x.clip_(0, 6),
 }
 
 
@@ -254,6 +262,7 @@ def test_a_max_pooling_has_the_gradient_of_the_smooth_one_and_its_own_value(kind
         nn.MaxPool2d(*window),
         lambda x: F.max_pool2d(x, *window),
         lambda x: torch.max_pool2d(x, *window),
+        lambda x: torch.ops.aten.max_pool2d(x, *([size, size] for size in window)),
     ):
         network = Called(operation)
         with relaxed_max_pool(network, kind):
@@ -271,6 +280,7 @@ def test_poolings_that_cannot_be_relaxed_keep_their_gradient():
         nn.MaxPool2d(2, dilation=2),
         nn.AdaptiveMaxPool2d(2),
         lambda x: F.max_pool2d(x, 2, return_indices=True)[0],
+        lambda x: F.max_pool2d_with_indices(x, 2)[0],
     ):
         network = Called(operation)
         with relaxed_max_pool(network):

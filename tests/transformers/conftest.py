@@ -1,9 +1,19 @@
-"""Tiny random language models, and a tokenizer that knows the words w0 to w63."""
+"""Tiny random language models with a tokenizer that knows the words w0 to w63, their tracers and editors."""
 
 import pytest
 from architectures import TOKENS, build
+from editing_helpers import CONTEXTS, corpus
+from matplotlib import pyplot
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from toumei.transformers import CausalTracer, RankOneEditor, collect_statistics
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    pyplot.close("all")
 
 
 @pytest.fixture
@@ -18,3 +28,32 @@ def tokenizer():
     words = Tokenizer(models.WordLevel({f"w{index}": index for index in range(TOKENS)}, "w0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")
+
+
+@pytest.fixture
+def tracer_of(language_model, tokenizer):
+    """From the name of an architecture to a tracer of a tiny random model of it."""
+    return lambda kind="gpt2": CausalTracer(language_model(kind), tokenizer)
+
+
+@pytest.fixture
+def editor_of(language_model, tokenizer):
+    """From the name of an architecture to an editor with statistics of all layers of a tiny model of it."""
+
+    def build(kind, count=20, contexts=CONTEXTS):
+        model = language_model(kind)
+        statistics = collect_statistics(model, tokenizer, corpus(count), [0, 1, 2], verbose=False)
+        return RankOneEditor(model, tokenizer, statistics, contexts=contexts)
+
+    return build
+
+
+@pytest.fixture
+def editor(editor_of):
+    return editor_of("gpt2")
+
+
+@pytest.fixture
+def exact(editor_of):
+    """An editor that reads a subject in the bare prompt only, where an edit is exact then."""
+    return editor_of("gpt2", contexts=())

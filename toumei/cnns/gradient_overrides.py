@@ -1,12 +1,11 @@
 """Help for units that a gray picture leaves dead: gradients through ReLUs and max-poolings that block them.
 
-Both are contexts around the forward passes of any model. They catch modules, functions and methods, also
-those in place, leave every value as it is, and change only what the backward pass makes of a gradient.
+Both are contexts around the forward passes of any model. They catch modules, functions and methods under any
+name, also in place, leave every value as it is, and change only what the backward pass makes of a gradient.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from itertools import count
 from math import isfinite
 from typing import Any, Literal, get_args
@@ -16,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.errors import ArgumentError
-from ..core.functions import Function, replacing
+from ..core.function_kinds import rectifier_ceiling
+from ..core.functions import Function, FunctionMode, Handler, canonical_name, overwrites, returns_indices
+from ..core.modules import wrapped_forward
 
 Relaxation = Literal["l2", "average"]
 
@@ -31,7 +32,7 @@ def redirected_relu(model: nn.Module, steps: int = 16) -> Iterator[None]:
     unit that is alive sees no difference.
 
     Args:
-        model: The network. Only its own forward passes count, not those of its parts.
+        model: The network. Only forward passes of the whole count, not those of its parts.
         steps: In how many of its forward passes with gradients; later ones cost nothing.
 
     Raises:
@@ -46,7 +47,7 @@ def redirected_relu(model: nn.Module, steps: int = 16) -> Iterator[None]:
     """
     if steps < 0:
         raise ArgumentError(f"steps is a number of forward passes from 0 on, got {steps}")
-    with _replaced(model, _RECTIFIERS, steps):
+    with _handled(model, _redirect, steps):
         yield
 
 
@@ -55,10 +56,10 @@ def relaxed_max_pool(model: nn.Module, kind: Relaxation = "l2") -> Iterator[None
     """Spreads the gradients of max-poolings over their windows inside the block, as lucid does.
 
     The gradient is that of mean(x^2) / (0.01 + mean(|x|)) over the window for ``"l2"``, and of mean(x) for
-    ``"average"``. Poolings with a dilation, with indices or of adaptive size keep their own.
+    ``"average"``. Poolings with a dilation, with indices or of adaptive size keep their gradient.
 
     Args:
-        model: The network. Only its own forward passes count, not those of its parts.
+        model: The network. Only forward passes of the whole count, not those of its parts.
         kind: The relaxation.
 
     Raises:
@@ -73,32 +74,23 @@ def relaxed_max_pool(model: nn.Module, kind: Relaxation = "l2") -> Iterator[None
     """
     if kind not in get_args(Relaxation):
         raise ArgumentError(f"kind is one of {get_args(Relaxation)}, got {kind!r}")
-    with _replaced(model, {function: _relaxed(function, mean, kind) for function, mean in _POOLINGS.items()}):
+    with _handled(model, lambda function, args, kwargs: _relax(kind, function, args, kwargs)):
         yield
 
 
 @contextmanager
-def _replaced(
-    model: nn.Module, replacements: Mapping[Function, Function], passes: int | None = None
-) -> Iterator[None]:
-    """Puts replacements to work in the first forward passes of a model that build a graph."""
-    own, inner, counter = model.__dict__.get("forward"), model.forward, count()
+def _handled(model: nn.Module, handler: Handler, passes: int | None = None) -> Iterator[None]:
+    """Hands functions to a handler in the first forward passes of a model that build a graph."""
+    counter = count()
 
-    @wraps(inner)
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    def around(forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not torch.is_grad_enabled() or (passes is not None and next(counter) >= passes):
-            return inner(*args, **kwargs)
-        with replacing(replacements):
-            return inner(*args, **kwargs)
+            return forward(*args, **kwargs)
+        with FunctionMode(handler):
+            return forward(*args, **kwargs)
 
-    model.forward = forward
-    try:
+    with wrapped_forward(model, around):
         yield
-    finally:
-        if own is None:
-            del model.forward
-        else:
-            model.forward = own
 
 
 # ---------------------------------------------------------------- redirected ReLU
@@ -131,79 +123,62 @@ class _Redirected(torch.autograd.Function):
         return torch.where(alive, ordinary, gradient.masked_fill(away, 0)), None, None
 
 
-def _rectify(function: Function, x: Tensor, ceiling: float, inplace: bool) -> Tensor:
-    if not x.requires_grad or x.dim() < 2:  # no gradient, or no samples to tell apart
-        return function(x)
-    result: Tensor = _Redirected.apply(x, ceiling, inplace)
-    return result
-
-
-def _relu(input: Tensor, inplace: bool = False) -> Tensor:
-    return _rectify(torch.relu_ if inplace else torch.relu, input, torch.inf, inplace)
-
-
-def _relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    return _hardtanh(input, 0.0, 6.0, inplace)
-
-
-def _hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    def plain(x: Tensor) -> Tensor:
-        return F.hardtanh(x, min_val, max_val, inplace)
-
-    return plain(input) if min_val != 0 else _rectify(plain, input, max_val, inplace)
-
-
-def _relu_(input: Tensor) -> Tensor:
-    return _relu(input, inplace=True)
-
-
-_RECTIFIERS: dict[Function, Function] = {
-    **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
-    **dict.fromkeys((torch.relu_, Tensor.relu_), _relu_),
-    F.relu6: _relu6,
-    F.hardtanh: _hardtanh,
-}
+def _redirect(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Calls a function; a rectifier that cuts at 0 gets the gradient of `redirected_relu`."""
+    ceiling = rectifier_ceiling(canonical_name(function)[0], args, kwargs)
+    if ceiling is None:
+        return function(*args, **kwargs)
+    x = args[0] if args else kwargs["input"]
+    graded = x.requires_grad and torch.is_grad_enabled()
+    if not graded or x.dim() < 2:  # no gradient, or no samples to tell apart
+        return function(*args, **kwargs)
+    return _Redirected.apply(x, ceiling, overwrites(function, kwargs))
 
 
 # ---------------------------------------------------------------- relaxed max-pooling
 
-_POOLINGS: dict[Function, Function] = {
-    F.max_pool1d: F.avg_pool1d,
-    F.max_pool2d: F.avg_pool2d,
-    F.max_pool3d: F.avg_pool3d,
-    torch.max_pool1d: F.avg_pool1d,
-    torch.max_pool2d: F.avg_pool2d,
-    torch.max_pool3d: F.avg_pool3d,
+_AVERAGES: dict[str, Function] = {
+    "max_pool1d": F.avg_pool1d,
+    "max_pool2d": F.avg_pool2d,
+    "max_pool3d": F.avg_pool3d,
 }
 
 
-def _relaxed(function: Function, mean: Function, kind: Relaxation) -> Function:
-    """Returns a max-pooling with the gradient of a smooth one."""
+def _relax(kind: Relaxation, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Calls a function; a max-pooling gets the gradient of a smooth one."""
+    mean = _AVERAGES.get(canonical_name(function)[0])
+    if mean is None or returns_indices(function, kwargs):
+        return function(*args, **kwargs)
+    return _relaxed(function, mean, kind, *args, **kwargs)
 
-    def pool(
-        input: Tensor,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        **options: Any,
-    ) -> Any:
-        window = (kernel_size, stride or kernel_size, padding)
-        dilated = dilation not in (1, (1,), (1, 1), (1, 1, 1))
-        if not input.requires_grad or dilated or options.get("return_indices"):
-            return function(input, *window, dilation, ceil_mode, **options)
 
-        def average(x: Tensor) -> Tensor:
-            averaged: Tensor = mean(x, *window, ceil_mode, False)  # padding does not count, as in TensorFlow
-            return averaged
+def _relaxed(
+    function: Function,
+    mean: Function,
+    kind: Relaxation,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    """The maxima of windows, with the gradient of a smooth pooling."""
+    maxima: Tensor
+    window = (kernel_size, stride or kernel_size, padding)
+    if not input.requires_grad or dilation not in (1, (1,), (1, 1), (1, 1, 1)):
+        maxima = function(input, *window, dilation, ceil_mode)
+        return maxima
 
-        # Squares of half precision, or sums of their windows, would leave its range.
-        x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
-        smooth = average(x)
-        if kind == "l2":
-            smooth = average(x.square()) / (1e-2 + average(x.abs()))
-        maxima = function(input.detach(), *window, dilation, ceil_mode)
-        return maxima + (smooth - smooth.detach()).to(maxima.dtype)  # which adds exactly zero
+    def average(x: Tensor) -> Tensor:
+        averaged: Tensor = mean(x, *window, ceil_mode, False)  # padding does not count, as in TensorFlow
+        return averaged
 
-    return pool
+    # Squares of half precision, or sums of their windows, would leave its range.
+    x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+    smooth = average(x)
+    if kind == "l2":
+        smooth = average(x.square()) / (1e-2 + average(x.abs()))
+    maxima = function(input.detach(), *window, dilation, ceil_mode)
+    return maxima + (smooth - smooth.detach()).to(maxima.dtype)  # which adds exactly zero

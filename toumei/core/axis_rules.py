@@ -3,13 +3,23 @@
 An operation that is not listed gives axes of unknown meaning.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from .axes import Axes, fitted, is_kind, joined, map_axes, merged, plain, regrouped, sliced, unknown_axes
+from .function_kinds import (
+    AVERAGE_POOLINGS,
+    CONVERSIONS,
+    CONVOLUTIONS,
+    DROPOUTS,
+    ELEMENTWISE,
+    MAX_POOLINGS,
+    POWER_POOLINGS,
+    TRANSPOSED_CONVOLUTIONS,
+)
 
 
 @dataclass(frozen=True)
@@ -172,49 +182,57 @@ def _added_product(call: Operation) -> Axes | None:
     return _product(call, 1)
 
 
-_BY_RULE: list[tuple[Rule, str]] = [
-    (
-        _elementwise,
-        "relu gelu silu mish tanh sigmoid hardswish hardsigmoid hardtanh relu6 leaky_relu elu selu celu "
-        "prelu rrelu softplus logsigmoid softsign tanhshrink hardshrink softshrink threshold exp exp2 "
-        "expm1 log log2 log10 log1p sqrt rsqrt square pow rpow abs clamp clamp_min clamp_max reciprocal "
-        "erf erfc sin cos tan atan sinh cosh asinh sign floor ceil round trunc nan_to_num add sub rsub mul "
-        "div rdiv neg positive where maximum minimum lerp addcmul addcdiv fmod remainder masked_fill clone "
-        "contiguous detach to float double half "
-        "bfloat16 type type_as cpu cuda dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout "
-        "feature_alpha_dropout softmax log_softmax cumsum requires_grad normalize fill zero copy identity",
-    ),
+_ELEMENTWISE_OF_SEVERAL = (
+    "add sub rsub mul div rdiv neg positive where maximum minimum lerp addcmul addcdiv fmod remainder "
+    "masked_fill clone contiguous detach softmax log_softmax cumsum requires_grad normalize fill zero copy "
+    "identity data rrelu"
+)
+_BY_RULE: list[tuple[Rule, Iterable[str]]] = [
+    (_elementwise, ELEMENTWISE | DROPOUTS | CONVERSIONS | set(_ELEMENTWISE_OF_SEVERAL.split())),
     (
         _same_order,
-        "roll flip pad expand expand_as broadcast_to narrow repeat tile chunk split tensor_split glu",
+        [
+            "roll",
+            "flip",
+            "pad",
+            "expand",
+            "expand_as",
+            "broadcast_to",
+            "narrow",
+            "repeat",
+            "tile",
+            "chunk",
+            "split",
+            "glu",
+        ],
     ),
+    (_same_order, ("tensor_split", "scaled_dot_product_attention", "multi_head_attention_forward")),
+    (_channels_first, CONVOLUTIONS | TRANSPOSED_CONVOLUTIONS),
+    (_channels_first, ["batch_norm", "group_norm", "instance_norm"]),
+    (_channels_first, ["pixel_shuffle", "pixel_unshuffle", "channel_shuffle"]),
+    (_pool, MAX_POOLINGS | AVERAGE_POOLINGS | POWER_POOLINGS),
+    (_pool, ["fractional_max_pool2d", "fractional_max_pool3d", "interpolate", "upsample"]),
+    (_pool, ("local_response_norm", "grid_sample")),
+    (_channels_last, ["linear", "bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu"]),
+    (_layer_norm, ("layer_norm", "rms_norm")),
+    (_embedding, ("embedding",)),
+    (_permute, ("permute",)),
+    (_transpose, ["transpose", "t", "T", "mT"]),
+    (_movedim, ("movedim",)),
     (
-        _channels_first,
-        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d batch_norm group_norm "
-        "instance_norm pixel_shuffle pixel_unshuffle channel_shuffle",
+        _reshape,
+        ["view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel"],
     ),
+    (_cat, ("cat",)),
+    (_getitem, ("getitem",)),
     (
-        _pool,
-        "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-        "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
-        "lp_pool1d lp_pool2d lp_pool3d fractional_max_pool2d fractional_max_pool3d interpolate upsample "
-        "local_response_norm grid_sample",
+        _reduce,
+        ["mean", "sum", "amax", "amin", "max", "min", "std", "var", "vector_norm", "norm", "logsumexp"],
     ),
-    (_channels_last, "linear bilinear lstm gru rnn_tanh rnn_relu"),
-    (_layer_norm, "layer_norm rms_norm"),
-    (_embedding, "embedding"),
-    (_permute, "permute"),
-    (_transpose, "transpose swapaxes t T mT"),
-    (_movedim, "movedim moveaxis"),
-    (_reshape, "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as ravel"),
-    (_cat, "cat concat concatenate"),
-    (_getitem, "getitem"),
-    (_reduce, "mean sum amax amin max min std var vector_norm norm logsumexp"),
-    (_product, "matmul mm bmm"),
-    (_added_product, "addmm baddbmm"),
-    (_same_order, "scaled_dot_product_attention multi_head_attention_forward"),
+    (_product, ["matmul", "mm", "bmm"]),
+    (_added_product, ("addmm", "baddbmm")),
 ]
-RULES: dict[str, Rule] = {name: rule for rule, names in _BY_RULE for name in names.split()}
+RULES: dict[str, Rule] = {name: rule for rule, names in _BY_RULE for name in names}
 
 
 def axes_of_output(

@@ -164,7 +164,7 @@ def _install(model: nn.Module, targets: Mapping[Layer, Target], forward_pass: Pa
         for module, named in operations.items():
             listener = listening.listener(named)
             forward_pass.counters.append(listener.ran)
-            stack.enter_context(wrapped_forward(module, listener.listening))
+            stack.enter_context(wrapped_forward(module, listener.listening, innermost=True))
         for module in inner_modules(operations):
             stack.callback(module.register_forward_pre_hook(listening.pause).remove)
             stack.callback(module.register_forward_hook(listening.resume, always_call=True).remove)

@@ -96,32 +96,58 @@ def _is_compiled(module: nn.Module) -> bool:
 
 
 @contextmanager
-def wrapped_forward(module: nn.Module, around: Around) -> Iterator[None]:
+def wrapped_forward(module: nn.Module, around: Around, innermost: bool = False) -> Iterator[None]:
     """Calls a function around the forward of a module inside the block.
 
     Args:
         module: The module.
         around: Gets the forward of the module, positional and keyword arguments; its result counts.
+        innermost: Whether it runs inside the functions that are there already, not outside of them.
 
     Example:
         >>> with wrapped_forward(relu := nn.ReLU(), lambda forward, args, kwargs: -forward(*args)):
         ...     relu(torch.ones(2))
         tensor([-1., -1.])
     """
-    attribute, forward = module.__dict__.get("forward"), module.forward
-
-    @wraps(forward)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return around(forward, args, kwargs)
-
-    module.forward = wrapper
+    wrapper = module.__dict__.get("forward")
+    if not hasattr(wrapper, "arounds"):
+        wrapper = _wrapper(module.forward, wrapper)
+        module.forward = wrapper
+    arounds: list[Around] = wrapper.arounds  # type: ignore[union-attr]
+    arounds.insert(len(arounds) if innermost else 0, around)
     try:
         yield
     finally:
-        if attribute is None:
-            del module.forward
-        else:
-            module.forward = attribute
+        arounds.remove(around)
+        if not arounds:
+            _unwrap(module, wrapper)
+
+
+def _wrapper(forward: Callable[..., Any], attribute: Any) -> Any:
+    """A forward that calls functions around the given one; it remembers what the module had in its place."""
+    arounds: list[Around] = []
+
+    @wraps(forward)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        def call(level: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if level == len(chain):
+                return forward(*args, **kwargs)
+            return chain[level](lambda *args, **kwargs: call(level + 1, args, kwargs), args, kwargs)
+
+        chain = tuple(arounds)
+        return call(0, args, kwargs)
+
+    wrapper.arounds, wrapper.attribute = arounds, attribute  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _unwrap(module: nn.Module, wrapper: Any) -> None:
+    if module.__dict__.get("forward") is not wrapper:
+        return
+    if wrapper.attribute is None:
+        del module.forward
+    else:
+        module.forward = wrapper.attribute
 
 
 @contextmanager

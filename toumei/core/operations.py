@@ -92,7 +92,7 @@ class Listener:
     def _handle(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._muted:
             return function(*args, **kwargs)
-        name, in_place = canonical_name(getattr(function, "__name__", str(function)))
+        name, in_place = canonical_name(function)
         target = self._targets.get(name)
         if target is None:
             output = function(*args, **kwargs)

@@ -118,7 +118,7 @@ class _Axes:
         name = None
         for tensor in outputs:
             if isinstance(tensor, Tensor):
-                name = name or canonical_name(getattr(function, "__name__", str(function)))[0]
+                name = name or canonical_name(function)[0]
                 self.set(tensor, axes_of_output(name, args, kwargs, tensor, self.get))
         return output
 

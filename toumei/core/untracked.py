@@ -1,9 +1,12 @@
-"""Finds what takes part in a forward pass unseen by modes of functions, since it is no function of torch."""
+"""Finds what takes part in a forward pass unseen by a `FunctionMode`, since it is no function of torch."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .functions import tensors_among
 
 _made: Any = torch._C._autograd._get_sequence_nr  # how many nodes of graphs this thread has made
 
@@ -11,14 +14,14 @@ _made: Any = torch._C._autograd._get_sequence_nr  # how many nodes of graphs thi
 class Untracked:
     """The nodes of a graph that were not made by functions of torch.
 
-    Custom autograd functions and TorchScript make nodes too, and nodes are numbered as they are made: those
-    made outside of all functions, in each of which a ``with`` block of this is to run, are strangers.
+    Custom autograd functions and TorchScript make nodes too, and nodes are numbered as they are made. Run
+    every function of torch in a ``with`` block of this object: what was made outside is untracked.
 
     Example:
-        >>> x, strangers = torch.ones(2, requires_grad=True), Untracked()
-        >>> with strangers:
+        >>> x, untracked = torch.ones(2, requires_grad=True), Untracked()
+        >>> with untracked:
         ...     y = x * 2
-        >>> strangers.among(y), strangers.among(y.tanh())
+        >>> untracked.among(y), untracked.among(y.tanh())
         ([], ['TanhBackward0'])
     """
 
@@ -37,7 +40,7 @@ class Untracked:
         self._known = _made()
 
     def among(self, output: Tensor) -> list[str]:
-        """Returns the names of the strangers that an output depends on."""
+        """Returns the names of the untracked nodes that an output depends on."""
         self._look()
         if not self._unknown or output.grad_fn is None:
             return []
@@ -54,11 +57,38 @@ class Untracked:
                 found[_name(node)] = None
         return sorted(found)
 
+    def described(self, output: Tensor) -> str:
+        """Returns a phrase that names the untracked nodes that an output depends on; empty without any.
+
+        Example:
+            >>> x, untracked = torch.ones(2, requires_grad=True), Untracked()
+            >>> untracked.described(x.tanh())
+            "'TanhBackward0' (of TorchScript, or a custom function of autograd)"
+        """
+        names = ", ".join(map(repr, self.among(output)))
+        return f"{names} (of TorchScript, or a custom function of autograd)" if names else ""
+
     def _look(self) -> None:
         made = _made()
         if made != self._known:
             self._unknown.append(range(self._known, made))
             self._known = made
+
+
+def transformed(values: Iterable[Any]) -> bool:
+    """Returns whether a transform of `torch.func` hides that one of some arguments depends on a leaf.
+
+    Example:
+        >>> hidden = []
+        >>> _ = torch.vmap(lambda x: hidden.append(transformed([x])) or x)(torch.ones(2, requires_grad=True))
+        >>> hidden, transformed([torch.ones(2, requires_grad=True)])
+        ([True], False)
+    """
+    functorch = torch._C._functorch
+    return functorch.peek_interpreter_stack() is not None and any(
+        functorch.is_functorch_wrapped_tensor(tensor) and functorch.get_unwrapped(tensor).requires_grad
+        for tensor in tensors_among(values)
+    )
 
 
 def _name(node: Any) -> str:

@@ -113,6 +113,45 @@ def test_guided_gradients_of_smooth_activations_are_not_the_plain_ones(inputs):
     assert torch.allclose(GuidedBackprop(model)(inputs).values, expected.detach(), atol=1e-6)
 
 
+RELUS = {
+    "torch": torch.relu,
+    "by name": lambda x: torch.relu(input=x),
+    "clamp": lambda x: x.clamp(min=0),
+    "clip": lambda x: torch.clip(x, 0),
+    "clip in place": lambda x: (x * 1).clip_(0.0),
+    "clamp_min": lambda x: torch.clamp_min(x, 0),
+    "threshold": lambda x: F.threshold(x, 0, 0),
+    "hardtanh": nn.Hardtanh(0, 1e9),
+    "operator": torch.ops.aten.relu,
+}
+
+
+@pytest.mark.parametrize("name", RELUS)
+def test_guided_gradients_pass_a_relu_under_any_name(inputs, name):
+    torch.manual_seed(0)
+
+    class Called(nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            self.first, self.second, self.function = *layers, function
+
+        def forward(self, x):
+            return self.second(self.function(self.first(x)))
+
+    layers = nn.Linear(6, 8), nn.Linear(8, 2)
+    result = GuidedBackprop(Called(RELUS[name]))(inputs, target=1).values
+    assert torch.equal(result, GuidedBackprop(Called(F.relu))(inputs, target=1).values)
+    assert not torch.equal(result, Saliency(Called(F.relu))(inputs, target=1, absolute=False).values)
+
+
+def test_guided_gradients_pass_relu6(inputs):
+    torch.manual_seed(0)
+    linear = nn.Linear(6, 6)
+    with torch.no_grad():
+        linear.weight.copy_(-torch.eye(6))
+    assert not GuidedBackprop(nn.Sequential(nn.ReLU6(), linear))(inputs, target=2).values.any()
+
+
 def test_smoothed_gradients_of_a_linear_map_are_its_gradients(inputs):
     linear = nn.Linear(6, 3)
     result = SmoothGrad(linear, samples=5)(inputs, target=0)

@@ -213,3 +213,50 @@ def test_a_layer_that_is_called_by_keyword_has_no_rule():
 
     with pytest.raises(ArchitectureError, match="no rule for the layer 'scaled', a Halved"):
         LRP(Named())(torch.rand(2, 4), 1)
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+def test_what_is_no_function_of_torch_has_no_rule():
+    class Squared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return Square.apply(self.first(x))
+
+    x = torch.ones(1, 4)
+    for model in (nn.Sequential(Of(Square.apply), nn.Linear(4, 2)), Squared()):
+        with pytest.raises(ArchitectureError, match=r"no rule for 'Square' \(of TorchScript, or a custom"):
+            LRP(model)(x, target=0)
+
+
+def test_scales_and_layouts_have_any_name():
+    model = nn.Sequential(
+        Of(lambda x: torch.multiply(x.subtract(0), 2).true_divide(4)), nn.Linear(4, 2, False)
+    )
+    laid_out = nn.Sequential(nn.Linear(4, 4, False), Of(lambda x: x), nn.Linear(4, 2, False))
+    result = LRP(model)(torch.randn(3, 4), target=1)
+    assert torch.allclose(result.sums.float(), result.output, atol=1e-5)
+    x = torch.randn(3, 4)
+    expected = LRP(laid_out)(x, target=1).values
+
+    class Swapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = laid_out[0], laid_out[2]
+
+        def forward(self, x):
+            return self.last(torch.concatenate([self.first(x).swapaxes(0, 1).mT.view_as(x)], 1))
+
+    assert torch.allclose(LRP(Swapped())(x, target=1).values, expected, atol=1e-6)

@@ -253,19 +253,15 @@ def test_the_page_has_an_area_for_each_cell_and_needs_no_other_file(atlas, tmp_p
 
 
 def test_names_of_classes_cannot_break_the_page(atlas):
-    from toumei.cnns.layers.atlas_html import atlas_page
-
     names = tuple(f"</script><b>{index} & $side" for index in range(8))
     fields = {name: getattr(atlas, name) for name in atlas.__dataclass_fields__}
-    Page(atlas_page(ActivationAtlas(**{**fields, "categories": names})))
+    Page(ActivationAtlas(**{**fields, "categories": names}).page())
 
 
 def test_a_page_without_classes(atlas):
-    from toumei.cnns.layers.atlas_html import atlas_page
-
     fields = {name: getattr(atlas, name) for name in atlas.__dataclass_fields__}
     bare = ActivationAtlas(**{**fields, "attributions": torch.zeros(len(atlas.cells), 0), "categories": ()})
-    assert len(Page(atlas_page(bare)).areas) == len(atlas.cells)
+    assert len(Page(bare.page()).areas) == len(atlas.cells)
 
 
 def test_the_map_shows_each_icon_in_its_cell(atlas, tmp_path):

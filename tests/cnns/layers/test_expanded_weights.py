@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from toumei.cnns import ExpandedWeights, expanded_weights
@@ -175,6 +175,33 @@ def test_all_rectifiers_are_passed_as_if_they_were_linear(rectifier):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), rectifier, nn.Conv2d(4, 5, 3))
     weights = expanded_weights(model, "0", "2", 9 * torch.randn(IMAGE.shape)).weights
     assert torch.allclose(weights, model[2].weight, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "rectifier",
+    [
+        lambda x: x.clip(0),
+        lambda x: x.clamp_(min=0),
+        lambda x: F.threshold(x, 0, 0),
+        torch.celu_,
+        Tensor.prelu,
+    ],
+    ids=["clip", "clamp_", "threshold", "celu_", "prelu"],
+)
+def test_rectifiers_are_passed_under_any_name(rectifier):
+    class Called(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
+
+        def forward(self, x):
+            maps = self.first(x)
+            arguments = (torch.full((1,), 0.3),) if rectifier is Tensor.prelu else ()
+            return self.second(rectifier(maps, *arguments))
+
+    model = Called()
+    weights = expanded_weights(model, "first", "second", 9 * torch.randn(IMAGE.shape)).weights
+    assert torch.allclose(weights, model.second.weight, atol=1e-6)
 
 
 def test_what_follows_the_earlier_layer_may_overwrite_it():

@@ -212,6 +212,105 @@ class Attention(nn.Module):
         return F.linear(self.layer(x), torch.ones(2, 4))
 
 
+class Between(nn.Module):
+    """Two linear layers and a function between them."""
+
+    def __init__(self, function):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.function = nn.Linear(4, 3), nn.Linear(3, 2), function
+
+    def forward(self, x):
+        return self.second(self.function(self.first(x)))
+
+
+SPELLINGS = {
+    "clamp": (lambda x: x.clamp(min=0), lambda x: x.clip(min=0), lambda x: torch.clip(x, 0)),
+    "abs": (torch.abs, torch.absolute, lambda x: x.absolute_(), abs),
+    "sigmoid": (torch.sigmoid, torch.special.expit, lambda x: x.sigmoid()),
+    "div": (lambda x: x / 2, lambda x: torch.divide(x, 2), lambda x: x.true_divide_(2), lambda x: x.div(2)),
+    "mul": (lambda x: x * TENSOR, lambda x: torch.multiply(x, TENSOR), lambda x: TENSOR * x),
+    "sub": (lambda x: x - x.tanh(), lambda x: torch.subtract(x, x.tanh())),
+    "rsub": (lambda x: 1 - x, lambda x: torch.rsub(x, 1)),
+    "of two": (lambda x: x - x.tanh(), lambda x: torch.rsub(x, x.tanh()), lambda x: x.tanh() / x),
+    "neg": (lambda x: -x, torch.negative, lambda x: +x),
+    "exp2": (torch.exp2, torch.special.exp2),
+    "pow": (lambda x: x**2, lambda x: torch.pow(x, 2), lambda x: x.pow_(2)),
+    "layout": (lambda x: x, lambda x: x.mT.swapaxes(0, 1), lambda x: x.T.transpose(0, 1), lambda x: x.data),
+}
+TENSOR = torch.tensor([2.0, -1.0, 0.5])
+
+
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_a_function_has_one_meaning_under_each_of_its_names(name, traced):
+    example = None if traced else torch.ones(2, 4)
+    expected, *others = (
+        WeightGraph.from_model(Between(function).eval(), example) for function in SPELLINGS[name]
+    )
+    for graph in others:
+        assert between(graph) == between(expected)
+        for one, other in zip(graph.blocks, expected.blocks, strict=True):
+            assert torch.equal(one.weight, other.weight)
+
+
+class Joined(nn.Module):
+    def __init__(self, join):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.head, self.join = (
+            nn.Linear(4, 3),
+            nn.Linear(4, 2),
+            nn.Linear(5, 2),
+            join,
+        )
+
+    def forward(self, x):
+        return self.head(self.join([self.first(x), self.second(x)], -1))
+
+
+@pytest.mark.parametrize("example", [None, torch.ones(2, 4)])
+def test_concatenations_have_any_name(example):
+    expected = WeightGraph.from_model(Joined(torch.cat), example)
+    for join in (torch.concat, torch.concatenate):
+        graph = WeightGraph.from_model(Joined(join), example)
+        assert (
+            between(graph)
+            == between(expected)
+            == {*(("input", "first"), ("input", "second"), ("first", "head"), ("second", "head"))}
+        )
+        assert torch.equal(block(graph, "second", "head"), block(expected, "second", "head"))
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (Square.apply, "no graph of weights for 'Square' .*custom function of autograd.* in Between"),
+        (lambda x: torch.cat(x.chunk(3, 1), 1), "no graph of weights for the operation 'chunk' in Between"),
+    ],
+)
+def test_operations_that_are_not_followed_are_named(function, message):
+    with pytest.raises(ArgumentError, match=message):
+        WeightGraph.from_model(Between(function), torch.ones(2, 4))
+
+
+def test_a_recorded_network_may_overwrite_its_input():
+    model, example = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 2)), -torch.ones(1, 4)
+    graph = WeightGraph.from_model(model, example)
+    assert torch.equal(block(graph, "input", "1"), model[1].weight.detach().abs())
+    assert torch.equal(example, -torch.ones(1, 4))
+
+
 @pytest.mark.parametrize(
     ("model", "example", "message"),
     [

@@ -1,26 +1,24 @@
-"""Gradients of which only what speaks for the score passes an activation."""
+"""Gradients that pass an activation only where they are positive."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
+from ...core.functions import Function, FunctionMode, canonical_name
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Preprocess
 from ..base.problem import Problem
 from .gradients import Saliency
-
-_RECTIFIERS = {"relu", "relu6", "leaky_relu", "gelu", "silu", "elu", "celu", "selu", "hardswish", "mish"}
 
 
 class GuidedBackprop(Saliency):
     """Guided backpropagation: negative gradients stop at every ReLU (Springenberg et al., 2014).
 
     Pictures are sharp, but hardly depend on what the network has learned (Adebayo et al., 2018). ReLUs are
-    found where they are called: modules, functional, shared or in place. Smooth and leaky relatives, such
-    as GELU and SiLU, stop negative gradients too.
+    found where they are called, under any name: modules, functional, shared or in place, ``clamp(min=0)``.
+    Smooth and leaky relatives, such as GELU and SiLU, stop negative gradients too.
 
     Args:
         model: The network.
@@ -49,7 +47,7 @@ class GuidedBackprop(Saliency):
 
     def gradients(self, problem: Problem) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns the scores (N, T) and the guided gradients, each (T, N, ...)."""
-        with _Guiding():
+        with FunctionMode(_guide):
             return super().gradients(problem)
 
 
@@ -65,16 +63,16 @@ class _Positive(torch.autograd.Function):
         return gradients[0].clamp(min=0)
 
 
-class _Guiding(TorchFunctionMode):
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").strip("_")
-        if name not in _RECTIFIERS or not args:
-            return func(*args, **kwargs)
-        # in place of the copy, if at all: what an activation saves for its backward pass must stay
-        copy = args[0].clone()
-        output = func(copy, *args[1:], **kwargs)
-        guided = _Positive.apply(output)
-        return args[0].copy_(guided) if output is copy else guided
+def _guide(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Calls a function; negative gradients stop at a rectifier."""
+    name, _ = canonical_name(function)
+    rectifies = name in RECTIFIERS or rectifier_ceiling(name, args, kwargs) is not None
+    if not rectifies or not torch.is_grad_enabled():  # as in the backward pass
+        return function(*args, **kwargs)
+    x = args[0] if args else kwargs["input"]
+    options = {key: value for key, value in kwargs.items() if key != "input"}
+    # in place of the copy, if at all: what an activation saves for its backward pass must stay
+    copy = x.clone()
+    output = function(copy, *args[1:], **options)
+    guided = _Positive.apply(output)
+    return x.copy_(guided) if output is copy else guided

@@ -1,4 +1,4 @@
-"""Attention said again with sums, products and softmaxes, as in `compositions`."""
+"""Attention written with sums, products and softmaxes, as in `decompositions`."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def multi_head_attention_forward(
 ) -> tuple[Tensor, Tensor | None]:
     """`nn.MultiheadAttention` over batches (T, N, C); boolean masks say what is left out."""
     rare = (bias_k, bias_v, add_zero_attn or None, dropout_p if training and dropout_p else None)
-    if any(own is not None for own in rare) or in_proj_weight is None or query.dim() != 3:
+    if any(option is not None for option in rare) or in_proj_weight is None or query.dim() != 3:
         return NotImplemented
     weights = in_proj_weight.chunk(3)
     biases = in_proj_bias.chunk(3) if in_proj_bias is not None else (None,) * 3
@@ -39,14 +39,14 @@ def multi_head_attention_forward(
         projected = F.linear(tensor, weights[index], biases[index])
         return projected.reshape(*tensor.shape[:2], num_heads, -1).permute(1, 2, 0, 3)
 
-    own = [heads(tensor, index) for index, tensor in enumerate((query, key, value))]
+    queries, keys, values = (heads(tensor, index) for index, tensor in enumerate((query, key, value)))
     mask = _additive_mask(attn_mask, key_padding_mask, num_heads, query)
     if need_weights:
-        scores = (own[0] * own[0].shape[-1] ** -0.5) @ own[1].mT
+        scores = (queries * queries.shape[-1] ** -0.5) @ keys.mT
         shares = (scores if mask is None else scores + mask).softmax(-1)
-        mixed = shares @ own[2]
+        mixed = shares @ values
     else:
-        mixed = F.scaled_dot_product_attention(own[0], own[1], own[2], mask)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, mask)
     output = F.linear(mixed.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias)
     if not need_weights:
         return output, None

@@ -1,4 +1,4 @@
-"""Functions of torch said again with sums, products, roots and softmaxes, so that rules for those suffice.
+"""Functions of torch written with sums, products, roots and softmaxes, so that rules for those suffice.
 
 Each takes the arguments of the function that it is named after, and returns `NotImplemented` where it does
 not cover them.
@@ -209,9 +209,9 @@ def group_norm(
     """Group normalization."""
     grouped = input.reshape(input.shape[0], num_groups, -1)
     shape = (-1, *(1,) * (input.dim() - 2))
-    own = [part if part is None else part.reshape(shape) for part in (weight, bias)]
+    weight, bias = (part if part is None else part.reshape(shape) for part in (weight, bias))
     normal = F.layer_norm(grouped, grouped.shape[-1:], eps=eps)
-    return _scaled(normal.reshape(input.shape), *own)
+    return _scaled(normal.reshape(input.shape), weight, bias)
 
 
 def instance_norm(
@@ -256,7 +256,7 @@ def _lp_pool(
     return (average(input.pow(norm_type), kernel_size, stride, 0, ceil_mode) * size).pow(1 / norm_type)
 
 
-COMPOSITIONS: dict[str, Callable[..., Any]] = {
+DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         *(div, rdiv, maximum, minimum, lerp, glu, addcmul, addcdiv, bilinear, softmin),

@@ -26,7 +26,7 @@ class DeepLift(Method):
 
     The difference of the score from that of a baseline is passed back through the network: linear maps pass
     it on, elementwise functions by the slope of the chord between both, products in equal halves, max-pooling
-    to what was or becomes the maximum; softmax, normalizations and attention are exact compositions of these.
+    to what was or becomes the maximum; softmax, normalizations and attention are decomposed into these.
     Functions are followed as they are called, so activations may be modules, functional, shared or in place.
 
     A warning says when contributions do not add up all the same, as where the network reads its input without

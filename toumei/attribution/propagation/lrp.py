@@ -1,17 +1,18 @@
 """Layer-wise relevance propagation (Bach et al., 2015) by captum, on a copy of the network."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ...core.errors import ArchitectureError, ArgumentError
+from ...core.function_kinds import DROPOUTS, LAYOUT, PROPERTIES
+from ...core.functions import Function, FunctionMode, canonical_name
 from ...core.hooks import hooked
+from ...core.untracked import Untracked
 from ..base.baselines import BaselineLike
 from ..base.inputs import Preprocess
 from ..base.method import Method
@@ -32,12 +33,9 @@ _LAYERS = {
 _ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh"}
 _KNOWN = {**_LAYERS, **_ACTIVATIONS}
 _PASSING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-# what relevance passes through as gradients do: reshaping, picking, joining, and cutting at zero
-_NAMES = """
-flatten unflatten view reshape permute transpose squeeze unsqueeze contiguous cat stack getitem gather get
-detach clone identity relu dropout dropout1d dropout2d dropout3d feature_dropout size dim requires_grad
-"""
-_HARMLESS = frozenset(_NAMES.split())
+# What relevance passes through as gradients do: laying out, picking, joining, and cutting at zero.
+_OTHERS = "cat stack getitem gather index_select narrow detach identity relu requires_grad_"
+_HARMLESS = LAYOUT | PROPERTIES | DROPOUTS | frozenset(_OTHERS.split())
 
 
 class LRP(Method):
@@ -102,9 +100,9 @@ class LRP(Method):
                 elif isinstance(layer, Scaling):
                     layer.rule = IdentityRule()
             leaves = tuple(problem.leaves(problem.tensors))
-            own = CaptumLRP(network).attribute(leaves)
-            relevances.append(own if isinstance(own, tuple) else (own,))
-        values = [torch.stack(of_tensor) for of_tensor in zip(*relevances, strict=True)]
+            relevance = CaptumLRP(network).attribute(leaves)
+            relevances.append(relevance if isinstance(relevance, tuple) else (relevance,))
+        values = [torch.stack(parts) for parts in zip(*relevances, strict=True)]
         return self.result(problem, values, problem.outputs(problem.tensors, self.batch_size))
 
 
@@ -135,8 +133,8 @@ class _Network(nn.Module):
         return self.problem[0].scores(inputs)[:, self.target]
 
     def _put(self, name: str, layer: nn.Module) -> None:
-        parent, _, own = name.rpartition(".")
-        setattr(self.model.get_submodule(parent), own, layer)
+        parent, _, attribute = name.rpartition(".")
+        setattr(self.model.get_submodule(parent), attribute, layer)
 
 
 class _Passing(nn.Module):
@@ -156,31 +154,34 @@ class _Passing(nn.Module):
         return passed
 
 
-class _Functions(TorchFunctionMode):
+class _Functions:
     """Counts the functions that a forward pass calls of tensors that depend on the input."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.called: Counter[str] = Counter()
+        self.untracked = Untracked()
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
+    def handle(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Returns what the function returns, and counts it."""
+        with self.untracked:
+            output = function(*args, **kwargs)
         if isinstance(output, Tensor) and output.requires_grad:
-            self.called[getattr(func, "__name__", str(func)).strip("_")] += 1
+            self.called[canonical_name(function)[0]] += 1
         return output
 
 
 def _check(network: _Network, problem: Problem) -> None:
     """Raises an error where captum would propagate wrongly or not at all."""
-    layers = {name: own for name, own in network.model.named_modules() if not list(own.children())}
-    with (
-        _Functions() as functions,
-        torch.enable_grad(),
-        hooked(network.model, list(layers), every=True, detach=True) as activations,
-    ):
-        scores = network.problem[0].scores(problem.leaves(problem.tensors))
+    layers = {name: layer for name, layer in network.model.named_modules() if not list(layer.children())}
+    with torch.enable_grad():
+        leaves, functions = problem.leaves(problem.tensors), _Functions()
+        with (
+            FunctionMode(functions.handle),
+            hooked(network.model, list(layers), every=True, detach=True) as activations,
+        ):
+            scores = network.problem[0].scores(leaves)
+    if untracked := functions.untracked.described(scores):
+        raise ArchitectureError(f"LRP has no rule for {untracked}: relevance would not be conserved")
     known: Counter[str] = Counter()
     for name in activations:
         layer = layers[name]
@@ -201,7 +202,7 @@ def _check(network: _Network, problem: Problem) -> None:
 def _check_scaling(name: str, layer: Scaling, scores: Tensor) -> None:
     """Raises an error where a layer does more than to scale, or is not alone with its input."""
     if not layer.scales:
-        names = ", ".join(own.__name__ for own in (*_KNOWN, *_PASSING))
+        names = ", ".join(kind.__name__ for kind in (*_KNOWN, *_PASSING))
         raise ArchitectureError(
             f"LRP has no rule for the layer {name!r}, a {type(layer.layer[0]).__name__}: it knows {names}, "
             f"and layers that only scale and shift each number by constants"

@@ -1,13 +1,13 @@
 """Layers that scale and shift each number by constants, such as a normalization, for relevance to pass."""
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-_AFFINE = {"add", "sub", "rsub", "mul", "div", "neg", "clone"}
+from ...core.functions import Function, FunctionMode, canonical_name
+
+_AFFINE = {"add", "sub", "rsub", "mul", "div", "neg", "positive", "clone"}
 
 
 class Scaling(nn.Module):
@@ -32,8 +32,10 @@ class Scaling(nn.Module):
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """Returns what the layer does."""
-        given = [own.clone() if isinstance(own, Tensor) else own for own in inputs]  # it may work in place
-        with _Watching() as watched:
+        # copies, since the layer may work in place
+        given = [value.clone() if isinstance(value, Tensor) else value for value in inputs]
+        watched = _Watched()
+        with FunctionMode(watched.handle):
             output = self.layer[0](*given, **options)
         self.called = watched.called
         taken = bool(inputs) and isinstance(inputs[0], Tensor)
@@ -43,25 +45,23 @@ class Scaling(nn.Module):
         return output
 
 
-class _Watching(TorchFunctionMode):
-    """Looks whether functions of what depends on the input are affine in each number, by constants."""
+class _Watched:
+    """Whether the functions that are called of what depends on the input are affine in each number."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.called: Counter[str] = Counter()
         self.affine = True
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
+    def handle(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Returns what the function returns, and notes its name and whether it is affine."""
+        output = function(*args, **kwargs)
         if isinstance(output, Tensor) and output.requires_grad:
-            name = getattr(func, "__name__", str(func)).strip("_")
+            name, _ = canonical_name(function)
             self.called[name] += 1
-            own = [one for one in args if isinstance(one, Tensor) and one.requires_grad]
-            plain = name in _AFFINE and not kwargs and len(own) == 1 and own[0].shape == output.shape
+            moving = [value for value in args if isinstance(value, Tensor) and value.requires_grad]
+            plain = name in _AFFINE and not kwargs and len(moving) == 1 and moving[0].shape == output.shape
             # a constant divided by the input is not affine in it
-            self.affine = self.affine and plain and (name != "div" or args[0] is own[0])
+            self.affine = self.affine and plain and (name != "div" or args[0] is moving[0])
         return output
 
 
@@ -78,8 +78,8 @@ def uses(output: Tensor, source: tuple[Any, int]) -> int:
     seen = set(steps)
     for step in steps:
         following = () if step is None else step.next_functions
-        count += sum(own == source for own in following)
-        new = {own for own, _ in following} - seen
+        count += sum(taken == source for taken in following)
+        new = {below for below, _ in following} - seen
         seen |= new
         steps += new
     return count

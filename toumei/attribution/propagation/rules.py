@@ -67,7 +67,7 @@ def rescale(
         x0: The input at the baseline.
         in_place: Whether the function overwrites what it is given; it overwrites x and x0 then.
         sharp: Whether rounding blurs no slope, as where all are -1, 0 or 1, unless x and x0 agree.
-        alike: Whether the function is the same at all places, so that it can be asked about some.
+        alike: Whether the function is the same at all positions, so that it can be asked about some.
 
     Example:
         >>> x = torch.tensor([2.0, -1.0], requires_grad=True)
@@ -78,14 +78,14 @@ def rescale(
     at_x0 = None if in_place else function(x0).detach()
     if at_x0 is not None:
         x, x0 = x.expand_as(at_x0), x0.expand_as(at_x0)
-    own, small = x.detach(), 0.0 if sharp else _small(x.dtype)
-    difference = own - x0
-    near = _near(difference, own, small, alike)
+    at_x, small = x.detach(), 0.0 if sharp else _small(x.dtype)
+    difference = at_x - x0
+    near = _near(difference, at_x, small, alike)
     if near is not None:
-        there, there0 = own[near].clone(), x0[near].clone()
-    torch.sub(own, x0, out=difference)
+        there, there0 = at_x[near].clone(), x0[near].clone()
+    torch.sub(at_x, x0, out=difference)
     multiplier = function(x0) if at_x0 is None else at_x0
-    value = function(own).detach()
+    value = function(at_x).detach()
     torch.sub(value, multiplier, out=multiplier).div_(difference)
     if near is not None:
         multiplier[near] = _unblurred(function, there, there0, multiplier[near], small)
@@ -103,7 +103,7 @@ def _near(difference: Tensor, x: Tensor, small: float, alike: bool) -> Any:
     apart, limit = difference.abs_(), 0.0
     if small:
         apart, limit = apart.square_().addcmul_(x, x, value=-(small**2)), small**2
-    # the smallest is found far faster than where it is, and rows faster than places; nan is looked at too
+    # the smallest is found far faster than where it is, and rows faster than elements; nan is looked at too
     if not apart.numel() or apart.amin() > limit:
         return None
     return (~(apart.amin(-1) > limit)).nonzero(as_tuple=True) if alike and apart.dim() > 1 else ...
@@ -137,9 +137,9 @@ def product(
         >>> a.grad * 2 + b.grad * 4 == 15 - 1
         tensor(True)
     """
-    own_a, own_b = a.detach(), b.detach()
-    halves = operation(a, torch.lerp(b0, own_b, 0.5)) + operation(torch.lerp(a0, own_a, 0.5), b)
-    result: Tensor = _Valued.apply(halves, (operation(own_a, own_b),))
+    at_a, at_b = a.detach(), b.detach()
+    halves = operation(a, torch.lerp(b0, at_b, 0.5)) + operation(torch.lerp(a0, at_a, 0.5), b)
+    result: Tensor = _Valued.apply(halves, (operation(at_a, at_b),))
     return result
 
 
@@ -201,7 +201,7 @@ class _Standardized(torch.autograd.Function):
         kind, wide = x.dtype, torch.promote_types(x.dtype, torch.float32)
         x, x0 = x.to(wide), x0.to(wide)  # where half precision would overflow
         (value, mean, inverse), (_, mean0, inverse0) = (
-            torch.native_layer_norm(own, shape, None, None, eps) for own in (x, x0)
+            torch.native_layer_norm(tensor, shape, None, None, eps) for tensor in (x, x0)
         )
         both = inverse + inverse0
         # the chord of the inverse root, from one variance to the other
@@ -272,28 +272,28 @@ class _MaxPool(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         owed, share = ctx.saved_tensors
         # out of place, and in shapes that batched passes know
-        places = gradients[0].new_zeros((*ctx.shape[:2], math.prod(ctx.shape[2:])))
+        zeros = gradients[0].new_zeros((*ctx.shape[:2], math.prod(ctx.shape[2:])))
         parts = (gradients[0] * share).reshape(owed.shape)
-        return places.scatter_add(2, owed, parts).reshape(ctx.shape), None, None, None
+        return zeros.scatter_add(2, owed, parts).reshape(ctx.shape), None, None, None
 
 
 def max_pool(pool: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, x0: Tensor) -> Tensor:
     """Returns a max-pooling of x (N, C, ...); windows may overlap.
 
-    A window that rises owes it to the place of its maximum in x, one that falls to that in x0: whatever the
-    rest of the window does, the maximum has not changed by it. No maximum moves by more than that place, so
-    the multiplier is a share between 0 and 1.
+    A window that rises owes it to the position of its maximum in x, one that falls to that in x0: whatever
+    the rest of the window does, the maximum has not changed by it. No maximum moves by more than the value
+    at that position, so the multiplier is a share between 0 and 1.
 
     Args:
         pool: Returns values and the indices of the maxima among the flattened positions of a channel.
         x: The input.
         x0: The input at the baseline.
     """
-    own = x.detach()
-    (value, index), (value0, index0) = pool(own), pool(x0)
+    at_x = x.detach()
+    (value, index), (value0, index0) = pool(at_x), pool(x0)
     owed = torch.where(value >= value0, index, index0).flatten(2)
-    moved = own.flatten(2).gather(2, owed) - x0.flatten(2).gather(2, owed)
-    # where its place stays as it is, so does the maximum, which follows it then
+    moved = at_x.flatten(2).gather(2, owed) - x0.flatten(2).gather(2, owed)
+    # where the value at its position stays as it is, so does the maximum, which follows it then
     share = torch.where(moved == 0, 1, (value - value0).flatten(2) / moved)
     result: Tensor = _MaxPool.apply(x, (value,), owed, share.reshape(value.shape))
     return result

@@ -86,6 +86,19 @@ class ActivationAtlas(Saved):
             canvas[:, y : y + height, x : x + width] = icon
         return canvas
 
+    def page(self) -> str:
+        """Returns the HTML page of the atlas, which `save` writes."""
+        return atlas_page(
+            f"Activation atlas of {self.layer}",
+            f"{len(self.points)} activations, {len(self.cells)} cells",
+            self.picture(),
+            grid=self.grid,
+            cells=self.cells,
+            counts=self.counts,
+            attributions=self.attributions,
+            categories=self.categories,
+        )
+
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the map."""
         return plots.image_grid(self.picture()[None], columns=4, ax=ax)
@@ -104,7 +117,7 @@ class ActivationAtlas(Saved):
         if ending == ".png":
             plots.save_pixels(self.picture(), path)
         elif ending == ".html":
-            plots.save_page(atlas_page(self), path)
+            plots.save_page(self.page(), path)
         elif ending != ".safetensors":
             raise ArgumentError(f"cannot save as {path.suffix!r}: there are .png, .html and .safetensors")
         else:

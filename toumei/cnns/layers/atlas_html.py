@@ -1,43 +1,56 @@
 """The page of an activation atlas: one file that needs no other, with the cell under the pointer enlarged."""
 
+from collections.abc import Sequence
 from string import Template
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from ... import plots
-
-if TYPE_CHECKING:
-    from .atlas import ActivationAtlas
 
 _SIDE = 720  # pixels of the map on the screen
 _SHOWN = 3  # classes that are named for a cell
 
 
-def atlas_page(atlas: "ActivationAtlas") -> str:
-    """Returns the HTML page of an atlas: the map, and beside it what the pointer is on.
+def atlas_page(
+    title: str,
+    summary: str,
+    picture: Tensor,
+    *,
+    grid: int,
+    cells: Tensor,
+    counts: Tensor,
+    attributions: Tensor,
+    categories: Sequence[str],
+) -> str:
+    """Returns the HTML page of an atlas: the map, and next to it the cell under the pointer.
 
-    The picture is inline, there is a hover area for each cell, and the names of the classes at the side
-    light up the cells that speak for them.
+    The picture is inline, there is a hover area for each cell, and the name of a class highlights the cells
+    that add most to it.
+
+    Args:
+        title: Title of the page.
+        summary: The line below the title.
+        picture: The map, (3, H, W).
+        grid: Cells in a row and in a column.
+        cells: Column and row of each cell, (cells, 2).
+        counts: Activations in each cell, (cells,).
+        attributions: What a cell adds to each logit, (cells, classes).
+        categories: Names of the classes.
     """
-    height, width = atlas.icons.shape[-2:]
-    ranking = atlas.attributions.argsort(1, descending=True)[:, :_SHOWN].tolist()
-    cells = [
-        _area(column, row, count, classes)
-        for (column, row), count, classes in zip(
-            atlas.cells.tolist(), atlas.counts.tolist(), ranking, strict=True
-        )
-    ]
+    ranking = attributions.argsort(1, descending=True)[:, :_SHOWN].tolist()
+    described = zip(cells.tolist(), counts.tolist(), ranking, strict=True)
+    areas = [_area(column, row, count, classes) for (column, row), count, classes in described]
     present = sorted({classes[0] for classes in ranking if classes})
-    names = [(index, plots.escaped(atlas.categories[index])) for index in present]
+    names = [(index, plots.escaped(categories[index])) for index in present]
     legend = [f'<li data-class="{index}" tabindex="0">{name}</li>' for index, name in names]
-    tall = round(_SIDE * height / width)
-    image = plots.data_uri(atlas.picture())
+    tall = round(_SIDE * picture.shape[1] / picture.shape[2])
     return plots.page(
-        f"Activation atlas of {atlas.layer}",
-        _BODY.substitute(cells="\n".join(cells), legend="\n".join(legend)),
-        summary=f"{len(atlas.points)} activations, {len(atlas.cells)} cells",
-        style=_STYLE.substitute(image=image, grid=atlas.grid, side=_SIDE, tall=tall),
+        title,
+        _BODY.substitute(cells="\n".join(areas), legend="\n".join(legend)),
+        summary=summary,
+        style=_STYLE.substitute(image=plots.data_uri(picture), grid=grid, side=_SIDE, tall=tall),
         script=_SCRIPT,
-        data={"names": atlas.categories, "grid": atlas.grid},
+        data={"names": categories, "grid": grid},
     )
 
 

@@ -70,7 +70,7 @@ def sample_activations(
         logits: The layer of the logits; None for no attributions.
         channel_axis: The axis of the channels, where it cannot be told.
         grid: Height and width of the grid that tokens stand on, where it cannot be told.
-        seed: Of the places.
+        seed: Seed of the positions.
         verbose: Show a progress bar.
 
     Raises:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from ... import plots
 from ...core.errors import ArgumentError, ShapeError, UnitError
-from ...core.functions import Function, replacing
+from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
+from ...core.functions import Function, FunctionMode, canonical_name, returns_indices
 from ...core.hooks import hooked
 from ...core.layout import Channels, channels_of, with_channels_first, with_layouts_of
 from ...core.modules import evaluating, frozen
@@ -149,9 +150,7 @@ def expanded_weights(
     with ExitStack() as stack:
         for context in (torch.enable_grad(), frozen(model), evaluating(model)):
             stack.enter_context(context)
-        stack.enter_context(
-            replacing({**(_RECTIFIERS if linear_relu else {}), **(_POOLINGS if average_pool else {})})
-        )
+        stack.enter_context(FunctionMode(partial(_linearized, linear_relu, average_pool)))
         seen = as_input(image, model)
         found = survey(model, [before, after], lambda: model(seen))
         with hooked(model, {after: found.names[after]}, {found.names[before]: cut}, stop=True) as recorded:
@@ -202,18 +201,23 @@ def _receptive_field(gradient: Tensor) -> tuple[slice, slice]:
     return y, x
 
 
-def _identity(input: Tensor, *args: Any, **options: Any) -> Tensor:
-    return input
+def _linearized(
+    linear_relu: bool,
+    average_pool: bool,
+    function: Function,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Calls a function, or passes its input on for a rectifier, or pools by the average for a max-pool."""
+    name, _ = canonical_name(function)
+    if linear_relu and (name in _PASSED_ON or rectifier_ceiling(name, args, kwargs) is not None):
+        return args[0] if args else kwargs["input"]
+    if average_pool and name == "max_pool2d" and not returns_indices(function, kwargs):
+        return _average_pool(*args, **kwargs)
+    return function(*args, **kwargs)
 
 
-_RECTIFIERS: dict[Function, Function] = dict.fromkeys(
-    (
-        *(F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.prelu, F.rrelu, F.elu, F.selu, F.celu),
-        *(F.gelu, F.silu, F.mish, F.hardswish, F.softplus),
-        *(torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
-    ),
-    _identity,
-)
+_PASSED_ON = RECTIFIERS | {"hardtanh"}
 
 
 def _average_pool(
@@ -229,9 +233,6 @@ def _average_pool(
     if dilation not in (1, (1, 1), [1, 1]):
         raise ArgumentError("there is no dilated average pool: give average_pool=False")
     return F.avg_pool2d(input, kernel_size, stride or None, padding, ceil_mode, count_include_pad=False)
-
-
-_POOLINGS: dict[Function, Function] = dict.fromkeys((F.max_pool2d, torch.max_pool2d), _average_pool)
 
 
 def _heat(weights: Tensor) -> Tensor:

@@ -1,91 +1,48 @@
 """The layers of a feed-forward network and the weights between them, in the order in which they really run.
 
 `torch.fx` traces the network if it can; otherwise one forward pass of an example is recorded. Both walks
-hand what they meet to the same few rules: weights make a layer, normalizations scale, sums and products join,
-concatenations lie beside each other, and activations, poolings and reshapes pass channels on.
+hand what they meet, by its canonical name, to the same few rules: weights make a layer, normalizations scale,
+sums and products join, concatenations lie beside each other, and activations, poolings and reshapes pass
+channels on.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.overrides import TorchFunctionMode
 
 from ...core.errors import ArgumentError
+from ...core.function_kinds import (
+    AVERAGE_POOLINGS,
+    CONVERSIONS,
+    CONVOLUTIONS,
+    DROPOUTS,
+    ELEMENTWISE,
+    MAX_POOLINGS,
+    POWER_POOLINGS,
+    TENSOR_PROPERTIES,
+    TRANSPOSED_CONVOLUTIONS,
+)
+from ...core.functions import Function, FunctionMode, canonical_name, tensors_among
 from ...core.modules import evaluating
+from ...core.untracked import Untracked
 from .norms import Norm, check_norm
 from .signals import Ledger, Signal, concatenation, stale, union
 
-_JOIN = {"add", "iadd", "radd", "sub", "isub", "mul", "imul", "rmul", "maximum", "minimum"}
-_SIDE_BY_SIDE = {"cat", "concat", "concatenate"}
-_WEIGHTED = {"linear", "conv1d", "conv2d", "conv3d"}
-_TRANSPOSED = {"conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
+_JOINED = {"add", "sub", "rsub", "mul", "div", "rdiv", "maximum", "minimum"}
+_PRODUCTS = {"addmm", "matmul", "mm"}
+_WEIGHTED = {"linear"} | CONVOLUTIONS | TRANSPOSED_CONVOLUTIONS | _PRODUCTS
 _NORMALIZED = {"batch_norm", "layer_norm", "group_norm", "instance_norm"}
-_PASSED_ON = {
-    *(
-        "relu",
-        "relu6",
-        "leaky_relu",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "tanh",
-        "sigmoid",
-        "softplus",
-    ),
-    *(
-        "hardtanh",
-        "hardswish",
-        "hardsigmoid",
-        "logsigmoid",
-        "softsign",
-        "prelu",
-        "rrelu",
-        "threshold",
-        "clamp",
-    ),
-    *(
-        "softmax",
-        "log_softmax",
-        "abs",
-        "square",
-        "pow",
-        "neg",
-        "exp",
-        "div",
-        "truediv",
-        "rsub",
-        "local_response_norm",
-    ),
-    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
-    *(
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "avg_pool1d",
-        "avg_pool2d",
-        "avg_pool3d",
-        "boolean_dispatch",
-        "fn",
-    ),
-    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d"),
-    *(
-        "adaptive_max_pool2d",
-        "adaptive_max_pool3d",
-        "lp_pool2d",
-        "mean",
-        "amax",
-        "interpolate",
-        "upsample",
-        "pad",
-    ),
-    *("flatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous", "clone", "detach", "to", "float"),
-    *("permute", "transpose", "movedim", "stochastic_depth", "identity", "type_as", "get"),
+_LAID_OUT = {"flatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous", "clone"} | {
+    *("permute", "transpose", "movedim", "view_as", "reshape_as"),
+    *TENSOR_PROPERTIES,
 }
+_POOLED = MAX_POOLINGS | AVERAGE_POOLINGS | POWER_POOLINGS | {"mean", "amax"}
+_OTHERS = {"softmax", "log_softmax", "softmin", "rrelu", "neg", "positive", "local_response_norm"} | {
+    *("interpolate", "upsample", "pad", "detach", "stochastic_depth", "identity"),
+}
+_PASSED_ON = ELEMENTWISE | DROPOUTS | CONVERSIONS | _POOLED | _LAID_OUT | _OTHERS
 _PASSING_MODULES = (
     *(
         nn.Identity,
@@ -120,7 +77,7 @@ def weight_blocks(
         if example_input is None:
             _walk_trace(rules, _trace(model))
         else:
-            _walk_recording(rules, example_input)
+            _walk_recording(rules, example_input, keep_graph)
     ledger = rules.ledger
     if not ledger.weights:
         raise ArgumentError(
@@ -152,33 +109,30 @@ class _Rules:
         }
 
     def function(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal | None:
-        """Returns the signal behind a function or a method of a tensor, None where no signal goes in."""
+        """Returns the signal that a function makes, given by its name; None where no signal goes in."""
         signals = [value for value in _flat((args, kwargs)) if isinstance(value, Signal)]
-        name = name.strip("_")
         if not signals:
             return None
-        if name in _WEIGHTED or name in _TRANSPOSED or name in ("addmm", "matmul"):
+        if name in _WEIGHTED:
             return self._weighted(name, args, kwargs)
         if name in _NORMALIZED:
             return self._normalized(name, args, kwargs)
-        if name in _SIDE_BY_SIDE:
+        if name == "cat":
             axis = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
             if axis not in (1, -1, -3):
                 raise ArgumentError(
                     f"values are concatenated along axis {axis}, which is not that of channels"
                 )
             return concatenation(signals)
-        if name in _JOIN:
+        if name in _JOINED or name in _PASSED_ON:
             return self._joined(name, signals, (*args, *kwargs.values()))
-        if name in _PASSED_ON:
-            return stale(signals[0])
         raise ArgumentError(
             f"no graph of weights for the operation {name!r} in {type(self.model).__name__}: channels must "
             f"pass from layer to layer through activations, poolings, sums and concatenations"
         )
 
     def module(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signal | None:
-        """Returns the signal behind a module that is not traced into."""
+        """Returns the signal that a module makes which is not traced into."""
         module = self.modules[name]
         signal = next((value for value in _flat((args, kwargs)) if isinstance(value, Signal)), None)
         if signal is None:
@@ -214,9 +168,9 @@ class _Rules:
             )
         (weight, *_), owner = weights, self.owners[id(weights[0])]
         groups = kwargs.get("groups", next((arg for arg in args[6:7]), 1))
-        if name in _TRANSPOSED:
+        if name in TRANSPOSED_CONVOLUTIONS:
             return self.ledger.layer(owner, signal, _untransposed(weight, groups))
-        if name in ("addmm", "matmul"):
+        if name in _PRODUCTS:
             return self.ledger.layer(owner, signal, weight.T)
         return self.ledger.layer(owner, signal, weight, groups)
 
@@ -231,7 +185,7 @@ class _Rules:
 
     def _joined(self, name: str, signals: list[Signal], values: Iterable[Any]) -> Signal:
         joined = union(signals) if len(signals) > 1 else stale(signals[0])
-        if name.strip("ir") == "mul" and len(signals) == 1:
+        if name == "mul" and len(signals) == 1:
             for factor in values:
                 if isinstance(factor, Tensor) and joined.width and factor.numel() == joined.width:
                     joined = joined.scaled(factor)
@@ -288,9 +242,12 @@ def _walk_trace(rules: _Rules, graph: fx.Graph) -> None:
             values[node] = _attribute(rules.model, str(node.target))
         elif node.op == "call_module":
             values[node] = rules.module(str(node.target), args, kwargs)
+        elif node.target is getattr:
+            name = str(node.args[1])
+            values[node] = rules.function(name, args, {}) if name in TENSOR_PROPERTIES else None
         elif node.op in ("call_function", "call_method"):
-            name = node.target if isinstance(node.target, str) else node.target.__name__
-            values[node] = None if name in ("getattr", "size", "dim") else rules.function(name, args, kwargs)
+            name, _ = canonical_name(node.target)
+            values[node] = None if name in ("size", "dim") else rules.function(name, args, kwargs)
 
 
 def _attribute(model: nn.Module, name: str) -> Any:
@@ -300,28 +257,32 @@ def _attribute(model: nn.Module, name: str) -> Any:
     return value
 
 
-class _Recorder(TorchFunctionMode):
+class _Recorder:
     """Follows signals through the functions that a forward pass calls."""
 
-    def __init__(self, rules: _Rules) -> None:
-        super().__init__()
-        self.rules = rules
-        self.signals: dict[
-            int, tuple[Tensor, Signal]
-        ] = {}  # the tensor is kept, so that its id stays its own
+    def __init__(self, rules: _Rules, keep_graph: bool) -> None:
+        self.rules, self.keep_graph = rules, keep_graph
+        self.untracked = Untracked()
+        # the tensor is kept, so that its id is not given to another one
+        self.signals: dict[int, tuple[Tensor, Signal]] = {}
 
     def tag(self, tensor: Tensor, signal: Signal) -> None:
+        """Notes the signal that a tensor carries."""
         self.signals[id(tensor)] = (tensor, signal)
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        if isinstance(output, Tensor) and output.is_floating_point():  # a comparison carries no signal
-            signal = self.rules.function(func.__name__, self._signals(args), self._signals(kwargs))
+    def handle(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Returns what the function returns, and notes its signal."""
+        with self.untracked:
+            output = function(*args, **kwargs)
+        # a comparison carries no signal
+        outputs = [tensor for tensor in tensors_among([output]) if tensor.is_floating_point()]
+        if outputs:
+            name, _ = canonical_name(function)
+            with torch.set_grad_enabled(self.keep_graph):
+                signal = self.rules.function(name, self._signals(args), self._signals(kwargs))
             if signal is not None:
-                self.tag(output, signal)
+                for tensor in outputs:
+                    self.tag(tensor, signal)
         return output
 
     def _signals(self, value: Any) -> Any:
@@ -332,11 +293,21 @@ class _Recorder(TorchFunctionMode):
         return self.signals[id(value)][1] if id(value) in self.signals else value
 
 
-def _walk_recording(rules: _Rules, example_input: object) -> None:
+def _walk_recording(rules: _Rules, example_input: object, keep_graph: bool) -> None:
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    recorder = _Recorder(rules)
+    inputs = tuple(_differentiable(value) for value in inputs)
+    recorder = _Recorder(rules, keep_graph)
     for index, value in enumerate(inputs):
         if isinstance(value, Tensor):
             recorder.tag(value, rules.ledger.input("input" if index == 0 else f"input{index}"))
-    with evaluating(rules.model), recorder:
-        rules.model(*inputs)
+    with evaluating(rules.model), torch.enable_grad(), FunctionMode(recorder.handle):
+        output = rules.model(*inputs)
+    for tensor in tensors_among(output.values() if isinstance(output, Mapping) else [output]):
+        if untracked := recorder.untracked.described(tensor):
+            raise ArgumentError(f"no graph of weights for {untracked} in {type(rules.model).__name__}")
+
+
+def _differentiable(value: Any) -> Any:
+    """A copy of a tensor that depends on a leaf, so that all that is made of it is part of a graph."""
+    real = isinstance(value, Tensor) and value.is_floating_point()
+    return value.detach().requires_grad_().clone() if real else value

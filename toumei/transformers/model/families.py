@@ -295,7 +295,7 @@ def anatomy(model: nn.Module) -> Anatomy:
 
 
 def _head(model: nn.Module, name: str) -> str:
-    """The head by its name today, or where it was before: gpt_neox called it `embed_out` in transformers 5.12."""
+    """The name of the head, which versions of transformers change: 5.12 has `embed_out` in gpt_neox."""
     output = getattr(model, "get_output_embeddings", lambda: None)()
     if output is None or _has(model, name):
         return name

@@ -141,3 +141,11 @@ def test_half_precision_and_tied_heads(language_model):
     half = type(model)(model.config).to(torch.bfloat16)
     assert repr(anatomy(half)) == "Anatomy(gpt2, known: 3 layers of width 32)"
     assert half.training
+
+
+def test_a_block_that_two_layers_share_is_refused(watched):
+    """Its two runs cannot be told apart by the name of the module."""
+    model = type(build("gpt2"))(build("gpt2").config)
+    model.transformer.h[2] = model.transformer.h[0]
+    with pytest.raises(ArchitectureError, match=r"h\.0' runs 2 times in one pass; .*shared between layers"):
+        anatomy(watched(model))

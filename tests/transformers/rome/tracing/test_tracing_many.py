@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 import torch
-from matplotlib import pyplot
 
 from toumei.core.errors import ArgumentError
 from toumei.transformers.model.tokens import ROLES, token_roles
@@ -23,12 +22,6 @@ FACTS = [
 @pytest.fixture
 def tracer(language_model, tokenizer):
     return CausalTracer(language_model("llama"), tokenizer)
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    pyplot.close("all")
 
 
 @pytest.mark.parametrize("options", [{}, {"kind": "mlp", "window": 2}, {"sever": "attn"}], ids=repr)
