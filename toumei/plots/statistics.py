@@ -30,8 +30,8 @@ def heat_map(
         ShapeError: The values are no matrix with as many rows as there are labels.
 
     Example:
-        >>> from matplotlib import pyplot
-        >>> axes = heat_map(torch.rand(2, 3), ["first", "last"], pyplot.gca(), label="effect")
+        >>> from matplotlib.figure import Figure
+        >>> axes = heat_map(torch.rand(2, 3), ["first", "last"], Figure().add_subplot(), label="effect")
         >>> [text.get_text() for text in axes.get_yticklabels()]
         ['first', 'last']
     """
@@ -61,8 +61,8 @@ def distribution(
         names: What the samples and the value are called in the legend.
 
     Example:
-        >>> from matplotlib import pyplot
-        >>> axes = distribution(torch.linspace(0, 1, 41), 1.5, pyplot.gca())
+        >>> from matplotlib.figure import Figure
+        >>> axes = distribution(torch.linspace(0, 1, 41), 1.5, Figure().add_subplot())
         >>> [text.get_text() for text in axes.get_legend().get_texts()]
         ['95 % of samples', 'value', 'samples']
     """
