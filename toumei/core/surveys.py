@@ -15,8 +15,11 @@ from .axis_rules import axes_of_output
 from .functions import Function, FunctionMode, canonical_name
 from .hooks import hooked, run_past_errors
 from .layout import LaidOut, Layout, layout_of
-from .modules import evaluating, without_wrapper, wrapped_forward
+from .modules import check_model, evaluating, without_wrapper, wrapped_forward
 from .names import parse_layer
+
+# Operations that give (N, C, L) where three axes come out.
+_OF_SIGNALS = frozenset(("conv1d", "conv_transpose1d", "max_pool1d", "avg_pool1d", "batch_norm", "group_norm"))
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,23 @@ def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any], 
         ({'1': '1#0'}, 1)
     """
     layers = list(dict.fromkeys(layers))
-    layouts: dict[str, Layout] = {}
+    check_model(model)
+    noted: dict[str, tuple[Axes | None, tuple[int, ...]]] = {}
     tensors: dict[str, Tensor] = {}
     with torch.no_grad(), evaluating(model), _followed(model) as axes:
 
         def note(layer: str, tensor: Tensor) -> Tensor:
-            layouts[layer] = layout_of(axes.get(tensor), tensor.shape, axes.pictured)
+            noted[layer] = axes.get(tensor), tuple(tensor.shape)
             if keep:
                 tensors[layer] = tensor.clone()  # which nothing writes into later
             return tensor
 
         edits = {layer: partial(note, layer) for layer in layers}
         with hooked(model, edit=edits, every=True) as activations:
-            run_past_errors(forward, lambda: len(layouts) == len(layers))
+            run_past_errors(forward, lambda: len(noted) == len(layers))
+    layouts = {
+        layer: layout_of(noted[layer][0], noted[layer][1], axes.pictured, axes.signals) for layer in layers
+    }
     runs = {layer: activations.runs(layer) for layer in layers}
     names = {layer: _numbered(layer, runs[layer]) for layer in layers}
     return Survey(names, runs, LaidOut(tensors, layouts))
@@ -90,7 +97,7 @@ class _Axes:
     """The axes of the tensors of a pass, as long as they live."""
 
     def __init__(self) -> None:
-        self.pictured = False
+        self.pictured = self.signals = False
         self._axes: dict[int, tuple[ref[Tensor], Axes]] = {}
 
     def get(self, tensor: Tensor) -> Axes | None:
@@ -116,10 +123,11 @@ class _Axes:
         output = function(*args, **kwargs)
         outputs = output if isinstance(output, tuple | list) else (output,)
         name = None
-        for tensor in outputs:
+        for index, tensor in enumerate(outputs):
             if isinstance(tensor, Tensor):
                 name = name or canonical_name(function)[0]
-                self.set(tensor, axes_of_output(name, args, kwargs, tensor, self.get))
+                self.set(tensor, axes_of_output(name, args, kwargs, tensor, self.get, index))
+                self.signals |= name in _OF_SIGNALS and tensor.dim() == 3
         return output
 
 
