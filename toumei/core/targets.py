@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from .activations import Activations, Runs
-from .errors import ArchitectureError, ShapeError
+from .errors import ArchitectureError, LayerError, ShapeError
+from .functions import canonical_name
 from .modules import find_modules
 from .names import Layer, parse_layer
 from .outputs import main_tensor, with_main_tensor
@@ -180,19 +181,40 @@ class Target:
 def resolve(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
     """Returns the layers that names mean, whose modules the model has.
 
-    A module whose name is the whole string comes first, whatever characters it has.
+    Modules whose names have characters of the grammar, such as ``a/b``, come before what else the name may
+    mean. Functions of torch are found by each of their names.
 
     Raises:
-        LayerError: A module that the model does not have.
+        LayerError: A module that the model does not have, or a list of modules, which never runs.
         UnitError: A name that cannot be read.
     """
     names = list(names)
-    exact = (
-        dict(model.named_modules(remove_duplicate=False)) if any("/" in str(name) for name in names) else {}
-    )
-    layers = {name: Layer(name) if name in exact else parse_layer(name) for name in names}
-    find_modules(model, [layer.module for layer in layers.values()])
+    odd: list[str] = []
+    if any(_SPECIAL.intersection(str(name)) for name in names):
+        known = (name for name, _ in model.named_modules(remove_duplicate=False))
+        odd = sorted((name for name in known if _SPECIAL.intersection(name)), key=len, reverse=True)
+    layers = {name: _layer(name, odd) for name in names}
+    for name, module in find_modules(model, [layer.module for layer in layers.values()]).items():
+        if name and type(module).forward is nn.Module.forward and "forward" not in vars(module):
+            inner = ", ".join(f"{name}.{child}" for child, _ in module.named_children()) or "none"
+            raise LayerError(
+                f"layer {name!r} is a {type(module).__name__}, which holds modules and never runs: name one "
+                f"of them, {inner}"
+            )
     return layers
+
+
+_SPECIAL = frozenset("/#[]:")
+
+
+def _layer(name: str, odd: Iterable[str]) -> Layer:
+    for module in odd:
+        if isinstance(name, str) and name.startswith(module) and name[len(module) :][:1] in ("", *"/#["):
+            return replace(parse_layer(name[len(module) :]), module=module)
+    layer = parse_layer(name)
+    if layer.operation is None:
+        return layer
+    return replace(layer, operation=canonical_name(layer.operation)[0])
 
 
 def _replayable(value: Any) -> bool:
