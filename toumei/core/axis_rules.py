@@ -194,9 +194,10 @@ def _windows(call: Operation) -> Axes | None:
 
 _ELEMENTWISE_OF_SEVERAL = """
 add sub rsub mul div rdiv neg positive where maximum minimum lerp addcmul addcdiv fmod remainder atan2 hypot
-masked_fill masked_scatter scatter index_add index_copy index_fill clone contiguous detach alias softmax softmin
-log_softmax gumbel_softmax cumsum cumprod requires_grad normalize fill zero copy identity data rrelu real imag
-ge gt le lt eq ne logical_not isfinite empty_like zeros_like ones_like rand_like randn_like full_like bernoulli
+masked_fill masked_scatter scatter index_add index_copy index_fill clone contiguous detach alias softmax
+softmin log_softmax gumbel_softmax cumsum cumprod requires_grad normalize fill zero copy identity data rrelu
+real imag ge gt le lt eq ne logical_not isfinite empty_like zeros_like ones_like rand_like randn_like
+full_like bernoulli
 """
 _BY_RULE: dict[Rule, str] = {
     _elementwise: _ELEMENTWISE_OF_SEVERAL,

@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import Tensor
 
-from .axes import SPACE, Axes, grid_of, has_kind, is_known, unknown_axes
 from .errors import ShapeError, UnitError
 from .names import Unit
 
@@ -239,41 +238,6 @@ def channels_first(activation: Tensor, channel_axis: int | None = None) -> Tenso
         torch.Size([2, 768, 197])
     """
     return with_channels_first(activation, channel_axis=channel_axis).values
-
-
-def layout_of(
-    axes: Axes | None, shape: Sequence[int], pictured: bool = False, signals: bool = False
-) -> Layout:
-    """Returns the layout of a tensor whose axes were followed through a forward pass.
-
-    Args:
-        axes: The axes, None if nothing is known.
-        shape: Its shape.
-        pictured: Whether a picture went into the network.
-        signals: Whether there are signals (N, C, L) in the pass, so that the rank alone tells nothing.
-    """
-    axes = unknown_axes(shape) if axes is None else axes
-    axis = _told_axis(axes, signals)
-    positions = [one for index, one in enumerate(axes) if index not in (0, axis)]
-    placed = len(set(positions)) < 2 or all(len(one) == 1 for one in positions)
-    layout = Layout(axis, pictured=pictured, shape=tuple(shape), placed=placed)
-    if axis is None or len(positions) != 1 or has_kind(axes[0], *SPACE):  # windows stand in the batch
-        return layout
-    grid, offset = grid_of(positions[0]) or (None, 0)
-    return replace(layout, grid=grid, offset=offset)
-
-
-def _told_axis(axes: Axes, signals: bool) -> int | None:
-    """The only axis with channels in it; of unknown tokens (N, T, C) the last."""
-    rank = len(axes)
-    if rank == 2:
-        return 1
-    channels = [index for index, axis in enumerate(axes) if has_kind(axis, "channels")]
-    former = any(has_kind(axis, "former channels") for axis in axes)
-    if channels:
-        (axis, *others) = channels
-        return axis if axis > 0 and not others and (not former or axis == rank - 1) else None
-    return None if rank != 3 or former or signals or is_known(axes[-1]) else 2
 
 
 def channel_axis_of(

@@ -2,9 +2,9 @@
 
 Modules return a tensor, a tuple (attention blocks: hidden states first), a mapping (the `ModelOutput` of
 Hugging Face) or a dataclass. The main tensor is the tensor itself, the first tensor of a sequence, or the
-logits, the last hidden state or else the first tensor of a mapping or dataclass. Where all tensors lie deeper,
-it is that of the first part with one. Another one is named by the keys and indices that lead to it: ``[1]``,
-``[pooler_output]``.
+logits, the last hidden state or else the first tensor of a mapping or dataclass. Where all tensors lie
+deeper, it is that of the first part with one. Another one is named by the keys and indices that lead to it:
+``[1]``, ``[pooler_output]``.
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
