@@ -34,10 +34,14 @@ class Activations(Mapping[str, Tensor]):
     they were recorded with ``every=True``, else the last. Iterating goes over the layers that were reached.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], runs: Mapping[str, Runs]) -> None:
+    def __init__(self, layers: Mapping[str, Layer]) -> None:
         self._layers = dict(layers)
-        self._runs = dict(runs)
+        self._runs: dict[str, Runs] = {}
         self._calls: dict[str, list[tuple[Tensor, int]]] = {name: [] for name in layers}
+
+    def count(self, runs: Mapping[str, Runs]) -> None:
+        """Takes over where the runs of layers are counted, by name."""
+        self._runs.update(runs)
 
     def calls(self, name: str) -> list[Tensor]:
         """Returns the recorded outputs of a layer in the order of its runs.
@@ -95,6 +99,14 @@ class Activations(Mapping[str, Tensor]):
 
     def __repr__(self) -> str:
         return f"Activations({', '.join(f'{name}: {tuple(self[name].shape)}' for name in self)})"
+
+    def state(self) -> dict[str, list[tuple[Tensor, int]]]:
+        """Returns what `reset` goes back to."""
+        return {name: list(calls) for name, calls in self._calls.items()}
+
+    def reset(self, state: dict[str, list[tuple[Tensor, int]]]) -> None:
+        """Forgets what was recorded since."""
+        self._calls = {name: list(calls) for name, calls in state.items()}
 
     def _add(self, name: str, tensor: Tensor, every: bool) -> None:
         if not every:

@@ -1,8 +1,9 @@
 """What each axis of a tensor means, followed through the operations of a forward pass.
 
 An axis is made of factors: the batch, the channels, or a spatial size of a map. Reshapes merge and split
-factors, permutations move them, joined class tokens push them along. What an operation does to them is
-written in `toumei.core.axis_rules`.
+factors, permutations move them, class tokens that are joined push them along. A factor that is split gives
+parts, and parts that come together again in their order are the whole: windows of a map that are put back
+are the map. What an operation does to axes is written in `toumei.core.axis_rules`.
 """
 
 from collections.abc import Sequence
@@ -12,24 +13,36 @@ from typing import Literal
 
 from torch import Tensor
 
-Kind = Literal["batch", "channels", "space", "tokens", "unknown"]
+Kind = Literal["batch", "channels", "z", "y", "x", "tokens", "former channels", "unknown"]
+SPACE: tuple[Kind, ...] = ("z", "y", "x")
+_DIVISIBLE = ("batch", "channels", *SPACE)  # whose parts are followed
 
 
 @dataclass(frozen=True)
 class Factor:
-    """A part of an axis.
+    """An axis, or a part of one.
 
     Attributes:
-        kind: What it counts; ``"tokens"`` are positions of a grid with others before or after them.
+        kind: What it counts. ``"tokens"`` are positions of a grid with others before or after them;
+            ``"former channels"`` were channels until a linear layer made other ones.
         size: How many there are.
+        total: How many the whole has.
+        step: How many of the whole lie between one and the next.
         grid: The sizes of the grid, for tokens.
         offset: How many tokens stand before the grid.
     """
 
     kind: Kind
     size: int
+    total: int
+    step: int = 1
     grid: tuple[int, ...] = ()
     offset: int = 0
+
+    @property
+    def covers(self) -> bool:
+        """Whether it goes over the whole, in steps of any size."""
+        return self.step * self.size == self.total
 
 
 Axis = tuple[Factor, ...]
@@ -37,8 +50,8 @@ Axes = tuple[Axis, ...]
 
 
 def plain(kind: Kind, size: int) -> Axis:
-    """Returns an axis of one factor."""
-    return (Factor(kind, size),)
+    """Returns an axis of one whole factor."""
+    return (Factor(kind, size, size),)
 
 
 def size_of(axis: Axis) -> int:
@@ -52,9 +65,18 @@ def unknown_axes(shape: Sequence[int]) -> Axes:
 
 
 def map_axes(shape: Sequence[int]) -> Axes:
-    """Returns the axes of a batch with channels first: vectors, signals, maps, volumes."""
-    kinds: list[Kind] = ["batch", "channels", *(["space"] * (len(shape) - 2))]  # type: ignore[list-item]
+    """Returns the axes of a batch with channels first: vectors, signals, maps, volumes.
+
+    Example:
+        >>> [axis[0].kind for axis in map_axes((2, 8, 3, 5))]
+        ['batch', 'channels', 'y', 'x']
+    """
+    kinds: list[Kind] = ["batch", "channels", *_space_kinds(len(shape) - 2)]
     return tuple(plain(kind, size) for kind, size in zip(kinds, shape, strict=True))
+
+
+def _space_kinds(count: int) -> list[Kind]:
+    return ["unknown"] * (count - len(SPACE)) + list(SPACE[max(len(SPACE) - count, 0) :])
 
 
 def input_axes(tensor: Tensor) -> Axes:
@@ -64,9 +86,29 @@ def input_axes(tensor: Tensor) -> Axes:
     return (plain("batch", tensor.shape[0]), *unknown_axes(tensor.shape[1:])) if tensor.dim() else ()
 
 
-def is_kind(axis: Axis, kind: Kind) -> bool:
-    """Returns whether an axis is made of one factor of this kind."""
-    return len(axis) == 1 and axis[0].kind == kind
+def has_kind(axis: Axis, *kinds: Kind) -> bool:
+    """Returns whether a factor of an axis is of one of some kinds."""
+    return any(factor.kind in kinds for factor in axis)
+
+
+def is_known(axis: Axis) -> bool:
+    """Returns whether anything is known of an axis."""
+    return any(factor.kind not in ("unknown", "former channels") for factor in axis)
+
+
+def grid_of(axis: Axis) -> tuple[tuple[int, ...], int] | None:
+    """Returns the sizes of the grid that an axis runs over, and how many tokens stand before it.
+
+    Example:
+        >>> picture = map_axes((2, 8, 3, 5))
+        >>> grid_of(picture[2] + picture[3])
+        ((3, 5), 0)
+    """
+    if len(axis) == 1 and axis[0].kind == "tokens":
+        return axis[0].grid, axis[0].offset
+    order = [SPACE.index(factor.kind) if factor.kind in SPACE else -1 for factor in axis]
+    in_order = -1 not in order and order == sorted(set(order))
+    return (tuple(factor.size for factor in axis), 0) if in_order and all(f.covers for f in axis) else None
 
 
 def fitted(axes: Axes | None, shape: Sequence[int]) -> Axes | None:
@@ -74,14 +116,19 @@ def fitted(axes: Axes | None, shape: Sequence[int]) -> Axes | None:
     if axes is None or len(axes) != len(shape):
         return None
     return tuple(
-        axis if size_of(axis) == size else _resized(axis, size)
-        for axis, size in zip(axes, shape, strict=True)
+        axis if size_of(axis) == size else resized(axis, size) for axis, size in zip(axes, shape, strict=True)
     )
 
 
-def _resized(axis: Axis, size: int) -> Axis:
-    kind: Kind = axis[0].kind if len(axis) == 1 and axis[0].kind != "tokens" else "unknown"
-    return plain(kind, size)
+def resized(axis: Axis, size: int) -> Axis:
+    """Returns an axis with another size, of the same kind where that has any size."""
+    if len(axis) == 1:
+        kind = axis[0].kind
+        if kind != "tokens" and axis[0].covers:
+            return plain(kind, size)
+        if kind == "channels":  # some of a part of the channels, which no reshape makes whole again
+            return (Factor(kind, size, 0, 0),)
+    return plain("former channels" if has_kind(axis, "channels") else "unknown", size)
 
 
 # ---------------------------------------------------------------- what reshapes, joins and slices do
@@ -92,46 +139,91 @@ def regrouped(axes: Axes, shape: Sequence[int]) -> Axes | None:
 
     Example:
         >>> picture = map_axes((2, 8, 3, 5))
-        >>> regrouped(picture, (2, 8, 15))[2]
-        (Factor(kind='tokens', size=15, grid=(3, 5), offset=0),)
+        >>> regrouped(picture, (2, 8, 15))[2] == picture[2] + picture[3]
+        True
     """
-    factors = [factor for axis in axes for factor in axis if factor.size != 1]
+    factors = [factor for axis in axes for factor in axis]
     result: list[Axis] = []
-    for size in shape:
+    for place, size in enumerate(shape):
         taken: list[Factor] = []
         left = size
+        if size == 1 and factors and factors[0].size == 1:
+            taken.append(factors.pop(0))
         while left > 1 and factors and left % factors[0].size == 0:
             taken.append(factors.pop(0))
             left //= taken[-1].size
-        if left > 1:  # a factor is split, and both parts lose their meaning
+        if left > 1:
             if not factors or factors[0].size % left:
                 return None
-            factors[0] = Factor("unknown", factors[0].size // left)
-            taken.append(Factor("unknown", left))
-        result.append(_merged(taken) if taken else plain("unknown", size))
-    if result and axes and axes[0] == plain("batch", 1) and shape[0] == 1:
-        result[0] = axes[0]
+            first, factors[0] = _halves(factors[0], left)
+            taken.append(first)
+        if tuple(shape[place + 1 : place + 2]) != (1,):
+            taken += _thin(factors, taken)
+        result.append(_compact(taken) if taken else plain("unknown", size))
+    if result and shape[0] == 1 and not is_known(result[0]):
+        result[0] = plain("batch", 1)
     return tuple(result)
 
 
-def _merged(factors: Sequence[Factor]) -> Axis:
-    if len(factors) > 1 and all(factor.kind == "space" for factor in factors):
-        return (Factor("tokens", size_of(tuple(factors)), tuple(factor.size for factor in factors)),)
-    return tuple(factors)
+def _thin(factors: list[Factor], taken: Sequence[Factor]) -> list[Factor]:
+    """Takes the spatial sizes of 1 that follow other spatial sizes."""
+    found: list[Factor] = []
+    while taken and taken[-1].kind in SPACE and factors and factors[0].size == 1 and factors[0].kind in SPACE:
+        found.append(factors.pop(0))
+    return found
+
+
+def _halves(factor: Factor, size: int) -> tuple[Factor, Factor]:
+    """The slow and the fast part of a factor, the slow one of this size."""
+    rest = factor.size // size
+    if factor.kind not in _DIVISIBLE:
+        kind: Kind = "former channels" if factor.kind == "former channels" else "unknown"
+        return Factor(kind, size, size), Factor(kind, rest, rest)
+    return replace(factor, size=size, step=factor.step * rest), replace(factor, size=rest)
+
+
+def _compact(factors: Sequence[Factor]) -> Axis:
+    """Puts parts together, and drops factors of size 1 that say nothing."""
+    spatial = all(factor.kind in SPACE or factor.size == 1 for factor in factors)
+    kept = [factor for factor in factors if factor.size > 1 or (spatial and factor.kind in SPACE)]
+    result: list[Factor] = []
+    for factor in kept or factors[:1]:
+        if result and _continues(result[-1], factor):
+            result[-1] = replace(factor, size=result[-1].size * factor.size)
+        else:
+            result.append(factor)
+    return tuple(result)
+
+
+def _continues(last: Factor, factor: Factor) -> bool:
+    same = last.kind == factor.kind in _DIVISIBLE and last.total == factor.total > 0
+    return same and factor.size > 1 and last.step == factor.step * factor.size
 
 
 def joined(rows: Sequence[Axis]) -> Axis:
     """Returns the axis along which several were joined; tokens before a grid move its offset."""
     size = sum(map(size_of, rows))
-    kinds = {row[0].kind if len(row) == 1 else "unknown" for row in rows}
-    if len(kinds) == 1 and kinds <= {"channels", "batch", "space"}:
+    for kind in ("channels", "batch"):  # more of either is what is joined to them
+        same = [row == plain(kind, size_of(row)) for row in rows]  # type: ignore[arg-type]
+        if any(same) and all(one or not is_known(row) for one, row in zip(same, rows, strict=True)):
+            return plain(kind, size)  # type: ignore[arg-type]
+    if all(len(row) == 1 and row[0].kind == rows[0][0].kind in SPACE and row[0].covers for row in rows):
         return plain(rows[0][0].kind, size)
-    grids = [index for index, row in enumerate(rows) if is_kind(row, "tokens")]
-    if len(grids) != 1:
+    if any(has_kind(row, "channels") for row in rows):
+        return (Factor("channels", size, 0, 0),)
+    grids = [index for index, row in enumerate(rows) if is_known(row)]
+    if len(grids) != 1 or (found := grid_of(rows[grids[0]])) is None:
         return plain("unknown", size)
-    (grid,) = rows[grids[0]]
-    before = sum(map(size_of, rows[: grids[0]]))
-    return (replace(grid, size=size, offset=grid.offset + before),)
+    grid, offset = found
+    return tokens(size, grid, offset + sum(map(size_of, rows[: grids[0]])))
+
+
+def tokens(size: int, grid: tuple[int, ...], offset: int) -> Axis:
+    """Returns an axis of tokens, some of which stand on a grid."""
+    if size == prod(grid):
+        kinds = _space_kinds(len(grid))
+        return tuple(Factor(kind, size, size) for kind, size in zip(kinds, grid, strict=True))
+    return (Factor("tokens", size, size, 1, grid, offset),)
 
 
 def sliced(axis: Axis, part: slice) -> Axis:
@@ -140,22 +232,23 @@ def sliced(axis: Axis, part: slice) -> Axis:
     size = len(range(start, stop, step))
     if size == size_of(axis) and step == 1:
         return axis
-    if not is_kind(axis, "tokens"):
-        return _resized(axis, size)
-    (tokens,) = axis
-    if step == 1 and start <= tokens.offset and stop >= tokens.offset + prod(tokens.grid):
-        return (replace(tokens, size=size, offset=tokens.offset - start),)
-    return plain("unknown", size)
+    if len(axis) == 1 and axis[0].kind == "tokens" and step == 1:
+        grid, offset = axis[0].grid, axis[0].offset
+        if start <= offset and stop >= offset + prod(grid):
+            return tokens(size, grid, offset - start)
+    return resized(axis, size)
 
 
 def merged(found: Sequence[Axes], shape: Sequence[int]) -> Axes | None:
     """Returns the axes of what tensors broadcast to: of each axis the first meaning that is known."""
-    found = [axes for axes in found if len(axes) == len(shape)]
+    rank = len(shape)
+    found = [(*unknown_axes((1,) * (rank - len(axes))), *axes) for axes in found if len(axes) <= rank]
+    found.sort(key=lambda axes: any(has_kind(axis, "former channels") for axis in axes))
     if not found:
         return None
     result = []
     for index, size in enumerate(shape):
         options = [axes[index] for axes in found if size_of(axes[index]) == size]
-        known = [axis for axis in options if any(factor.kind != "unknown" for factor in axis)]
+        known = [axis for axis in options if is_known(axis)]
         result.append((known or options or [plain("unknown", size)])[0])
     return tuple(result)

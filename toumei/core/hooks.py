@@ -14,11 +14,13 @@ from typing import Any
 from torch import nn
 
 from .activations import Activations, not_reached
-from .errors import UnreachedLayerError
+from .errors import ArgumentError, UnreachedLayerError
+from .interrupts import uninterrupted, until_the_end
 from .modules import check_model, eager, without_wrapper, wrapped_forward
 from .names import Layer
 from .operations import OperationStack, inner_modules
-from .targets import Edit, Pass, Stop, Target, Wanted, resolve
+from .passes import Pass, Stop
+from .targets import Edit, Target, Wanted, resolve
 
 
 @contextmanager
@@ -74,22 +76,23 @@ def hooked(
     """
     check_model(model)
     given, model = model, without_wrapper(model)
-    names = dict(record) if isinstance(record, Mapping) else {name: name for name in record}
-    layers = resolve(model, [*names.values(), *(edit or {})])
+    names, edits_by_name = _names(record), _edits(edit)
+    layers = resolve(model, [*names.values(), *edits_by_name])
     recorded = {key: layers[name] for key, name in names.items()}
-    edits = {layers[name]: function for name, function in (edit or {}).items()}
-    forward_pass = Pass(every)
+    edits = {layers[name]: function for name, function in edits_by_name.items()}
+    activations = Activations(recorded)
+    forward_pass = Pass(model, every, activations)
     targets = _targets(model, [*recorded.values(), *edits], forward_pass)
-    runs = {name: targets[layers[name]].runs for name in edit or ()}
-    runs |= {key: targets[layer].runs for key, layer in recorded.items()}
-    activations = Activations(recorded, runs)
+    activations.count({name: targets[layers[name]].runs for name in edits_by_name})
+    activations.count({key: targets[layer].runs for key, layer in recorded.items()})
     for layer in dict.fromkeys([*recorded.values(), *edits]):
         keys = tuple(key for key, other in recorded.items() if other == layer)
-        targets[layer].add(Wanted(layer, keys, edits.get(layer)), activations, detach, clone, inputs)
-    forward_pass.stops = stop and all(wanted.layer.run is not None for wanted in forward_pass.wanted)
-    with ExitStack() as stack:
-        stack.enter_context(eager(given))
-        _install(model, targets, forward_pass, stack)
+        targets[layer].add(Wanted(layer, keys, edits.get(layer)), detach, clone, inputs)
+    forward_pass.stops = stop and all(layer.run is not None for layer in targets)
+    with until_the_end() as stack:
+        with uninterrupted():
+            stack.enter_context(eager(given))
+            _install(model, targets, forward_pass, stack)
         try:
             yield activations
         except Stop as signal:
@@ -137,6 +140,24 @@ def run_past_errors(forward: Callable[[], Any], complete: Callable[[], bool]) ->
             raise
 
 
+def _names(record: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
+    """What is recorded, by the keys of the activations."""
+    if isinstance(record, str):
+        raise ArgumentError(
+            f"expected an iterable of names to record, got the string {record!r}: give [{record!r}]"
+        )
+    return dict(record) if isinstance(record, Mapping) else {name: name for name in record}
+
+
+def _edits(edit: Mapping[str, Edit] | None) -> dict[str, Edit]:
+    edits = dict(edit or {})
+    for name, function in edits.items():
+        if not callable(function):
+            kind = type(function).__name__
+            raise ArgumentError(f"expected a function of a tensor as the edit of {name!r}, got {kind}")
+    return edits
+
+
 def _targets(model: nn.Module, layers: Iterable[Layer], forward_pass: Pass) -> dict[Layer, Target]:
     """One target for all layers that name the same module or operation."""
     made: dict[tuple[nn.Module, str | None], Target] = {}
@@ -170,6 +191,8 @@ def _install(model: nn.Module, targets: Mapping[Layer, Target], forward_pass: Pa
             stack.callback(module.register_forward_hook(listening.resume, always_call=True).remove)
     if targets:
         stack.enter_context(wrapped_forward(model, forward_pass.around))
+        forward_pass.open()
+        stack.callback(forward_pass.close)
 
 
 def _check_edits(targets: Mapping[Layer, Target], edits: Iterable[Layer]) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import Tensor
 
-from .axes import Axes, is_kind
 from .errors import ShapeError, UnitError
 from .names import Unit
 
@@ -28,6 +27,7 @@ class Layout:
         grid: Sizes of the grid that tokens stand on, None where they stand on none or it could not be told.
         offset: How many tokens stand before the grid, such as class and register tokens.
         pictured: Whether the tokens are parts of a picture, so that y:x and the centre mean places in it.
+        placed: Whether each axis but batch and channels is one of a map, not one of windows of it.
     """
 
     channel_axis: int | None = None
@@ -35,6 +35,7 @@ class Layout:
     offset: int = 0
     pictured: bool = False
     shape: tuple[int, ...] = ()
+    placed: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +157,7 @@ def channels_of(
     activations: Mapping[str, Tensor],
     unit: Unit | str,
     channel_axis: int | None = None,
-    grid: tuple[int, int] | None = None,
+    grid: tuple[int, ...] | None = None,
 ) -> Channels:
     """Returns the channels of a layer.
 
@@ -182,7 +183,7 @@ def with_channels_first(
     layout: Layout | None = None,
     layer: str = "",
     channel_axis: int | None = None,
-    grid: tuple[int, int] | None = None,
+    grid: tuple[int, ...] | None = None,
 ) -> Channels:
     """Returns an activation with the channels first.
 
@@ -204,19 +205,21 @@ def with_channels_first(
     axis = channel_axis_of(activation, layout, layer, channel_axis)
     values = activation.movedim(axis, 1).reshape(activation.shape[0], activation.shape[axis], -1)
     sizes = tuple(size for index, size in enumerate(activation.shape) if index not in (0, axis))
-    if len(sizes) != 1:
+    found = _layout_for(activation, axis, layout)
+    if len(sizes) > 1 and found.placed:
         return Channels(values, sizes, layer=layer)
-    tokens = axis == 2
-    found = layout or Layout()
+    tokens, count = axis == 2 and len(sizes) == 1, values.shape[2]
+    offset = found.offset
     if grid is not None:
-        _check_grid(sizes[0], grid, layer)
-        offset = found.offset if found.grid == grid else sizes[0] - prod(grid)
-        return Channels(values, grid, offset, layer, tokens=tokens)
-    if found.grid is not None and found.offset + prod(found.grid) <= sizes[0]:
-        return Channels(values, found.grid, found.offset, layer, tokens=tokens)
-    if not tokens:
-        return Channels(values, sizes, layer=layer)
-    return Channels(values, None, 0, layer, found.pictured, tokens)
+        _check_grid(count, grid, layer)
+        offset = offset if found.grid == grid else count - prod(grid)
+    elif found.grid is not None and offset + prod(found.grid) <= count:
+        grid = found.grid
+    elif found.placed and not tokens:
+        grid = sizes
+    else:
+        return Channels(values, None, 0, layer, found.pictured or not found.placed, tokens)
+    return Channels(values, grid, offset, layer, tokens=tokens)
 
 
 def channels_first(activation: Tensor, channel_axis: int | None = None) -> Tensor:
@@ -237,28 +240,6 @@ def channels_first(activation: Tensor, channel_axis: int | None = None) -> Tenso
     return with_channels_first(activation, channel_axis=channel_axis).values
 
 
-def layout_of(axes: Axes | None, shape: Sequence[int], pictured: bool) -> Layout:
-    """Returns the layout of a tensor whose axes were followed through a forward pass.
-
-    Args:
-        axes: The axes, None if nothing is known.
-        shape: Its shape.
-        pictured: Whether a picture went into the network.
-    """
-    if axes is None:
-        axes = ()
-    channels = [index for index, axis in enumerate(axes) if is_kind(axis, "channels")]
-    axis = channels[0] if len(channels) == 1 and channels[0] > 0 else None
-    if axis is None and len(shape) in (2, 3):
-        axis = len(shape) - 1
-    positions = [one for index, one in enumerate(axes) if index not in (0, axis)]
-    layout = Layout(axis, pictured=pictured, shape=tuple(shape))
-    if len(positions) == 1 and is_kind(positions[0], "tokens"):
-        (tokens,) = positions[0]
-        return replace(layout, grid=tokens.grid, offset=tokens.offset)
-    return layout
-
-
 def channel_axis_of(
     activation: Tensor, layout: Layout | None = None, layer: str = "", named: int | None = None
 ) -> int:
@@ -267,7 +248,7 @@ def channel_axis_of(
     axis: Any = named
     if axis is None and layout is not None:
         axis = layout.channel_axis
-        if axis is None and rank > 3:
+        if axis is None and rank > 2:
             raise ShapeError(
                 f"the axis of the channels of layer {layer!r}, {tuple(activation.shape)}, cannot be told: "
                 f"name it as channel_axis="
@@ -282,8 +263,17 @@ def channel_axis_of(
     return axis
 
 
-def _check_grid(count: int, grid: tuple[int, int], layer: str) -> None:
-    if len(grid) != 2 or min(grid) < 1 or prod(grid) > count:
+def _layout_for(activation: Tensor, axis: int, layout: Layout | None) -> Layout:
+    """The layout without its grid where that is one of another axis or of a picture of another size."""
+    layout = layout or Layout()
+    same = not layout.shape or layout.shape[1:] == activation.shape[1:]
+    if layout.channel_axis != axis:
+        return Layout(pictured=layout.pictured)
+    return layout if same else replace(layout, grid=None, offset=0)
+
+
+def _check_grid(count: int, grid: tuple[int, ...], layer: str) -> None:
+    if not 0 < len(grid) < 4 or min(grid) < 1 or prod(grid) > count:
         raise ShapeError(
             f"grid={tuple(grid)} does not fit the {count} tokens of layer {layer!r}: give height and width "
             f"of the grid of patches"

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .errors import ArchitectureError, ArgumentError, LayerError
+from .interrupts import until_the_end
 
 Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -166,13 +167,16 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
         True
     """
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
+
+    def restore() -> None:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+    with until_the_end() as stack:
+        stack.callback(restore)
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         yield model
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
 
 
 @contextmanager
@@ -191,12 +195,15 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         True
     """
     modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield model
-    finally:
+
+    def restore() -> None:
         for module, mode in modes:
             module.training = mode
+
+    with until_the_end() as stack:
+        stack.callback(restore)
+        model.eval()
+        yield model
 
 
 def device_and_dtype(model: nn.Module) -> tuple[torch.device, torch.dtype]:

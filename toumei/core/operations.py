@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .functions import Function, FunctionMode, canonical_name
+from .outputs import has_tensor
 from .targets import Target
 
 
@@ -18,37 +19,41 @@ class OperationStack:
     """
 
     def __init__(self) -> None:
-        self._stack: list[Listener | None] = []
+        self._stack: list[Listener | nn.Module] = []
 
     def listener(self, targets: Mapping[str, Target]) -> "Listener":
         """Returns what listens to one module, for operations by name."""
         return Listener(self._stack, targets)
 
-    def pause(self, *_: Any) -> None:
+    def pause(self, module: nn.Module, *_: Any) -> None:
         """Is called before an inner module runs."""
-        if self._stack and (outer := self._stack[-1]) is not None:
-            outer.off()
-        self._stack.append(None)
-
-    def resume(self, *_: Any) -> None:
-        """Is called after an inner module ran."""
         if self._stack:
+            _switch(self._stack[-1], False)
+        self._stack.append(module)
+
+    def resume(self, module: nn.Module, *_: Any) -> None:
+        """Is called after an inner module ran, or failed, maybe before it was paused for."""
+        if self._stack and self._stack[-1] is module:
             self._stack.pop()
-        if self._stack and (outer := self._stack[-1]) is not None:
-            outer.on()
+        if self._stack:
+            _switch(self._stack[-1], True)
 
     def clear(self) -> None:
         """Switches off what an interrupted pass left on."""
         for listener in reversed(self._stack):
-            if listener is not None:
-                listener.off()
+            _switch(listener, False)
         self._stack.clear()
+
+
+def _switch(running: "Listener | nn.Module", on: bool) -> None:
+    if isinstance(running, Listener):
+        running.on() if on else running.off()
 
 
 class Listener:
     """Hands the wanted operations of one module to their targets."""
 
-    def __init__(self, stack: "list[Listener | None]", targets: Mapping[str, Target]) -> None:
+    def __init__(self, stack: "list[Listener | nn.Module]", targets: Mapping[str, Target]) -> None:
         self.ran: Counter[str] = Counter()  # what the module called in the pass
         self._stack, self._targets = stack, dict(targets)
         self._mode = FunctionMode(self._handle)
@@ -59,8 +64,8 @@ class Listener:
     def listening(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs the forward of the module and listens to it."""
         depth = len(self._stack)
-        if depth and (outer := self._stack[-1]) is not None:  # the module calls itself
-            outer.off()
+        if depth:  # the module calls itself
+            _switch(self._stack[-1], False)
         self._stack.append(self)
         self.on()
         try:
@@ -68,8 +73,8 @@ class Listener:
         finally:
             self.off()
             del self._stack[depth:]
-            if depth and (outer := self._stack[-1]) is not None:
-                outer.on()
+            if depth:
+                _switch(self._stack[-1], True)
 
     def on(self) -> None:
         """Listens from here on."""
@@ -96,7 +101,7 @@ class Listener:
         target = self._targets.get(name)
         if target is None:
             output = function(*args, **kwargs)
-            if _has_tensor(output):
+            if has_tensor(output):
                 self.ran[name] += 1
             return output
         if target.waits() and _may_write(in_place, args, kwargs):
@@ -107,22 +112,17 @@ class Listener:
                 return self._seen(target, name, output, args)
             return written.copy_(self._seen(target, name, output, args))
         output = function(*args, **kwargs)
-        return self._seen(target, name, output, args) if _has_tensor(output) else output
+        given = args if has_tensor(args) else kwargs
+        return self._seen(target, name, output, given) if has_tensor(output) else output
 
-    def _seen(self, target: Target, name: str, output: Any, args: tuple[Any, ...]) -> Any:
+    def _seen(self, target: Target, name: str, output: Any, given: Any) -> Any:
         self.ran[name] += 1
-        return target(output, args)
+        return target(output, given)
 
 
 def inner_modules(modules: Iterable[nn.Module]) -> list[nn.Module]:
     """Returns the modules inside some modules, each once."""
     return list(dict.fromkeys(inner for module in modules for inner in list(module.modules())[1:]))
-
-
-def _has_tensor(output: Any) -> bool:
-    if isinstance(output, tuple | list):
-        return any(isinstance(part, Tensor) for part in output)
-    return isinstance(output, Tensor)
 
 
 def _may_write(in_place: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -2,11 +2,13 @@
 
 Modules return a tensor, a tuple (attention blocks: hidden states first), a mapping (the `ModelOutput` of
 Hugging Face) or a dataclass. The main tensor is the tensor itself, the first tensor of a sequence, or the
-logits, the last hidden state or else the first tensor of a mapping or dataclass. Another one is named by the
-keys and indices that lead to it: ``[1]``, ``[pooler_output]``.
+logits, the last hidden state or else the first tensor of a mapping or dataclass. Where all tensors lie
+deeper, it is that of the first part with one. Another one is named by the keys and indices that lead to it:
+``[1]``, ``[pooler_output]``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from copy import copy
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -39,8 +41,7 @@ def main_tensor(output: Any, part: Sequence[Key] = ()) -> Tensor:
         output = _part_of(output, key)
     if isinstance(output, Tensor):
         return output
-    tensor: Tensor = _entries(output)[_main_key(output)]
-    return tensor
+    return main_tensor(_entries(output)[_main_key(output)])
 
 
 def with_main_tensor(output: Any, tensor: Tensor, part: Sequence[Key] = ()) -> Any:
@@ -59,34 +60,51 @@ def with_main_tensor(output: Any, tensor: Tensor, part: Sequence[Key] = ()) -> A
         >>> with_main_tensor((torch.ones(2), "cache"), torch.zeros(2))
         (tensor([0., 0.]), 'cache')
     """
-    if part:
-        key, *rest = part
-        return _with_entry(output, key, with_main_tensor(_part_of(output, key), tensor, rest))
-    return tensor if isinstance(output, Tensor) else _with_entry(output, _main_key(output), tensor)
+    if not part and isinstance(output, Tensor):
+        return tensor
+    key, *rest = part or (_main_key(output),)
+    key = _found_key(output, key)
+    return _with_entry(output, key, with_main_tensor(_entries(output)[key], tensor, rest))
 
 
-def _with_entry(output: Any, key: Key, value: Any) -> Any:
+def _with_entry(output: Any, key: Any, value: Any) -> Any:
     if isinstance(output, Mapping):
-        entries = {**output, key: value}
-        # a ModelOutput takes its fields by name
-        return entries if type(output) is dict else type(output)(**entries)
+        if is_dataclass(output) or not isinstance(output, MutableMapping):
+            # a ModelOutput takes its fields by name
+            return type(output)(**{**output, key: value})
+        changed = copy(output)
+        changed[key] = value
+        return changed
     if isinstance(output, tuple | list):
         items = list(output)
-        items[int(key)] = value
+        items[key] = value
         return output._make(items) if hasattr(output, "_make") else type(output)(items)
     return replace(output, **{str(key): value})
 
 
 def _part_of(output: Any, key: Key) -> Any:
+    return _entries(output)[_found_key(output, key)]
+
+
+def _found_key(output: Any, key: Key) -> Any:
+    """The key of a part as the output has it: an index from the end, a field of a named tuple, text."""
     entries = _entries(output)
-    if isinstance(key, int) and key < 0 and isinstance(output, tuple | list):
-        key += len(output)
+    if isinstance(output, tuple | list):
+        if isinstance(key, int) and key < 0:
+            key += len(output)
+        elif key in getattr(output, "_fields", ()):
+            key = output._fields.index(key)  # type: ignore[union-attr]
+    if key not in entries and str(key) in entries:
+        key = str(key)
     if key not in entries:
-        known = ", ".join(f"[{name}]" for name in entries) or "none"
         raise OutputError(
-            f"there is no part [{key}] in the output, a {type(output).__name__}: it has {known}"
+            f"there is no part [{key}] in the output, a {type(output).__name__}: it has {_parts(entries)}"
         )
-    return entries[key]
+    return key
+
+
+def _parts(entries: Mapping[Any, Any]) -> str:
+    return ", ".join(f"[{name}]" for name in entries) or "none"
 
 
 def _entries(output: Any) -> dict[Any, Any]:
@@ -102,10 +120,24 @@ def _entries(output: Any) -> dict[Any, Any]:
 
 def _main_key(output: Any) -> Any:
     entries = _entries(output)
-    for key in (*(key for key in _PREFERRED_KEYS if key in entries), *entries):
+    order = (*(key for key in _PREFERRED_KEYS if key in entries), *entries)
+    for key in order:
         if isinstance(entries[key], Tensor):
+            return key
+    for key in order:
+        if has_tensor(entries[key]):
             return key
     raise OutputError(
         f"expected a tensor, or a tuple, list, mapping or dataclass that holds one, as the output of a "
-        f"module; got {type(output).__name__}"
+        f"module; got {type(output).__name__}" + (f" of the parts {_parts(entries)}" if entries else "")
     )
+
+
+def has_tensor(output: Any) -> bool:
+    """Returns whether there is a tensor in an output.
+
+    Example:
+        >>> has_tensor((None, {"mask": [1]}))
+        False
+    """
+    return isinstance(output, Tensor) or any(map(has_tensor, _entries(output).values()))

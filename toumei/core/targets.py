@@ -1,27 +1,27 @@
 """What the engine waits for in a forward pass: runs of modules and operations, to record, edit or stop at."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from .activations import Activations, Runs
-from .errors import ArchitectureError, ShapeError
+from .activations import Runs
+from .errors import ArchitectureError, LayerError, ShapeError
+from .functions import canonical_name
 from .modules import find_modules
 from .names import Layer, parse_layer
-from .outputs import main_tensor, with_main_tensor
+from .outputs import has_tensor, main_tensor, with_main_tensor
+from .passes import Pass
 
 Edit = Callable[[Tensor], Tensor]
-_MOST_ATTEMPTS = 4  # passes until the number of runs must have settled
+_SPECIAL = frozenset("/#[]:")  # characters of the grammar
 
 
-class Stop(BaseException):
-    """Ends a forward pass after the last run that is needed; never leaves the engine.
-
-    It is no `Exception`, so that a model which catches those lets it through.
-    """
+def in_backward() -> bool:
+    """Returns whether autograd computes gradients now, in this thread."""
+    return torch._C._current_graph_task_id() != -1
 
 
 @dataclass(eq=False)
@@ -35,60 +35,6 @@ class Wanted:
     edited: bool = False
 
 
-@dataclass(eq=False)
-class Pass:
-    """The forward passes of the model inside a block: where one begins and when it may end.
-
-    Attributes:
-        every: Whether names without a number mean all runs.
-        stops: Whether a pass ends once everything is done.
-    """
-
-    every: bool
-    stops: bool = False
-    running: bool = False
-    targets: list["Target"] = field(default_factory=list)
-    counters: list[Counter[str]] = field(default_factory=list)
-
-    @property
-    def wanted(self) -> list[Wanted]:
-        """All that is waited for."""
-        return [wanted for target in self.targets for wanted in target.wanted]
-
-    def around(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Runs a forward pass of the model, again if it was edited before its last run was known."""
-        if self.running:  # the model calls itself
-            return forward(*args, **kwargs)
-        for _ in range(_MOST_ATTEMPTS):
-            self._begin()
-            try:
-                output = forward(*args, **kwargs)
-            finally:
-                self.running = False
-            unsettled = [target for target in self.targets if target.settle()]
-            if not unsettled:
-                return output
-            if not _replayable((args, kwargs)):
-                break
-        name, runs = unsettled[0].layer.source, unsettled[0].runs.count
-        raise ArchitectureError(
-            f"{name!r} ran {runs} times in a forward pass that cannot be begun again to edit the last run: "
-            f"name the run, such as {name + '#0'!r}, or edit every run with every=True"
-        )
-
-    def check_stop(self) -> None:
-        """Ends the pass if everything is done."""
-        if self.stops and all(wanted.done for target in self.targets for wanted in target.wanted):
-            raise Stop(self)
-
-    def _begin(self) -> None:
-        self.running = True
-        for target in self.targets:
-            target.begin()
-        for counter in self.counters:
-            counter.clear()
-
-
 class Target:
     """A module, or an operation inside it, at whose runs something happens."""
 
@@ -99,10 +45,20 @@ class Target:
         self._expected = 1  # runs in a pass
         forward_pass.targets.append(self)
 
-    def add(self, wanted: Wanted, activations: Activations, detach: bool, clone: bool, inputs: bool) -> None:
+    def add(self, wanted: Wanted, detach: bool, clone: bool, inputs: bool) -> None:
         """Adds something to wait for."""
         self.wanted.append(wanted)
-        self._activations, self._detach, self._clone, self._inputs = activations, detach, clone, inputs
+        self._detach, self._clone, self._inputs = detach, clone, inputs
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more can come in this pass."""
+        return all(wanted.done for wanted in self.wanted)
+
+    @property
+    def edits_last(self) -> bool:
+        """Whether the last run is edited, which is known only after the pass."""
+        return not self._pass.every and any(one.edit and one.layer.run is None for one in self.wanted)
 
     def begin(self) -> None:
         """Prepares for a forward pass."""
@@ -112,13 +68,20 @@ class Target:
 
     def settle(self) -> bool:
         """Returns whether an edit of the last run met another run in the pass that is over."""
-        awaited = not self._pass.every and any(
-            wanted.edit and wanted.layer.run is None for wanted in self.wanted
-        )
-        if not awaited or self.runs.count in (0, self._expected):
+        if not self.edits_last or self.runs.count in (0, self._expected):
             return False
         self._expected = self.runs.count
         return True
+
+    def state(self) -> Any:
+        """Returns what `reset` goes back to."""
+        return self.runs.count, [(wanted.done, wanted.edited) for wanted in self.wanted]
+
+    def reset(self, state: Any) -> None:
+        """Forgets what happened since."""
+        self.runs.count, flags = state
+        for wanted, flag in zip(self.wanted, flags, strict=True):
+            wanted.done, wanted.edited = flag
 
     def edited(self, layer: Layer) -> bool:
         """Returns whether the edit of a layer has run."""
@@ -131,10 +94,12 @@ class Target:
 
     def hook(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """The forward hook of a module."""
-        return self(output, args or kwargs)
+        return self(output, args if has_tensor(args) else kwargs)
 
     def __call__(self, output: Any, given: Any) -> Any:
         """Returns the output of a run, with edits, after recording what is wanted of it."""
+        if not self._pass.running and in_backward():
+            return self._computed_again(output)
         number = self.runs.count
         self.runs.count += 1
         wanted = [one for one in self.wanted if one.layer.run is None or one.layer.run == number]
@@ -146,6 +111,19 @@ class Target:
                 output = self._record(one, output, given)
             one.done = True
         self._pass.check_stop()
+        return output
+
+    def _computed_again(self, output: Any) -> Any:
+        """Edits a run that a checkpoint computes again in the backward pass, and records nothing."""
+        for one in self.wanted:
+            if one.edit is not None:
+                if self.runs.count > 1 and not (self._pass.every and one.layer.run is None):
+                    raise ArchitectureError(
+                        f"{one.layer.source!r} ran {self.runs.count} times, and a checkpoint computes it "
+                        f"again in the backward pass, where its runs cannot be told apart: edit every run "
+                        f"with every=True, or switch checkpointing off"
+                    )
+                output = self._edit(one, output)
         return output
 
     def _is_meant(self, layer: Layer, number: int) -> bool:
@@ -171,7 +149,7 @@ class Target:
         tensor = main_tensor(given if self._inputs else output, part)
         shown = tensor.detach() if self._detach else tensor
         for key in wanted.keys:
-            self._activations._add(key, shown, self._pass.every)
+            self._pass.activations._add(key, shown, self._pass.every)
         if self._clone and not self._inputs:
             return with_main_tensor(output, tensor.clone(), part)
         return output
@@ -180,25 +158,34 @@ class Target:
 def resolve(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
     """Returns the layers that names mean, whose modules the model has.
 
-    A module whose name is the whole string comes first, whatever characters it has.
+    Modules whose names have characters of the grammar, such as ``a/b``, come before what else the name may
+    mean. Functions of torch are found by each of their names.
 
     Raises:
-        LayerError: A module that the model does not have.
+        LayerError: A module that the model does not have, or a list of modules, which never runs.
         UnitError: A name that cannot be read.
     """
     names = list(names)
-    exact = (
-        dict(model.named_modules(remove_duplicate=False)) if any("/" in str(name) for name in names) else {}
-    )
-    layers = {name: Layer(name) if name in exact else parse_layer(name) for name in names}
-    find_modules(model, [layer.module for layer in layers.values()])
+    odd: list[str] = []
+    if any(_SPECIAL.intersection(str(name)) for name in names):
+        known = (name for name, _ in model.named_modules(remove_duplicate=False))
+        odd = sorted((name for name in known if _SPECIAL.intersection(name)), key=len, reverse=True)
+    layers = {name: _layer(name, odd) for name in names}
+    for name, module in find_modules(model, [layer.module for layer in layers.values()]).items():
+        if name and type(module).forward is nn.Module.forward and "forward" not in vars(module):
+            inner = ", ".join(f"{name}.{child}" for child, _ in module.named_children()) or "none"
+            raise LayerError(
+                f"layer {name!r} is a {type(module).__name__}, which holds modules and never runs: name one "
+                f"of them, {inner}"
+            )
     return layers
 
 
-def _replayable(value: Any) -> bool:
-    """Whether a pass may be begun again with these inputs: nothing in them, such as a cache, remembers it."""
-    if isinstance(value, Mapping):
-        return type(value) is dict and all(map(_replayable, value.values()))
-    if isinstance(value, tuple | list):
-        return all(map(_replayable, value))
-    return value is None or isinstance(value, Tensor | bool | int | float | str)
+def _layer(name: str, odd: Iterable[str]) -> Layer:
+    for module in odd:
+        if isinstance(name, str) and name.startswith(module) and name[len(module) :][:1] in ("", *"/#["):
+            return replace(parse_layer(name[len(module) :]), module=module)
+    layer = parse_layer(name)
+    if layer.operation is None:
+        return layer
+    return replace(layer, operation=canonical_name(layer.operation)[0])
