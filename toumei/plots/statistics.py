@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
+from . import style as look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,6 +75,6 @@ def distribution(
     histplot(x=numbers.numpy(), bins=bins, color="0.7", edgecolor="white", label=names[0], ax=ax)
     rugplot(x=numbers.numpy(), color="0.4", ax=ax)
     ax.axvspan(low, high, color="0.5", alpha=0.15, linewidth=0, zorder=0, label=f"95 % of {names[0]}")
-    ax.axvline(value, color="tab:red", label=names[1])
+    ax.axvline(value, color=look.RED, label=names[1])
     ax.legend(fontsize="small")
     return ax
