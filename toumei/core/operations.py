@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .functions import Function, FunctionMode, canonical_name
@@ -121,8 +122,9 @@ class Listener:
 
 
 def inner_modules(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    """Returns the modules inside some modules, each once."""
-    return list(dict.fromkeys(inner for module in modules for inner in list(module.modules())[1:]))
+    """Returns the modules inside some modules, each once; those of TorchScript take no hooks."""
+    inner = dict.fromkeys(inner for module in modules for inner in list(module.modules())[1:])
+    return [module for module in inner if not isinstance(module, torch.jit.ScriptModule)]
 
 
 def _may_write(in_place: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

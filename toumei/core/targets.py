@@ -172,6 +172,11 @@ def resolve(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
         odd = sorted((name for name in known if _SPECIAL.intersection(name)), key=len, reverse=True)
     layers = {name: _layer(name, odd) for name in names}
     for name, module in find_modules(model, [layer.module for layer in layers.values()]).items():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ArchitectureError(
+                f"layer {name!r} is compiled by TorchScript, where no hooks run: name a module around it, or "
+                f"give the module that was scripted or traced"
+            )
         if name and type(module).forward is nn.Module.forward and "forward" not in vars(module):
             inner = ", ".join(f"{name}.{child}" for child, _ in module.named_children()) or "none"
             raise LayerError(
