@@ -78,17 +78,9 @@ def eager(model: nn.Module) -> AbstractContextManager[Any]:
     """Returns a block in which what `torch.compile` compiled of a model runs as it was written.
 
     Compiled code does not run hooks that were registered later.
-
-    Raises:
-        ArchitectureError: The model is compiled, and this version of torch cannot run it uncompiled.
     """
     if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, model.modules())):
         return nullcontext()
-    if not hasattr(torch.compiler, "set_stance"):
-        raise ArchitectureError(
-            "the model is compiled by torch.compile, where hooks do not run: give the module that was "
-            "compiled"
-        )
     return torch.compiler.set_stance("force_eager")
 
 
