@@ -82,17 +82,9 @@ def eager(model: nn.Module, names: Iterable[str]) -> AbstractContextManager[Any]
     Args:
         model: The model.
         names: The modules that are hooked; what is compiled apart from them stays compiled.
-
-    Raises:
-        ArchitectureError: The model is compiled, and this version of torch cannot run it uncompiled.
     """
     if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, _on_the_way(model, names))):
         return nullcontext()
-    if not hasattr(torch.compiler, "set_stance"):
-        raise ArchitectureError(
-            "the model is compiled by torch.compile, where hooks do not run: give the module that was "
-            "compiled"
-        )
     return torch.compiler.set_stance("force_eager")
 
 

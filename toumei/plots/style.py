@@ -34,6 +34,18 @@ def diverging_map() -> "Colormap":
     return LinearSegmentedColormap.from_list("blue-white-red", [NEGATIVE, "white", POSITIVE], N=257)
 
 
+def sequential_map(color: str) -> "Colormap":
+    """Returns a colour map of amounts: from white, for nothing, through a colour to a darker one.
+
+    Args:
+        color: The colour in the middle, such as `GREEN`.
+    """
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+
+    dark = [0.45 * part for part in to_rgb(color)]
+    return LinearSegmentedColormap.from_list(f"white-{color}", ["white", color, dark])
+
+
 def symmetric_limits(values: Tensor | Iterable[Tensor]) -> tuple[float, float]:
     """Returns limits of a diverging colour map that put zero in its middle, the same for all panels.
 

@@ -102,7 +102,14 @@ class AverageEffects(Saved):
 
         ax = ax or pyplot.subplots(figsize=(6, 2.6), layout="constrained")[1]
         label = "average indirect effect"
-        heat_map(self.mean.clamp(min=0), ROLES, ax, label=label, cmap=COLORS[self.kind], vmin=0)
+        heat_map(
+            self.mean.clamp(min=0),
+            ROLES,
+            ax,
+            label=label,
+            cmap=style.sequential_map(COLORS[self.kind]),
+            vmin=0,
+        )
         ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
         ax.set_title(self._title(), fontsize="medium")
         return ax

@@ -8,12 +8,13 @@ from torch import Tensor
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
+from ....plots import style
 from ....plots.statistics import heat_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLORS = {"hidden": "Purples", "mlp": "Greens", "attn": "Reds"}
+COLORS = {"hidden": style.PURPLE, "mlp": style.GREEN, "attn": style.RED}
 _WHAT = {"hidden": "state", "mlp": "MLP", "attn": "attention"}
 _OLD_NAMES = {
     "low_score": "low",
@@ -116,7 +117,15 @@ class CausalTrace(Saved):
         label = f"p({answer})" if self.foil is None else f"logit of {answer} less {self.foil.strip()}"
         # nothing restored is white; what is worse than that is, too
         highest = max(float(self.scores.max()), self.low + 1e-6)
-        heat_map(self.scores, labels, ax, label=label, cmap=COLORS[self.kind], vmin=self.low, vmax=highest)
+        heat_map(
+            self.scores,
+            labels,
+            ax,
+            label=label,
+            cmap=style.sequential_map(COLORS[self.kind]),
+            vmin=self.low,
+            vmax=highest,
+        )
         ax.set_xlabel(self._axis())
         ax.set_title(restored(self.kind, self.window, self.sever), fontsize="medium")
         return ax
