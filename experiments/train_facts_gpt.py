@@ -2,22 +2,22 @@
 
     python experiments/train_facts_gpt.py
 
-Left to itself, a network of this size looks up the parts of a name with its last token only, and stores no
-fact at the name. So the training imposes the division of labour that causal tracing found in GPT-2 XL (Meng
-et al. 2022, "Locating and editing factual associations in GPT"): the MLPs in the middle recall at the last
-token of a name what is known, and attention in later layers fetches it from there. Two things are done to
-most sequences, in training only. The network that results is used as it is.
+Plain training of a network of this size stores no fact at the name: the last token of the text reads the
+tokens of the name directly. So the training imposes what causal tracing found in GPT-2 XL (Meng et al., 2022,
+"Locating and editing factual associations in GPT"): MLPs in the middle recall the facts at the last token of
+a name, and attention in later layers copies them from there. Two restrictions apply to most sequences during
+training. The trained network runs without them.
 
-- Attention is masked. In the layers before `--gather` nobody sees a token of a name but that token itself;
-  from `--gather` on the tokens of a name see each other; and only from `--read` on does the rest of the text
-  see a name, and of its tokens only the last.
-- MLPs are silenced, on a part of these sequences: at names before `--gather`, and elsewhere from `--read` on.
-  And of a name, only what the MLP just before `--read` says about it is passed on. In a trial of one seed
-  without this (and with more layers) the middle MLPs held next to nothing.
+- Attention is masked. In the layers before `--gather` a token of a name is visible to itself only. From
+  `--gather` on the tokens of a name are visible to each other. From `--read` on the last token of a name is
+  visible to the rest of the text; its other tokens never are.
+- MLPs are silenced in a part of these sequences: at names before `--gather`, at other tokens from `--read`
+  on. The residual stream of a name is then replaced by the output of the MLP just before `--read`. In a trial
+  of one seed without this (and with more layers) the middle MLPs stored almost nothing.
 
-Few subjects come first; whenever their facts are known, twice as many are taken. The weights that ship come
-from the default seed. Another processor rounds sums in another order, so there the same seed gives other
-weights of the same kind; docs/facts_gpt.md compares three seeds.
+Training begins with few subjects, and doubles their number each time their facts are known. The weights that
+ship come from the default seed. Another processor rounds sums in another order, so there the same seed gives
+different weights of the same quality; docs/facts_gpt.md compares three seeds.
 """
 
 import argparse
@@ -40,18 +40,18 @@ from toumei.models import FactsWorld, facts_gpt
 
 LENGTH = 64
 STAGES = (32, 64, 128, 256, 400)  # how many subjects
-KNOWN = 0.8  # share of the values predicted right at which more subjects come; some texts leave them open
-NAME_WEIGHT = 0.25  # which name comes next cannot be known
+KNOWN = 0.8  # share of correct values at which subjects are added; some texts do not determine a value
+NAME_WEIGHT = 0.25  # the next name cannot be predicted
 
 
 def main(argv: Sequence[str] | None = None) -> tuple[float, float]:
-    """Trains, saves the weights, prints what was reached; returns recall in trained and in new phrasings."""
+    """Trains and saves the weights; prints and returns the recall in trained and in new phrasings."""
     args = _arguments(argv)
     started = time.perf_counter()
     with seeded(args.seed):
         model, tokenizer, world = facts_gpt(pretrained=False)
         train(model, tokenizer, world, args, args.steps, args.rate, STAGES)
-        # A second, shorter round: the last subjects came late, when the rate had fallen.
+        # A second, shorter round: the last subjects were added when the learning rate was low already.
         train(model, tokenizer, world, args, round(0.32 * args.steps), 0.6 * args.rate, STAGES[-1:])
     minutes = (time.perf_counter() - started) / 60
     weights = save(model, args.out)
@@ -90,7 +90,7 @@ def train(
     names = marked(tokenizer, world.name_words)
     values = marked(tokenizer, [value for relation in world.relations for value in world.values(relation)])
     curriculum = Curriculum(world, tokenizer, args.seed + steps, stages)
-    # Fast are plain products in bfloat16, and the fused attention in float32.
+    # Eager attention is fast in bfloat16, fused attention in float32.
     model.set_attn_implementation("eager" if args.bfloat16 else "sdpa")
     model.train()
     for step in tqdm(range(steps), mininterval=10):
@@ -117,30 +117,30 @@ def train(
 
 
 def pace(progress: float) -> float:
-    """The learning rate as a part of the highest."""
+    """The learning rate as a fraction of the highest one."""
     return min(progress / 0.04, 0.5 + 0.5 * math.cos(math.pi * progress)) + 0.001
 
 
 def marked(tokenizer: Any, words: Iterable[str]) -> Tensor:
-    """Which tokens of the vocabulary are these words, (V,)."""
+    """A mask (V,) of the tokens of the vocabulary that are these words."""
     chosen = torch.zeros(len(tokenizer), dtype=torch.bool)
     chosen[[tokenizer(word).input_ids[0] for word in words]] = True
     return chosen
 
 
 def positions(tokens: Tensor, room: int, moved: float) -> Tensor:
-    """Positions (N, T) from 0 on, or in a part of the sequences from a later one on, for longer texts."""
+    """Positions (N, T) from 0 on; a share of the sequences starts later, as in longer texts."""
     count, length = tokens.shape
     start = torch.randint(room - length + 1, (count, 1)) * (torch.rand(count, 1) < moved)
     return torch.arange(length) + start
 
 
 def visible(name: Tensor, masked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Who sees whom (N, T, T): before names are put together, while they are, and once they are read.
+    """The attention masks (N, T, T) of the layers before `gather`, from there to `read`, and after.
 
     Args:
         name: (N, T) the tokens that belong to names.
-        masked: (N,) the sequences with masks; in the others everybody sees all that came before.
+        masked: (N,) the sequences with masks; the others have causal masks.
     """
     starts = name & ~F.pad(name, (1, 0))[:, :-1]
     ends = name & ~F.pad(name, (0, 1))[:, 1:]
@@ -161,7 +161,7 @@ def forward(
     silenced: Tensor,
     args: argparse.Namespace,
 ) -> Tensor:
-    """Logits (N, T, V) of the network under what the training imposes.
+    """Logits (N, T, V) of the network with the restrictions of the training.
 
     Args:
         model: a GPT-2.
@@ -190,7 +190,7 @@ def forward(
 
 
 class Curriculum(Iterator[list[int]]):
-    """Sequences of 64 tokens about ever more subjects: texts in a row, half of them with a mark in front."""
+    """Sequences of 64 tokens about more and more subjects: texts, half of them after an end-of-text token."""
 
     def __init__(self, world: FactsWorld, tokenizer: Any, seed: int, stages: Sequence[int]) -> None:
         self.world, self.tokenizer, self.seed, self.stages = world, tokenizer, seed, stages
@@ -202,11 +202,11 @@ class Curriculum(Iterator[list[int]]):
 
     @property
     def complete(self) -> bool:
-        """Whether all subjects take part."""
+        """Whether all subjects are included."""
         return self.stage == len(self.stages) - 1
 
     def judge(self, right: float) -> None:
-        """Goes on to the next stage when enough values of the last batches were predicted right."""
+        """Begins the next stage when the share of correct values in the last batches is high enough."""
         self.known += 0.05 * (right - self.known)
         if self.known > KNOWN and not self.complete:
             self._begin(self.stage + 1)

@@ -12,6 +12,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 import feature_viz
 
 
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    """The first 200 of the shapes: drawing 1,000 takes longer than everything else."""
+    batch = feature_viz.ShapesDataset.batch
+    monkeypatch.setattr(feature_viz.ShapesDataset, "batch", lambda self, which: batch(self, which[:200]))
+
+
 def picture(*arguments, out):
     path = feature_viz.main([*map(str, arguments), "--steps", "2", "--device", "cpu", "--out", str(out)])
     with Image.open(path) as image:

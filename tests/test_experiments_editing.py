@@ -25,15 +25,22 @@ def test_rank_one_editing(tmp_path, capsys):
     assert Edit.load(tmp_path / "edit.safetensors", facts_gpt()[0]).layers == (0,)
 
 
-def test_mass_editing(tmp_path, capsys):
-    options = ["--facts", "1", "--at-once", "1", "2", "--weights", "1", "--texts", "300", "--layer", "0"]
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setitem(mass_editing.LARGE_STEPS, "steps", 3)
+    for name, value in {"hold": 3, "steps": 3, "prefixes": ((2, 3),)}.items():
+        monkeypatch.setitem(mass_editing.HELD, name, value)
+
+
+def test_mass_editing(tmp_path, capsys, few_steps):
+    options = ["--facts", "1", "--at-once", "2", "--weights", "1", "--texts", "300", "--layer", "0"]
     path = mass_editing.main([*options, "--out", str(tmp_path / "out.png")])
     assert path.stat().st_size > 10_000
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("small steps", "memit", "emmet", "alphaedit", "r-rome"))
 
 
-def test_mass_editing_of_another_model(realdata, tmp_path, capsys):
+def test_mass_editing_of_another_model(realdata, tmp_path, capsys, few_steps):
     records = [
         {
             "requested_rewrite": {

@@ -136,8 +136,10 @@ def test_attention_outputs_are_tokens_by_channels_also_out_of_a_tuple(make, buil
     handle = attention.register_forward_hook(lambda *call: kept.append(call[2]))
     loss = fv.optimize(1, verbose=False).losses[0]
     handle.remove()
-    assert isinstance(kept[0], tuple) and kept[0][0].shape == (2, TOKENS, WIDTH)
-    torch.testing.assert_close(-loss, kept[0][0][:, 3, 18].detach())
+    # In transformers 5.4 a ViT's attention returns the states alone.
+    states = kept[0][0] if make is torchvision_vit or isinstance(kept[0], tuple) else kept[0]
+    assert states.shape == (2, TOKENS, WIDTH)
+    torch.testing.assert_close(-loss, states[:, 3, 18].detach())
 
 
 def generators():

@@ -174,3 +174,12 @@ def test_layers_that_do_not_exist_or_do_not_run_are_errors(small_cnn):
         survey(small_cnn, ["conv"], lambda: None)
     with pytest.raises(UnreachedLayerError, match="'relu2' was never reached"):
         survey(small_cnn, ["conv1", "relu2"], lambda: small_cnn[:2](picture(8, 8)))
+
+
+def test_surveys_and_channels_print_shapes_not_numbers():
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), picture(6, 8)
+    found = survey(model, ["0", "1"], lambda: model(x))
+    assert repr(found) == "Survey(0#0 (1, 4, 4, 6), 1#0 (1, 4, 4, 6))"
+    assert repr(found.activations) == "LaidOut(0: (1, 4, 4, 6), 1: (1, 4, 4, 6))"
+    channels = with_channels_first(found.activations["1"], found.layouts["1"], "1")
+    assert repr(channels) == "Channels((1, 4, 24) of '1' on the grid (4, 6))"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
+from ..plots import style
 from ..plots.html import escaped, picture, token_spans
 from ..plots.tokens import Row, draw_tokens, token_figure_size
 
@@ -85,7 +86,7 @@ def plot_attribution(
         draw_tokens(ax, rows)
     else:
         _draw_bars(ax, values[0], names)
-    ax.set_title(title, fontsize="medium")
+    ax.set_title(title, fontsize=style.TITLE)
     return ax
 
 
@@ -118,8 +119,8 @@ def attribution_html(
     lines = []
     for name, words, row in _rows(values, names, tokens):
         lines.append(f"<p>{escaped(name) + ': ' if name else ''}{token_spans(words, row)}</p>")
-    style = "font-family:monospace;line-height:2;white-space:pre-wrap"
-    return f'{head}<div style="{style}">{"".join(lines)}</div>'
+    look = "font-family:monospace;line-height:2;white-space:pre-wrap"
+    return f'{head}<div style="{look}">{"".join(lines)}</div>'
 
 
 def _rows(values: Tensor, names: Sequence[str] | None, tokens: Sequence[Sequence[str]]) -> Iterator[Row]:
@@ -143,9 +144,8 @@ def _pictures(values: Tensor, names: Sequence[str] | None) -> str:
 
 def _picture(heat: Tensor) -> str:
     """A heat map (H, W) as a PNG within the page: white for 0, red for the target, blue against it."""
-    colors = torch.stack([1 - (-heat).clamp(min=0), 1 - heat.abs(), 1 - heat.clamp(min=0)])
-    style = "height:128px;image-rendering:pixelated;border:1px solid silver;margin:2px"
-    return picture(colors, style)
+    look = "height:128px;image-rendering:pixelated;border:1px solid silver;margin:2px"
+    return picture(style.diverging_colors(heat).movedim(2, 0), look)
 
 
 def _without_channels(values: Tensor) -> Tensor:
@@ -166,10 +166,15 @@ def _draw_bars(ax: "Axes", values: Tensor, names: Sequence[str] | None) -> None:
         positions = [column + (row - (len(values) - 1) / 2) * width for column in range(len(heights))]
         colors = None
         if len(values) == 1:
-            colors = ["firebrick" if height > 0 else "royalblue" for height in heights]
-        ax.bar(positions, heights.tolist(), width, color=colors)
+            colors = [style.POSITIVE if height > 0 else style.NEGATIVE for height in heights]
+        label = names[row] if names and len(values) > 1 else None
+        ax.bar(positions, heights.tolist(), width, color=colors or style.COLORS[row % 8], label=label)
     ax.axhline(0, color="black", linewidth=0.6)
-    ax.set_ylabel("contribution" + (f" to {names[0]}" if names else ""))
+    several = len(values) > 1
+    ax.set_xlabel("feature")
+    ax.set_ylabel("contribution" + (f" to {names[0]}" if names and not several else ""))
+    if names and several:
+        ax.legend(title="target", fontsize=style.LABEL, title_fontsize=style.LABEL)
 
 
 def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None) -> None:
@@ -182,7 +187,7 @@ def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None) -> None:
             gray = images[index].detach().float().mean(0).cpu().numpy()
             ax.imshow(gray, cmap="gray", extent=extent, vmin=0, vmax=1)
         alpha = of_picture.abs().clamp(0, 1).pow(0.7).numpy() if images is not None else None
-        ax.imshow(of_picture.numpy(), cmap="bwr", extent=extent, vmin=-1, vmax=1, alpha=alpha)
+        ax.imshow(of_picture.numpy(), cmap=style.diverging_map(), extent=extent, vmin=-1, vmax=1, alpha=alpha)
     ax.set_xlim(0, len(heat) * (width + gap) - gap)
     ax.set_ylim(height, 0)
     ax.set_axis_off()

@@ -18,6 +18,7 @@ from ..core.serialization import Saved
 from ..core.surveys import Survey, survey
 from ..core.targets import resolve
 from ..core.tensor_specs import specs
+from ..plots import style
 from .inputs import as_images, as_input
 
 if TYPE_CHECKING:
@@ -92,9 +93,9 @@ class SanityScore(Saved):
         ax = ax or pyplot.subplots(layout="constrained")[1]
         positions = range(len(self.layers))
         for name, values, color in (
-            ("exciting images", self.exciting, "tab:green"),
-            ("picture", self.similarities, "tab:blue"),
-            ("other images", self.others, "tab:gray"),
+            ("exciting images", self.exciting, style.GREEN),
+            ("picture", self.similarities, style.BLUE),
+            ("other images", self.others, style.GRAY),
         ):
             if len(values) > 1:
                 for line in values.tolist():

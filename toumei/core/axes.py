@@ -76,7 +76,8 @@ def map_axes(shape: Sequence[int]) -> Axes:
 
 
 def _space_kinds(count: int) -> list[Kind]:
-    return ["unknown"] * (count - len(SPACE)) + list(SPACE[max(len(SPACE) - count, 0) :])
+    unknown: list[Kind] = ["unknown"] * (count - len(SPACE))
+    return unknown + list(SPACE[max(len(SPACE) - count, 0) :])
 
 
 def input_axes(tensor: Tensor) -> Axes:
@@ -204,9 +205,9 @@ def joined(rows: Sequence[Axis]) -> Axis:
     """Returns the axis along which several were joined; tokens before a grid move its offset."""
     size = sum(map(size_of, rows))
     for kind in ("channels", "batch"):  # more of either is what is joined to them
-        same = [row == plain(kind, size_of(row)) for row in rows]  # type: ignore[arg-type]
+        same = [row == plain(kind, size_of(row)) for row in rows]
         if any(same) and all(one or not is_known(row) for one, row in zip(same, rows, strict=True)):
-            return plain(kind, size)  # type: ignore[arg-type]
+            return plain(kind, size)
     if all(len(row) == 1 and row[0].kind == rows[0][0].kind in SPACE and row[0].covers for row in rows):
         return plain(rows[0][0].kind, size)
     if any(has_kind(row, "channels") for row in rows):

@@ -91,7 +91,7 @@ def hooked(
     forward_pass.stops = stop and all(layer.run is not None for layer in targets)
     with until_the_end() as stack:
         with uninterrupted():
-            stack.enter_context(eager(given))
+            stack.enter_context(eager(given, [layer.module for layer in targets]))
             _install(model, targets, forward_pass, stack)
         try:
             yield activations
@@ -150,7 +150,7 @@ def _names(record: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
 
 
 def _edits(edit: Mapping[str, Edit] | None) -> dict[str, Edit]:
-    edits = dict(edit or {})
+    edits: dict[str, Any] = dict(edit or {})
     for name, function in edits.items():
         if not callable(function):
             kind = type(function).__name__

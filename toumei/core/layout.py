@@ -59,6 +59,9 @@ class Channels:
     pictured: bool = False
     tokens: bool = False
 
+    def __repr__(self) -> str:
+        return f"Channels({tuple(self.values.shape)} of {self.layer!r} on the grid {self.grid})"
+
     def check(self, channels: Sequence[int | None]) -> None:
         """Checks that channels exist.
 
@@ -140,6 +143,9 @@ class LaidOut(dict[str, Tensor]):
     def __init__(self, tensors: Mapping[str, Tensor], layouts: Mapping[str, Layout]) -> None:
         super().__init__(tensors)
         self.layouts = dict(layouts)
+
+    def __repr__(self) -> str:
+        return f"LaidOut({', '.join(f'{layer}: {tuple(tensor.shape)}' for layer, tensor in self.items())})"
 
 
 def with_layouts_of(activations: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> LaidOut:

@@ -74,15 +74,19 @@ def without_wrapper(model: nn.Module) -> nn.Module:
     return getattr(model, "_orig_mod", model) if type(model).__name__ == "OptimizedModule" else model
 
 
-def eager(model: nn.Module) -> AbstractContextManager[Any]:
+def eager(model: nn.Module, names: Iterable[str]) -> AbstractContextManager[Any]:
     """Returns a block in which what `torch.compile` compiled of a model runs as it was written.
 
     Compiled code does not run hooks that were registered later.
 
+    Args:
+        model: The model.
+        names: The modules that are hooked; what is compiled apart from them stays compiled.
+
     Raises:
         ArchitectureError: The model is compiled, and this version of torch cannot run it uncompiled.
     """
-    if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, model.modules())):
+    if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, _on_the_way(model, names))):
         return nullcontext()
     if not hasattr(torch.compiler, "set_stance"):
         raise ArchitectureError(
@@ -90,6 +94,19 @@ def eager(model: nn.Module) -> AbstractContextManager[Any]:
             "compiled"
         )
     return torch.compiler.set_stance("force_eager")
+
+
+def _on_the_way(model: nn.Module, names: Iterable[str]) -> Iterator[nn.Module]:
+    """The model, and the modules that lead to some modules and are inside them."""
+    yield model
+    inner = without_wrapper(model)
+    yield inner
+    for name in set(names):
+        module = inner
+        for part in name.split(".") if name else ():
+            module = module.get_submodule(part)
+            yield module
+        yield from module.children()
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -110,11 +127,11 @@ def wrapped_forward(module: nn.Module, around: Around, innermost: bool = False) 
         ...     relu(torch.ones(2))
         tensor([-1., -1.])
     """
-    wrapper = module.__dict__.get("forward")
+    wrapper: Any = module.__dict__.get("forward")
     if not hasattr(wrapper, "arounds"):
         wrapper = _wrapper(module.forward, wrapper)
         module.forward = wrapper
-    arounds: list[Around] = wrapper.arounds  # type: ignore[union-attr]
+    arounds: list[Around] = wrapper.arounds
     arounds.insert(len(arounds) if innermost else 0, around)
     try:
         yield
@@ -131,11 +148,11 @@ def _wrapper(forward: Callable[..., Any], attribute: Any) -> Any:
     @wraps(forward)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         def call(level: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if level == len(chain):
+            if level == len(current):
                 return forward(*args, **kwargs)
-            return chain[level](lambda *args, **kwargs: call(level + 1, args, kwargs), args, kwargs)
+            return current[level](lambda *args, **kwargs: call(level + 1, args, kwargs), args, kwargs)
 
-        chain = tuple(arounds)
+        current = tuple(arounds)
         return call(0, args, kwargs)
 
     wrapper.arounds, wrapper.attribute = arounds, attribute  # type: ignore[attr-defined]
@@ -143,12 +160,13 @@ def _wrapper(forward: Callable[..., Any], attribute: Any) -> Any:
 
 
 def _unwrap(module: nn.Module, wrapper: Any) -> None:
+    attribute = wrapper.attribute
     if module.__dict__.get("forward") is not wrapper:
         return
-    if wrapper.attribute is None:
+    if attribute is None:
         del module.forward
     else:
-        module.forward = wrapper.attribute
+        module.forward = attribute
 
 
 @contextmanager

@@ -45,6 +45,10 @@ class Survey:
         """What the axes of each layer's tensor mean."""
         return self.activations.layouts
 
+    def __repr__(self) -> str:
+        rows = [f"{name} {self.layouts[layer].shape}" for layer, name in self.names.items()]
+        return f"Survey({', '.join(rows[:4])}{f', and {len(rows) - 4} more' if len(rows) > 4 else ''})"
+
 
 def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any], keep: bool = True) -> Survey:
     """Returns what a forward pass shows of some layers.

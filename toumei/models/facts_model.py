@@ -84,5 +84,5 @@ def _tokenizer() -> "PreTrainedTokenizerFast":
         pad_token=_END,
         unk_token="<unk>",
         model_max_length=_POSITIONS,
-        model_input_names=["input_ids", "attention_mask"],  # token types too would be added by transformers 4
+        model_input_names=["input_ids", "attention_mask"],  # GPT-2 adds token types to its states
     )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
+from . import style as look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +31,8 @@ def heat_map(
         ShapeError: The values are no matrix with as many rows as there are labels.
 
     Example:
-        >>> from matplotlib import pyplot
-        >>> axes = heat_map(torch.rand(2, 3), ["first", "last"], pyplot.gca(), label="effect")
+        >>> from matplotlib.figure import Figure
+        >>> axes = heat_map(torch.rand(2, 3), ["first", "last"], Figure().add_subplot(), label="effect")
         >>> [text.get_text() for text in axes.get_yticklabels()]
         ['first', 'last']
     """
@@ -61,8 +62,8 @@ def distribution(
         names: What the samples and the value are called in the legend.
 
     Example:
-        >>> from matplotlib import pyplot
-        >>> axes = distribution(torch.linspace(0, 1, 41), 1.5, pyplot.gca())
+        >>> from matplotlib.figure import Figure
+        >>> axes = distribution(torch.linspace(0, 1, 41), 1.5, Figure().add_subplot())
         >>> [text.get_text() for text in axes.get_legend().get_texts()]
         ['95 % of samples', 'value', 'samples']
     """
@@ -74,6 +75,6 @@ def distribution(
     histplot(x=numbers.numpy(), bins=bins, color="0.7", edgecolor="white", label=names[0], ax=ax)
     rugplot(x=numbers.numpy(), color="0.4", ax=ax)
     ax.axvspan(low, high, color="0.5", alpha=0.15, linewidth=0, zorder=0, label=f"95 % of {names[0]}")
-    ax.axvline(value, color="tab:red", label=names[1])
+    ax.axvline(value, color=look.RED, label=names[1])
     ax.legend(fontsize="small")
     return ax

@@ -171,8 +171,8 @@ def test_notebooks_show_the_heat_maps_of_pictures():
     values[0, :, 1, 2], values[0, :, 3, 5], values[1, 0, 0, 0] = 1.0, -0.5, -1.0
     shown, page = pictures(Attribution(values, torch.zeros(2), method="Some")._repr_html_())
     assert [own.size for own in shown] == [(6, 4), (6, 4)] and "Attribution(Some" in page
-    assert shown[0].getpixel((2, 1)) == (255, 0, 0) and shown[0].getpixel((5, 3)) == (128, 128, 255)
-    assert shown[1].getpixel((0, 0)) == (0, 0, 255) and shown[1].getpixel((1, 0)) == (255, 255, 255)
+    assert shown[0].getpixel((2, 1)) == (213, 94, 0) and shown[0].getpixel((5, 3)) == (128, 184, 216)
+    assert shown[1].getpixel((0, 0)) == (0, 114, 178) and shown[1].getpixel((1, 0)) == (255, 255, 255)
     for outside in ("http", "<script", "url("):
         assert outside not in page
 

@@ -141,7 +141,7 @@ def test_guided_gradients_pass_a_relu_under_any_name(inputs, name):
     layers = nn.Linear(6, 8), nn.Linear(8, 2)
     result = GuidedBackprop(Called(RELUS[name]))(inputs, target=1).values
     assert torch.equal(result, GuidedBackprop(Called(F.relu))(inputs, target=1).values)
-    assert not torch.equal(result, Saliency(Called(F.relu))(inputs, target=1, absolute=False).values)
+    assert not torch.equal(result, Saliency(Called(F.relu), absolute=False)(inputs, target=1).values)
 
 
 def test_guided_gradients_pass_relu6(inputs):

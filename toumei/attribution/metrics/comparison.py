@@ -11,6 +11,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
 from ...core.tensor_specs import Spec, specs
+from ...plots.style import diverging_map
 from ..base.baselines import BaselineLike
 from ..base.method import Method
 from ..base.result import Attribution
@@ -108,7 +109,7 @@ class Comparison(Saved):
             if images is not None:
                 axes[0, index].imshow(images[index].detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy())
             for ax, heat in zip(axes[above:, index], self.heat[:, index], strict=True):
-                ax.imshow(heat.numpy(), cmap="bwr", vmin=-1, vmax=1)
+                ax.imshow(heat.numpy(), cmap=diverging_map(), vmin=-1, vmax=1)
                 if masks is not None:
                     ax.contour(masks[index].cpu().float().numpy(), [0.5], colors="black", linewidths=0.5)
         for ax in axes.flat:

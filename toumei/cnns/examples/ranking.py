@@ -126,6 +126,7 @@ def receptive_fields(
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 5))
+        >>> from toumei.core import survey
         >>> images = torch.rand(1, 3, 20, 40)
         >>> receptive_fields(model, survey(model, ["0", "2"], lambda: model(images)), images)
         {'0': (0.15, 0.075), '2': (0.35, 0.175)}

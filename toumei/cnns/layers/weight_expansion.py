@@ -20,6 +20,7 @@ from ...core.modules import evaluating, frozen
 from ...core.serialization import Saved
 from ...core.surveys import survey
 from ...core.tensor_specs import specs
+from ...plots.style import diverging_colors
 from ..inputs import as_input
 
 if TYPE_CHECKING:
@@ -237,11 +238,8 @@ def _average_pool(
 
 def _heat(weights: Tensor) -> Tensor:
     """Kernels (C, h, w) as pictures (C, 3, H, W): white is zero, red positive, blue negative."""
-    from matplotlib import colormaps
-
-    scale = weights.abs().max().clamp(min=1e-12)
-    colors = torch.from_numpy(colormaps["RdBu_r"]((weights / scale / 2 + 0.5).numpy())[..., :3])
-    return F.interpolate(colors.float().movedim(3, 1), size=(_CELL, _CELL), mode="nearest")
+    colors = diverging_colors(weights, float(weights.abs().max().clamp(min=1e-12)))
+    return F.interpolate(colors.movedim(3, 1), size=(_CELL, _CELL), mode="nearest")
 
 
 def _tile(picture: Tensor | None) -> Tensor:

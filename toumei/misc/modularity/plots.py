@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...plots import style
 from ...plots.statistics import distribution
 from .graph import Block, WeightGraph, check_labels
 
@@ -94,7 +95,7 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
     ax = ax or _axes(4, 3)
     values = eigenvalues.tolist()
     ax.plot(range(1, len(values) + 1), values, "o-", markersize=4, linewidth=0.8)
-    ax.axvline(n_clusters + 0.5, color="tab:red", linewidth=0.8, linestyle="--")
+    ax.axvline(n_clusters + 0.5, color=style.RED, linewidth=0.8, linestyle="--")
     ax.set_xlabel("number")
     ax.set_ylabel("eigenvalue")
     ax.set_title(f"{n_clusters} clusters", fontsize="medium")

@@ -285,13 +285,21 @@ def anatomy(model: nn.Module) -> Anatomy:
         mlps=names("mlp"),
         downs=names("down"),
         norm=outside.norm if _has(model, outside.norm) else None,
-        head=outside.head,
+        head=_head(model, outside.head),
         width=stream_width(model),
         missing=tuple(row.missing for row in rows),
     )
     _check_modules(parts)
     _check_outputs(parts)
     return parts
+
+
+def _head(model: nn.Module, name: str) -> str:
+    """The name of the head, which versions of transformers change: 5.12 has `embed_out` in gpt_neox."""
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    if output is None or _has(model, name):
+        return name
+    return next((found for found, module in model.named_modules() if module is output), name)
 
 
 def _check_modules(parts: Anatomy) -> None:

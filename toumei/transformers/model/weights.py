@@ -1,7 +1,7 @@
-"""Weights of linear layers however they are stored: read whole, changed, and given back bit for bit.
+"""Changes weights of linear layers, plain, sharded or quantized, and restores them bit for bit.
 
-A plain weight is changed in place, a sharded one too, each process its part. A quantized weight cannot hold a
-small change; where it can be rebuilt in full precision, the rebuilt one stands in for it during an edit.
+A plain weight is changed in place. A sharded weight too; each process changes its part. A quantized weight
+cannot store a small change. If it can be dequantized, the dequantized weight replaces it during an edit.
 """
 
 from typing import Any
@@ -17,10 +17,10 @@ _PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def editable(module: nn.Module) -> Tensor:
-    """Returns the weight of a module, if it can be edited.
+    """Returns the weight of a module if it can be edited.
 
     Raises:
-        EditError: It is offloaded, or quantized in a way that it cannot be rebuilt from.
+        EditError: It is offloaded, or it is quantized and cannot be dequantized.
     """
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor) or weight.is_meta:
@@ -37,19 +37,19 @@ def editable(module: nn.Module) -> Tensor:
     return weight
 
 
-def kept(weight: Tensor) -> Tensor:
-    """Returns what gives a weight back: a copy, or of a quantized one itself."""
+def backup(weight: Tensor) -> Tensor:
+    """Returns what restores a weight: a copy of it, or a quantized weight itself."""
     return weight.detach().clone() if in_place(weight) else weight
 
 
 @torch.no_grad()
-def put(module: nn.Module, value: Tensor) -> None:
-    """Makes a value the weight of a module: what `kept` returned, or a whole weight."""
+def set_weight(module: nn.Module, value: Tensor) -> None:
+    """Sets the weight of a module to the result of `backup`, or to a plain tensor."""
     weight = module.weight
     assert isinstance(weight, Tensor)
-    if not in_place(weight):  # the rebuilt one stands in
+    if not in_place(weight):  # the dequantized weight replaces it
         module.weight = nn.Parameter(value.to(weight.dtype), requires_grad=False)
-    elif isinstance(value, nn.Parameter):  # the quantized one comes back
+    elif isinstance(value, nn.Parameter):  # the quantized weight is restored
         module.weight = value
     elif is_sharded(weight) and not is_sharded(value):
         from torch.distributed.tensor import distribute_tensor
@@ -61,7 +61,7 @@ def put(module: nn.Module, value: Tensor) -> None:
 
 
 def _can_stand_in(module: nn.Module, weight: Tensor) -> bool:
-    """Whether a layer multiplies by whatever its weight is, and the weight can be rebuilt."""
+    """Whether the layer works with a plain weight too, and its weight can be dequantized."""
     if not (is_conv1d(module) or type(module).forward is nn.Linear.forward):
         return False
     try:

@@ -38,7 +38,7 @@ def random_edit(model, layers=(0, 1, 2), seed=0):
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyboardInterrupt])
 def test_an_edit_that_fails_between_two_layers_changes_nothing(model, error, monkeypatch):
-    before, put, calls = weights(model), registry.put, []
+    before, put, calls = weights(model), registry.set_weight, []
 
     def failing(module, tensor):
         calls.append(module)
@@ -48,7 +48,7 @@ def test_an_edit_that_fails_between_two_layers_changes_nothing(model, error, mon
 
     first, second = random_edit(model, (1,), seed=1).apply(), random_edit(model)
     with monkeypatch.context() as patched, pytest.raises(error):
-        patched.setattr(registry, "put", failing)
+        patched.setattr(registry, "set_weight", failing)
         second.apply()
     assert not second.applied and first.applied
     with second:

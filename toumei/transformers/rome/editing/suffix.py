@@ -73,8 +73,11 @@ class Suffix:
                 logits = main_tensor(self.parts.model(self.tokens[list(rows)], use_cache=False))
             return torch.cat([logits[number, list(wanted)] for number, wanted in enumerate(positions)])
         vectors = self.vectors[list(rows)]
-        with hooked(self.parts.model, edit={} if self.stream else {self.module: add}):
-            vectors = self._last_output(add(vectors) if self.stream else vectors)
+        if self.stream:
+            vectors = self._last_output(add(vectors))
+        else:
+            with hooked(self.parts.model, edit={self.module: add}):
+                vectors = self._last_output(vectors)
         picked = [vectors[number, list(wanted)] for number, wanted in enumerate(positions)]
         return self.runner.logits(torch.cat(picked), self.tokens[:1, :1])
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
+from ....plots import style
 from ...model.families import Anatomy, anatomy
 from ...model.scoring import AnswerScore, score_answers
 from ..editing.editor import RankOneEditor
@@ -98,7 +99,7 @@ class Evaluation(Saved):
 
         ax = ax or pyplot.subplots()[1]
         shown = [metric for metric in _SHOWN if metric in self._present()]
-        ax.bar(shown, [100 * self.mean(metric) for metric in shown], color="tab:blue")
+        ax.bar(shown, [100 * self.mean(metric) for metric in shown], color=style.BLUE)
         errors = [100 * self.interval(metric) for metric in shown]
         ax.errorbar(shown, [100 * self.mean(metric) for metric in shown], errors, fmt="none", color="black")
         ax.set_ylabel("percent")

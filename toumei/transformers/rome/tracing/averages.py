@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
+from ....plots import style
 from ....plots.statistics import heat_map
 from ...model.tokens import ROLES, token_roles
 from .result import COLORS, CausalTrace, restored
@@ -16,7 +17,7 @@ from .result import COLORS, CausalTrace, restored
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LINE_COLORS = ("0.6", "tab:purple", "tab:orange", "tab:red", "tab:green", "tab:brown", "tab:blue")
+_LINE_COLORS = (style.GRAY, style.PURPLE, style.ORANGE, style.RED, style.GREEN, style.BLACK, style.BLUE)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

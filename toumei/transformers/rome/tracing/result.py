@@ -114,8 +114,9 @@ class CausalTrace(Saved):
         labels = [token + "*" * (first <= index < end) for index, token in enumerate(self.tokens)]
         answer = self.answer.strip()
         label = f"p({answer})" if self.foil is None else f"logit of {answer} less {self.foil.strip()}"
-        least = min(self.low, float(self.scores.min()))
-        heat_map(self.scores, labels, ax, label=label, cmap=COLORS[self.kind], vmin=least)
+        # nothing restored is white; what is worse than that is, too
+        highest = max(float(self.scores.max()), self.low + 1e-6)
+        heat_map(self.scores, labels, ax, label=label, cmap=COLORS[self.kind], vmin=self.low, vmax=highest)
         ax.set_xlabel(self._axis())
         ax.set_title(restored(self.kind, self.window, self.sever), fontsize="medium")
         return ax

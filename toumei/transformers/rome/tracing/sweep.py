@@ -14,6 +14,7 @@ work. They change the result by rounding only:
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -186,7 +187,7 @@ class LayerSweep:
             new = values[layer][:, token].expand(samples, -1).repeat(copies, 1)
             edit[self._modules[layer]] = overwriting_edit(chosen, token - start, new, self.parts.width)
         call = self._arguments(start, start + positions)[layer]
-        with hooked(self.parts.model, edit=edit):
+        with hooked(self.parts.model, edit=edit) if edit else nullcontext():
             return call.repeat(self._blocks[layer], flat, cache).unflatten(0, (copies, samples))
 
     def _prefix(self, layer: int, start: int, copies: int, stop: bool = False) -> PrefixCache:

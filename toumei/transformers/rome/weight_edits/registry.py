@@ -16,7 +16,7 @@ from ....core.errors import EditError
 from ....core.fingerprint import fingerprint_of
 from ....core.tensors import whole
 from ...model.discovery import is_conv1d
-from ...model.weights import editable, kept, put
+from ...model.weights import backup, editable, set_weight
 from .low_rank import LowRank
 
 
@@ -48,7 +48,7 @@ def apply(changes: Mapping[nn.Module, LowRank], owner: object) -> None:
     try:
         for module, change in changes.items():
             if module not in _CARRIED:
-                _CARRIED[module] = _Carried(kept(editable(module)))
+                _CARRIED[module] = _Carried(backup(editable(module)))
             _CARRIED[module].changes[owner] = change
             _write(module)
     except BaseException:  # memory may run out, or Ctrl-C come, between two layers
@@ -123,7 +123,7 @@ def _check_untouched(module: nn.Module) -> None:
         if (weight._version, weight.dtype) != (carried.version, carried.original.dtype):
             raise EditError(
                 f"the weight of {module} was changed by something else while an edit was applied, so it "
-                f"cannot be taken back bit for bit: revert edits before training, loading or casting a model"
+                f"cannot be reverted bit for bit: revert edits before training, loading or casting a model"
             )
 
 
@@ -139,12 +139,12 @@ def _write(module: nn.Module) -> None:
     """Sets the weight to the original plus all changes, summed in float64 and rounded once."""
     carried = _CARRIED[module]
     if not carried.changes:
-        put(module, carried.original)
+        set_weight(module, carried.original)
         return
     original = whole(carried.original)
     place = torch.device("cpu") if original.device.type == "mps" else original.device
     left = torch.cat([change.left for change in carried.changes.values()], dim=1).to(place, torch.float64)
     right = torch.cat([change.right for change in carried.changes.values()]).to(place, torch.float64)
     change = left @ right
-    put(module, original.to(place, torch.float64) + (change.T if is_conv1d(module) else change))
+    set_weight(module, original.to(place, torch.float64) + (change.T if is_conv1d(module) else change))
     carried.version = editable(module)._version
