@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 import toumei
 from toumei.core import hooked, run, survey
-from toumei.core.errors import ArchitectureError, ArgumentError, LayerError
+from toumei.core.errors import ArchitectureError, ArgumentError, LayerError, UnreachedLayerError
 
 
 class Twice(nn.Module):
@@ -190,19 +190,27 @@ def test_an_operation_is_found_by_each_name_of_its_function():
     assert torch.equal(found["/clip"], rows().relu()) and torch.equal(found["/__add__"], found["/add"])
 
 
+def test_a_list_of_modules_never_runs_and_says_what_it_holds():
+    class Listed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.ReLU(), nn.ReLU()])
+
+        def forward(self, x):
+            return self.layers[0](x)
+
+    model = Listed()
+    found = run(model, rows(), record=[name for name, _ in model.named_modules()])
+    assert set(found) == {"", "layers.0"}
+    with pytest.raises(UnreachedLayerError, match="'layers'.*never runs.*layers.0, layers.1"):
+        found["layers"]
+
+
 def test_arguments_that_cannot_be_meant_are_refused_before_anything_runs():
-    model = nn.ModuleDict({"layers": nn.ModuleList([nn.ReLU()])})
-    with (
-        pytest.raises(LayerError, match="'layers' is a ModuleList.*never runs.*layers.0"),
-        hooked(model, ["layers"]),
-    ):
-        pass
-    with pytest.raises(ArgumentError, match=r"got the string 'layers.0': give \['layers.0'\]"):
-        run(model, rows(), record="layers.0")
-    with (
-        pytest.raises(ArgumentError, match="edit of 'layers.0', got int"),
-        hooked(model, edit={"layers.0": 3}),
-    ):
+    model = nn.Sequential(nn.ReLU())
+    with pytest.raises(ArgumentError, match=r"got the string '0': give \['0'\]"):
+        run(model, rows(), record="0")
+    with pytest.raises(ArgumentError, match="edit of '0', got int"), hooked(model, edit={"0": 3}):
         pass
 
 
