@@ -21,10 +21,12 @@ class Runs:
     Attributes:
         count: The number of runs.
         others: What else ran inside the same module, with its number of runs, for operations.
+        inside: The modules inside, for lists of modules, which never run.
     """
 
     count: int = 0
     others: dict[str, int] = field(default_factory=dict)
+    inside: tuple[str, ...] = ()
 
 
 class Activations(Mapping[str, Tensor]):
@@ -124,6 +126,9 @@ def not_reached(layer: Layer, runs: Runs) -> str:
             f"layer {name!r} was never reached: {layer.source!r} ran {runs.count} "
             f"{'time' if runs.count == 1 else 'times'} in a forward pass, {numbers}{more}"
         )
+    if runs.inside:
+        inner = ", ".join(f"{layer.module}.{child}" for child in runs.inside)
+        return f"layer {name!r} was never reached: it holds modules and never runs, name one of them, {inner}"
     if layer.operation is None:
         return f"layer {name!r} was never reached in the forward pass"
     where = f"in the module {layer.module!r}" if layer.module else "in the model itself, outside its modules"

@@ -40,12 +40,9 @@ def uninterrupted() -> Iterator[None]:
 @contextmanager
 def until_the_end() -> Iterator[ExitStack]:
     """Yields a stack of what is taken down after the block, all of it, also if Ctrl-C comes meanwhile."""
-    stack = ExitStack()
-    try:
-        yield stack
-    finally:
+    with ExitStack() as stack:  # takes down what is left if Ctrl-C came before it was held back
         try:
+            yield stack
+        finally:
             with uninterrupted():
                 stack.close()
-        finally:
-            stack.close()  # what is left if Ctrl-C came before it was held back

@@ -21,10 +21,12 @@ class OperationStack:
 
     def __init__(self) -> None:
         self._stack: list[Listener | nn.Module] = []
+        self._listeners: list[Listener] = []
 
     def listener(self, targets: Mapping[str, Target]) -> "Listener":
         """Returns what listens to one module, for operations by name."""
-        return Listener(self._stack, targets)
+        self._listeners.append(Listener(self._stack, targets))
+        return self._listeners[-1]
 
     def pause(self, module: nn.Module, *_: Any) -> None:
         """Is called before an inner module runs."""
@@ -41,8 +43,9 @@ class OperationStack:
 
     def clear(self) -> None:
         """Switches off what an interrupted pass left on."""
-        for listener in reversed(self._stack):
-            _switch(listener, False)
+        for _ in self._listeners:  # those that lie on top of others go first
+            for listener in self._listeners:
+                listener.off()
         self._stack.clear()
 
 
@@ -82,8 +85,8 @@ class Listener:
         if self._entered:
             self._muted = False
         else:
+            self._entered = True  # first, so that an interrupt in between leaves nothing on
             self._mode.__enter__()
-            self._entered = True
 
     def off(self) -> None:
         """Does not listen from here on; another mode that lies on top of this one stays."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .activations import Runs
-from .errors import ArchitectureError, LayerError, ShapeError
+from .errors import ArchitectureError, ShapeError
 from .functions import canonical_name
 from .modules import find_modules
 from .names import Layer, parse_layer
@@ -40,7 +40,7 @@ class Target:
 
     def __init__(self, module: nn.Module, layer: Layer, forward_pass: Pass) -> None:
         self.module, self.layer, self.operation = module, layer, layer.operation
-        self.runs, self.wanted = Runs(), list[Wanted]()
+        self.runs, self.wanted = Runs(inside=_inside_list(module)), list[Wanted]()
         self._pass = forward_pass
         self._expected = 1  # runs in a pass
         forward_pass.targets.append(self)
@@ -155,6 +155,12 @@ class Target:
         return output
 
 
+def _inside_list(module: nn.Module) -> tuple[str, ...]:
+    """The modules that a list or dictionary of modules holds, which never runs."""
+    never = type(module).forward is nn.Module.forward and "forward" not in vars(module)
+    return tuple(name for name, _ in module.named_children()) if never else ()
+
+
 def resolve(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
     """Returns the layers that names mean, whose modules the model has.
 
@@ -162,8 +168,9 @@ def resolve(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
     mean. Functions of torch are found by each of their names.
 
     Raises:
-        LayerError: A module that the model does not have, or a list of modules, which never runs.
+        LayerError: A module that the model does not have.
         UnitError: A name that cannot be read.
+        ArchitectureError: A module that is compiled by TorchScript.
     """
     names = list(names)
     odd: list[str] = []
@@ -176,12 +183,6 @@ def resolve(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
             raise ArchitectureError(
                 f"layer {name!r} is compiled by TorchScript, where no hooks run: name a module around it, or "
                 f"give the module that was scripted or traced"
-            )
-        if name and type(module).forward is nn.Module.forward and "forward" not in vars(module):
-            inner = ", ".join(f"{name}.{child}" for child, _ in module.named_children()) or "none"
-            raise LayerError(
-                f"layer {name!r} is a {type(module).__name__}, which holds modules and never runs: name one "
-                f"of them, {inner}"
             )
     return layers
 
