@@ -42,8 +42,9 @@ def sequential_map(color: str) -> "Colormap":
     """
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
-    dark = [0.45 * part for part in to_rgb(color)]
-    return LinearSegmentedColormap.from_list(f"white-{color}", ["white", color, dark])
+    red, green, blue = to_rgb(color)
+    dark = (0.45 * red, 0.45 * green, 0.45 * blue)
+    return LinearSegmentedColormap.from_list(f"white-{color}", [(1.0, 1.0, 1.0), (red, green, blue), dark])
 
 
 def symmetric_limits(values: Tensor | Iterable[Tensor]) -> tuple[float, float]:
