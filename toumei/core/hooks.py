@@ -16,7 +16,7 @@ from torch import nn
 from .activations import Activations, not_reached
 from .errors import ArgumentError, UnreachedLayerError
 from .interrupts import uninterrupted, until_the_end
-from .modules import check_model, eager, without_wrapper, wrapped_forward
+from .modules import check_model, eager, find_modules, without_wrapper, wrapped_forward
 from .names import Layer
 from .operations import OperationStack, inner_modules
 from .passes import Pass, Stop
@@ -85,9 +85,11 @@ def hooked(
     targets = _targets(model, [*recorded.values(), *edits], forward_pass)
     activations.count({name: targets[layers[name]].runs for name in edits_by_name})
     activations.count({key: targets[layer].runs for key, layer in recorded.items()})
-    for layer in dict.fromkeys([*recorded.values(), *edits]):
-        keys = tuple(key for key, other in recorded.items() if other == layer)
-        targets[layer].add(Wanted(layer, keys, edits.get(layer)), detach, clone, inputs)
+    keys: dict[Layer, list[str]] = {layer: [] for layer in [*recorded.values(), *edits]}
+    for key, layer in recorded.items():
+        keys[layer].append(key)
+    for layer, names_of_it in keys.items():
+        targets[layer].add(Wanted(layer, tuple(names_of_it), edits.get(layer)), detach, clone, inputs)
     forward_pass.stops = stop and all(layer.run is not None for layer in targets)
     with until_the_end() as stack:
         with uninterrupted():
@@ -162,8 +164,10 @@ def _targets(model: nn.Module, layers: Iterable[Layer], forward_pass: Pass) -> d
     """One target for all layers that name the same module or operation."""
     made: dict[tuple[nn.Module, str | None], Target] = {}
     found = {}
+    layers = list(layers)
+    modules = find_modules(model, [layer.module for layer in layers])
     for layer in layers:
-        module = model.get_submodule(layer.module)
+        module = modules[layer.module]
         place = (module, layer.operation)
         if place not in made:
             made[place] = Target(module, layer, forward_pass)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from .functions import Function, FunctionMode, canonical_name
-from .outputs import has_tensor
 from .targets import Target
 
 
@@ -105,7 +104,7 @@ class Listener:
         target = self._targets.get(name)
         if target is None:
             output = function(*args, **kwargs)
-            if has_tensor(output):
+            if _has_tensor(output):
                 self.ran[name] += 1
             return output
         if target.waits() and _may_write(in_place, args, kwargs):
@@ -113,21 +112,26 @@ class Listener:
             written, copy = args[0], args[0].clone()
             output = function(copy, *args[1:], **kwargs)
             if output is not copy:
-                return self._seen(target, name, output, args)
-            return written.copy_(self._seen(target, name, output, args))
+                return self._seen(target, name, output, args, kwargs)
+            return written.copy_(self._seen(target, name, output, args, kwargs))
         output = function(*args, **kwargs)
-        given = args if has_tensor(args) else kwargs
-        return self._seen(target, name, output, given) if has_tensor(output) else output
+        return self._seen(target, name, output, args, kwargs) if _has_tensor(output) else output
 
-    def _seen(self, target: Target, name: str, output: Any, given: Any) -> Any:
+    def _seen(self, target: Target, name: str, output: Any, args: Any, kwargs: Any) -> Any:
         self.ran[name] += 1
-        return target(output, given)
+        return target(output, args, kwargs)
 
 
 def inner_modules(modules: Iterable[nn.Module]) -> list[nn.Module]:
     """Returns the modules inside some modules, each once; those of TorchScript take no hooks."""
     inner = dict.fromkeys(inner for module in modules for inner in list(module.modules())[1:])
     return [module for module in inner if not isinstance(module, torch.jit.ScriptModule)]
+
+
+def _has_tensor(output: Any) -> bool:
+    if isinstance(output, tuple | list):
+        return any(isinstance(part, Tensor) for part in output)
+    return isinstance(output, Tensor)
 
 
 def _may_write(in_place: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

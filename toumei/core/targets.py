@@ -94,9 +94,9 @@ class Target:
 
     def hook(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """The forward hook of a module."""
-        return self(output, args if has_tensor(args) else kwargs)
+        return self(output, args, kwargs)
 
-    def __call__(self, output: Any, given: Any) -> Any:
+    def __call__(self, output: Any, args: Any, kwargs: Any) -> Any:
         """Returns the output of a run, with edits, after recording what is wanted of it."""
         if not self._pass.running and in_backward():
             return self._computed_again(output)
@@ -108,7 +108,7 @@ class Target:
                 output = self._edit(one, output)
         for one in wanted:
             if one.keys:
-                output = self._record(one, output, given)
+                output = self._record(one, output, args, kwargs)
             one.done = True
         self._pass.check_stop()
         return output
@@ -144,9 +144,12 @@ class Target:
         wanted.edited = True
         return with_main_tensor(output, edited, part)
 
-    def _record(self, wanted: Wanted, output: Any, given: Any) -> Any:
+    def _record(self, wanted: Wanted, output: Any, args: Any, kwargs: Any) -> Any:
         part = wanted.layer.part
-        tensor = main_tensor(given if self._inputs else output, part)
+        seen = output
+        if self._inputs:
+            seen = args if has_tensor(args) else kwargs
+        tensor = main_tensor(seen, part)
         shown = tensor.detach() if self._detach else tensor
         for key in wanted.keys:
             self._pass.activations._add(key, shown, self._pass.every)
