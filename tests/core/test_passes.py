@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 import toumei
 from toumei.core import hooked, run, survey
 from toumei.core.errors import ArchitectureError, ArgumentError, LayerError, UnreachedLayerError
+from toumei.transformers.model.prefix_cache import cache_option
 
 
 class Twice(nn.Module):
@@ -156,7 +157,7 @@ def test_a_survey_leaves_random_numbers_and_caches_as_they_were():
     )
     model, cache = GPT2LMHeadModel(config).eval(), DynamicCache()
     ids = torch.tensor([[1, 2]])
-    survey(model, ["transformer.h.0"], lambda: model(ids, past_key_values=cache))
+    survey(model, ["transformer.h.0"], lambda: model(ids, **cache_option(model, cache)))
     assert cache.get_seq_length() == 0
 
     class Noisy(nn.Module):

@@ -24,8 +24,9 @@ from ...core.functions import returns_indices
 from . import decompositions, rules
 from .calls import Call
 
-# What is read of one tensor or laid out anew: nothing to compare.
-UNSEEN = PROPERTIES | LAYOUT
+# What is read of one tensor, laid out anew or not filled yet: nothing to compare. torch 2.6 begins a
+# checkpoint with an empty tensor that requires a gradient.
+UNSEEN = PROPERTIES | LAYOUT | {"empty"}
 # Linear in all tensors that depend on the input together; indices and masks are compared.
 _LINEAR = """
 add sub rsub neg positive sum mean nansum cumsum trace cat stack hstack vstack

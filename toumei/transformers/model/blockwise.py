@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...core.outputs import main_tensor, with_main_tensor
 from .families import Anatomy
+from .prefix_cache import cache_option
 
 
 class _AllBlocksReached(Exception):
@@ -43,9 +44,9 @@ class BlockwiseRunner:
             cache: A Hugging Face cache of the preceding tokens, or None for a pass without a cache.
         """
         self._calls, self._vectors = [], None
-        options = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
+        options = {} if cache is None else cache_option(self._model, cache)
         try:
-            self._model(input_ids=ids, **options)
+            self._model(input_ids=ids, use_cache=cache is not None, **options)
         except _AllBlocksReached:
             pass
         finally:

@@ -1,9 +1,10 @@
 """The keys and values of a prefix, shared by many rows that differ only after it."""
 
+from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Filled(Exception):
@@ -48,6 +49,12 @@ def _join(prefix: Tensor, tensor: Tensor, copies: int) -> Tensor:
     whole.unflatten(0, (copies, -1))[..., :length, :] = prefix
     whole[..., length:, :] = tensor
     return whole
+
+
+def cache_option(model: nn.Module, cache: Any) -> dict[str, Any]:
+    """Returns a cache as the keyword of a model: `past_key_values`, from transformers 5.24 on `cache`."""
+    renamed = "cache" in signature(type(model).forward).parameters  # hooks may replace that of the model
+    return {"cache" if renamed else "past_key_values": cache}
 
 
 def placeholder_cache(layers: int, length: int, device: torch.device) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ....core.hooks import hooked
 from ....core.outputs import main_tensor
 from ...model.families import Anatomy
+from ...model.prefix_cache import cache_option
 from .noise import Corruption
 from .settings import Kind, Severed
 
@@ -99,7 +100,7 @@ def record(
     rows = 1 if corruption is None else len(corruption.values)
     edit = {} if corruption is None else {f"{parts.embedding}#0": corruption.edit}
     cache: Any = DynamicCache() if cached else None
-    options = {"past_key_values": cache} if cached else {}
+    options = cache_option(parts.model, cache) if cached else {}
     names = [*parts.blocks, *modules]
     with hooked(parts.model, parts.runs(names), edit, stop=True, detach=True) as found:
         parts.model(input_ids=ids.expand(rows, -1), use_cache=cached, **options)
