@@ -12,6 +12,7 @@ from .. import plots
 from ..core.errors import ArgumentError
 from ..core.serialization import Saved
 from ..core.tensor_specs import specs
+from ..plots.style import drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,14 +55,12 @@ class Visualization(Saved):
 
     def plot_losses(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the loss of each picture over the steps."""
-        from matplotlib import pyplot
-
-        ax = ax or pyplot.subplots()[1]
-        lines = ax.plot(self.losses.numpy())
-        ax.set_xlabel("step")
-        ax.set_ylabel("loss")
-        if self.titles:
-            ax.legend(lines, self.titles, fontsize="small")
+        with drawing(ax) as ax:
+            lines = ax.plot(self.losses.numpy())
+            ax.set_xlabel("step")
+            ax.set_ylabel("loss")
+            if self.titles:
+                ax.legend(lines, self.titles)
         return ax
 
     def save(self, path: str | Path) -> None:

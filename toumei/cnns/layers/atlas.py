@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from ... import plots
 from ...core.errors import ArgumentError
+from ...core.modules import categories_of
 from ...core.serialization import Saved
 from ...core.tensor_specs import Spec, specs
-from ..objectives.classes import categories_of
 from .atlas_html import atlas_page
 from .atlas_icons import IconSettings, Preprocess, check_icons, rendered
 from .atlas_points import (
