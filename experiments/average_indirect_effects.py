@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> dict[Kind, AverageEffects]:
         zip(averages.values(), figure.subplots(1, 3, sharey=True), strict=True)
     ):
         average.plot(axes)
+        axes.label_outer()
         axes.get_legend().set_visible(number == 0)
         average.save(out.with_name(f"{out.stem}_{average.kind}.safetensors"))
     save_figure(figure, out)

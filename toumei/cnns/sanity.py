@@ -15,6 +15,7 @@ from ..core.layout import with_channels_first
 from ..core.modules import evaluating
 from ..core.names import parse
 from ..core.serialization import Saved
+from ..core.summaries import listed
 from ..core.surveys import Survey, survey
 from ..core.targets import resolve
 from ..core.tensor_specs import specs
@@ -111,9 +112,8 @@ class SanityScore(Saved):
 
     def __repr__(self) -> str:
         scores = [f"{score:.2f} for {unit}" for score, unit in zip(self.scores, self.units, strict=True)]
-        scores = [*scores[:4], "..."] if len(scores) > 4 else scores
         scale = "1: like exciting images, 0: like others"
-        return f"SanityScore({', '.join(scores)} over {len(self.layers)} layers; {scale})"
+        return f"SanityScore({listed(scores, 2)} over {len(self.layers)} layers; {scale})"
 
 
 @torch.no_grad()

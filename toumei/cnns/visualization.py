@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import plots
 from ..core.errors import ArgumentError
 from ..core.serialization import Saved
+from ..core.summaries import listed
 from ..core.tensor_specs import specs
 from ..plots.style import drawing
 
@@ -94,8 +95,7 @@ class Visualization(Saved):
 
     def __repr__(self) -> str:
         count, _, height, width = self.images.shape
-        titles = [*self.titles[:4], "..."] if len(self.titles) > 4 else self.titles
-        shown = ": " + ", ".join(titles) if titles else ""
+        shown = f": {listed(self.titles)}" if self.titles else ""
         pictures = "1 picture" if count == 1 else f"{count} pictures"
         return f"Visualization({pictures} of {height}x{width} after {self.steps} steps, {self.ended}{shown})"
 

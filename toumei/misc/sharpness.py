@@ -12,6 +12,7 @@ from ..core.errors import ArgumentError
 from ..core.modules import evaluating
 from ..core.seeding import make_generator
 from ..core.serialization import Saved
+from ..core.summaries import listed
 from ..core.tensor_specs import specs
 from ..plots.style import drawing
 
@@ -51,8 +52,8 @@ class Sharpness(Saved):
 
     def __repr__(self) -> str:
         rows = zip(self.sigmas.tolist(), self.rise.tolist(), self.standard_error.tolist(), strict=True)
-        shown = ", ".join(f"{rise:.3g} +- {error:.1g} at {sigma:.3g}" for sigma, rise, error in rows)
-        return f"Sharpness(loss {self.loss:.4g} rises by {shown})"
+        shown = [f"{rise:.3g} +- {error:.1g} at {sigma:.3g}" for sigma, rise, error in rows]
+        return f"Sharpness(loss {self.loss:.4g} rises by {listed(shown)})"
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
+from ...core.summaries import listed
 from ...core.tensor_specs import specs
 from .inputs import Values, parts_of
 
@@ -119,7 +120,7 @@ class Attribution(Saved):
         return plot_attribution(self._by_target(), self.method, self.names, self.tokens, images, ax)
 
     def __repr__(self) -> str:
-        shapes = ", ".join(str(tuple(part.shape)) for part in parts_of(self.values))
+        shapes = listed(tuple(part.shape) for part in parts_of(self.values))
         facts = [f"values {shapes}"]
         if self.gap is not None:
             facts.append(f"gap at most {self.gap.abs().max():.2g}")

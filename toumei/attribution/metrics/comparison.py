@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError, ShapeError
 from ...core.serialization import Saved
+from ...core.summaries import listed
 from ...core.tensor_specs import Spec, specs
+from ...plots.html import escaped
 from ...plots.images import check_overlay, montage
 from ...plots.style import color_bar, diverging_map, look
 from ..base.baselines import BaselineLike
@@ -53,7 +55,7 @@ class Comparison(Saved):
 
     Example:
         >>> comparison = Comparison(("A", "B"), {"inside": torch.tensor([[0.5, 0.7], [0.1, 0.3]])})
-        >>> comparison
+        >>> print(comparison)
         method  mass inside
         A             0.600
         B             0.200
@@ -138,11 +140,22 @@ class Comparison(Saved):
             raise ShapeError(f"expected masks {(count, *size)}, got {tuple(masks.shape)}")
 
     def __repr__(self) -> str:
+        measures = listed([_HEADS.get(name, name) for name in self.columns], 8)
+        return f"Comparison({len(self.methods)} methods by {measures})"
+
+    def __str__(self) -> str:
         cells = self._cells()
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         return "\n".join(
             "  ".join([name.ljust(widths[0]), *map(str.rjust, row, widths[1:])]) for name, *row in cells
         )
+
+    def _repr_html_(self) -> str:
+        head, *rows = (
+            "".join(f"<{tag}>{escaped(cell)}</{tag}>" for cell in cells)
+            for tag, cells in zip(["th", *["td"] * len(self.methods)], self._cells(), strict=True)
+        )
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
     def _cells(self) -> list[list[str]]:
         """The head of the table and its rows."""

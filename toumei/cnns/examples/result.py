@@ -13,6 +13,7 @@ from ... import plots
 from ...core.errors import ArgumentError, UnitError
 from ...core.names import parse
 from ...core.serialization import Saved, load_result
+from ...core.summaries import listed
 from ..inputs import images_in
 from .ranking import Ranking
 
@@ -166,4 +167,4 @@ class DatasetExamples(Saved):
         layers = [f"{len(ranking.values)} units of {layer}" for layer, ranking in self.highest.items()]
         k = next(iter(self.highest.values())).values.shape[1]
         ends = "highest and lowest" if self.lowest else "highest"
-        return f"DatasetExamples({k} {ends} of {self.seen} images: {', '.join(layers)})"
+        return f"DatasetExamples({k} {ends} of {self.seen} images: {listed(layers, 2)})"

@@ -13,6 +13,7 @@ from ... import plots
 from ...core.errors import ArgumentError
 from ...core.modules import categories_of
 from ...core.serialization import Saved
+from ...core.summaries import shortened
 from ...core.tensor_specs import Spec, specs
 from .atlas_html import atlas_page
 from .atlas_icons import IconSettings, Preprocess, check_icons, rendered
@@ -126,7 +127,7 @@ class ActivationAtlas(Saved):
     def __repr__(self) -> str:
         return (
             f"ActivationAtlas({len(self.cells)} cells of {self.grid}x{self.grid}, "
-            f"{len(self.points)} activations of {self.layer})"
+            f"{len(self.points)} activations of {shortened(self.layer)})"
         )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...plots import style
 from ...plots.statistics import distribution
 from ...plots.style import drawing
-from .graph import Block, WeightGraph, check_labels
+from .graph import Block, GraphLike, Labels, WeightGraph, as_graph, check_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,18 +17,19 @@ _MOST_LABELS = 12  # clusters that are named in a legend
 _NO_CLUSTER = "0.9"
 
 
-def plot_layers(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None, *, edges: int = 2000) -> "Axes":
+def plot_layers(graph: GraphLike, labels: Labels, ax: "Axes | None" = None, *, edges: int = 2000) -> "Axes":
     """Returns axes with the network from left to right, units coloured and sorted by cluster.
 
     Args:
-        graph: The graph.
-        labels: (nodes,) cluster of each node.
+        graph: A graph, or a network.
+        labels: (nodes,) cluster of each node, or what has them, such as a `SpectralPartition`.
         ax: Where to draw; a new figure by default.
         edges: How many of the strongest edges are drawn; stronger ones are wider. Edges inside a cluster have
             its colour, others are gray.
     """
     from matplotlib.collections import LineCollection
 
+    graph = as_graph(graph)
     labels = check_labels(graph, labels).cpu()
     colors = style.palette(max(int(labels.max()) + 1, 1))
     positions = _positions(graph, labels)
@@ -60,11 +61,12 @@ def plot_layers(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None, *,
     return ax
 
 
-def plot_blocks(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None) -> "Axes":
+def plot_blocks(graph: GraphLike, labels: Labels, ax: "Axes | None" = None) -> "Axes":
     """Returns axes with the weight matrices side by side, rows and columns sorted by cluster.
 
     Each matrix has its largest weight in its title; colours are shares of it. Lines separate clusters.
     """
+    graph = as_graph(graph)
     labels = check_labels(graph, labels)
     layers = list(graph.by_layer(labels).values())
     orders = [clusters.argsort(stable=True) for clusters in layers]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...core.hooks import run
 from ...core.modules import evaluating
 from ...core.serialization import Saved
+from ...core.summaries import shortened
 from ...core.tensor_specs import Spec, specs
 from ...plots import style
 from ...plots.style import LABEL, drawing
@@ -62,14 +63,15 @@ class LogitLens(Saved):
             ax.set_ylim(0, 1.12)
             ax.set_xlabel("read out after layer")
             ax.set_ylabel("probability")
-            ax.set_title(f"{self.prompt} ...")
+            ax.set_title(f"{shortened(self.prompt)} ...")
             ax.legend(loc="center left")
         return ax
 
     def __repr__(self) -> str:
         probability, rank = float(self.probabilities[-1]), int(self.ranks[-1])
         return (
-            f"LogitLens({self.prompt} -> {self.answer.strip()}: probability {probability:.3f}, rank {rank})"
+            f"LogitLens({shortened(self.prompt)} -> {shortened(self.answer.strip())}: "
+            f"probability {probability:.3f}, rank {rank})"
         )
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
+from ....core.summaries import shortened
 from ....core.tensor_specs import specs
 from ....plots import style
 from ....plots.statistics import heat_map
@@ -134,8 +135,9 @@ class CausalTrace(Saved):
     def __repr__(self) -> str:
         length, layers = self.scores.shape
         kind = self.kind if self.window == 1 else f"{self.kind} in windows of {self.window}"
+        prompt, answer = shortened(self.prompt), shortened(self.answer, 30)
         return (
-            f"CausalTrace({self.prompt!r} -> {self.answer!r}: {length} tokens x {layers} layers, {kind}, "
+            f"CausalTrace({prompt!r} -> {answer!r}: {length} tokens x {layers} layers, {kind}, "
             f"{self.low:.3f} to {self.high:.3f})"
         )
 
