@@ -60,7 +60,7 @@ def check_regular(path: str | Path, what: str, missing: bool = False) -> None:
         missing: Whether there may be no such file.
 
     Raises:
-        ArgumentError: It is a folder or a device.
+        ArgumentError: It is a folder or a device, or no path.
         OSError: It cannot be found out, or there is no such file.
     """
     try:
@@ -69,6 +69,8 @@ def check_regular(path: str | Path, what: str, missing: bool = False) -> None:
         if missing:
             return
         raise
+    except ValueError as error:
+        raise ArgumentError(f"{str(path)!r} is no path: {error}") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise ArgumentError(f"{path} cannot be {what}: it is {kind}, and a file was expected")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -319,7 +319,7 @@ class CausalTracer:
 
 @dataclass(frozen=True)
 class FactItem:
-    """A fact of a sweep, and everything that its result depends on; the sweep keeps results by its `repr`."""
+    """A fact of a sweep, and everything that its result depends on."""
 
     fact: FactPrompt
     settings: TraceSettings = field(default_factory=TraceSettings)
@@ -331,6 +331,7 @@ class FactTask:
     """The function of a sweep over facts: it traces one of them."""
 
     tracer: CausalTracer
+    sweep_content: ClassVar[str] = "the items have all that the results depend on"
 
     def __call__(self, item: FactItem) -> dict[str, Any] | None:
         """Returns the effects by role, low and high; None if the model predicts another answer."""
