@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ..core.errors import ArgumentError
 from ..core.function_kinds import rectifier_ceiling
-from ..core.functions import Function, FunctionMode, Handler, canonical_name, overwrites, returns_indices
+from ..core.functions import Function, Handler, canonical_name, intercepted, overwrites, returns_indices
 from ..core.modules import wrapped_forward
 
 Relaxation = Literal["l2", "average"]
@@ -86,7 +86,7 @@ def _handled(model: nn.Module, handler: Handler, passes: int | None = None) -> I
     def around(forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not torch.is_grad_enabled() or (passes is not None and next(counter) >= passes):
             return forward(*args, **kwargs)
-        with FunctionMode(handler):
+        with intercepted(handler):
             return forward(*args, **kwargs)
 
     with wrapped_forward(model, around):

@@ -57,6 +57,10 @@ class DeviceError(ToumeiError, RuntimeError):
     """Tensors that should meet but live on different devices."""
 
 
+class BusyModelError(ToumeiError, RuntimeError):
+    """A model that another thread works on, which waits for this thread."""
+
+
 class NonFiniteError(ToumeiError, ArithmeticError):
     """A loss that became NaN or infinite."""
 

@@ -5,12 +5,15 @@ A function of torch has many names: `torch.relu`, `Tensor.relu`, `F.relu`, `relu
 package subclasses `TorchFunctionMode` or reads the names of functions.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
+
+from .interrupts import until_the_end
 
 Function = Callable[..., Any]
 Handler = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
@@ -191,6 +194,31 @@ class FunctionMode(TorchFunctionMode):
     def is_innermost(self) -> bool:
         """Returns whether this is the mode that was entered last."""
         return _get_current_function_mode() is self
+
+
+@contextmanager
+def intercepted(handler: Handler) -> Iterator[None]:
+    """Hands every call of a torch function inside the block to a handler, as `FunctionMode` does.
+
+    The mode is gone after the block, also if Ctrl-C comes meanwhile.
+
+    Example:
+        >>> import torch
+        >>> with intercepted(lambda function, args, kwargs: -function(*args, **kwargs)):
+        ...     y = torch.ones(2).relu()
+        >>> y
+        tensor([-1., -1.])
+    """
+    mode = FunctionMode(handler)
+
+    def leave() -> None:
+        if mode.is_innermost():
+            mode.__exit__(None, None, None)
+
+    with until_the_end() as cleanup:
+        cleanup.add(leave)
+        mode.__enter__()
+        yield
 
 
 def _torch_name(function: Any) -> str:

@@ -8,19 +8,21 @@ call of the model. Outside a call of the model, where a part of it is called alo
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from .activations import Activations, not_reached
 from .errors import ArgumentError, UnreachedLayerError
-from .interrupts import uninterrupted, until_the_end
-from .modules import check_model, eager, find_modules, without_wrapper, wrapped_forward
+from .interrupts import Cleanup, uninterrupted, until_the_end
+from .modules import check_model, eager, find_modules, without_wrapper, wrap_forward
 from .names import Layer
 from .operations import OperationStack, inner_modules
 from .passes import Pass, Stop
 from .targets import Edit, Target, Wanted, resolve
+from .threads import alone
 
 
 @contextmanager
@@ -91,10 +93,10 @@ def hooked(
     for layer, names_of_it in keys.items():
         targets[layer].add(Wanted(layer, tuple(names_of_it), edits.get(layer)), detach, clone, inputs)
     forward_pass.stops = stop and all(layer.run is not None for layer in targets)
-    with until_the_end() as stack:
+    with alone(model), until_the_end() as cleanup:
         with uninterrupted():
-            stack.enter_context(eager(given, [layer.module for layer in targets]))
-            _install(model, targets, forward_pass, stack)
+            cleanup.enter(eager(given, [layer.module for layer in targets]))
+            _install(model, targets, forward_pass, cleanup)
         try:
             yield activations
         except Stop as signal:
@@ -175,28 +177,30 @@ def _targets(model: nn.Module, layers: Iterable[Layer], forward_pass: Pass) -> d
     return found
 
 
-def _install(model: nn.Module, targets: Mapping[Layer, Target], forward_pass: Pass, stack: ExitStack) -> None:
-    """Registers all hooks; the stack takes them away."""
+def _install(model: nn.Module, targets: Mapping[Layer, Target], forward_pass: Pass, cleanup: Cleanup) -> None:
+    """Registers all hooks, and adds the steps that take them away."""
     operations: dict[nn.Module, dict[str, Target]] = {}
+    handles: list[RemovableHandle] = []
+    cleanup.add(lambda: [handle.remove() for handle in handles])
     for target in dict.fromkeys(targets.values()):
         if target.operation is None:
-            stack.callback(target.module.register_forward_hook(target.hook, with_kwargs=True).remove)
+            handles.append(target.module.register_forward_hook(target.hook, with_kwargs=True))
         else:
             operations.setdefault(target.module, {})[target.operation] = target
     if operations:
         listening = OperationStack()
-        stack.callback(listening.clear)
+        cleanup.add(listening.clear)
         for module, named in operations.items():
             listener = listening.listener(named)
             forward_pass.counters.append(listener.ran)
-            stack.enter_context(wrapped_forward(module, listener.listening, innermost=True))
+            wrap_forward(module, listener.listening, cleanup, innermost=True)
         for module in inner_modules(operations):
-            stack.callback(module.register_forward_pre_hook(listening.pause).remove)
-            stack.callback(module.register_forward_hook(listening.resume, always_call=True).remove)
+            handles.append(module.register_forward_pre_hook(listening.pause))
+            handles.append(module.register_forward_hook(listening.resume, always_call=True))
     if targets:
-        stack.enter_context(wrapped_forward(model, forward_pass.around))
+        wrap_forward(model, forward_pass.around, cleanup)
+        cleanup.add(forward_pass.close)
         forward_pass.open()
-        stack.callback(forward_pass.close)
 
 
 def _check_edits(targets: Mapping[Layer, Target], edits: Iterable[Layer]) -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import wraps
 from itertools import chain
@@ -12,7 +13,8 @@ import torch
 from torch import nn
 
 from .errors import ArchitectureError, ArgumentError, LayerError
-from .interrupts import until_the_end
+from .interrupts import Cleanup, uninterrupted, until_the_end
+from .threads import HomeThread, alone
 
 Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -106,36 +108,55 @@ def _is_compiled(module: nn.Module) -> bool:
 
 
 @contextmanager
-def wrapped_forward(module: nn.Module, around: Around, innermost: bool = False) -> Iterator[None]:
-    """Calls a function around the forward of a module inside the block.
+def wrapped_forward(module: nn.Module, around: Around) -> Iterator[None]:
+    """Calls a function around the forward of a module inside the block, and outside of those that are there.
+
+    What other threads run of the module stays as it is.
 
     Args:
         module: The module.
         around: Gets the forward of the module, positional and keyword arguments; its result counts.
-        innermost: Whether it runs inside the functions that are there already, not outside of them.
 
     Example:
         >>> with wrapped_forward(relu := nn.ReLU(), lambda forward, args, kwargs: -forward(*args)):
         ...     relu(torch.ones(2))
         tensor([-1., -1.])
     """
+    with alone(module), until_the_end() as cleanup:
+        with uninterrupted():
+            wrap_forward(module, around, cleanup)
+        yield
+
+
+def wrap_forward(module: nn.Module, around: Around, cleanup: Cleanup, innermost: bool = False) -> None:
+    """Calls a function around the forward of a module until the steps of a `Cleanup` are taken.
+
+    Args:
+        module: The module.
+        around: As for `wrapped_forward`.
+        cleanup: Gets the step that takes the function away.
+        innermost: Whether it runs inside the functions that are there already, not outside of them.
+    """
     wrapper: Any = module.__dict__.get("forward")
     if not hasattr(wrapper, "arounds"):
         wrapper = _wrapper(module.forward, wrapper)
-        module.forward = wrapper
-    arounds: list[Around] = wrapper.arounds
-    arounds.insert(len(arounds) if innermost else 0, around)
-    try:
-        yield
-    finally:
-        arounds.remove(around)
-        if not arounds:
-            _unwrap(module, wrapper)
+    arounds, added = wrapper.arounds, _Around(around)
+    cleanup.add(lambda: _unwrap(module, wrapper, added))
+    arounds.insert(len(arounds) if innermost else 0, added)
+    module.forward = wrapper
+
+
+@dataclass(eq=False, frozen=True)
+class _Around:
+    """A function around the forward of a module, for one thread."""
+
+    function: Around
+    home: HomeThread = field(default_factory=HomeThread)
 
 
 def _wrapper(forward: Callable[..., Any], attribute: Any) -> Any:
     """A forward that calls functions around the given one; it remembers what the module had in its place."""
-    arounds: list[Around] = []
+    arounds: list[_Around] = []
 
     @wraps(forward)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -144,21 +165,23 @@ def _wrapper(forward: Callable[..., Any], attribute: Any) -> Any:
                 return forward(*args, **kwargs)
             return current[level](lambda *args, **kwargs: call(level + 1, args, kwargs), args, kwargs)
 
-        current = tuple(arounds)
+        current = [one.function for one in arounds if one.home.here()]
         return call(0, args, kwargs)
 
     wrapper.arounds, wrapper.attribute = arounds, attribute  # type: ignore[attr-defined]
     return wrapper
 
 
-def _unwrap(module: nn.Module, wrapper: Any) -> None:
-    attribute = wrapper.attribute
-    if module.__dict__.get("forward") is not wrapper:
+def _unwrap(module: nn.Module, wrapper: Any, added: _Around) -> None:
+    """Takes a function away again, and with the last one the wrapper."""
+    if added in wrapper.arounds:
+        wrapper.arounds.remove(added)
+    if wrapper.arounds or module.__dict__.get("forward") is not wrapper:
         return
-    if attribute is None:
+    if wrapper.attribute is None:
         del module.forward
     else:
-        module.forward = attribute
+        module.forward = wrapper.attribute
 
 
 @contextmanager
@@ -176,14 +199,9 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
         >>> model.weight.requires_grad
         True
     """
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-
-    def restore() -> None:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-
-    with until_the_end() as stack:
-        stack.callback(restore)
+    with alone(model), until_the_end() as cleanup:
+        flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        cleanup.add(lambda: [parameter.requires_grad_(flag) for parameter, flag in flags])
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         yield model
@@ -204,14 +222,9 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         >>> model.training
         True
     """
-    modes = [(module, module.training) for module in model.modules()]
-
-    def restore() -> None:
-        for module, mode in modes:
-            module.training = mode
-
-    with until_the_end() as stack:
-        stack.callback(restore)
+    with alone(model), until_the_end() as cleanup:
+        modes = [(module, module.training) for module in model.modules()]
+        cleanup.add(lambda: [setattr(module, "training", mode) for module, mode in modes])
         model.eval()
         yield model
 

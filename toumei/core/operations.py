@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .functions import Function, FunctionMode, canonical_name
 from .targets import Target
+from .threads import HomeThread
 
 
 class OperationStack:
@@ -21,6 +22,7 @@ class OperationStack:
     def __init__(self) -> None:
         self._stack: list[Listener | nn.Module] = []
         self._listeners: list[Listener] = []
+        self._home = HomeThread()
 
     def listener(self, targets: Mapping[str, Target]) -> "Listener":
         """Returns what listens to one module, for operations by name."""
@@ -29,12 +31,16 @@ class OperationStack:
 
     def pause(self, module: nn.Module, *_: Any) -> None:
         """Is called before an inner module runs."""
+        if not self._home.here():
+            return
         if self._stack:
             _switch(self._stack[-1], False)
         self._stack.append(module)
 
     def resume(self, module: nn.Module, *_: Any) -> None:
         """Is called after an inner module ran, or failed, maybe before it was paused for."""
+        if not self._home.here():
+            return
         if self._stack and self._stack[-1] is module:
             self._stack.pop()
         if self._stack:

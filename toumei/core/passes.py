@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from .activations import Activations, Runs
 from .errors import ArchitectureError
 from .functions import tensors_among
+from .generators import rewinding
+from .modules import device_and_dtype
 from .names import Layer
+from .threads import HomeThread
 
 _MOST_ATTEMPTS = 4  # passes until the number of runs must have settled
 
@@ -71,6 +74,7 @@ class Pass:
         running: Whether the model runs now.
         targets: What is waited for.
         counters: What ran in the modules whose operations are named.
+        home: The thread whose forward passes count.
     """
 
     model: nn.Module
@@ -80,6 +84,7 @@ class Pass:
     running: bool = False
     targets: list[Awaited] = field(default_factory=list)
     counters: list[Counter[str]] = field(default_factory=list)
+    home: HomeThread = field(default_factory=HomeThread)
 
     def open(self) -> None:
         """Lets passes that are begun again reset this one, too."""
@@ -155,8 +160,7 @@ class _Before:
         self._plain = _replayable((args, kwargs))
         self._inputs = [(one, one.detach().clone()) for one in tensors_among((*args, *kwargs.values()))]
         self._passes = [(one, one.state()) for one in _open.passes]
-        self._random = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        self._rewind = rewinding(device_and_dtype(model)[0])
         training = (module for module in model.modules() if module.training)
         self._buffers = [(one, one.clone()) for module in training for one in module.buffers(recurse=False)]
 
@@ -166,9 +170,7 @@ class _Before:
             return False
         for one, state in self._passes:
             one.reset(state)
-        torch.set_rng_state(self._random)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
+        self._rewind()
         with torch.no_grad():
             for buffer, value in self._buffers:
                 buffer.copy_(value)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from .axes import SPACE, Axes, grid_of, has_kind, input_axes, is_known, unknown_axes
 from .axis_rules import axes_of_output
-from .functions import Function, FunctionMode, canonical_name, tensors_among
+from .functions import Function, canonical_name, intercepted, tensors_among
+from .generators import Generators, drawing_from
 from .hooks import hooked, run_past_errors
 from .layout import LaidOut, Layout
-from .modules import check_model, device_and_dtype, evaluating, without_wrapper, wrapped_forward
+from .modules import check_model, evaluating, without_wrapper, wrapped_forward
 from .targets import resolve
 
 # Operations that give (N, C, L) where three axes come out.
@@ -77,9 +78,7 @@ def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any], 
     check_model(model)
     noted: dict[str, tuple[Axes | None, tuple[int, ...]]] = {}
     tensors: dict[str, Tensor] = {}
-    device, _ = device_and_dtype(model)
-    drawn = torch.random.fork_rng([device] if device.type == "cuda" else [])
-    with torch.no_grad(), drawn, evaluating(model), _followed(model) as axes:
+    with torch.no_grad(), drawing_from(Generators()), evaluating(model), _followed(model) as axes:
 
         def note(layer: str, tensor: Tensor) -> Tensor:
             noted[layer] = axes.get(tensor), tuple(tensor.shape)
@@ -189,5 +188,5 @@ def _copied(value: Any) -> Any:
 @contextmanager
 def _followed(model: nn.Module) -> Iterator[_Axes]:
     axes = _Axes()
-    with wrapped_forward(without_wrapper(model), axes.inputs), FunctionMode(axes.handle):
+    with wrapped_forward(without_wrapper(model), axes.inputs), intercepted(axes.handle):
         yield axes

@@ -14,14 +14,10 @@ from .modules import find_modules
 from .names import Layer, parse_layer
 from .outputs import has_tensor, main_tensor, with_main_tensor
 from .passes import Pass
+from .threads import in_backward
 
 Edit = Callable[[Tensor], Tensor]
 _SPECIAL = frozenset("/#[]:")  # characters of the grammar
-
-
-def in_backward() -> bool:
-    """Returns whether autograd computes gradients now, in this thread."""
-    return torch._C._current_graph_task_id() != -1
 
 
 @dataclass(eq=False)
@@ -93,8 +89,8 @@ class Target:
         return any(wanted.layer.run is None or wanted.layer.run == count for wanted in self.wanted)
 
     def hook(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        """The forward hook of a module."""
-        return self(output, args, kwargs)
+        """The forward hook of a module; it leaves what other threads run of it as it is."""
+        return self(output, args, kwargs) if self._pass.home.here() else output
 
     def __call__(self, output: Any, args: Any, kwargs: Any) -> Any:
         """Returns the output of a run, with edits, after recording what is wanted of it."""

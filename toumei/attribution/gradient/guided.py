@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
-from ...core.functions import Function, FunctionMode, canonical_name
+from ...core.functions import Function, canonical_name, intercepted
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Preprocess
 from ..base.problem import Problem
@@ -47,7 +47,7 @@ class GuidedBackprop(Saliency):
 
     def gradients(self, problem: Problem) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns the scores (N, T) and the guided gradients, each (T, N, ...)."""
-        with FunctionMode(_guide):
+        with intercepted(_guide):
             return super().gradients(problem)
 
 

@@ -9,7 +9,7 @@ wherever they are called: in modules, as functions, in place, again and again.
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ...core.errors import ArgumentError
 from ...core.function_kinds import ELEMENTWISE
-from ...core.functions import Function, FunctionMode, canonical_name, overwrites, tensors_among
+from ...core.functions import Function, canonical_name, intercepted, overwrites, tensors_among
 from ...core.untracked import Untracked, transformed
 from .calls import Call, is_parameter
 from .decompositions import DECOMPOSITIONS
@@ -87,10 +87,10 @@ class _Propagation:
         self.recalls = False
         self.untracked = Untracked()
 
-    def following(self) -> FunctionMode:
+    def following(self) -> AbstractContextManager[None]:
         """Returns a block in which functions follow their rules."""
         # made anew each time: a mode that is kept would keep the notes alive, as part of a cycle
-        return FunctionMode(self._tracked if self.recalls else self._handle)
+        return intercepted(self._tracked if self.recalls else self._handle)
 
     def _tracked(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self.untracked:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.function_kinds import DROPOUTS, LAYOUT, PROPERTIES
-from ...core.functions import Function, FunctionMode, canonical_name
+from ...core.functions import Function, canonical_name, intercepted
 from ...core.hooks import hooked
 from ...core.untracked import Untracked
 from ..base.baselines import BaselineLike
@@ -176,7 +176,7 @@ def _check(network: _Network, problem: Problem) -> None:
     with torch.enable_grad():
         leaves, functions = problem.leaves(problem.tensors), _Functions()
         with (
-            FunctionMode(functions.handle),
+            intercepted(functions.handle),
             hooked(network.model, list(layers), every=True, detach=True) as activations,
         ):
             scores = network.problem[0].scores(leaves)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...core.functions import Function, FunctionMode, canonical_name
+from ...core.functions import Function, canonical_name, intercepted
 
 _AFFINE = {"add", "sub", "rsub", "mul", "div", "neg", "positive", "clone"}
 
@@ -35,7 +35,7 @@ class Scaling(nn.Module):
         # copies, since the layer may work in place
         given = [value.clone() if isinstance(value, Tensor) else value for value in inputs]
         watched = _Watched()
-        with FunctionMode(watched.handle):
+        with intercepted(watched.handle):
             output = self.layer[0](*given, **options)
         self.called = watched.called
         taken = bool(inputs) and isinstance(inputs[0], Tensor)

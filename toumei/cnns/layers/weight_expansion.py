@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ... import plots
 from ...core.errors import ArgumentError, ShapeError, UnitError
 from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
-from ...core.functions import Function, FunctionMode, canonical_name, returns_indices
+from ...core.functions import Function, canonical_name, intercepted, returns_indices
 from ...core.hooks import hooked
 from ...core.layout import Channels, channels_of, with_channels_first, with_layouts_of
 from ...core.modules import evaluating, frozen
@@ -151,7 +151,7 @@ def expanded_weights(
     with ExitStack() as stack:
         for context in (torch.enable_grad(), frozen(model), evaluating(model)):
             stack.enter_context(context)
-        stack.enter_context(FunctionMode(partial(_linearized, linear_relu, average_pool)))
+        stack.enter_context(intercepted(partial(_linearized, linear_relu, average_pool)))
         seen = as_input(image, model)
         found = survey(model, [before, after], lambda: model(seen))
         with hooked(model, {after: found.names[after]}, {found.names[before]: cut}, stop=True) as recorded:

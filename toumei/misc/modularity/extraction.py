@@ -24,7 +24,7 @@ from ...core.function_kinds import (
     TENSOR_PROPERTIES,
     TRANSPOSED_CONVOLUTIONS,
 )
-from ...core.functions import Function, FunctionMode, canonical_name, tensors_among
+from ...core.functions import Function, canonical_name, intercepted, tensors_among
 from ...core.modules import evaluating
 from ...core.untracked import Untracked
 from .norms import Norm, check_norm
@@ -300,7 +300,7 @@ def _walk_recording(rules: _Rules, example_input: object, keep_graph: bool) -> N
     for index, value in enumerate(inputs):
         if isinstance(value, Tensor):
             recorder.tag(value, rules.ledger.input("input" if index == 0 else f"input{index}"))
-    with evaluating(rules.model), torch.enable_grad(), FunctionMode(recorder.handle):
+    with evaluating(rules.model), torch.enable_grad(), intercepted(recorder.handle):
         output = rules.model(*inputs)
     for tensor in tensors_among(output.values() if isinstance(output, Mapping) else [output]):
         if untracked := recorder.untracked.described(tensor):
