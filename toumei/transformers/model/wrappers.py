@@ -56,9 +56,8 @@ def check_wrapper(wrapper: nn.Module, inner: nn.Module, tokens: Tensor) -> None:
             ) from error
     if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-2, atol=1e-3):
         raise ArchitectureError(
-            f"{names[0]} gives other logits than the {names[1]} inside of it, as prompt tuning does, and "
-            f"places inside of the inner model would not show why: give the inner model, which is looked at "
-            f"without the wrapper"
+            f"{names[0]} gives other logits than the {names[1]} inside of it, as prompt tuning does: give "
+            f"the inner model, to look at it without the wrapper"
         )
 
 

@@ -13,6 +13,7 @@ from typing_extensions import Self
 from ....core.errors import EditError
 from ....core.interrupts import uninterrupted
 from ....core.serialization import Saved, load_result, save_result
+from ....core.threads import alone
 from ...model.families import Anatomy, anatomy
 from ..weight_edits import registry
 from ..weight_edits.low_rank import LowRank
@@ -83,8 +84,13 @@ class Edit(Saved):
         """
         if self.applied:
             raise EditError(f"{self} is applied already: revert it first")
-        registry.apply(self._modules(), self._owner)
-        return self
+        try:
+            with alone(self.parts.model):
+                registry.apply(self._modules(), self._owner)
+            return self
+        except BaseException:  # Ctrl-C may come when the weights have been written
+            registry.remove(self._modules(), self._owner, force=True)
+            raise
 
     def revert(self, force: bool = False) -> Self:
         """Removes the change from the weights, and returns the edit.
@@ -98,24 +104,21 @@ class Edit(Saved):
         """
         if not self.applied:
             raise EditError(f"{self}: there is nothing to revert")
-        registry.remove(self._modules(), self._owner, force)
+        with alone(self.parts.model):
+            registry.remove(self._modules(), self._owner, force)
         return self
 
     def __enter__(self) -> Self:
-        if self.applied:
-            raise EditError(f"{self} is applied already: revert it first")
-        try:
-            return self.apply()
-        except KeyboardInterrupt:  # it may come when the weights have been written
-            self._leave(KeyboardInterrupt)
-            raise
+        return self.apply()
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             with uninterrupted():
                 self._leave(kind)
-        except KeyboardInterrupt:  # it may come before it is held back
-            self._leave(KeyboardInterrupt)
+        except EditError:
+            raise
+        except BaseException as interrupt:  # Ctrl-C may come before it is held back
+            self._leave(type(interrupt))
             raise
 
     def _leave(self, kind: type[BaseException] | None) -> None:
@@ -211,4 +214,5 @@ def revert_all(model: nn.Module) -> None:
         >>> edit.applied
         False
     """
-    registry.restore(model)
+    with alone(model):
+        registry.restore(model)

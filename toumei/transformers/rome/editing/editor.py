@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
@@ -12,6 +13,7 @@ from torch import nn
 from ....core.activations import version_of
 from ....core.errors import ArgumentError, EditError
 from ....core.interrupts import until_the_end
+from ....core.threads import alone
 from ...model.discovery import projection_sizes
 from ...model.families import anatomy
 from ...model.sampling import check_templates, sample_contexts, sample_continuations
@@ -172,7 +174,7 @@ class RankOneEditor:
         verbose: bool = False,
         **settings: Any,
     ) -> Edit:
-        """`edit`, which warns of a weak effect only if it is told to."""
+        """Does what `edit` does, and warns of a weak effect only if it is told to."""
         if "layers" in settings:
             raise ArgumentError("an edit of one fact has one layer=...; edit_many has layers=[...]")
         if layer == "trace":
@@ -191,7 +193,7 @@ class RankOneEditor:
         verbose: bool = True,
         **settings: Any,
     ) -> Edit:
-        """`edit_many`, which warns of weak effects only if it is told to."""
+        """Does what `edit_many` does, and warns of weak effects only if it is told to."""
         known: dict[tuple[str, str], EditRequest] = {}
         for request in map(EditRequest.of, requests):
             same = known.setdefault((request.prompt, request.subject), request)
@@ -220,44 +222,45 @@ class RankOneEditor:
         warns: bool,
         partly: bool = False,
     ) -> Edit:
-        method = find_method(name)
-        checked = None if layers is None else [self.parts.check_layer(layer) for layer in layers]
-        settings = settings_for(
-            name, self.parts.kind, self.parts.layers, checked, self.parts.vocabulary, **given
-        )
-        self._check_statistics()
-        for layer in settings.layers:
-            self.parts.down(layer)
-            if method.many:
-                check_unscaled(self.parts, layer)
-        if len(settings.layers) > 1 and not method.many:
-            raise ArgumentError(f"{name!r} edits one layer, got {settings.layers}")
+        method, settings = find_method(name), self._settings(name, layers, given)
         moments = dict(zip(settings.layers, map(self._moment, settings.layers), strict=True))
         contexts = ("{}", *self._contexts(settings))
         facts = [self._fact_texts(request, contexts, hold) for request in requests]
-        values = optimize_values(
-            self.parts,
-            settings.layers[-1],
-            method.many,
-            facts,
-            settings,
-            batch_size=self.batch_size,
-            verbose=verbose,
-        )
-        if not partly and any(value.ended == "interrupted" for value in values):
-            raise KeyboardInterrupt  # which the optimization held back
-        texts = [(*fact.edits, *fact.holds) for fact in facts]
-        if method.many:
-            changes = self._spread(method, texts, values, moments, settings)
-        else:
-            changes = {settings.layers[0]: self._single(method, texts, values[0], moments, settings)}
-        edit = Edit(
-            parts=self.parts, method=name, requests=tuple(requests), changes=changes, values=tuple(values)
-        )
-        effects = self._effects(edit, facts)
+        with alone(self.parts.model):
+            values = optimize_values(
+                self.parts,
+                settings.layers[-1],
+                method.many,
+                facts,
+                settings,
+                batch_size=self.batch_size,
+                verbose=verbose,
+            )
+            if not partly and any(value.ended == "interrupted" for value in values):
+                raise KeyboardInterrupt  # which the optimization held back
+            make = self._spread if method.many else self._single
+            changes = make(method, [(*fact.edits, *fact.holds) for fact in facts], values, moments, settings)
+            edit = Edit(self.parts, name, tuple(requests), changes, tuple(values))
+            effects = self._effects(edit, facts)
         if warns:
             warn_of_weak_effects(requests, effects, settings, stacklevel=6)
         return replace(edit, effects=effects)
+
+    def _settings(
+        self, name: str, layers: Sequence[SupportsIndex] | None, given: dict[str, Any]
+    ) -> EditSettings:
+        """The settings of an edit, after checks of the layers and of the statistics."""
+        method, parts = find_method(name), self.parts
+        checked = None if layers is None else [parts.check_layer(layer) for layer in layers]
+        settings = settings_for(name, parts.kind, parts.layers, checked, parts.vocabulary, **given)
+        self._check_statistics()
+        for layer in settings.layers:
+            parts.down(layer)
+            if method.many:
+                check_unscaled(parts, layer)
+        if len(settings.layers) > 1 and not method.many:
+            raise ArgumentError(f"{name!r} edits one layer, got {settings.layers}")
+        return settings
 
     def _effects(self, edit: Edit, facts: Sequence[FactTexts]) -> tuple[EditEffect, ...]:
         """How far an edit came; nothing where the weights cannot be edited."""
@@ -275,14 +278,15 @@ class RankOneEditor:
         self,
         method: EditingMethod,
         texts: Sequence[Sequence[SubjectText]],
-        value: Value,
+        values: Sequence[Value],
         moments: dict[int, SecondMoment],
         settings: EditSettings,
-    ) -> LowRank:
+    ) -> dict[int, LowRank]:
         """The change of one layer that adds the optimized vector to the value of one key."""
         layer = settings.layers[0]
         keys = read_keys(self.parts, layer, texts, 1 / len(texts[0]), self.batch_size)
-        return _thin(method.update(keys, value.delta.double()[None], moments[layer], settings))
+        change = method.update(keys, values[0].delta.double()[None], moments[layer], settings)
+        return {layer: _thin(change)}
 
     def _spread(
         self,
@@ -296,7 +300,7 @@ class RankOneEditor:
         wanted = torch.stack([value.start + value.delta for value in values]).double()
         last = self.parts.block(settings.layers[-1])
         changes: dict[int, LowRank] = {}
-        with until_the_end() as stack:
+        with until_the_end() as cleanup:
             for left, layer in zip(range(len(settings.layers), 0, -1), settings.layers, strict=True):
                 reached = read_states(self.parts, last, [rows[:1] for rows in texts], self.batch_size)
                 keys = read_keys(self.parts, layer, texts, 0.5, self.batch_size)
@@ -304,7 +308,7 @@ class RankOneEditor:
                 changes[layer] = _thin(method.update(keys, residuals, moments[layer], settings))
                 if left > 1:
                     change, owner = {self._down(layer): changes[layer]}, object()
-                    stack.callback(registry.remove, change, owner)
+                    cleanup.add(partial(registry.remove, change, owner))
                     registry.apply(change, owner)
         return changes
 
