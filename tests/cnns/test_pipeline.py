@@ -100,7 +100,8 @@ def test_a_step_of_plain_gradient_descent_is_the_gradient_of_the_score(small_cnn
 def test_optimizer_and_learning_rate_are_the_users(small_cnn):
     fv = pipeline(small_cnn)
     before = fv.image
-    run(fv, 2, lr=0.0)
+    with pytest.warns(UserWarning, match="did not move in 2 steps"):
+        run(fv, 2, lr=0.0)
     assert torch.equal(fv.image, before)
     run(fv, 2, optimizer=partial(torch.optim.AdamW, weight_decay=0.1), lr=0.01)
     assert not torch.equal(fv.image, before)
@@ -528,6 +529,7 @@ def test_tv_loss_lowers_the_total_variation(small_cnn):
         torch.testing.assert_close(smooth.losses[0], plain.losses[0] + weight * start)
 
 
+@pytest.mark.filterwarnings("ignore:the picture did not move")
 def test_tv_loss_holds_for_one_run_only(small_cnn):
     fv = pipeline(small_cnn)
     plain = run(fv, 1, lr=0.0).losses

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..core.errors import ArgumentError
 from ..core.function_kinds import rectifier_ceiling
 from ..core.functions import Function, Handler, canonical_name, intercepted, overwrites, returns_indices
-from ..core.modules import wrapped_forward
+from ..core.modules import eager, wrapped_forward
 
 Relaxation = Literal["l2", "average"]
 
@@ -80,13 +80,16 @@ def relaxed_max_pool(model: nn.Module, kind: Relaxation = "l2") -> Iterator[None
 
 @contextmanager
 def _handled(model: nn.Module, handler: Handler, passes: int | None = None) -> Iterator[None]:
-    """Hands functions to a handler in the first forward passes of a model that build a graph."""
+    """Hands functions to a handler in the first forward passes of a model that build a graph.
+
+    What `torch.compile` compiled of the model runs as it was written in these passes.
+    """
     counter = count()
 
     def around(forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not torch.is_grad_enabled() or (passes is not None and next(counter) >= passes):
             return forward(*args, **kwargs)
-        with intercepted(handler):
+        with eager(model), intercepted(handler):
             return forward(*args, **kwargs)
 
     with wrapped_forward(model, around):

@@ -15,7 +15,7 @@ from ..core.modules import device_and_dtype
 from .objectives.combinations import Add
 from .objectives.objective import IMAGE, Objective
 from .parameterization.generator import Generator
-from .visualization import Visualization, as_picture
+from .visualization import Visualization, as_picture, distance_moved, warn_if_still
 
 _CHECK_EVERY = 32  # steps between two checks of the loss on an accelerator; each check waits for the device
 
@@ -116,8 +116,9 @@ def optimize(
     guard = _Guard(task)
     bar = tqdm(range(1, epochs + 1), disable=not verbose, unit="step", mininterval=0.5)
     progress = Progress(0, history, generator)
+    first = as_picture(progress.image)
     if 0 in snapshots:
-        pictures[0] = as_picture(progress.image)
+        pictures[0] = first
     try:
         for step in bar:
             _take_step(task, optimizer, history, guard)
@@ -140,13 +141,16 @@ def optimize(
     guard.check_step(history)
     images = as_picture(progress.image)
     losses = torch.stack(history).float().cpu() if history else torch.zeros(0, len(images))
-    return Visualization(
+    result = Visualization(
         images=images,
         losses=losses,
         titles=tuple(task.objective.titles(len(images))),
         snapshots=pictures,
         ended=ended,
+        moved=distance_moved(first, images),
     )
+    warn_if_still(result, task.objective)
+    return result
 
 
 def _take_step(

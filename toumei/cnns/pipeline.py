@@ -51,7 +51,7 @@ class Pipeline:
         >>> from toumei.models import SimpleCNN
         >>> fv = obj.Pipeline(param.FFTImage(2, 3, 32, 32, seed=0), obj.Channel("conv1", channels=[0, 3]))
         >>> fv.attach(SimpleCNN(3, 10)).optimize(epochs=2, verbose=False)
-        Visualization(2 pictures of 32x32 after 2 steps, finished: conv1:0, conv1:3)
+        Visualization(2 pictures of 32x32 after 2 steps, moved by ..., finished: conv1:0, conv1:3)
     """
 
     def __init__(self, generator: Generator, objective: ObjectiveLike) -> None:

@@ -1,5 +1,6 @@
 """The result of an optimization: pictures, their losses and their titles."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from ..plots.style import drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_STILL = 1e-6  # a change of a picture in [0, 1] that nobody can see
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Visualization(Saved):
@@ -30,11 +33,14 @@ class Visualization(Saved):
         titles: What each picture shows.
         snapshots: The pictures after some steps, by step.
         ended: ``"finished"``, ``"stopped"`` by the stop criterion, or ``"interrupted"`` by Ctrl-C.
+        moved: How far each picture came from the first one, (N,): the root of the mean squared change of its
+            values in [0, 1]. None if it is not known.
 
     Example:
-        >>> result = Visualization(torch.rand(2, 3, 8, 8), torch.zeros(5, 2), ("conv1:0", "conv1:1"))
-        >>> result
-        Visualization(2 pictures of 8x8 after 5 steps, finished: conv1:0, conv1:1)
+        >>> first, last = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.25)
+        >>> titles, losses = ("conv1:0", "conv1:1"), torch.zeros(5, 2)
+        >>> Visualization(last, losses, titles, moved=distance_moved(first, last))
+        Visualization(2 pictures of 8x8 after 5 steps, moved by 0.25, finished: conv1:0, conv1:1)
     """
 
     images: Tensor
@@ -42,8 +48,9 @@ class Visualization(Saved):
     titles: Sequence[str] = ()
     snapshots: Mapping[int, Tensor] = field(default_factory=dict)
     ended: str = "finished"
+    moved: Tensor | None = None
 
-    _specs = specs(images="N _ _ _", losses="steps N", snapshots="N _ _ _")
+    _specs = specs(images="N _ _ _", losses="steps N", snapshots="N _ _ _", moved="N")
 
     @property
     def steps(self) -> int:
@@ -97,10 +104,49 @@ class Visualization(Saved):
         count, _, height, width = self.images.shape
         shown = f": {listed(self.titles)}" if self.titles else ""
         pictures = "1 picture" if count == 1 else f"{count} pictures"
-        return f"Visualization({pictures} of {height}x{width} after {self.steps} steps, {self.ended}{shown})"
+        moved = "" if self.moved is None or not self.steps else f"moved by {self._moved_by()}, "
+        size = f"{pictures} of {height}x{width}"
+        return f"Visualization({size} after {self.steps} steps, {moved}{self.ended}{shown})"
+
+    def _moved_by(self) -> str:
+        assert self.moved is not None
+        low, high = (f"{float(value):.2g}" for value in (self.moved.min(), self.moved.max()))
+        return low if low == high else f"{low} to {high}"
 
     def _repr_html_(self) -> str:
         return plots.figure(self.images, repr(self))
+
+
+def distance_moved(first: Tensor, last: Tensor) -> Tensor:
+    """Returns the root of the mean squared change of each picture, (N,).
+
+    Example:
+        >>> distance_moved(torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4))
+        tensor([1., 1.])
+    """
+    return (last - first).square().mean((1, 2, 3)).sqrt()
+
+
+def warn_if_still(result: Visualization, what: object) -> None:
+    """Warns if pictures are as they were before the optimization, and says what may be the cause.
+
+    Args:
+        result: The result.
+        what: The objective.
+    """
+    if result.moved is None or not result.steps or bool((result.moved > _STILL).all()):
+        return
+    still = (result.moved <= _STILL).nonzero().flatten().tolist()
+    titles = ", ".join(repr(result.titles[index]) for index in still[:4] if index < len(result.titles))
+    pictures = "the picture" if len(result.images) == 1 else f"{len(still)} of {len(result.images)} pictures"
+    warnings.warn(
+        f"{pictures} did not move in {result.steps} steps{titles and f' ({titles})'}: the gradient of {what} "
+        f"is zero or vanishes. Causes are a unit that is dead on the first pictures, a function without a "
+        f"gradient between pictures and layer (sign, round, argmax), saturated pictures, or a learning rate "
+        f"near 0: try other first pictures (seed), a larger lr, or gradients through dead units for longer "
+        f"(redirect=)",
+        stacklevel=4,
+    )
 
 
 def as_picture(image: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ def fingerprint_of(model: nn.Module, instead: Mapping[str, Tensor] | None = None
         if not isinstance(tensor, Tensor):
             continue
         tensor = (instead or {}).get(name, tensor)
+        name = name.replace("_orig_mod.", "")  # of what `torch.compile` wrapped
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         if not tensor.is_meta:  # else it is on a disk until it is needed
             digest.update(_sums(whole(tensor)).cpu().numpy().tobytes())

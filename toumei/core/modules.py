@@ -22,7 +22,7 @@ Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 def find_module(model: nn.Module, name: str) -> nn.Module:
     """Returns the module of a model that has this name; the empty name is the model itself.
 
-    Tied modules are found by each of their names.
+    Tied modules are found by each of their names. What `torch.compile` wrapped is found without the wrapper.
 
     Args:
         model: The model to look in.
@@ -36,7 +36,7 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
         ReLU()
     """
     try:
-        return model.get_submodule(name)
+        return without_wrapper(model.get_submodule(name))
     except AttributeError:
         raise LayerError(_unknown_layer(model, name)) from None
 
@@ -46,7 +46,9 @@ def find_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]
     names = list(names)
     # One walk over the model costs less than a search for each of many names.
     known = dict(model.named_modules(remove_duplicate=False)) if len(names) > 10 else {}
-    return {name: known[name] if name in known else find_module(model, name) for name in names}
+    return {
+        name: without_wrapper(known[name]) if name in known else find_module(model, name) for name in names
+    }
 
 
 def check_model(model: object) -> None:
@@ -76,16 +78,19 @@ def without_wrapper(model: nn.Module) -> nn.Module:
     return getattr(model, "_orig_mod", model) if type(model).__name__ == "OptimizedModule" else model
 
 
-def eager(model: nn.Module, names: Iterable[str]) -> AbstractContextManager[Any]:
+def eager(model: nn.Module, names: Iterable[str] | None = None) -> AbstractContextManager[Any]:
     """Returns a block in which what `torch.compile` compiled of a model runs as it was written.
 
-    Compiled code does not run hooks that were registered later.
+    Compiled code does not run hooks that were registered later, and is compiled again for each interceptor
+    of torch functions.
 
     Args:
         model: The model.
-        names: The modules that are hooked; what is compiled apart from them stays compiled.
+        names: The modules that are hooked; what is compiled apart from them stays compiled. By default all.
     """
-    if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, _on_the_way(model, names))):
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    if not any(map(_is_compiled, model.modules() if names is None else _on_the_way(model, names))):
         return nullcontext()
     return torch.compiler.set_stance("force_eager")
 

@@ -48,7 +48,7 @@ class StyleTransfer(Pipeline):
         >>> content, style = torch.rand(3, 40, 60), torch.rand(3, 32, 32)
         >>> transfer = StyleTransfer(content, 1, style, 1, ["conv2"], ["conv1", "conv2"])
         >>> transfer.attach(SimpleCNN(3, 10)).optimize(epochs=2, verbose=False)
-        Visualization(1 picture of 40x60 after 2 steps, finished: style transfer)
+        Visualization(1 picture of 40x60 after 2 steps, moved by ..., finished: style transfer)
     """
 
     def __init__(

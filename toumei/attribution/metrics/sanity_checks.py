@@ -106,6 +106,7 @@ def randomization(
     with seeded(seed):
         for name in layers:
             _forget(find_module(forgetting, name))
+            torch.clear_autocast_cache()  # copies of the weights in lower precision
             correlations.append(spearman(trained, _magnitudes(method(inputs, target, baselines))))
     return Randomization(tuple(layers), torch.stack(correlations))
 

@@ -59,7 +59,7 @@ def accentuate(
         >>> import torch
         >>> from toumei.models import SimpleCNN
         >>> accentuate(SimpleCNN(3, 10), torch.rand(3, 40, 60), "conv2:3", steps=2, verbose=False)
-        Visualization(1 picture of 40x60 after 2 steps, finished: conv2:3)
+        Visualization(1 picture of 40x60 after 2 steps, moved by ..., finished: conv2:3)
     """
     if penalty < 0:
         raise ArgumentError(f"penalty is a weight of at least 0, got {penalty}")

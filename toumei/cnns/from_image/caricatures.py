@@ -62,7 +62,7 @@ def caricature(
     Example:
         >>> from toumei.models import SimpleCNN
         >>> caricature(SimpleCNN(3, 10), torch.rand(3, 40, 60), ["conv1", "conv2"], steps=2, verbose=False)
-        Visualization(2 pictures of 40x60 after 2 steps, finished: conv1, conv2)
+        Visualization(2 pictures of 40x60 after 2 steps, moved by ..., finished: conv1, conv2)
     """
     reference = as_image(image)
     layers = as_layers(layer)

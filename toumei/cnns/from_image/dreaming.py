@@ -20,7 +20,7 @@ from ..objectives.objective import ObjectiveLike
 from ..optimization import OptimizationTask
 from ..parameterization import Generator, Transform
 from ..pipeline import Pipeline
-from ..visualization import Visualization, as_picture
+from ..visualization import Visualization, as_picture, distance_moved, warn_if_still
 
 Size = tuple[int, int]
 
@@ -72,7 +72,7 @@ def deep_dream(
     Example:
         >>> from toumei.models import SimpleCNN
         >>> deep_dream(SimpleCNN(3, 10), torch.rand(3, 40, 60), "conv1", octaves=2, steps=3, verbose=False)
-        Visualization(1 picture of 40x60 after 6 steps, finished: conv1)
+        Visualization(1 picture of 40x60 after 6 steps, moved by ..., finished: conv1)
     """
     if min(octaves, steps, tile) < 1 or scale <= 1 or snapshots < 0:
         raise ArgumentError(
@@ -97,13 +97,17 @@ def deep_dream(
             ended = "interrupted"
     history = torch.stack(losses).float().cpu() if losses else torch.zeros(0, len(photograph))
     titles = tuple(task.objective.titles(len(photograph)))
-    return Visualization(
-        images=as_picture(dream.at_full_size()),
+    images = as_picture(dream.at_full_size())
+    result = Visualization(
+        images=images,
         losses=history,
         titles=titles,
         snapshots=kept,
         ended=ended,
+        moved=distance_moved(as_picture(photograph), images),
     )
+    warn_if_still(result, task.objective)
+    return result
 
 
 def _attached(pipeline: Pipeline, model: nn.Module, sizes: Sequence[Size]) -> OptimizationTask:

@@ -53,7 +53,7 @@ def invert(
         >>> import torch
         >>> from toumei.models import SimpleCNN
         >>> invert(SimpleCNN(3, 10), torch.rand(3, 40, 60), ["conv1", "conv2"], steps=2, verbose=False)
-        Visualization(2 pictures of 40x60 after 2 steps, finished: conv1, conv2)
+        Visualization(2 pictures of 40x60 after 2 steps, moved by ..., finished: conv1, conv2)
     """
     original = as_image(image)
     layers = as_layers(layer)

@@ -100,8 +100,8 @@ def logit_lens(model: nn.Module, tokenizer: Any, prompt: str, answer: str, *, to
     parts = anatomy(model)
     ids = torch.tensor([tokenize(tokenizer, prompt).ids], device=parts.device)
     token = continuation(tokenizer, prompt, answer)[0]
-    with torch.no_grad(), evaluating(model):
-        found = run(model, ids, record=parts.runs(parts.blocks), detach=True)
+    with torch.no_grad(), evaluating(parts.model):
+        found = run(parts.model, ids, record=parts.runs(parts.blocks), detach=True)
         device = found[parts.blocks[-1]].device
         vectors = torch.stack([found[name][0, -1].to(device) for name in parts.blocks])
         probabilities = BlockwiseRunner(parts).logits(vectors, ids[:, :1]).float().softmax(1).cpu()

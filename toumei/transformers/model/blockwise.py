@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...core.modules import without_wrapper
 from ...core.outputs import main_tensor, with_main_tensor
 from .families import Anatomy
 from .prefix_cache import cache_option
@@ -135,9 +136,12 @@ def _with_module(module: nn.Module, path: list[str], replacement: nn.Module) -> 
     """A copy of a module in which the submodule at the end of the path is replaced."""
     if not path:
         return replacement
+    module = without_wrapper(module)
     copy = object.__new__(type(module))
     copy.__dict__.update(module.__dict__)
-    copy.__dict__.pop("forward", None)  # accelerate stores a `forward` there that is bound to the original
+    # accelerate stores a `forward` there, and `torch.compile` a call; both are bound to the original
+    copy.__dict__.pop("forward", None)
+    copy.__dict__.pop("_compiled_call_impl", None)
     children = dict(module._modules)
     children[path[0]] = _with_module(module.get_submodule(path[0]), path[1:], replacement)
     copy.__dict__["_modules"] = children

@@ -61,6 +61,19 @@ def search_family(model: nn.Module) -> tuple[Family, list[Family]]:
     return outside, [_search_block(block, outside, width) for block in find_module(model, blocks).children()]
 
 
+def without_adapter(module: nn.Module) -> nn.Module:
+    """Returns the layer inside of an adapter's, as PEFT puts LoRA around it; any other module itself.
+
+    Example:
+        >>> linear = nn.Linear(2, 2)
+        >>> without_adapter(linear) is linear
+        True
+    """
+    while isinstance(inner := getattr(module, "base_layer", None), nn.Module):
+        module = inner
+    return module
+
+
 def projection_sizes(module: nn.Module) -> tuple[int, int] | None:
     """Returns (inputs, outputs) of a linear layer or a `Conv1D`, also where its weight is quantized.
 
@@ -69,7 +82,7 @@ def projection_sizes(module: nn.Module) -> tuple[int, int] | None:
         (3, 5)
     """
     if is_conv1d(module):
-        inputs, outputs = module.weight.shape  # type: ignore[misc]
+        inputs, outputs = without_adapter(module).weight.shape  # type: ignore[misc]
         return int(inputs), int(outputs)
     if hasattr(module, "in_features") and hasattr(module, "out_features"):
         return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
@@ -77,8 +90,11 @@ def projection_sizes(module: nn.Module) -> tuple[int, int] | None:
 
 
 def is_conv1d(module: nn.Module) -> bool:
-    """Returns whether a module is GPT-2's transposed linear layer (`transformers.pytorch_utils.Conv1D`)."""
-    return any(base.__name__ == "Conv1D" for base in type(module).__mro__)
+    """Returns whether a module is GPT-2's transposed linear layer (`transformers.pytorch_utils.Conv1D`).
+
+    An adapter around one counts, too.
+    """
+    return any(base.__name__ == "Conv1D" for base in type(without_adapter(module)).__mro__)
 
 
 def stream_width(model: nn.Module) -> int:
@@ -117,10 +133,12 @@ def _search_block(block: nn.Module, outside: Family, width: int) -> Family:
     mlp = _first(name for name in children if any(word in name.lower() for word in _MLP_NAMES))
     if attention is None and mlp is None:
         return replace(outside, missing=MIXER)
+    adapted = [f"{name}." for name, part in block.named_modules() if without_adapter(part) is not part]
     downs = [
         name
         for name, part in block.named_modules()
-        if (name.split(".")[0] == mlp if mlp else not _is_attention(name))
+        if not name.startswith(tuple(adapted))
+        and (name.split(".")[0] == mlp if mlp else not _is_attention(name))
         and (sizes := projection_sizes(part))
         and sizes[1] == width
     ]

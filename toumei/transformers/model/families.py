@@ -7,7 +7,7 @@ Face causal language model. It checks them, and says what is missing and why. A 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.hooks import hooked
 from ...core.modules import evaluating, find_module
+from ...core.tensors import in_place, whole
 from .discovery import EXPERTS, MIXER, Family, is_conv1d, projection_sizes, search_family, stream_width
+from .wrappers import check_wrapper, language_model
 
+_TRIED = 64  # tokens among which those of trial passes are chosen
 _GPT2 = Family("transformer.wte", "transformer.h", "attn", "mlp", "mlp.c_proj", "transformer.ln_f")
 _LLAMA = Family("model.embed_tokens", "model.layers", "self_attn", "mlp", "mlp.down_proj", "model.norm")
 _EXPERTS = replace(_LLAMA, down=None, missing=EXPERTS)
@@ -91,7 +94,7 @@ class Anatomy:
     """The parts of one model, by their full names. All names work with `hooked` and `find_module`.
 
     Attributes:
-        model: The model.
+        model: The model, without what wraps it.
         kind: Its `config.model_type`.
         known: Whether the parts come from a row of `FAMILIES`, not from a search.
         embedding: Name of the token embedding.
@@ -147,9 +150,20 @@ class Anatomy:
 
     @property
     def two_tokens(self) -> Tensor:
-        """Two tokens (1, 2) for a trial pass; they are not the padding token."""
+        """Two tokens (1, 2) for a trial pass.
+
+        They are not the padding token, and their embeddings are not zero: vectors of zeros hide what a model
+        does with them.
+        """
         padding = getattr(getattr(self.model, "config", None), "pad_token_id", None)
-        return torch.full((1, 2), int(padding == 0), device=self.device)
+        weight: Any = self.module(self.embedding).weight
+        known = range(min(self.vocabulary, _TRIED))
+        if in_place(weight) and not weight.is_meta:
+            used = whole(weight[:_TRIED]).any(1).tolist()
+            known = [token for token in known if used[token] and token != padding] or known
+        else:
+            known = [token for token in known if token != padding] or known
+        return torch.tensor([[known[0], known[-1]]], device=self.device)
 
     def block(self, layer: SupportsIndex) -> str:
         """Returns the name of a block; layers count from 0.
@@ -250,11 +264,13 @@ def anatomy(model: nn.Module) -> Anatomy:
 
     Args:
         model: A Hugging Face causal language model (`AutoModelForCausalLM`), in any precision and on any
-            devices.
+            devices. It may be wrapped, by PEFT, `torch.compile`, DistributedDataParallel or a module that
+            gives its logits; the parts are those of the model inside.
 
     Raises:
         ArchitectureError: A part cannot be found or has the wrong shape; the message says what was searched
-            for and what the model has.
+            for and what the model has. Or a wrapper gives other logits than the model inside, or is
+            `nn.DataParallel`.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -263,6 +279,7 @@ def anatomy(model: nn.Module) -> Anatomy:
         >>> parts.down(1), parts.keys_first(1)
         ('transformer.h.1.mlp.c_proj', True)
     """
+    given, model = model, language_model(model)
     kind = str(getattr(getattr(model, "config", None), "model_type", type(model).__name__))
     if kind in FAMILIES:
         outside = FAMILIES[kind]
@@ -291,6 +308,7 @@ def anatomy(model: nn.Module) -> Anatomy:
     )
     _check_modules(parts)
     _check_outputs(parts)
+    check_wrapper(given, model, parts.two_tokens)
     return parts
 
 

@@ -59,7 +59,7 @@ def score_answers(
             batch = unique[start : start + batch_size]
             # the first position whose logits are needed; the rows of a batch have similar lengths
             first = min(len(ids) - len(targets[number]) for ids in batch for number in numbers[ids])
-            logits = _logits(parts.model, padded(batch, parts.device)[0], first)
+            logits = logits_from(parts.model, padded(batch, parts.device)[0], first)
             for ids, row in zip(batch, logits, strict=True):
                 for number in numbers[ids]:
                     end = len(ids) - first
@@ -67,8 +67,8 @@ def score_answers(
     return [answer for answer in answers if answer is not None]
 
 
-def _logits(model: nn.Module, tokens: torch.Tensor, first: int) -> torch.Tensor:
-    """The logits from a position on; a model that takes `logits_to_keep` computes only these."""
+def logits_from(model: nn.Module, tokens: torch.Tensor, first: int) -> torch.Tensor:
+    """Returns the logits from a position on; a model that takes `logits_to_keep` computes only these."""
     if "logits_to_keep" in signature(model.forward).parameters:
         keep = tokens.shape[1] - first
         return main_tensor(model(tokens, use_cache=False, logits_to_keep=keep))

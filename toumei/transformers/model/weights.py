@@ -44,7 +44,10 @@ def backup(weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def set_weight(module: nn.Module, value: Tensor) -> None:
-    """Sets the weight of a module to the result of `backup`, or to a plain tensor."""
+    """Sets the weight of a module to the result of `backup`, or to a plain tensor.
+
+    Inside `torch.autocast` torch keeps copies of weights in lower precision; they are forgotten.
+    """
     weight = module.weight
     assert isinstance(weight, Tensor)
     if not in_place(weight):  # the dequantized weight replaces it
@@ -58,6 +61,7 @@ def set_weight(module: nn.Module, value: Tensor) -> None:
         weight.copy_(distribute_tensor(value.to(weight.dtype), layout.device_mesh, layout.placements))
     else:
         weight.copy_(value)
+    torch.clear_autocast_cache()
 
 
 def _can_stand_in(module: nn.Module, weight: Tensor) -> bool:

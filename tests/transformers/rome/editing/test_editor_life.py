@@ -11,6 +11,9 @@ from toumei.transformers.rome.editing import Edit, EditRequest, RankOneEditor, s
 from toumei.transformers.rome.statistics import collect_statistics
 from toumei.transformers.rome.weight_edits.low_rank import LowRank
 
+# Tiny networks with random weights take few edits.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(did not take|took only weakly)")
+
 ASK = {"prompt": "w9 w8 {}", "subject": "w3 w4 w5", "target": "w11"}
 
 FACTS = [("w8 {}", f"w{a} w{a + 1}", f"w{a + 20}") for a in range(2, 14, 2)]
@@ -63,7 +66,7 @@ def test_statistics_of_an_edited_model_are_not_those_of_the_model(model, tokeniz
         RankOneEditor(model, tokenizer, statistics)
 
 
-def test_ctrl_c_ends_all_facts_and_keeps_what_there_is(editor, monkeypatch):
+def test_ctrl_c_ends_all_facts_without_an_edit(editor, monkeypatch):
     editor.batch_size, step, calls = 4, value._Group._step, []
 
     def interrupted(group, index):
@@ -73,9 +76,11 @@ def test_ctrl_c_ends_all_facts_and_keeps_what_there_is(editor, monkeypatch):
         step(group, index)
 
     monkeypatch.setattr(value._Group, "_step", interrupted)
-    edit = editor.edit_many(FACTS, layers=[1], ridge=1.0, verbose=False)
-    assert [found.ended for found in edit.values] == ["interrupted"] * 6 and len(calls) == 3
-    assert edit.values[0].delta.any() and not edit.values[-1].delta.any()
+    before = {name: tensor.clone() for name, tensor in editor.model.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt):
+        editor.edit_many(FACTS, layers=[1], ridge=1.0, verbose=False)
+    assert len(calls) == 3
+    assert all(torch.equal(tensor, before[name]) for name, tensor in editor.model.state_dict().items())
 
 
 def test_a_model_whose_blocks_cannot_be_called_alone_is_optimized_as_a_whole(editor, monkeypatch):

@@ -2,6 +2,7 @@
 
 from .edit import Edit, revert_all
 from .editor import RankOneEditor
+from .effect import EditEffect
 from .lora import export_lora
 from .methods import EDITING_METHODS
 from .requests import EditRequest
@@ -10,6 +11,7 @@ from .settings import EditSettings, settings_for
 __all__ = [
     "EDITING_METHODS",
     "Edit",
+    "EditEffect",
     "EditRequest",
     "EditSettings",
     "RankOneEditor",

@@ -4,16 +4,20 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from torch import nn
 from typing_extensions import Self
 
 from ....core.errors import EditError
+from ....core.interrupts import uninterrupted
 from ....core.serialization import Saved, load_result, save_result
+from ....core.threads import alone
 from ...model.families import Anatomy, anatomy
 from ..weight_edits import registry
 from ..weight_edits.low_rank import LowRank
+from .effect import EditEffect
 from .requests import EditRequest
 from .value import Value
 
@@ -32,6 +36,7 @@ class Edit(Saved):
         requests: The facts.
         changes: For each edited layer the change of its down-projection (values, keys), on the CPU.
         values: The result of the optimization of each fact; empty if the edit was loaded.
+        effects: How far the edit came with each fact; empty if it was not measured.
 
     Example:
         >>> from toumei.models import facts_gpt
@@ -50,6 +55,7 @@ class Edit(Saved):
     requests: Sequence[EditRequest]
     changes: Mapping[int, LowRank]
     values: Sequence[Value] = ()
+    effects: Sequence[EditEffect] = ()
     _owner: object = field(default_factory=object)
 
     _not_stored = ("parts", "values", "_owner")
@@ -59,6 +65,11 @@ class Edit(Saved):
     def layers(self) -> tuple[int, ...]:
         """The layers whose down-projections change."""
         return tuple(self.changes)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the optimization of a fact."""
+        return any(made.ended == "interrupted" for made in (*self.values, *self.effects))
 
     @property
     def applied(self) -> bool:
@@ -73,8 +84,13 @@ class Edit(Saved):
         """
         if self.applied:
             raise EditError(f"{self} is applied already: revert it first")
-        registry.apply(self._modules(), self._owner)
-        return self
+        try:
+            with alone(self.parts.model):
+                registry.apply(self._modules(), self._owner)
+            return self
+        except BaseException:  # Ctrl-C may come when the weights have been written
+            registry.remove(self._modules(), self._owner, force=True)
+            raise
 
     def revert(self, force: bool = False) -> Self:
         """Removes the change from the weights, and returns the edit.
@@ -88,13 +104,25 @@ class Edit(Saved):
         """
         if not self.applied:
             raise EditError(f"{self}: there is nothing to revert")
-        registry.remove(self._modules(), self._owner, force)
+        with alone(self.parts.model):
+            registry.remove(self._modules(), self._owner, force)
         return self
 
     def __enter__(self) -> Self:
         return self.apply()
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            with uninterrupted():
+                self._leave(kind)
+        except EditError:
+            raise
+        except BaseException as interrupt:  # Ctrl-C may come before it is held back
+            self._leave(type(interrupt))
+            raise
+
+    def _leave(self, kind: type[BaseException] | None) -> None:
+        """Reverts the edit at the end of a block."""
         if not self.applied:
             return
         try:
@@ -102,7 +130,7 @@ class Edit(Saved):
         except EditError as failed:
             if kind is None:
                 raise
-            warnings.warn(str(failed), stacklevel=2)  # the error from inside the block is raised
+            warnings.warn(str(failed), stacklevel=3)  # the error from inside the block is raised
 
     def save(self, path: str | Path) -> None:
         """Writes the thin factors and the facts, and notes on the model and the versions of the libraries."""
@@ -121,7 +149,7 @@ class Edit(Saved):
         """
         parts = anatomy(model)
         edit, notes = load_result(cls, path, parts=parts)
-        if registry.unedited_fingerprint(model) != notes.get("fingerprint"):
+        if registry.unedited_fingerprint(parts.model) != notes.get("fingerprint"):
             raise EditError(
                 f"{path} edits {notes.get('model')} ({notes.get('class')} of {notes.get('layers')} layers) "
                 f"with other weights than this {type(model).__name__} of {parts.layers} layers has"
@@ -148,13 +176,24 @@ class Edit(Saved):
         return {self.parts.module(self.parts.down(layer)): change for layer, change in self.changes.items()}
 
     def __repr__(self) -> str:
-        first = self.requests[0]
-        shown = (
-            f"{first.text} -> {first.target}" if len(self.requests) == 1 else f"{len(self.requests)} facts"
-        )
         word = "layer" if len(self.layers) == 1 else "layers"
+        layers = shorten(", ".join(map(str, self.layers)), 24, placeholder=" ...")
         state = "applied" if self.applied else "not applied"
-        return f"Edit({self.method}, {word} {', '.join(map(str, self.layers))}: {shown}; {state})"
+        return f"Edit({self.method}, {word} {layers}: {self._shown()}; {state})"
+
+    def _shown(self) -> str:
+        """The facts, and how far the edit came."""
+        count, effects = len(self.requests), self.effects
+        if count > 1:
+            took = f", {sum(effect.took for effect in effects)} took" if effects else ""
+            return f"{count} facts{took}"
+        target = shorten(self.requests[0].target, 24, placeholder=" ...")
+        shown = f"{shorten(self.requests[0].text, 48, placeholder=' ...')} -> {target}"
+        if not effects:
+            return shown
+        (before, after), (old_before, old_after) = effects[0].target, effects[0].old
+        old = shorten(effects[0].old_answer, 24, placeholder=" ...")
+        return f"{shown}, p {before:.2g} to {after:.2g}, {old} {old_before:.2g} to {old_after:.2g}"
 
 
 def revert_all(model: nn.Module) -> None:
@@ -175,5 +214,5 @@ def revert_all(model: nn.Module) -> None:
         >>> edit.applied
         False
     """
-    for owner, modules in registry.owners(model).items():
-        registry.remove(modules, owner, force=True)
+    with alone(model):
+        registry.restore(model)

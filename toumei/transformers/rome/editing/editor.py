@@ -2,13 +2,18 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
 import torch
 from torch import nn
 
-from ....core.errors import ArgumentError
+from ....core.activations import version_of
+from ....core.errors import ArgumentError, EditError
+from ....core.interrupts import until_the_end
+from ....core.threads import alone
 from ...model.discovery import projection_sizes
 from ...model.families import anatomy
 from ...model.sampling import check_templates, sample_contexts, sample_continuations
@@ -17,6 +22,7 @@ from ..tracing.tracer import CausalTracer
 from ..weight_edits import registry
 from ..weight_edits.low_rank import LowRank
 from .edit import Edit
+from .effect import EditEffect, measure_effects, warn_of_weak_effects
 from .keys import check_unscaled, read_keys, read_states
 from .methods import EditingMethod, find_method
 from .requests import EditRequest, SubjectText, subject_text
@@ -29,7 +35,8 @@ _HELD_TOKENS = 12
 class RankOneEditor:
     """Makes edits of a causal language model: ROME, R-ROME, MEMIT, EMMET and AlphaEdit.
 
-    Making an edit does not change the model; the edit is applied with `Edit.apply` or a ``with`` block.
+    Making an edit does not change the model; the edit is applied with `Edit.apply` or a ``with`` block. It is
+    applied for one forward pass of the texts that it was made on, to measure `Edit.effects`.
 
     Args:
         model: A Hugging Face causal language model, on any devices, in any floating-point precision.
@@ -96,6 +103,9 @@ class RankOneEditor:
     ) -> Edit:
         """Returns an edit that makes the model continue the prompt about the subject with the target.
 
+        A warning says so if the model does not do that with the edit. Ctrl-C ends the optimization, and the
+        edit is made of what there is.
+
         Args:
             prompt: A template with one ``{}`` for the subject.
             subject: The person or thing that the fact is about.
@@ -110,18 +120,13 @@ class RankOneEditor:
             **settings: Fields of `EditSettings` that replace those of the papers.
 
         Raises:
-            ArgumentError: A template has no ``{}``, a layer is out of range, a setting or method does not
-                exist, or the statistics lack the layer.
+            ArgumentError: A template has no ``{}``, a layer is out of range or cannot reach the answer, a
+                setting or method does not exist, or the statistics lack the layer.
             ArchitectureError: The layer has no single down-projection.
             NonFiniteError: A loss is not finite, or the closed form has no solution.
         """
         request = EditRequest(prompt, subject, target)
-        if "layers" in settings:
-            raise ArgumentError("an edit of one fact has one layer=...; edit_many has layers=[...]")
-        if layer == "trace":
-            layer = self._traced_layer(request, verbose)
-        layers = None if layer is None else [self.parts.check_layer(layer)]
-        return self._edit([request], method, layers, hold, verbose, settings)
+        return self._one(request, True, layer=layer, method=method, hold=hold, verbose=verbose, **settings)
 
     def edit_many(
         self,
@@ -134,6 +139,8 @@ class RankOneEditor:
         **settings: Any,
     ) -> Edit:
         """Returns one edit that writes many facts at once.
+
+        A warning says how many facts did not take. Ctrl-C ends it without an edit.
 
         Args:
             requests: The facts: `EditRequest`s, tuples (prompt, subject, target), or mappings or objects with
@@ -148,6 +155,45 @@ class RankOneEditor:
             ArgumentError: There are no facts, two facts contradict each other, or the method takes one fact
                 at a time; and as in `edit`.
         """
+        return self._many(
+            requests, True, layers=layers, method=method, hold=hold, verbose=verbose, **settings
+        )
+
+    def load(self, path: str | Path) -> Edit:
+        """Returns a saved edit of this model, not applied; see `Edit.load`."""
+        return Edit.load(path, self.model)
+
+    def _one(
+        self,
+        request: EditRequest,
+        warns: bool,
+        *,
+        layer: "SupportsIndex | Literal['trace'] | None" = None,
+        method: str = "r-rome",
+        hold: int | Sequence[str] = (),
+        verbose: bool = False,
+        **settings: Any,
+    ) -> Edit:
+        """Does what `edit` does, and warns of a weak effect only if it is told to."""
+        if "layers" in settings:
+            raise ArgumentError("an edit of one fact has one layer=...; edit_many has layers=[...]")
+        if layer == "trace":
+            layer = self._traced_layer(request, verbose)
+        layers = None if layer is None else [self.parts.check_layer(layer)]
+        return self._edit([request], method, layers, hold, verbose, settings, warns, partly=True)
+
+    def _many(
+        self,
+        requests: Iterable[Any],
+        warns: bool,
+        *,
+        layers: Sequence[SupportsIndex] | None = None,
+        method: str = "memit",
+        hold: int | Sequence[str] = (),
+        verbose: bool = True,
+        **settings: Any,
+    ) -> Edit:
+        """Does what `edit_many` does, and warns of weak effects only if it is told to."""
         known: dict[tuple[str, str], EditRequest] = {}
         for request in map(EditRequest.of, requests):
             same = known.setdefault((request.prompt, request.subject), request)
@@ -162,11 +208,7 @@ class RankOneEditor:
                 f"{method!r} writes one fact at a time: apply edits one after the other, or take "
                 f"'memit', 'emmet' or 'alphaedit'"
             )
-        return self._edit(list(known.values()), method, layers, hold, verbose, settings)
-
-    def load(self, path: str | Path) -> Edit:
-        """Returns a saved edit of this model, not applied; see `Edit.load`."""
-        return Edit.load(path, self.model)
+        return self._edit(list(known.values()), method, layers, hold, verbose, settings, warns)
 
     @torch.inference_mode(False)  # tensors that are made in inference mode have no gradients
     def _edit(
@@ -177,52 +219,74 @@ class RankOneEditor:
         hold: int | Sequence[str],
         verbose: bool,
         given: dict[str, Any],
+        warns: bool,
+        partly: bool = False,
     ) -> Edit:
-        method = find_method(name)
-        checked = None if layers is None else [self.parts.check_layer(layer) for layer in layers]
-        settings = settings_for(
-            name, self.parts.kind, self.parts.layers, checked, self.parts.vocabulary, **given
-        )
-        self._check_statistics()
-        for layer in settings.layers:
-            self.parts.down(layer)
-            if method.many:
-                check_unscaled(self.parts, layer)
-        if len(settings.layers) > 1 and not method.many:
-            raise ArgumentError(f"{name!r} edits one layer, got {settings.layers}")
-        moments = {layer: self._moment(layer) for layer in settings.layers}
+        method, settings = find_method(name), self._settings(name, layers, given)
+        moments = dict(zip(settings.layers, map(self._moment, settings.layers), strict=True))
         contexts = ("{}", *self._contexts(settings))
         facts = [self._fact_texts(request, contexts, hold) for request in requests]
-        values = optimize_values(
-            self.parts,
-            settings.layers[-1],
-            method.many,
-            facts,
-            settings,
-            batch_size=self.batch_size,
-            verbose=verbose,
-        )
-        texts = [(*fact.edits, *fact.holds) for fact in facts]
-        if method.many:
-            changes = self._spread(method, texts, values, moments, settings)
-        else:
-            changes = {settings.layers[0]: self._single(method, texts, values[0], moments, settings)}
-        return Edit(
-            parts=self.parts, method=name, requests=tuple(requests), changes=changes, values=tuple(values)
-        )
+        with alone(self.parts.model):
+            values = optimize_values(
+                self.parts,
+                settings.layers[-1],
+                method.many,
+                facts,
+                settings,
+                batch_size=self.batch_size,
+                verbose=verbose,
+            )
+            if not partly and any(value.ended == "interrupted" for value in values):
+                raise KeyboardInterrupt  # which the optimization held back
+            make = self._spread if method.many else self._single
+            changes = make(method, [(*fact.edits, *fact.holds) for fact in facts], values, moments, settings)
+            edit = Edit(self.parts, name, tuple(requests), changes, tuple(values))
+            effects = self._effects(edit, facts)
+        if warns:
+            warn_of_weak_effects(requests, effects, settings, stacklevel=6)
+        return replace(edit, effects=effects)
+
+    def _settings(
+        self, name: str, layers: Sequence[SupportsIndex] | None, given: dict[str, Any]
+    ) -> EditSettings:
+        """The settings of an edit, after checks of the layers and of the statistics."""
+        method, parts = find_method(name), self.parts
+        checked = None if layers is None else [parts.check_layer(layer) for layer in layers]
+        settings = settings_for(name, parts.kind, parts.layers, checked, parts.vocabulary, **given)
+        self._check_statistics()
+        for layer in settings.layers:
+            parts.down(layer)
+            if method.many:
+                check_unscaled(parts, layer)
+        if len(settings.layers) > 1 and not method.many:
+            raise ArgumentError(f"{name!r} edits one layer, got {settings.layers}")
+        return settings
+
+    def _effects(self, edit: Edit, facts: Sequence[FactTexts]) -> tuple[EditEffect, ...]:
+        """How far an edit came; nothing where the weights cannot be edited."""
+        checked = self._weights == self._versions()
+        try:
+            with edit:
+                return measure_effects(self.parts, self.tokenizer, facts, edit.values, self.batch_size)
+        except EditError:
+            return ()
+        finally:
+            if checked:  # the weights are as before, bit for bit
+                self._weights = self._versions()
 
     def _single(
         self,
         method: EditingMethod,
         texts: Sequence[Sequence[SubjectText]],
-        value: Value,
+        values: Sequence[Value],
         moments: dict[int, SecondMoment],
         settings: EditSettings,
-    ) -> LowRank:
+    ) -> dict[int, LowRank]:
         """The change of one layer that adds the optimized vector to the value of one key."""
         layer = settings.layers[0]
         keys = read_keys(self.parts, layer, texts, 1 / len(texts[0]), self.batch_size)
-        return _thin(method.update(keys, value.delta.double()[None], moments[layer], settings))
+        change = method.update(keys, values[0].delta.double()[None], moments[layer], settings)
+        return {layer: _thin(change)}
 
     def _spread(
         self,
@@ -236,20 +300,16 @@ class RankOneEditor:
         wanted = torch.stack([value.start + value.delta for value in values]).double()
         last = self.parts.block(settings.layers[-1])
         changes: dict[int, LowRank] = {}
-        owners: dict[int, object] = {}
-        try:
+        with until_the_end() as cleanup:
             for left, layer in zip(range(len(settings.layers), 0, -1), settings.layers, strict=True):
                 reached = read_states(self.parts, last, [rows[:1] for rows in texts], self.batch_size)
                 keys = read_keys(self.parts, layer, texts, 0.5, self.batch_size)
                 residuals = (wanted - reached[:, 0]) / left
                 changes[layer] = _thin(method.update(keys, residuals, moments[layer], settings))
                 if left > 1:
-                    owners[layer] = object()
-                    registry.apply({self._down(layer): changes[layer]}, owners[layer])
-        finally:
-            for layer, owner in owners.items():
-                if registry.carries(self._down(layer), owner):
-                    registry.remove({self._down(layer): changes[layer]}, owner)
+                    change, owner = {self._down(layer): changes[layer]}, object()
+                    cleanup.add(partial(registry.remove, change, owner))
+                    registry.apply(change, owner)
         return changes
 
     def _down(self, layer: int) -> nn.Module:
@@ -298,7 +358,7 @@ class RankOneEditor:
         warnings.warn(
             "the editor has no key statistics and uses the identity as the second moment of the keys: the "
             "edit works, but other facts change more; see collect_statistics",
-            stacklevel=4,
+            stacklevel=6,
         )
         sizes = projection_sizes(self._down(layer))
         assert sizes is not None
@@ -308,10 +368,15 @@ class RankOneEditor:
         """Checks that the statistics belong to the weights, if a weight has changed since the last check."""
         if self.statistics is None:
             return
-        weights = [(id(weight), weight._version) for weight in self.model.state_dict(keep_vars=True).values()]
+        weights = self._versions()
         if weights != self._weights:
-            self.statistics.check(self.model)
+            self.statistics.check(self.parts.model)
             self._weights = weights
+
+    def _versions(self) -> list[tuple[int, int]]:
+        """Which tensors hold the weights, and how often each was written to."""
+        tensors = self.parts.model.state_dict(keep_vars=True).values()
+        return [(id(tensor), version_of(tensor)) for tensor in tensors]
 
     def _traced_layer(self, request: EditRequest, verbose: bool) -> int:
         """The layer with the largest effect of a window of MLPs at the subject's last token."""

@@ -74,19 +74,19 @@ def check_unscaled(parts: Anatomy, layer: int) -> None:
     Raises:
         ArchitectureError: The model normalizes or scales the output first, as Gemma 2 and OLMo 2 do.
     """
-    tokens = torch.zeros(1, 1, dtype=torch.long, device=parts.device)
     block, down = parts.block(layer), parts.down(layer)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad(), evaluating(parts.model):
-        before = run(parts.model, tokens, record=parts.runs([block, down]), detach=True)
+        before = run(parts.model, parts.two_tokens, record=parts.runs([block, down]), detach=True)
         stream = before[block].float().abs().max().cpu()
         rounding = torch.finfo(before[block].dtype).eps * stream  # far below the step
-        step = torch.randn(parts.width, generator=draw) * (before[down].float().std().cpu() + 32 * rounding)
+        size = before[down].float().std().cpu() + 32 * rounding
+        step = torch.randn(parts.width, generator=draw) * (size if size > 0 else 1.0)
         edit = {parts.runs([down])[down]: lambda output: output + step.to(output)}
         with hooked(parts.model, parts.runs([block]), edit, stop=True) as after:
-            parts.model(tokens, use_cache=False)
-        moved = (after[block].float() - before[block].float()).flatten().cpu()
-    if float((moved - step).norm()) > 0.1 * float(step.norm()):
+            parts.model(parts.two_tokens, use_cache=False)
+        moved = (after[block].float() - before[block].float()).reshape(-1, parts.width).cpu()
+    if float((moved - step).norm(dim=1).max()) > 0.1 * float(step.norm()):
         raise ArchitectureError(
             f"layer {layer} of {type(parts.model).__name__} changes its MLP's output before it joins the "
             f"residual stream, so a change of the stream cannot be made by the MLP: take 'rome' or 'r-rome'"

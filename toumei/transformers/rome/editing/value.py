@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ....core.errors import NonFiniteError
+from ....core.errors import ArgumentError, NonFiniteError
 from ....core.modules import evaluating, frozen
 from ...model.families import Anatomy
 from .requests import SubjectText
@@ -67,6 +67,9 @@ class Value:
         delta: The vector to add to the value, (values,), on the CPU.
         start: The value in the bare prompt, (values,).
         losses: The total loss and its parts at each step, (steps, 5), in the order of `PARTS`.
+        old: The token that the model gave after the bare prompt.
+        before: The log probabilities of the target and of that token without the vector, in the bare prompt
+            and in each context, (texts, 2).
         ended: ``"finished"`` all steps, ``"stopped"`` below the loss `EditSettings.stop`, or
             ``"interrupted"`` by Ctrl-C.
     """
@@ -74,6 +77,8 @@ class Value:
     delta: Tensor
     start: Tensor
     losses: Tensor
+    old: int
+    before: Tensor
     ended: str
 
     def __repr__(self) -> str:
@@ -81,6 +86,7 @@ class Value:
         return f"Value({size:.2f} x the value after {len(self.losses)} steps, {self.ended})"
 
 
+_CERTAIN = 1e-6  # the loss below which a prediction needs no vector
 _SURE = 0.5  # the probability from which on the model is sure of an answer
 PARTS = ("loss", "target", "essence", "hold", "reworded")
 
@@ -109,6 +115,8 @@ def optimize_values(
 
     Raises:
         NonFiniteError: A loss became NaN or infinite.
+        ArgumentError: No prediction of a target depends on the vector, as in the last layer for a subject
+            that does not end the prompt.
     """
     values: list[Value] = []
     interrupted = False
@@ -131,7 +139,7 @@ class _Group:
     def __init__(
         self, parts: Anatomy, layer: int, stream: bool, facts: Sequence[FactTexts], settings: EditSettings
     ) -> None:
-        self.facts, self.settings = facts, settings
+        self.facts, self.settings, self.layer = facts, settings, layer
         self.suffix = Suffix(parts, layer, stream, [text for fact in facts for text in fact.texts])
         counts = torch.tensor([len(fact.texts) for fact in facts])
         self.first = (counts.cumsum(0) - counts).tolist()
@@ -164,12 +172,20 @@ class _Group:
         return [self._value(index) for index in range(len(self.facts))]
 
     def _value(self, index: int) -> Value:
-        history = self.histories[index]
+        self._clamp(index)  # Ctrl-C may have come after half a step
+        fact, before, history = self.facts[index], self.before[index], self.histories[index]
+        old = int(before[0][0].argmax())
+        pairs = [
+            torch.stack([_of_target(text, found).sum(), found[0, old]])
+            for text, found in zip(fact.edits, before[: len(fact.edits)], strict=True)
+        ]
         losses = torch.stack(history) if history else torch.zeros(0, len(PARTS))
         return Value(
             delta=self.deltas[index].detach().cpu(),
             start=self.starts[index].cpu(),
             losses=losses,
+            old=old,
+            before=torch.stack(pairs).cpu(),
             ended=self.endings[index],
         )
 
@@ -185,8 +201,26 @@ class _Group:
             else:
                 self.endings[index] = "stopped"
         if remaining:
+            first = len(self.histories[remaining[0]]) == 1
+            if first:
+                self.added.retain_grad()
             torch.stack(losses)[:, 0].sum().backward()
+            if first:
+                self._check_reach(remaining)
         return remaining
+
+    def _check_reach(self, active: Sequence[int]) -> None:
+        """Fails if the predictions of a target do not depend on the value at all."""
+        assert self.added.grad is not None
+        for index in active:
+            fact, first = self.facts[index], self.first[index]
+            reached = self.added.grad[first : first + len(fact.edits)].any()
+            if not reached and self.histories[index][0][1] > _CERTAIN:
+                raise ArgumentError(
+                    f"layer {self.layer} cannot reach the answer of {fact.name!r}: what it adds at the last "
+                    f"token of the subject does not change the prediction of the target. Give an earlier "
+                    f"layer, or layer='trace' to take the one that a causal trace finds"
+                )
 
     def _predictions(self, active: Sequence[int]) -> list[list[Tensor]]:
         """For each text of each fact the log probabilities (positions, tokens) that count."""
@@ -194,8 +228,8 @@ class _Group:
             self.first[index] + number for index in active for number in range(len(self.facts[index].texts))
         ]
         positions = [found for index in active for found in self.facts[index].positions]
-        added = [self.deltas[index] for index in active for _ in self.facts[index].texts]
-        logits = self.suffix.logits(rows, positions, torch.stack(added))
+        self.added = torch.stack([self.deltas[index] for index in active for _ in self.facts[index].texts])
+        logits = self.suffix.logits(rows, positions, self.added)
         found = iter(F.log_softmax(logits.float(), dim=1).split([len(few) for few in positions]))
         return [[next(found) for _ in self.facts[index].texts] for index in active]
 
@@ -204,7 +238,7 @@ class _Group:
         fact, settings, before = self.facts[index], self.settings, self.before[index]
         count = len(fact.edits)
         targets = [
-            -found[range(text.target), text.ids[-text.target :]].mean()
+            -_of_target(text, found).mean()
             for text, found in zip(fact.edits, predictions[:count], strict=True)
         ]
         target = torch.stack(targets).mean()
@@ -240,10 +274,18 @@ class _Group:
     def _step(self, index: int) -> None:
         self.optimizers[index].step()
         self.optimizers[index].zero_grad()
+        self._clamp(index)
+
+    def _clamp(self, index: int) -> None:
         delta, limit = self.deltas[index], self.settings.clamp * self.starts[index].norm()
         with torch.no_grad():
             if delta.norm() > limit:
                 delta.mul_(limit / delta.norm())
+
+
+def _of_target(text: SubjectText, found: Tensor) -> Tensor:
+    """The log probability of each token of a target."""
+    return found[range(text.target), text.ids[-text.target :]]
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:

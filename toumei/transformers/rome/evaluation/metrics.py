@@ -180,7 +180,7 @@ def evaluate_edits(
 ) -> Evaluation:
     """Returns the scores of the edits of an editor: each alone in the model, or all in one edit.
 
-    Of the other facts and namesakes only those count that the model knows before any edit.
+    Of the other facts and namesakes only those count that the model knows before any edit. Ctrl-C ends it.
 
     Args:
         editor: The editor that makes the edits.
@@ -207,11 +207,14 @@ def evaluate_edits(
         )
 
     if together:
-        with editor.edit_many([case.request for case in cases], verbose=verbose, **options):
+        with editor._many([case.request for case in cases], False, verbose=verbose, **options):
             return measured(cases)
     found = []
     for case in tqdm(cases, desc="edits", disable=not verbose):
-        with editor.edit(case.request.prompt, case.request.subject, case.request.target, **options):
+        edit = editor._one(case.request, False, **options)  # the scores say whether it took
+        if edit.interrupted:
+            raise KeyboardInterrupt  # which the optimization held back
+        with edit:
             found.append(measured([case]))
     return Evaluation({metric: torch.cat([each.values[metric] for each in found]) for metric in METRICS})
 

@@ -84,7 +84,7 @@ def collect_statistics(
     if checkpoint is not None and Path(checkpoint).exists():
         pass_.resume(KeyStatistics.load(checkpoint), source)
     progress = tqdm(desc="statistics", unit="text", initial=pass_.texts, disable=not verbose)
-    with progress, evaluating(model), torch.no_grad(), _saving(pass_, checkpoint) as save:
+    with progress, evaluating(parts.model), torch.no_grad(), _saving(pass_, checkpoint) as save:
         while not pass_.has(enough) and (read := list(islice(source, batch_size * _SORTED_AT_ONCE))):
             with pass_.part(read):
                 rows = sorted(filter(None, read), key=len)

@@ -18,6 +18,7 @@ from ....core.fingerprint import fingerprint_of
 from ....core.serialization import Saved
 from ....core.summaries import listed
 from ....core.tensor_specs import Spec, specs
+from ...model.wrappers import language_model
 from ..weight_edits.low_rank import null_directions
 from ..weight_edits.registry import unedited_fingerprint
 
@@ -141,6 +142,7 @@ class KeyStatistics(Saved):
         Raises:
             ArgumentError: The keys were collected with other weights, or a layer is missing.
         """
+        model = language_model(model)
         if self.model not in (fingerprint_of(model), unedited_fingerprint(model)):
             raise ArgumentError(
                 f"these statistics belong to a model with other weights than this {type(model).__name__}: "

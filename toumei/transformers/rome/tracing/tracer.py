@@ -236,7 +236,7 @@ class CausalTracer:
         )
         plan = self._plan(settings)
         settings = replace(settings, noise=self._common_noise(settings.noise, prompts))
-        model = fingerprint_of(self.model) if folder is not None else ""
+        model = fingerprint_of(self.parts.model) if folder is not None else ""
         items = [FactItem(fact, settings, model) for fact in prompts]
         found = sweep(FactTask(self), items, jobs=jobs, folder=folder, verbose=verbose)
         results = [result for result in found if result is not None]
@@ -313,7 +313,7 @@ class CausalTracer:
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        with torch.no_grad(), evaluating(self.model):
+        with torch.no_grad(), evaluating(self.parts.model):
             yield
 
 
