@@ -211,10 +211,10 @@ def test_a_page_and_a_picture(facts, tmp_path):
 
 def test_bad_input(facts, model):
     fact_model, tokenizer, _ = facts
-    with pytest.raises(ArgumentError, match="a target is one token, 'Yara Castell' is 2: .*Yara"):
-        token_attribution(fact_model, tokenizer, "The town", "Yara Castell")
-    with pytest.raises(ArgumentError, match="one text with at least one token"):
-        token_attribution(fact_model, tokenizer, torch.ones(2, 3).long(), 3)
+    with pytest.raises(ArgumentError, match="expected one token, 'Yara Castell' is 2: .*Yara"):
+        token_attribution(fact_model, tokenizer, "The town", "Rendal", baseline="Yara Castell")
+    with pytest.raises(ArgumentError, match="texts with at least one token"):
+        token_attribution(fact_model, tokenizer, torch.ones(1, 0).long(), 3)
     with pytest.raises(UnitError, match="no token or class 20"):
         token_attribution(model, None, TOKENS, 20)
     for text, target in (("The town", 3), (TOKENS, "Rendal")):
