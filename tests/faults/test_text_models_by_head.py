@@ -408,6 +408,26 @@ def test_a_tokenizer_that_ends_texts_does_not_end_prompts(words):
     assert token_attribution(model, words, TEXT, 15, method=Saliency(model)).tokens[0][-1] == "fine"
 
 
+def test_a_hidden_token_is_no_padding_to_a_classifier_that_reads_the_last(plain):
+    torch.manual_seed(3)
+    sizes = {"vocab_size": len(WORDS), "n_layer": 1, "n_embd": 12, "n_head": 2, "n_positions": 24}
+    config = transformers.GPT2Config(**sizes, num_labels=3, initializer_range=0.5)
+    model = transformers.GPT2ForSequenceClassification(config).eval()
+    for method in (Occlusion(model), IntegratedGradients(model)):
+        with pytest.raises(ArgumentError, match="set model.config.pad_token_id"):
+            token_attribution(model, plain, TEXT, 1, method=method)
+    alone = token_attribution(model, plain, TEXT, 1, method=Occlusion(model, batch_size=1), baseline="a")
+    model.config.pad_token_id = 5
+    result = token_attribution(model, plain, TEXT, 1, method=Occlusion(model), baseline="a")
+    assert torch.allclose(result.values, alone.values, atol=1e-5)
+    ids = plain(TEXT, return_tensors="pt")["input_ids"]
+    hidden = ids.clone()
+    hidden[0, 3] = 5
+    with torch.no_grad():
+        states = [model.score(model.transformer(one).last_hidden_state)[0, 3, 1] for one in (ids, hidden)]
+    assert torch.allclose(result.values[0, 3], states[0] - states[1], atol=1e-5)
+
+
 def test_refusals_leave_the_model_as_it_was(words, watched):
     for head in HEADS:
         model = watched(encoder(head))

@@ -1,5 +1,6 @@
 """What is said of errors is true: standard errors, NaN, and the reasons of gaps."""
 
+import math
 import warnings
 
 import pytest
@@ -39,14 +40,19 @@ from toumei.attribution import (
 from toumei.attribution.metrics.sanity_checks import spearman
 from toumei.core.errors import ArgumentError, NonFiniteError
 from toumei.misc import (
+    LesionTest,
+    WeightGraph,
+    correlation_graph,
     effective_rank,
     hessian_trace,
     kernel_distance,
+    lesion_test,
     neural_tangent_kernel,
     participation_ratio,
     perturbation_sharpness,
     top_eigenvalue,
 )
+from toumei.models import SimpleMLP
 
 NAN = float("nan")
 METHODS = {
@@ -269,6 +275,22 @@ def test_kernels_and_ranks_do_not_hide_nan():
         kernel_distance(torch.eye(3), torch.full((3, 3), NAN))
     with pytest.raises(ArgumentError, match="a kernel of zeros"):
         kernel_distance(torch.eye(3), torch.zeros(3, 3))
+
+
+def test_modules_do_not_hide_nan(tmp_path):
+    net, x = SimpleMLP(4, 6, 6, 2), torch.randn(20, 4)
+    graph = WeightGraph.from_model(net)
+    labels = torch.arange(len(graph)) % 2
+    bad = x.clone()
+    bad[3] = NAN
+    with pytest.raises(NonFiniteError, match="outputs of the network are not finite in 1 of 20 rows"):
+        lesion_test(net, graph, labels, bad, torch.zeros(20).long(), samples=2)
+    with pytest.raises(NonFiniteError, match="activations of 'fc0' are not finite in 1 of 20 rows"):
+        correlation_graph(net, ["fc0", "fc1"], bad)
+    one = lesion_test(net, graph, labels, x, torch.zeros(20).long(), samples=1)
+    assert math.isnan(one.lesions[0].random_deviation)
+    one.save(tmp_path / "one.safetensors")
+    assert math.isnan(LesionTest.load(tmp_path / "one.safetensors").lesions[0].random_deviation)
 
 
 # reasons of gaps

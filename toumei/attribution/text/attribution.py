@@ -172,6 +172,12 @@ def _on_tokens(method: Method, network: TextNetwork) -> Method:
             f"{method!r} attributes to a layer, but tokens need one for the inputs, or for the embeddings "
             f"{network.embeddings.removeprefix('model.')!r}"
         )
+    config = getattr(network.model, "config", None)
+    if network.last_token and method.batch_size > 1 and getattr(config, "pad_token_id", 0) is None:
+        raise ArgumentError(
+            f"{type(network.model).__name__} takes one text at a time unless it knows a padding token: set "
+            f"model.config.pad_token_id, or give a method with batch_size=1"
+        )
     if method.differentiates and network.continues and "inputs_embeds" not in network.known:
         raise ArchitectureError(
             f"{type(network.model).__name__} takes no inputs_embeds, which targets of several tokens need: "

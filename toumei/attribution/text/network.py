@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...core.errors import ArchitectureError, UnitError
 from ...core.outputs import main_tensor
 from .encoding import Encoded
-from .tasks import Task, arguments_of
+from .tasks import Task, arguments_of, reads_last_token
 
 Continuation = tuple[int, ...]
 
@@ -54,6 +54,7 @@ class TextNetwork(nn.Module):
         self.last = last
         self.prompt = nn.Identity()
         self.known = arguments_of(model)
+        self.last_token = reads_last_token(model, task)
         embeddings = model.get_input_embeddings()
         if not isinstance(getattr(embeddings, "weight", None), Tensor):
             raise ArchitectureError(f"{type(model).__name__} does not embed tokens by a table of weights")
@@ -71,7 +72,10 @@ class TextNetwork(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Returns logits, (N, T, V), (N, classes) or (N, T, labels); of answers those of start and end."""
         if not self.continues:
-            return self._said({"input_ids": tokens}, tokens, 0)
+            # a classifier that looks for the last token would take a hidden one for padding
+            embeds = self.last_token and "inputs_embeds" in self.known
+            inputs = {"inputs_embeds": self._embed(tokens)} if embeds else {"input_ids": tokens}
+            return self._said(inputs, tokens, 0)
         embedded = self._embed(tokens) if "inputs_embeds" in self.known else None
         prompt = None if embedded is None else self.prompt(embedded)
         return torch.cat([self._continued(tokens, prompt, one) for one in self.continuations], 1)

@@ -71,11 +71,20 @@ def arguments_of(model: Any) -> frozenset[str]:
     return frozenset(signature(without_adapters(model).forward).parameters)
 
 
+def reads_last_token(model: Any, task: Task) -> bool:
+    """Returns whether a classifier reads the last token that is no padding, as causal models do."""
+    return task == "text-classification" and not _has_masked_head(type(without_adapters(model)))
+
+
+def _has_masked_head(kind: type) -> bool:
+    return any(name.endswith("ForMaskedLM") for name in vars(sys.modules[kind.__module__]))
+
+
 def _check_causal(kind: type, config: Any, task: Task) -> None:
     """Raises an error for an encoder with the head of a language model, whose tokens see those after them."""
-    siblings = vars(sys.modules[kind.__module__])
-    masked = any(name.endswith("ForMaskedLM") for name in siblings)
-    if task == "text-generation" and masked and not getattr(config, "is_decoder", True):
+    if task != "text-generation" or getattr(config, "is_decoder", True):
+        return
+    if _has_masked_head(kind):
         raise ArchitectureError(
             f"{kind.__name__} is an encoder, whose tokens see those that come after them: make it causal "
             f"with is_decoder=True in its config, or load it as ...ForMaskedLM"
