@@ -46,10 +46,11 @@ from .perturbation.sampling_shap import ShapleySampling
 from .perturbation.shapley import ExactShapley
 from .propagation.deep_lift import DeepLift, DeepLiftShap
 from .propagation.lrp import LRP
-from .text import LogProbability, token_attribution
+from .text import AnswerSpan, LogProbability, generation_attribution, token_attribution
 
 __all__ = [
     "LRP",
+    "AnswerSpan",
     "AtLayer",
     "Attribution",
     "Baseline",
@@ -93,6 +94,7 @@ __all__ = [
     "compare",
     "deletion",
     "faithfulness_correlation",
+    "generation_attribution",
     "grid",
     "infidelity",
     "insertion",

@@ -1,6 +1,6 @@
 """The ground floor: names, recording and editing of activations, layouts, seeds, sweeps and errors."""
 
-from .hooks import Activations, hooked, run
+from .hooks import Activations, hooked, run, seeded_passes
 from .layout import channels_first, with_channels_first
 from .modules import evaluating, find_module, find_modules, frozen
 from .names import Layer, Unit, parse, parse_layer
@@ -26,6 +26,7 @@ __all__ = [
     "parse_layer",
     "run",
     "seeded",
+    "seeded_passes",
     "survey",
     "sweep",
     "with_channels_first",

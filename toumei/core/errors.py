@@ -62,7 +62,7 @@ class BusyModelError(ToumeiError, RuntimeError):
 
 
 class NonFiniteError(ToumeiError, ArithmeticError):
-    """A loss that became NaN or infinite."""
+    """A number that is NaN or infinite: a loss, a score, an input, a contribution."""
 
 
 class DownloadError(ToumeiError, OSError):

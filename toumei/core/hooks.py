@@ -17,10 +17,11 @@ from torch.utils.hooks import RemovableHandle
 from .activations import Activations, not_reached
 from .errors import ArgumentError, UnreachedLayerError
 from .interrupts import Cleanup, uninterrupted, until_the_end
-from .modules import check_model, eager, find_modules, without_wrapper, wrap_forward
+from .modules import check_model, device_and_dtype, eager, find_modules, without_wrapper, wrap_forward
 from .names import Layer
 from .operations import OperationStack, inner_modules
 from .passes import Pass, Stop
+from .seeding import seeded
 from .targets import Edit, Target, Wanted, resolve
 from .threads import alone
 
@@ -104,6 +105,45 @@ def hooked(
                 raise
             return
     _check_edits(targets, edits)
+
+
+@contextmanager
+def seeded_passes(model: nn.Module, seed: int = 0) -> Iterator[nn.Module]:
+    """Fixes the seed of each forward pass in the block, for networks that draw random numbers.
+
+    Every call of the model draws the same numbers, and afterwards the generators are as they were before it.
+    Rows of one batch draw different numbers all the same: with ``batch_size=1`` they draw the same ones.
+
+    Args:
+        model: The network.
+        seed: The seed.
+
+    Example:
+        >>> import torch
+        >>> noisy = nn.Dropout()
+        >>> with seeded_passes(noisy, seed=3):
+        ...     first, second = noisy(torch.ones(9)), noisy(torch.ones(9))
+        >>> torch.equal(first, second)
+        True
+    """
+    check_model(model)
+    device = device_and_dtype(model)[0]
+    running: list[Any] = []
+
+    def begin(*_: Any) -> None:
+        running.append(seeded(seed, device))
+        running[-1].__enter__()
+
+    def end(*_: Any) -> None:
+        if running:  # a pass may end before it began, by an error of another hook
+            running.pop().__exit__(None, None, None)
+
+    with until_the_end() as stack:
+        with uninterrupted():
+            stack.callback(model.register_forward_pre_hook(begin).remove)
+            # the block that began last ends first
+            stack.callback(model.register_forward_hook(end, prepend=True, always_call=True).remove)
+        yield model
 
 
 def run(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ArgumentError
+from ..core.finite import check_finite
 from ..core.layout import channels_first
 
 
@@ -19,6 +20,7 @@ def effective_rank(activation: Tensor, *, centred: bool = False, channel_axis: i
 
     Raises:
         ArgumentError: An activation of zeros.
+        NonFiniteError: An activation with NaN or infinite numbers.
 
     Example:
         >>> round(effective_rank(torch.eye(4)), 4)
@@ -45,6 +47,7 @@ def participation_ratio(
 
 
 def _singular_values(activation: Tensor, centred: bool, channel_axis: int | None) -> Tensor:
+    check_finite(activation, "activations")
     laid_out = channels_first(activation.detach(), channel_axis).double()
     samples = laid_out.movedim(1, 2).flatten(0, 1)
     samples = samples - samples.mean(0) if centred else samples

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp
 
 from ..core.errors import ArgumentError
+from ..core.finite import check_finite
 from ..core.modules import evaluating
+from ..core.outputs import main_tensor
+from ..core.repeats import check_repeats
 from ..core.seeding import make_generator
 from ..core.serialization import Saved
 from ..core.summaries import listed
@@ -83,6 +86,7 @@ def perturbation_sharpness(
 
     Raises:
         ArgumentError: Fewer than two samples, a negative sigma, or a model without weights.
+        NonFiniteError: The loss is NaN or infinite, without noise or with it.
 
     Example:
         >>> model = nn.Linear(3, 1)
@@ -97,9 +101,10 @@ def perturbation_sharpness(
         )
     landscape = _Landscape(model=model, loss=loss, inputs=inputs, targets=targets)
     with evaluating(model):
-        unperturbed = float(landscape({}))
+        unperturbed = landscape.checked_loss()
         losses = [landscape.mean_losses(noise, sizes) for noise in landscape.noise(samples, seed)]
     rises = torch.stack(losses) - unperturbed
+    check_finite(rises.T, "the losses under noise", "take smaller sigmas")
     return Sharpness(
         sigmas=sizes,
         rise=rises.mean(0),
@@ -118,16 +123,19 @@ def hessian_trace(
 
     Raises:
         ArgumentError: Fewer than two samples, or a model without weights.
+        NonFiniteError: The loss or its second derivative is NaN or infinite.
     """
     if samples < 2:
         raise ArgumentError(f"a standard error needs at least 2 samples, got {samples}")
     landscape = _Landscape(model=model, loss=loss, inputs=inputs, targets=targets)
     traces = []
     with evaluating(model):
+        landscape.checked_loss()
         product = landscape.hessian_product()
         for noise in landscape.noise(samples, seed):
             signs = {name: part.sign() for name, part in noise.items()}
             traces.append(float(_dot(signs, product(signs))))
+            _check_curvature(traces[-1])
     values = torch.tensor(traces, dtype=torch.float64)
     return float(values.mean()), float(values.std() / samples**0.5)
 
@@ -158,17 +166,20 @@ def top_eigenvalue(
 
     Raises:
         ArgumentError: A model without weights.
+        NonFiniteError: The loss or its second derivative is NaN or infinite.
     """
     landscape = _Landscape(model=model, loss=loss, inputs=inputs, targets=targets)
     (vector,) = landscape.noise(1, seed)
     value = 0.0
     with evaluating(model):
+        landscape.checked_loss()
         product = landscape.hessian_product()
         for _ in range(steps):
             norm = _dot(vector, vector).sqrt().clamp(min=1e-30)
             vector = {name: part / norm for name, part in vector.items()}
             image = product(vector)
             before, value = value, float(_dot(vector, image))
+            _check_curvature(value)
             vector = image
             if abs(value - before) <= tolerance * abs(value):
                 break
@@ -195,6 +206,18 @@ class _Landscape:
 
     def __call__(self, weights: Weights) -> Tensor:
         return self.loss(functional_call(self.model, weights, (self.inputs,)), self.targets)
+
+    def checked_loss(self) -> float:
+        """The loss without noise, after a warning if the network says something else in another pass.
+
+        Raises:
+            NonFiniteError: It is NaN or infinite.
+        """
+        loss = self({})
+        why = "the inputs, the targets or the weights have NaN, or the loss overflows"
+        check_finite(loss, "the loss and what follows from it", why)
+        check_repeats(lambda: main_tensor(self.model(self.inputs[:1])), stacklevel=4)
+        return float(loss)
 
     def mean_losses(self, noise: Weights, sizes: Tensor) -> Tensor:
         """The mean loss at plus and minus the noise, for each of its sizes, (S,)."""
@@ -226,6 +249,14 @@ class _Landscape:
                 name: torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
                 for name, weight in self.weights.items()
             }
+
+
+def _check_curvature(value: float) -> None:
+    check_finite(
+        torch.tensor(value),
+        "products with the Hessian",
+        "the loss has no finite second derivative there, as that of a square root at 0",
+    )
 
 
 def _dot(first: Weights, second: Weights) -> Tensor:

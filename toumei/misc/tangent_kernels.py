@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from ..core.errors import ArgumentError, ShapeError
+from ..core.finite import check_finite
 from ..core.modules import evaluating
+from ..core.outputs import main_tensor
+from ..core.repeats import check_repeats
 
 Outputs = Literal["trace", "sum", "full"]
 
@@ -36,6 +39,7 @@ def neural_tangent_kernel(
 
     Raises:
         ArgumentError: An unknown value of `outputs`, or a model without parameters that are trained.
+        NonFiniteError: Inputs or gradients that are NaN or infinite.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
@@ -67,12 +71,17 @@ def neural_tangent_kernel(
         return total / first[0].shape[1] if outputs == "trace" else total
 
     columns = inputs if others is None else others
+    for name, rows_of in (("inputs", inputs), ("others", columns)):
+        check_finite(rows_of, f"the {name}")
     with evaluating(model), torch.no_grad():
+        check_repeats(lambda: main_tensor(model(inputs[:1])))
         rows = []
         for batch in inputs.split(batch_size):
             left = gradients(batch)
             rows.append(torch.cat([products(left, gradients(part)) for part in columns.split(batch_size)], 1))
-    return torch.cat(rows)
+    kernel = torch.cat(rows)
+    check_finite(kernel, "gradients of the outputs")
+    return kernel
 
 
 def kernel_distance(first: Tensor, second: Tensor) -> float:
@@ -80,6 +89,8 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
 
     Raises:
         ShapeError: Kernels of different shapes.
+        ArgumentError: A kernel of zeros, which has no direction.
+        NonFiniteError: Kernels with NaN or infinite numbers.
 
     Example:
         >>> kernel_distance(torch.eye(2), 3 * torch.eye(2))
@@ -87,6 +98,10 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
     """
     if first.shape != second.shape:
         raise ShapeError(f"kernels must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
+    for kernel in (first, second):
+        check_finite(kernel, "kernels")
+        if not kernel.any():
+            raise ArgumentError("a kernel of zeros has no direction to compare")
     first, second = first.double().flatten(), second.double().flatten()
     norms = torch.linalg.vector_norm(first) * torch.linalg.vector_norm(second)
     return float((1 - first @ second / norms).clamp(min=0))

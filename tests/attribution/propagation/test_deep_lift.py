@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from toumei.attribution import DeepLift, DeepLiftShap, FromData, Gaussian
 from toumei.attribution.base.inputs import parts_of
-from toumei.core.errors import ArgumentError, LayerError, ShapeError, UnitError
+from toumei.core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError, UnitError
 
 
 def draw(*shape, seed=0, dtype=torch.float64):
@@ -76,7 +76,8 @@ def test_several_targets_take_one_pass_there_and_one_back(network):
 
     x = draw(2, 3, 8, 8)
     several = DeepLift(network, preprocess=noted)(x, [0, 1, 2, 3])
-    assert passes == ["there", "there", "back"]  # there at the baselines and at the inputs
+    assert passes[:3] == ["there", "there", "back"]  # there at the baselines and at the inputs
+    assert passes[3:] == ["there"]  # the first row again
     for target in range(4):
         torch.testing.assert_close(several[target].values, DeepLift(network)(x, target).values)
 
@@ -243,8 +244,8 @@ def test_contributions_that_cancel_beyond_rounding_are_warned_of():
         DeepLift(Cancelling())(x, 0, torch.tensor([0.1, 0.0, 0.1 + 1e-7]))
 
 
-def test_contributions_that_are_no_numbers_are_warned_of():
-    with pytest.warns(UserWarning, match="do not add up, the gap is nan"):
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(NonFiniteError, match="scores of the inputs are not finite in 1 of 1 rows"):
         DeepLift(nn.Linear(2, 1))(torch.tensor([[torch.inf, 1.0]]), 0)
 
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from inspect import signature
 from itertools import chain
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from .batching import BATCH_SIZE
 from .checks import check_counts
 from .inputs import Inputs, Preprocess
 from .problem import Problem, make_problem
+from .reliability import check_inputs, check_scores, repeated_gap, warn_of_infinite
 from .result import Attribution
 from .targets import Targets, target_names
 
@@ -29,7 +31,8 @@ class Method(ABC):
     Settings belong to the constructor, data to the call. A new method is a subclass: its constructor names
     its settings and stores each under its name, `attribute` reads them and returns `self.result(...)`.
     During a call the model is frozen and in evaluation mode, and afterwards it is exactly as it was. Results
-    do not depend on the grad mode of the caller.
+    do not depend on the grad mode of the caller. One more pass of the first row tells whether the network
+    says the same twice, and a warning says so if it does not, as with random numbers.
 
     Args:
         model: The network.
@@ -86,6 +89,7 @@ class Method(ABC):
             ShapeError: Inputs without a common batch axis, another number of targets than inputs, or a
                 baseline of another shape.
             UnitError: A target that the output does not have.
+            NonFiniteError: Scores that are NaN or infinite.
         """
         if any(tensor.is_inference() for tensor in chain(self.model.parameters(), self.model.buffers())):
             raise ArgumentError(
@@ -102,7 +106,12 @@ class Method(ABC):
                 self.differentiates,
                 self.batch_size,
             )
-            return self.attribute(problem, baselines)
+            check_inputs(problem, self.batch_size)
+            result = self.attribute(problem, baselines)
+            output = result.output.T if result.several else result.output[:, None]
+            absent = result.baseline_output
+            largest = 0.0 if absent is None else float(absent.abs().max())
+            return replace(result, repeat_gap=repeated_gap(problem, output, largest))
 
     @abstractmethod
     def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
@@ -129,7 +138,14 @@ class Method(ABC):
             output: (N, T) scores at the inputs.
             baseline_output: (N, T) scores at the baseline.
             standard_error: Of the values, each (T, N, ...).
+
+        Raises:
+            NonFiniteError: Scores that are NaN or infinite.
         """
+        check_scores(output, "the scores of the inputs")
+        if baseline_output is not None:
+            check_scores(baseline_output, "the scores of the baselines")
+        warn_of_infinite(values, type(self).__name__)
         return Attribution(
             problem.restore(values),
             problem.per_input(output),

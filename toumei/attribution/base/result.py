@@ -32,7 +32,8 @@ class Attribution(Saved):
         output: (N,) scores at the inputs.
         baseline_output: (N,) scores at the baseline, the mean over its samples; None for methods without a
             baseline.
-        standard_error: Of the values, in their structure, for methods that sample.
+        standard_error: Of the values, in their structure, for methods that sample; None, or NaN for some
+            inputs, where it cannot be told.
         r_squared: (N,) weighted R² of the surrogate, if there is one.
         features: (N, M) contributions of whole features, such as superpixels or tokens, for methods that hide
             them; `values` spreads each evenly over its numbers.
@@ -41,6 +42,8 @@ class Attribution(Saved):
         seed: The seed of a method that samples.
         several: Whether the tensors have an axis of targets.
         complete: Whether the values should sum to the difference of the outputs.
+        repeat_gap: How far the score of the first input is from that in another pass, for networks that draw
+            random numbers or count their passes; 0 for all others.
         tokens: The tokens of each input, for texts.
         names: The names of the targets.
     """
@@ -56,6 +59,7 @@ class Attribution(Saved):
     seed: int | None = None
     several: bool = False
     complete: bool = False
+    repeat_gap: float = 0.0
     tokens: tuple[tuple[str, ...], ...] | None = None
     names: tuple[str, ...] | None = None
 
@@ -129,6 +133,8 @@ class Attribution(Saved):
             facts.append(f"standard error at most {largest:.2g}")
         if self.r_squared is not None:
             facts.append(f"R² at least {self.r_squared.min():.2f}")
+        if self.repeat_gap:
+            facts.append(f"passes differ by {self.repeat_gap:.2g}")
         return f"Attribution({self.method}: {', '.join(facts)})"
 
     def _repr_html_(self) -> str:

@@ -12,6 +12,7 @@ from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, take_rows
 from ..base.inputs import Preprocess
 from ..base.method import Method
+from ..base.precision import gap_is_rounding
 from ..base.problem import Problem
 from ..base.result import Attribution
 from .path import between, check_steps, nodes, sums, warn_incomplete
@@ -86,35 +87,57 @@ class LayerConductance(Method):
         references = one_baseline(of_inputs, baselines, "LayerConductance", "the mean of calls", size)
         output, at_baseline = (of_inputs.outputs(ends, size) for ends in (of_inputs.tensors, references))
 
-        def integrals(rows: Tensor, count: int) -> Tensor:
-            return _conductances(problem, references, rows, count, size)
-
         if self.steps:
-            values = integrals(torch.arange(len(problem)), self.steps)
+            values = _conductances(problem, references, torch.arange(len(problem)), self.steps, size)
         else:
             wanted = (output.double() - at_baseline.double()).cpu()
-            values = _refined(integrals, wanted, str(problem.layer), self.max_steps, self.tolerance)
+            values, wide, settled = self._refined(problem, references, wanted)
+            self._warn(problem, references, wide, settled)
         return self.result(problem, [values.to(problem.tensors[0].dtype)], output, at_baseline)
+
+    def _refined(
+        self, problem: Problem, references: Sequence[Tensor], wanted: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Contributions (T, N, ...); which gaps (N, T) are too wide, and which of them no steps change."""
+
+        def integrals(rows: Tensor, count: int) -> Tensor:
+            return _conductances(problem, references, rows, count, self.batch_size)
+
+        return _refined(integrals, wanted, self.max_steps, self.tolerance)
+
+    def _warn(self, problem: Problem, references: Sequence[Tensor], wide: Tensor, settled: Tensor) -> None:
+        def is_rounding(rows: Tensor) -> bool | None:
+            return gap_is_rounding(problem, take_rows(references, rows), rows, self._wide)
+
+        bypassed = wide & settled
+        if bypassed.any() and is_rounding(bypassed.any(1).nonzero()[:1, 0]):
+            bypassed = torch.zeros_like(wide)
+        _warn_of_bypass(bypassed, str(problem.layer))
+        warn_incomplete(wide & ~bypassed, self.tolerance, self.max_steps, is_rounding)
+
+    def _wide(self, problem: Problem, references: list[Tensor]) -> Tensor:
+        """2 where gaps are too wide, 0 elsewhere, (N, T)."""
+        inner = problem.of_inputs()
+        ends = [inner.outputs(tensors, self.batch_size) for tensors in (inner.tensors, references)]
+        return 2 * self._refined(problem, references, (ends[0] - ends[1]).cpu())[1].double()
 
 
 def _refined(
-    integrals: Callable[[Tensor, int], Tensor],
-    wanted: Tensor,
-    layer: str,
-    max_steps: int,
-    tolerance: float,
-) -> Tensor:
+    integrals: Callable[[Tensor, int], Tensor], wanted: Tensor, max_steps: int, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Returns contributions (T, N, ...), in as many steps as each input needs.
 
     An input is done when its contributions add up, or when doubling the steps has twice left their sum
-    unchanged: then the rest of the difference bypasses the layer, and a warning says so.
+    unchanged: then the rest of the difference bypasses the layer.
 
     Args:
         integrals: From rows (R,) of the inputs and a number of steps to contributions (T, R, ...).
         wanted: (N, T) differences of the scores, in float64.
-        layer: The name of the layer.
-        max_steps: Most steps; a warning says where they are too few.
+        max_steps: Most steps.
         tolerance: Largest gap, and largest change of a sum, as a share of the difference, or of 1e-3.
+
+    Returns:
+        The contributions, which gaps (N, T) are too wide, and which sums (N, T) more steps do not change.
     """
     allowed = tolerance * wanted.abs().clamp(min=1e-3)
     totals, calm = torch.full_like(wanted, torch.inf), torch.zeros_like(wanted)
@@ -133,9 +156,7 @@ def _refined(
         if not len(rows) or 2 * count > max_steps:
             break
         count *= 2
-    _warn_of_bypass(wide & settled, layer)
-    warn_incomplete(wide & ~settled, tolerance, max_steps)
-    return values
+    return values, wide, settled
 
 
 def _warn_of_bypass(wide: Tensor, layer: str) -> None:

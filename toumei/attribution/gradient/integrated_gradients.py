@@ -11,7 +11,9 @@ from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, take_rows
 from ..base.inputs import Preprocess
 from ..base.method import Method
+from ..base.precision import gap_is_rounding
 from ..base.problem import Problem
+from ..base.reliability import check_scores
 from ..base.result import Attribution
 from .path import between, check_steps, nodes, sums, warn_incomplete
 
@@ -79,17 +81,49 @@ class IntegratedGradients(Method):
         """
         size = self.batch_size
         references = one_baseline(problem, baselines, "IntegratedGradients", "ExpectedGradients", size)
-        output, at_baseline = (
-            problem.outputs(tensors, size).double().cpu() for tensors in (problem.tensors, references)
-        )
+        output, at_baseline = self._ends(problem, references)
         if self.steps:
             whole = _whole(len(problem), output, at_baseline)
             values = _integrals(problem, references, whole, self.steps, size)
         else:
-            values = _halving(problem, references, output, at_baseline, self.tolerance, self.max_steps, size)
+            values, gaps = self._contributions(problem, references, output, at_baseline)
+            self._warn(problem, references, gaps > 1.01)
         values = [value.to(tensor.dtype) for value, tensor in zip(values, problem.tensors, strict=True)]
         dtype = problem.tensors[0].dtype
         return self.result(problem, values, output.to(dtype), at_baseline.to(dtype))
+
+    def _ends(self, problem: Problem, references: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The scores (N, T) at the inputs and at their baselines, in float64."""
+        output, at_baseline = (
+            problem.outputs(tensors, self.batch_size).double().cpu()
+            for tensors in (problem.tensors, references)
+        )
+        check_scores(output, "the scores of the inputs")
+        check_scores(at_baseline, "the scores of the baselines")
+        return output, at_baseline
+
+    def _contributions(
+        self, problem: Problem, references: Sequence[Tensor], output: Tensor, at_baseline: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """Contributions, each (T, N, ...), and gaps (N, T) as shares of what the tolerance allows."""
+        settings = self.tolerance, self.max_steps, self.batch_size
+        values = _halving(problem, references, output, at_baseline, *settings)
+        wanted = output - at_baseline
+        return values, (sums(values) - wanted).abs() / _allowed(wanted, self.tolerance)
+
+    def _warn(self, problem: Problem, references: Sequence[Tensor], wide: Tensor) -> None:
+        def is_rounding(rows: Tensor) -> bool | None:
+            return gap_is_rounding(problem, take_rows(references, rows), rows, self._gaps)
+
+        warn_incomplete(wide, self.tolerance, self.max_steps, is_rounding)
+
+    def _gaps(self, problem: Problem, references: list[Tensor]) -> Tensor:
+        return self._contributions(problem, references, *self._ends(problem, references))[1] / 1.01
+
+
+def _allowed(wanted: Tensor, tolerance: float) -> Tensor:
+    """The widest gaps for differences of scores."""
+    return tolerance * wanted.abs().clamp(min=1e-3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +175,7 @@ def _halving(
 ) -> list[Tensor]:
     """Contributions, each (T, N, ...): the worst pieces are halved until the sums of an input fit."""
     wanted = output - at_baseline
-    allowed = tolerance * wanted.abs().clamp(min=1e-3)
+    allowed = _allowed(wanted, tolerance)
     count = min(_NODES, max_steps)
     room, left = allowed.clone(), torch.full((len(problem),), max_steps - count)
     pieces = _whole(len(problem), output, at_baseline)
@@ -164,7 +198,6 @@ def _halving(
         if not len(pieces.rows):
             break
         pieces = pieces.halved(_middles(problem, references, pieces, batch_size))
-    warn_incomplete((sums(values) - wanted).abs() > 1.01 * allowed, tolerance, max_steps)
     return values
 
 

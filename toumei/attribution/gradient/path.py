@@ -1,7 +1,7 @@
 """The straight path from a baseline to an input, and quadrature along it."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ..base.checks import check_counts
+from ..base.precision import ROUNDING
 
 
 def nodes(count: int) -> tuple[Tensor, Tensor]:
@@ -39,14 +40,27 @@ def sums(values: Sequence[Tensor]) -> Tensor:
     return torch.stack([part.double().flatten(2).sum(2).cpu() for part in values]).sum(0).T
 
 
-def warn_incomplete(wide: Tensor, tolerance: float, max_steps: int) -> None:
-    """Warns about inputs with a gap that is too wide, (N, T)."""
-    if wide.any():
-        warnings.warn(
-            f"{int(wide.any(1).sum())} of {len(wide)} inputs have a completeness gap over {tolerance:g} of "
-            f"the difference of the scores after {max_steps} steps: raise max_steps or the tolerance",
-            stacklevel=5,
-        )
+def warn_incomplete(
+    wide: Tensor, tolerance: float, max_steps: int, is_rounding: Callable[[Tensor], bool | None]
+) -> None:
+    """Warns about inputs with a gap that is too wide.
+
+    Args:
+        wide: (N, T) which.
+        tolerance: What is too wide, as a share of the difference of the scores.
+        max_steps: Most steps, which were made.
+        is_rounding: From rows (1,) of the inputs to whether the gap vanishes in float64, see `precision`.
+    """
+    if not wide.any():
+        return
+    reason = "raise max_steps or the tolerance"
+    if is_rounding(wide.any(1).nonzero()[:1, 0]):
+        reason = ROUNDING
+    warnings.warn(
+        f"{int(wide.any(1).sum())} of {len(wide)} inputs have a completeness gap over {tolerance:g} of "
+        f"the difference of the scores after {max_steps} steps: {reason}",
+        stacklevel=5,
+    )
 
 
 def check_steps(tolerance: float, max_steps: int, steps: int | None) -> None:

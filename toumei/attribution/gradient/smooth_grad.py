@@ -13,6 +13,7 @@ from ..base.checks import check_counts
 from ..base.inputs import Preprocess, parts_of
 from ..base.method import Method
 from ..base.problem import Problem
+from ..base.reliability import check_scores
 from ..base.result import Attribution
 from ..base.running_moments import Moments
 from .gradients import InputXGradient, Saliency
@@ -79,6 +80,8 @@ class SmoothGrad(Method):
         Raises:
             ArgumentError: Inputs that are whole numbers.
         """
+        output = problem.outputs(problem.tensors, self.batch_size)
+        check_scores(output, "the scores of the inputs")
         method = self._averaged()
         moments = [Moments(len(problem)) for _ in problem.tensors]
         for rows, tensors in self._noisy(problem):
@@ -87,7 +90,6 @@ class SmoothGrad(Method):
             found = found if problem.layer else problem.moving(found)
             for moment, values in zip(moments, found, strict=True):
                 moment.add(values if problem.several else values[None], rows)
-        output = problem.outputs(problem.tensors, self.batch_size)
         means, errors = self._summary(moments)
         return self.result(
             problem,

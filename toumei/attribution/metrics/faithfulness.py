@@ -7,13 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.finite import check_finite
 from ...core.modules import evaluating, frozen
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
 from ...plots.style import drawing
 from ..base.baselines import BaselineLike
-from ..base.problem import make_problem
+from ..base.problem import Problem, make_problem
+from ..base.reliability import check_inputs, check_scores, repeated_gap
 from ..base.targets import Target
 from ..perturbation.features import Segments, segments
 from ..perturbation.masking import Masking
@@ -95,8 +97,9 @@ def insertion(
     counts = torch.linspace(0, positions.count, steps + 1).round()
     rows = torch.arange(len(inputs))
     with frozen(model), evaluating(model):
-        masking = Masking(make_problem(model, inputs, target), baselines, batch_size=batch_size)
+        masking = Masking(_problem(model, inputs, target, batch_size), baselines, batch_size=batch_size)
         points = [_scores(masking, positions, rank < count, rows) for count in counts]
+        repeated_gap(masking.problem, points[-1][:, None])
     return Curve((counts / positions.count).double(), torch.stack(points, 1))
 
 
@@ -222,11 +225,13 @@ def removals(
     order = torch.rand(len(inputs), samples, parts.count, generator=generator).argsort(-1)
     taken = order < count  # the first `count` of a random order
     with frozen(model), evaluating(model):
-        masking = Masking(make_problem(model, inputs, target), baselines, batch_size=batch_size, seed=seed)
+        problem = _problem(model, inputs, target, batch_size)
+        masking = Masking(problem, baselines, batch_size=batch_size, seed=seed)
         rows = torch.arange(len(inputs)).repeat_interleave(samples)
         without = _scores(masking, parts, ~taken.flatten(0, 1), rows).reshape(len(inputs), samples)
         everything = torch.ones(len(inputs), parts.count, dtype=torch.bool)
         full = _scores(masking, parts, everything, torch.arange(len(inputs)))
+        repeated_gap(problem, full[:, None])
     return Removals((sums[:, None] * taken).sum(-1), full[:, None] - without)
 
 
@@ -295,6 +300,7 @@ def feature_sums(features: Segments, values: Tensor, inputs: Tensor) -> Tensor:
 
     Raises:
         ShapeError: Values that do not fit the inputs.
+        NonFiniteError: Values that are NaN or infinite.
     """
     shape = (len(inputs), *values.shape[1:2], *inputs.shape[2:])
     if values.shape != shape or (inputs.dim() > 1 and values.shape[1] not in (1, inputs.shape[1])):
@@ -304,10 +310,17 @@ def feature_sums(features: Segments, values: Tensor, inputs: Tensor) -> Tensor:
         raise ShapeError(
             f"contributions {tuple(values.shape)} have fewer channels than features that differ by channel"
         )
+    check_finite(values, "the contributions")
     which = index.cpu().expand(values.shape).flatten(1)
     flat = values.detach().cpu().double().flatten(1)
     sums = flat.new_zeros(len(values), features.count + 1).scatter_add_(1, which, flat)
     return sums[:, : features.count]
+
+
+def _problem(model: nn.Module, inputs: Tensor, target: Target | None, batch_size: int) -> Problem:
+    problem = make_problem(model, inputs, target)
+    check_inputs(problem, batch_size)
+    return problem
 
 
 def _scores(masking: Masking, features: Segments, keep: Tensor, rows: Tensor) -> Tensor:
@@ -321,4 +334,5 @@ def _scores(masking: Masking, features: Segments, keep: Tensor, rows: Tensor) ->
 
     for batch, found in masking.stream(masks, rows, torch.zeros_like(rows)):
         scores[batch.cpu()] = found[:, 0].cpu().double()
+    check_scores(scores, "the scores of inputs with parts hidden", rows)
     return scores

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.finite import check_finite
 
 
 def pointing_game(values: Tensor, masks: Tensor) -> Tensor:
@@ -130,4 +131,5 @@ def _summed(values: Tensor, masks: Tensor) -> Tensor:
         raise ShapeError(
             f"contributions (N, C, H, W) and masks (N, H, W), got {tuple(values.shape)}, {tuple(masks.shape)}"
         )
+    check_finite(values, "the contributions")
     return values.detach().cpu().double().sum(1)

@@ -155,6 +155,8 @@ def max_sensitivity(
 def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Returns Spearman's rank correlation of the rows of two tensors (N, M), ties with their mean rank.
 
+    It is NaN where a row has NaN, which has no rank.
+
     Example:
         >>> spearman(torch.tensor([[1.0, 5.0, 9.0]]), torch.tensor([[0.0, 0.1, 7.0]]))
         tensor([1.], dtype=torch.float64)
@@ -166,7 +168,8 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
         middle = (ends[0] + ends[1]).double() / 2
         ranks.append(middle - middle.mean(1, keepdim=True))
     power = (ranks[0].square().sum(1) * ranks[1].square().sum(1)).sqrt()
-    return (ranks[0] * ranks[1]).sum(1) / power.clamp(min=1e-300)
+    unknown = (first.isnan() | second.isnan()).any(1)
+    return ((ranks[0] * ranks[1]).sum(1) / power.clamp(min=1e-300)).masked_fill(unknown, torch.nan)
 
 
 def _can_forget(module: nn.Module) -> bool:

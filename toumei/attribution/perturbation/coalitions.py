@@ -11,6 +11,7 @@ from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Preprocess
 from ..base.problem import Problem
+from ..base.reliability import check_scores
 from ..base.result import Attribution
 from .features import FeaturesLike, Segments, features_of
 from .masking import Masking, Masks
@@ -72,6 +73,8 @@ class Game:
         )
         self.full = scores[: len(rows)]
         self.empties = scores[len(rows) :].reshape(len(rows), count, self.targets)
+        check_scores(self.full, "the scores of the inputs", rows)
+        check_scores(self.empties, "the scores of inputs with all features hidden", rows)
         self.empty = self.empties.mean(1)
 
     def only(self, row: int) -> "Game":
@@ -222,14 +225,18 @@ Solved = Sequence[tuple[Game, Solution]]
 
 
 def _gathered(solved: Solved, problem: Problem, name: str, *axes: int) -> Tensor | None:
-    """One field of all solutions, (T, N, M, ...), zero where an input does not have a feature."""
-    if getattr(solved[0][1], name) is None:
+    """One field of all solutions, (T, N, M, ...), zero where an input does not have a feature.
+
+    It is None where no solution has it, and NaN for the inputs whose solution does not have it.
+    """
+    if all(getattr(solution, name) is None for _, solution in solved):
         return None
     result = torch.zeros(len(problem), *axes, len(problem.targets), dtype=torch.float64)
     for game, solution in solved:
         rows, members = game.rows.reshape(-1, *(1,) * len(axes)), game.members
         features = (members[:, :, None], members[:, None]) if len(axes) == 2 else (members,)
-        result[(rows, *features)[: 1 + len(axes)]] = getattr(solution, name)
+        found = getattr(solution, name)
+        result[(rows, *features)[: 1 + len(axes)]] = torch.nan if found is None else found
     return result.movedim(-1, 0).to(solved[0][0].dtype)
 
 

@@ -17,7 +17,8 @@ class KernelShap(CoalitionMethod):
     """Shapley values as the closest additive explanation of scores of coalitions (Lundberg and Lee, 2017).
 
     With all 2^M coalitions, one pass for each, the values are those of `ExactShapley`. The standard error
-    comes from the residuals of the coalitions that were drawn.
+    comes from the residuals of the coalitions that were drawn; where none or one pair of them was, as with
+    2 M samples, it cannot be told and is None.
 
     Args:
         model: The network.
@@ -82,7 +83,8 @@ class KernelShap(CoalitionMethod):
         scores = game.values(design.keep)
         values, error = kernel_regression(design, scores, game.full, game.empty)
         fitted = torch.einsum("cm,rmt->crt", design.keep.double(), values) + game.empty
-        return Solution(values, error, weighted_r_squared(scores, fitted, design.weights))
+        r_squared = weighted_r_squared(scores, fitted, design.weights)
+        return Solution(values, error if design.tells_errors else None, r_squared)
 
 
 def kernel_regression(design: Design, scores: Tensor, full: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,11 @@ class Design:
     weights: Tensor
     sampled: Tensor
 
+    @property
+    def tells_errors(self) -> bool:
+        """Whether residuals tell the error: all coalitions are there, or more than one pair was drawn."""
+        return len(self.keep) == 2 ** self.keep.shape[1] - 2 or int(self.sampled.sum()) > 2
+
 
 def kernel_design(count: int, samples: int, generator: torch.Generator | None = None) -> Design:
     """Returns the coalitions for a regression of that many samples.

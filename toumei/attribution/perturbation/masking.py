@@ -11,6 +11,7 @@ from ..base.baseline_samples import BaselineSamples
 from ..base.baselines import Baseline, BaselineLike, mixed
 from ..base.checks import check_counts
 from ..base.problem import Problem
+from ..base.reliability import check_scores
 
 Masks = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -90,7 +91,9 @@ class Masking:
         def masks(positions: Tensor) -> tuple[Tensor, ...]:
             return tuple(tensor.new_ones((1,) * tensor.dim(), dtype=torch.bool) for tensor in tensors)
 
-        return torch.cat([scores for _, scores in self.stream(masks, rows, torch.zeros_like(rows))])
+        scores = torch.cat([scores for _, scores in self.stream(masks, rows, torch.zeros_like(rows))])
+        check_scores(scores, "the scores of the inputs")
+        return scores
 
     def masked(self, masks: Sequence[Tensor], rows: Tensor, samples: Tensor) -> tuple[Tensor, ...]:
         """Returns inputs (b, ...) with their hidden parts replaced; arguments are as in `stream`."""

@@ -16,6 +16,8 @@ from ..base.result import Attribution
 from .masking import Masking
 from .method import PerturbationMethod
 
+_TWO = 1.999  # masks that show a position, a little less for rounding
+
 
 class Rise(PerturbationMethod):
     """The mean score with a position shown, over random masks (Petsiuk et al., 2018), and its standard error.
@@ -23,7 +25,8 @@ class Rise(PerturbationMethod):
     For maps (N, C, H, W) a mask is a coarse grid of random cells, enlarged smoothly and shifted; for other
     inputs each position is shown or hidden. The sum of a position is divided by how often it was shown in
     fact, not in expectation, so that a score that does not depend on the input gives a flat map. The value
-    of a position is spread evenly over its channels. Only running sums are kept.
+    of a position is spread evenly over its channels. Only running sums are kept. The standard error of a
+    position that fewer than two masks show is infinite.
 
     Args:
         model: The network.
@@ -92,13 +95,14 @@ class Rise(PerturbationMethod):
             ShapeError: An input without the axis of channels that is named.
         """
         masking = self.masking(problem, baselines)
+        output = masking.unmasked()
         sums = self._sums(problem, masking)
         moments = [
             [over_channels(moment, tensor, self.channel_axis) for moment in total.mean_and_error()]
             for total, tensor in zip(sums, problem.tensors, strict=True)
         ]
         means, errors = zip(*moments, strict=True)
-        return self.result(problem, means, masking.unmasked(), standard_error=errors)
+        return self.result(problem, means, output, standard_error=errors)
 
     def _sums(self, problem: Problem, masking: Masking) -> "list[_Sums]":
         """The sums over all masks, one for each of the problem's tensors."""
@@ -208,6 +212,9 @@ class _Sums:
         squared, scored_squared, both_squared = self.squares.split([1, self.targets, self.targets], 1)
         mean = scored / shown
         rest = both_squared - 2 * mean * scored_squared + mean.square() * squared
-        laid_out = torch.stack([mean, rest.clamp(min=0).sqrt() / shown]).transpose(1, 2)
+        # a single mask, or none, says nothing of the spread
+        alone = self.sums[:, :1].square() < _TWO * squared
+        error = (rest.clamp(min=0).sqrt() / shown).masked_fill(alone | (squared == 0), torch.inf)
+        laid_out = torch.stack([mean, error]).transpose(1, 2)
         mean, error = laid_out.unflatten(3, self.axes).float()
         return mean, error

@@ -1,7 +1,7 @@
 """DeepLift: contributions of differences from a baseline, which add up through any network."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 import torch
@@ -15,9 +15,11 @@ from ..base.batching import BATCH_SIZE, batches, take_rows
 from ..base.checks import check_choice, check_counts
 from ..base.inputs import Preprocess, parts_of
 from ..base.method import Method
+from ..base.precision import ROUNDING, gap_is_rounding
 from ..base.problem import Problem
 from ..base.result import Attribution
 from ..base.running_moments import Moments
+from ..gradient.path import sums
 from .engine import Unknown, propagate
 
 
@@ -82,7 +84,8 @@ class DeepLift(Method):
         ]
         contributions, output, at_baseline = zip(*pieces, strict=True)
         values = [torch.cat(batch, 1) for batch in zip(*contributions, strict=True)]
-        return _checked(self.result(problem, values, torch.cat(output), torch.cat(at_baseline)))
+        result = self.result(problem, values, torch.cat(output), torch.cat(at_baseline))
+        return _checked(result, problem, lambda rows: take_rows(references, rows))
 
 
 class DeepLiftShap(DeepLift):
@@ -146,15 +149,14 @@ class DeepLiftShap(DeepLift):
             outputs.add(scores.T, rows)
             at_baseline.add(scores0.T, rows)
         dtypes = [tensor.dtype for tensor in problem.tensors]
-        return _checked(
-            self.result(
-                problem,
-                [moment.mean().to(dtype) for moment, dtype in zip(moments, dtypes, strict=True)],
-                outputs.mean().T.to(scores.dtype),
-                at_baseline.mean().T.to(scores.dtype),
-                [moment.standard_error().to(dtype) for moment, dtype in zip(moments, dtypes, strict=True)],
-            )
+        result = self.result(
+            problem,
+            [moment.mean().to(dtype) for moment, dtype in zip(moments, dtypes, strict=True)],
+            outputs.mean().T.to(scores.dtype),
+            at_baseline.mean().T.to(scores.dtype),
+            [moment.standard_error().to(dtype) for moment, dtype in zip(moments, dtypes, strict=True)],
         )
+        return _checked(result, problem, lambda rows: baseline_samples(rows, torch.zeros_like(rows)))
 
 
 def _contributions(
@@ -177,10 +179,18 @@ def _contributions(
     return contributions, output.detach(), at_baseline
 
 
-def _checked(result: Attribution) -> Attribution:
+def _checked(
+    result: Attribution, problem: Problem, references: Callable[[Tensor], list[Tensor]]
+) -> Attribution:
     """The attribution, after a warning if its contributions do not add up within 1e-4 and rounding.
 
-    Rounding of contributions that cancel is no excuse where it leaves nothing of what they add up to.
+    Rounding of contributions that cancel is no excuse where it leaves nothing of what they add up to. What
+    else may be rounding, inside of the network, is told by the row with the widest gap in float64.
+
+    Args:
+        result: The attribution.
+        problem: The network and its inputs.
+        references: From rows (B,) to a baseline of each, (B, ...).
     """
     assert result.gap is not None and result.baseline_output is not None
     output, gap = result.output.double().abs(), result.gap.abs()
@@ -189,10 +199,11 @@ def _checked(result: Attribution) -> Attribution:
     mass = torch.stack([part.double().abs().flatten(axes).sum(-1) for part in parts_of(result.values)]).sum(0)
     # of ResNets to transformers none is off by more than 1 instead of 8
     rounding = 8 * torch.finfo(result.output.dtype).eps
-    why = None
-    if (gap > 1e-4 * scale + rounding * (mass + output)).any():
-        why = "the network reads its input without a gradient, or draws random numbers"
-    elif not (gap <= 0.1 * scale + rounding * output).all():  # nan is not, either
+    wide, why = gap > 1e-4 * scale + rounding * (mass + output), None
+    if wide.any():
+        row = torch.where(wide, gap / scale, 0).reshape(-1, len(problem)).amax(0).argmax()[None]
+        why = _reason(problem, references(row), row)
+    elif not (gap <= 0.1 * scale + rounding * output).all():
         why = (
             f"contributions of {mass.max():.2g} in all cancel, more than {result.output.dtype} can tell: "
             "take another baseline, or a model and inputs in double()"
@@ -202,3 +213,19 @@ def _checked(result: Attribution) -> Attribution:
             f"contributions of {result.method} do not add up, the gap is {gap.max():.2g}: {why}", stacklevel=4
         )
     return result
+
+
+def _reason(problem: Problem, references: list[Tensor], row: Tensor) -> str:
+    """Why the contributions of a row do not add up."""
+
+    def gap(doubled: Problem, references: list[Tensor]) -> Tensor:
+        rows = torch.arange(len(doubled))
+        found, output, at_baseline = _contributions(doubled, doubled.tensors, references, rows, "warn")
+        wanted = output - at_baseline
+        return (sums(found) - wanted).abs() / (1e-4 * wanted.abs().clamp(min=1e-3))
+
+    other = "the network reads its input without a gradient, or draws random numbers"
+    told = gap_is_rounding(problem, references, row, gap)
+    if told is None:
+        return f"{other}, or numbers are rounded, which a model and inputs in double() would tell"
+    return ROUNDING if told else other

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
+from ...core.finite import check_finite
 from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
+from ...core.outputs import main_tensor
+from ...core.repeats import check_repeats
 from ...core.surveys import survey
 from .graph import Block, WeightGraph
 
@@ -31,6 +34,7 @@ def correlation_graph(
     Raises:
         ArgumentError: Fewer than three inputs, or no layers.
         LayerError: A layer that the model does not have.
+        NonFiniteError: Activations that are NaN or infinite.
 
     Example:
         >>> from toumei.models import SimpleMLP
@@ -48,6 +52,9 @@ def correlation_graph(
             activations = with_layouts_of(found.activations, run(model, batch, record=found.names))
             for name in layers:
                 responses[name].append(channels_of(activations, name).values.mean(2))
+        check_repeats(lambda: main_tensor(model(inputs[:1])))
+    for name, of_batches in responses.items():
+        check_finite(torch.cat(of_batches), f"activations of {name!r}")
     ranks = [_standardized_ranks(torch.cat(responses[name])) for name in layers]
     blocks = []
     for target, rows in enumerate(ranks):

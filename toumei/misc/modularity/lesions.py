@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
+from ...core.finite import check_finite
 from ...core.hooks import hooked
 from ...core.layout import channel_axis_of
 from ...core.modules import evaluating
+from ...core.outputs import main_tensor
+from ...core.repeats import check_repeats
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.surveys import Survey, survey
@@ -29,7 +32,7 @@ class Lesion:
         units: How many units were removed.
         drop: How much the score fell.
         random_mean: The mean drop for random sets of as many units of the layer.
-        random_deviation: Its standard deviation.
+        random_deviation: Its standard deviation; NaN for a single random set.
         p: One-sided p-value of a larger drop than random sets have, (r + 1) / (samples + 1).
     """
 
@@ -113,6 +116,7 @@ def lesion_test(
     Raises:
         ArgumentError: No cluster has a part that can be tested, or fewer than one sample.
         LayerError: A layer of the graph that the model does not have.
+        NonFiniteError: Outputs that are NaN or infinite.
     """
     graph = as_graph(graph)
     labels = check_labels(graph, labels)
@@ -129,6 +133,7 @@ def lesion_test(
     found = survey(model, [layer for layer, *_ in parts], lambda: model(inputs[:1]))
     without = partial(_score_without, model, found, batches, score or _is_right)
     with evaluating(model):
+        check_repeats(lambda: main_tensor(model(inputs[:1])))
         whole = without(parts[0][0], torch.zeros(0, dtype=torch.long))
         for layer, size, cluster, units in parts:
             drop = whole - without(layer, units)
@@ -139,7 +144,7 @@ def lesion_test(
                 ]
             )
             p = (int((random >= drop - 1e-12).sum()) + 1) / (samples + 1)
-            deviation = float(random.std()) if samples > 1 else 0.0
+            deviation = float(random.std()) if samples > 1 else float("nan")
             lesion = Lesion(
                 layer=layer,
                 cluster=cluster,
@@ -168,7 +173,11 @@ def _score_without(
         return activation.index_fill_(axis, units.to(activation.device), 0)
 
     with hooked(model, edit={found.names[layer]: remove} if len(units) else {}):
-        scores = [score(model(inputs), targets).double().sum() for inputs, targets in batches]
+        scores = []
+        for inputs, targets in batches:
+            outputs = model(inputs)
+            check_finite(main_tensor(outputs), "the outputs of the network")
+            scores.append(score(outputs, targets).double().sum())
     return float(torch.stack(scores).sum()) / sum(len(inputs) for inputs, _ in batches)
 
 

@@ -1,0 +1,108 @@
+"""What a method says of numbers that mean nothing: NaN, and scores that another pass does not repeat."""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...core.finite import check_finite, infinite_rows, shown_rows
+from ...core.repeats import repeat_gap, warn_of_gap
+from .batching import batches, take_rows
+from .inputs import parts_of
+from .problem import Problem
+
+_TOGETHER = 1e-2  # largest difference, as a share, of a row alone and the same row among others
+
+
+def check_inputs(problem: Problem, batch_size: int) -> None:
+    """Raises an error for inputs with NaN whose scores are NaN, before anything else is done.
+
+    Only inputs with NaN pass through the network for it: some networks take NaN for a number that is missing.
+
+    Raises:
+        NonFiniteError: There are such inputs.
+    """
+    nan = torch.zeros(len(problem), dtype=torch.bool)
+    for part in parts_of(problem.inputs):
+        if part.is_floating_point() and bool(part.sum().isnan()):
+            nan |= part.isnan().flatten(1).any(1).cpu() if part.dim() > 1 else part.isnan().cpu()
+    if not nan.any():
+        return
+    rows, inner = nan.nonzero()[:, 0], problem.of_inputs()
+    with torch.no_grad():
+        for batch in batches(len(rows), batch_size):
+            check_scores(
+                inner.scores(take_rows(inner.tensors, rows[batch]), rows[batch]),
+                "the inputs have NaN, and their scores",
+                rows[batch],
+            )
+
+
+def check_scores(scores: Tensor, what: str, numbers: Tensor | None = None) -> None:
+    """Raises an error for scores (N, ...) that are NaN or infinite, which nothing can be attributed to.
+
+    Args:
+        scores: The scores.
+        what: What they are, as the beginning of a sentence.
+        numbers: (N,) the numbers of the rows, by default from 0 on.
+
+    Raises:
+        NonFiniteError: There are such scores.
+    """
+    check_finite(
+        scores,
+        what,
+        "leave these rows out, or look for the layer whose output is NaN first with toumei.core.run",
+        numbers,
+    )
+
+
+def warn_of_infinite(values: Sequence[Tensor], method: str) -> None:
+    """Warns of contributions, each (T, N, ...), that are NaN or infinite."""
+    rows = [infinite_rows(part.transpose(0, 1)) for part in values]
+    if found := sorted({row for part in rows for row in part.tolist()}):
+        warnings.warn(
+            f"contributions of {method} are not finite in {len(found)} of {values[0].shape[1]} rows, "
+            f"{shown_rows(torch.tensor(found))}, although the scores are: the score or its gradient is NaN "
+            f"or infinite somewhere, as that of a square root at 0",
+            stacklevel=5,
+        )
+
+
+def repeated_gap(problem: Problem, output: Tensor, largest: float = 0.0) -> float:
+    """Returns how far the first score is from that in one more pass, after a warning if it is another one.
+
+    A second pass is made only where the two differ, as by rounding in a batch of another size.
+
+    Args:
+        problem: The network and its inputs.
+        output: (N, T) scores at the inputs.
+        largest: The largest score that is known beside these, for what counts as rounding.
+    """
+    said, first = output[0].detach().cpu(), _first_scores(problem).to(output.dtype)
+    if not repeat_gap(first, said):
+        return 0.0
+    gap = repeat_gap(first, _first_scores(problem).to(output.dtype))
+    apart = float((first.double() - said.double()).abs().max())
+    wide = apart > _TOGETHER * max(1e-3, largest, float(output.abs().max()))
+    if gap or (wide and len(problem) == 1):
+        gap = max(gap, apart)
+        warn_of_gap(gap, stacklevel=4)
+    elif wide:
+        gap = apart
+        warnings.warn(
+            f"the score of the first row is another one when it passes alone, by {apart:.2g}: rows of a "
+            f"batch depend on each other, as with batch statistics, random numbers or a counter in the "
+            f"network; batch_size=1 keeps them apart",
+            stacklevel=3,
+        )
+    return gap
+
+
+@torch.no_grad()
+def _first_scores(problem: Problem) -> Tensor:
+    """The scores (T,) of the first row, in a pass of its inputs alone."""
+    inner, row = problem.of_inputs(), torch.zeros(1, dtype=torch.long)
+    scores: Tensor = inner.scores(take_rows(inner.tensors, row), row)[0].cpu()
+    return scores

@@ -1,0 +1,54 @@
+"""Whether a network says the same twice: one that draws random numbers or counts its passes does not."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_ROUNDING = 32  # how many times the smallest difference of a precision passes of one row may differ by
+
+
+def repeat_gap(first: Tensor, second: Tensor) -> float:
+    """Returns the largest difference of two passes of the same row, 0 where it may be rounding.
+
+    Args:
+        first: What a network returned.
+        second: What it returned for the same input.
+
+    Example:
+        >>> repeat_gap(torch.ones(2), torch.tensor([1.0, 1.5])), repeat_gap(torch.ones(2), torch.ones(2))
+        (0.5, 0.0)
+    """
+    if first.shape != second.shape:
+        return float("inf")
+    first, second = first.detach(), second.detach()
+    precision = torch.finfo(first.dtype).eps if first.is_floating_point() else 0.0
+    gap = (first.double() - second.double()).abs().nan_to_num(0.0).max()
+    scale = torch.maximum(first.double().abs(), second.double().abs()).nan_to_num(0.0).max()
+    return float(gap) if float(gap) > _ROUNDING * precision * float(scale) else 0.0
+
+
+def check_repeats(forward: Callable[[], Tensor], stacklevel: int = 3) -> float:
+    """Returns how far two passes are apart, after a warning if they are.
+
+    Args:
+        forward: Passes one row through a network.
+        stacklevel: Of the warning, as for `warnings.warn`.
+    """
+    with torch.no_grad():
+        gap = repeat_gap(forward().clone(), forward())
+    warn_of_gap(gap, stacklevel + 1)
+    return gap
+
+
+def warn_of_gap(gap: float, stacklevel: int) -> None:
+    """Warns of a network whose passes are apart."""
+    if gap:
+        warnings.warn(
+            f"two passes of the same row differ by {gap:.2g}: the network draws random numbers or counts its "
+            f"passes, so that results cannot be repeated and their errors are larger than they say. Switch "
+            f"that off (F.dropout takes training=self.training), or fix the seed of each pass, as "
+            f"`with seeded_passes(model, seed=0):` of toumei.core does",
+            stacklevel=stacklevel,
+        )
