@@ -36,7 +36,7 @@ def stories(realdata):
 
 @pytest.mark.parametrize("text", ["Lily had a red ball.", " Lily", "<s Lily"])
 def test_a_text_that_begins_with_the_beginning_token_gets_no_second(stories, text):
-    model, tokenizer = stories
+    _, tokenizer = stories
     plain = encode(tokenizer, text)
     assert plain[0] == tokenizer.bos_token_id and plain[1] != plain[0]
     begun = tokenizer(f"<s>{text}", add_special_tokens=False)["input_ids"]
@@ -157,11 +157,11 @@ SPACES = [
     ("首都は", "パリ", ""),
     ("ﾄﾞｲﾂﾉｼｭﾄﾊ", "ﾍﾞﾙﾘﾝ", ""),
     ("中国的首都是", "北京", ""),
-    ("他说：", "好", ""),
+    ("他说\uff1a", "好", ""),
     ("法国的首都是", "Paris", ""),
     ("대한민국의 수도는", "부산", " "),
     ("Столица России", "Москва", " "),
-    ("Η πρωτεύουσα είναι η", "Αθήνα", " "),
+    ("πρωτεύουσα είναι", "Αθήνα", " "),
     ("भारत की राजधानी", "दिल्ली", " "),
     ("عاصمة مصر هي", "القاهرة", " "),
     ("בירת ישראל היא", "ירושלים", " "),
@@ -330,7 +330,7 @@ def test_damaged_files_of_records_are_one_kind_of_error(tmp_path, content):
     "dtype", [torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64, "float32"]
 )
 def test_statistics_are_summed_in_single_or_double_precision(facts, dtype):
-    model, tokenizer, world = facts
+    model, tokenizer, _ = facts
     with pytest.raises(ArgumentError, match="float32 or float64"):
         collect_statistics(model, tokenizer, ["a"], [1], dtype=dtype, verbose=False)
 

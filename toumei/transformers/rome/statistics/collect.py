@@ -64,8 +64,8 @@ def collect_statistics(
         verbose: Show a progress bar.
 
     Raises:
-        ArgumentError: There are no texts, no such layer, another precision, or the checkpoint belongs to another model, other
-            layers or other texts.
+        ArgumentError: There are no texts, no such layer, another precision, or the checkpoint belongs to
+            another model, other layers or other texts.
         ArchitectureError: A layer has no down-projection.
 
     Example:
