@@ -138,11 +138,13 @@ def seeded_passes(model: nn.Module, seed: int = 0) -> Iterator[nn.Module]:
         if running:  # a pass may end before it began, by an error of another hook
             running.pop().__exit__(None, None, None)
 
-    with until_the_end() as stack:
+    handles: list[RemovableHandle] = []
+    with until_the_end() as cleanup:
+        cleanup.add(lambda: [handle.remove() for handle in handles])
         with uninterrupted():
-            stack.callback(model.register_forward_pre_hook(begin).remove)
+            handles.append(model.register_forward_pre_hook(begin))
             # the block that began last ends first
-            stack.callback(model.register_forward_hook(end, prepend=True, always_call=True).remove)
+            handles.append(model.register_forward_hook(end, prepend=True, always_call=True))
         yield model
 
 
