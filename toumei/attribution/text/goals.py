@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError, UnitError
 from ...core.modules import evaluating
-from .encoding import Encoded, checked_index, decoded, places_of, token_ids
+from .encoding import Encoded, checked_index, decoded, following_ids, places_of
 from .network import Continuation, TextNetwork
 from .scores import AnswerSpan, Label, LogProbability, Score, difference, summed
 from .tasks import Task
@@ -89,7 +89,7 @@ class Question:
 def tokens_of(question: Question, target: Any, count: int) -> Continuation:
     """Returns the tokens of a target: those of a string, or one by its index."""
     if isinstance(target, str):
-        return tuple(token_ids(question.tokenizer, target))
+        return tuple(following_ids(question.tokenizer, question.encoded, target))
     return (checked_index(target, count, "token or class"),)
 
 
