@@ -256,7 +256,8 @@ def test_the_check_sees_what_writes():
 
 
 def test_only_files_are_written_that_way():
-    allowed = {"core/files.py", "core/serialization.py"}  # the second writes what the first has given it
+    # the others write what the first has given them
+    allowed = {"core/files.py", "core/serialization.py", "models/download.py"}
     found = {}
     for path in PACKAGE.rglob("*.py"):
         if lines := writing_calls(ast.parse(path.read_text(encoding="utf-8"))):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from toumei.attribution import (
     AnswerSpan,
@@ -130,7 +130,8 @@ def test_labels_are_those_of_a_token(words):
     assert torch.allclose(likeliest.output[0], want[3].max(), atol=1e-5)
     against = token_attribution(model, words, TEXT, "good", "dull", position="was", method=Occlusion(model))
     assert torch.allclose(against.output[0], want[3, 2] - want[3, 0], atol=1e-5)
-    for position, said in (("play", "nowhere"), (6, "no position 6"), (-7, "no position -7")):
+    wrong = (("play", "nowhere"), (6, "no position 6"), (-7, "no position -7"), (1.5, "1.5"), ([1], "1"))
+    for position, said in wrong:
         with pytest.raises(UnitError, match=said):
             token_attribution(model, words, TEXT, 1, position=position)
 
@@ -155,7 +156,7 @@ def test_an_answer_is_a_part_of_the_text(words):
     for target in (1, [3, 5], True):
         with pytest.raises(ArgumentError, match="answers with a part of the text"):
             token_attribution(model, words, pair, target)
-    for target in ("dull", AnswerSpan(6, 5), AnswerSpan(3, 40)):
+    for target in ("dull", AnswerSpan(6, 5), AnswerSpan(3, 40), AnswerSpan("a", 2)):
         with pytest.raises(UnitError):
             token_attribution(model, words, pair, target)
 
@@ -397,6 +398,23 @@ def test_a_whole_generation_is_what_the_model_would_say(plain, tmp_path):
             generation_attribution(model, plain, TEXT, wrong)
     with pytest.raises(ArgumentError, match="only causal language models generate"):
         generation_attribution(encoder("ForMaskedLM"), plain, TEXT)
+
+
+def test_a_space_before_a_target_is_read_with_the_prompt():
+    """A tokenizer that puts a space before each word anyway has no second one where the target has it."""
+    pieces = ["<unk>", "\u2581", "\u2581the", "\u2581film", "\u2581was", "\u2581fine", "fine"]
+    vocabulary = [(piece, -float(bool(place))) for place, piece in enumerate(pieces)]
+    inner = Tokenizer(models.Unigram(vocabulary, 0))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    inner.decoder = decoders.Metaspace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unk>", model_input_names=["input_ids", "attention_mask"]
+    )
+    model = causal()
+    want = logits(model, tokenizer("the film was", return_tensors="pt"))[0, -1].log_softmax(-1)[5]
+    for target in ("fine", " fine"):
+        result = token_attribution(model, tokenizer, "the film was", target, method=Saliency(model))
+        assert torch.allclose(result.output[0], want, atol=1e-5) and result.names == ("fine",)
 
 
 def test_a_tokenizer_that_ends_texts_does_not_end_prompts(words):

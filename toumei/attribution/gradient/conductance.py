@@ -107,7 +107,8 @@ class LayerConductance(Method):
 
     def _warn(self, problem: Problem, references: Sequence[Tensor], wide: Tensor, settled: Tensor) -> None:
         def is_rounding(rows: Tensor) -> bool | None:
-            return gap_is_rounding(problem, take_rows(references, rows), rows, self._wide)
+            ends = take_rows(references, rows)
+            return gap_is_rounding(problem, ends, rows, self._wide, self._rough_gaps)
 
         bypassed = wide & settled
         if bypassed.any() and is_rounding(bypassed.any(1).nonzero()[:1, 0]):
@@ -115,11 +116,20 @@ class LayerConductance(Method):
         _warn_of_bypass(bypassed, str(problem.layer))
         warn_incomplete(wide & ~bypassed, self.tolerance, self.max_steps, is_rounding)
 
+    def _rough_gaps(self, problem: Problem, references: list[Tensor]) -> Tensor:
+        wanted, rows = self._wanted(problem, references), torch.arange(len(problem))
+        found = _conductances(problem, references, rows, 1, self.batch_size)
+        return (sums([found]) - wanted) / (self.tolerance * wanted.abs().clamp(min=1e-3))
+
     def _wide(self, problem: Problem, references: list[Tensor]) -> Tensor:
         """2 where gaps are too wide, 0 elsewhere, (N, T)."""
+        return 2 * self._refined(problem, references, self._wanted(problem, references))[1].double()
+
+    def _wanted(self, problem: Problem, references: list[Tensor]) -> Tensor:
+        """The differences of the scores, (N, T)."""
         inner = problem.of_inputs()
         ends = [inner.outputs(tensors, self.batch_size) for tensors in (inner.tensors, references)]
-        return 2 * self._refined(problem, references, (ends[0] - ends[1]).cpu())[1].double()
+        return (ends[0].double() - ends[1].double()).cpu()
 
 
 def _refined(

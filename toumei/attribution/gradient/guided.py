@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.function_kinds import ELEMENTWISE, RECTIFIERS, rectifier_ceiling
+from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
 from ...core.functions import Function, canonical_name, intercepted, tensors_among
 from ...core.untracked import Untracked
 from ..base.backward import differentiate
@@ -15,6 +15,11 @@ from ..base.inputs import Preprocess
 from ..base.problem import Problem
 from .gradients import Saliency
 
+_NAMES = """
+tanh sigmoid hardsigmoid hardtanh log_sigmoid softsign tanhshrink hardshrink softshrink threshold
+abs clamp clamp_min clamp_max erf atan
+"""
+_ACTIVATIONS = frozenset(_NAMES.split())
 _GREATER = frozenset(("maximum", "max", "fmax"))
 _COMPARISONS = frozenset(("gt", "ge", "lt", "le"))
 
@@ -80,7 +85,7 @@ class _Guide:
 
     def __init__(self) -> None:
         self.found = False
-        self.others: dict[str, None] = {}  # functions of each number that are no rectifiers
+        self.others: dict[str, None] = {}  # activations that are no rectifiers
         self.gated: dict[str, None] = {}  # functions of numbers and of a comparison of numbers with 0
         self.untracked = Untracked()
         self._masks: dict[int, Tensor] = {}
@@ -126,7 +131,7 @@ class _Guide:
             self._masks[id(output)] = output  # converted, or its opposite
         elif masked and _moves(tensors):
             self.gated[name] = None
-        elif name in ELEMENTWISE and _moves([output]):
+        elif name in _ACTIVATIONS and _moves([output]):
             self.others[name] = None
 
 

@@ -113,9 +113,17 @@ class IntegratedGradients(Method):
 
     def _warn(self, problem: Problem, references: Sequence[Tensor], wide: Tensor) -> None:
         def is_rounding(rows: Tensor) -> bool | None:
-            return gap_is_rounding(problem, take_rows(references, rows), rows, self._gaps)
+            ends = take_rows(references, rows)
+            return gap_is_rounding(problem, ends, rows, self._gaps, self._rough_gaps)
 
         warn_incomplete(wide, self.tolerance, self.max_steps, is_rounding)
+
+    def _rough_gaps(self, problem: Problem, references: list[Tensor]) -> Tensor:
+        output, at_baseline = self._ends(problem, references)
+        whole = _whole(len(problem), output, at_baseline)
+        wanted = output - at_baseline
+        values = _integrals(problem, references, whole, _NODES, self.batch_size)
+        return (sums(values) - wanted) / _allowed(wanted, self.tolerance)
 
     def _gaps(self, problem: Problem, references: list[Tensor]) -> Tensor:
         return self._contributions(problem, references, *self._ends(problem, references))[1] / 1.01

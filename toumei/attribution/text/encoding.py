@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index
 from typing import Any
 
@@ -28,10 +28,12 @@ class Encoded:
         tokens: (1, T).
         others: What else the tokenizer says of the tokens, each (1, T): token types, and an attention mask
             if it leaves tokens out.
+        words: The text, if it was given as one.
     """
 
     tokens: Tensor
     others: dict[str, Tensor] = field(default_factory=dict)
+    words: str = ""
 
     @property
     def ids(self) -> list[int]:
@@ -46,9 +48,8 @@ class Encoded:
 
     def to(self, device: torch.device) -> "Encoded":
         """Returns the text on a device."""
-        return Encoded(
-            self.tokens.to(device), {name: tensor.to(device) for name, tensor in self.others.items()}
-        )
+        others = {name: tensor.to(device) for name, tensor in self.others.items()}
+        return replace(self, tokens=self.tokens.to(device), others=others)
 
 
 def encode_all(tokenizer: Any, text: Text, causal: bool) -> list[Encoded]:
@@ -93,6 +94,26 @@ def token_ids(tokenizer: Any, text: str) -> list[int]:
             f"{[decoded(tokenizer, token) for token in found]}"
         )
     return found
+
+
+def following_ids(tokenizer: Any, encoded: Encoded, text: str) -> list[int]:
+    """Returns the tokens of a string that follows a text, without special ones.
+
+    A space in front of it is read together with the text: some tokenizers have it in the token of the next
+    word, and others put one there anyway.
+
+    Raises:
+        ArgumentError: No tokenizer, or a text without tokens.
+        UnitError: The vocabulary does not have a word of it.
+    """
+    alone = token_ids(tokenizer, text)
+    if not encoded.words or not text[:1].isspace():
+        return alone
+    before, both = (
+        list(tokenizer(words, add_special_tokens=False)["input_ids"])
+        for words in (encoded.words, encoded.words + text)
+    )
+    return both[len(before) :] if both[: len(before)] == before and len(both) > len(before) else alone
 
 
 def token_id(tokenizer: Any, given: str | int, count: int) -> int:
@@ -172,12 +193,13 @@ def _from_words(tokenizer: Any, text: str | tuple[Any, ...], causal: bool) -> En
         )
     (encoded,) = _from_encoding(tokenizer(*words, return_tensors="pt"))
     _warn_of_unknown(tokenizer, encoded, " ".join(words))
+    encoded = replace(encoded, words=words[0]) if len(words) == 1 else encoded
     ends = {getattr(tokenizer, name, None) for name in ("eos_token_id", "sep_token_id")} - {None}
     if causal and len(encoded.ids) > 1 and encoded.ids[-1] in ends:
         if words[-1].rstrip().endswith(decoded(tokenizer, encoded.ids[-1]).strip()):
             return encoded
         others = {name: tensor[:, :-1] for name, tensor in encoded.others.items()}
-        return Encoded(encoded.tokens[:, :-1], others)
+        return replace(encoded, tokens=encoded.tokens[:, :-1], others=others)
     return encoded
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError, UnitError
 from ...core.modules import evaluating
-from .encoding import Encoded, checked_index, decoded, places_of, token_ids
+from .encoding import Encoded, checked_index, decoded, following_ids, places_of
 from .network import Continuation, TextNetwork
 from .scores import AnswerSpan, Label, LogProbability, Score, difference, summed
 from .tasks import Task
@@ -80,8 +80,8 @@ class Question:
             found = places_of(self.tokenizer, self.encoded, self.position)
             return [found[0] if first else found[1]]
         if self.position is not None:
-            number = self.position
-            return [checked_index(number + count if -count <= number < 0 else number, count, "position")]
+            from_end = isinstance(self.position, int) and -count <= self.position < 0
+            return [self.position + count if from_end else checked_index(self.position, count, "position")]
         mask = getattr(self.tokenizer, "mask_token_id", None)
         return [] if mask is None else [place for place, one in enumerate(self.encoded.ids) if one == mask]
 
@@ -89,7 +89,7 @@ class Question:
 def tokens_of(question: Question, target: Any, count: int) -> Continuation:
     """Returns the tokens of a target: those of a string, or one by its index."""
     if isinstance(target, str):
-        return tuple(token_ids(question.tokenizer, target))
+        return tuple(following_ids(question.tokenizer, question.encoded, target))
     return (checked_index(target, count, "token or class"),)
 
 
@@ -123,10 +123,9 @@ def _words(
     question: Question, targets: Sequence[TokenTarget], against: TokenTarget
 ) -> tuple[list[Goal], TextNetwork]:
     """Goals of a causal language model: one token or several that follow the text."""
-    network = question.network()
     if question.position is not None:
         return _gaps(question, targets, against)
-    likeliest = question.said(network)[-1]
+    likeliest = question.said(question.network())[-1]
     wanted = [
         (int(likeliest.argmax()),) if one is None else tokens_of(question, one, len(likeliest))
         for one in targets
@@ -264,14 +263,15 @@ def _answers(
     if question.position is not None:
         raise ArgumentError("the places of an answer are its target, AnswerSpan(start, end), not a position")
     network, encoded = question.network(), question.encoded
-    allowed = encoded.answerable()
+    said, allowed = question.said(network), encoded.answerable()
 
     def span(target: Any) -> AnswerSpan:
         if target is None:
-            return AnswerSpan.likeliest(question.said(network), allowed)
+            return AnswerSpan.likeliest(said, allowed)
         if isinstance(target, str):
             return AnswerSpan(*places_of(question.tokenizer, encoded, target, allowed))
         if isinstance(target, AnswerSpan):
+            target(said[None])  # raises an error for places that there are not
             return target
         raise ArgumentError(
             f"{type(question.model).__name__} answers with a part of the text: a target is its words or "

@@ -76,9 +76,11 @@ class AnswerSpan:
         """
         if logits.dim() != 3 or logits.shape[2] != 2:
             raise ShapeError(f"expected logits of starts and ends (N, T, 2), got {tuple(logits.shape)}")
-        if not 0 <= self.start <= self.end < logits.shape[1]:
+        whole = isinstance(self.start, int) and isinstance(self.end, int)
+        if not (whole and 0 <= self.start <= self.end < logits.shape[1]):
             raise UnitError(
-                f"no answer from token {self.start} to token {self.end} in a text of {logits.shape[1]} tokens"
+                f"no answer from token {self.start!r} to token {self.end!r} in a text of {logits.shape[1]} "
+                f"tokens"
             )
         shares = logits.log_softmax(1)
         return shares[:, self.start, 0] + shares[:, self.end, 1]
