@@ -12,7 +12,7 @@ from ..core.errors import ArchitectureError, ArgumentError, ShapeError, UnitErro
 from ..core.modules import device_and_dtype, evaluating
 from ..core.outputs import main_tensor
 from .base.baselines import AtLayer, Baseline, Constant
-from .base.inputs import parts_of
+from .base.inputs import Layers, parts_of
 from .base.method import Method
 from .base.result import Attribution
 from .gradient.integrated_gradients import IntegratedGradients
@@ -179,7 +179,7 @@ def _on_tokens(method: Method, network: _Network) -> Method:
     return method.with_model(network, network.embeddings if method.differentiates else None)
 
 
-def _of_tokens(result: Attribution, tokens: Tensor, layer: str | None) -> Tensor:
+def _of_tokens(result: Attribution, tokens: Tensor, layer: Layers) -> Tensor:
     """The contribution of each token, (1, tokens) for each target, from those of its embedding."""
     (values,) = parts_of(result.values)
     shape = values.shape[1:] if result.several else values.shape
@@ -237,7 +237,7 @@ def _target(index: int, against: int | None, position: int | None) -> Any:
 
 
 def _baseline(
-    tokenizer: Any, tokens: Tensor, given: Any, layer: str | None, vocabulary: int
+    tokenizer: Any, tokens: Tensor, given: Any, layer: Layers, vocabulary: int
 ) -> Baseline | Tensor:
     if isinstance(given, Baseline):
         return given if layer is None else AtLayer(given)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
 from ...core.functions import Function, FunctionMode, canonical_name
 from ..base.batching import BATCH_SIZE
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from ..base.problem import Problem
 from .gradients import Saliency
 
@@ -22,7 +22,7 @@ class GuidedBackprop(Saliency):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         absolute: Take absolute values.
         batch_size: How many inputs pass through the network at a time.
@@ -37,7 +37,7 @@ class GuidedBackprop(Saliency):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         absolute: bool = False,
