@@ -106,6 +106,8 @@ def test_conductance_says_that_its_path_leaves_whole_numbers_alone(record):
     given = (CATEGORY, NUMBERS), 1
     with pytest.warns(UserWarning, match="all contributions to layer 'embed' are 0"):
         ta.LayerConductance(record, "embed", steps=4)(*given)
+    with pytest.raises(ArgumentError, match="a baseline of whole numbers would not be used"):
+        ta.LayerConductance(record, "hidden")(*given, (1, None))
     result = ta.LayerConductance(record, "hidden")(*given)
     wanted = difference(record, given[0], (CATEGORY, 0 * NUMBERS), 1)
     assert torch.allclose(total(result.values), wanted, atol=1e-2)

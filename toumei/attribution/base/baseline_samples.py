@@ -10,6 +10,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError, ShapeError
 from .baselines import AtLayer, Baseline, BaselineLike, FromData, as_baseline
 from .batching import BATCH_SIZE, batches, take_rows
+from .input_roles import with_baselines
 from .inputs import Inputs, parts_of
 from .problem import Problem
 
@@ -41,6 +42,12 @@ class BaselineSamples:
         generator: torch.Generator | None = None,
     ) -> None:
         inner = at_layers(baselines, problem)
+        given = zip(problem.fixed, with_baselines(baselines, problem.inputs), strict=True)
+        if any(stays and own for stays, own in given):
+            raise ArgumentError(
+                "a baseline of whole numbers would not be used: they have no gradient, and stay as they are "
+                "on the path of the inputs"
+            )
         self.problem = problem
         self.baselines = inner or problem.moving(as_baselines(baselines, problem.inputs))
         self.is_random = any(baseline.is_random for baseline in self.baselines)

@@ -49,7 +49,7 @@ def fixed_inputs(
         ArgumentError: A baseline of whole numbers that would not be used.
     """
     parts, names = parts_of(inputs), _names(model if preprocess is None else preprocess, inputs)
-    given = _given(baselines, inputs)
+    given = with_baselines(baselines, inputs)
     masks = [is_mask(name, part, parts) for name, part in zip(names, parts, strict=True)]
     reading = [mask and not own for mask, own in zip(masks, given, strict=True)]
     fixed = tuple(one and not all(reading) for one in reading)
@@ -113,8 +113,13 @@ def _names(function: Callable[..., Any], inputs: Inputs) -> list[str | None]:
     return [*names[:count], *[None] * (count - len(names))]
 
 
-def _given(baselines: BaselineLike, inputs: Inputs) -> list[bool]:
-    """Which inputs have a baseline of their own."""
+def with_baselines(baselines: BaselineLike, inputs: Inputs) -> list[bool]:
+    """Returns which inputs have a baseline of their own.
+
+    Example:
+        >>> with_baselines({"ids": 3}, {"ids": torch.zeros(1, 2), "mask": torch.ones(1, 2)})
+        [True, False]
+    """
     count = len(parts_of(inputs))
     if isinstance(baselines, Mapping):
         found = [baselines.get(name) for name in inputs] if isinstance(inputs, dict) else [None] * count

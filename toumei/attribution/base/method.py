@@ -36,7 +36,8 @@ class Method(ABC):
     Args:
         model: The network.
         layer: Attribute to the activation of this layer instead of the inputs, or of several layers in a
-            list. All tensors of a layer with a row for each input are attributed to; ``"lstm[0]"`` names one.
+            list. All tensors of a layer with a row for each input are attributed to, where two more passes
+            (one of a single input) tell which axis has the rows; ``"lstm[0]"`` names one.
             If the layer runs several times in a pass, such as a ReLU that is shared, its last run counts.
         preprocess: Applied to the inputs before the network, such as a normalization.
         batch_size: How many inputs pass through the network at a time.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import hooked
-from ...core.modules import without_wrapper
+from ...core.modules import device_and_dtype, without_wrapper
 from ...core.names import Layer
 from ...core.outputs import Key
 from ...core.surveys import Survey
@@ -120,7 +120,10 @@ def _axes(model: nn.Module, places: Sequence[Place], run: Run, count: int) -> di
 def _shapes(model: nn.Module, places: Sequence[Place], run: Run, count: int) -> dict[str, tuple[int, ...]]:
     """The shapes of the floating-point tensors among places, for so many inputs."""
     sources = {place.name: place.source for place in places}
-    with torch.no_grad(), hooked(model, sources, stop=True, detach=True) as activations:
+    device, _ = device_and_dtype(model)
+    # a network that draws random numbers draws the same ones afterwards
+    drawn = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with torch.no_grad(), drawn, hooked(model, sources, stop=True, detach=True) as activations:
         run(count)
     tensors = {name: activations[name] for name in sources}
     return {name: tuple(tensor.shape) for name, tensor in tensors.items() if tensor.is_floating_point()}
