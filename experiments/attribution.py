@@ -52,13 +52,14 @@ from toumei.attribution import (
     superpixels,
 )
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots.images import save_figure
+from toumei.plots import color_bar, diverging_map, look, save_figure
 
 LAYERS = ("relu5", "relu1")  # of class activation maps, and of conductance: one as large as the images
 
 FROM_DISTRIBUTION = ("ExpectedGradients", "DeepLiftShap")
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
@@ -88,7 +89,7 @@ def figure_of_shapes(options: argparse.Namespace) -> None:
     print(table)
     figure = table.plot(images, len(images), masks)
     words = "red speaks for the class, blue against it; the shape is outlined"
-    figure.suptitle(words, fontsize="medium")
+    figure.suptitle(words)
     save_figure(figure, options.out)
 
 
@@ -183,15 +184,16 @@ def over_photograph(table: Comparison, image: Tensor, category: str, columns: in
     assert table.heat is not None
     rows = -(-(1 + len(table.methods)) // columns)
     figure = Figure(figsize=(2 * columns, 2.2 * rows + 0.3), dpi=100, layout="constrained")
-    figure.suptitle(f"red speaks for {category!r}, blue against it", fontsize="medium")
+    figure.suptitle(f"which places speak for {category!r} (red) and which against it (blue)")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for ax in axes:
         ax.set_axis_off()
     axes[0].imshow(image[0].permute(1, 2, 0).numpy())
     for ax, name, heat in zip(axes[1:], table.methods, table.heat[:, 0], strict=False):
         ax.imshow(image[0].mean(0).numpy(), cmap="gray", vmin=-1, vmax=1)
-        ax.imshow(heat.numpy(), cmap="bwr", vmin=-1, vmax=1, alpha=heat.abs().sqrt().numpy())
-        ax.set_title(name, fontsize="small")
+        ax.imshow(heat.numpy(), cmap=diverging_map(), vmin=-1, vmax=1, alpha=heat.abs().sqrt().numpy())
+        ax.set_title(name)
+    color_bar(axes, f"contribution to {category!r}, 1: strongest of each map")
     return figure
 
 

@@ -35,11 +35,12 @@ from toumei.attribution import (
 from toumei.attribution.base.baselines import Baseline
 from toumei.attribution.plots import heat_map
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots.images import save_figure
+from toumei.plots import color_bar, diverging_map, look, save_figure
 
 CELLS = 6  # from side to side, features of KernelSHAP
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     parser = basic_parser(__doc__, Path("outputs/attribution_baselines.png"))
     parser.add_argument("--images", type=int, default=5)
@@ -102,12 +103,13 @@ def drawn(images: Tensor, masks: Tensor, rows: Sequence[tuple[str, Sequence[Tens
         axes[0, index].imshow(images[index % count].permute(1, 2, 0).numpy())
     for row, (label, both) in enumerate(rows, 1):
         for index, heat in enumerate(torch.cat([heat_map(values) for values in both])):
-            axes[row, index].imshow(heat.numpy(), cmap="bwr", vmin=-1, vmax=1)
+            axes[row, index].imshow(heat.numpy(), cmap=diverging_map(), vmin=-1, vmax=1)
             axes[row, index].contour(masks[index % count].float(), [0.5], colors="black", linewidths=0.5)
-        axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+        axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center")
     for ax in axes.flat:
         ax.set_xticks([])
         ax.set_yticks([])
+    color_bar(axes[1:5], "contribution, 1: strongest of each map")
     return figure
 
 

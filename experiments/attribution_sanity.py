@@ -31,11 +31,12 @@ from toumei.attribution import (
 )
 from toumei.attribution.plots import heat_map
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots.images import save_figure
+from toumei.plots import color_bar, diverging_map, look, save_figure
 
 LAYERS = ("head", "conv6", "conv5", "conv4", "conv3", "conv2", "conv1")
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     parser = basic_parser(__doc__, Path("outputs/attribution_sanity.png"))
     parser.add_argument("--images", type=int, default=16)
@@ -55,18 +56,18 @@ def main(argv: Sequence[str] | None = None) -> Path:
         for ax, stage in zip(row, stages, strict=True):
             values = method.with_model(stages[stage], method.layer)(images[:1], labels[:1], 0.5).values
             assert isinstance(values, torch.Tensor)
-            ax.imshow(heat_map(values)[0].numpy(), cmap="bwr", vmin=-1, vmax=1)
+            ax.imshow(heat_map(values)[0].numpy(), cmap=diverging_map(), vmin=-1, vmax=1)
             ax.contour(masks[0].float(), [0.5], colors="black", linewidths=0.5)
             ax.set_xticks([])
             ax.set_yticks([])
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
     for ax, stage in zip(grid[0], stages, strict=True):
-        ax.set_title(stage, fontsize="small")
+        ax.set_title(stage)
     left.suptitle(
         "the same image, as layers forget from the output (left) to the input (right):\n"
-        "red speaks for the class, blue against it; the shape is outlined",
-        fontsize="medium",
+        "red speaks for the class, blue against it; the shape is outlined"
     )
+    color_bar(grid, "contribution, 1: strongest of each map")
     curves = right.subplots()
     for name, method in methods.items():
         results = [
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         result.plot(curves, name)
         print(f"{name:20} {'  '.join(f'{mean:5.2f}' for mean in result.correlations.mean(1).tolist())}")
     curves.axhline(0, color="black", linewidth=0.6)
-    curves.legend(fontsize="small")
+    curves.legend()
     curves.set_title("likeness to the trained network")
     save_figure(figure, options.out)
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")

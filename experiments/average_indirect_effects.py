@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from common import basic_parser, language_model
 from toumei.models import facts_gpt
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure
 from toumei.transformers import AverageEffects, CausalTracer
 from toumei.transformers.model import ROLES
 from toumei.transformers.rome.tracing import Kind
@@ -30,6 +30,7 @@ from toumei.transformers.rome.tracing import Kind
 KINDS: tuple[Kind, ...] = ("hidden", "mlp", "attn")
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> dict[Kind, AverageEffects]:
     options = parse_arguments(argv)
     started = time.perf_counter()
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> dict[Kind, AverageEffects]:
         zip(averages.values(), figure.subplots(1, 3, sharey=True), strict=True)
     ):
         average.plot(axes)
+        axes.label_outer()
         axes.get_legend().set_visible(number == 0)
         average.save(out.with_name(f"{out.stem}_{average.kind}.safetensors"))
     save_figure(figure, out)

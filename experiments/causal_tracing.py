@@ -19,10 +19,11 @@ from matplotlib.figure import Figure
 
 from common import basic_parser, language_model
 from toumei.models import facts_gpt
-from toumei.plots.images import save_figure
+from toumei.plots import color_limits, look, save_figure
 from toumei.transformers import CausalTracer
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
@@ -39,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
         print(trace)
     width = 3.2 + 0.16 * tracer.parts.layers
     figure = Figure(figsize=(3 * width, 1.5 + 0.25 * len(traces[0].tokens)), dpi=130, layout="constrained")
+    low = traces[0].low
+    limits = color_limits([trace.scores for trace in traces], low)
     for trace, axes in zip(traces, figure.subplots(1, 3), strict=True):
-        trace.plot(axes)
+        trace.plot(axes, limits)
     save_figure(figure, options.out)
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)

@@ -18,9 +18,10 @@ import toumei.cnns.parameterization as param
 from common import basic_parser
 from toumei.cnns import ChannelGroups, Pipeline, group_channels, robustness
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> ChannelGroups:
     options = parse_arguments(argv)
     started = time.perf_counter()

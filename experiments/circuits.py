@@ -23,9 +23,10 @@ from common import SIZES, basic_parser, outstanding
 from toumei.cnns import ExpandedWeights, expanded_weights, robustness
 from toumei.core import parse, run
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> ExpandedWeights:
     options = parse_arguments(argv)
     started = time.perf_counter()

@@ -23,12 +23,13 @@ from common import SIZES, basic_parser
 from toumei.cnns import dataset_examples, robustness
 from toumei.core import parse
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure
 
 LAYERS = ("conv2", "conv4", "conv6")
 UNITS = ("conv2:9", "conv2:26", "conv4:11", "conv4:44", "conv6:5", "conv6:41")
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()

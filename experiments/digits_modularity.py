@@ -28,11 +28,12 @@ from toumei.misc.modularity import (
     plot_layers,
     spectral_partition,
 )
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure
 
 KINDS = ("untrained", "plain", "pruned, dropout")
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
@@ -121,7 +122,7 @@ def draw(path: str, graph: WeightGraph, labels: Tensor, results: dict[str, list[
     grid = figure.add_gridspec(2, len(results), height_ratios=(1, 1.4))
     for column, (kind, tests) in enumerate(results.items()):
         place = tests[-1].plot(figure.add_subplot(grid[0, column]))
-        place.set_title(f"{kind}: {place.get_title()}", fontsize="medium")
+        place.set_title(f"{kind}: {place.get_title()}")
     plot_layers(graph, labels, figure.add_subplot(grid[1, :]), edges=1500)
     save_figure(figure, path)
 

@@ -34,7 +34,7 @@ from common import (
 from toumei.cnns import robustness
 from toumei.core import channels_first, evaluating, parse, run
 from toumei.models import ShapesDataset
-from toumei.plots.images import montage, save_figure
+from toumei.plots import look, montage, save_figure
 
 BATCH = 100
 BEST = 6  # images shown beside each picture
@@ -61,6 +61,7 @@ class Subject:
         return self.layers.get(parse(unit).layer, max(self.layers.values()))
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
@@ -216,8 +217,10 @@ def draw(path: str, units: Sequence[str], pictures: Sequence[Tensor], best: Sequ
     for index, unit in enumerate(units):
         place = figure.add_subplot(rows, columns, index + 1)
         place.imshow(beside(pictures[index], best[index]).permute(1, 2, 0).numpy())
-        place.set_title(unit, fontsize=9, loc="left")
+        place.set_title(unit, loc="left")
         place.set_axis_off()
+    if best[0] is not None:
+        figure.suptitle("left: picture optimized for the unit; right: images that excite it most")
     save_figure(figure, path)
 
 

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from common import basic_parser, language_model
 from toumei.models import facts_gpt
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure
 from toumei.transformers import (
     CausalTracer,
     EditCase,
@@ -46,6 +46,7 @@ Cases = Callable[..., list[EditCase]]
 METRICS = ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others")
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
@@ -166,8 +167,8 @@ def draw(
     left.minorticks_off()
     left.set_xticks(options.at_once, [str(count) for count in options.at_once])
     left.set_xlabel("facts in the model at once")
-    left.set_ylabel("harmonic mean of efficacy, paraphrase, neighbourhood (%)", fontsize=8)
-    left.set_title("methods", fontsize=10)
+    left.set_ylabel("harmonic mean of efficacy, paraphrase, neighbourhood (%)")
+    left.set_title("methods")
     left.legend()
     places = range(len(single))
     for metric in METRICS:
@@ -177,10 +178,10 @@ def draw(
         right.errorbar(places, means, errors, marker="o", capsize=2, label=metric, linewidth=width)
     right.set_xticks(list(places), list(single))
     right.set_xlabel("settings; with the weight of the subject's held continuations")
-    right.set_ylabel("percent")
+    right.set_ylabel("cases (%), with 95 % confidence interval")
     right.set_ylim(0, 105)
-    right.set_title(f"{options.facts} single edits, r-rome", fontsize=10)
-    right.legend(fontsize=8, loc="lower right")
+    right.set_title(f"{options.facts} single edits, r-rome")
+    right.legend(loc="lower right")
     save_figure(figure, path)
 
 

@@ -30,11 +30,12 @@ from toumei.misc.modularity import (
     spectral_partition,
 )
 from toumei.models import SimpleMLP
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure
 
 KINDS = ("plain", "clusterability", "locality")
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()

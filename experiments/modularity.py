@@ -29,9 +29,10 @@ from toumei.misc.modularity import (
     spectral_partition,
 )
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()

@@ -24,12 +24,13 @@ from common import basic_parser
 from toumei.core import seeded
 from toumei.misc.modularity import WeightGraph, null_test, plot_layers, spectral_partition
 from toumei.models import SimpleMLP
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure
 
 KINDS = ("fixed goal", "varying goals", "known modules")
 SIZES = (128, 48, 24, 1)
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()

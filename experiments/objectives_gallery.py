@@ -23,7 +23,7 @@ from common import basic_parser, small_views
 from toumei.cnns import JointModel
 from toumei.core import evaluating, run
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure
 
 SIZE, COLUMNS = 64, 7
 LAYER = "conv6"
@@ -45,6 +45,7 @@ class GalleryRow:
     smoothness: float = 2e-5
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
@@ -220,7 +221,7 @@ def draw(path: str, rows: Sequence[tuple[GalleryRow, Tensor]]) -> None:
         for place, (title, picture) in zip(line, [*row.before, *made], strict=False):
             enlarged = nn.functional.interpolate(picture, scale_factor=3, mode="bicubic").clamp(0, 1)
             place.imshow(enlarged[0].permute(1, 2, 0).numpy())
-            place.set_title(title, fontsize=8)
+            place.set_title(title)
         line[0].text(-0.08, 0.5, row.name, rotation=90, ha="right", va="center", transform=line[0].transAxes)
     save_figure(figure, path)
 

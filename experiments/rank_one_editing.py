@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from common import basic_parser, language_model
 from toumei.models import facts_gpt
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure, style
 from toumei.transformers import (
     CausalTracer,
     EditCase,
@@ -36,6 +36,7 @@ from toumei.transformers.rome.evaluation import evaluate, generate
 HELD: dict[str, Any] = {"steps": 40, "prefixes": ((3, 5),), "hold_weight": 5.0}
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
@@ -128,9 +129,9 @@ def draw(path: str, lenses: Sequence[tuple[str, LogitLens]], request: EditReques
     figure = Figure(figsize=(11, 3.6), dpi=120, layout="constrained")
     for column, axes in enumerate(figure.subplots(1, 2, sharey=True)):
         pair = lenses[2 * column : 2 * column + 2]
-        for (_, found), colour in zip(pair, ("tab:blue", "tab:orange"), strict=True):
+        for _, found in pair:
             layers = range(len(found.probabilities))
-            axes.plot(layers, found.probabilities, marker="o", color=colour, label=found.answer)
+            axes.plot(layers, found.probabilities, marker="o", label=found.answer.strip())
         top = pair[0][1]
         for layer, (words, probability) in enumerate(zip(top.top, top.top_probabilities[:, 0], strict=True)):
             axes.annotate(
@@ -139,19 +140,17 @@ def draw(path: str, lenses: Sequence[tuple[str, LogitLens]], request: EditReques
                 (0, 6),
                 textcoords="offset points",
                 ha="center",
-                fontsize=8,
+                fontsize=style.LABEL,
             )
         axes.plot(
-            range(len(top.top)), top.top_probabilities[:, 0], color="0.75", ls=":", label="likeliest word"
+            range(len(top.top)), top.top_probabilities[:, 0], color=style.GRAY, ls=":", label="likeliest word"
         )
         axes.set_title(pair[0][0])
         axes.set_xlabel("read out after layer")
         axes.set_ylim(0, 1.12)
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
-    )
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.axes[0].set_ylabel("probability")
-    figure.suptitle(f"{request.text} ...", fontsize=11)
+    figure.suptitle(f"{request.text} ...")
     save_figure(figure, path)
 
 

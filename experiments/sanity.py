@@ -23,11 +23,12 @@ import toumei.cnns.parameterization as param
 from common import SIZES, basic_parser
 from toumei.cnns import DatasetExamples, SanityScore, dataset_examples, robustness, sanity_check
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots.images import save_figure
+from toumei.plots import look, save_figure, style
 
 LAYERS = ("conv2", "conv4", "conv6")
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
@@ -40,14 +41,20 @@ def main(argv: Sequence[str] | None = None) -> Path:
         for what, score in scores.items():
             print(f"{layer}, {what}: {score.scores.mean():.2f} on average, {score}")
         scores["pictures"].plot(place)
-        for what, color in (("noise", "tab:red"), ("one more exciting image", "tab:olive")):
+        for what, color in (("noise", style.RED), ("one more exciting image", style.PURPLE)):
             curve = scores[what].similarities.mean(0).tolist()
             place.plot(curve, color=color, linestyle=":", label=what)
         place.get_legend().remove()
-        means = ", ".join(f"{what} {score.scores.mean():.2f}" for what, score in scores.items())
+        means = [f"{what} {score.scores.mean():.2f}" for what, score in scores.items()]
         place.label_outer()
-        place.set_title(f"{options.per_layer} units of {layer}\n{means}", fontsize="small")
-    figure.axes[0].legend(fontsize="small", loc="lower left")
+        place.set_title(
+            f"{options.per_layer} units of {layer}, mean scores:\n{', '.join(means[:2])},\n{means[2]}"
+        )
+    words = (
+        "Are pictures processed like images that excite the unit? Score 1: like these, 0: like other images"
+    )
+    figure.suptitle(words)
+    figure.axes[0].legend(loc="lower left")
     save_figure(figure, options.out)
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)

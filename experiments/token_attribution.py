@@ -30,7 +30,7 @@ from toumei.attribution import (
     token_attribution,
 )
 from toumei.models import facts_gpt
-from toumei.plots import page, save_figure, save_page
+from toumei.plots import diverging_map, look, page, save_figure, save_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +44,7 @@ METHODS: dict[str, type[Method]] = {
 MOST_TOKENS = 10  # 2^10 coalitions for exact Shapley values
 
 
+@look()
 def main(argv: Sequence[str] | None = None) -> Path:
     options = parse_arguments(argv)
     started = time.perf_counter()
@@ -134,8 +135,10 @@ def draw(rows: Rows, shares: dict[str, dict[str, list[float]]], path: Path) -> N
 
     count = len(rows) + bool(shares)
     figure, axes = pyplot.subplots(count, 1, figsize=(9, 2.3 * count), layout="constrained", squeeze=False)
-    words = "contributions to the log-probability: red speaks for the answer, blue against it"
-    figure.suptitle(words, fontsize="medium")
+    words = (
+        "contributions to the log-probability: red for the answer, blue against it, on a scale for each row"
+    )
+    figure.suptitle(words)
     for ax, (title, results) in zip(axes[:, 0], rows, strict=False):
         draw_words(ax, title, results)
     if shares:
@@ -149,16 +152,16 @@ def draw_words(ax: "Axes", title: str, results: dict[str, Attribution]) -> None:
     """A row for each method and a column for each word, red for the target and blue against it."""
     values = torch.stack([of_words(result) for result in results.values()])
     scaled = values / values.abs().amax(1, keepdim=True).clamp(min=1e-12)
-    ax.imshow(scaled.numpy(), cmap="bwr", vmin=-1.5, vmax=1.5, aspect="auto")
+    ax.imshow(scaled.numpy(), cmap=diverging_map(), vmin=-1.5, vmax=1.5, aspect="auto")
     words = words_of(next(iter(results.values())))
     for row, own in enumerate(values.tolist()):
         for column, value in enumerate(own):
-            ax.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize="small")
+            ax.text(column, row, f"{value:.1f}", ha="center", va="center")
     ax.set_xticks(range(len(words)), words)
     ax.set_yticks(range(len(results)), list(results))
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
-    ax.set_title(title, fontsize="medium", fontweight="bold")
+    ax.set_title(title, fontweight="bold")
 
 
 def draw_shares(ax: "Axes", shares: dict[str, dict[str, list[float]]]) -> None:
@@ -166,15 +169,13 @@ def draw_shares(ax: "Axes", shares: dict[str, dict[str, list[float]]]) -> None:
         means = [sum(own) / len(own) for own in by_method.values()]
         places = [place + (index - 0.5) * 0.4 for place in range(len(means))]
         bars = ax.bar(places, means, 0.38, label=f"and not what is {question}")
-        ax.bar_label(bars, [f"{mean:.0%}" for mean in means], fontsize="small")
+        ax.bar_label(bars, [f"{mean:.0%}" for mean in means])
     count = len(next(iter(by_method.values())))
     ax.set_xticks(range(len(means)), list(by_method))
     ax.set_ylim(0, 1.1)
     ax.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-    ax.set_title(
-        f"share of what speaks for the answer that the name has, mean of {count} facts", fontsize="medium"
-    )
-    ax.legend(fontsize="small", title="why this answer ...", title_fontsize="small")
+    ax.set_title(f"share of what speaks for the answer that the name has, mean of {count} facts")
+    ax.legend(title="why this answer ...")
     ax.spines[["top", "right"]].set_visible(False)
 
 

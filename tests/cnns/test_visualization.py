@@ -58,9 +58,9 @@ def test_one_picture_is_written_pixel_by_pixel(tmp_path, channels, name):
 
 
 def test_values_outside_of_the_range_are_clamped_and_do_not_wrap(tmp_path):
-    Visualization(torch.tensor([-0.3, 0.0, 1.0, 1.4]).expand(1, 3, 1, 4), torch.zeros(0, 1)).save(
-        tmp_path / "x.png"
-    )
+    outside = torch.tensor([-0.3, 0.0, 1.0, 1.4]).expand(1, 3, 1, 4)
+    with pytest.warns(UserWarning, match="-0.3 to 1.4"):
+        Visualization(outside, torch.zeros(0, 1)).save(tmp_path / "x.png")
     assert read(tmp_path / "x.png")[0, :, 0].tolist() == [0, 0, 255, 255]
 
 

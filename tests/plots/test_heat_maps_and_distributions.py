@@ -6,7 +6,7 @@ import torch
 from matplotlib import pyplot
 
 from toumei.core.errors import ShapeError
-from toumei.plots.statistics import distribution, heat_map
+from toumei.plots.statistics import color_limits, distribution, heat_map
 
 
 @pytest.fixture
@@ -18,11 +18,11 @@ def ax():
 def test_a_heat_map_shows_each_number_at_its_row_and_column(ax):
     values = torch.arange(60.0).reshape(2, 30)
     values[1, 3] = torch.nan
-    assert heat_map(values, ["a", "b"], ax, label="effect", vmin=-5, cmap="Reds") is ax
+    assert heat_map(values, ["a", "b"], ax, label="effect", limits=(-5, 70)) is ax
     (mesh,) = ax.collections
     shown = mesh.get_array().reshape(2, 30)
     assert np.array_equal(shown.filled(np.nan), values.numpy(), equal_nan=True)
-    assert mesh.get_clim()[0] == -5 and mesh.get_cmap().name == "Reds"
+    assert mesh.get_clim() == (-5, 70)
     assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first row is on top"
     assert [tick.get_text() for tick in ax.get_xticklabels()] == [str(column) for column in range(0, 30, 3)]
     assert mesh.colorbar.ax.get_ylabel() == "effect"
@@ -31,7 +31,20 @@ def test_a_heat_map_shows_each_number_at_its_row_and_column(ax):
 @pytest.mark.parametrize("shape", [(3, 4), (2,), (2, 1, 1)])
 def test_a_heat_map_needs_a_label_for_each_row(shape, ax):
     with pytest.raises(ShapeError, match="a matrix with 2 labelled rows, got"):
-        heat_map(torch.zeros(shape), ["a", "b"], ax)
+        heat_map(torch.zeros(shape), ["a", "b"], ax, label="effect")
+
+
+@pytest.mark.parametrize(
+    ("panels", "middle", "limits"),
+    [
+        ([torch.tensor([0.5, -3.0]), torch.tensor([1.0])], 0.0, (-3.0, 1.0)),
+        (torch.tensor([[2.0, float("nan")]]), 0.0, (0.0, 2.0)),
+        (torch.tensor([2.0, 4.0]), 5.0, (2.0, 5.0)),
+        ([], 1.0, (1.0, 1.000001)),
+    ],
+)
+def test_panels_that_are_compared_share_limits_around_the_middle(panels, middle, limits):
+    assert color_limits(panels, middle) == pytest.approx(limits)
 
 
 def test_a_distribution_counts_every_sample_and_marks_the_middle_95_percent(ax):

@@ -12,6 +12,8 @@ from torch import Tensor
 from ..core.errors import ShapeError
 from ..plots import style
 from ..plots.html import escaped, picture, token_spans
+from ..plots.images import check_overlay, in_range
+from ..plots.style import color_bar, drawing
 from ..plots.tokens import Row, draw_tokens, token_figure_size
 
 if TYPE_CHECKING:
@@ -67,26 +69,26 @@ def plot_attribution(
     Raises:
         ShapeError: Values that are neither maps nor rows, or pictures that are not as many.
     """
-    from matplotlib import pyplot
-
     values = _without_channels(values)
     if values.dim() not in (3, 5):
         raise ShapeError(f"only maps (N, C, H, W) and rows (N, M) are drawn, got {tuple(values.shape[1:])}")
     maps, count = values.dim() == 5, values.shape[1]
     if images is not None and (images.dim() != 4 or len(images) != count):
         raise ShapeError(f"expected {count} pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    if maps and images is not None:
+        check_overlay(values.shape[-2:], images.shape[-2:])
     rows = None if maps or tokens is None else list(_rows(values, names, tokens))
-    if ax is None:
-        size = (2.2 * count, 2.4) if maps else (min(0.35 * values.shape[2] + 2, 14), 2.6)
-        size = size if rows is None else token_figure_size(rows)
-        ax = pyplot.figure(figsize=size, layout="constrained").add_subplot()
-    if maps:
-        _draw_maps(ax, heat_map(values[0]), images)
-    elif rows is not None:
-        draw_tokens(ax, rows)
-    else:
-        _draw_bars(ax, values[0], names)
-    ax.set_title(title, fontsize=style.TITLE)
+    size = (2.2 * count + 0.8, 2.4) if maps else (min(0.35 * values.shape[2] + 2, 14), 2.6)
+    with drawing(ax, *(size if rows is None else token_figure_size(rows))) as ax:
+        if maps:
+            _draw_maps(ax, heat_map(values[0]), images)
+            target = f" to {names[0]}" if names else ""
+            color_bar(ax, f"contribution{target},\n1: strongest of each map")
+        elif rows is not None:
+            draw_tokens(ax, rows)
+        else:
+            _draw_bars(ax, values[0], names)
+        ax.set_title(title)
     return ax
 
 
@@ -175,19 +177,19 @@ def _draw_bars(ax: "Axes", values: Tensor, names: Sequence[str] | None) -> None:
     ax.set_xlabel("feature")
     ax.set_ylabel("contribution" + (f" to {names[0]}" if names and not several else ""))
     if names and several:
-        ax.legend(title="target", fontsize=style.LABEL, title_fontsize=style.LABEL)
+        ax.legend(title="target")
 
 
 def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None) -> None:
     height, width = heat.shape[-2:] if images is None else images.shape[-2:]
+    gray = None if images is None else in_range(images).mean(1)
     gap = max(1, width // 30)
     for index, of_picture in enumerate(heat):
         left = index * (width + gap)
         extent = (left, left + width, height, 0)
-        if images is not None:
-            gray = images[index].detach().float().mean(0).cpu().numpy()
-            ax.imshow(gray, cmap="gray", extent=extent, vmin=0, vmax=1)
-        alpha = of_picture.abs().clamp(0, 1).pow(0.7).numpy() if images is not None else None
+        if gray is not None:
+            ax.imshow(gray[index].numpy(), cmap="gray", extent=extent, vmin=0, vmax=1)
+        alpha = None if gray is None else of_picture.abs().clamp(0, 1).pow(0.7).numpy()
         ax.imshow(of_picture.numpy(), cmap=style.diverging_map(), extent=extent, vmin=-1, vmax=1, alpha=alpha)
     ax.set_xlim(0, len(heat) * (width + gap) - gap)
     ax.set_ylim(height, 0)

@@ -15,10 +15,12 @@ from ..core.layout import with_channels_first
 from ..core.modules import evaluating
 from ..core.names import parse
 from ..core.serialization import Saved
+from ..core.summaries import listed
 from ..core.surveys import Survey, survey
 from ..core.targets import resolve
 from ..core.tensor_specs import specs
 from ..plots import style
+from ..plots.style import drawing
 from .inputs import as_images, as_input
 
 if TYPE_CHECKING:
@@ -88,31 +90,30 @@ class SanityScore(Saved):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the similarity of pictures, exciting images and other images over the layers."""
-        from matplotlib import pyplot
-
-        ax = ax or pyplot.subplots(layout="constrained")[1]
         positions = range(len(self.layers))
-        for name, values, color in (
-            ("exciting images", self.exciting, style.GREEN),
-            ("picture", self.similarities, style.BLUE),
-            ("other images", self.others, style.GRAY),
-        ):
-            if len(values) > 1:
-                for line in values.tolist():
-                    ax.plot(positions, line, color=color, alpha=0.2, linewidth=0.7)
-            ax.plot(positions, values.nanmean(0).tolist(), color=color, marker="o", markersize=3, label=name)
-        ax.set_xticks(positions, self.layers, rotation="vertical", fontsize="small")
-        ax.set_ylabel("similarity to the images that excite the unit", fontsize="small")
         title = self.units[0] if len(self.units) == 1 else f"{len(self.units)} units"
-        ax.set_title(f"{title}: {self.scores.nanmean().item():.2f}", fontsize="medium")
-        ax.legend(fontsize="small")
+        with drawing(ax) as ax:
+            for name, values, color in (
+                ("exciting images", self.exciting, style.GREEN),
+                ("picture", self.similarities, style.BLUE),
+                ("other images", self.others, style.GRAY),
+            ):
+                if len(values) > 1:
+                    for line in values.tolist():
+                        ax.plot(positions, line, color=color, alpha=0.2, linewidth=0.7)
+                mean = values.nanmean(0).tolist()
+                ax.plot(positions, mean, color=color, marker="o", markersize=3, label=name)
+            ax.set_xticks(positions, self.layers, rotation="vertical")
+            ax.set_xlabel("layer")
+            ax.set_ylabel("correlation with the images that excite the unit")
+            ax.set_title(f"{title}, score {self.scores.nanmean().item():.2f}")
+            ax.legend()
         return ax
 
     def __repr__(self) -> str:
         scores = [f"{score:.2f} for {unit}" for score, unit in zip(self.scores, self.units, strict=True)]
-        scores = [*scores[:4], "..."] if len(scores) > 4 else scores
         scale = "1: like exciting images, 0: like others"
-        return f"SanityScore({', '.join(scores)} over {len(self.layers)} layers; {scale})"
+        return f"SanityScore({listed(scores, 2)} over {len(self.layers)} layers; {scale})"
 
 
 @torch.no_grad()

@@ -11,7 +11,9 @@ from torch import Tensor
 from .. import plots
 from ..core.errors import ArgumentError
 from ..core.serialization import Saved
+from ..core.summaries import listed
 from ..core.tensor_specs import specs
+from ..plots.style import drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,14 +56,12 @@ class Visualization(Saved):
 
     def plot_losses(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the loss of each picture over the steps."""
-        from matplotlib import pyplot
-
-        ax = ax or pyplot.subplots()[1]
-        lines = ax.plot(self.losses.numpy())
-        ax.set_xlabel("step")
-        ax.set_ylabel("loss")
-        if self.titles:
-            ax.legend(lines, self.titles, fontsize="small")
+        with drawing(ax) as ax:
+            lines = ax.plot(self.losses.numpy())
+            ax.set_xlabel("step")
+            ax.set_ylabel("loss")
+            if self.titles:
+                ax.legend(lines, self.titles)
         return ax
 
     def save(self, path: str | Path) -> None:
@@ -95,8 +95,7 @@ class Visualization(Saved):
 
     def __repr__(self) -> str:
         count, _, height, width = self.images.shape
-        titles = [*self.titles[:4], "..."] if len(self.titles) > 4 else self.titles
-        shown = ": " + ", ".join(titles) if titles else ""
+        shown = f": {listed(self.titles)}" if self.titles else ""
         pictures = "1 picture" if count == 1 else f"{count} pictures"
         return f"Visualization({pictures} of {height}x{width} after {self.steps} steps, {self.ended}{shown})"
 

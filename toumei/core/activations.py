@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .errors import LayerError, OverwrittenError, UnreachedLayerError
 from .names import Layer
+from .summaries import listed
 
 
 def version_of(tensor: Tensor) -> int:
@@ -113,7 +114,7 @@ class Activations(Mapping[str, Tensor]):
         return isinstance(name, str) and self.reached(name)
 
     def __repr__(self) -> str:
-        return f"Activations({', '.join(f'{name}: {tuple(self[name].shape)}' for name in self)})"
+        return f"Activations({listed(f'{name}: {tuple(self[name].shape)}' for name in self)})"
 
     def state(self) -> dict[str, list[tuple[Tensor, int]]]:
         """Returns what `reset` goes back to."""

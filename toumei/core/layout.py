@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .errors import ShapeError, UnitError
 from .names import Unit
+from .summaries import listed
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class LaidOut(dict[str, Tensor]):
         self.layouts = dict(layouts)
 
     def __repr__(self) -> str:
-        return f"LaidOut({', '.join(f'{layer}: {tuple(tensor.shape)}' for layer, tensor in self.items())})"
+        return f"LaidOut({listed(f'{layer}: {tuple(tensor.shape)}' for layer, tensor in self.items())})"
 
 
 def with_layouts_of(activations: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> LaidOut:

@@ -238,3 +238,15 @@ def _unknown_layer(model: nn.Module, name: str) -> str:
         return f"{message}: did you mean {', '.join(near)}?"
     shown = ", ".join(names[:12]) + (f", and {len(names) - 12} more" if len(names) > 12 else "")
     return f"{message}: it has {shown}" if names else f"{message}: it has no submodules"
+
+
+def categories_of(model: nn.Module) -> tuple[str, ...]:
+    """Returns the names of a model's classes: its `categories`, or the labels of a Hugging Face model.
+
+    Example:
+        >>> from toumei.models import ShapesCNN
+        >>> categories_of(ShapesCNN())[0]
+        'disc'
+    """
+    labels = getattr(getattr(model, "config", None), "id2label", None) or {}
+    return tuple(getattr(model, "categories", None) or [labels[index] for index in sorted(labels)])

@@ -18,6 +18,7 @@ from .hooks import hooked, run_past_errors
 from .layout import LaidOut, Layout
 from .modules import check_model, device_and_dtype, evaluating, without_wrapper, wrapped_forward
 from .outputs import Key
+from .summaries import listed
 from .targets import resolve
 
 # Operations that give (N, C, L) where three axes come out.
@@ -51,7 +52,7 @@ class Survey:
 
     def __repr__(self) -> str:
         rows = [f"{name} {self.layouts[layer].shape}" for layer, name in self.names.items()]
-        return f"Survey({', '.join(rows[:4])}{f', and {len(rows) - 4} more' if len(rows) > 4 else ''})"
+        return f"Survey({listed(rows)})"
 
 
 def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any], keep: bool = True) -> Survey:

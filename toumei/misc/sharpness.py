@@ -12,7 +12,9 @@ from ..core.errors import ArgumentError
 from ..core.modules import evaluating
 from ..core.seeding import make_generator
 from ..core.serialization import Saved
+from ..core.summaries import listed
 from ..core.tensor_specs import specs
+from ..plots.style import drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,19 +43,17 @@ class Sharpness(Saved):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the rise over the size of the noise."""
-        if ax is None:
-            from matplotlib import pyplot
-
-            ax = pyplot.figure(figsize=(4, 3), layout="constrained").add_subplot()
-        ax.errorbar(self.sigmas.tolist(), self.rise.tolist(), 2 * self.standard_error, fmt="o-", markersize=4)
-        ax.set_xlabel("standard deviation of the noise")
-        ax.set_ylabel("rise of the loss")
+        with drawing(ax, 4, 3) as ax:
+            errors = 2 * self.standard_error
+            ax.errorbar(self.sigmas.tolist(), self.rise.tolist(), errors, fmt="o-", markersize=4)
+            ax.set_xlabel("standard deviation of the noise")
+            ax.set_ylabel("rise of the loss, with 2 standard errors")
         return ax
 
     def __repr__(self) -> str:
         rows = zip(self.sigmas.tolist(), self.rise.tolist(), self.standard_error.tolist(), strict=True)
-        shown = ", ".join(f"{rise:.3g} +- {error:.1g} at {sigma:.3g}" for sigma, rise, error in rows)
-        return f"Sharpness(loss {self.loss:.4g} rises by {shown})"
+        shown = [f"{rise:.3g} +- {error:.1g} at {sigma:.3g}" for sigma, rise, error in rows]
+        return f"Sharpness(loss {self.loss:.4g} rises by {listed(shown)})"
 
 
 @torch.no_grad()

@@ -2,7 +2,9 @@
 
 from .html import data_uri, escaped, figure, page, picture, save_page, script_data, token_spans
 from .images import (
+    check_overlay,
     image_grid,
+    in_range,
     montage,
     save_animation,
     save_figure,
@@ -12,19 +14,28 @@ from .images import (
     side_by_side,
     to_pil,
 )
-from .statistics import distribution, heat_map
+from .statistics import color_limits, distribution, heat_map
+from .style import color_bar, diverging_map, drawing, look, palette
 from .tokens import draw_tokens, shade, token_figure_size
 
 __all__ = [
+    "check_overlay",
+    "color_bar",
+    "color_limits",
     "data_uri",
     "distribution",
+    "diverging_map",
     "draw_tokens",
+    "drawing",
     "escaped",
     "figure",
     "heat_map",
     "image_grid",
+    "in_range",
+    "look",
     "montage",
     "page",
+    "palette",
     "picture",
     "save_animation",
     "save_figure",

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..core.files import atomic_write
-from .images import montage, to_pil
+from .images import in_range, montage, to_pil
 from .tokens import shade
 
 # characters that turn the direction of the text after them
@@ -109,7 +109,7 @@ def data_uri(image: Tensor) -> str:
         'data:image/png;base64,iVBORw0K'
     """
     buffer = io.BytesIO()
-    to_pil(image.detach().float().cpu().clamp(0, 1)).save(buffer, format="PNG")
+    to_pil(in_range(image)).save(buffer, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -12,12 +12,14 @@ from torch.nn import functional as F
 
 from ..core.errors import ArgumentError, ShapeError
 from ..core.files import atomic_write
+from .style import look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _GAP = 4
+_OUTSIDE = 0.05  # how far numbers of a picture may leave [0, 1], such as by rounding or bicubic resizing
 _CHECK = 8  # pixels of a field of the checkerboard
 _SQUARE, _SPACE = 192, 10  # pixels of a group in a comparison, and between groups
 
@@ -40,7 +42,7 @@ def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tens
         torch.Size([3, 21, 41])
     """
     columns = columns or _columns(images)
-    images = _opaque(images.detach().float().cpu().clamp(0, 1)).expand(-1, 3, -1, -1)
+    images = _opaque(in_range(images)).expand(-1, 3, -1, -1)
     rows = -(-len(images) // columns)
     height, width = images.shape[2] + gap, images.shape[3] + gap
     canvas = torch.ones(3, rows * height - gap, columns * width - gap)
@@ -74,14 +76,15 @@ def image_grid(
     if ax is None:
         from matplotlib import pyplot
 
-        ax = pyplot.figure(**_figure_size(canvas, columns)).add_axes((0, 0, 1, 1))
+        with look():
+            ax = pyplot.figure(**_figure_size(canvas, columns)).add_axes((0, 0, 1, 1))
     ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
     ax.set_axis_off()
     height, width = images.shape[-2:]
     for index, title in enumerate(titles):
         x = index % columns * (width + gap) + width / 2 - 0.5
         y = index // columns * (height + gap) + gap - 0.02 * width - 0.5
-        ax.text(x, y, title, ha="center", va="bottom", fontsize="small")
+        ax.text(x, y, title, ha="center", va="bottom", fontsize="small", color="black")
     return ax
 
 
@@ -126,16 +129,18 @@ def side_by_side(
         from matplotlib import pyplot
 
         inches = (canvas.shape[2] / 130, canvas.shape[1] / 130 + 0.25)
-        ax = pyplot.figure(figsize=inches, dpi=130, layout="constrained").add_subplot()
+        with look():
+            ax = pyplot.figure(figsize=inches, dpi=130, layout="constrained").add_subplot()
     ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
     ax.set_axis_off()
+    letters: dict[str, Any] = {"fontsize": "small", "color": "black"}
     for column in range(columns):
         for place, heading in enumerate(groups):
             middle = _left(column, place, width) + _SQUARE / 2
-            ax.text(middle, -2, heading, ha="center", va="bottom", fontsize="small")
+            ax.text(middle, -2, heading, ha="center", va="bottom", **letters)
     for row, title in enumerate(titles):
         left, middle = _left(row % columns, 0, width) - 4, (row // columns + 0.5) * step
-        ax.text(left, middle, title, ha="right", va="center", fontsize="small", rotation="vertical")
+        ax.text(left, middle, title, ha="right", va="center", rotation="vertical", **letters)
     return ax
 
 
@@ -153,9 +158,10 @@ def save_grid(
     from matplotlib.figure import Figure
 
     canvas, columns, _ = _canvas(images, titles, columns)
-    figure = Figure(**_figure_size(canvas, columns))
-    image_grid(images, titles, columns, figure.add_axes((0, 0, 1, 1)))
-    save_figure(figure, path)
+    with look():
+        figure = Figure(**_figure_size(canvas, columns))
+        image_grid(images, titles, columns, figure.add_axes((0, 0, 1, 1)))
+        save_figure(figure, path)
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
@@ -182,7 +188,7 @@ def save_pixels(image: Tensor, path: str | Path) -> None:
     A PNG keeps the alpha channel of a picture that has one.
     """
     keeps_alpha = len(image) == 4 and Path(path).suffix.lower() == ".png"
-    picture = to_pil(image.detach().float().cpu().clamp(0, 1) if keeps_alpha else montage(image[None]))
+    picture = to_pil(in_range(image) if keeps_alpha else montage(image[None]))
     with atomic_write(path) as partial:
         picture.save(partial)
 
@@ -204,6 +210,49 @@ def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 
     durations = [round(1000 * seconds)] * len(rest) + [round(5000 * seconds)]
     with atomic_write(path) as partial:
         first.save(partial, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+
+
+def in_range(images: Tensor) -> Tensor:
+    """Returns pictures on the CPU, with what is outside [0, 1] cut off, and warns of more than rounding.
+
+    Example:
+        >>> in_range(torch.tensor([-0.01, 0.5]))
+        tensor([0.0000, 0.5000])
+    """
+    images = images.detach().float().cpu()
+    if images.numel():
+        low, high = float(images.min()), float(images.max())
+        if low < -_OUTSIDE or high > 1 + _OUTSIDE:
+            warnings.warn(
+                f"pictures have values in [0, 1], got {low:.3g} to {high:.3g}: what is outside is cut off. "
+                "Give the pictures before normalization",
+                stacklevel=3,
+            )
+    return images.clamp(0, 1)
+
+
+def check_overlay(maps: Sequence[int], pictures: Sequence[int]) -> None:
+    """Checks that maps (height, width) can lie over pictures (height, width) without being stretched.
+
+    A map of a layer may be a pixel smaller or larger than the proportions of the picture say.
+
+    Raises:
+        ShapeError: The proportions differ.
+
+    Example:
+        >>> check_overlay((7, 7), (224, 224))
+        >>> check_overlay((7, 7), (224, 448))
+        Traceback (most recent call last):
+        ...
+        toumei.core.errors.ShapeError: maps of 7 x 7 do not have the proportions of pictures of 224 x 448...
+    """
+    (height, width), (tall, wide) = maps, pictures
+    least, most = tall / (height + 1), tall / max(height - 1, 0.5)
+    if not (wide / (width + 1) <= most and least <= wide / max(width - 1, 0.5)):
+        raise ShapeError(
+            f"maps of {height} x {width} do not have the proportions of pictures of {tall} x {wide}: "
+            "give the pictures as the network saw them, resized and cropped"
+        )
 
 
 def _canvas(images: Tensor, titles: Sequence[str], columns: int | None) -> tuple[Tensor, int, int]:

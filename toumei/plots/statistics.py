@@ -1,7 +1,8 @@
 """Heat maps and distributions, drawn by seaborn."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,16 +17,29 @@ _MOST_COLUMN_LABELS = 12
 
 
 def heat_map(
-    values: Tensor, rows: Sequence[str], ax: "Axes", *, label: str | None = None, **style: Any
+    values: Tensor,
+    rows: Sequence[str],
+    ax: "Axes",
+    *,
+    label: str,
+    color: str = look.POSITIVE,
+    middle: float = 0.0,
+    limits: tuple[float, float] | None = None,
 ) -> "Axes":
     """Returns axes with a matrix as a heat map: the first row on top, columns numbered from 0, a colour bar.
+
+    Numbers above the middle have a colour, numbers below it are gray, and the middle is white. The same
+    distance from the middle has the same strength on both sides.
 
     Args:
         values: (rows, columns); a cell that is NaN stays empty.
         rows: What to write beside each row.
         ax: Where to draw.
-        label: What the colours mean, written beside the colour bar.
-        **style: `cmap`, `vmin`, `vmax`, `center` and the other options of `seaborn.heatmap`.
+        label: What the numbers are, written beside the colour bar.
+        color: The colour of numbers above the middle; the largest are darker.
+        middle: The number that is white, such as that of no effect.
+        limits: The smallest and the largest number of the colours, to compare several matrices; by default
+            those of the values and the middle.
 
     Raises:
         ShapeError: The values are no matrix with as many rows as there are labels.
@@ -40,12 +54,44 @@ def heat_map(
 
     if values.dim() != 2 or len(values) != len(rows):
         raise ShapeError(f"expected a matrix with {len(rows)} labelled rows, got {tuple(values.shape)}")
-    numbers = values.detach().float().cpu().numpy()
+    numbers = values.detach().float().cpu()
+    low, high = limits or color_limits(numbers, middle)
     step = -(-values.shape[1] // _MOST_COLUMN_LABELS)
-    heatmap(numbers, ax=ax, yticklabels=list(rows), xticklabels=step, cbar_kws={"label": label}, **style)
+    heatmap(
+        numbers.numpy(),
+        ax=ax,
+        yticklabels=list(rows),
+        xticklabels=step,
+        cmap=look.diverging_map(
+            (color, look.darker(color)), (look.GRAY, look.BLACK), (low - middle, high - middle)
+        ),
+        vmin=low,
+        vmax=high,
+        cbar_kws={"label": label},
+    )
     ax.tick_params("x", rotation=0)
     ax.tick_params("y", rotation=0)
     return ax
+
+
+def color_limits(values: Tensor | Iterable[Tensor], middle: float = 0.0) -> tuple[float, float]:
+    """Returns the smallest and the largest number of one matrix or of several that are compared.
+
+    The middle lies between them; numbers that are all the same get some room above it.
+
+    Args:
+        values: The numbers; those that are not finite do not count.
+        middle: The number that is white.
+
+    Example:
+        >>> color_limits([torch.tensor([0.5]), torch.tensor([0.25, 1.0])])
+        (0.0, 1.0)
+    """
+    panels = [values] if isinstance(values, Tensor) else list(values)
+    shown = [middle, *(number for panel in panels for number in panel.flatten().tolist())]
+    finite = [number for number in shown if isfinite(number)]
+    low, high = min(finite), max(finite)
+    return low, high if high > low else low + 1e-6
 
 
 def distribution(
@@ -76,5 +122,5 @@ def distribution(
     rugplot(x=numbers.numpy(), color="0.4", ax=ax)
     ax.axvspan(low, high, color="0.5", alpha=0.15, linewidth=0, zorder=0, label=f"95 % of {names[0]}")
     ax.axvline(value, color=look.RED, label=names[1])
-    ax.legend(fontsize="small")
+    ax.legend()
     return ax

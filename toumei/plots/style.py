@@ -1,16 +1,20 @@
 """One look for all figures: colours that colour-blind people can tell apart, and sizes of letters.
 
-Colours are those of Okabe and Ito. Contributions and weights are drawn on one diverging map whose middle,
-zero, is white; amounts on sequential maps that begin at white.
+Colours are those of Okabe and Ito. Signed numbers are drawn on one diverging map whose middle, zero, is
+white; amounts on sequential maps that begin at white.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.colors import Colormap
 
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
@@ -19,19 +23,119 @@ COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK, YELLOW)
 """For lines, bars and groups, in this order."""
 
 POSITIVE, NEGATIVE = RED, BLUE
-TITLE, LABEL, NOTE = "medium", "small", "x-small"
+TITLE, LABEL = "medium", "small"
 """Sizes of letters."""
 
+_LOOK: dict[str, Any] = {
+    "axes.titlesize": TITLE,
+    "axes.labelsize": LABEL,
+    "xtick.labelsize": LABEL,
+    "ytick.labelsize": LABEL,
+    "legend.fontsize": LABEL,
+    "legend.title_fontsize": LABEL,
+    "figure.titlesize": TITLE,
+    "image.interpolation": "nearest",
+}
 
-def diverging_map() -> "Colormap":
-    """Returns the colour map of signed numbers: red above zero, blue below, white at zero.
 
-    Its limits are those of `symmetric_limits`.
+@contextmanager
+def look() -> Iterator[None]:
+    """While it is active, or in a function that it decorates, figures are made in the library's look.
+
+    Of the user's settings only the resolution stays. Afterwards all are the user's again.
+
+    Example:
+        >>> from matplotlib import rcParams
+        >>> with look():
+        ...     rcParams["axes.labelsize"]
+        'small'
     """
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib import rcParams, style
+
+    kept = {name: rcParams[name] for name in ("figure.dpi", "savefig.dpi")}
+    with style.context(["default", {**_LOOK, **kept, "axes.prop_cycle": f"cycler(color={list(COLORS)})"}]):
+        yield
+
+
+def look_of(ax: "Axes | None") -> AbstractContextManager[None]:
+    """Returns the library's look for a new figure, and the user's for axes that the user gave."""
+    return look() if ax is None else nullcontext()
+
+
+@contextmanager
+def drawing(ax: "Axes | None", width: float = 6.0, height: float = 4.0) -> Iterator["Axes"]:
+    """Gives the axes to draw on: those that the user gave, or new ones in the library's look.
+
+    Args:
+        ax: Axes, whose figure and settings stay the user's; None for a new figure.
+        width: Inches of a new figure.
+        height: Inches of a new figure.
+    """
+    if ax is not None:
+        yield ax
+        return
+    from matplotlib import pyplot
+
+    with look():
+        ax = pyplot.figure(figsize=(width, height), layout="constrained").add_subplot()
+        # ticks are made later, when the settings are the user's again
+        ax.tick_params(labelsize=LABEL, color="black", labelcolor="black")
+        yield ax
+
+
+def palette(count: int, on_dark: bool = False) -> Sequence[str]:
+    """Returns colours (hexadecimal) for groups: those of `COLORS` while they suffice, else even hues.
+
+    Args:
+        count: How many.
+        on_dark: Whether they stand on black, so that black is left out.
+
+    Example:
+        >>> palette(2)
+        ('#0072B2', '#E69F00')
+    """
+    colors = tuple(color for color in COLORS if color != BLACK) if on_dark else COLORS
+    if count <= len(colors):
+        return colors[:count]
+    from seaborn import husl_palette
+
+    return tuple(husl_palette(count).as_hex())
+
+
+@cache
+def diverging_map(
+    positive: Sequence[str] = (POSITIVE,),
+    negative: Sequence[str] = (NEGATIVE,),
+    span: tuple[float, float] = (-1.0, 1.0),
+) -> "Colormap":
+    """Returns the colour map of signed numbers: by default red above zero, blue below, white at zero.
+
+    Numbers of the same size have the same strength of colour on both sides of zero.
+
+    Args:
+        positive: The colours that follow white, at even distances up to the largest number.
+        negative: The same for negative numbers, as many.
+        span: The smallest and the largest number that are drawn; by default both sides are drawn whole.
+    """
+    from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 
     # an odd number of colours has one in the middle
-    return LinearSegmentedColormap.from_list("blue-white-red", [NEGATIVE, "white", POSITIVE], N=257)
+    whole = LinearSegmentedColormap.from_list("diverging", [*negative[::-1], "white", *positive], N=257)
+    largest = max(map(abs, span)) or 1.0
+    return ListedColormap(whole(torch.linspace(*span, 257).numpy() / largest / 2 + 0.5), "diverging")
+
+
+def darker(color: str) -> str:
+    """Returns a colour with half of its light, as hexadecimal digits.
+
+    Example:
+        >>> darker("#FF8000")
+        '#804000'
+    """
+    from matplotlib.colors import to_hex, to_rgb
+
+    red, green, blue = to_rgb(color)
+    return to_hex((red / 2, green / 2, blue / 2))
 
 
 def sequential_map(color: str) -> "Colormap":
@@ -40,27 +144,9 @@ def sequential_map(color: str) -> "Colormap":
     Args:
         color: The colour in the middle, such as `GREEN`.
     """
-    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+    from matplotlib.colors import LinearSegmentedColormap
 
-    red, green, blue = to_rgb(color)
-    dark = (0.45 * red, 0.45 * green, 0.45 * blue)
-    return LinearSegmentedColormap.from_list(f"white-{color}", [(1.0, 1.0, 1.0), (red, green, blue), dark])
-
-
-def symmetric_limits(values: Tensor | Iterable[Tensor]) -> tuple[float, float]:
-    """Returns limits of a diverging colour map that put zero in its middle, the same for all panels.
-
-    Args:
-        values: The numbers that are shown, of one panel or of several that are compared.
-
-    Example:
-        >>> symmetric_limits([torch.tensor([0.5, -2.0]), torch.tensor([1.0])])
-        (-2.0, 2.0)
-    """
-    panels = [values] if isinstance(values, Tensor) else list(values)
-    finite = [panel[panel.isfinite()].abs() for panel in panels]
-    largest = max((float(panel.max()) for panel in finite if panel.numel()), default=0.0) or 1.0
-    return -largest, largest
+    return LinearSegmentedColormap.from_list(f"white-{color}", ["white", color, darker(color)])
 
 
 def diverging_colors(values: Tensor, limit: float = 1.0) -> Tensor:
@@ -75,4 +161,26 @@ def diverging_colors(values: Tensor, limit: float = 1.0) -> Tensor:
         tensor([[1., 1., 1.]])
     """
     shares = (values.detach().float().cpu() / limit / 2 + 0.5).clamp(0, 1)
-    return torch.from_numpy(diverging_map()(shares.numpy())[..., :3]).float()
+    return torch.tensor(diverging_map()(shares.numpy()), dtype=torch.float32)[..., :3]
+
+
+def color_bar(
+    axes: Any, label: str, limits: tuple[float, float] = (-1.0, 1.0), cmap: "Colormap | None" = None
+) -> "Colorbar":
+    """Returns a colour bar beside axes that are pictures of numbers.
+
+    Args:
+        axes: One or several axes of a figure.
+        label: What the colours mean.
+        limits: The numbers of the first and the last colour.
+        cmap: The colours; by default those of `diverging_map`.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    figure = (axes if not hasattr(axes, "flat") else axes.flat[0]).figure
+    colors = ScalarMappable(Normalize(*limits), cmap or diverging_map())
+    bar = figure.colorbar(colors, ax=axes, shrink=0.7, aspect=30, label=label)
+    if limits == (-1.0, 1.0):
+        bar.set_ticks([-1, 0, 1])
+    return bar

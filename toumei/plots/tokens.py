@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
+
+from .style import diverging_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,18 +16,20 @@ Row = tuple[str, Sequence[str], Tensor]  # what it is called, tokens, and their 
 _COLUMNS = (20, 80)  # fewest and most letters in a line
 _LEAST = 4  # letters that a contribution takes
 _SIZES = (7.0, 9.0)  # points of letters on narrow axes and on wide ones
+_FULL = 0.75  # strength of the strongest colour
 _LETTER = 0.62  # width of a letter as a share of its size
 
 
 def shade(share: float) -> tuple[int, int, int]:
-    """Returns a colour of bytes: white for 0, red up to 1 and blue down to -1.
+    """Returns a colour of bytes: white for 0, red up to 1, blue down to -1; black letters can be read on it.
 
     Example:
-        >>> shade(1.0), shade(0.0), shade(-0.5)
-        ((255, 102, 102), (255, 255, 255), (178, 178, 255))
+        >>> shade(0.0)
+        (255, 255, 255)
     """
-    other = round(255 * (1 - 0.6 * abs(share)))  # black letters can be read on it
-    return (255, other, other) if share > 0 else (other, other, 255)
+    color = diverging_colors(torch.tensor(share * _FULL))
+    red, green, blue = (color * 255).round().int().tolist()
+    return red, green, blue
 
 
 def token_figure_size(rows: Sequence[Row]) -> tuple[float, float]:
@@ -50,7 +55,7 @@ def draw_tokens(ax: "Axes", rows: Sequence[Row]) -> None:
     y = 0.0
     for (name, tokens, values), lines in zip(rows, wrapped, strict=True):
         if name:
-            ax.text(0, y + 0.4, name, fontsize=points, va="center", parse_math=False)
+            ax.text(0, y + 0.4, name, fontsize=points, color="black", va="center", parse_math=False)
             y += 0.8
         largest = float(values.abs().max()) or 1.0
         for line in lines:
@@ -72,7 +77,8 @@ def _draw_cell(
     ax.add_patch(Rectangle((place, y), end - place - 0.3, 1, color=color))
     middle = (place + end - 0.3) / 2
     options: dict[str, Any] = {"ha": "center", "va": "center", "parse_math": False}
-    ax.text(middle, y + 0.5, token.strip(), fontsize=points, family="monospace", **options)
+    letters: dict[str, Any] = {"fontsize": points, "family": "monospace", "color": "black"}
+    ax.text(middle, y + 0.5, token.strip(), **letters, **options)
     ax.text(middle, y + 1.3, f"{value:.2g}", fontsize=0.7 * points, color="dimgray", **options)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from toumei.attribution import Attribution
 from toumei.attribution.plots import heat_map
 from toumei.core.errors import ArgumentError, ShapeError
+from toumei.plots.tokens import shade
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +140,8 @@ def test_tokens_are_drawn_as_text_in_the_colours_of_the_page():
         *("long" * 6, "-2"),
     ]
     colors = [[round(255 * own) for own in patch.get_facecolor()[:3]] for patch in ax.patches]
-    assert colors == [[255, 102, 102], [178, 178, 255], [255, 255, 255], [102, 102, 255]]
+    assert colors == [list(shade(share)) for share in (1.0, -0.5, 0.0, -1.0)]
+    assert colors[0][0] > colors[0][2] and colors[1][0] < colors[1][2] and colors[2] == [255, 255, 255]
     for color in colors:
         assert f"rgb({','.join(map(str, color))})" in result._repr_html_()
     assert not ax.axison and ax.get_title() == "Some"
@@ -191,14 +193,23 @@ def test_notebooks_show_a_line_of_pictures_for_each_target_but_not_hundreds():
 def test_tokens_have_the_colour_of_their_share():
     result = Attribution(torch.tensor([[2.0, -1.0, 0.0]]), torch.zeros(1), method="Some")
     html = replace(result, tokens=(("<b>", "two", "three"),))._repr_html_()
-    assert 'background:rgb(255,102,102);color:black;padding:3px 2px;margin:0 1px">&lt;b&gt;</span>' in html
-    assert "rgb(178,178,255)" in html and "rgb(255,255,255)" in html and "<b>" not in html
+    strongest, half = (f"rgb({','.join(map(str, shade(share)))})" for share in (1.0, -0.5))
+    assert f'background:{strongest};color:black;padding:3px 2px;margin:0 1px">&lt;b&gt;</span>' in html
+    assert half in html and "rgb(255,255,255)" in html and "<b>" not in html
     embedded = Attribution(
         torch.tensor([[[1.0, 1.0], [-1.0, 0.0], [1.0, -1.0]]]), torch.zeros(1), method="Some"
     )
-    assert replace(embedded, tokens=(("<b>", "two", "three"),))._repr_html_().count("rgb(178,178,255)") == 1
+    assert replace(embedded, tokens=(("<b>", "two", "three"),))._repr_html_().count(half) == 1
     assert "> 2</span>" in result._repr_html_()
     assert "<span" not in Attribution(torch.ones(1, 1, 2, 2), torch.ones(1))._repr_html_()
+
+
+def test_black_letters_can_be_read_on_every_shade():
+    """The contrast of WCAG 2.1 is at least 4.5."""
+    for share in torch.linspace(-1, 1, 21).tolist():
+        linear = [((part / 255 + 0.055) / 1.055) ** 2.4 for part in shade(share)]
+        luminance = sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+        assert (luminance + 0.05) / 0.05 > 4.5
 
 
 def test_the_repr_says_how_far_to_believe_it():

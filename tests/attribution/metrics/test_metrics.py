@@ -98,7 +98,7 @@ def test_curves_run_from_the_baseline_to_the_input(shapes):
         ends = [model(own).gather(1, labels[:, None])[:, 0] for own in (torch.full_like(images, 0.5), images)]
     torch.testing.assert_close(curve.scores[:, 0].float(), ends[0])
     torch.testing.assert_close(curve.scores[:, -1].float(), ends[1])
-    assert curve.plot().get_ylabel() == "score" and "12 inputs" in repr(curve)
+    assert curve.plot().get_ylabel() == "score of the target" and "12 inputs" in repr(curve)
 
 
 def test_sets_follow_the_seed_and_batches_do_not_matter(shapes):
@@ -257,7 +257,7 @@ def test_forgetting_changes_gradients_more_than_guided_backpropagation(shapes):
     assert all(torch.equal(own, before[name]) for name, own in model.state_dict().items())
     again = randomization(InputXGradient(model), images[:4], labels[:4])
     assert torch.equal(gradients.correlations, again.correlations)
-    assert gradients.plot().get_ylabel() == "rank correlation" and "7 layers" in repr(gradients)
+    assert gradients.plot().get_ylabel().startswith("rank correlation") and "7 layers" in repr(gradients)
 
 
 def test_forgetting_a_layer_that_does_not_matter_changes_nothing(linear):
@@ -300,7 +300,7 @@ def test_methods_beside_each_other(shapes, tmp_path):
     table.save(tmp_path / "table.safetensors")
     again = Comparison.load(tmp_path / "table.safetensors")
     assert repr(again) == repr(table) and torch.equal(again.heat, table.heat)
-    assert len(table.plot(images, 3, masks).axes) == 9
+    assert len(table.plot(images, 3, masks).axes) == 9 + 1  # and the colour bar
     with pytest.raises(ArgumentError, match="'x'"):
         compare(methods, images, labels, method_baselines={"x": 0.5})
     with pytest.raises(ArgumentError, match="on one network"):

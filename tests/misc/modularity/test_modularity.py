@@ -285,8 +285,9 @@ def test_a_changed_graph_is_the_one_that_is_measured():
 
 def test_the_first_lines_of_a_user():
     for graph in (MLPGraph(SimpleMLP(4, 4)), CNNGraph(SimpleCNN(1, 10))):
-        quality, communities, cut = graph.get_model_modularity()
-        assert -0.5 <= quality <= 1 and 0 <= cut <= len(communities)
+        quality = graph.get_model_modularity()
+        communities = quality.communities
+        assert -0.5 <= quality <= 1 and 0 <= quality.ncut <= len(communities)
         assert set().union(*communities) == set(graph)
 
 

@@ -21,7 +21,7 @@ from .inputs import Inputs, Layers, Preprocess
 from .places import layers_of
 from .problem import Problem, make_problem
 from .result import Attribution
-from .targets import Targets
+from .targets import Targets, target_names
 from .vanishing import warn_if_unused
 
 
@@ -144,6 +144,7 @@ class Method(ABC):
             None if baseline_output is None else problem.per_input(baseline_output),
             None if standard_error is None else problem.restore(standard_error),
             method=type(self).__name__,
+            names=target_names(problem.model, problem.targets),
             seed=getattr(self, "seed", None),
             several=problem.several,
             complete=self.complete,

@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
+from ...core.summaries import listed
 from ...core.tensor_specs import specs
 from .inputs import Values, parts_of
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 # fields that only some methods fill
 _TENSORS = ("baseline_output", "r_squared", "features", "interactions")
-
-
-_MOST_SHAPES = 3  # in the repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,10 +123,8 @@ class Attribution(Saved):
         return plot_attribution(self._by_target(), self.method, self.names, self.tokens, images, ax)
 
     def __repr__(self) -> str:
-        parts = parts_of(self.values)
-        shapes = [str(tuple(part.shape)) for part in parts[:_MOST_SHAPES]]
-        shapes += [f"and {len(parts) - _MOST_SHAPES} more"] if len(parts) > _MOST_SHAPES else []
-        facts = [f"values {', '.join(shapes)}"]
+        shapes = listed(tuple(part.shape) for part in parts_of(self.values))
+        facts = [f"values {shapes}"]
         if self.gap is not None:
             facts.append(f"gap at most {self.gap.abs().max():.2g}")
         if self.standard_error is not None:

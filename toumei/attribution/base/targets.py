@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...core.errors import OutputError, ShapeError, UnitError
 from ...core.layout import Layout, with_channels_first
+from ...core.modules import categories_of
 from ...core.names import Unit, parse
 from ...core.targets import resolve
 
@@ -46,6 +47,18 @@ def scored(model: nn.Module, target: Any, count: int) -> Scored:
     if len(index) != count:
         raise ShapeError(f"{len(index)} targets for {count} inputs: give one, or one an input")
     return index.long().clone()
+
+
+def target_names(model: nn.Module, targets: Sequence[Scored]) -> tuple[str, ...] | None:
+    """Returns the names of classes and units, None if a target has no name."""
+    classes = categories_of(model)
+    names = []
+    for target in targets:
+        if isinstance(target, Unit):
+            names.append(str(target))
+        elif isinstance(target, int) and -len(classes) <= target < len(classes):
+            names.append(classes[target])
+    return tuple(names) if len(names) == len(targets) else None
 
 
 def score(output: Tensor, target: Scored, rows: Tensor | None = None) -> Tensor:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...core.errors import ArgumentError
+from ...core.errors import ArgumentError, ShapeError
 from ...core.serialization import Saved
+from ...core.summaries import listed
 from ...core.tensor_specs import Spec, specs
-from ...plots.style import diverging_map
+from ...plots.html import escaped
+from ...plots.images import check_overlay, montage
+from ...plots.style import color_bar, diverging_map, look
 from ..base.baselines import BaselineLike
 from ..base.method import Method
 from ..base.result import Attribution
@@ -52,7 +55,7 @@ class Comparison(Saved):
 
     Example:
         >>> comparison = Comparison(("A", "B"), {"inside": torch.tensor([[0.5, 0.7], [0.1, 0.3]])})
-        >>> comparison
+        >>> print(comparison)
         method  mass inside
         A             0.600
         B             0.200
@@ -81,6 +84,7 @@ class Comparison(Saved):
         lines = [head, ["---", *("---:" for _ in self.columns)], *rows]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
+    @look()
     def plot(self, images: Tensor | None = None, count: int = 6, masks: Tensor | None = None) -> "Figure":
         """Returns a figure with a row for each method and a column for each of the first inputs.
 
@@ -94,20 +98,22 @@ class Comparison(Saved):
 
         Raises:
             ArgumentError: The inputs were no pictures.
+            ShapeError: Pictures or masks are not as many as the inputs, or masks have another size.
         """
         if self.heat is None:
             raise ArgumentError("only attributions of pictures (N, C, H, W) are drawn")
         from matplotlib import pyplot
 
+        self._check(images, masks)
         above = int(images is not None)
         count = min(count, self.heat.shape[1])
-        size = (1.2 * count + 1.4, 1.2 * (above + len(self.methods)))
+        size = (1.2 * count + 2.2, 1.2 * (above + len(self.methods)))
         figure, axes = pyplot.subplots(
             above + len(self.methods), count, figsize=size, squeeze=False, layout="constrained"
         )
         for index in range(count):
             if images is not None:
-                axes[0, index].imshow(images[index].detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy())
+                axes[0, index].imshow(montage(images[index, None]).permute(1, 2, 0).numpy())
             for ax, heat in zip(axes[above:, index], self.heat[:, index], strict=True):
                 ax.imshow(heat.numpy(), cmap=diverging_map(), vmin=-1, vmax=1)
                 if masks is not None:
@@ -117,15 +123,39 @@ class Comparison(Saved):
             ax.set_yticks([])
         for ax, row in zip(axes[above:, 0], self.rows, strict=True):
             inside = f"\n{row['inside']:.0%} inside" if "inside" in row else ""
-            ax.set_ylabel(row["method"] + inside, rotation=0, ha="right", va="center", fontsize="small")
+            ax.set_ylabel(row["method"] + inside, rotation=0, ha="right", va="center")
+        # beside the first rows, because there may be many
+        color_bar(axes[: above + 4], "contribution, 1: strongest of each map")
         return figure
 
+    def _check(self, images: Tensor | None, masks: Tensor | None) -> None:
+        """Refuses pictures and masks that do not fit the contributions."""
+        assert self.heat is not None
+        _, count, *size = self.heat.shape
+        if images is not None:
+            if images.dim() != 4 or len(images) != count:
+                raise ShapeError(f"expected {count} pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
+            check_overlay(size, images.shape[-2:])
+        if masks is not None and tuple(masks.shape) != (count, *size):
+            raise ShapeError(f"expected masks {(count, *size)}, got {tuple(masks.shape)}")
+
     def __repr__(self) -> str:
+        measures = listed([_HEADS.get(name, name) for name in self.columns], 8)
+        return f"Comparison({len(self.methods)} methods by {measures})"
+
+    def __str__(self) -> str:
         cells = self._cells()
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         return "\n".join(
             "  ".join([name.ljust(widths[0]), *map(str.rjust, row, widths[1:])]) for name, *row in cells
         )
+
+    def _repr_html_(self) -> str:
+        head, *rows = (
+            "".join(f"<{tag}>{escaped(cell)}</{tag}>" for cell in cells)
+            for tag, cells in zip(["th", *["td"] * len(self.methods)], self._cells(), strict=True)
+        )
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
     def _cells(self) -> list[list[str]]:
         """The head of the table and its rows."""

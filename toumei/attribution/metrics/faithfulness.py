@@ -11,6 +11,7 @@ from ...core.modules import evaluating, frozen
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
+from ...plots.style import drawing
 from ..base.baselines import BaselineLike
 from ..base.problem import make_problem
 from ..base.targets import Target
@@ -42,12 +43,10 @@ class Curve(Saved):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the mean curve over the inputs."""
-        from matplotlib import pyplot
-
-        ax = ax or pyplot.subplots(layout="constrained")[1]
-        ax.plot(self.shares, self.scores.mean(0))
-        ax.set_xlabel("share of the input changed")
-        ax.set_ylabel("score")
+        with drawing(ax) as ax:
+            ax.plot(self.shares, self.scores.mean(0))
+            ax.set_xlabel("share of the input changed")
+            ax.set_ylabel("score of the target")
         return ax
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from ...core.modules import find_module
 from ...core.seeding import make_generator, seeded
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
+from ...plots.style import drawing
 from ..base.baselines import BaselineLike
 from ..base.method import Method
 from ..base.result import Attribution
@@ -38,15 +39,13 @@ class Randomization(Saved):
 
     def plot(self, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
         """Returns axes with the mean correlation after each layer."""
-        from matplotlib import pyplot
-
-        ax = ax or pyplot.subplots(layout="constrained")[1]
         means = [1.0, *self.correlations.mean(1).tolist()]
-        ax.plot(range(len(means)), means, marker="o", markersize=3, label=label)
         names = ["trained", *(name or "the model itself" for name in self.layers)]
-        ax.set_xticks(range(len(means)), names, rotation=90, fontsize="small")
-        ax.set_xlabel("layers initialized again, one more at a time")
-        ax.set_ylabel("rank correlation")
+        with drawing(ax) as ax:
+            ax.plot(range(len(means)), means, marker="o", markersize=3, label=label)
+            ax.set_xticks(range(len(means)), names, rotation=90)
+            ax.set_xlabel("layers initialized again, one more at a time")
+            ax.set_ylabel("rank correlation with the trained network")
         return ax
 
     def __repr__(self) -> str:

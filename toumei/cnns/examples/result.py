@@ -1,5 +1,6 @@
 """The images of a dataset that excite units most and least: what a search found, with pictures and plots."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from ... import plots
 from ...core.errors import ArgumentError, UnitError
 from ...core.names import parse
 from ...core.serialization import Saved, load_result
+from ...core.summaries import listed
 from ..inputs import images_in
 from .ranking import Ranking
 
@@ -68,6 +70,9 @@ class DatasetExamples(Saved):
     def images(self, unit: str, *, lowest: bool = False) -> Tensor:
         """Returns a unit's images, (k, C, H, W), from the dataset.
 
+        Warns where all of them have the same activation, as the lowest ones after a ReLU often do: they are
+        the first such images of the dataset, and say nothing about the unit.
+
         Raises:
             ArgumentError: There is no dataset.
             UnitError: The string names no channel of the searched layers.
@@ -80,6 +85,13 @@ class DatasetExamples(Saved):
         indices = self.indices(unit, lowest=lowest)
         if indices.dim() != 1:
             raise UnitError(f"{unit!r} is a layer: name one of its units, such as '{unit}:0'")
+        values = self.values(unit, lowest=lowest)
+        if 1 < len(values) < self.seen and values[0] == values[-1]:
+            warnings.warn(
+                f"the {len(values)} {'lowest' if lowest else 'highest'} images of {unit!r} all have the "
+                f"activation {float(values[0]):.3g}: they say nothing about the unit",
+                stacklevel=2,
+            )
         return torch.stack([images_in(self.dataset[index]) for index in indices.tolist()])
 
     def crops(self, unit: str, *, lowest: bool = False, size: int | None = None) -> Tensor:
@@ -166,4 +178,4 @@ class DatasetExamples(Saved):
         layers = [f"{len(ranking.values)} units of {layer}" for layer, ranking in self.highest.items()]
         k = next(iter(self.highest.values())).values.shape[1]
         ends = "highest and lowest" if self.lowest else "highest"
-        return f"DatasetExamples({k} {ends} of {self.seen} images: {', '.join(layers)})"
+        return f"DatasetExamples({k} {ends} of {self.seen} images: {listed(layers, 3)})"

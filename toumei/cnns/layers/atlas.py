@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from ... import plots
 from ...core.errors import ArgumentError
+from ...core.modules import categories_of
 from ...core.serialization import Saved
+from ...core.summaries import shortened
 from ...core.tensor_specs import Spec, specs
-from ..objectives.classes import categories_of
 from .atlas_html import atlas_page
 from .atlas_icons import IconSettings, Preprocess, check_icons, rendered
 from .atlas_points import (
@@ -101,7 +102,10 @@ class ActivationAtlas(Saved):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the map."""
-        return plots.image_grid(self.picture()[None], columns=4, ax=ax)
+        with plots.drawing(ax, 8, 8) as ax:
+            plots.image_grid(self.picture()[None], ax=ax)
+            ax.set_title(f"{len(self.points)} activations of {shortened(self.layer)}")
+        return ax
 
     def save(self, path: str | Path) -> None:
         """Writes the atlas in the format that the ending of the path names.
@@ -126,7 +130,7 @@ class ActivationAtlas(Saved):
     def __repr__(self) -> str:
         return (
             f"ActivationAtlas({len(self.cells)} cells of {self.grid}x{self.grid}, "
-            f"{len(self.points)} activations of {self.layer})"
+            f"{len(self.points)} activations of {shortened(self.layer)})"
         )
 
 
@@ -168,7 +172,8 @@ def activation_atlas(
         layout: ``"tsne"`` (half a minute for 10,000 activations on two cores), ``"pca"``, or ``"umap"`` if
             umap-learn is installed.
         logits: The layer of the logits, for the classes to which cells add: by default the model's
-            `logits_layer` if it has one. The empty name is the model's output.
+            `logits_layer` if it has one, or its output if it has as many numbers as the model has
+            `categories`. The empty name is the model's output.
         whiten: Optimize for whitened directions.
         size: Height and width of an icon.
         channels: Colour channels of the network's images.
@@ -206,13 +211,16 @@ def activation_atlas(
         verbose=verbose,
     )
     check_icons(model, layer, settings)  # an error here comes before minutes of work
+    found = getattr(model, "logits_layer", None) if logits is None else logits
+    classes = len(categories_of(model)) if found is None else None
     samples = sample_activations(
         model,
         layer,
         loader,
         count,
         per_image=per_image,
-        logits=getattr(model, "logits_layer", None) if logits is None else logits,
+        logits="" if classes else found,
+        classes=classes,
         channel_axis=channel_axis,
         grid=token_grid,
         seed=seed,

@@ -50,6 +50,7 @@ def sample_activations(
     *,
     per_image: int = 1,
     logits: str | None = None,
+    classes: int | None = None,
     channel_axis: int | None = None,
     grid: tuple[int, int] | None = None,
     seed: int = 0,
@@ -68,6 +69,8 @@ def sample_activations(
         count: How many activations.
         per_image: Positions in an image; each takes a forward pass.
         logits: The layer of the logits; None for no attributions.
+        classes: How many logits there have to be: with another number there are no attributions. By default
+            any number is right.
         channel_axis: The axis of the channels, where it cannot be told.
         grid: Height and width of the grid that tokens stand on, where it cannot be told.
         seed: Seed of the positions.
@@ -99,7 +102,7 @@ def sample_activations(
                     break
                 shown = as_input(images, model)
                 pick = pick or _make_pick(model, layer, shown[:1], channel_axis, grid, seed)
-                parts.append(_sampled(model, pick, shown, logits))
+                parts.append(_sampled(model, pick, shown, logits, classes))
                 bar.update(min(len(parts[-1][0]), count - found))
                 found += len(parts[-1][0])
             if found >= count:
@@ -273,7 +276,9 @@ def _make_pick(
     return _Pick(found.names[layer], channels, make_generator(seed))
 
 
-def _sampled(model: nn.Module, pick: _Pick, images: Tensor, logits: str | None) -> tuple[Tensor, Tensor]:
+def _sampled(
+    model: nn.Module, pick: _Pick, images: Tensor, logits: str | None, classes: int | None
+) -> tuple[Tensor, Tensor]:
     """The activations at a random position of each image that are not zero, and their attributions.
 
     One pass in forward mode gives the products with the gradients of all logits at once.
@@ -285,11 +290,13 @@ def _sampled(model: nn.Module, pick: _Pick, images: Tensor, logits: str | None) 
         added = torch.zeros(len(images), 0)
         if logits is not None:
             tangent = forward_ad.unpack_dual(activations[logits]).tangent
-            if tangent is None or tangent.dim() != 2:
+            right = tangent is not None and tangent.dim() == 2
+            if not right and classes is None:
                 raise ArgumentError(
                     f"layer {logits!r} makes no logits (N, classes) that depend on {pick.layer!r}"
                 )
-            added = tangent.float().cpu()
+            if right and classes in (None, tangent.shape[1]):
+                added = tangent.float().cpu()
     vectors = pick.vectors.float().cpu()
     kept = vectors.any(1)
     return vectors[kept], added[kept]

@@ -1,6 +1,5 @@
 """Groups of channels that are active together: the activations of a layer as non-negative factors."""
 
-import colorsys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ...core.modules import evaluating
 from ...core.serialization import Saved
 from ...core.surveys import survey
 from ...core.tensor_specs import Spec, specs
+from ...plots.style import palette
 from ..inputs import as_input
 from ..objectives import Direction
 
@@ -67,22 +67,28 @@ class ChannelGroups(Saved):
         return Direction(self.layer, self.directions, similarity="dot-cosine", channel_axis=axis)
 
     def colors(self) -> Tensor:
-        """Returns the colour of each group in plots, (groups, 3): evenly spaced hues."""
-        count = len(self.directions)
-        return torch.tensor([colorsys.hsv_to_rgb(index / count, 0.85, 1.0) for index in range(count)])
+        """Returns the colour of each group in plots, (groups, 3)."""
+        from matplotlib.colors import to_rgb
+
+        return torch.tensor([to_rgb(color) for color in palette(len(self.directions), on_dark=True)])
 
     def heat(self) -> Tensor:
         """Returns the groups' maps in their colours over the darkened images in gray, (N, 3, H', W').
 
         The brightness of a group is its activity relative to its 99th percentile.
+
+        Raises:
+            ShapeError: The maps do not have the proportions of the images.
         """
+        size = self.images.shape[-2:]
+        plots.check_overlay(self.maps.shape[-2:], size)
         flat = self.maps.movedim(1, 0).flatten(1)
         most = torch.stack([group.sort().values[int(0.99 * (len(group) - 1))] for group in flat])
         most = torch.where(most > 0, most, flat.amax(1)).clamp(min=1e-12)
         strength = (self.maps / most.view(1, -1, 1, 1)).clamp(max=1)
-        strength = F.interpolate(strength, size=self.images.shape[-2:], mode="bilinear")
+        strength = F.interpolate(strength, size=size, mode="bilinear")
         glow = torch.einsum("nkhw,kc->nchw", strength, self.colors())
-        gray = self.images.mean(1, keepdim=True).clamp(0, 1)
+        gray = plots.in_range(self.images).mean(1, keepdim=True)
         return (0.25 * gray + 0.85 * glow).clamp(0, 1)
 
     def plot(

@@ -20,7 +20,7 @@ from ...core.modules import evaluating, frozen
 from ...core.serialization import Saved
 from ...core.surveys import survey
 from ...core.tensor_specs import specs
-from ...plots.style import diverging_colors
+from ...plots.style import diverging_colors, look_of
 from ..inputs import as_input
 
 if TYPE_CHECKING:
@@ -85,11 +85,14 @@ class ExpandedWeights(Saved):
             if any(name in pictures for name in names):
                 tiles += [_tile(pictures.get(name)) for name in (unit, *names)]
                 tiles += [_tile(None), *map(_tile, kernels)]
-                titles += [unit, *names, *[""] * (inputs + 1)]
+                titles += [unit, *names, "weights", *[""] * inputs]
             else:
                 tiles += [_tile(pictures.get(unit)), *map(_tile, kernels)]
                 titles += [unit, *names]
-        return plots.image_grid(torch.stack(tiles), titles, inputs + 1, ax)
+        with look_of(ax):
+            ax = plots.image_grid(torch.stack(tiles), titles, inputs + 1, ax)
+            plots.color_bar(ax, "weight, 1: largest of the row")
+        return ax
 
     def _of(self, channel: int) -> Tensor:
         if channel not in self.channels:

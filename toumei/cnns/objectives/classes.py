@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...core.errors import UnitError
 from ...core.layout import channels_of
+from ...core.modules import categories_of
 from .objective import ActivationMap, Objective
 
 
@@ -79,9 +80,3 @@ class ClassLogit(Objective):
             near = [name for name in known if self.target.lower() in name.lower()][:6] or list(known)[:6]
             raise UnitError(f"no class {self.target!r} among {len(known)} categories: {', '.join(near)}, ...")
         return list(known).index(self.target)
-
-
-def categories_of(model: nn.Module) -> tuple[str, ...]:
-    """Returns the names of a model's classes: its `categories`, or the labels of a Hugging Face model."""
-    labels = getattr(getattr(model, "config", None), "id2label", None) or {}
-    return tuple(getattr(model, "categories", None) or [labels[index] for index in sorted(labels)])

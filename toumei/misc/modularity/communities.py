@@ -1,18 +1,20 @@
 """Networks as networkx graphs, and their communities by the methods of the field."""
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import networkx as nx
 import torch
 from torch import nn
+from typing_extensions import Self
 
 from ...core.errors import ArgumentError
 from ...core.optional import require
-from .graph import Block, WeightGraph
+from ...core.summaries import listed
+from .graph import WeightGraph, as_graph
 from .norms import Norm
 from .quality import modularity, ncut
 from .spectral import spectral_partition
@@ -20,18 +22,57 @@ from .spectral import spectral_partition
 CommunityMethod = Literal["spectral", "louvain", "leiden", "greedy"]
 
 
-class Communities(NamedTuple):
-    """The communities of a graph.
+class Communities(float):
+    """Newman's modularity Q of a graph, a number, and the communities that have it.
 
-    Attributes:
+    Args:
         modularity: Newman's Q.
         communities: The nodes of each community, the largest first.
+        labels: The number of each node's community, -1 for none, (nodes,).
         ncut: The normalized cut.
+
+    Example:
+        >>> found = ModelGraph(nx.caveman_graph(2, 4)).get_model_modularity(2)
+        >>> found > 0.4, found.ncut, [len(nodes) for nodes in found.communities]
+        (True, 0.0, [4, 4])
+        >>> found
+        Communities(Q 0.5, n-cut 0, 2 communities of 4, 4 nodes)
     """
 
-    modularity: float
+    def __new__(
+        cls, modularity: float, communities: Sequence[set[Any]], labels: torch.Tensor, ncut: float
+    ) -> Self:
+        """The number, with what it belongs to."""
+        number = super().__new__(cls, modularity)
+        number.communities = list(communities)
+        number.labels = labels
+        number.ncut = ncut
+        return number
+
     communities: list[set[Any]]
+    labels: torch.Tensor
     ncut: float
+
+    @property
+    def modularity(self) -> float:
+        """Newman's Q as a plain number."""
+        return float(self)
+
+    @property
+    def partition(self) -> list[set[Any]]:
+        """The communities, as networkx calls them."""
+        return self.communities
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return self.modularity, self.communities, self.labels, self.ncut
+
+    def __str__(self) -> str:
+        return str(self.modularity)
+
+    def __repr__(self) -> str:
+        sizes = listed([len(nodes) for nodes in self.communities], 12)
+        count = len(self.communities)
+        return f"Communities(Q {self:.4g}, n-cut {self.ncut:.4g}, {count} communities of {sizes} nodes)"
 
 
 class _WrittenWhenRead(type(nx.Graph.__dict__["_adj"])):  # type: ignore[misc]
@@ -94,7 +135,7 @@ class ModelGraph(nx.Graph):
         resolution: float = 1.0,
         seed: int = 0,
     ) -> Communities:
-        """Returns the communities of the network, with their modularity and their normalized cut.
+        """Returns the modularity of the network, a number that has its communities and their normalized cut.
 
         The numbers mean little alone: compare them with those of shuffled weights (`null_test`).
 
@@ -115,9 +156,7 @@ class ModelGraph(nx.Graph):
         if n_clusters is not None and method in ("louvain", "leiden"):
             raise ArgumentError(f"{method!r} chooses the number of clusters; change its resolution instead")
         nodes = list(self)
-        # Spectral clustering does not need the dictionaries of edges.
-        graph = self.__dict__.get("_weights") if method == "spectral" else None
-        graph = graph or _as_weight_graph(self, nodes)
+        graph = as_graph(self)
         if method == "spectral":
             labels = spectral_partition(graph, n_clusters, seed).labels
         else:
@@ -129,7 +168,7 @@ class ModelGraph(nx.Graph):
         for node, label in zip(nodes, labels.tolist(), strict=True):
             if label >= 0:
                 communities[label].add(node)
-        return Communities(modularity(graph, labels, resolution), communities, ncut(graph, labels))
+        return Communities(modularity(graph, labels, resolution), communities, labels, ncut(graph, labels))
 
 
 class MLPGraph(ModelGraph):
@@ -217,12 +256,6 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _as_weight_graph(graph: Any, nodes: list[Any]) -> WeightGraph:
-    """A networkx graph as one layer with edges inside."""
-    matrix = torch.from_numpy(nx.to_numpy_array(graph, nodes))
-    return WeightGraph(("nodes",), (len(nodes),), (Block(0, 0, matrix),))
 
 
 def _found(graph: Any, n_clusters: int | None, method: str, resolution: float, seed: int) -> list[set[Any]]:

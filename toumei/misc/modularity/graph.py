@@ -8,13 +8,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
+from ...core.summaries import listed
 from .norms import Norm
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,18 +210,59 @@ class WeightGraph:
             for block in self.blocks
         ]
         named = [f"{name} {size}" for name, size in zip(self.layers, self.sizes, strict=True)]
-        shown = named if len(named) <= 8 else [*named[:6], "...", named[-1]]
-        return f"WeightGraph({len(self)} units: {', '.join(shown)}; {sum(counts)} edges)"
+        layers = listed(named, 8 if len(named) <= 8 else 3)
+        return f"WeightGraph({len(self)} units: {layers}; {sum(counts)} edges)"
 
 
-def check_labels(graph: WeightGraph, labels: Tensor | Sequence[int]) -> Tensor:
+class Clustered(Protocol):
+    """What has a label for each node: a `SpectralPartition`, or the `Communities` of a model."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The cluster of each node, -1 for none, (nodes,)."""
+
+
+Labels = Tensor | Sequence[int] | Clustered
+GraphLike = Union[WeightGraph, nn.Module, "nx.Graph[Any]"]
+
+
+def as_graph(graph: GraphLike) -> WeightGraph:
+    """Returns the graph of a network or of a networkx graph; a `WeightGraph` as it is.
+
+    A networkx graph that is no graph of a network becomes one layer with edges inside.
+
+    Raises:
+        ArgumentError: Something else.
+
+    Example:
+        >>> from toumei.models import SimpleMLP
+        >>> as_graph(SimpleMLP(4, 3))
+        WeightGraph(7 units: input 4, fc0 3; 12 edges)
+    """
+    if isinstance(graph, WeightGraph):
+        return graph
+    if isinstance(graph, nn.Module):
+        return WeightGraph.from_model(graph)
+    if (weights := vars(graph).get("_weights") if hasattr(graph, "__dict__") else None) is not None:
+        return as_graph(weights)
+    import networkx as nx
+
+    if not isinstance(graph, nx.Graph):
+        raise ArgumentError(
+            f"a graph is a WeightGraph, a model or a networkx graph, got a {type(graph).__name__}"
+        )
+    matrix = torch.from_numpy(nx.to_numpy_array(graph))
+    return WeightGraph(("nodes",), (len(graph),), (Block(0, 0, matrix),))
+
+
+def check_labels(graph: WeightGraph, labels: Labels) -> Tensor:
     """Returns labels as a tensor (nodes,) on the graph's device; -1 is a node of no cluster.
 
     Raises:
         ShapeError: Not one label for each node.
         ArgumentError: Labels that are not whole numbers from -1 up, or a node with edges in no cluster.
     """
-    labels = torch.as_tensor(labels, device=graph.device)
+    labels = torch.as_tensor(getattr(labels, "labels", labels), device=graph.device)
     if labels.shape != (len(graph),):
         raise ShapeError(f"expected a label for each of {len(graph)} nodes, got {tuple(labels.shape)}")
     if labels.is_floating_point() or labels.is_complex() or labels.min() < -1:

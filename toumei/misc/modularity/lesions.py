@@ -14,7 +14,7 @@ from ...core.modules import evaluating
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.surveys import Survey, survey
-from .graph import WeightGraph, check_labels
+from .graph import GraphLike, Labels, WeightGraph, as_graph, check_labels
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
@@ -64,21 +64,27 @@ class LesionTest(Saved):
         half = 1 / (2 * (self.samples + 1))
         return float(combine_pvalues([lesion.p - half for lesion in self.lesions]).pvalue)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         rows = "".join(
             f"\n  {lesion.layer} without {lesion.units} units of cluster {lesion.cluster}: "
             f"drop {lesion.drop:.3f}, "
             f"random {lesion.random_mean:.3f} +- {lesion.random_deviation:.3f}, p {lesion.p:.3f}"
             for lesion in self.lesions
         )
-        return f"LesionTest(score {self.score:.3f}, combined p {self.p:.3g}{rows})"
+        return f"score {self.score:.3f}, combined p {self.p:.3g}{rows}"
+
+    def __repr__(self) -> str:
+        return (
+            f"LesionTest({len(self.lesions)} lesions, each against {self.samples} random sets: "
+            f"score {self.score:.3f}, combined p {self.p:.3g})"
+        )
 
 
 @torch.no_grad()
 def lesion_test(
     model: nn.Module,
-    graph: WeightGraph,
-    labels: Tensor,
+    graph: GraphLike,
+    labels: Labels,
     inputs: Tensor,
     targets: Tensor,
     *,
@@ -94,8 +100,8 @@ def lesion_test(
 
     Args:
         model: The network of the graph.
-        graph: The graph.
-        labels: (nodes,) cluster of each node.
+        graph: The graph, or the network again for all of its layers.
+        labels: (nodes,) cluster of each node, or what has them, such as a `SpectralPartition`.
         inputs: (N, ...).
         targets: (N,) classes, or anything that `score` takes.
         samples: How many random sets for each lesion.
@@ -108,6 +114,7 @@ def lesion_test(
         ArgumentError: No cluster has a part that can be tested, or fewer than one sample.
         LayerError: A layer of the graph that the model does not have.
     """
+    graph = as_graph(graph)
     labels = check_labels(graph, labels)
     if samples < 1:
         raise ArgumentError(f"a lesion is compared with at least one random set, got samples={samples}")

@@ -11,7 +11,7 @@ from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
-from .graph import Block, WeightGraph
+from .graph import Block, GraphLike, WeightGraph, as_graph
 from .plots import plot_null_test
 from .quality import modularities, ncuts
 from .spectral import CLUSTERING_TOLERANCE, k_means, laplacian_eigenpairs, spectral_partition
@@ -62,7 +62,7 @@ class NullTest(Saved):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the distribution of the samples and the measured value."""
         ax = plot_null_test(self.samples, self.value, self.measure, ax)
-        ax.set_title(f"z {self.z:.1f}, p {self.p:.3g}", fontsize="medium")
+        ax.set_title(f"z {self.z:.1f}, p {self.p:.3g}")
         return ax
 
     def __repr__(self) -> str:
@@ -74,7 +74,7 @@ class NullTest(Saved):
 
 
 def null_test(
-    graph: WeightGraph,
+    graph: GraphLike,
     n_clusters: int | None = None,
     samples: int = 50,
     seed: int = 0,
@@ -89,7 +89,7 @@ def null_test(
     et al., Clusterability in Neural Networks, 2021).
 
     Args:
-        graph: The graph.
+        graph: A graph, or a network.
         n_clusters: As for `spectral_partition`; 12 in the paper.
         samples: How many shuffled graphs.
         seed: Seed of the shuffles and the clusterings.
@@ -116,6 +116,7 @@ def null_test(
         )
     from tqdm import tqdm
 
+    graph = as_graph(graph)
     found = spectral_partition(graph, n_clusters, seed)
     clusters, measured = found.n_clusters, ncuts if measure == "ncut" else modularities
     values = []

@@ -7,80 +7,80 @@ from torch import Tensor
 
 from ...plots import style
 from ...plots.statistics import distribution
-from .graph import Block, WeightGraph, check_labels
+from ...plots.style import drawing
+from .graph import Block, GraphLike, Labels, WeightGraph, as_graph, check_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLORS = "tab20"
+_MOST_LABELS = 12  # clusters that are named in a legend
+_NO_CLUSTER = "0.9"
 
 
-def plot_layers(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None, *, edges: int = 2000) -> "Axes":
+def plot_layers(graph: GraphLike, labels: Labels, ax: "Axes | None" = None, *, edges: int = 2000) -> "Axes":
     """Returns axes with the network from left to right, units coloured and sorted by cluster.
 
     Args:
-        graph: The graph.
-        labels: (nodes,) cluster of each node.
+        graph: A graph, or a network.
+        labels: (nodes,) cluster of each node, or what has them, such as a `SpectralPartition`.
         ax: Where to draw; a new figure by default.
         edges: How many of the strongest edges are drawn; stronger ones are wider. Edges inside a cluster have
-            its colour.
+            its colour, others are gray.
     """
-    from matplotlib import colormaps
     from matplotlib.collections import LineCollection
 
-    labels, ax = check_labels(graph, labels).cpu(), ax or _axes(1.6 * len(graph.layers), 4)
-    colors = colormaps[_COLORS]
+    graph = as_graph(graph)
+    labels = check_labels(graph, labels).cpu()
+    colors = style.palette(max(int(labels.max()) + 1, 1))
     positions = _positions(graph, labels)
     sources, targets, weights = _strongest(graph, edges)
-    inside = labels[sources] == labels[targets]
-    ax.add_collection(
-        LineCollection(
-            list(torch.stack([positions[sources], positions[targets]], 1).numpy()),
-            linewidths=(2 * weights / weights.max()).numpy(),
-            colors=[
-                colors(int(label) % 20) if within else (0.7, 0.7, 0.7)
-                for label, within in zip(labels[sources], inside, strict=True)
-            ],
-            alpha=0.5,
-            zorder=1,
-        )
+    inside = torch.where(labels[sources] == labels[targets], labels[sources], -1).tolist()
+    lines = LineCollection(
+        list(torch.stack([positions[sources], positions[targets]], 1).numpy()),
+        linewidths=(2 * weights / weights.max()).numpy(),
+        colors=[
+            colors[c] if within else "0.7" for c, within in zip(labels[sources].tolist(), inside, strict=True)
+        ],
+        alpha=0.5,
+        zorder=1,
     )
-    size = max(2.0, 800 / max(graph.sizes))
-    shades = [colors(int(label) % 20) if label >= 0 else (0.9, 0.9, 0.9) for label in labels]
-    ax.scatter(positions[:, 0].numpy(), positions[:, 1].numpy(), s=min(size, 60), c=shades, zorder=2)
-    ax.set_xticks(range(len(graph.layers)), graph.layers, rotation=30, ha="right", fontsize="small")
-    ax.set_yticks([])
-    ax.set_frame_on(False)
+    size = min(max(2.0, 800 / max(graph.sizes)), 60)
+    with drawing(ax, max(1.6 * len(graph.layers), 3) + 1.2, 4) as ax:
+        ax.add_collection(lines)
+        for cluster in labels.unique().tolist():
+            x, y = positions[labels == cluster].T.numpy()
+            name = f"cluster {cluster}" if cluster >= 0 else "no cluster"
+            color = colors[cluster] if cluster >= 0 else _NO_CLUSTER
+            ax.scatter(x, y, s=size, color=color, zorder=2, label=f"{name}, {len(x)} units")
+        ax.set_xticks(range(len(graph.layers)), graph.layers, rotation=30, ha="right")
+        ax.set_xlabel("layer")
+        ax.set_yticks([])
+        ax.set_frame_on(False)
+        if len(labels.unique()) <= _MOST_LABELS:
+            ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return ax
 
 
-def plot_blocks(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None) -> "Axes":
-    """Returns axes with the weight matrices side by side, rows and columns sorted by cluster."""
+def plot_blocks(graph: GraphLike, labels: Labels, ax: "Axes | None" = None) -> "Axes":
+    """Returns axes with the weight matrices side by side, rows and columns sorted by cluster.
+
+    Each matrix has its largest weight in its title; colours are shares of it. Lines separate clusters.
+    """
+    graph = as_graph(graph)
     labels = check_labels(graph, labels)
     layers = list(graph.by_layer(labels).values())
     orders = [clusters.argsort(stable=True) for clusters in layers]
     ordered = [clusters[order] for clusters, order in zip(layers, orders, strict=True)]
-    ax = ax or _axes(2.2 * len(graph.blocks), 2.6)
-    left = 0.0
-    for block in graph.blocks:
-        matrix = block.weight[orders[block.target]][:, orders[block.source]].detach().float().cpu()
-        extent = (left, left + 1, 1, 0)
-        ax.imshow(matrix.numpy(), cmap="magma", extent=extent, aspect="auto", interpolation="nearest")
-        for across, cluster in ((True, ordered[block.source]), (False, ordered[block.target])):
-            for border in (cluster.diff().nonzero().flatten().double() + 1) / len(cluster):
-                (ax.vlines if across else ax.hlines)(
-                    left + border if across else border,
-                    0 if across else left,
-                    1 if across else left + 1,
-                    color="white",
-                    lw=0.4,
-                )
-        title = f"{graph.layers[block.source]} to {graph.layers[block.target]}"
-        ax.text(left + 0.5, -0.03, title, ha="center", va="bottom", fontsize="x-small")
-        left += 1.1
-    ax.set_xlim(-0.05, left - 0.05)
-    ax.set_ylim(1.02, -0.12)
-    ax.set_axis_off()
+    with drawing(ax, max(2.2 * len(graph.blocks), 3) + 0.8, 2.8) as ax:
+        for index, block in enumerate(graph.blocks):
+            matrix = block.weight[orders[block.target]][:, orders[block.source]].detach().float().cpu()
+            names = f"{graph.layers[block.source]} to {graph.layers[block.target]}"
+            _draw_block(ax, 1.1 * index, matrix, names)
+            _draw_borders(ax, 1.1 * index, ordered[block.target], ordered[block.source])
+        ax.set_xlim(-0.05, 1.1 * len(graph.blocks) - 0.05)
+        ax.set_ylim(1.1, -0.25)
+        ax.set_axis_off()
+        style.color_bar(ax, "weight, 1: largest of the matrix", (0.0, 1.0), style.sequential_map(style.BLUE))
     return ax
 
 
@@ -92,13 +92,17 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
         n_clusters: How many clusters were chosen.
         ax: Where to draw; a new figure by default.
     """
-    ax = ax or _axes(4, 3)
+    from matplotlib.ticker import MaxNLocator
+
     values = eigenvalues.tolist()
-    ax.plot(range(1, len(values) + 1), values, "o-", markersize=4, linewidth=0.8)
-    ax.axvline(n_clusters + 0.5, color=style.RED, linewidth=0.8, linestyle="--")
-    ax.set_xlabel("number")
-    ax.set_ylabel("eigenvalue")
-    ax.set_title(f"{n_clusters} clusters", fontsize="medium")
+    with drawing(ax, 4, 3) as ax:
+        ax.plot(range(1, len(values) + 1), values, "o-", color=style.BLUE, markersize=4, linewidth=0.8)
+        gap = f"after {n_clusters} clusters"
+        ax.axvline(n_clusters + 0.5, color=style.RED, linewidth=0.8, linestyle="--", label=gap)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("number of the eigenvalue")
+        ax.set_ylabel("eigenvalue of the Laplacian")
+        ax.legend(loc="lower right")
     return ax
 
 
@@ -111,16 +115,35 @@ def plot_null_test(samples: Tensor, value: float, measure: str = "ncut", ax: "Ax
         measure: What was measured, ``"ncut"`` or ``"modularity"``.
         ax: Where to draw; a new figure by default.
     """
-    ax = distribution(samples, value, ax or _axes(4, 3), names=("shuffled", "network"))
-    ax.set_xlabel("normalized cut" if measure == "ncut" else "modularity Q")
-    ax.set_ylabel("graphs")
+    from matplotlib.ticker import MaxNLocator
+
+    with drawing(ax, 4, 3) as ax:
+        distribution(samples, value, ax, names=("shuffled", "network"))
+        ax.set_xlabel("normalized cut" if measure == "ncut" else "modularity Q")
+        ax.set_ylabel("shuffled networks")
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 
-def _axes(width: float, height: float) -> "Axes":
-    from matplotlib import pyplot
+def _draw_block(ax: "Axes", left: float, matrix: Tensor, names: str) -> None:
+    """A matrix of weights in the square whose left edge is given, and its title."""
+    largest = float(matrix.max())
+    colors = style.sequential_map(style.BLUE)
+    extent = (left, left + 1, 1, 0)
+    ax.imshow(matrix.numpy(), cmap=colors, vmin=0, vmax=largest or 1, extent=extent, aspect="auto")
+    title = f"{names}\nlargest {largest:.2g}"
+    ax.text(left + 0.5, -0.03, title, ha="center", va="bottom", fontsize="x-small", color="black")
 
-    return pyplot.figure(figsize=(max(width, 3), height), layout="constrained").add_subplot()
+
+def _draw_borders(ax: "Axes", left: float, rows: Tensor, columns: Tensor) -> None:
+    """Lines between the clusters of the sorted rows and columns of a matrix, and a frame."""
+    ax.vlines([left + border for border in (0, *_borders(columns), 1)], 0, 1, style.GRAY, lw=0.5)
+    ax.hlines([0, *_borders(rows), 1], left, left + 1, style.GRAY, lw=0.5)
+
+
+def _borders(clusters: Tensor) -> list[float]:
+    """Where the next cluster begins, as shares of the length."""
+    return ((clusters.diff().nonzero().flatten().double() + 1) / len(clusters)).tolist()
 
 
 def _positions(graph: WeightGraph, labels: Tensor) -> Tensor:

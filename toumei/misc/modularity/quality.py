@@ -1,11 +1,9 @@
 """The quality of a clustering: normalized cut, modularity, and the ratio of weights inside and between."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from .graph import WeightGraph, check_labels
+from .graph import GraphLike, Labels, WeightGraph, as_graph, check_labels
 
 
 def _masses(graph: WeightGraph, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -17,11 +15,12 @@ def _masses(graph: WeightGraph, labels: Tensor) -> tuple[Tensor, Tensor]:
     return within, (members * graph.degrees()[..., None]).sum(-2)
 
 
-def ncut_by_cluster(graph: WeightGraph, labels: Tensor | Sequence[int]) -> Tensor:
+def ncut_by_cluster(graph: GraphLike, labels: Labels) -> Tensor:
     """Returns for each cluster the share of its edges that leave it, (clusters,), from 0 to 1.
 
     It is 0 for a cluster without members.
     """
+    graph = as_graph(graph)
     return _shares_cut(graph, check_labels(graph, labels))
 
 
@@ -35,15 +34,16 @@ def _shares_cut(graph: WeightGraph, labels: Tensor) -> Tensor:
     return torch.where(volume > 0, 1 - within / volume.clamp(min=torch.finfo(volume.dtype).tiny), 0.0)
 
 
-def ncut(graph: WeightGraph, labels: Tensor | Sequence[int]) -> float:
+def ncut(graph: GraphLike, labels: Labels) -> float:
     """Returns the normalized cut of a clustering: the sum of cut / volume (Shi and Malik, 2000).
 
     It is 0 without edges between clusters and at most the number k of clusters; a random clustering has
     about k - 1.
 
     Args:
-        graph: The graph.
-        labels: (nodes,) cluster of each node, -1 for isolated ones.
+        graph: A graph, or a network.
+        labels: (nodes,) cluster of each node, -1 for isolated ones; or what has them, such as a
+            `SpectralPartition`.
 
     Example:
         >>> from toumei.misc.modularity import chain
@@ -53,21 +53,21 @@ def ncut(graph: WeightGraph, labels: Tensor | Sequence[int]) -> float:
     return float(ncut_by_cluster(graph, labels).sum())
 
 
-def modularity_by_cluster(
-    graph: WeightGraph, labels: Tensor | Sequence[int], resolution: float = 1.0
-) -> Tensor:
+def modularity_by_cluster(graph: GraphLike, labels: Labels, resolution: float = 1.0) -> Tensor:
     """Returns what each cluster adds to the modularity, (clusters,)."""
+    graph = as_graph(graph)
     within, volume = _masses(graph, check_labels(graph, labels))
     total = volume.sum()
     return within / total - resolution * (volume / total).square()
 
 
-def modularity(graph: WeightGraph, labels: Tensor | Sequence[int], resolution: float = 1.0) -> float:
+def modularity(graph: GraphLike, labels: Labels, resolution: float = 1.0) -> float:
     """Returns Newman's modularity Q of a clustering, between -1/2 and 1 (Newman and Girvan, 2004).
 
     Args:
-        graph: The graph.
-        labels: (nodes,) cluster of each node, -1 for isolated ones.
+        graph: A graph, or a network.
+        labels: (nodes,) cluster of each node, -1 for isolated ones; or what has them, such as a
+            `SpectralPartition`.
         resolution: Weight of the edges that chance would put within clusters.
 
     Example:
@@ -85,7 +85,7 @@ def modularities(graph: WeightGraph, labels: Tensor) -> Tensor:
     return (within / total - (volume / total).square()).sum(-1)
 
 
-def in_out_ratio(graph: WeightGraph, labels: Tensor | Sequence[int]) -> float:
+def in_out_ratio(graph: GraphLike, labels: Labels) -> float:
     """Returns the mean weight within clusters over that between them, in the form of Filan et al. (2021).
 
     With the normalized cut n of k clusters it is (1 - n / k) / (2 n / k); infinite if no edge is cut.

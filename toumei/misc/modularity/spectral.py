@@ -10,8 +10,9 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
+from ...core.summaries import listed
 from ...core.tensor_specs import Spec, specs
-from .graph import WeightGraph
+from .graph import GraphLike, WeightGraph, as_graph
 from .plots import plot_eigenvalues
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def laplacian_eigenpairs(
         >>> laplacian_eigenpairs(chain("ab", [torch.eye(2)]), 3)[0].round(decimals=4).abs()
         tensor([0., 0., 2.])
     """
+    graph = as_graph(graph)
     degrees = graph.degrees()
     connected = int((degrees > 0).sum(-1).min())
     if not 1 <= count <= connected:
@@ -122,13 +124,13 @@ class SpectralPartition(Saved):
         return plot_eigenvalues(self.eigenvalues, self.n_clusters, ax)
 
     def __repr__(self) -> str:
-        sizes = torch.bincount(self.labels[self.labels >= 0]).tolist()
+        sizes = listed(torch.bincount(self.labels[self.labels >= 0]).tolist(), 12)
         left_out = f", {len(self.isolated)} isolated units" if self.isolated else ""
         return f"SpectralPartition({self.n_clusters} clusters of {sizes} units{left_out})"
 
 
 def spectral_partition(
-    graph: WeightGraph, n_clusters: int | None = None, seed: int = 0, *, largest: int = 16
+    graph: GraphLike, n_clusters: int | None = None, seed: int = 0, *, largest: int = 16
 ) -> SpectralPartition:
     """Returns the clusters of a graph by spectral clustering (Shi and Malik, 2000).
 
@@ -136,7 +138,7 @@ def spectral_partition(
     k-means with ten starts.
 
     Args:
-        graph: One graph.
+        graph: One graph, or a network.
         n_clusters: How many clusters; by default the number of eigenvalues before the largest gap, at least
             two. In a network without modules the second eigenvector is its depth, so the number should be
             compared with `null_test`.
@@ -149,8 +151,9 @@ def spectral_partition(
     Example:
         >>> from toumei.misc.modularity import chain
         >>> spectral_partition(chain("ab", [torch.block_diag(torch.ones(3, 2), torch.ones(2, 2))]))
-        SpectralPartition(2 clusters of [5, 4] units)
+        SpectralPartition(2 clusters of 5, 4 units)
     """
+    graph = as_graph(graph)
     degrees = graph.degrees()
     connected = int((degrees > 0).sum())
     if n_clusters is not None and not 1 <= n_clusters <= connected:

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from ...core.hooks import run
 from ...core.modules import evaluating
 from ...core.serialization import Saved
+from ...core.summaries import shortened
 from ...core.tensor_specs import Spec, specs
+from ...plots import style
+from ...plots.style import LABEL, drawing
 from ..model.blockwise import BlockwiseRunner
 from ..model.families import anatomy
 from ..model.tokens import continuation, tokenize
@@ -47,32 +50,28 @@ class LogitLens(Saved):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the answer's probability over the layers, and the likeliest token of each."""
-        from matplotlib import pyplot
-
-        ax = ax or pyplot.subplots(figsize=(7, 3.5))[1]
         layers = range(len(self.probabilities))
-        ax.plot(layers, self.probabilities, marker="o", label=self.answer.strip())
-        ax.plot(layers, self.top_probabilities[:, 0], color="0.7", linestyle="--", label="likeliest token")
-        for layer in layers:
-            ax.annotate(
-                self.top[layer][0].strip(),
-                (layer, float(self.top_probabilities[layer, 0])),
-                xytext=(0, 5),
-                textcoords="offset points",
-                ha="center",
-                fontsize="small",
-            )
-        ax.set_ylim(0, 1.12)
-        ax.set_xlabel("read out after layer")
-        ax.set_ylabel("probability")
-        ax.set_title(f"{self.prompt} ...", fontsize="medium")
-        ax.legend(loc="center left", fontsize="small")
+        likeliest = self.top_probabilities[:, 0]
+        with drawing(ax, 7, 3.5) as ax:
+            ax.plot(layers, self.probabilities, marker="o", color=style.BLUE, label=self.answer.strip())
+            ax.plot(layers, likeliest, color=style.GRAY, linestyle="--", label="likeliest token")
+            for layer, height in zip(layers, likeliest.tolist(), strict=True):
+                word = self.top[layer][0].strip()
+                ax.annotate(
+                    word, (layer, height), (0, 5), textcoords="offset points", ha="center", size=LABEL
+                )
+            ax.set_ylim(0, 1.12)
+            ax.set_xlabel("read out after layer")
+            ax.set_ylabel("probability")
+            ax.set_title(f"{shortened(self.prompt)} ...")
+            ax.legend(loc="center left")
         return ax
 
     def __repr__(self) -> str:
         probability, rank = float(self.probabilities[-1]), int(self.ranks[-1])
         return (
-            f"LogitLens({self.prompt} -> {self.answer.strip()}: probability {probability:.3f}, rank {rank})"
+            f"LogitLens({shortened(self.prompt)} -> {shortened(self.answer.strip())}: "
+            f"probability {probability:.3f}, rank {rank})"
         )
 
 

@@ -18,6 +18,7 @@ from ....core.errors import ArgumentError
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
 from ....plots import style
+from ....plots.style import drawing
 from ...model.families import Anatomy, anatomy
 from ...model.scoring import AnswerScore, score_answers
 from ..editing.editor import RankOneEditor
@@ -95,15 +96,14 @@ class Evaluation(Saved):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with a bar for each share, and its confidence interval."""
-        from matplotlib import pyplot
-
-        ax = ax or pyplot.subplots()[1]
         shown = [metric for metric in _SHOWN if metric in self._present()]
-        ax.bar(shown, [100 * self.mean(metric) for metric in shown], color=style.BLUE)
+        heights = [100 * self.mean(metric) for metric in shown]
         errors = [100 * self.interval(metric) for metric in shown]
-        ax.errorbar(shown, [100 * self.mean(metric) for metric in shown], errors, fmt="none", color="black")
-        ax.set_ylabel("percent")
-        ax.set_ylim(0, 105)
+        with drawing(ax) as ax:
+            ax.bar(shown, heights, color=style.BLUE)
+            ax.errorbar(shown, heights, errors, fmt="none", color="black")
+            ax.set_ylabel("cases (%), with 95 % confidence interval")
+            ax.set_ylim(0, 105)
         return ax
 
     def _measured(self, metric: str) -> Tensor:

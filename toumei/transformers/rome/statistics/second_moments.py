@@ -16,6 +16,7 @@ from typing_extensions import Self
 from ....core.errors import ArgumentError, NonFiniteError
 from ....core.fingerprint import fingerprint_of
 from ....core.serialization import Saved
+from ....core.summaries import listed
 from ....core.tensor_specs import Spec, specs
 from ..weight_edits.low_rank import null_directions
 from ..weight_edits.registry import unedited_fingerprint
@@ -182,6 +183,6 @@ class KeyStatistics(Saved):
         return statistics
 
     def __repr__(self) -> str:
-        layers = ", ".join(map(str, self.moments))
+        layers = listed(self.moments, 8)
         count = min((moment.count for moment in self.moments.values()), default=0)
         return f"KeyStatistics(layers {layers}: {count} keys of {self.texts} texts)"

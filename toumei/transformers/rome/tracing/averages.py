@@ -11,12 +11,14 @@ from ....core.serialization import Saved
 from ....core.tensor_specs import specs
 from ....plots import style
 from ....plots.statistics import heat_map
+from ....plots.style import drawing
 from ...model.tokens import ROLES, token_roles
 from .result import COLORS, CausalTrace, restored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_LABEL = "average indirect effect"
 _LINE_COLORS = (style.GRAY, style.PURPLE, style.ORANGE, style.RED, style.GREEN, style.BLACK, style.BLUE)
 
 
@@ -78,40 +80,36 @@ class AverageEffects(Saved):
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with a line over the layers for each role, and its confidence interval as a band."""
-        from matplotlib import pyplot
-
-        ax = ax or pyplot.subplots(figsize=(6, 3.6), layout="constrained")[1]
         layers = range(self.effects.shape[2])
-        for name, mean, width, color in zip(ROLES, self.mean, self.half_width, _LINE_COLORS, strict=True):
-            if mean.isnan().all():
-                continue
-            ax.plot(layers, mean.numpy(), color=color, label=name, linewidth=1.5)
-            if not width.isnan().all():
-                low, high = (mean - width).numpy(), (mean + width).numpy()
-                ax.fill_between(layers, low, high, color=color, alpha=0.2, linewidth=0)
-        ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-        ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
-        ax.set_ylabel("average indirect effect")
-        ax.set_title(self._title(), fontsize="medium")
-        ax.legend(fontsize="x-small", framealpha=0.6)
+        with drawing(ax, 6, 3.6) as ax:
+            for name, mean, width, color in zip(ROLES, self.mean, self.half_width, _LINE_COLORS, strict=True):
+                if mean.isnan().all():
+                    continue
+                ax.plot(layers, mean.numpy(), color=color, label=name)
+                if not width.isnan().all():
+                    low, high = (mean - width).numpy(), (mean + width).numpy()
+                    ax.fill_between(layers, low, high, color=color, alpha=0.2, linewidth=0)
+            ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+            ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
+            ax.set_ylabel(_LABEL)
+            ax.set_title(self._title())
+            ax.legend(title="token", framealpha=0.6)
         return ax
 
-    def plot_heatmap(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the averages as a heat map: a row for each role, a column for each layer."""
-        from matplotlib import pyplot
+    def plot_heatmap(self, ax: "Axes | None" = None, limits: tuple[float, float] | None = None) -> "Axes":
+        """Returns axes with the averages as a heat map: a row for each role, a column for each layer.
 
-        ax = ax or pyplot.subplots(figsize=(6, 2.6), layout="constrained")[1]
-        label = "average indirect effect"
-        heat_map(
-            self.mean.clamp(min=0),
-            ROLES,
-            ax,
-            label=label,
-            cmap=style.sequential_map(COLORS[self.kind]),
-            vmin=0,
-        )
-        ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
-        ax.set_title(self._title(), fontsize="medium")
+        No effect is white, and effects below zero are gray.
+
+        Args:
+            ax: Where to draw; a new figure by default.
+            limits: The smallest and the largest effect of the colours, to compare several averages; see
+                `toumei.plots.color_limits`.
+        """
+        with drawing(ax, 6, 2.6) as ax:
+            heat_map(self.mean, ROLES, ax, label=_LABEL, color=COLORS[self.kind], limits=limits)
+            ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
+            ax.set_title(self._title())
         return ax
 
     def _title(self) -> str:

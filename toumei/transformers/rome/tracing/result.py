@@ -7,9 +7,11 @@ from torch import Tensor
 
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
+from ....core.summaries import shortened
 from ....core.tensor_specs import specs
 from ....plots import style
 from ....plots.statistics import heat_map
+from ....plots.style import drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,31 +105,28 @@ class CausalTrace(Saved):
             raise ArgumentError(f"a trace has no {name!r}: it has {', '.join([*known, *_OLD_NAMES])}")
         return getattr(self, name)
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the scores as a heat map: tokens (the subject's with stars) by layers."""
-        from matplotlib import pyplot
+    def plot(self, ax: "Axes | None" = None, limits: tuple[float, float] | None = None) -> "Axes":
+        """Returns axes with the scores as a heat map: tokens (the subject's with stars) by layers.
 
+        Cells that restore nothing are white, cells that are worse than nothing restored are gray.
+
+        Args:
+            ax: Where to draw; a new figure by default.
+            limits: The smallest and the largest score of the colours, to compare several traces; see
+                `toumei.plots.color_limits`.
+        """
         length, layers = self.scores.shape
-        if ax is None:
-            size = (2.5 + 0.22 * max(layers, 12), 1.4 + 0.22 * length)
-            ax = pyplot.subplots(figsize=size, layout="constrained")[1]
         first, end = self.subject_range
         labels = [token + "*" * (first <= index < end) for index, token in enumerate(self.tokens)]
         answer = self.answer.strip()
         label = f"p({answer})" if self.foil is None else f"logit of {answer} less {self.foil.strip()}"
-        # nothing restored is white; what is worse than that is, too
-        highest = max(float(self.scores.max()), self.low + 1e-6)
-        heat_map(
-            self.scores,
-            labels,
-            ax,
-            label=label,
-            cmap=style.sequential_map(COLORS[self.kind]),
-            vmin=self.low,
-            vmax=highest,
-        )
-        ax.set_xlabel(self._axis())
-        ax.set_title(restored(self.kind, self.window, self.sever), fontsize="medium")
+        with drawing(ax, 2.5 + 0.22 * max(layers, 12), 1.4 + 0.22 * length) as ax:
+            heat_map(
+                self.scores, labels, ax, label=label, color=COLORS[self.kind], middle=self.low, limits=limits
+            )
+            ax.set_xlabel(self._axis())
+            rise = float(self.effects.max())
+            ax.set_title(f"{restored(self.kind, self.window, self.sever)}: at most {rise:+.2f}")
         return ax
 
     def _axis(self) -> str:
@@ -136,8 +135,9 @@ class CausalTrace(Saved):
     def __repr__(self) -> str:
         length, layers = self.scores.shape
         kind = self.kind if self.window == 1 else f"{self.kind} in windows of {self.window}"
+        prompt, answer = shortened(self.prompt), shortened(self.answer, 30)
         return (
-            f"CausalTrace({self.prompt!r} -> {self.answer!r}: {length} tokens x {layers} layers, {kind}, "
+            f"CausalTrace({prompt!r} -> {answer!r}: {length} tokens x {layers} layers, {kind}, "
             f"{self.low:.3f} to {self.high:.3f})"
         )
 

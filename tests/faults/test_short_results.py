@@ -1,0 +1,229 @@
+"""Results that are printed: a line for each, however large they are, and numbers that are numbers."""
+
+import copy
+import importlib
+import pickle
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import replace
+
+import networkx as nx
+import pytest
+import torch
+from torch import nn
+
+import toumei
+from toumei.attribution import Attribution, Comparison, Curve, Randomization
+from toumei.attribution.metrics.faithfulness import Removals
+from toumei.cnns import (
+    ActivationAtlas,
+    ChannelGroups,
+    DatasetExamples,
+    ExpandedWeights,
+    SanityScore,
+    Visualization,
+)
+from toumei.cnns.examples.ranking import Ranking
+from toumei.core import Activations
+from toumei.core.errors import ArgumentError, ShapeError
+from toumei.core.serialization import Saved
+from toumei.core.summaries import listed, shortened
+from toumei.misc import MLPGraph, WeightGraph, ncut, null_test, spectral_partition
+from toumei.misc.modularity import (
+    Lesion,
+    LesionTest,
+    ModelGraph,
+    NullTest,
+    SpectralPartition,
+    chain,
+    lesion_test,
+    modularity,
+    plot_blocks,
+    plot_layers,
+)
+from toumei.misc.sharpness import Sharpness
+from toumei.models import SimpleMLP
+from toumei.transformers import KeyStatistics, LogitLens
+from toumei.transformers.rome import AverageEffects, CausalTrace, Evaluation
+from toumei.transformers.rome.editing.edit import Edit
+from toumei.transformers.rome.statistics.second_moments import IdentityMoment
+
+LAYERS = tuple(f"features.stage{index}.block{index}.conv2.activation" for index in range(80))
+UNITS = tuple(f"{layer}:123:10:10" for layer in LAYERS)
+PROMPT = "The Eiffel Tower, which was built by a company of engineers, is in the city of " * 40
+RANKING = Ranking(torch.rand(512, 9), torch.zeros(512, 9, dtype=torch.long), torch.rand(512, 9, 2))
+MEASURES = "inside inside_chance pointing pointing_chance balance insertion deletion correlation gap seconds"
+
+# what has a test of its length elsewhere, because it needs a model
+ELSEWHERE = {Edit}
+
+RESULTS = [
+    Attribution(
+        {name: torch.rand(64, 512) for name in LAYERS},
+        torch.rand(64),
+        torch.rand(64),
+        standard_error={name: torch.rand(64, 512) for name in LAYERS},
+        method="IntegratedGradients",
+        complete=True,
+    ),
+    Comparison(LAYERS, {name: torch.rand(80, 64) for name in MEASURES.split()}),
+    Curve(torch.linspace(0, 1, 1000), torch.rand(512, 1000)),
+    Removals(torch.rand(512, 1000), torch.rand(512, 1000)),
+    Randomization(LAYERS, torch.rand(80, 64)),
+    Visualization(torch.rand(80, 3, 8, 8), torch.rand(512, 80), UNITS),
+    DatasetExamples(dict.fromkeys(LAYERS, RANKING), dict.fromkeys(LAYERS, RANKING), {}, 10**6),
+    ActivationAtlas(
+        layer=LAYERS[0],
+        grid=160,
+        points=torch.rand(1000, 2),
+        members=torch.zeros(1000, dtype=torch.long),
+        cells=torch.zeros(900, 2, dtype=torch.long),
+        counts=torch.ones(900, dtype=torch.long),
+        directions=torch.rand(900, 64),
+        icons=torch.rand(900, 3, 4, 4),
+        attributions=torch.rand(900, 1000),
+        categories=tuple(map(str, range(1000))),
+    ),
+    ChannelGroups(LAYERS[0], torch.rand(20, 2048), torch.rand(64, 20, 14, 14), torch.rand(64, 3, 4, 4), 0.1),
+    ExpandedWeights(LAYERS[0], LAYERS[1], tuple(range(512)), torch.rand(512, 64, 3, 3)),
+    SanityScore(UNITS, LAYERS, torch.rand(80, 80), torch.rand(80, 80) + 1, torch.rand(80, 80)),
+    SpectralPartition(
+        torch.arange(4096) % 64, torch.rand(65), [f"{LAYERS[0]}:{unit}" for unit in range(999)]
+    ),
+    LesionTest(0.9, (Lesion(LAYERS[0], 1, 5, 0.1, 0.0, 0.1, 0.5),) * 64, 1000),
+    NullTest("modularity", 0.123456, torch.rand(1000), 64),
+    Sharpness(torch.rand(64), torch.rand(64), torch.rand(64), 0.123456),
+    LogitLens(
+        PROMPT,
+        " pneumonoultramicroscopicsilicovolcanoconiosis" * 3,
+        torch.rand(48),
+        torch.ones(48, dtype=torch.long),
+        (("a",),) * 48,
+        torch.rand(48, 1),
+    ),
+    KeyStatistics({layer: IdentityMoment(4) for layer in range(48)}, "model", "corpus", 10**6),
+    CausalTrace(
+        scores=torch.rand(800, 48),
+        low=0.1,
+        high=0.9,
+        tokens=("a",) * 800,
+        ids=(0,) * 800,
+        subject_range=(0, 1),
+        answer=" Paris" * 50,
+        answer_id=1,
+        probability=0.9,
+        kind="hidden",
+        window=1,
+        prompt=PROMPT,
+        subject="The",
+    ),
+    AverageEffects(torch.rand(1000, 7, 48), torch.rand(1000), torch.rand(1000), "mlp", 10, "attn"),
+    Evaluation(
+        {
+            name: torch.rand(1000)
+            for name in ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others", "entropy")
+        }
+    ),
+    Activations({layer: [(torch.rand(1, 2), 0)] for layer in LAYERS}),
+    chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),
+]
+
+
+def subclasses(kind: type) -> Iterator[type]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from subclasses(one)
+
+
+def test_all_results_of_the_library_are_among_those_that_are_tested():
+    for module in pkgutil.walk_packages(toumei.__path__, "toumei."):
+        importlib.import_module(module.name)
+    results = {one for one in subclasses(Saved) if one.__module__.startswith("toumei.")}
+    assert results - ELSEWHERE <= {type(result) for result in RESULTS}
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda result: type(result).__name__)
+def test_a_result_of_real_size_is_a_line(result):
+    text = repr(result)
+    assert text.startswith(f"{type(result).__name__}(") and text.endswith(")")
+    assert len(text) <= 200 and "\n" not in text and "tensor(" not in text, text
+    assert max(map(len, str(result).splitlines())) <= 220
+
+
+def test_long_texts_lose_their_middle_and_long_lists_their_end():
+    assert shortened("abcdef", 6) == "abcdef"
+    assert shortened("abcdefghij" * 10, 11) == "abcd...ghij" and len(shortened("x" * 999)) <= 60
+    assert listed([1, 2]) == "1, 2" and listed(range(100), 2) == "0, 1 and 98 more" and listed([]) == ""
+
+
+def test_a_comparison_is_a_table_where_it_is_printed_and_in_a_notebook():
+    table = Comparison(("<A>", "B"), {"inside": torch.tensor([[0.5, 0.7], [0.1, 0.3]])})
+    assert repr(table) == "Comparison(2 methods by mass inside)"
+    assert [line.split()[-1] for line in str(table).splitlines()] == ["inside", "0.600", "0.200"]
+    page = table._repr_html_()
+    assert page.count("<tr>") == 3 and page.count("<td>0.600</td>") == 1 and "&lt;A&gt;" in page
+
+
+def planted(clusters: int = 3, size: int = 4) -> WeightGraph:
+    """Layers whose units are joined within a cluster only."""
+    weight = torch.block_diag(*[torch.ones(size, size) for _ in range(clusters)])
+    return chain("abcd", [weight] * 3)
+
+
+def test_the_modularity_of_a_model_is_a_number_with_its_communities():
+    """Q of k equal clusters without edges between them is 1 - 1 / k."""
+    found = ModelGraph(planted(3)).get_model_modularity()
+    assert isinstance(found, float) and found == pytest.approx(2 / 3) and found + 1 == pytest.approx(5 / 3)
+    assert str(found) == str(float(found)) and f"{found:.3f}" == "0.667"
+    assert sorted(map(len, found.partition)) == [16, 16, 16] and found.ncut == pytest.approx(0, abs=1e-6)
+    for again in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert (
+            again == found and again.partition == found.partition and torch.equal(again.labels, found.labels)
+        )
+
+
+def test_printing_the_modularity_of_a_perceptron_is_one_short_line():
+    found = MLPGraph(SimpleMLP(196, 98, 98)).get_model_modularity()
+    assert len(str(found)) < 30 and len(repr(found)) <= 200
+
+
+@pytest.mark.parametrize("method", ["spectral", "louvain", "greedy"])
+def test_what_clusters_a_graph_is_taken_by_what_measures_it(method):
+    torch.manual_seed(0)
+    graph = ModelGraph(planted())
+    found = graph.get_model_modularity(None if method == "louvain" else 3, method)
+    for measured in (graph, planted()):
+        assert modularity(measured, found) == pytest.approx(found)
+        assert ncut(measured, found) == pytest.approx(found.ncut, abs=1e-9)
+        assert ncut(measured, spectral_partition(measured, 3)) == pytest.approx(0, abs=1e-5)
+    plot_layers(graph, found)
+    plot_blocks(planted(), spectral_partition(graph, 3))
+
+
+def test_a_network_stands_for_its_graph():
+    torch.manual_seed(0)
+    model = SimpleMLP(6, 8, 8, 4)
+    graph = WeightGraph.from_model(model)
+    partition = spectral_partition(model, 2)
+    assert torch.equal(partition.labels, spectral_partition(graph, 2).labels)
+    assert ncut(model, partition) == ncut(graph, partition.labels)
+    assert modularity(model, partition) == modularity(graph, partition.labels)
+    expected, found = (null_test(given, 2, samples=3) for given in (graph, model))
+    assert found.value == expected.value and torch.equal(found.samples, expected.samples)
+    inputs, classes = torch.randn(20, 6), torch.randint(0, 4, (20,))
+    tests = [lesion_test(model, given, partition, inputs, classes, samples=2) for given in (graph, model)]
+    assert tests[0] == tests[1] and str(tests[0]).count("\n") == len(tests[0].lesions)
+
+
+def test_any_networkx_graph_is_measured_and_anything_else_is_refused():
+    graph = nx.caveman_graph(2, 4)
+    halves = [set(range(4)), set(range(4, 8))]
+    assert modularity(graph, [0] * 4 + [1] * 4) == pytest.approx(nx.community.modularity(graph, halves))
+    with pytest.raises(
+        ArgumentError, match="a graph is a WeightGraph, a model or a networkx graph, got a list"
+    ):
+        ncut([[1.0]], [0])
+    with pytest.raises(ShapeError, match="a label for each of 8 nodes"):
+        ncut(graph, replace(spectral_partition(graph, 2), labels=torch.zeros(3, dtype=torch.long)))
+    with pytest.raises(ArgumentError):
+        null_test(nn.ReLU(), 2, samples=2)
