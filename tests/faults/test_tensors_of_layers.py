@@ -1,5 +1,8 @@
 """Layers that return several tensors, layers that the score does not use, and several layers at once."""
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -54,12 +57,17 @@ def test_all_tensors_of_a_layer_are_attributed_to(method):
     assert torch.allclose(result.sums.float(), 5 * x.sum(1), atol=1e-5)
 
 
-def test_sampling_methods_attribute_to_all_tensors_of_a_layer(tmp_path):
-    x = torch.tensor([[1.0, 2.0], [0.5, -1.0], [3.0, 1.0]])
-    for method in (ta.SmoothGrad, ta.ExpectedGradients, ta.DeepLiftShap, ta.ShapleySampling, ta.Lime):
-        result = method(OfPair(), layer="pair", samples=64)(x)
-        assert all(part.shape == x.shape and part.any() for part in result.values.values())
-    assert ta.Rise(OfPair(), "pair", samples=64)(x).values["pair[1]"].shape == x.shape
+@pytest.mark.parametrize(
+    "method", [ta.SmoothGrad, ta.ExpectedGradients, ta.DeepLiftShap, ta.ShapleySampling, ta.Lime, ta.Rise]
+)
+def test_sampling_methods_attribute_to_all_tensors_of_a_layer(method):
+    x = torch.tensor([[1.0, 2.0], [0.5, -1.0]])
+    result = method(OfPair(), layer="pair", samples=16)(x)
+    assert all(part.shape == x.shape and part.any() for part in result.values.values())
+
+
+def test_several_targets_of_several_tensors_are_kept_in_files(tmp_path):
+    x = torch.tensor([[1.0, 2.0], [0.5, -1.0]])
     several = ta.IntegratedGradients(OfPair(), "pair")(x, [None, lambda out: 2 * out])
     assert torch.allclose(several[1].values["pair[1]"], 6 * x, atol=1e-4)
     several.save(tmp_path / "pair.safetensors")
@@ -327,3 +335,48 @@ def test_many_tensors_have_a_short_repr():
     result = ta.IntegratedGradients(Of(), "states")(torch.ones(2, 3))
     assert len(result.values) == 39 and "and 35 more" in repr(result) and len(repr(result)) < 200
     assert result.gap.abs().max() < 1e-2
+
+
+class AsNamedTuple(NamedTuple):
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+@dataclass
+class AsDataclass:
+    a: torch.Tensor
+    b: torch.Tensor
+    cache: object = None
+
+
+@pytest.mark.parametrize("method", [ta.IntegratedGradients, ta.DeepLift, ta.KernelShap, ta.InputXGradient])
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (AsNamedTuple, ["made[0]", "made[1]"]),
+        (AsDataclass, ["made[a]", "made[b]"]),
+        (lambda a, b: [a, b], ["made[0]", "made[1]"]),
+        (lambda a, b: {"a": a, "more": {"b": b}}, ["made[a]", "made[more][b]"]),
+    ],
+    ids=["named tuple", "dataclass", "list", "nested"],
+)
+def test_tensors_are_found_in_whatever_a_layer_returns(kind, names, method):
+    class Makes(nn.Module):
+        def forward(self, x):
+            return kind(2 * x, 3 * x)
+
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.made = Makes()
+
+        def forward(self, x):
+            made = self.made(x)
+            if isinstance(made, dict):
+                return (made["a"] + made["more"]["b"]).sum(1)
+            first, second = made if isinstance(made, list) else (made.a, made.b)
+            return (first + second).sum(1)
+
+    result = method(Reads(), layer="made")(torch.ones(3, 2))
+    assert list(result.values) == names
+    assert torch.allclose(result.sums, torch.full((3,), 10.0, dtype=torch.float64), atol=1e-5)
