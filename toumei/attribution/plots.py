@@ -151,7 +151,8 @@ def _picture(heat: Tensor) -> str:
 
 
 def _without_channels(values: Tensor) -> Tensor:
-    """Values (T, N, ...), those of tokens (T, N, M, C) summed over their channels."""
+    """Values (T, N, ...), those of tokens (T, N, M, C) summed over their channels, (T, N) as one column."""
+    values = values[..., None] if values.dim() == 2 else values
     return (values.sum(3) if values.dim() == 4 else values).float()
 
 

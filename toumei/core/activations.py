@@ -23,11 +23,13 @@ class Runs:
         count: The number of runs.
         others: What else ran inside the same module, with its number of runs, for operations.
         inside: The modules inside, for lists of modules, which never run.
+        parts: For the parts of the output that are edited the keys and indices that lead on to each tensor.
     """
 
     count: int = 0
     others: dict[str, int] = field(default_factory=dict)
     inside: tuple[str, ...] = ()
+    parts: dict[tuple[int | str, ...], tuple[tuple[int | str, ...], ...]] = field(default_factory=dict)
 
 
 class Activations(Mapping[str, Tensor]):
@@ -87,6 +89,17 @@ class Activations(Mapping[str, Tensor]):
                 f"layer {name!r} is neither recorded nor edited: there are {', '.join(self._runs) or 'none'}"
             )
         return self._runs[name].count
+
+    def parts(self, name: str, part: tuple[int | str, ...]) -> tuple[tuple[int | str, ...], ...]:
+        """Returns the keys that lead from an edited part of a layer's output to each tensor in it.
+
+        Those of its main tensor are first.
+
+        Raises:
+            LayerError: The layer is neither recorded nor edited.
+        """
+        self.runs(name)
+        return self._runs[name].parts.get(part, ())
 
     def __getitem__(self, name: str) -> Tensor:
         return self.calls(name)[-1]

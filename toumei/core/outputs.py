@@ -133,6 +133,33 @@ def _main_key(output: Any) -> Any:
     )
 
 
+def tensor_parts(output: Any, part: Sequence[Key] = ()) -> tuple[tuple[Key, ...], ...]:
+    """Returns the keys and indices that lead to each tensor in an output, those of its main tensor first.
+
+    Args:
+        output: What a module returned.
+        part: Keys and indices that lead to a part, in which the tensors are looked for; paths start there.
+
+    Raises:
+        OutputError: There is no such part.
+
+    Example:
+        >>> import torch
+        >>> tensor_parts({"loss": torch.zeros(()), "logits": torch.ones(1, 2), "states": (torch.ones(2),)})
+        (('logits',), ('loss',), ('states', 0))
+    """
+    for key in part:
+        output = _part_of(output, key)
+    if isinstance(output, Tensor):
+        return ((),)
+    entries = _entries(output)
+    found = [(key, *rest) for key, value in entries.items() for rest in tensor_parts(value)]
+    if found:
+        main = _main_key(output)
+        found.sort(key=lambda path: path[0] != main)
+    return tuple(found)
+
+
 def has_tensor(output: Any) -> bool:
     """Returns whether there is a tensor in an output.
 

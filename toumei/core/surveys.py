@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -18,6 +18,7 @@ from .generators import Generators, drawing_from
 from .hooks import hooked, run_past_errors
 from .layout import LaidOut, Layout
 from .modules import check_model, evaluating, without_wrapper, wrapped_forward
+from .outputs import Key
 from .summaries import listed
 from .targets import resolve
 
@@ -36,11 +37,14 @@ class Survey:
             record these can stop early.
         runs: How often what each layer names ran in the pass.
         activations: What the pass made of each layer, with what its axes mean.
+        parts: For each layer the keys and indices that lead on to each of its tensors, those of the main
+            tensor first: ``((),)`` where it is a tensor.
     """
 
     names: dict[str, str]
     runs: dict[str, int]
     activations: LaidOut
+    parts: dict[str, tuple[tuple[Key, ...], ...]] = field(default_factory=dict)
 
     @property
     def layouts(self) -> dict[str, Layout]:
@@ -99,7 +103,8 @@ def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any], 
         layer: layer if place.run is not None else str(place.at_run(runs[layer] - 1))
         for layer, place in places.items()
     }
-    return Survey(names, runs, LaidOut(tensors, layouts))
+    parts = {layer: activations.parts(layer, place.part) for layer, place in places.items()}
+    return Survey(names, runs, LaidOut(tensors, layouts), parts)
 
 
 def _layout_of(

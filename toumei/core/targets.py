@@ -12,7 +12,7 @@ from .errors import ArchitectureError, ShapeError
 from .functions import canonical_name
 from .modules import find_modules
 from .names import Layer, parse_layer
-from .outputs import has_tensor, main_tensor, with_main_tensor
+from .outputs import has_tensor, main_tensor, tensor_parts, with_main_tensor
 from .passes import Pass
 from .threads import in_backward
 
@@ -130,6 +130,7 @@ class Target:
     def _edit(self, wanted: Wanted, output: Any) -> Any:
         part = wanted.layer.part
         tensor = main_tensor(output, part)
+        self.runs.parts[part] = tensor_parts(output, part)
         assert wanted.edit is not None
         edited = wanted.edit(tensor.clone())
         if not isinstance(edited, Tensor) or edited.shape != tensor.shape:

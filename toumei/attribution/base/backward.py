@@ -9,8 +9,15 @@ from torch import Tensor
 _AT_ONCE = 16  # targets that share a backward pass, which takes so many times the memory
 
 
-def differentiate(scores: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def differentiate(
+    scores: Tensor, leaves: Sequence[Tensor], reached: set[int] | None = None
+) -> tuple[Tensor, ...]:
     """Returns the gradients, each (T, B, ...), of scores (B, T); zeros where there is no dependence.
+
+    Args:
+        scores: (B, T).
+        leaves: Each (B, ...).
+        reached: The numbers of leaves that a score depends on are added to it.
 
     Example:
         >>> leaf = torch.ones(2, 3, requires_grad=True)
@@ -26,18 +33,25 @@ def differentiate(scores: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...
         _backward(piece, leaves, keep=start + _AT_ONCE < count)
         for start, piece in zip(range(0, count, _AT_ONCE), totals.split(_AT_ONCE), strict=True)
     ]
-    return tuple(torch.cat(grads) for grads in zip(*pieces, strict=True))
+    found: list[Tensor] = []
+    for number, (leaf, grads) in enumerate(zip(leaves, zip(*pieces, strict=True), strict=True)):
+        if reached is not None and any(grad is not None for grad in grads):
+            reached.add(number)
+        parts = zip(grads, totals.split(_AT_ONCE), strict=True)
+        found.append(
+            torch.cat([leaf.new_zeros(len(of), *leaf.shape) if grad is None else grad for grad, of in parts])
+        )
+    return tuple(found)
 
 
-def _backward(scores: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
+def _backward(scores: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Tensor | None, ...]:
     """The gradients, each (T, B, ...), of T numbers: by one batched backward pass, or by T passes."""
     count = len(scores)
-    grads: Sequence[Tensor | None]
     if count > 1:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-                grads = torch.autograd.grad(
+                batched: Sequence[Tensor | None] = torch.autograd.grad(
                     scores,
                     leaves,
                     torch.eye(count, dtype=scores.dtype, device=scores.device),
@@ -48,15 +62,18 @@ def _backward(scores: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Ten
         except RuntimeError:
             pass  # torch cannot batch every operation; other errors are raised again below
         else:
-            return tuple(
-                leaf.new_zeros(count, *leaf.shape) if grad is None else grad
-                for leaf, grad in zip(leaves, grads, strict=True)
-            )
+            return tuple(batched)
     single = [
         torch.autograd.grad(score, leaves, retain_graph=keep or index + 1 < count, allow_unused=True)
         for index, score in enumerate(scores)
     ]
     return tuple(
-        torch.stack([torch.zeros_like(leaf) if grad is None else grad for grad in of_leaf])
-        for leaf, of_leaf in zip(leaves, zip(*single, strict=True), strict=True)
+        _stacked(of_leaf, leaf) for leaf, of_leaf in zip(leaves, zip(*single, strict=True), strict=True)
     )
+
+
+def _stacked(grads: Sequence[Tensor | None], leaf: Tensor) -> Tensor | None:
+    """Gradients as one tensor, zeros where there is no dependence; None if there is none at all."""
+    if all(grad is None for grad in grads):
+        return None
+    return torch.stack([torch.zeros_like(leaf) if grad is None else grad for grad in grads])

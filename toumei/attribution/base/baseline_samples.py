@@ -1,14 +1,16 @@
 """The baselines of a problem's inputs, made a batch at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.errors import ArgumentError
-from .baselines import AtLayer, Baseline, BaselineLike, as_baseline
+from ...core.errors import ArgumentError, ShapeError
+from .baselines import AtLayer, Baseline, BaselineLike, FromData, as_baseline
 from .batching import BATCH_SIZE, batches, take_rows
+from .input_roles import with_baselines
 from .inputs import Inputs, parts_of
 from .problem import Problem
 
@@ -39,12 +41,15 @@ class BaselineSamples:
         count: int,
         generator: torch.Generator | None = None,
     ) -> None:
-        given = as_baselines(baselines, problem.inputs)
-        inner = [as_baseline(baseline.baseline) for baseline in given if isinstance(baseline, AtLayer)]
-        if inner and problem.layer is None:
-            raise ArgumentError("a baseline AtLayer is for methods with layer=...")
+        inner = at_layers(baselines, problem)
+        given = zip(problem.fixed, with_baselines(baselines, problem.inputs), strict=True)
+        if any(stays and own for stays, own in given):
+            raise ArgumentError(
+                "a baseline of whole numbers would not be used: they have no gradient, and stay as they are "
+                "on the path of the inputs"
+            )
         self.problem = problem
-        self.baselines = tuple(inner[:1]) or problem.moving(given)
+        self.baselines = inner or problem.moving(as_baselines(baselines, problem.inputs))
         self.is_random = any(baseline.is_random for baseline in self.baselines)
         self._tensors = problem.tensors if inner else problem.moving(parts_of(problem.inputs))
         # baselines of the inputs pass through the network up to the layer
@@ -52,7 +57,7 @@ class BaselineSamples:
         # the layer's activation at a sample may depend on inputs that stay as they are
         mixed = self._through and any(problem.fixed)
         self.is_shared = all(baseline.is_shared for baseline in self.baselines) and not mixed
-        self.numbers = torch.stack([one.numbers(count, generator) for one in self.baselines], 1)
+        self.numbers = torch.stack(joint_numbers(self.baselines, count, generator), 1)
         # a baseline without randomness may be given for each input, or take long to make: made once
         self._once = [
             None if baseline.is_random else baseline.draw(tensor, 1)[0]
@@ -129,6 +134,68 @@ def one_baseline(
             f"{method} takes one baseline an input: for a distribution there is {alternative}"
         )
     return tuple(tensor[0].expand(len(problem), *tensor.shape[2:]) for tensor in samples.all(batch_size))
+
+
+def joint_numbers(
+    baselines: Sequence[Baseline], count: int, generator: torch.Generator | None = None
+) -> list[Tensor]:
+    """Returns the numbers of the samples of each baseline, (count,): rows of data are drawn together.
+
+    A row of the data of one input belongs to the row with the same number of another.
+
+    Raises:
+        ShapeError: Data of different lengths.
+
+    Example:
+        >>> data = FromData(torch.zeros(9, 2)), FromData(torch.ones(9, 3))
+        >>> first, second = joint_numbers(data, 4)
+        >>> torch.equal(first, second)
+        True
+    """
+    data = [one for one in baselines if isinstance(one, FromData) and len(one.data) > 1]
+    lengths = {len(one.data) for one in data}
+    if len(lengths) > 1:
+        raise ShapeError(
+            f"rows of the data of several inputs belong together, got FromData of {sorted(lengths)} rows"
+        )
+    # without replacement if any of them says so
+    rows = min(data, key=lambda one: one.replace).numbers(count, generator) if data else None
+    return [
+        rows
+        if rows is not None and any(one is of_data for of_data in data)
+        else one.numbers(count, generator)
+        for one in baselines
+    ]
+
+
+def at_layers(given: BaselineLike, problem: Problem) -> tuple[Baseline, ...]:
+    """Returns the baselines for the tensors of a layer, none where the baselines are for the inputs.
+
+    Args:
+        given: What the user gave: one `AtLayer` for all tensors, a sequence of one for each, or a dictionary
+            by their names.
+        problem: The network and its inputs.
+
+    Raises:
+        ArgumentError: There is no layer, baselines for inputs beside them, or another number of them.
+    """
+    count = len(problem.tensors)
+    if isinstance(given, Mapping) and problem.layer is not None and set(given) <= set(problem.names):
+        found: list[Any] = [given.get(name) for name in problem.names]
+    elif isinstance(given, Mapping):
+        found = list(given.values())
+    else:
+        found = list(given) if isinstance(given, list | tuple) else [given]
+    inner = [as_baseline(one.baseline) for one in found if isinstance(one, AtLayer)]
+    if not inner:
+        return ()
+    if problem.layer is None:
+        raise ArgumentError("a baseline AtLayer is for methods with layer=...")
+    if any(one is not None and not isinstance(one, AtLayer) for one in found):
+        raise ArgumentError("baselines AtLayer stand for those of the inputs: give no others beside them")
+    if len(inner) not in (1, count):
+        raise ArgumentError(f"{len(inner)} baselines AtLayer for {count} tensors of the layer")
+    return tuple(inner * count if len(inner) == 1 else inner)
 
 
 def as_baselines(given: BaselineLike, inputs: Inputs) -> tuple[Baseline, ...]:

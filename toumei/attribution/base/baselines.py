@@ -102,7 +102,7 @@ class Constant(Baseline):
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Returns (count, N, ...) of the value."""
-        return torch.full_like(inputs, self.value).expand(count, *inputs.shape)
+        return held(torch.tensor(self.value, dtype=torch.float64), inputs).expand(count, *inputs.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +117,14 @@ class Fixed(Baseline):
 
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Returns (count, N, ...) copies."""
-        tensor = self.tensor.detach().to(inputs.device)
+        tensor = self.tensor.detach()
         shape = tuple(inputs.shape)
         if tuple(tensor.shape) not in (shape, shape[1:], (1, *shape[1:])):
             raise ShapeError(
                 f"a baseline for inputs {shape} is {shape}, {(1, *shape[1:])} or {shape[1:]}, "
                 f"got {tuple(tensor.shape)}; rows to draw from are FromData(tensor)"
             )
-        return tensor.to(inputs.dtype).expand(count, *shape)
+        return held(tensor, inputs).expand(count, *shape)
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ class MaxDistance(Baseline):
     def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Returns (count, N, ...) of the ends."""
         nearer_low = inputs < (self.low + self.high) / 2
-        far = torch.where(nearer_low, self.high, self.low).to(inputs.dtype)
-        return far.expand(count, *inputs.shape)
+        low, high = (held(torch.tensor(end, dtype=torch.float64), inputs) for end in (self.low, self.high))
+        return torch.where(nearer_low, high, low).expand(count, *inputs.shape)
 
 
 @dataclass(frozen=True)
@@ -239,9 +239,11 @@ class Gaussian(Baseline):
 class FromData(Baseline):
     """Rows drawn from data, such as training images: the recommended choice for a distribution.
 
+    Rows of several inputs belong together: the same row numbers are drawn for all of them.
+
     Args:
         data: (rows, ...) with rows in the shape of one input.
-        replace: Draw with replacement; without it, and with as many samples as rows, every row is used once.
+        replace: Draw with replacement; without it every row is used once before any is used again.
 
     Raises:
         ShapeError: There are no rows.
@@ -266,9 +268,11 @@ class FromData(Baseline):
 
     def numbers(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Returns which rows are drawn, (count,)."""
-        if self.replace or count > len(self.data):
-            return torch.randint(len(self.data), (count,), generator=generator)
-        return torch.randperm(len(self.data), generator=generator)[:count]
+        rows = len(self.data)
+        if self.replace:
+            return torch.randint(rows, (count,), generator=generator)
+        rounds = -(-count // rows)
+        return torch.cat([torch.randperm(rows, generator=generator) for _ in range(rounds)])[:count]
 
     def numbered(self, inputs: Tensor, numbers: Tensor) -> Tensor:
         """Returns the rows (B, ...) of these numbers.
@@ -283,7 +287,32 @@ class FromData(Baseline):
             raise ShapeError(
                 f"rows of data are {tuple(inputs.shape[1:])} as the inputs, got {tuple(self.data.shape[1:])}"
             )
-        return self.data.detach()[rows.to(self.data.device)].to(inputs)
+        return held(self.data.detach()[(rows % len(self.data)).to(self.data.device)], inputs)
+
+
+def held(values: Tensor, inputs: Tensor) -> Tensor:
+    """Returns values on the device and in the dtype of inputs.
+
+    Raises:
+        ArgumentError: Values that the dtype cannot hold, such as 35.5 in whole numbers.
+
+    Example:
+        >>> held(torch.tensor([2.0]), torch.tensor([7]))
+        tensor([2])
+    """
+    if values.dtype == inputs.dtype:
+        return values.to(inputs.device)
+    result = values.to(inputs.dtype)
+    if inputs.is_floating_point() or inputs.is_complex():
+        kept = values.isfinite() <= result.isfinite()
+    else:
+        kept = result.to(values.dtype) == values
+    if not kept.all():
+        raise ArgumentError(
+            f"inputs of {inputs.dtype} cannot hold the baseline {values[~kept].flatten()[0].item():g}: give "
+            f"inputs of another dtype, such as inputs.float(), or another baseline"
+        )
+    return result.to(inputs.device)
 
 
 def mixed(keep: Tensor, inputs: Tensor, absent: Tensor) -> Tensor:

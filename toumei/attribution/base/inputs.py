@@ -10,6 +10,7 @@ from ...core.outputs import main_tensor
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Values = Tensor | tuple[Tensor, ...] | dict[str, Tensor]  # contributions, in the structure of the inputs
 Preprocess = Callable[..., Any]  # from the inputs to what the network takes
+Layers = str | Sequence[str] | None  # a layer, several in a list, or the inputs
 
 
 def parts_of(inputs: Inputs | Values) -> tuple[Tensor, ...]:

@@ -18,11 +18,13 @@ from ...core.targets import resolve
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE
 from .checks import check_counts
-from .inputs import Inputs, Preprocess
+from .inputs import Inputs, Layers, Preprocess
+from .places import layers_of
 from .problem import Problem, make_problem
 from .reliability import check_inputs, check_scores, repeated_gap, warn_of_infinite
 from .result import Attribution
 from .targets import Targets, target_names
+from .vanishing import warn_if_unused
 
 
 class Method(ABC):
@@ -36,8 +38,10 @@ class Method(ABC):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs. If the layer runs several
-            times in a pass, such as a ReLU that is shared, its last run counts.
+        layer: Attribute to the activation of this layer instead of the inputs, or of several layers in a
+            list. All tensors of a layer with a row for each input are attributed to, where two more passes
+            (one of a single input) tell which axis has the rows; ``"lstm[0]"`` names one.
+            If the layer runs several times in a pass, such as a ReLU that is shared, its last run counts.
         preprocess: Applied to the inputs before the network, such as a normalization.
         batch_size: How many inputs pass through the network at a time.
 
@@ -56,7 +60,7 @@ class Method(ABC):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         batch_size: int = BATCH_SIZE,
@@ -64,7 +68,7 @@ class Method(ABC):
         check_counts(1, batch_size=batch_size)
         if layer is not None:
             check_model(model)
-            resolve(model, [layer])
+            resolve(model, layers_of(layer))
         self.model = model
         self.layer = layer
         self.preprocess = preprocess
@@ -74,9 +78,11 @@ class Method(ABC):
         """Returns the contributions of the inputs, or of the layer's activation, to the score of the target.
 
         Args:
-            inputs: A tensor (N, ...), or a tuple or dictionary of tensors, as the model takes them. Methods
-                that need gradients leave whole numbers and booleans (such as an attention mask) as they are
-                if there are other inputs, and give them contributions of zero.
+            inputs: A tensor (N, ...), or a tuple or dictionary of tensors, as the model takes them. Masks,
+                lengths of sequences, token types and position ids beside other inputs stay as they are and
+                have contributions of zero, unless they have a baseline or features of their own; they are
+                known by the names of the arguments. Methods that need gradients leave other whole numbers as
+                they are too, with a warning.
             target: Index of an output, a tensor of one index an input, a function from the output (N, ...) to
                 scores (N,), an inner unit as ``"layer:channel:y:x"`` (``"layer:channel"`` is the channel's
                 mean), at the last run of its layer, or a list of these for several targets at once.
@@ -105,6 +111,7 @@ class Method(ABC):
                 self.preprocess,
                 self.differentiates,
                 self.batch_size,
+                baselines,
             )
             check_inputs(problem, self.batch_size)
             result = self.attribute(problem, baselines)
@@ -146,6 +153,7 @@ class Method(ABC):
         if baseline_output is not None:
             check_scores(baseline_output, "the scores of the baselines")
         warn_of_infinite(values, type(self).__name__)
+        self.warn_if_vanished(problem, values, output)
         return Attribution(
             problem.restore(values),
             problem.per_input(output),
@@ -158,12 +166,23 @@ class Method(ABC):
             complete=self.complete,
         )
 
-    def with_model(self, model: nn.Module, layer: str | None) -> Self:
+    def warn_if_vanished(self, problem: Problem, values: Sequence[Tensor], output: Tensor) -> None:
+        """Warns where contributions are zero by construction, whatever the network has learned.
+
+        Args:
+            problem: The network and its inputs.
+            values: Contributions, each (T, N, ...), one tensor for each of the problem's.
+            output: (N, T) scores at the inputs.
+        """
+        compares = self.complete or not self.differentiates
+        warn_if_unused(problem, values, output, self.differentiates, compares)
+
+    def with_model(self, model: nn.Module, layer: Layers) -> Self:
         """Returns a copy of the method with the same settings, for another network.
 
         Args:
             model: The other network.
-            layer: The layer of it that is attributed to, None for the inputs.
+            layer: The layer of it that is attributed to, or several in a list; None for the inputs.
 
         Raises:
             LayerError: A layer that the model does not have.
@@ -177,7 +196,7 @@ class Method(ABC):
         if layer is not None:
             if "layer" not in signature(type(self)).parameters:
                 raise ArgumentError(f"{type(self).__name__} takes no layer, got {layer!r}")
-            resolve(model, [layer])
+            resolve(model, layers_of(layer))
         method = copy(self)
         method.model, method.layer = model, layer
         return method

@@ -1,7 +1,8 @@
 """The inputs of a method, and the scores of targets as a function of them or of a layer's activation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -13,8 +14,11 @@ from ...core.names import Unit, parse_layer
 from ...core.surveys import Survey, survey
 from ...core.targets import Edit
 from .backward import differentiate
+from .baselines import BaselineLike
 from .batching import BATCH_SIZE, batches, take_rows
-from .inputs import Inputs, Preprocess, Values, like, output_of, parts_of
+from .input_roles import fixed_inputs
+from .inputs import Inputs, Layers, Preprocess, Values, like, output_of, parts_of
+from .places import Place, check_rows, layers_of, places_in
 from .targets import Scored, Targets, score, scored, unit_score
 
 Thing = TypeVar("Thing")
@@ -30,11 +34,14 @@ class Problem:
         inputs: What the user gave.
         targets: The targets.
         several: Whether the user gave a list of targets.
-        layer: The layer that is attributed to, None for the inputs.
+        layer: The layer or layers that are attributed to, None for the inputs.
         preprocess: Applied to the inputs before the network.
-        fixed: Which inputs do not change: for methods that need gradients, whole numbers and booleans if
-            other inputs have gradients, such as a mask beside embeddings.
+        fixed: Which inputs do not change, such as a mask beside embeddings; see `fixed_inputs`.
+        of_path: Which inputs do not change where inputs are attributed to: also whole numbers and booleans,
+            for methods that need gradients.
         found: What a first pass showed of the layer and those of targets; their last run is what counts.
+        places: The tensors of the layers, one for each of `tensors`; none for the inputs.
+        reached: Numbers of the tensors that gradients of the scores have reached so far.
     """
 
     tensors: tuple[Tensor, ...]
@@ -42,13 +49,23 @@ class Problem:
     inputs: Inputs
     targets: tuple[Scored, ...]
     several: bool
-    layer: str | None
+    layer: Layers
     preprocess: Preprocess | None
     fixed: tuple[bool, ...]
+    of_path: tuple[bool, ...]
     found: Survey | None = None
+    places: tuple[Place, ...] = ()
+    reached: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.tensors[0])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the inputs, or of the tensors of the layer; empty for inputs without names."""
+        if self.layer is not None:
+            return tuple(place.name for place in self.places)
+        return tuple(self.inputs) if isinstance(self.inputs, dict) else ()
 
     def scores(self, tensors: Sequence[Tensor], rows: Tensor | None = None) -> Tensor:
         """Returns the scores (B, T) of tensors (B, ...), with their graph.
@@ -65,7 +82,8 @@ class Problem:
         copies = [tensor.clone() if tensor.requires_grad else tensor for tensor in tensors]
         if self.layer is None:
             return self._scores(self._whole(copies, rows), {}, rows)
-        return self._scores(self._rows(rows), {self.layer: lambda _: copies[0]}, rows)
+        edits = {place.source: place.edit(copy) for place, copy in zip(self.places, copies, strict=True)}
+        return self._scores(self._rows(rows), edits, rows)
 
     def outputs(self, tensors: Sequence[Tensor], batch_size: int) -> Tensor:
         """Returns the scores (N, T) of tensors (N, ...), without a graph, a batch at a time."""
@@ -97,7 +115,11 @@ class Problem:
         leaves = self.leaves(tensors)
         with torch.enable_grad():
             scores = self.scores(leaves, rows)
-        return scores.detach(), differentiate(scores, leaves)
+        return scores.detach(), self.differentiated(scores, leaves)
+
+    def differentiated(self, scores: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Returns the gradients, each (T, B, ...), of scores (B, T) by what is attributed to."""
+        return differentiate(scores, leaves, self.reached)
 
     def leaves(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Returns tensors to differentiate by.
@@ -113,27 +135,33 @@ class Problem:
                 )
         return [tensor.detach().requires_grad_() for tensor in tensors]
 
-    def gradients_by(self, inputs: Sequence[Tensor], rows: Tensor, layer: str) -> Tensor:
-        """Returns the gradients (T, B, ...) of the scores by a layer's activation (B, ...).
+    def gradients_by(self, inputs: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, ...]:
+        """Returns the gradients, each (T, B, ...), of the scores by the layer's activation at other inputs.
 
         Args:
             inputs: Instead of the inputs, each (B, ...).
             rows: (B,) which of the N inputs each belongs to.
-            layer: The layer, which lies between inputs and scores.
         """
-        leaves: list[Tensor] = []
+        leaves: dict[int, Tensor] = {}
 
-        def cut(activation: Tensor) -> Tensor:
-            leaves[:] = [activation.detach().requires_grad_()]
-            return leaves[0].clone()
+        def cut(number: int, activation: Tensor) -> Tensor:
+            leaves[number] = activation.detach().movedim(self.places[number].axis, 0).requires_grad_()
+            return leaves[number].clone().movedim(0, self.places[number].axis)
 
+        edits = {place.source: partial(cut, number) for number, place in enumerate(self.places)}
         with torch.enable_grad():
-            scores = self._scores(self._whole(inputs, rows), {layer: cut}, rows)
-        return differentiate(scores, leaves)[0]
+            scores = self._scores(self.of_inputs()._whole(inputs, rows), edits, rows)
+        return self.differentiated(scores, [leaves[number] for number in range(len(self.places))])
 
     def of_inputs(self) -> "Problem":
         """Returns the same problem, attributed to the inputs instead of a layer."""
-        return replace(self, tensors=self.moving(parts_of(self.inputs)), layer=None)
+        problem = replace(self, layer=None, places=(), fixed=self.of_path, reached=set())
+        return replace(problem, tensors=problem.moving(parts_of(self.inputs)))
+
+    def freed(self, moves: Sequence[bool]) -> "Problem":
+        """Returns the same problem in which some inputs change that are fixed, one truth value for each."""
+        fixed = tuple(one and not move for one, move in zip(self.fixed, moves, strict=True))
+        return self if fixed == self.fixed else replace(self, of_path=fixed).of_inputs()
 
     def take(self, rows: Tensor, tensors: Sequence[Tensor]) -> "Problem":
         """Returns the problem of some of the inputs, with other tensors instead of theirs.
@@ -176,20 +204,23 @@ class Problem:
         """
         if self.layer is None:
             return tuple(inputs)
-        pieces = [
-            self._activation(self._whole(take_rows(inputs, index), rows[index]))
-            for index in batches(len(rows), batch_size)
-        ]
-        return (torch.cat(pieces),)
+        return self._activations_of(self, inputs, rows, batch_size)
+
+    def on_path(self, inputs: Sequence[Tensor], rows: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+        """Returns the layer's activation for points (B, ...) on a path of inputs; see `at_layer`."""
+        return self._activations_of(self.of_inputs(), inputs, rows, batch_size)
 
     def restore(self, tensors: Sequence[Tensor]) -> Values:
         """Returns results, each (T, N, ...), on the CPU and in the structure of the inputs.
 
-        Fixed inputs have results of zero.
+        Fixed inputs have results of zero. Of several layers, or of a layer that returns several tensors, it
+        is a dictionary by the names of the tensors.
         """
         found = [tensor.detach().cpu() if self.several else tensor.detach()[0].cpu() for tensor in tensors]
         if self.layer is not None:
-            return found[0]
+            if isinstance(self.layer, str) and len(found) == 1:
+                return found[0]
+            return {place.name: one for place, one in zip(self.places, found, strict=True)}
         given, first = iter(found), found[0]
         targets = first.shape[: int(self.several)]
         restored: Values = like(
@@ -222,15 +253,14 @@ class Problem:
         )
 
     def _scores(self, inputs: Inputs, edits: Mapping[str, Edit], rows: Tensor | None) -> Tensor:
-        """The scores (B, T) of inputs, with the last runs of some layers edited."""
+        """The scores (B, T) of inputs, with some places edited, given by their sources."""
         units = [target.layer for target in self.targets if isinstance(target, Unit)]
-        last = {self._last_run(name): edit for name, edit in edits.items()}
         recorded = {name: self._last_run(name) for name in units}
         # where inner units are all that is asked for, the rest of the network does not run
         stop = len(units) == len(self.targets)
         output, activations = None, None
         try:
-            with hooked(self.model, recorded, last, stop=stop) as activations:
+            with hooked(self.model, recorded, edits, stop=stop) as activations:
                 output = output_of(self.model, inputs, self.preprocess)
         except UnreachedLayerError:  # fewer runs than in the first pass, which has a message of its own
             self._check_runs(activations, edits, units)
@@ -248,14 +278,25 @@ class Problem:
         return torch.stack(scores, dim=1)
 
     @torch.no_grad()
-    def _activation(self, inputs: Inputs) -> Tensor:
-        """The activation of the last run of the layer."""
-        assert self.layer is not None
-        recorded = {self.layer: self._last_run(self.layer)}
+    def _activations(self, inputs: Inputs) -> list[Tensor]:
+        """The activations (B, ...) of the places for inputs (B, ...)."""
+        recorded = {place.name: place.source for place in self.places}
         with hooked(self.model, recorded, stop=True, detach=True) as activations:
             output_of(self.model, inputs, self.preprocess)
-        self._check_runs(activations, (), [self.layer])
-        return activations[self.layer]
+        for place in self.places:
+            self._check_run(place.layer, activations.runs(place.name))
+        found = [activations[place.name] for place in self.places]
+        return [place.in_front(tensor) for place, tensor in zip(self.places, found, strict=True)]
+
+    def _activations_of(
+        self, problem: "Problem", inputs: Sequence[Tensor], rows: Tensor, batch_size: int
+    ) -> tuple[Tensor, ...]:
+        """The activations of the places for what changes in a problem, each (B, ...)."""
+        pieces = [
+            self._activations(problem._whole(take_rows(inputs, index), rows[index]))
+            for index in batches(len(rows), batch_size)
+        ]
+        return tuple(torch.cat(of_place) for of_place in zip(*pieces, strict=True))
 
     def _last_run(self, layer: str) -> str:
         assert self.found is not None
@@ -267,25 +308,31 @@ class Problem:
         """Raises an error where layers ran more or less often than in the first pass."""
         if activations is None or self.found is None:
             return
-        seen = {name: activations.runs(self._last_run(name)) for name in edited}
-        seen |= {name: activations.runs(name) for name in recorded}
-        for name, runs in seen.items():
-            if runs != self.found.runs[name] and parse_layer(name).run is None:
-                raise ArgumentError(
-                    f"the layer {name!r} ran {self.found.runs[name]} times in the first pass and {runs} "
-                    f"times in another: its last run is only meant where their number does not depend on "
-                    f"the inputs"
-                )
+        for place in self.places:
+            if place.source in edited:
+                self._check_run(place.layer, activations.runs(place.source))
+        for name in recorded:
+            self._check_run(name, activations.runs(name))
+
+    def _check_run(self, layer: str, runs: int) -> None:
+        assert self.found is not None
+        if runs != self.found.runs[layer] and parse_layer(layer).run is None:
+            raise ArgumentError(
+                f"the layer {layer!r} ran {self.found.runs[layer]} times in the first pass and {runs} "
+                f"times in another: its last run is only meant where their number does not depend on "
+                f"the inputs"
+            )
 
 
 def make_problem(
     model: nn.Module,
     inputs: Inputs,
     target: Targets,
-    layer: str | None = None,
+    layer: Layers = None,
     preprocess: Preprocess | None = None,
     differentiates: bool = False,
     batch_size: int = BATCH_SIZE,
+    baselines: BaselineLike = None,
 ) -> Problem:
     """Returns the problem for the arguments of a method.
 
@@ -293,10 +340,11 @@ def make_problem(
         model: The network.
         inputs: What the user gave.
         target: What the user gave.
-        layer: The layer that is attributed to, None for the inputs.
+        layer: The layer that is attributed to, several in a list, None for the inputs.
         preprocess: Applied to the inputs before the network.
         differentiates: Whether gradients are needed.
         batch_size: How many inputs pass through the network at a time.
+        baselines: What the user gave; a mask with a baseline of its own is not fixed.
 
     Raises:
         ShapeError: Inputs without a common batch axis, or another number of targets than inputs.
@@ -321,38 +369,38 @@ def make_problem(
     targets = tuple(scored(model, one, len(parts[0])) for one in given)
     # copies: the model may write into its inputs, and tensors made in inference mode have no gradients
     parts = tuple(part.detach().clone() for part in parts)
-    fixed = _fixed(parts) if differentiates else (False,) * len(parts)
-    problem = Problem(parts, model, like(inputs, parts), targets, several, None, preprocess, fixed)
-    problem = _attached(problem.of_inputs(), layer, batch_size)
+    fixed, of_path = fixed_inputs(model, inputs, baselines, preprocess, differentiates, layer is not None)
+    structure = like(inputs, parts)
+    problem = Problem(parts, model, structure, targets, several, None, preprocess, fixed, of_path)
+    problem = _attached(replace(problem, tensors=problem.moving(parts)), layer, batch_size)
     if differentiates:
         problem.leaves(problem.tensors)
     return problem
 
 
-def _fixed(parts: Sequence[Tensor]) -> tuple[bool, ...]:
-    """Which inputs have no gradient, if others have one."""
-    moves = [part.is_floating_point() or part.is_complex() for part in parts]
-    return tuple(not move and any(moves) for move in moves)
-
-
-def _attached(problem: Problem, layer: str | None, batch_size: int) -> Problem:
-    """The problem, attributed to a layer if there is one, with how often layers run that matter."""
+def _attached(problem: Problem, layer: Layers, batch_size: int) -> Problem:
+    """The problem, attributed to layers if there are any, with how often layers run that matter."""
     units = [target.layer for target in problem.targets if isinstance(target, Unit)]
-    names = dict.fromkeys(units if layer is None else [layer, *units])
+    layers = layers_of(layer)
+    names = dict.fromkeys([*layers, *units])
     if not names:
         return problem
     first, *others = batches(len(problem), batch_size)
-    rows = problem._rows(first)
-    found = survey(problem.model, names, lambda: output_of(problem.model, rows, problem.preprocess))
+
+    def run(count: int) -> Tensor:
+        rows = problem._rows(torch.arange(count) % len(first))
+        return output_of(problem.model, rows, problem.preprocess)
+
+    found = survey(problem.model, names, lambda: run(len(first)))
     problem = replace(problem, layer=layer, found=found)
     if layer is None:
         return problem
-    activations = [found.activations[layer]]
-    activations += [problem._activation(problem._rows(others_rows)) for others_rows in others]
-    activation = torch.cat(activations)
-    if len(activation) != len(problem):
-        raise ShapeError(
-            f"the activation of layer {layer!r} is {tuple(activation.shape)}, expected a row for each of the "
-            f"{len(problem)} inputs"
-        )
-    return replace(problem, tensors=(activation,))
+    places = places_in(problem.model, layers, found, run, len(first))
+    problem = replace(problem, places=tuple(places))
+    # the activations of layers that return one tensor are known from the first pass
+    known = [one.in_front(found.activations[one.layer]) for one in places if one.name == one.layer]
+    pieces = [known if len(known) == len(places) else problem._activations(problem._rows(first))]
+    pieces += [problem._activations(problem._rows(rows)) for rows in others]
+    for piece, rows in zip(pieces, (first, *others), strict=True):
+        check_rows(places, piece, len(rows))
+    return replace(problem, tensors=tuple(torch.cat(of_place) for of_place in zip(*pieces, strict=True)))

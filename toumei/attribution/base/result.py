@@ -28,7 +28,8 @@ class Attribution(Saved):
 
     Attributes:
         values: In the structure of the inputs: a tensor (N, ...), a tuple or a dictionary of them; for a
-            layer a tensor in the shape of its activation.
+            layer a tensor in the shape of its activation; for a layer that returns several tensors, and for
+            several layers, a dictionary of them by their names, such as ``"lstm[1][0]"``.
         output: (N,) scores at the inputs.
         baseline_output: (N,) scores at the baseline, the mean over its samples; None for methods without a
             baseline.
@@ -76,8 +77,10 @@ class Attribution(Saved):
     @property
     def sums(self) -> Tensor:
         """The sum of each input's contributions, (N,)."""
-        axes = 2 if self.several else 1
-        return torch.stack([part.double().flatten(axes).sum(-1) for part in parts_of(self.values)]).sum(0)
+        shape = self.output.shape
+        return torch.stack([part.double().reshape(*shape, -1).sum(-1) for part in parts_of(self.values)]).sum(
+            0
+        )
 
     @property
     def gap(self) -> Tensor | None:
@@ -113,7 +116,7 @@ class Attribution(Saved):
     def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the contributions: heat maps (over pictures if given), coloured tokens, or bars.
 
-        Of several inputs of the network the first is shown.
+        Of several inputs of the network the first is shown that has contributions.
 
         Args:
             images: The inputs as pictures (N, 1 or 3, H, W) in [0, 1].
@@ -143,6 +146,7 @@ class Attribution(Saved):
         return attribution_html(self._by_target(), repr(self), self.names, self.tokens)
 
     def _by_target(self) -> Tensor:
-        """The first tensor of the values, with an axis of targets in front."""
-        values = parts_of(self.values)[0]
+        """The first tensor of the values that are not all 0, with an axis of targets in front."""
+        parts = parts_of(self.values)
+        values = next((part for part in parts if part.any()), parts[0])
         return values if self.several else values[None]

@@ -1,14 +1,17 @@
 """Class activation maps: the positions of a layer at which its channels speak for the target."""
 
+import warnings
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...core.errors import ShapeError
+from ...core.errors import ArgumentError, ShapeError
 from ...core.layout import with_channels_first
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
-from ..base.inputs import Preprocess, parts_of
+from ..base.inputs import Layers, Preprocess, parts_of
 from ..base.method import Method
 from ..base.problem import Problem
 from ..base.result import Attribution
@@ -48,6 +51,9 @@ class GradCam(Method):
         grid: tuple[int, int] | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> None:
+        names: Layers = layer
+        if isinstance(names, list | tuple):
+            raise ArgumentError(f"maps are of one layer, got {layer!r}")
         super().__init__(model, layer, preprocess, batch_size=batch_size)
         self.upsample = upsample
         self.channel_axis = channel_axis
@@ -64,6 +70,7 @@ class GradCam(Method):
             ShapeError: The layer's activations are not maps.
         """
         scores, (maps,) = problem.in_batches(self.maps, self.batch_size)
+        problem = self._of_main(problem)
         pictures = [part for part in parts_of(problem.inputs) if part.dim() == 4]
         if self.upsample and pictures:
             maps = _scaled(maps, pictures[0])
@@ -73,14 +80,27 @@ class GradCam(Method):
         """Returns the scores (N, T) and the layer's maps, one tensor (T, N, 1, h, w)."""
         activation = problem.tensors[0]
         maps = self._maps(problem, activation)
-        scores, (gradients,) = problem.gradients(problem.tensors)
+        scores, (gradients, *_) = problem.gradients(problem.tensors)
         by_channel = torch.stack([self._maps(problem, gradient).flatten(2) for gradient in gradients])
         weighted = self.weigh(maps.flatten(2), by_channel).relu()
         return scores, (weighted.reshape(*weighted.shape[:2], 1, *_positions(maps)),)
 
+    def _of_main(self, problem: Problem) -> Problem:
+        """The problem of the layer's main tensor alone, with a warning where scores use others as well."""
+        others = [
+            place.name for number, place in enumerate(problem.places) if number in problem.reached - {0}
+        ]
+        if others:
+            warnings.warn(
+                f"maps are of {problem.places[0].name!r} alone, and the score also uses {', '.join(others)}: "
+                f"name the tensor that counts as the layer",
+                stacklevel=4,
+            )
+        return replace(problem, tensors=problem.tensors[:1], places=problem.places[:1])
+
     def _maps(self, problem: Problem, activation: Tensor) -> Tensor:
         """Returns an activation of the layer as (N, C, positions on their grid)."""
-        assert problem.found is not None and self.layer is not None
+        assert problem.found is not None and isinstance(self.layer, str)
         layout = problem.found.layouts[self.layer]
         return with_channels_first(activation, layout, self.layer, self.channel_axis, self.grid).maps()
 
@@ -172,6 +192,8 @@ class GuidedGradCam(GradCam):
         guided = GuidedBackprop(self.model, None, self.preprocess)
         _, gradients = of_inputs.in_batches(guided.gradients, self.batch_size)
         scores, (maps,) = problem.in_batches(self.maps, self.batch_size)
+        self._of_main(problem)
+        self.warn_if_vanished(problem, [maps], scores)
         products = [gradient * _scaled(maps, gradient[0]) for gradient in gradients]
         return self.result(of_inputs, products, scores)
 

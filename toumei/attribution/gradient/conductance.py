@@ -33,7 +33,7 @@ class LayerConductance(Method):
 
     Args:
         model: The network.
-        layer: The layer.
+        layer: The layer, or several in a list that lie side by side.
         preprocess: Applied to the inputs before the network.
         tolerance: As for `IntegratedGradients`.
         max_steps: Most steps for an input; a warning says where they do not reach the tolerance.
@@ -53,7 +53,7 @@ class LayerConductance(Method):
     def __init__(
         self,
         model: nn.Module,
-        layer: str,
+        layer: str | Sequence[str],
         preprocess: Preprocess | None = None,
         *,
         tolerance: float = 1e-2,
@@ -93,14 +93,15 @@ class LayerConductance(Method):
             wanted = (output.double() - at_baseline.double()).cpu()
             values, wide, settled = self._refined(problem, references, wanted)
             self._warn(problem, references, wide, settled)
-        return self.result(problem, [values.to(problem.tensors[0].dtype)], output, at_baseline)
+        values = [value.to(tensor.dtype) for value, tensor in zip(values, problem.tensors, strict=True)]
+        return self.result(problem, values, output, at_baseline)
 
     def _refined(
         self, problem: Problem, references: Sequence[Tensor], wanted: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Contributions (T, N, ...); which gaps (N, T) are too wide, and which of them no steps change."""
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Contributions, each (T, N, ...); which gaps (N, T) are too wide, and which no steps change."""
 
-        def integrals(rows: Tensor, count: int) -> Tensor:
+        def integrals(rows: Tensor, count: int) -> list[Tensor]:
             return _conductances(problem, references, rows, count, self.batch_size)
 
         return _refined(integrals, wanted, self.max_steps, self.tolerance)
@@ -119,7 +120,7 @@ class LayerConductance(Method):
     def _rough_gaps(self, problem: Problem, references: list[Tensor]) -> Tensor:
         wanted, rows = self._wanted(problem, references), torch.arange(len(problem))
         found = _conductances(problem, references, rows, 1, self.batch_size)
-        return (sums([found]) - wanted) / (self.tolerance * wanted.abs().clamp(min=1e-3))
+        return (sums(found) - wanted) / (self.tolerance * wanted.abs().clamp(min=1e-3))
 
     def _wide(self, problem: Problem, references: list[Tensor]) -> Tensor:
         """2 where gaps are too wide, 0 elsewhere, (N, T)."""
@@ -133,15 +134,15 @@ class LayerConductance(Method):
 
 
 def _refined(
-    integrals: Callable[[Tensor, int], Tensor], wanted: Tensor, max_steps: int, tolerance: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns contributions (T, N, ...), in as many steps as each input needs.
+    integrals: Callable[[Tensor, int], list[Tensor]], wanted: Tensor, max_steps: int, tolerance: float
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Returns contributions, each (T, N, ...), in as many steps as each input needs.
 
     An input is done when its contributions add up, or when doubling the steps has twice left their sum
     unchanged: then the rest of the difference bypasses the layer.
 
     Args:
-        integrals: From rows (R,) of the inputs and a number of steps to contributions (T, R, ...).
+        integrals: From rows (R,) of the inputs and a number of steps to contributions, each (T, R, ...).
         wanted: (N, T) differences of the scores, in float64.
         max_steps: Most steps.
         tolerance: Largest gap, and largest change of a sum, as a share of the difference, or of 1e-3.
@@ -152,12 +153,13 @@ def _refined(
     allowed = tolerance * wanted.abs().clamp(min=1e-3)
     totals, calm = torch.full_like(wanted, torch.inf), torch.zeros_like(wanted)
     rows, count = torch.arange(len(wanted)), min(_FIRST_STEPS, max_steps)
-    values: Tensor | None = None
+    values: list[Tensor] = []
     while True:
         found = integrals(rows, count)
-        values = torch.empty_like(found) if values is None else values
-        values[:, rows.to(found.device)] = found
-        before, totals[rows] = totals[rows], sums([found])
+        values = values or [torch.empty_like(one) for one in found]
+        for value, one in zip(values, found, strict=True):
+            value[:, rows.to(one.device)] = one
+        before, totals[rows] = totals[rows], sums(found)
         gaps = (totals - wanted).abs()
         still = (totals[rows] - before).abs() <= torch.minimum(allowed, gaps / _CLEARLY)[rows]
         calm[rows] = torch.where(still, calm[rows] + 1, 0)
@@ -182,9 +184,9 @@ def _warn_of_bypass(wide: Tensor, layer: str) -> None:
 
 def _conductances(
     problem: Problem, references: Sequence[Tensor], rows: Tensor, count: int, batch_size: int
-) -> Tensor:
-    """Conductances (T, R, ...) of the inputs in rows (R,), in `count` steps."""
-    inner, layer = problem.of_inputs(), str(problem.layer)
+) -> list[Tensor]:
+    """Conductances, each (T, R, ...), of the inputs in rows (R,), in `count` steps."""
+    inner = problem.of_inputs()
     positions, weights = nodes(count)
     ends = torch.cat([torch.zeros(1, dtype=torch.float64), weights.cumsum(0)])  # each node lies in its step
 
@@ -192,18 +194,19 @@ def _conductances(
         start, end = (take_rows(tensors, rows[index]) for tensors in (references, inner.tensors))
         return between(start, end, shares)
 
-    total = None
+    totals: list[Tensor] = []
     for pairs in torch.arange(len(rows) * count).split(batch_size):
         index, step = pairs // count, pairs % count
-        gradients = inner.gradients_by(points(index, positions[step]), rows[index], layer)
+        gradients = problem.gradients_by(points(index, positions[step]), rows[index])
         # the end of a step is the beginning of the next one: each passes once
         first = index * (count + 1) + step
         corners, which = torch.cat([first, first + 1]).unique(return_inverse=True)
         row, end = corners // (count + 1), corners % (count + 1)
-        (activation,) = problem.at_layer(points(row, ends[end]), rows[row], batch_size)
-        before, after = activation[which.to(activation.device)].chunk(2)
-        change = gradients * (after - before)
-        total = change.new_zeros(len(change), len(rows), *change.shape[2:]) if total is None else total
-        total.index_add_(1, index.to(change.device), change)
-    assert total is not None
-    return total
+        activations = problem.on_path(points(row, ends[end]), rows[row], batch_size)
+        totals = totals or [
+            gradient.new_zeros(len(gradient), len(rows), *gradient.shape[2:]) for gradient in gradients
+        ]
+        for total, gradient, activation in zip(totals, gradients, activations, strict=True):
+            before, after = activation[which.to(activation.device)].chunk(2)
+            total.index_add_(1, index.to(gradient.device), gradient * (after - before))
+    return totals

@@ -8,7 +8,7 @@ from ..base.baseline_samples import BaselineSamples
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches, take_rows
 from ..base.checks import check_counts
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from ..base.method import Method
 from ..base.problem import Problem
 from ..base.result import Attribution
@@ -24,7 +24,7 @@ class ExpectedGradients(Method):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: Samples for each input.
         batch_size: How many pairs of an input and a sample pass through the network at a time.
@@ -45,7 +45,7 @@ class ExpectedGradients(Method):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         samples: int = 200,

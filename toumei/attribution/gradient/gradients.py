@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from ..base.method import Method
 from ..base.problem import Problem
 from ..base.result import Attribution
@@ -15,7 +15,7 @@ class Saliency(Method):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         absolute: Take absolute values; else the gradient with its sign.
         batch_size: How many inputs pass through the network at a time.
@@ -32,7 +32,7 @@ class Saliency(Method):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         absolute: bool = True,
@@ -67,7 +67,7 @@ class InputXGradient(Method):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         batch_size: How many inputs pass through the network at a time.
 

@@ -11,7 +11,7 @@ from ...core.functions import Function, canonical_name, intercepted, tensors_amo
 from ...core.untracked import Untracked
 from ..base.backward import differentiate
 from ..base.batching import BATCH_SIZE
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from ..base.problem import Problem
 from .gradients import Saliency
 
@@ -35,7 +35,7 @@ class GuidedBackprop(Saliency):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         absolute: Take absolute values.
         batch_size: How many inputs pass through the network at a time.
@@ -50,7 +50,7 @@ class GuidedBackprop(Saliency):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         absolute: bool = False,

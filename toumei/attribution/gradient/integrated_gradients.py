@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..base.baseline_samples import one_baseline
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, take_rows
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from ..base.method import Method
 from ..base.precision import gap_is_rounding
 from ..base.problem import Problem
@@ -32,8 +32,8 @@ class IntegratedGradients(Method):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs; the path starts at its
-            activation for the baseline.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs; the
+            path starts at its activation for the baseline.
         preprocess: Applied to the inputs before the network.
         tolerance: Largest completeness gap, as a share of the difference of the scores or of 1e-3,
             whichever is larger.
@@ -55,7 +55,7 @@ class IntegratedGradients(Method):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         tolerance: float = 1e-2,

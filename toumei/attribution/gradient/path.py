@@ -37,7 +37,7 @@ def between(start: Sequence[Tensor], end: Sequence[Tensor], shares: Tensor) -> l
 
 def sums(values: Sequence[Tensor]) -> Tensor:
     """The sums (N, T) of contributions, each (T, N, ...), in float64 on the CPU."""
-    return torch.stack([part.double().flatten(2).sum(2).cpu() for part in values]).sum(0).T
+    return torch.stack([part.double().reshape(*part.shape[:2], -1).sum(2).cpu() for part in values]).sum(0).T
 
 
 def warn_incomplete(

@@ -10,7 +10,7 @@ from ...core.seeding import make_generator
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches, take_rows
 from ..base.checks import check_counts
-from ..base.inputs import Preprocess, parts_of
+from ..base.inputs import Layers, Preprocess, parts_of
 from ..base.method import Method
 from ..base.problem import Problem
 from ..base.reliability import check_scores
@@ -24,11 +24,13 @@ class SmoothGrad(Method):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs; the noise is added there.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs; the
+            noise is added there.
         preprocess: Applied to the inputs before the network.
         of: What is averaged: `Saliency`, `InputXGradient`, `GuidedBackprop` or a subclass of one.
         samples: Noisy copies of each input.
-        noise: Standard deviation of the noise as a share of the range of an input's numbers.
+        noise: Standard deviation of the noise as a share of the range of an input's numbers, or of the
+            magnitude of an input that is one number.
         absolute: Average absolute gradients; by default gradients with their signs, as in the paper. For
             `Saliency` and `GuidedBackprop`.
         batch_size: How many noisy copies pass through the network at a time.
@@ -48,7 +50,7 @@ class SmoothGrad(Method):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         of: type[Saliency] | type[InputXGradient] = Saliency,
@@ -113,9 +115,7 @@ class SmoothGrad(Method):
         """Yields rows (B,) of the inputs and noisy copies (B, ...), `samples` copies of each input in all."""
         count, generator = len(problem), make_generator(self.seed)
         scales = [
-            self.noise * (flat.amax(1) - flat.amin(1)).reshape(-1, *(1,) * (tensor.dim() - 1))
-            for tensor in problem.tensors
-            for flat in [tensor.flatten(1)]
+            self.noise * _range(tensor).reshape(-1, *(1,) * (tensor.dim() - 1)) for tensor in problem.tensors
         ]
         for samples in batches(self.samples, max(1, self.batch_size // count)):
             # drawn one sample after the other, so that they do not depend on the batch size
@@ -128,6 +128,12 @@ class SmoothGrad(Method):
                 pieces = zip(take_rows(problem.tensors, rows), take_rows(scales, rows), noises, strict=True)
                 noisy = [(tensor + scale * noise).flatten(0, 1) for tensor, scale, noise in pieces]
                 yield rows.repeat(len(samples)), noisy
+
+
+def _range(tensor: Tensor) -> Tensor:
+    """The range of each input's numbers, (N,), or the magnitude of an input that is one number."""
+    flat = tensor.reshape(len(tensor), -1)
+    return flat.amax(1) - flat.amin(1) if flat.shape[1] > 1 else flat[:, 0].abs()
 
 
 class VarGrad(SmoothGrad):

@@ -215,7 +215,7 @@ def removals(
         (tensor(True), tensor(True))
     """
     parts = segments(features, [inputs], channel_axis)
-    count = round(size * parts.count) if isinstance(size, float) else size
+    count = max(round(size * parts.count), int(size > 0)) if isinstance(size, float) else size
     if samples < 2 or not 0 < count <= parts.count:
         raise ArgumentError(
             f"needs at least 2 sets of 1 to {parts.count} positions, got {samples} of {count} (size={size})"
@@ -306,13 +306,13 @@ def feature_sums(features: Segments, values: Tensor, inputs: Tensor) -> Tensor:
     if values.shape != shape or (inputs.dim() > 1 and values.shape[1] not in (1, inputs.shape[1])):
         raise ShapeError(f"contributions {tuple(values.shape)} do not fit inputs {tuple(inputs.shape)}")
     index = features.index[0] if features.per_input else features.index[0][None]
-    if index.shape[1] > values.shape[1]:
+    if index.shape[1:2] > values.shape[1:2]:
         raise ShapeError(
             f"contributions {tuple(values.shape)} have fewer channels than features that differ by channel"
         )
     check_finite(values, "the contributions")
-    which = index.cpu().expand(values.shape).flatten(1)
-    flat = values.detach().cpu().double().flatten(1)
+    which = index.cpu().expand(values.shape).reshape(len(values), -1)
+    flat = values.detach().cpu().double().reshape(len(values), -1)
     sums = flat.new_zeros(len(values), features.count + 1).scatter_add_(1, which, flat)
     return sums[:, : features.count]
 

@@ -193,7 +193,7 @@ def _forget(module: nn.Module) -> None:
 def _flat(result: Attribution) -> Tensor:
     if result.several or not isinstance(result.values, Tensor):
         raise ArgumentError("give one target and one tensor as input")
-    return result.values.double().flatten(1)
+    return result.values.double().reshape(len(result.output), -1)
 
 
 def _magnitudes(result: Attribution) -> Tensor:

@@ -1,19 +1,17 @@
 """Coalitions of features: their scores, and the base class of the methods that learn from them."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..base.baselines import BaselineLike
-from ..base.batching import BATCH_SIZE
-from ..base.inputs import Preprocess
 from ..base.problem import Problem
 from ..base.reliability import check_scores
 from ..base.result import Attribution
-from .features import FeaturesLike, Segments, features_of
+from .features import Segments, segments_of, with_features
 from .masking import Masking, Masks
 from .method import PerturbationMethod
 
@@ -108,6 +106,8 @@ class Game:
             samples: (B,) with which baseline sample.
         """
         result = torch.empty(len(which), self.targets, dtype=torch.float64)
+        if not len(which):
+            return result
         masks = self.masks(keep, which, rows)
         for positions, scores in self.masking.stream(masks, self.rows[rows], samples):
             result[positions.cpu()] = scores.double().cpu()
@@ -130,12 +130,58 @@ class Game:
         return masks
 
 
+def by_features(
+    method: PerturbationMethod,
+    problem: Problem,
+    baselines: BaselineLike,
+    solve: Callable[[Game], Solution],
+) -> Attribution:
+    """Returns the contributions of features, as a function of the scores of their coalitions gives them.
+
+    Args:
+        method: The method, with its settings.
+        problem: The network and its inputs.
+        baselines: What hidden features are replaced by.
+        solve: Returns what the features of a game contribute.
+
+    Raises:
+        ArgumentError: Features that make no sense, or too many or few of them for the method.
+        ShapeError: Features or baselines that do not fit the inputs.
+    """
+    problem, features = with_features(problem, method.features)
+    segments = segments_of(problem, features, method.channel_axis)
+    masking = method.masking(problem, baselines)
+    solved = [(game, solve(game)) for game in _games(masking, segments)]
+    values = _gathered(solved, problem, "values", segments.count)
+    errors = _gathered(solved, problem, "standard_error", segments.count)
+    r_squared = _gathered(solved, problem, "r_squared")
+    interactions = _gathered(solved, problem, "interactions", segments.count, segments.count)
+    assert values is not None
+    result = method.result(
+        problem,
+        segments.spread(values, problem.tensors),
+        _scores(solved, problem, "full"),
+        _scores(solved, problem, "empty"),
+        None if errors is None else segments.spread(errors, problem.tensors),
+    )
+
+    def for_targets(found: Tensor | None) -> Tensor | None:
+        return found if found is None or problem.several else found[0]
+
+    return replace(
+        result,
+        r_squared=for_targets(r_squared),
+        features=for_targets(values),
+        interactions=for_targets(interactions),
+    )
+
+
 class CoalitionMethod(PerturbationMethod):
     """A method that learns from the scores of coalitions of features; a subclass says how.
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         features: Which numbers of the inputs belong together: whole numbers in a shape that broadcasts to the
             inputs or to one of them, a tuple or dictionary of such tensors for several inputs, or a function
@@ -154,31 +200,6 @@ class CoalitionMethod(PerturbationMethod):
 
     complete = True
 
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: str | None = None,
-        preprocess: Preprocess | None = None,
-        *,
-        features: FeaturesLike = None,
-        channel_axis: int | None = None,
-        baseline_samples: int = 10,
-        batch_size: int = BATCH_SIZE,
-        seed: int | None = 0,
-        verbose: bool = True,
-    ) -> None:
-        super().__init__(
-            model,
-            layer,
-            preprocess,
-            channel_axis=channel_axis,
-            baseline_samples=baseline_samples,
-            batch_size=batch_size,
-            seed=seed,
-            verbose=verbose,
-        )
-        self.features = features
-
     def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
         """Returns the contributions of features.
 
@@ -190,31 +211,7 @@ class CoalitionMethod(PerturbationMethod):
             ArgumentError: Features that make no sense, or too many or few of them for the method.
             ShapeError: Features or baselines that do not fit the inputs.
         """
-        segments = features_of(problem, self.features, self.channel_axis)
-        masking = self.masking(problem, baselines)
-        solved = [(game, self.solve(game)) for game in _games(masking, segments)]
-        values = _gathered(solved, problem, "values", segments.count)
-        errors = _gathered(solved, problem, "standard_error", segments.count)
-        r_squared = _gathered(solved, problem, "r_squared")
-        interactions = _gathered(solved, problem, "interactions", segments.count, segments.count)
-        assert values is not None
-        result = self.result(
-            problem,
-            segments.spread(values, problem.tensors),
-            _scores(solved, problem, "full"),
-            _scores(solved, problem, "empty"),
-            None if errors is None else segments.spread(errors, problem.tensors),
-        )
-
-        def for_targets(found: Tensor | None) -> Tensor | None:
-            return found if found is None or problem.several else found[0]
-
-        return replace(
-            result,
-            r_squared=for_targets(r_squared),
-            features=for_targets(values),
-            interactions=for_targets(interactions),
-        )
+        return by_features(self, problem, baselines, self.solve)
 
     @abstractmethod
     def solve(self, game: Game) -> Solution:

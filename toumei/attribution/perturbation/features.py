@@ -12,6 +12,7 @@ from ..base.problem import Problem
 from .image_segments import superpixels
 
 Features = Tensor | Sequence[Tensor | None] | Mapping[str, Tensor] | None
+Tensors = Tensor | Sequence[Tensor | None] | None
 FeaturesLike = Features | Callable[..., Features]  # a function is called with what is attributed to
 
 
@@ -36,7 +37,7 @@ class Segments:
         keep = torch.cat([keep, torch.ones_like(keep[:, :1])], 1)
         if self.per_input:
             return tuple(
-                keep.gather(1, index[rows].flatten(1)).reshape(len(keep), *index.shape[1:])
+                keep.gather(1, index[rows].reshape(len(keep), -1)).reshape(len(keep), *index.shape[1:])
                 for index in self.index
             )
         # gather is several times as fast as index_select here
@@ -58,7 +59,7 @@ class Segments:
         The value of a feature is divided evenly among its numbers, so that sums do not change.
         """
         indices = [
-            (index if self.per_input else index[None]).cpu().expand(-1, *tensor.shape[1:]).flatten(1)
+            _flat((index if self.per_input else index[None]).cpu().expand(-1, *tensor.shape[1:]))
             for index, tensor in zip(self.index, tensors, strict=True)
         ]
         sizes = values.new_zeros(len(indices[0]), self.count + 1)
@@ -66,13 +67,20 @@ class Segments:
             sizes.scatter_add_(1, index, values.new_ones(1).expand(index.shape))
         shared = torch.cat([values / sizes[:, :-1].clamp(min=1), torch.zeros_like(values[..., :1])], 2)
         return tuple(
-            shared.gather(2, index.expand(*values.shape[:2], -1)).unflatten(2, tensor.shape[1:])
+            shared.gather(2, index.expand(*values.shape[:2], -1)).reshape(
+                *values.shape[:2], *tensor.shape[1:]
+            )
             for index, tensor in zip(indices, tensors, strict=True)
         )
 
     def to(self, device: torch.device) -> "Segments":
         """Returns the segments on a device."""
         return Segments(tuple(index.to(device) for index in self.index), self.count, self.per_input)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """A tensor (N, ...) as rows (N, numbers); of one number where it is (N,)."""
+    return tensor.reshape(len(tensor), -1)
 
 
 def features_of(problem: Problem, given: FeaturesLike, channel_axis: int | None = None) -> Segments:
@@ -88,14 +96,39 @@ def features_of(problem: Problem, given: FeaturesLike, channel_axis: int | None 
         ArgumentError: Names of inputs that do not exist, or features that make no sense.
         ShapeError: Features that do not fit their input.
     """
-    tensors = problem.tensors
+    problem, given = with_features(problem, given)
+    return segments_of(problem, given, channel_axis)
+
+
+def with_features(problem: Problem, given: FeaturesLike) -> tuple[Problem, Tensors]:
+    """Returns the features of each tensor of a problem; inputs with features of their own are not fixed.
+
+    Args:
+        problem: The network and its inputs.
+        given: As for `features_of`.
+
+    Raises:
+        ArgumentError: Names of inputs that do not exist.
+    """
     if callable(given):
-        given = given(problem.inputs if problem.layer is None else tensors[0])
+        activations = problem.tensors if len(problem.tensors) > 1 else problem.tensors[0]
+        given = given(problem.inputs if problem.layer is None else activations)
     if isinstance(given, Mapping):
-        if not isinstance(problem.inputs, dict) or not set(given) <= set(problem.inputs):
-            names = list(problem.inputs) if isinstance(problem.inputs, dict) else "no names"
-            raise ArgumentError(f"features for {list(given)}, the inputs have {names}")
-        given = tuple(given.get(name) for name in problem.inputs)
+        names = problem.names
+        if not set(given) <= set(names):
+            raise ArgumentError(f"features for {list(given)}, the inputs have {list(names) or 'no names'}")
+        given = tuple(given.get(name) for name in names)
+    several = isinstance(given, list | tuple) and len(given) == len(problem.fixed)
+    if problem.layer is None and any(problem.fixed) and several:
+        entries: tuple[Tensor | None, ...] = tuple(given or ())
+        problem = problem.freed([one is not None for one in entries])
+        given = problem.moving(entries)
+    return problem, given
+
+
+def segments_of(problem: Problem, given: Tensors, channel_axis: int | None = None) -> Segments:
+    """Returns the features of a problem's tensors, given as `with_features` returns them."""
+    tensors = problem.tensors
     if (
         given is None
         and problem.layer is None
@@ -172,9 +205,9 @@ def _fitted(mask: Tensor, tensor: Tensor, per_input: bool) -> Tensor:
     elif mask.dim() == tensor.dim() and len(mask) == 1:
         mask = mask[0]
     axes = mask.shape[1:] if per_input else mask.shape
-    laid_out = mask.reshape(*mask.shape[: int(per_input)], *(1,) * (len(shape) - len(axes)), *axes)
+    laid_out = mask.reshape((*mask.shape[: int(per_input)], *(1,) * (len(shape) - len(axes)), *axes))
     try:
-        laid_out.expand(*laid_out.shape[: int(per_input)], *shape)
+        laid_out.expand((*laid_out.shape[: int(per_input)], *shape))
     except RuntimeError:
         raise ShapeError(
             f"features {tuple(mask.shape)} do not broadcast to inputs of {tuple(shape)}"

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE
 from ..base.checks import check_counts
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 from .kernel_shap_design import Design, kernel_design
@@ -22,7 +22,7 @@ class KernelShap(CoalitionMethod):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: How many coalitions are scored, at most 2^M for M features; by default 2 M + 2048.
         features: Which numbers belong together, as for every `CoalitionMethod`: whole numbers in the shape of
@@ -44,7 +44,7 @@ class KernelShap(CoalitionMethod):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         samples: int | None = None,

@@ -9,7 +9,7 @@ from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE, batches
 from ..base.checks import check_choice, check_counts
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 from .shapley import coalitions
@@ -30,7 +30,7 @@ class Lime(CoalitionMethod):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: How many samples, the input itself among them.
         space: Measure distances between vectors of zeros and ones that say which features are kept, or
@@ -61,7 +61,7 @@ class Lime(CoalitionMethod):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         samples: int = 1000,
@@ -154,7 +154,10 @@ def _of_inputs(game: Game, keep: Tensor, distance: str) -> Tensor:
         inputs = rows[row[positions]]
         masked = masking.masked(masks(positions), inputs, sample[positions])
         pairs = zip(masked, masking.problem.tensors, strict=True)
-        flat = [(made.flatten(1).double(), tensor[inputs].flatten(1).double()) for made, tensor in pairs]
+        flat = [
+            tuple(part.reshape(len(inputs), -1).double() for part in (made, tensor[inputs]))
+            for made, tensor in pairs
+        ]
         made, original = (torch.cat(tensors, 1) for tensors in zip(*flat, strict=True))
         if distance == "cosine":
             found.append(1 - torch.cosine_similarity(made, original, dim=1))

@@ -62,7 +62,7 @@ class Masking:
         self._fills: Sequence[Baseline | None] = (
             [one if type(one).fill is not Baseline.fill else None for one in samples.baselines]
             if problem.layer is None
-            else [None]
+            else [None] * len(problem.tensors)
         )
 
     def stream(self, masks: Masks, rows: Tensor, samples: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -5,9 +5,10 @@ from torch import nn
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
 from ..base.checks import check_counts
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from ..base.method import Method
 from ..base.problem import Problem
+from .features import FeaturesLike
 from .masking import Masking
 
 
@@ -16,8 +17,11 @@ class PerturbationMethod(Method):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
+        features: Which numbers of the inputs belong together: whole numbers in a shape that broadcasts to the
+            inputs or to one of them, a tuple or dictionary of such tensors for several inputs, or a function
+            from the inputs to these, such as `superpixels`. An input without any is never hidden.
         channel_axis: The axis of the channels; by default axis 1 of maps (N, C, H, W) and videos
             (N, C, T, H, W), and the last of tokens (N, T, C). For signals (N, C, L), the inputs of an
             nn.Conv1d, give 1: by default their channels are taken for positions.
@@ -34,9 +38,10 @@ class PerturbationMethod(Method):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
+        features: FeaturesLike = None,
         channel_axis: int | None = None,
         baseline_samples: int = 10,
         batch_size: int = BATCH_SIZE,
@@ -45,6 +50,7 @@ class PerturbationMethod(Method):
     ) -> None:
         super().__init__(model, layer, preprocess, batch_size=batch_size)
         check_counts(1, baseline_samples=baseline_samples)
+        self.features = features
         self.channel_axis = channel_axis
         self.baseline_samples = baseline_samples
         self.seed = seed

@@ -10,9 +10,11 @@ from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
 from ..base.channels import add_channels, over_channels, positions
 from ..base.checks import check_counts
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from ..base.problem import Problem
 from ..base.result import Attribution
+from .coalitions import Game, Solution, by_features
+from .features import FeaturesLike
 from .masking import Masking
 from .method import PerturbationMethod
 
@@ -26,10 +28,13 @@ class Occlusion(PerturbationMethod):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         window: Side of the window; by default an eighth of the height of maps and videos, one token, one
             column.
+        features: Hide these one after the other instead of windows, as for every `PerturbationMethod`: whole
+            numbers in the shape of the inputs, or a function from the inputs to them, such as `superpixels`.
+            The drop of a feature is spread evenly over its numbers.
         stride: Distance from one window to the next, half of the side by default; a last window ends at the
             border.
         channel_axis: The axis of the channels; for signals (N, C, L), the inputs of an nn.Conv1d, give 1.
@@ -50,11 +55,12 @@ class Occlusion(PerturbationMethod):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         window: int | None = None,
         stride: int | None = None,
+        features: FeaturesLike = None,
         channel_axis: int | None = None,
         baseline_samples: int = 10,
         batch_size: int = BATCH_SIZE,
@@ -65,6 +71,7 @@ class Occlusion(PerturbationMethod):
             model,
             layer,
             preprocess,
+            features=features,
             channel_axis=channel_axis,
             baseline_samples=baseline_samples,
             batch_size=batch_size,
@@ -74,6 +81,8 @@ class Occlusion(PerturbationMethod):
         check_counts(1, window=window, stride=stride)
         if window is not None and stride is not None:
             _check_stride(window, stride)
+        if features is not None and (window is not None or stride is not None):
+            raise ArgumentError("features are hidden instead of windows: give either features or a window")
         self.window = window
         self.stride = stride
 
@@ -86,8 +95,10 @@ class Occlusion(PerturbationMethod):
 
         Raises:
             ArgumentError: A stride that is larger than the default window.
-            ShapeError: An input without the axis of channels that is named.
+            ShapeError: An input without the axis of channels that is named, or features that do not fit.
         """
+        if self.features is not None:
+            return by_features(self, problem, baselines, _drops)
         windows = [
             _windows(positions(tensor, self.channel_axis), self.window, self.stride)
             for tensor in problem.tensors
@@ -99,6 +110,12 @@ class Occlusion(PerturbationMethod):
             for index, (corners, sides) in enumerate(windows)
         ]
         return self.result(problem, values, output)
+
+
+def _drops(game: Game) -> Solution:
+    """How much the score drops when each feature is hidden alone."""
+    without = game.values(~torch.eye(game.count, dtype=torch.bool))
+    return Solution((game.full - without).transpose(0, 1))
 
 
 def _check_stride(window: int, stride: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError
 from ..base.batching import BATCH_SIZE
 from ..base.checks import check_counts
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 
@@ -29,7 +29,7 @@ class PartitionShap(CoalitionMethod):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         hierarchy: Pairs of pairs of ... features, counted from 0 on in the order of their numbers; by default
             features are halved by their positions.
@@ -54,7 +54,7 @@ class PartitionShap(CoalitionMethod):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         hierarchy: Hierarchy | None = None,

@@ -1,5 +1,7 @@
 """RISE: the mean score of inputs under the random masks that show a position."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,9 +12,11 @@ from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches
 from ..base.channels import add_channels, over_channels, positions
 from ..base.checks import check_counts
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from ..base.problem import Problem
 from ..base.result import Attribution
+from .coalitions import Game, Solution, by_features
+from .features import FeaturesLike
 from .masking import Masking
 from .method import PerturbationMethod
 
@@ -30,11 +34,14 @@ class Rise(PerturbationMethod):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: How many masks, which all inputs share.
         cells: Cells along each side of the coarse grid.
         shown: The probability that a cell is shown.
+        features: Show and hide these instead of cells and positions, as for every `PerturbationMethod`: whole
+            numbers in the shape of the inputs, or a function from the inputs to them, such as `superpixels`.
+            The value of a feature is spread evenly over its numbers.
         channel_axis: The axis of the channels; for signals (N, C, L), the inputs of an nn.Conv1d, give 1.
         baseline_samples: How many samples of a random baseline the masks take turns with.
         batch_size: How many inputs pass through the network at a time.
@@ -54,12 +61,13 @@ class Rise(PerturbationMethod):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         samples: int = 4000,
         cells: int = 7,
         shown: float = 0.5,
+        features: FeaturesLike = None,
         channel_axis: int | None = None,
         baseline_samples: int = 10,
         batch_size: int = BATCH_SIZE,
@@ -70,6 +78,7 @@ class Rise(PerturbationMethod):
             model,
             layer,
             preprocess,
+            features=features,
             channel_axis=channel_axis,
             baseline_samples=baseline_samples,
             batch_size=batch_size,
@@ -92,8 +101,10 @@ class Rise(PerturbationMethod):
             baselines: What hidden parts are replaced by.
 
         Raises:
-            ShapeError: An input without the axis of channels that is named.
+            ShapeError: An input without the axis of channels that is named, or features that do not fit.
         """
+        if self.features is not None:
+            return by_features(self, problem, baselines, self._mean_scores)
         masking = self.masking(problem, baselines)
         output = masking.unmasked()
         sums = self._sums(problem, masking)
@@ -103,6 +114,30 @@ class Rise(PerturbationMethod):
         ]
         means, errors = zip(*moments, strict=True)
         return self.result(problem, means, output, standard_error=errors)
+
+    def warn_if_vanished(self, problem: Problem, values: Sequence[Tensor], output: Tensor) -> None:
+        """Warns where all mean scores are one, as `Method.warn_if_vanished` does."""
+        several = [positions(tensor, self.channel_axis).numel() > 1 for tensor in problem.tensors]
+        rows = [value.reshape(*value.shape[:2], -1) for value in values]
+        differ = [(row - row[..., :1]).abs() > 1e-6 * row.abs().amax() for row in rows]
+        super().warn_if_vanished(
+            problem,
+            [(one | (not places)).float() for one, places in zip(differ, several, strict=True)],
+            0 * output,
+        )
+
+    def _mean_scores(self, game: Game) -> Solution:
+        """The mean score of each feature when it is shown, and its standard error."""
+        keep = torch.rand(self.samples, game.count, generator=make_generator(self.seed)) < self.shown
+        rows, numbers = len(game.rows), torch.arange(self.samples * len(game.rows))
+        which = numbers // rows
+        scores = game.scores(keep, which, numbers % rows, which % game.baseline_samples)
+        scores, share = scores.reshape(self.samples, rows, -1), keep.double()
+        shown = share.sum(0).clamp(min=1e-12)
+        mean = torch.einsum("sm,srt->rmt", share, scores) / shown[:, None]
+        rest = (scores.transpose(0, 1)[:, :, None] - mean[:, None]).square()
+        error = torch.einsum("sm,rsmt->rmt", share, rest).sqrt() / shown[:, None]
+        return Solution(mean, error)
 
     def _sums(self, problem: Problem, masking: Masking) -> "list[_Sums]":
         """The sums over all masks, one for each of the problem's tensors."""
@@ -198,7 +233,7 @@ class _Sums:
 
     def add(self, masks: Tensor, which: Tensor, scores: Tensor, rows: Tensor) -> None:
         """Adds scores (b, T) of the inputs in rows (b,) under some of the masks (u, ...): `which`, (b,)."""
-        share, score = masks.flatten(1).double(), scores.double()
+        share, score = masks.reshape(len(masks), -1).double(), scores.double()
         inputs, index = rows.unique(return_inverse=True)
         powers = torch.cat([torch.ones_like(score[:, :1]), score, score.square()], 1)
         by_mask = powers.new_zeros(len(inputs), powers.shape[1], len(share))
@@ -216,5 +251,5 @@ class _Sums:
         alone = self.sums[:, :1].square() < _TWO * squared
         error = (rest.clamp(min=0).sqrt() / shown).masked_fill(alone | (squared == 0), torch.inf)
         laid_out = torch.stack([mean, error]).transpose(1, 2)
-        mean, error = laid_out.unflatten(3, self.axes).float()
+        mean, error = laid_out.reshape(*laid_out.shape[:3], *self.axes).float()
         return mean, error

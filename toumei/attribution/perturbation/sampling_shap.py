@@ -7,7 +7,7 @@ from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE
 from ..base.checks import check_counts
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 
@@ -22,7 +22,7 @@ class ShapleySampling(CoalitionMethod):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: Most orders of the features, reversed ones included, each of M - 1 passes; but each sample of
             a random baseline is used.
@@ -47,7 +47,7 @@ class ShapleySampling(CoalitionMethod):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         samples: int = 200,
@@ -120,7 +120,7 @@ def marginals(game: Game, pairs: int, rows: Tensor, generator: torch.Generator |
     )
     which = (pair * 2 + reverse) * (count - 1) + step
     samples = pair % game.baseline_samples
-    scores = game.scores(keep.flatten(0, 2), which, rows[row], samples).reshape(*shape, -1)
+    scores = game.scores(keep.flatten(0, 2), which, rows[row], samples).reshape(*shape, game.targets)
     empty = game.empties[rows][:, torch.arange(pairs) % game.baseline_samples].movedim(1, 0)
     ends = [end[:, None, None].expand(-1, 2, 1, -1, -1) for end in (empty, game.full[rows].expand_as(empty))]
     added = torch.cat([ends[0], scores, ends[1]], 2).diff(dim=2)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...core.errors import ArgumentError, ShapeError
 from ..base.batching import BATCH_SIZE
-from ..base.inputs import Preprocess
+from ..base.inputs import Layers, Preprocess
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 
@@ -23,7 +23,7 @@ class ExactShapley(CoalitionMethod):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         interactions: Also fill `Attribution.interactions`.
         features: Which numbers belong together, as for every `CoalitionMethod`: whole numbers in the shape of
@@ -45,7 +45,7 @@ class ExactShapley(CoalitionMethod):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         interactions: bool = False,

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ...core.seeding import make_generator
-from ..base.backward import differentiate
 from ..base.baseline_samples import BaselineSamples, one_baseline
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches, take_rows
 from ..base.checks import check_choice, check_counts
-from ..base.inputs import Preprocess, parts_of
+from ..base.inputs import Layers, Preprocess, parts_of
 from ..base.method import Method
 from ..base.precision import ROUNDING, gap_is_rounding
 from ..base.problem import Problem
@@ -36,7 +35,7 @@ class DeepLift(Method):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         unknown: What happens at an operation without a rule: ``"error"``, or ``"warn"`` and use its gradient.
         batch_size: How many pairs of an input and its baseline pass through the network at a time.
@@ -54,7 +53,7 @@ class DeepLift(Method):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         unknown: Unknown = "error",
@@ -93,7 +92,7 @@ class DeepLiftShap(DeepLift):
 
     Args:
         model: The network.
-        layer: Attribute to the activation of this layer instead of the inputs.
+        layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         unknown: As for `DeepLift`.
         samples: Baseline samples for each input.
@@ -111,7 +110,7 @@ class DeepLiftShap(DeepLift):
     def __init__(
         self,
         model: nn.Module,
-        layer: str | None = None,
+        layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         unknown: Unknown = "error",
@@ -171,7 +170,7 @@ def _contributions(
     output, at_baseline = propagate(
         lambda *inputs: problem.scores(inputs, rows), leaves, tuple(references), unknown
     )
-    multipliers = differentiate(output, leaves)
+    multipliers = problem.differentiated(output, leaves)
     contributions = [
         multiplier * (leaf.detach() - reference)
         for multiplier, leaf, reference in zip(multipliers, leaves, references, strict=True)
@@ -195,8 +194,8 @@ def _checked(
     assert result.gap is not None and result.baseline_output is not None
     output, gap = result.output.double().abs(), result.gap.abs()
     scale = (result.output.double() - result.baseline_output.double()).abs().clamp(min=1e-3)
-    axes = 2 if result.several else 1
-    mass = torch.stack([part.double().abs().flatten(axes).sum(-1) for part in parts_of(result.values)]).sum(0)
+    parts = [part.double().abs().reshape(*output.shape, -1) for part in parts_of(result.values)]
+    mass = torch.stack([part.sum(-1) for part in parts]).sum(0)
     # of ResNets to transformers none is off by more than 1 instead of 8
     rounding = 8 * torch.finfo(result.output.dtype).eps
     wide, why = gap > 1e-4 * scale + rounding * (mass + output), None

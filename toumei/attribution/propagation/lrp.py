@@ -103,6 +103,7 @@ class LRP(Method):
             relevance = CaptumLRP(network).attribute(leaves)
             relevances.append(relevance if isinstance(relevance, tuple) else (relevance,))
         values = [torch.stack(parts) for parts in zip(*relevances, strict=True)]
+        problem.reached.update(range(len(values)))
         return self.result(problem, values, problem.outputs(problem.tensors, self.batch_size))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.modules import device_and_dtype
 from ..base.baselines import AtLayer, Baseline, Constant
-from ..base.inputs import parts_of
+from ..base.inputs import Layers, parts_of
 from ..base.method import Method
 from ..base.result import Attribution
 from ..gradient.integrated_gradients import IntegratedGradients
@@ -186,7 +186,7 @@ def _on_tokens(method: Method, network: TextNetwork) -> Method:
     return method.with_model(network, network.layer if method.differentiates else None)
 
 
-def _of_tokens(result: Attribution, tokens: Tensor, layer: str | None) -> Tensor:
+def _of_tokens(result: Attribution, tokens: Tensor, layer: Layers) -> Tensor:
     """The contribution of each token, (1, tokens) for each target, from those of its embedding."""
     (values,) = parts_of(result.values)
     shape = values.shape[1:]
@@ -199,7 +199,7 @@ def _of_tokens(result: Attribution, tokens: Tensor, layer: str | None) -> Tensor
 
 
 def _baseline(
-    tokenizer: Any, tokens: Tensor, given: Any, layer: str | None, vocabulary: int
+    tokenizer: Any, tokens: Tensor, given: Any, layer: Layers, vocabulary: int
 ) -> Baseline | Tensor:
     if isinstance(given, Baseline):
         return given if layer is None else AtLayer(given)
