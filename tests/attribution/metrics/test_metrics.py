@@ -294,12 +294,12 @@ def test_methods_beside_each_other(shapes, tmp_path):
     torch.testing.assert_close(
         table.columns["pointing_chance"][0], chance_level(pointing_game, values, masks)
     )
-    lines = repr(table).splitlines()
+    lines = str(table).splitlines()
     assert len(lines) == 3 and lines[1].startswith("gradient") and len(set(map(len, lines))) == 1
     assert table.markdown().count("\n") == 4
     table.save(tmp_path / "table.safetensors")
     again = Comparison.load(tmp_path / "table.safetensors")
-    assert repr(again) == repr(table) and torch.equal(again.heat, table.heat)
+    assert str(again) == str(table) and torch.equal(again.heat, table.heat)
     assert len(table.plot(images, 3, masks).axes) == 9 + 1  # and the colour bar
     with pytest.raises(ArgumentError, match="'x'"):
         compare(methods, images, labels, method_baselines={"x": 0.5})
