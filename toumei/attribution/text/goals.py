@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.errors import ArgumentError, UnitError
+from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from .encoding import Encoded, checked_index, decoded, following_ids, places_of
+from .labels import labelled
 from .network import Continuation, TextNetwork
 from .scores import AnswerSpan, Label, LogProbability, Score, difference, summed
 from .tasks import Task
@@ -198,7 +199,7 @@ def _classes(
     network = question.network()
     said = question.said(network)
     goals = []
-    for index, other, name in _labelled(question, targets, against, said):
+    for index, other, name in labelled(question.model, targets, against, said):
         if other is None:
             goals.append(Goal(name, index))
         else:
@@ -220,40 +221,9 @@ def _labels(
     said = question.said(network)[place]
     goals = [
         Goal(name, Label(index, other, place))
-        for index, other, name in _labelled(question, targets, against, said)
+        for index, other, name in labelled(question.model, targets, against, said)
     ]
     return goals, network
-
-
-def _labelled(
-    question: Question, targets: Sequence[TokenTarget], against: TokenTarget, said: Tensor
-) -> list[tuple[int, int | None, str]]:
-    """The index of each target's label, that of the other one, and a name, for the logits (labels,)."""
-    names = _label_names(question.model, len(said))
-    other = None if against is None else _label(names, against)
-    found = []
-    for target in targets:
-        index = int(said.argmax()) if target is None else _label(names, target)
-        found.append((index, other, names[index] if other is None else f"{names[index]} - {names[other]}"))
-    return found
-
-
-def _label_names(model: Any, count: int) -> list[str]:
-    """The names of the labels in their order, numbers where the config has none."""
-    config = getattr(model, "config", None)
-    named = {int(index): str(name) for index, name in (getattr(config, "id2label", None) or {}).items()}
-    by_name = {index: str(name) for name, index in (getattr(config, "label2id", None) or {}).items()}
-    return [named.get(index, by_name.get(index, str(index))) for index in range(count)]
-
-
-def _label(names: list[str], given: Any) -> int:
-    if isinstance(given, str):
-        same = [index for index, name in enumerate(names) if name == given]
-        same = same or [index for index, name in enumerate(names) if name.lower() == given.strip().lower()]
-        if len(same) != 1:
-            raise UnitError(f"no class {given!r}: there are {', '.join(map(repr, names))}")
-        return same[0]
-    return checked_index(given, len(names), "token or class")
 
 
 def _answers(
