@@ -10,7 +10,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from .errors import ArgumentError, ToumeiError
-from .interrupts import until_the_end
+from .interrupts import uninterrupted, until_the_end
 
 
 @contextmanager
@@ -44,31 +44,34 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         made = [folder for folder in target.parents if not folder.exists()]
         named = target.with_name(f".{target.stem[:100]}.{uuid4().hex[:12]}.partial{target.suffix}")
         with until_the_end() as cleanup:
+            files: list[BinaryIO] = []
+            cleanup.add(lambda: [file.close() for file in files])
             cleanup.add(lambda: _remove(named, made))
             target.parent.mkdir(parents=True, exist_ok=True)
-            if (file := _nameless(target.parent)) is None:
+            files += _nameless(target.parent)
+            if not files:
                 named.touch(exist_ok=False)
                 mode = stat.S_IMODE(named.stat().st_mode)
                 yield named
                 os.chmod(named, mode)  # the libraries that write may have replaced the partial file
             else:
-                cleanup.add(file.close)
-                nameless = Path(f"/proc/self/fd/{file.fileno()}")
+                nameless = Path(f"/proc/self/fd/{files[0].fileno()}")
                 yield nameless
-                _link(nameless, named)
+                with uninterrupted():
+                    _link(nameless, named)
             os.replace(named, target)
 
 
-def _nameless(folder: Path) -> BinaryIO | None:
-    """Opens a file without a name in a folder, if the system and the disk have such files."""
+def _nameless(folder: Path) -> list[BinaryIO]:
+    """Opens a file without a name in a folder; returns none where the system or the disk has no such files."""
     flag = getattr(os, "O_TMPFILE", None)
     if flag is None or not os.path.isdir("/proc/self/fd"):
-        return None
+        return []
     try:
-        return os.fdopen(os.open(folder, flag | os.O_RDWR, 0o666), "w+b")
+        return [os.fdopen(os.open(folder, flag | os.O_RDWR, 0o666), "w+b")]
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
-            return None  # some file systems, such as those of networks, have none
+            return []  # some file systems, such as those of networks, have none
         raise
 
 
