@@ -63,7 +63,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def _nameless(folder: Path) -> list[BinaryIO]:
-    """Opens a file without a name in a folder; returns none where the system or the disk has no such files."""
+    """Opens a file without a name in a folder; none where the system or the disk has no such files."""
     flag = getattr(os, "O_TMPFILE", None)
     if flag is None or not os.path.isdir("/proc/self/fd"):
         return []
