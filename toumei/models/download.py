@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
@@ -53,7 +53,8 @@ def fetch(url: str, blob_id: str, filename: str | None = None, progress: bool = 
             path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
-            _download(url, partial, progress)
+            with partial.open("wb") as file:
+                _download(url, file, progress)
             _verify(partial, blob_id)
     except (OSError, _FailedError) as error:
         raise DownloadError(
@@ -133,13 +134,9 @@ class _FailedError(Exception):
     """The file did not arrive, or is not the expected one."""
 
 
-def _download(url: str, path: Path, progress: bool) -> None:
+def _download(url: str, file: BinaryIO, progress: bool) -> None:
     shown = {"disable": not progress, "unit": "B", "unit_scale": True, "unit_divisor": 1024}
-    with (
-        _answer(url) as answer,
-        path.open("wb") as file,
-        tqdm(total=_length(answer), **shown) as bar,
-    ):
+    with _answer(url) as answer, tqdm(total=_length(answer), **shown) as bar:
         for chunk in _chunks(answer):
             file.write(chunk)
             bar.update(len(chunk))
