@@ -176,12 +176,22 @@ def test_one_of_many_facts_that_did_not_take_is_counted(network):
 
 
 @pytest.mark.parametrize("method", ["rome", "r-rome", "memit", "emmet"])
-def test_layers_that_cannot_reach_the_answer_are_refused(network, method):
+def test_a_layer_that_cannot_reach_the_answer_changes_nothing_and_says_so(network, method):
     editor, (ask, fact) = editor_of(network), fact_of(network)
     assert not fact.prompt.endswith("{}")
+    edit, told = said(lambda: editor.edit(**ask, layer=5, method=method))
+    assert len(told) == 1 and "layer 5 adds at the subject's last token cannot reach the answer" in told[0]
+    assert edit.effects[0].ended == "unreachable" and edit.changes[5].dense.abs().max() < 1e-6
+    assert edit.effects[0].target[0] == pytest.approx(edit.effects[0].target[1], rel=1e-2)
+
+
+@pytest.mark.parametrize("layers", [[5], [3, 4, 5]])
+def test_many_facts_in_layers_that_cannot_reach_an_answer_are_refused(network, layers):
+    editor = editor_of(network)
+    facts = [tuple(fact_of(network, number)[0].values()) for number in (0, 10)]
     before = {name: tensor.clone() for name, tensor in editor.model.state_dict().items()}
-    with pytest.raises(ArgumentError, match=r"layer 5 cannot reach the answer of .*layer='trace'"):
-        editor.edit(**ask, layer=5, method=method)
+    with pytest.raises(ArgumentError, match="layer 5 cannot reach the answer of .* earlier layers"):
+        editor.edit_many([("In the town {}", *facts[1][1:]), *facts], layers=layers, verbose=False)
     assert all(torch.equal(tensor, before[name]) for name, tensor in editor.model.state_dict().items())
 
 

@@ -103,8 +103,9 @@ class RankOneEditor:
     ) -> Edit:
         """Returns an edit that makes the model continue the prompt about the subject with the target.
 
-        A warning says so if the model does not do that with the edit. Ctrl-C ends the optimization, and the
-        edit is made of what there is.
+        A warning says so if the model does not do that with the edit. In a layer that cannot reach the answer
+        no step is taken, and the edit changes nothing. Ctrl-C ends the optimization, and the edit is made of
+        what there is.
 
         Args:
             prompt: A template with one ``{}`` for the subject.
@@ -120,8 +121,8 @@ class RankOneEditor:
             **settings: Fields of `EditSettings` that replace those of the papers.
 
         Raises:
-            ArgumentError: A template has no ``{}``, a layer is out of range or cannot reach the answer, a
-                setting or method does not exist, or the statistics lack the layer.
+            ArgumentError: A template has no ``{}``, a layer is out of range, a setting or method does not
+                exist, or the statistics lack the layer.
             ArchitectureError: The layer has no single down-projection.
             NonFiniteError: A loss is not finite, or the closed form has no solution.
         """
@@ -152,8 +153,8 @@ class RankOneEditor:
             **settings: As in `edit`.
 
         Raises:
-            ArgumentError: There are no facts, two facts contradict each other, or the method takes one fact
-                at a time; and as in `edit`.
+            ArgumentError: There are no facts, two facts contradict each other, the method takes one fact at a
+                time, or the layers cannot reach the answer of a fact; and as in `edit`.
         """
         return self._many(
             requests, True, layers=layers, method=method, hold=hold, verbose=verbose, **settings
@@ -236,8 +237,8 @@ class RankOneEditor:
                 batch_size=self.batch_size,
                 verbose=verbose,
             )
-            if not partly and any(value.ended == "interrupted" for value in values):
-                raise KeyboardInterrupt  # which the optimization held back
+            if not partly:
+                self._check_complete(facts, values, settings)
             make = self._spread if method.many else self._single
             changes = make(method, [(*fact.edits, *fact.holds) for fact in facts], values, moments, settings)
             edit = Edit(self.parts, name, tuple(requests), changes, tuple(values))
@@ -261,6 +262,20 @@ class RankOneEditor:
         if len(settings.layers) > 1 and not method.many:
             raise ArgumentError(f"{name!r} edits one layer, got {settings.layers}")
         return settings
+
+    def _check_complete(
+        self, facts: Sequence[FactTexts], values: Sequence[Value], settings: EditSettings
+    ) -> None:
+        """Ends an edit of many facts that Ctrl-C has interrupted, or whose layers cannot reach an answer."""
+        if any(value.ended == "interrupted" for value in values):
+            raise KeyboardInterrupt  # which the optimization held back
+        for fact, value in zip(facts, values, strict=True):
+            if value.ended == "unreachable":
+                raise ArgumentError(
+                    f"layer {settings.layers[-1]} cannot reach the answer of {fact.name!r}: what it adds at "
+                    f"the last token of the subject does not change the prediction of the target: give earlier "
+                    f"layers"
+                )
 
     def _effects(self, edit: Edit, facts: Sequence[FactTexts]) -> tuple[EditEffect, ...]:
         """How far an edit came; nothing where the weights cannot be edited."""
