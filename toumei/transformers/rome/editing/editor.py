@@ -25,9 +25,9 @@ from .edit import Edit
 from .effect import EditEffect, measure_effects, warn_of_weak_effects
 from .keys import check_unscaled, read_keys, read_states
 from .methods import EditingMethod, find_method
-from .requests import EditRequest, SubjectText, subject_text
+from .requests import EditRequest, SubjectText, distinct, subject_text
 from .settings import EditSettings, settings_for
-from .value import FactTexts, Value, optimize_values
+from .value import FactTexts, Value, check_complete, optimize_values
 
 _HELD_TOKENS = 12
 
@@ -195,21 +195,13 @@ class RankOneEditor:
         **settings: Any,
     ) -> Edit:
         """Does what `edit_many` does, and warns of weak effects only if it is told to."""
-        known: dict[tuple[str, str], EditRequest] = {}
-        for request in map(EditRequest.of, requests):
-            same = known.setdefault((request.prompt, request.subject), request)
-            if same != request:
-                raise ArgumentError(
-                    f"{request.text!r} cannot be {same.target!r} and {request.target!r} at once"
-                )
-        if not known:
-            raise ArgumentError("expected facts to write, got none")
-        if not find_method(method).many and len(known) > 1:
+        wanted = distinct(requests)
+        if not find_method(method).many and len(wanted) > 1:
             raise ArgumentError(
                 f"{method!r} writes one fact at a time: apply edits one after the other, or take "
                 f"'memit', 'emmet' or 'alphaedit'"
             )
-        return self._edit(list(known.values()), method, layers, hold, verbose, settings, warns)
+        return self._edit(wanted, method, layers, hold, verbose, settings, warns)
 
     @torch.inference_mode(False)  # tensors that are made in inference mode have no gradients
     def _edit(
@@ -238,7 +230,7 @@ class RankOneEditor:
                 verbose=verbose,
             )
             if not partly:
-                self._check_complete(facts, values, settings)
+                check_complete(facts, values, settings)
             make = self._spread if method.many else self._single
             changes = make(method, [(*fact.edits, *fact.holds) for fact in facts], values, moments, settings)
             edit = Edit(self.parts, name, tuple(requests), changes, tuple(values))
@@ -262,20 +254,6 @@ class RankOneEditor:
         if len(settings.layers) > 1 and not method.many:
             raise ArgumentError(f"{name!r} edits one layer, got {settings.layers}")
         return settings
-
-    def _check_complete(
-        self, facts: Sequence[FactTexts], values: Sequence[Value], settings: EditSettings
-    ) -> None:
-        """Ends an edit of many facts that Ctrl-C has interrupted, or whose layers cannot reach an answer."""
-        if any(value.ended == "interrupted" for value in values):
-            raise KeyboardInterrupt  # which the optimization held back
-        for fact, value in zip(facts, values, strict=True):
-            if value.ended == "unreachable":
-                raise ArgumentError(
-                    f"layer {settings.layers[-1]} cannot reach the answer of {fact.name!r}: what it adds at "
-                    f"the last token of the subject does not change the prediction of the target: give earlier "
-                    f"layers"
-                )
 
     def _effects(self, edit: Edit, facts: Sequence[FactTexts]) -> tuple[EditEffect, ...]:
         """How far an edit came; nothing where the weights cannot be edited."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ....core.errors import NonFiniteError
+from ....core.errors import ArgumentError, NonFiniteError
 from ....core.modules import evaluating, frozen
 from ...model.families import Anatomy
 from .requests import SubjectText
@@ -130,6 +130,23 @@ def optimize_values(
             interrupted = values[-1].ended == "interrupted"
             bar.update(len(group))
     return values
+
+
+def check_complete(facts: Sequence[FactTexts], values: Sequence[Value], settings: EditSettings) -> None:
+    """Ends an edit of many facts that Ctrl-C has interrupted, or whose layers cannot reach an answer.
+
+    Raises:
+        KeyboardInterrupt: An optimization was interrupted.
+        ArgumentError: No prediction of a target depends on the value.
+    """
+    if any(value.ended == "interrupted" for value in values):
+        raise KeyboardInterrupt  # which the optimization held back
+    for fact, value in zip(facts, values, strict=True):
+        if value.ended == "unreachable":
+            raise ArgumentError(
+                f"layer {settings.layers[-1]} cannot reach the answer of {fact.name!r}: what it adds at the "
+                f"last token of the subject does not change the prediction of the target: give earlier layers"
+            )
 
 
 class _Group:
