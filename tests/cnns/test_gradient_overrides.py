@@ -325,6 +325,7 @@ def pictures(model, objective, **options):
     return fv.optimize(40, verbose=False, seed=0, **options)
 
 
+@pytest.mark.filterwarnings("ignore:.*did not move")
 def test_a_dead_unit_wakes_with_it_and_not_without(half_dead):
     without = pictures(half_dead, obj.Neuron("3:1"), redirect=0)
     assert not without.losses.any()
@@ -351,6 +352,7 @@ def test_the_pipeline_refuses_a_negative_number(half_dead):
         pictures(half_dead, "3:0", redirect=-2)
 
 
+@pytest.mark.filterwarnings("ignore:.*did not move")
 def test_units_of_a_real_network_wake(realdata):
     from safetensors.torch import load_file
     from torchvision.models import squeezenet1_1

@@ -82,17 +82,20 @@ def relaxed_max_pool(model: nn.Module, kind: Relaxation = "l2") -> Iterator[None
 def _handled(model: nn.Module, handler: Handler, passes: int | None = None) -> Iterator[None]:
     """Hands functions to a handler in the first forward passes of a model that build a graph.
 
-    What `torch.compile` compiled of the model runs as it was written in these passes.
+    What `torch.compile` compiled of the model runs as it was written inside the block.
     """
     counter = count()
 
     def around(forward: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not torch.is_grad_enabled() or (passes is not None and next(counter) >= passes):
             return forward(*args, **kwargs)
-        with eager(model), intercepted(handler):
+        with intercepted(handler):
             return forward(*args, **kwargs)
 
-    with wrapped_forward(model, around):
+    if passes == 0:
+        yield
+        return
+    with eager(model), wrapped_forward(model, around):
         yield
 
 

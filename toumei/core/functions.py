@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
+from .compiled import uncompiled
 from .interrupts import until_the_end
 
 Function = Callable[..., Any]
@@ -200,7 +201,7 @@ class FunctionMode(TorchFunctionMode):
 def intercepted(handler: Handler) -> Iterator[None]:
     """Hands every call of a torch function inside the block to a handler, as `FunctionMode` does.
 
-    The mode is gone after the block, also if Ctrl-C comes meanwhile.
+    The mode is gone after the block, also if Ctrl-C comes meanwhile. Compiled code runs as it was written.
 
     Example:
         >>> import torch
@@ -216,6 +217,7 @@ def intercepted(handler: Handler) -> Iterator[None]:
             mode.__exit__(None, None, None)
 
     with until_the_end() as cleanup:
+        cleanup.enter(uncompiled())
         cleanup.add(leave)
         mode.__enter__()
         yield

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .compiled import uncompiled
 from .errors import ArchitectureError, ArgumentError, LayerError
 from .interrupts import Cleanup, uninterrupted, until_the_end
 from .threads import HomeThread, begin_alone
@@ -81,18 +82,16 @@ def without_wrapper(model: nn.Module) -> nn.Module:
 def eager(model: nn.Module, names: Iterable[str] | None = None) -> AbstractContextManager[Any]:
     """Returns a block in which what `torch.compile` compiled of a model runs as it was written.
 
-    Compiled code does not run hooks that were registered later, and is compiled again for each interceptor
-    of torch functions.
-
     Args:
         model: The model.
-        names: The modules that are hooked; what is compiled apart from them stays compiled. By default all.
+        names: The modules that are hooked. If nothing is compiled of them and on the way to them, the block
+            changes nothing. By default all modules count.
     """
-    if "torch._dynamo" not in sys.modules:
+    if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, model.modules())):
         return nullcontext()
-    if not any(map(_is_compiled, model.modules() if names is None else _on_the_way(model, names))):
+    if names is not None and not any(map(_is_compiled, _on_the_way(model, names))):
         return nullcontext()
-    return torch.compiler.set_stance("force_eager")
+    return uncompiled()
 
 
 def _on_the_way(model: nn.Module, names: Iterable[str]) -> Iterator[nn.Module]:
@@ -105,11 +104,13 @@ def _on_the_way(model: nn.Module, names: Iterable[str]) -> Iterator[nn.Module]:
         for part in name.split(".") if name else ():
             module = module.get_submodule(part)
             yield module
-        yield from module.children()
+        yield from module.modules()
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    return type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
+    if type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
+        return True
+    return hasattr(module.forward, "_torchdynamo_orig_callable")
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from .edit import Edit
 from .effect import EditEffect, measure_effects, warn_of_weak_effects
 from .keys import check_unscaled, read_keys, read_states
 from .methods import EditingMethod, find_method
-from .requests import EditRequest, SubjectText, subject_text
+from .requests import EditRequest, SubjectText, distinct, subject_text
 from .settings import EditSettings, settings_for
-from .value import FactTexts, Value, optimize_values
+from .value import FactTexts, Value, check_complete, optimize_values
 
 _HELD_TOKENS = 12
 
@@ -103,8 +103,9 @@ class RankOneEditor:
     ) -> Edit:
         """Returns an edit that makes the model continue the prompt about the subject with the target.
 
-        A warning says so if the model does not do that with the edit. Ctrl-C ends the optimization, and the
-        edit is made of what there is.
+        A warning says so if the model does not do that with the edit. In a layer that cannot reach the answer
+        no step is taken, and the edit changes nothing. Ctrl-C ends the optimization, and the edit is made of
+        what there is.
 
         Args:
             prompt: A template with one ``{}`` for the subject.
@@ -120,8 +121,8 @@ class RankOneEditor:
             **settings: Fields of `EditSettings` that replace those of the papers.
 
         Raises:
-            ArgumentError: A template has no ``{}``, a layer is out of range or cannot reach the answer, a
-                setting or method does not exist, or the statistics lack the layer.
+            ArgumentError: A template has no ``{}``, a layer is out of range, a setting or method does not
+                exist, or the statistics lack the layer.
             ArchitectureError: The layer has no single down-projection.
             NonFiniteError: A loss is not finite, or the closed form has no solution.
         """
@@ -152,8 +153,8 @@ class RankOneEditor:
             **settings: As in `edit`.
 
         Raises:
-            ArgumentError: There are no facts, two facts contradict each other, or the method takes one fact
-                at a time; and as in `edit`.
+            ArgumentError: There are no facts, two facts contradict each other, the method takes one fact at a
+                time, or the layers cannot reach the answer of a fact; and as in `edit`.
         """
         return self._many(
             requests, True, layers=layers, method=method, hold=hold, verbose=verbose, **settings
@@ -194,21 +195,13 @@ class RankOneEditor:
         **settings: Any,
     ) -> Edit:
         """Does what `edit_many` does, and warns of weak effects only if it is told to."""
-        known: dict[tuple[str, str], EditRequest] = {}
-        for request in map(EditRequest.of, requests):
-            same = known.setdefault((request.prompt, request.subject), request)
-            if same != request:
-                raise ArgumentError(
-                    f"{request.text!r} cannot be {same.target!r} and {request.target!r} at once"
-                )
-        if not known:
-            raise ArgumentError("expected facts to write, got none")
-        if not find_method(method).many and len(known) > 1:
+        wanted = distinct(requests)
+        if not find_method(method).many and len(wanted) > 1:
             raise ArgumentError(
                 f"{method!r} writes one fact at a time: apply edits one after the other, or take "
                 f"'memit', 'emmet' or 'alphaedit'"
             )
-        return self._edit(list(known.values()), method, layers, hold, verbose, settings, warns)
+        return self._edit(wanted, method, layers, hold, verbose, settings, warns)
 
     @torch.inference_mode(False)  # tensors that are made in inference mode have no gradients
     def _edit(
@@ -236,8 +229,8 @@ class RankOneEditor:
                 batch_size=self.batch_size,
                 verbose=verbose,
             )
-            if not partly and any(value.ended == "interrupted" for value in values):
-                raise KeyboardInterrupt  # which the optimization held back
+            if not partly:
+                check_complete(facts, values, settings)
             make = self._spread if method.many else self._single
             changes = make(method, [(*fact.edits, *fact.holds) for fact in facts], values, moments, settings)
             edit = Edit(self.parts, name, tuple(requests), changes, tuple(values))

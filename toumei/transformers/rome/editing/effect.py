@@ -17,6 +17,10 @@ from .settings import EditSettings
 from .value import FactTexts, Value
 
 Pair = tuple[float, float]
+_CAUSES = {
+    "interrupted": ", the optimization was interrupted",
+    "unreachable": ", for what layer {} adds at the subject's last token cannot reach the answer",
+}
 _WEAK = 0.5  # the probability below which the model gives something else more often than the target
 
 
@@ -35,7 +39,8 @@ class EditEffect:
         old_in_contexts: The old answer, the mean over the contexts.
         likeliest: Whether each token of the target is now the most probable one after the prompt.
         likeliest_in_contexts: In which share of the contexts it is.
-        ended: How the optimization ended: ``"finished"``, ``"stopped"`` or ``"interrupted"``.
+        ended: How the optimization ended: ``"finished"``, ``"stopped"``, ``"interrupted"``, or
+            ``"unreachable"`` where the layer cannot reach the answer.
 
     Example:
         >>> EditEffect("Paris", (0.1, 0.9), (0.8, 0.1), (0.1, 0.8), (0.7, 0.1), True, 1.0, "finished").took
@@ -99,7 +104,7 @@ def warn_of_weak_effects(
     layers = ", ".join(map(str, settings.layers))
     warnings.warn(
         f"{which} {'did not take' if missed else 'took only weakly'}"
-        f"{', the optimization was interrupted' if effect.ended == 'interrupted' else ''}: after "
+        f"{_CAUSES.get(effect.ended, '').format(layers)}: after "
         f"{request.text!r} the probability of {request.target!r} went from {effect.target[0]:.2g} to "
         f"{effect.target[1]:.2g}, that of the old answer {effect.old_answer!r} from {effect.old[0]:.2g} to "
         f"{effect.old[1]:.2g}; {request.target!r} is {'' if effect.took else 'not '}the most probable "

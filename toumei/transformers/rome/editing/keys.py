@@ -81,12 +81,14 @@ def check_unscaled(parts: Anatomy, layer: int) -> None:
         stream = before[block].float().abs().max().cpu()
         rounding = torch.finfo(before[block].dtype).eps * stream  # far below the step
         size = before[down].float().std().cpu() + 32 * rounding
+        # A norm may give back a step of one size as it is, but not those of two sizes.
         step = torch.randn(parts.width, generator=draw) * (size if size > 0 else 1.0)
-        edit = {parts.runs([down])[down]: lambda output: output + step.to(output)}
+        steps = torch.stack([step, 3 * step])
+        edit = {parts.runs([down])[down]: lambda output: output + steps.to(output).view_as(output)}
         with hooked(parts.model, parts.runs([block]), edit, stop=True) as after:
             parts.model(parts.two_tokens, use_cache=False)
         moved = (after[block].float() - before[block].float()).reshape(-1, parts.width).cpu()
-    if float((moved - step).norm(dim=1).max()) > 0.1 * float(step.norm()):
+    if bool(((moved - steps).norm(dim=1) > 0.1 * steps.norm(dim=1)).any()):
         raise ArchitectureError(
             f"layer {layer} of {type(parts.model).__name__} changes its MLP's output before it joins the "
             f"residual stream, so a change of the stream cannot be made by the MLP: take 'rome' or 'r-rome'"

@@ -1,6 +1,6 @@
 """The facts to write: prompt, subject and new target, and their tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,22 @@ class EditRequest:
                 f"expected prompt, subject and target, {', '.join(missing)} missing in {given!r}"
             )
         return cls(values["prompt"], values["subject"], values["target"])
+
+
+def distinct(given: Iterable[Any]) -> list[EditRequest]:
+    """Returns requests, each once; see `EditRequest.of`.
+
+    Raises:
+        ArgumentError: There are none, or two contradict each other.
+    """
+    known: dict[tuple[str, str], EditRequest] = {}
+    for request in map(EditRequest.of, given):
+        same = known.setdefault((request.prompt, request.subject), request)
+        if same != request:
+            raise ArgumentError(f"{request.text!r} cannot be {same.target!r} and {request.target!r} at once")
+    if not known:
+        raise ArgumentError("expected facts to write, got none")
+    return list(known.values())
 
 
 @dataclass(frozen=True)

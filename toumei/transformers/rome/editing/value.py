@@ -70,8 +70,9 @@ class Value:
         old: The token that the model gave after the bare prompt.
         before: The log probabilities of the target and of that token without the vector, in the bare prompt
             and in each context, (texts, 2).
-        ended: ``"finished"`` all steps, ``"stopped"`` below the loss `EditSettings.stop`, or
-            ``"interrupted"`` by Ctrl-C.
+        ended: ``"finished"`` all steps, ``"stopped"`` below the loss `EditSettings.stop`, ``"interrupted"``
+            by Ctrl-C, or ``"unreachable"``: no prediction of the target depends on the vector, which is zero.
+            So it is in the last layer for a subject that does not end the prompt.
     """
 
     delta: Tensor
@@ -115,8 +116,6 @@ def optimize_values(
 
     Raises:
         NonFiniteError: A loss became NaN or infinite.
-        ArgumentError: No prediction of a target depends on the vector, as in the last layer for a subject
-            that does not end the prompt.
     """
     values: list[Value] = []
     interrupted = False
@@ -131,6 +130,23 @@ def optimize_values(
             interrupted = values[-1].ended == "interrupted"
             bar.update(len(group))
     return values
+
+
+def check_complete(facts: Sequence[FactTexts], values: Sequence[Value], settings: EditSettings) -> None:
+    """Ends an edit of many facts that Ctrl-C has interrupted, or whose layers cannot reach an answer.
+
+    Raises:
+        KeyboardInterrupt: An optimization was interrupted.
+        ArgumentError: No prediction of a target depends on the value.
+    """
+    if any(value.ended == "interrupted" for value in values):
+        raise KeyboardInterrupt  # which the optimization held back
+    for fact, value in zip(facts, values, strict=True):
+        if value.ended == "unreachable":
+            raise ArgumentError(
+                f"layer {settings.layers[-1]} cannot reach the answer of {fact.name!r}: what it adds at the "
+                f"last token of the subject does not change the prediction of the target: give earlier layers"
+            )
 
 
 class _Group:
@@ -206,21 +222,21 @@ class _Group:
                 self.added.retain_grad()
             torch.stack(losses)[:, 0].sum().backward()
             if first:
-                self._check_reach(remaining)
+                remaining = self._reached(remaining)
         return remaining
 
-    def _check_reach(self, active: Sequence[int]) -> None:
-        """Fails if the predictions of a target do not depend on the value at all."""
+    def _reached(self, active: Sequence[int]) -> list[int]:
+        """The facts whose predictions depend on the value; the vector of the others stays zero."""
         assert self.added.grad is not None
+        reached = []
         for index in active:
             fact, first = self.facts[index], self.first[index]
-            reached = self.added.grad[first : first + len(fact.edits)].any()
-            if not reached and self.histories[index][0][1] > _CERTAIN:
-                raise ArgumentError(
-                    f"layer {self.layer} cannot reach the answer of {fact.name!r}: what it adds at the last "
-                    f"token of the subject does not change the prediction of the target. Give an earlier "
-                    f"layer, or layer='trace' to take the one that a causal trace finds"
-                )
+            moves = bool(self.added.grad[first : first + len(fact.edits)].any())
+            if moves or self.histories[index][0][1] <= _CERTAIN:
+                reached.append(index)
+            else:
+                self.endings[index] = "unreachable"
+        return reached
 
     def _predictions(self, active: Sequence[int]) -> list[list[Tensor]]:
         """For each text of each fact the log probabilities (positions, tokens) that count."""

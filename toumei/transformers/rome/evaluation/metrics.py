@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
+from ....core.threads import alone
 from ....plots import style
 from ....plots.style import drawing
 from ...model.families import Anatomy, anatomy
@@ -206,16 +207,17 @@ def evaluate_edits(
             seed=editor.seed,
         )
 
-    if together:
-        with editor._many([case.request for case in cases], False, verbose=verbose, **options):
-            return measured(cases)
-    found = []
-    for case in tqdm(cases, desc="edits", disable=not verbose):
-        edit = editor._one(case.request, False, **options)  # the scores say whether it took
-        if edit.interrupted:
-            raise KeyboardInterrupt  # which the optimization held back
-        with edit:
-            found.append(measured([case]))
+    with alone(editor.parts.model):
+        if together:
+            with editor._many([case.request for case in cases], False, verbose=verbose, **options):
+                return measured(cases)
+        found = []
+        for case in tqdm(cases, desc="edits", disable=not verbose):
+            edit = editor._one(case.request, False, **options)  # the scores say whether it took
+            if edit.interrupted:
+                raise KeyboardInterrupt  # which the optimization held back
+            with edit:
+                found.append(measured([case]))
     return Evaluation({metric: torch.cat([each.values[metric] for each in found]) for metric in METRICS})
 
 
