@@ -215,6 +215,7 @@ def _device(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.device:
 
 
 def _with_index(device: torch.device) -> torch.device:
-    if device.type in ("cpu", "meta") or device.index is not None:
+    index: int | None = device.index
+    if device.type in ("cpu", "meta") or index is not None:
         return device
     return torch.device(device.type, torch.get_device_module(device).current_device())

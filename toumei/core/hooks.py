@@ -224,7 +224,12 @@ def _install(model: nn.Module, targets: Mapping[Layer, Target], forward_pass: Pa
     """Registers all hooks, and adds the steps that take them away."""
     operations: dict[nn.Module, dict[str, Target]] = {}
     handles: list[RemovableHandle] = []
-    cleanup.add(lambda: [handle.remove() for handle in handles])
+
+    def remove() -> None:
+        for handle in handles:
+            handle.remove()
+
+    cleanup.add(remove)
     for target in dict.fromkeys(targets.values()):
         if target.operation is None:
             handles.append(target.module.register_forward_hook(target.hook, with_kwargs=True))

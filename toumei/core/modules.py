@@ -183,12 +183,13 @@ def _unwrap(module: nn.Module, wrapper: Any, added: _Around) -> None:
     """Takes a function away again, and with the last one the wrapper."""
     if added in wrapper.arounds:
         wrapper.arounds.remove(added)
+    attribute = wrapper.attribute
     if wrapper.arounds or module.__dict__.get("forward") is not wrapper:
         return
-    if wrapper.attribute is None:
+    if attribute is None:
         del module.forward
     else:
-        module.forward = wrapper.attribute
+        module.forward = attribute
 
 
 @contextmanager
@@ -233,7 +234,12 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     with until_the_end() as cleanup:
         begin_alone(model, cleanup)
         modes = [(module, module.training) for module in model.modules()]
-        cleanup.add(lambda: [setattr(module, "training", mode) for module, mode in modes])
+
+        def restore() -> None:
+            for module, mode in modes:
+                module.training = mode
+
+        cleanup.add(restore)
         model.eval()
         yield model
 

@@ -194,7 +194,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], partial: Path, metadata: Ma
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             if tensors[name].numel():
-                file.write(memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy()))
+                file.write(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
 
 
 class _Refused(Exception):

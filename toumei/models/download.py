@@ -116,7 +116,7 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
         ...     load_state_dict(Path(folder, "net.pth"))
         {'fc0.bias': tensor([0., 0.])}
     """
-    check_regular(path, "read")
+    check_regular(Path(path), "read")
     try:
         if Path(path).suffix == ".safetensors":
             return load_file(path)
@@ -135,7 +135,7 @@ class _FailedError(Exception):
 
 
 def _download(url: str, file: BinaryIO, progress: bool) -> None:
-    shown = {"disable": not progress, "unit": "B", "unit_scale": True, "unit_divisor": 1024}
+    shown: dict[str, Any] = {"disable": not progress, "unit": "B", "unit_scale": True, "unit_divisor": 1024}
     with _answer(url) as answer, tqdm(total=_length(answer), **shown) as bar:
         for chunk in _chunks(answer):
             file.write(chunk)
