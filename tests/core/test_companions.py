@@ -53,31 +53,34 @@ def test_a_broken_package_is_not_called_missing(tmp_path, monkeypatch):
 
 
 class Counted:
-    """A function that fails from its n-th call on."""
+    """A function that is interrupted after some calls."""
 
-    def __init__(self, allowed):
-        self.allowed, self.calls = allowed, []
+    allowed = 9
+
+    def __init__(self):
+        self.calls = []
 
     def __call__(self, item):
-        if len(self.calls) == self.allowed:
+        if len(self.calls) == Counted.allowed:
             raise KeyboardInterrupt
         self.calls.append(item)
         return {"square": torch.tensor(item) ** 2, "item": item}
 
 
-def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path, monkeypatch):
     items = [1, 2, 3, 4]
-    with pytest.raises(KeyboardInterrupt):
-        sweep(Counted(2), items, folder=tmp_path, verbose=False)
-    rest = Counted(9)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Counted, "allowed", 2)
+        sweep(Counted(), items, folder=tmp_path, verbose=False)
+    rest = Counted()
     results = sweep(rest, items, folder=tmp_path, verbose=False)
     assert rest.calls == [3, 4]
     assert [result["square"].item() for result in results] == [1, 4, 9, 16]
 
 
 def test_a_changed_item_is_computed_again(tmp_path):
-    sweep(Counted(9), [1, 2], folder=tmp_path, verbose=False)
-    again = Counted(9)
+    sweep(Counted(), [1, 2], folder=tmp_path, verbose=False)
+    again = Counted()
     assert [r["item"] for r in sweep(again, [1, 5], folder=tmp_path, verbose=False)] == [1, 5]
     assert again.calls == [5]
 

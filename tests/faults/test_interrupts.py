@@ -238,4 +238,4 @@ def test_a_sweep_ends_where_it_is_interrupted_and_keeps_only_what_is_whole(tmp_p
             sweep(slow, range(5), folder=tmp_path, verbose=False)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert calls == [0, 1, 2] and len(list(tmp_path.iterdir())) == 2
+    assert calls == [0, 1, 2] and len(list(tmp_path.glob("*.result"))) == 2

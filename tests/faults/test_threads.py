@@ -248,14 +248,19 @@ def test_the_states_of_numpy_and_random_come_back_whichever_block_ends_first():
 
 
 def test_blocks_in_each_other_go_on_where_they_were():
+    def draws():
+        return [torch.rand(2), nn.functional.alpha_dropout(torch.ones(9)), torch.tensor(np.random.rand())]
+
+    with seeded(2):
+        inner = draws()
     with seeded(1):
-        want = torch.rand(2), torch.rand(2), np.random.rand(), np.random.rand()
+        want = draws() + draws()
     with seeded(1):
-        first, number = torch.rand(2), np.random.rand()
+        got = draws()
         with seeded(2):
-            torch.rand(5), np.random.rand(5)
-        got = first, torch.rand(2), number, np.random.rand()
-    assert all(map(torch.equal, got[:2], want[:2])) and got[2:] == want[2:]
+            assert all(map(torch.equal, draws(), inner))
+        got += draws()
+    assert all(map(torch.equal, got, want))
 
 
 def test_a_survey_draws_what_the_pass_after_it_draws():

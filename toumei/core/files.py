@@ -1,23 +1,27 @@
 """Files that are written whole or not at all. Nothing else in the package opens a file for writing."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from .errors import ArgumentError, ToumeiError
+from .interrupts import uninterrupted, until_the_end
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Gives the path of a partial file, which takes the place of the file when the block ends.
 
-    The partial file lies in the folder of the file, which is made where it is missing, and has the same
-    ending. If the block raises, the partial file and the new folders are removed and the file stays as it
-    was. If the process is killed, the file stays as it was too. The file has the permissions that the umask
-    leaves. A symbolic link stays, and the file that it points to is replaced.
+    The partial file lies in the folder of the file, which is made where it is missing. On Linux it has no
+    name there, so nothing is left of it if the process is killed; its path then has no ending either, and
+    libraries have to be told the format. If the block raises, the partial file and the new folders are
+    removed and the file stays as it was. The file has the permissions that the umask leaves. A symbolic link
+    stays, and the file that it points to is replaced.
 
     Args:
         path: File to write.
@@ -38,17 +42,46 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         check_regular(path, "written", missing=True)
         target = Path(os.path.realpath(path))
         made = [folder for folder in target.parents if not folder.exists()]
-        partial = target.with_name(f".{target.stem[:100]}.{uuid4().hex[:12]}.partial{target.suffix}")
-        try:
+        named = target.with_name(f".{target.stem[:100]}.{uuid4().hex[:12]}.partial{target.suffix}")
+        with until_the_end() as cleanup:
+            files: list[BinaryIO] = []
+            cleanup.add(lambda: [file.close() for file in files])
+            cleanup.add(lambda: _remove(named, made))
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial.touch(exist_ok=False)
-            mode = stat.S_IMODE(partial.stat().st_mode)
-            yield partial
-            os.chmod(partial, mode)  # the libraries that write may have replaced the partial file
-            os.replace(partial, target)
-        except BaseException:
-            _remove(partial, made)
-            raise
+            files += _nameless(target.parent)
+            if not files:
+                named.touch(exist_ok=False)
+                mode = stat.S_IMODE(named.stat().st_mode)
+                yield named
+                os.chmod(named, mode)  # the libraries that write may have replaced the partial file
+            else:
+                nameless = Path(f"/proc/self/fd/{files[0].fileno()}")
+                yield nameless
+                with uninterrupted():
+                    _link(nameless, named)
+            os.replace(named, target)
+
+
+def _nameless(folder: Path) -> list[BinaryIO]:
+    """Opens a file without a name in a folder; none where the system or the disk has no such files."""
+    flag = getattr(os, "O_TMPFILE", None)
+    if flag is None or not os.path.isdir("/proc/self/fd"):
+        return []
+    try:
+        return [os.fdopen(os.open(folder, flag | os.O_RDWR, 0o666), "w+b")]
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
+            return []  # some file systems, such as those of networks, have none
+        raise
+
+
+def _link(nameless: Path, named: Path) -> None:
+    """Gives a file a name; only with descriptors of folders does the system follow the link to the file."""
+    folder = os.open(named.parent, getattr(os, "O_PATH", os.O_RDONLY))
+    try:
+        os.link(nameless, named.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
 
 
 def check_regular(path: str | Path, what: str, missing: bool = False) -> None:
@@ -60,7 +93,7 @@ def check_regular(path: str | Path, what: str, missing: bool = False) -> None:
         missing: Whether there may be no such file.
 
     Raises:
-        ArgumentError: It is a folder or a device.
+        ArgumentError: It is a folder or a device, or no path.
         OSError: It cannot be found out, or there is no such file.
     """
     try:
@@ -69,6 +102,8 @@ def check_regular(path: str | Path, what: str, missing: bool = False) -> None:
         if missing:
             return
         raise
+    except ValueError as error:
+        raise ArgumentError(f"{str(path)!r} is no path: {error}") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise ArgumentError(f"{path} cannot be {what}: it is {kind}, and a file was expected")

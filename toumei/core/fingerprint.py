@@ -39,6 +39,18 @@ def fingerprint_of(model: nn.Module, instead: Mapping[str, Tensor] | None = None
     return digest.hexdigest()[:32]
 
 
+def bits_of(tensor: Tensor) -> str:
+    """Returns a hash of the numbers of a tensor, without their type and shape.
+
+    Example:
+        >>> zeros, ones = torch.zeros(2), torch.ones(2)
+        >>> bits_of(zeros) == bits_of(torch.zeros(2)), bits_of(zeros) == bits_of(ones)
+        (True, False)
+    """
+    plain = whole(tensor) if tensor.layout == torch.strided else tensor.detach().to_dense()
+    return hashlib.sha256(_sums(plain).cpu().numpy().tobytes()).hexdigest()[:32]
+
+
 def _sums(tensor: Tensor) -> Tensor:
     """Sums of the bits of a tensor, read as whole numbers, in chunks, each with a weight for its place.
 

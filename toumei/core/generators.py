@@ -15,16 +15,16 @@ from .interrupts import locked, until_the_end
 
 _TAKERS = (
     "rand randn randint randperm normal bernoulli multinomial poisson binomial uniform exponential cauchy "
-    "log_normal geometric random standard_gamma sample_dirichlet kaiming_uniform kaiming_normal "
-    "xavier_uniform xavier_normal trunc_normal rand_like randn_like randint_like"
+    "log_normal geometric random bernoulli_ normal_ standard_gamma sample_dirichlet "
+    "kaiming_uniform kaiming_normal xavier_uniform xavier_normal trunc_normal"
 )
 _OTHERS = (
     "dropout1d dropout2d dropout3d alpha_dropout feature_dropout "
     "feature_alpha_dropout native_dropout fused_dropout rrelu rrelu_with_noise gumbel_softmax "
     "fractional_max_pool2d fractional_max_pool3d lstm gru rnn_tanh rnn_relu svd_lowrank pca_lowrank lobpcg "
-    "multi_head_attention_forward"
+    "multi_head_attention_forward rand_like randn_like randint_like"
 )
-# Functions that draw, by their names without underscores around, and whether they take a generator.
+# Functions that draw, by their canonical names, and whether they take a generator.
 _DRAW = {**dict.fromkeys(_TAKERS.split(), "takes one"), **dict.fromkeys(_OTHERS.split(), "takes none")}
 _DRAW |= {"scaled_dot_product_attention": "attention", "dropout": "dropout"}
 _swapping = RLock()
@@ -63,8 +63,8 @@ class Generators:
     def handle(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls a function, which draws from these generators."""
         kind = _kind(function)
-        if kind is None or not _draws(kind, args, kwargs) or os.getpid() != self._process:
-            return function(*args, **kwargs)  # workers of a DataLoader have a seed each
+        if kind is None or not _draws(kind, args, kwargs) or not self._is_meant():
+            return function(*args, **kwargs)
         device = _device(args, kwargs)
         if device.type == "meta":
             return function(*args, **kwargs)
@@ -80,6 +80,10 @@ class Generators:
             value = function(*args, **kwargs)
             generator.set_state(state_of(None, device))
         return value
+
+    def _is_meant(self) -> bool:
+        """Whether no inner block has other generators; workers of a DataLoader have a seed each."""
+        return current() is self and os.getpid() == self._process
 
     def states(self) -> dict[torch.device, Tensor]:
         """Returns the states of the generators that have been used."""
@@ -163,7 +167,17 @@ def set_state_of(generators: Generators | None, device: torch.device, state: Ten
 
 @lru_cache(maxsize=4096)
 def _kind(function: Function) -> str | None:
-    return _DRAW.get(canonical_name(function)[0].strip("_"))
+    name = canonical_name(function)[0]
+    return "takes one" if name in _DRAW and name.endswith("_like") and _like_takes_one() else _DRAW.get(name)
+
+
+def _like_takes_one() -> bool:
+    """Whether `torch.rand_like` and its kin take a generator, as they do in newer versions of torch."""
+    try:
+        torch.rand_like(torch.empty(0), generator=torch.Generator())
+    except TypeError:
+        return False
+    return True
 
 
 def _draws(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

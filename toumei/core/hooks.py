@@ -22,7 +22,7 @@ from .names import Layer
 from .operations import OperationStack, inner_modules
 from .passes import Pass, Stop
 from .targets import Edit, Target, Wanted, resolve
-from .threads import alone
+from .threads import begin_alone
 
 
 @contextmanager
@@ -93,7 +93,8 @@ def hooked(
     for layer, names_of_it in keys.items():
         targets[layer].add(Wanted(layer, tuple(names_of_it), edits.get(layer)), detach, clone, inputs)
     forward_pass.stops = stop and all(layer.run is not None for layer in targets)
-    with alone(model), until_the_end() as cleanup:
+    with until_the_end() as cleanup:
+        begin_alone(model, cleanup)
         with uninterrupted():
             cleanup.enter(eager(given, [layer.module for layer in targets]))
             _install(model, targets, forward_pass, cleanup)

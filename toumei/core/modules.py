@@ -15,7 +15,7 @@ from torch import nn
 from .compiled import uncompiled
 from .errors import ArchitectureError, ArgumentError, LayerError
 from .interrupts import Cleanup, uninterrupted, until_the_end
-from .threads import HomeThread, alone
+from .threads import HomeThread, begin_alone
 
 Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -128,7 +128,8 @@ def wrapped_forward(module: nn.Module, around: Around) -> Iterator[None]:
         ...     relu(torch.ones(2))
         tensor([-1., -1.])
     """
-    with alone(module), until_the_end() as cleanup:
+    with until_the_end() as cleanup:
+        begin_alone(module, cleanup)
         with uninterrupted():
             wrap_forward(module, around, cleanup)
         yield
@@ -205,7 +206,8 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
         >>> model.weight.requires_grad
         True
     """
-    with alone(model), until_the_end() as cleanup:
+    with until_the_end() as cleanup:
+        begin_alone(model, cleanup)
         flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         cleanup.add(lambda: [parameter.requires_grad_(flag) for parameter, flag in flags])
         for parameter, _ in flags:
@@ -228,7 +230,8 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         >>> model.training
         True
     """
-    with alone(model), until_the_end() as cleanup:
+    with until_the_end() as cleanup:
+        begin_alone(model, cleanup)
         modes = [(module, module.training) for module in model.modules()]
         cleanup.add(lambda: [setattr(module, "training", mode) for module, mode in modes])
         model.eval()

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor
 
 from .errors import ArgumentError, ToumeiError
@@ -21,6 +22,25 @@ from .tensor_specs import FieldError, Spec, check_specs
 
 VERSION = 1  # of the format; a change that older versions of the package cannot read raises it
 _KEY = "toumei"  # of the header among the metadata of a safetensors file
+
+_TYPES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.int32: "I32",
+    torch.int64: "I64",
+    torch.uint16: "U16",
+    torch.uint32: "U32",
+    torch.uint64: "U64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
 
 Result = TypeVar("Result", bound="Saved")
 
@@ -142,19 +162,39 @@ def check_ending(path: str | Path, what: str) -> None:
 def write_safetensors(tensors: Mapping[str, Tensor], partial: Path, metadata: Mapping[str, str]) -> None:
     """Writes tensors to the partial file of `atomic_write`.
 
+    `safetensors.save_file` leaves a temporary file of its own if the process is killed, and its `save` needs
+    the memory of all tensors a second time.
+
+    Args:
+        tensors: Tensors on the CPU, contiguous.
+        partial: The file.
+        metadata: Texts beside them.
+
     Raises:
         ArgumentError: The format has no such type of numbers.
         OSError: The file cannot be written, because the disk is full, for example.
     """
-    safetensors = require("safetensors.torch", "saving a result", "safetensors")
-    error = require("safetensors", "saving a result").SafetensorError
-    try:
-        safetensors.save_file(dict(tensors), partial, dict(metadata))
-    except error as failure:
-        raise OSError(str(failure)) from failure
-    except KeyError as failure:  # the type is not in the library's table
-        names = [name for name, tensor in tensors.items() if tensor.dtype == failure.args[0]]
-        raise ArgumentError(f"tensor {names} is of {failure.args[0]}, which safetensors lacks") from failure
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    offset = 0
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps numbers aligned
+    for name in names:
+        tensor = tensors[name]
+        if tensor.dtype not in _TYPES:
+            raise ArgumentError(f"tensor {[name]} is of {tensor.dtype}, which safetensors lacks")
+        end = offset + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": _TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with partial.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            if tensors[name].numel():
+                file.write(memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy()))
 
 
 class _Refused(Exception):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .errors import BusyModelError
-from .interrupts import locked, until_the_end
+from .interrupts import Cleanup, locked, until_the_end
 
 _lock = RLock()
 _changed = Condition(_lock)
@@ -42,35 +42,54 @@ def alone(model: nn.Module) -> Iterator[None]:
         ...     model.training
         True
     """
-    hold = _Hold(model)
     with until_the_end() as cleanup:
-        cleanup.add(lambda: _release(hold))
-        _acquire(hold)
+        begin_alone(model, cleanup)
         yield
 
 
-def _acquire(hold: _Hold) -> None:
+def begin_alone(model: nn.Module, cleanup: Cleanup) -> None:
+    """Does what `alone` does, until the steps of a `Cleanup` are taken."""
+    hold = _Hold(model)
+    cleanup.add(lambda: _release(hold))
+    if _take(hold):
+        _wait(hold)
+
+
+def _take(hold: _Hold) -> list[Thread]:
+    """Takes the model if no other thread works on it, else returns those that do.
+
+    Of two threads that take it at once each sees the other, since both look after they have taken it.
+    """
+    _holds.append(hold)
+    busy = _others(hold)
+    if busy:
+        _holds.remove(hold)
+    return busy
+
+
+def _wait(hold: _Hold) -> None:
     with locked(_lock):
-        while busy := _others(hold):
-            _check_waits(hold, busy)
-            _waiting[hold.thread] = busy
-            try:
-                _changed.wait()
-            finally:
-                _waiting.pop(hold.thread, None)
-        _holds.append(hold)
+        try:
+            _waiting[hold.thread] = []  # first, so that who leaves from here on tells this thread
+            while busy := _take(hold):
+                _check_waits(hold, busy)
+                _waiting[hold.thread] = busy
+                _changed.wait(1.0)
+        finally:
+            _waiting.pop(hold.thread, None)
 
 
 def _release(hold: _Hold) -> None:
-    with locked(_lock):
-        if hold in _holds:
-            _holds.remove(hold)
-        _changed.notify_all()
+    if hold in _holds:
+        _holds.remove(hold)
+    if _waiting:
+        with locked(_lock):
+            _changed.notify_all()
 
 
 def _others(hold: _Hold) -> list[Thread]:
     """The other threads that work on a part of the model; a thread that has died works on nothing."""
-    others = [one for one in _holds if one.thread is not hold.thread and one.thread.is_alive()]
+    others = [one for one in tuple(_holds) if one.thread is not hold.thread and one.thread.is_alive()]
     if not others:
         return []
     modules = set(hold.model.modules())

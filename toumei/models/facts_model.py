@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import load_file
-
+from ..core.errors import ArgumentError
 from ..core.seeding import seeded
+from .download import load_state_dict
 from .facts_world import FactsWorld
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def facts_gpt(
 
     Raises:
         FileNotFoundError: There is no such file.
+        ArgumentError: It is damaged, or holds weights of another network.
 
     Example:
         >>> model, tokenizer, world = facts_gpt()
@@ -68,10 +69,22 @@ def facts_gpt(
     # The padding token also begins texts: without an entry here, texts that contain it would count as padded.
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     if pretrained:
-        weights = load_file(_DATA / "facts_gpt.safetensors" if pretrained is True else pretrained)
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=False)
-        model.tie_weights()
+        _load(model, _DATA / "facts_gpt.safetensors" if pretrained is True else Path(pretrained))
     return model, tokenizer, FactsWorld()
+
+
+def _load(model: "GPT2LMHeadModel", path: Path) -> None:
+    weights = {name: tensor.float() for name, tensor in load_state_dict(path).items()}
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    wrong = [name for name, tensor in weights.items() if shapes.get(name) != tensor.shape]
+    missing = shapes.keys() - weights.keys() - {"lm_head.weight"}  # which are those of the embedding
+    if wrong or missing:
+        raise ArgumentError(
+            f"{path} holds weights of another network: {', '.join(sorted(missing)[:3]) or 'none'} missing, "
+            f"{', '.join(wrong[:3]) or 'none'} unknown or of another shape"
+        )
+    model.load_state_dict(weights, strict=False)
+    model.tie_weights()
 
 
 def _tokenizer() -> "PreTrainedTokenizerFast":

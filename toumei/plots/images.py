@@ -1,7 +1,8 @@
 """Arrays in, matplotlib axes out. All of it works without a display; only `show` opens a window."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Pictures are drawn in memory: Pillow takes no notice when a full disk takes only a part of what it writes.
 _GAP = 4
 _CHECK = 8  # pixels of a field of the checkerboard
 _SQUARE, _SPACE = 192, 10  # pixels of a group in a comparison, and between groups
@@ -162,9 +164,14 @@ def save_figure(figure: "Figure", path: str | Path) -> None:
     """Writes a figure, cropped to what it shows, and its folder if need be.
 
     The ending of the path says the format. The file is written whole or not at all.
+
+    Raises:
+        ArgumentError: There is no such format.
     """
-    with atomic_write(path) as partial:
-        figure.savefig(partial, bbox_inches="tight", pad_inches=0.05)
+    format = _format(path, figure.canvas.get_supported_filetypes())
+    with atomic_write(path) as partial, BytesIO() as drawn:
+        figure.savefig(drawn, format=format, bbox_inches="tight", pad_inches=0.05)
+        partial.write_bytes(drawn.getvalue())
 
 
 def show() -> None:
@@ -180,11 +187,18 @@ def save_pixels(image: Tensor, path: str | Path) -> None:
     """Writes one picture (1, 3 or 4, H, W) in [0, 1] pixel by pixel, and its folder if need be.
 
     A PNG keeps the alpha channel of a picture that has one.
+
+    Raises:
+        ArgumentError: The ending of the path is of no format.
     """
     keeps_alpha = len(image) == 4 and Path(path).suffix.lower() == ".png"
     picture = to_pil(image.detach().float().cpu().clamp(0, 1) if keeps_alpha else montage(image[None]))
-    with atomic_write(path) as partial:
-        picture.save(partial)
+    from PIL import Image
+
+    format = Image.registered_extensions()[f".{_format(path, Image.registered_extensions())}"]
+    with atomic_write(path) as partial, BytesIO() as drawn:
+        picture.save(drawn, format=format)
+        partial.write_bytes(drawn.getvalue())
 
 
 def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 0.2) -> None:
@@ -202,8 +216,18 @@ def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 
         raise ArgumentError("an animation needs at least one frame")
     first, *rest = [to_pil(montage(frame)) for frame in frames]
     durations = [round(1000 * seconds)] * len(rest) + [round(5000 * seconds)]
-    with atomic_write(path) as partial:
-        first.save(partial, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+    with atomic_write(path) as partial, BytesIO() as drawn:
+        first.save(drawn, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+        partial.write_bytes(drawn.getvalue())
+
+
+def _format(path: str | Path, known: Iterable[str]) -> str:
+    """The format that the ending of a path names."""
+    ending = Path(path).suffix.lower().removeprefix(".")
+    names = sorted({name.removeprefix(".") for name in known})
+    if ending not in names:
+        raise ArgumentError(f"cannot write {path}: its ending should be one of {', '.join(names)}")
+    return ending
 
 
 def _canvas(images: Tensor, titles: Sequence[str], columns: int | None) -> tuple[Tensor, int, int]:

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.files import check_regular
+from ...models.download import load_state_dict
 from ..inputs import as_images, images_in
 from .color import ColorSpace
 from .fft import frequencies
@@ -97,15 +99,17 @@ def load_magnitude(path: str | Path) -> Tensor:
         path: The file, such as the one that horama downloads.
 
     Raises:
-        ArgumentError: Another ending, or several tensors.
+        ArgumentError: Another ending, several tensors, or a damaged file.
     """
     path = Path(path)
     if path.suffix == ".npy":
-        return torch.from_numpy(np.load(path, allow_pickle=False))
+        check_regular(path, "read")
+        try:
+            return torch.from_numpy(np.load(path, allow_pickle=False))
+        except (ValueError, EOFError, TypeError) as error:
+            raise ArgumentError(f"{path} holds no array, or is damaged or cut short: {error}") from error
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        tensors = list(load_file(path).values())
+        tensors = list(load_state_dict(path).values())
         if len(tensors) == 1:
             return tensors[0]
         raise ArgumentError(f"{path} should hold the magnitude alone, it holds {len(tensors)} tensors")

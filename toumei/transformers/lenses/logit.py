@@ -12,7 +12,7 @@ from ...core.serialization import Saved
 from ...core.tensor_specs import Spec, specs
 from ..model.blockwise import BlockwiseRunner
 from ..model.families import anatomy
-from ..model.tokens import continuation, tokenize
+from ..model.tokens import as_prompt, continuation, tokenize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,19 +76,19 @@ class LogitLens(Saved):
         )
 
 
-def logit_lens(model: nn.Module, tokenizer: Any, prompt: str, answer: str, *, top: int = 5) -> LogitLens:
+def logit_lens(model: nn.Module, tokenizer: Any, prompt: Any, answer: str, *, top: int = 5) -> LogitLens:
     """Returns how likely an answer is when final norm and head are applied to the output of each layer.
 
     Args:
         model: A causal language model; edits that it carries count.
         tokenizer: Its tokenizer.
-        prompt: A text that the answer would continue.
+        prompt: A text that the answer would continue, or the ids of its tokens.
         answer: The answer; its first token is used.
         top: How many of the likeliest tokens to keep.
 
     Raises:
         ArchitectureError: The parts of the model cannot be found.
-        ArgumentError: The prompt or the answer is empty.
+        ArgumentError: The prompt or the answer is empty, or the model reads no text of this length.
 
     Example:
         >>> from toumei.models import facts_gpt
@@ -99,8 +99,11 @@ def logit_lens(model: nn.Module, tokenizer: Any, prompt: str, answer: str, *, to
         (0, True)
     """
     parts = anatomy(model)
-    ids = torch.tensor([tokenize(tokenizer, prompt).ids], device=parts.device)
-    token = continuation(tokenizer, prompt, answer)[0]
+    text = as_prompt(tokenizer, prompt)
+    tokens = tokenize(tokenizer, text).ids
+    parts.check_length(len(tokens), str(text))
+    ids = torch.tensor([tokens], device=parts.device)
+    token = continuation(tokenizer, text, answer)[0]
     with torch.no_grad(), evaluating(parts.model):
         found = run(parts.model, ids, record=parts.runs(parts.blocks), detach=True)
         device = found[parts.blocks[-1]].device
@@ -108,7 +111,7 @@ def logit_lens(model: nn.Module, tokenizer: Any, prompt: str, answer: str, *, to
         probabilities = BlockwiseRunner(parts).logits(vectors, ids[:, :1]).float().softmax(1).cpu()
     likeliest = probabilities.topk(min(top, probabilities.shape[1]))
     return LogitLens(
-        prompt=prompt,
+        prompt=str(text),
         answer=answer,
         probabilities=probabilities[:, token],
         ranks=(probabilities > probabilities[:, token, None]).sum(1),

@@ -47,7 +47,7 @@ def score_answers(
     for prompt, answer in questions:
         target = continuation(tokenizer, prompt, answer)
         rows.append((*tokenize(tokenizer, prompt).ids, *target[:-1]))
-        parts.check_length(len(rows[-1]), prompt)
+        parts.check_length(len(rows[-1]), str(prompt))
         targets.append(target)
     unique = sorted(set(rows), key=len)
     numbers: dict[tuple[int, ...], list[int]] = {ids: [] for ids in unique}  # of the questions with this text

@@ -5,8 +5,7 @@ that a tokenizer adds tokens at the beginning, merges words, or needs several to
 """
 
 import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
+from .spaces import space_between
 
 ROLES = (
     "before the subject",
@@ -44,12 +44,12 @@ class Tokens:
         return len(self.ids)
 
 
-def tokenize(tokenizer: Any, prompt: str) -> Tokens:
+def tokenize(tokenizer: Any, prompt: Any) -> Tokens:
     """Returns a prompt's tokens with the characters that they cover.
 
     Args:
         tokenizer: A Hugging Face tokenizer that knows character offsets (`is_fast`).
-        prompt: The text.
+        prompt: The text, or the ids of its tokens.
 
     Raises:
         ArgumentError: The prompt is empty, or the tokenizer has no offsets.
@@ -62,7 +62,11 @@ def tokenize(tokenizer: Any, prompt: str) -> Tokens:
         >>> tokenize(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?"), "Ann lives here").spans
         ((0, 3), (4, 9), (10, 14))
     """
-    if not isinstance(prompt, str) or not prompt.strip():
+    if not isinstance(prompt, str):
+        prompt = as_prompt(tokenizer, prompt)
+    if isinstance(prompt, PromptOfIds):
+        return prompt.tokens
+    if not prompt.strip():
         raise ArgumentError(f"expected a prompt with words, got {prompt!r}")
     try:
         encoded = tokenizer(prompt, return_offsets_mapping=True, return_special_tokens_mask=True)
@@ -71,10 +75,60 @@ def tokenize(tokenizer: Any, prompt: str) -> Tokens:
             f"{type(tokenizer).__name__} does not know which characters a token covers: use a fast tokenizer"
         ) from None
     special = encoded["special_tokens_mask"]
-    count = _without_end(special)
-    ids = encoded["input_ids"][:count]
-    spans = _spans(encoded["offset_mapping"][:count], special[:count], len(prompt))
+    kept = _without_added(tokenizer, encoded["input_ids"], special)
+    ids = encoded["input_ids"][kept]
+    spans = _spans(encoded["offset_mapping"][kept], special[kept], len(prompt))
     return Tokens(tuple(ids), tuple(tokenizer.decode([index]) for index in ids), tuple(spans))
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Returns the token ids of a text that begins a document, without an end token.
+
+    A text that begins with the token that begins documents, as those of chat templates do, gets no second.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        text: The text.
+    """
+    encoded = tokenizer(text, return_special_tokens_mask=True)
+    ids: list[int] = encoded["input_ids"]
+    return ids[_without_added(tokenizer, ids, encoded["special_tokens_mask"])]
+
+
+class PromptOfIds(str):
+    """The text of a prompt that was given as token ids, and is read with exactly these tokens."""
+
+    tokens: Tokens
+
+
+def as_prompt(tokenizer: Any, given: Any) -> str:
+    """Returns a prompt that was given as text or as token ids, (tokens,) or (1, tokens).
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        given: Text, a sequence or tensor of ids, or what the tokenizer returned for one text.
+
+    Raises:
+        ArgumentError: It is neither, or holds no ids of the tokenizer.
+    """
+    if isinstance(given, str):
+        return given
+    ids = given["input_ids"] if isinstance(given, Mapping) and "input_ids" in given else given
+    ids = ids.tolist() if hasattr(ids, "tolist") else ids
+    if isinstance(ids, (list, tuple)) and len(ids) == 1 and isinstance(ids[0], (list, tuple)):
+        ids = ids[0]
+    whole = isinstance(ids, (list, tuple)) and all(type(index) is int for index in ids)
+    if not whole or not ids or not all(0 <= index < len(tokenizer) for index in ids):
+        raise ArgumentError(
+            f"expected a prompt with words, or ids from 0 to {len(tokenizer) - 1} of the tokens of one text, "
+            f"got {given!r}"
+        )
+    texts = [tokenizer.decode(ids[:count]) for count in range(1, len(ids) + 1)]
+    ends = [_common(text, texts[-1]) for text in texts]
+    spans = _spans(list(zip([0, *ends[:-1]], ends, strict=True)), [False] * len(ids), ends[-1])
+    prompt = PromptOfIds(texts[-1])
+    prompt.tokens = Tokens(tuple(ids), tuple(tokenizer.decode([index]) for index in ids), tuple(spans))
+    return prompt
 
 
 def fill_subject(prompt: str, subject: str) -> tuple[str, int | None]:
@@ -139,15 +193,15 @@ def token_roles(count: int, subject: tuple[int, int]) -> tuple[str, ...]:
     )
 
 
-def continuation(tokenizer: Any, prompt: str, text: str) -> tuple[int, ...]:
+def continuation(tokenizer: Any, prompt: Any, text: str) -> tuple[int, ...]:
     """Returns the ids of the tokens of a text that continues a prompt.
 
-    A space is put between prompt and text, except where one of them already has a space there, and except
-    between characters of scripts that are written without spaces.
+    A space is put between prompt and text where `space_between` puts one, and where the tokenizer has a token
+    for it.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
-        prompt: The prompt.
+        prompt: The prompt, as text or as token ids.
         text: The text that follows it.
 
     Raises:
@@ -155,16 +209,12 @@ def continuation(tokenizer: Any, prompt: str, text: str) -> tuple[int, ...]:
     """
     if not isinstance(text, str) or not text.strip():
         raise ArgumentError(f"expected words to continue the prompt {prompt!r} with, got {text!r}")
-    glued = prompt[-1:].isspace() or text[0].isspace() or _unspaced(prompt[-1:]) or _unspaced(text[0])
-    joined = text if glued else f" {text}"
-    encoded = tokenizer(prompt, return_special_tokens_mask=True)
-    before = encoded["input_ids"][: _without_end(encoded["special_tokens_mask"])]
-    whole = tokenizer(prompt + joined)["input_ids"]
-    if whole[: len(before)] == before:
-        ids = [index for index in whole[len(before) :] if index not in _added(tokenizer)]
-    else:  # a token reaches across the boundary: the tokens of the text alone are taken
-        ids = tokenizer(joined, add_special_tokens=False)["input_ids"]
-    if not ids or all(index == tokenizer.unk_token_id for index in ids):
+    prompt = as_prompt(tokenizer, prompt)
+    unknown = tokenizer.unk_token_id
+    ids = _following(tokenizer, prompt, space_between(prompt, text) + text)
+    if unknown in ids and unknown not in (glued := _following(tokenizer, prompt, text)):
+        ids = glued
+    if not ids or all(index == unknown for index in ids):
         raise ArgumentError(f"the tokenizer has no tokens for {text!r}")
     return tuple(ids)
 
@@ -186,9 +236,44 @@ def padded(rows: Iterable[Sequence[int]], device: torch.device) -> tuple[Tensor,
     return tokens, (torch.arange(longest, device=device) < lengths[:, None]).long()
 
 
-def _without_end(special: Any) -> int:
-    """The number of tokens without the special tokens at the end."""
-    return max((index + 1 for index, is_special in enumerate(special) if not is_special), default=1)
+def _common(one: str, other: str) -> int:
+    """How many characters two texts have in common at the beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+def _following(tokenizer: Any, prompt: str, text: str) -> list[int]:
+    """The tokens of a text after a prompt; where a token reaches across the boundary, those of the text."""
+    before = (
+        list(tokenize(tokenizer, prompt).ids)
+        if isinstance(prompt, PromptOfIds)
+        else encode(tokenizer, prompt)
+    )
+    for start, known in ((prompt, before), ("\n", encode(tokenizer, "\n"))):
+        whole = encode(tokenizer, start + text)
+        if known and whole[: len(known)] == known:
+            return whole[len(known) :]
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _without_added(tokenizer: Any, ids: Sequence[int], special: Sequence[int]) -> slice:
+    """Which tokens of a text count: none that was added at its end, and only one beginning."""
+    end = max((index + 1 for index, is_special in enumerate(special) if not is_special), default=1)
+    return slice(without_second_start(tokenizer, ids, special), end)
+
+
+def without_second_start(tokenizer: Any, ids: Sequence[int], special: Sequence[int]) -> int:
+    """Returns how many tokens in front the tokenizer added to a text that begins with the same tokens.
+
+    Args:
+        tokenizer: The tokenizer.
+        ids: The tokens.
+        special: Which of them were added.
+    """
+    added = next((index for index, is_special in enumerate(special) if not is_special), 0)
+    again = ids[added : 2 * added]
+    return added if list(again) == list(ids[:added]) and set(again) <= set(tokenizer.all_special_ids) else 0
 
 
 def _spans(offsets: Any, special: Any, length: int) -> list[tuple[int, int]]:
@@ -202,11 +287,3 @@ def _spans(offsets: Any, special: Any, length: int) -> list[tuple[int, int]]:
         spans.append((start, end if end > start else following))
         following = start
     return spans[::-1]
-
-
-def _added(tokenizer: Any) -> set[int]:
-    return {index for index in (tokenizer.bos_token_id, tokenizer.eos_token_id) if index is not None}
-
-
-def _unspaced(character: str) -> bool:
-    return bool(character) and unicodedata.east_asian_width(character) in "WF"

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....core.errors import ArgumentError
+from ....core.files import check_regular
 from ..editing.requests import EditRequest
+from .records import fields_of
 
 if TYPE_CHECKING:
     from ....models.facts_world import FactsWorld
@@ -51,42 +53,30 @@ def counterfact_cases(
 ) -> list[EditCase]:
     """Returns the cases of a CounterFact file (Meng et al., 2022), or of records in its format.
 
+    Records of zsRE (Mitchell et al., 2022) are read as well, in CounterFact's layout or their own, and flat
+    ones as EasyEdit has them, with ``prompt``, ``subject``, ``target_new`` and ``ground_truth``.
+
     Args:
-        records: The path of a JSON list, or the list. Each record needs `requested_rewrite`; the prompts may
-            be missing.
+        records: The path of a JSON list, or the list. Prompts other than that of the edit may be missing.
         snippets: The texts for the reference score, as in the paper's attribute_snippets.json: a path of a
             JSON list, or the list, of mappings with `relation_id`, `target_id` and `samples`.
 
     Raises:
-        ArgumentError: A file is no JSON, a record has no complete `requested_rewrite`, or there are none.
+        ArgumentError: A file is no JSON, a record has none of the layouts, or there are none.
     """
-    about = {
-        (snippet["relation_id"], snippet["target_id"]): tuple(sample["text"] for sample in snippet["samples"])
-        for snippet in _json(snippets)
-    }
+    try:
+        about = {
+            (one["relation_id"], one["target_id"]): tuple(sample["text"] for sample in one["samples"])
+            for one in _json(snippets)
+        }
+    except (KeyError, TypeError) as error:
+        raise ArgumentError(f"snippets have relation_id, target_id and samples: {error} is missing") from None
     cases = []
     for number, record in enumerate(_json(records)):
-        try:
-            rewrite = record["requested_rewrite"]
-            new = rewrite["target_new"]
-            request = EditRequest(rewrite["prompt"], rewrite["subject"], new["str"])
-            truth = rewrite["target_true"]["str"]
-        except (KeyError, TypeError) as error:
-            found = f"it has {', '.join(record)}" if isinstance(record, Mapping) else f"it is {record!r}"
-            raise ArgumentError(
-                f"record {number} is not CounterFact's, {error} is missing: {found}"
-            ) from None
-        neighbours = tuple((prompt, truth) for prompt in record.get("neighborhood_prompts", ()))
-        cases.append(
-            EditCase(
-                request=request,
-                truth=truth,
-                paraphrases=tuple(record.get("paraphrase_prompts", ())),
-                neighbours=neighbours,
-                generation=tuple(record.get("generation_prompts", ())),
-                references=about.get((rewrite.get("relation_id"), new.get("id")), ()),
-            )
-        )
+        fields = fields_of(record, number)
+        rewrite = record.get("requested_rewrite", {})
+        key = rewrite.get("relation_id"), (rewrite.get("target_new") or {}).get("id")
+        cases.append(EditCase(**fields, references=about.get(key, ())))
     if not cases:
         raise ArgumentError("expected CounterFact records, got none")
     return cases
@@ -95,10 +85,14 @@ def counterfact_cases(
 def _json(given: str | Path | Iterable[Any]) -> Iterable[Any]:
     if not isinstance(given, (str, Path)):
         return given
+    check_regular(given, "read")
     try:
-        return list(json.loads(Path(given).read_text("utf-8")))
-    except json.JSONDecodeError as error:
+        read = json.loads(Path(given).read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ArgumentError(f"{given} is no JSON, or cut short: {error}") from None
+    if not isinstance(read, list):
+        raise ArgumentError(f"expected a JSON list in {given}, got {type(read).__name__}")
+    return read
 
 
 def world_cases(world: "FactsWorld", count: int, seed: int = 0) -> list[EditCase]:

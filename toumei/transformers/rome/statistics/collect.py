@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ....core.errors import ArgumentError
+from ....core.files import check_regular
 from ....core.fingerprint import fingerprint_of
 from ....core.hooks import hooked
 from ....core.modules import evaluating
 from ....core.tensors import whole
 from ...model.families import Anatomy, anatomy
-from ...model.tokens import padded
+from ...model.tokens import padded, without_second_start
 from .second_moments import KeyStatistics, SecondMoment
 
 _SECONDS = 60.0  # between two checkpoints: those of large models are gigabytes
@@ -63,8 +64,8 @@ def collect_statistics(
         verbose: Show a progress bar.
 
     Raises:
-        ArgumentError: There are no texts, no such layer, or the checkpoint belongs to another model, other
-            layers or other texts.
+        ArgumentError: There are no texts, no such layer, another precision, or the checkpoint belongs to
+            another model, other layers or other texts.
         ArchitectureError: A layer has no down-projection.
 
     Example:
@@ -79,6 +80,8 @@ def collect_statistics(
         raise ArgumentError(f"expected a list of layers to collect statistics of, got {layers!r}")
     if batch_size < 1 or max_length < 1:
         raise ArgumentError(f"batch_size and max_length are from 1 on, got {batch_size} and {max_length}")
+    if dtype not in (torch.float32, torch.float64):
+        raise ArgumentError(f"sums of many keys need float32 or float64, got {dtype}")
     pass_ = _Pass(parts, wanted, dtype)
     source = _tokens(texts, tokenizer, min(max_length, parts.positions or max_length))
     if checkpoint is not None and Path(checkpoint).exists():
@@ -191,13 +194,21 @@ def _tokens(given: Any, tokenizer: Any, max_length: int) -> Iterator[list[int]]:
     """The token ids of the texts of a corpus, text by text."""
     texts = _texts(given)
     while read := list(islice(texts, _TOKENIZED_AT_ONCE)):
-        yield from tokenizer(read, truncation=True, max_length=max_length)["input_ids"]
+        encoded = tokenizer(
+            read, truncation=True, max_length=max_length, return_special_tokens_mask=True, padding=False
+        )
+        for ids, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
+            yield ids[without_second_start(tokenizer, ids, special) :]
 
 
 def _texts(given: Any) -> Iterator[str]:
     if isinstance(given, (str, Path)):
-        with open(given, encoding="utf-8") as file:
-            yield from (line.strip() for line in file if line.strip())
+        check_regular(given, "read")
+        try:
+            with open(given, encoding="utf-8") as file:
+                yield from (line.strip() for line in file if line.strip())
+        except UnicodeDecodeError as error:
+            raise ArgumentError(f"{given} is no text in UTF-8: {error}") from error
         return
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
         raise ArgumentError(

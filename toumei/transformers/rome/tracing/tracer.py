@@ -4,11 +4,11 @@ Noise corrupts the embeddings of the subject, so the model loses the fact. Then 
 are restored. The probability of the answer shows how much of the fact each state carries.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from ....core.fingerprint import fingerprint_of
 from ....core.modules import evaluating
 from ....core.parallel import sweep
 from ...model.families import anatomy
-from ...model.tokens import Tokens, continuation, fill_subject, subject_range, tokenize
+from ...model.tokens import Tokens, as_prompt, continuation, fill_subject, subject_range, tokenize
 from .averages import AverageEffects, by_role
 from .facts import FactPrompt, read_facts
 from .noise import EmbeddingNoise, draw_noise, embedding_std
@@ -59,7 +59,7 @@ class CausalTracer:
 
     def trace(
         self,
-        prompt: str,
+        prompt: str | Sequence[int] | Tensor,
         subject: str,
         samples: int = 10,
         noise: float | EmbeddingNoise = 3.0,
@@ -77,7 +77,8 @@ class CausalTracer:
         """Returns the effect of restoring the states of each token and layer.
 
         Args:
-            prompt: A text whose next token is the answer. A ``{}`` in it stands for the subject.
+            prompt: A text whose next token is the answer, or the ids of its tokens. A ``{}`` in it stands for
+                the subject.
             subject: The words in it to corrupt.
             samples: How many draws of noise to average over.
             noise: The strength of Gaussian noise in multiples of the standard deviation of the subject's
@@ -115,7 +116,7 @@ class CausalTracer:
     def trace_with(
         self,
         settings: TraceSettings,
-        prompt: str,
+        prompt: str | Sequence[int] | Tensor,
         subject: str,
         *,
         answer: str | int | None = None,
@@ -135,12 +136,12 @@ class CausalTracer:
             ArchitectureError: The model has no MLPs or attentions to restore, and why.
         """
         plan = self._plan(settings)
-        prompt, tokens, subject_tokens = self._read(prompt, subject)
+        text, tokens, subject_tokens = self._read(prompt, subject)
         ids = torch.tensor([tokens.ids], device=self.parts.device)
         with self._inference():
             logits = last_logits(self.parts, ids)
-            answer_id = int(logits.argmax()) if answer is None else self._token(prompt, answer)
-            foil_id = None if foil is None else self._token(prompt, foil)
+            answer_id = int(logits.argmax()) if answer is None else self._token(text, answer)
+            foil_id = None if foil is None else self._token(text, foil)
             if foil_id == answer_id:
                 raise ArgumentError(f"the foil {foil!r} and the answer begin with the same token")
             inputs = TraceInputs(
@@ -172,7 +173,7 @@ class CausalTracer:
             probability=float(_logit_metric(answer_id, None)(logits)),
             kind=settings.kind,
             window=plan.width,
-            prompt=prompt,
+            prompt=str(text),
             subject=subject,
             foil=None if foil_id is None else self.tokenizer.decode([foil_id]),
             sever=settings.sever,
@@ -252,9 +253,11 @@ class CausalTracer:
             skipped=len(prompts) - len(results),
         )
 
-    def knows(self, prompt: str, answer: str) -> bool:
+    def knows(self, prompt: str | Sequence[int] | Tensor, answer: str) -> bool:
         """Returns whether the model predicts the first token of an answer to a prompt without ``{}``."""
-        ids = torch.tensor([tokenize(self.tokenizer, prompt).ids], device=self.parts.device)
+        tokens = tokenize(self.tokenizer, prompt).ids
+        self.parts.check_length(len(tokens), str(prompt))
+        ids = torch.tensor([tokens], device=self.parts.device)
         with self._inference():
             return int(last_logits(self.parts, ids).argmax()) == self._token(prompt, answer)
 
@@ -263,9 +266,9 @@ class CausalTracer:
         plan.modules(self.parts)  # raises an error if the model lacks them
         return plan
 
-    def _read(self, prompt: str, subject: str) -> tuple[str, Tokens, tuple[int, int]]:
+    def _read(self, prompt: Any, subject: str) -> tuple[str, Tokens, tuple[int, int]]:
         """The prompt with the subject in it, its tokens, and the range of the tokens of the subject."""
-        text, start = fill_subject(prompt, subject)
+        text, start = fill_subject(as_prompt(self.tokenizer, prompt), subject)
         tokens = tokenize(self.tokenizer, text)
         found = subject_range(tokens, text, subject, start)
         self.parts.check_length(len(tokens), text)
@@ -302,7 +305,7 @@ class CausalTracer:
             self._known_leaks[names[-1]] = leaks(inputs)
         return self._known_leaks[names[-1]]
 
-    def _token(self, prompt: str, answer: str | int) -> int:
+    def _token(self, prompt: Any, answer: str | int) -> int:
         if isinstance(answer, str):
             return continuation(self.tokenizer, prompt, answer)[0]
         if not isinstance(answer, SupportsIndex) or not 0 <= answer.__index__() < self.parts.vocabulary:
@@ -319,7 +322,7 @@ class CausalTracer:
 
 @dataclass(frozen=True)
 class FactItem:
-    """A fact of a sweep, and everything that its result depends on; the sweep keeps results by its `repr`."""
+    """A fact of a sweep, and everything that its result depends on."""
 
     fact: FactPrompt
     settings: TraceSettings = field(default_factory=TraceSettings)
@@ -331,6 +334,7 @@ class FactTask:
     """The function of a sweep over facts: it traces one of them."""
 
     tracer: CausalTracer
+    sweep_content: ClassVar[str] = "the items have all that the results depend on"
 
     def __call__(self, item: FactItem) -> dict[str, Any] | None:
         """Returns the effects by role, low and high; None if the model predicts another answer."""
