@@ -205,8 +205,9 @@ def intercepted(handler: Handler) -> Iterator[None]:
 
     Example:
         >>> import torch
+        >>> x = torch.ones(2)
         >>> with intercepted(lambda function, args, kwargs: -function(*args, **kwargs)):
-        ...     y = torch.ones(2).relu()
+        ...     y = x.relu()
         >>> y
         tensor([-1., -1.])
     """

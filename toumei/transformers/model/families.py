@@ -5,7 +5,7 @@ Face causal language model. It checks them, and says what is missing and why. A 
 `FAMILIES`; without a row the parts are searched for by their names, types and sizes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, SupportsIndex
 
@@ -157,7 +157,7 @@ class Anatomy:
         """
         padding = getattr(getattr(self.model, "config", None), "pad_token_id", None)
         weight: Any = self.module(self.embedding).weight
-        known = range(min(self.vocabulary, _TRIED))
+        known: Sequence[int] = range(min(self.vocabulary, _TRIED))
         if in_place(weight) and not weight.is_meta:
             used = whole(weight[:_TRIED]).any(1).tolist()
             known = [token for token in known if used[token] and token != padding] or known
