@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.checks import checked
 from ..core.errors import ArchitectureError, ArgumentError, ShapeError, UnitError
 from ..core.modules import device_and_dtype, evaluating
 from ..core.outputs import main_tensor
@@ -18,6 +19,7 @@ from .base.result import Attribution
 from .gradient.integrated_gradients import IntegratedGradients
 
 
+@checked
 @dataclass(frozen=True)
 class LogProbability:
     """The log-probability of a token, or its difference from that of another token, as a target.
@@ -60,6 +62,7 @@ class LogProbability:
 TokenTarget = str | int | None
 
 
+@checked
 def token_attribution(
     model: nn.Module,
     tokenizer: Any,

@@ -47,6 +47,28 @@ def find_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]
     return {name: known[name] if name in known else find_module(model, name) for name in names}
 
 
+def layer_name(model: object, layer: Any) -> Any:
+    """Returns the name of a layer that is given as a module of a model; else what was given.
+
+    Raises:
+        LayerError: It is no module of the model.
+
+    Example:
+        >>> network = nn.Sequential(nn.ReLU(), nn.Flatten())
+        >>> layer_name(network, network[1]), layer_name(network, "0")
+        ('1', '0')
+    """
+    if not isinstance(layer, nn.Module) or not isinstance(model, nn.Module):
+        return layer
+    for name, module in model.named_modules():
+        if module is layer:
+            return name
+    raise LayerError(
+        f"the {type(layer).__name__} that is given as a layer is no module of the {type(model).__name__}: "
+        f"give a name, as in model.named_modules()"
+    )
+
+
 def check_model(model: object) -> None:
     """Checks that hooks run in a model.
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from .checks import check_seed
+
 
 def make_generator(seed: int | None) -> torch.Generator | None:
     """Returns a CPU generator with this seed, or None, which means torch's global one, without a seed.
@@ -16,6 +18,7 @@ def make_generator(seed: int | None) -> torch.Generator | None:
         >>> torch.equal(first, second)
         True
     """
+    check_seed(seed)
     return None if seed is None else torch.Generator().manual_seed(seed)
 
 
@@ -40,6 +43,7 @@ def seeded(seed: int | None, device: torch.device | str = "cpu") -> Iterator[Non
     if seed is None:
         yield
         return
+    check_seed(seed)
     device = torch.device(device)
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:

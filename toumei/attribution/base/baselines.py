@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.seeding import make_generator
 from .channels import channels_of
@@ -88,6 +89,7 @@ OneBaseline = Baseline | Tensor | np.ndarray | float
 BaselineLike = OneBaseline | Sequence["OneBaseline | None"] | Mapping[str, "OneBaseline | None"] | None
 
 
+@checked
 @dataclass(frozen=True)
 class Constant(Baseline):
     """The same value everywhere. A number of the input that has this value gets no contribution.
@@ -127,6 +129,7 @@ class Fixed(Baseline):
         return tensor.to(inputs.dtype).expand(count, *shape)
 
 
+@checked
 @dataclass(frozen=True)
 class Mean(Baseline):
     """Each picture's mean colour: for each channel of an input its mean over all positions.
@@ -155,6 +158,7 @@ class Mean(Baseline):
         return inputs.mean(axes, keepdim=True).expand(count, *inputs.shape)
 
 
+@checked
 @dataclass(frozen=True)
 class MaxDistance(Baseline):
     """The valid input that is farthest from the input: for each number the far end of its range.
@@ -174,6 +178,7 @@ class MaxDistance(Baseline):
         return far.expand(count, *inputs.shape)
 
 
+@checked
 @dataclass(frozen=True)
 class Uniform(Baseline):
     """Noise between two values."""
@@ -194,6 +199,7 @@ class Uniform(Baseline):
         return noise.to(inputs.device) * (self.high - self.low) + self.low
 
 
+@checked
 @dataclass(frozen=True)
 class Gaussian(Baseline):
     """Noise about the input, or about a value, truncated to a range if one is given.
@@ -235,6 +241,7 @@ class Gaussian(Baseline):
         return (means + root * torch.erfinv(shares)).clamp(self.low, self.high).to(inputs.device)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class FromData(Baseline):
     """Rows drawn from data, such as training images: the recommended choice for a distribution.

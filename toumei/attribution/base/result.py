@@ -139,3 +139,18 @@ class Attribution(Saved):
         """The first tensor of the values, with an axis of targets in front."""
         values = parts_of(self.values)[0]
         return values if self.several else values[None]
+
+
+def values_of(given: Tensor | Attribution) -> Tensor:
+    """Returns contributions that are given as a tensor, or as the attribution to one target.
+
+    Raises:
+        ArgumentError: An attribution to several targets, or of several inputs.
+    """
+    if isinstance(given, Tensor):
+        return given
+    if given.several:
+        raise ArgumentError("this attribution is for several targets: give attribution[i], that for one")
+    if not isinstance(given.values, Tensor):
+        raise ArgumentError("this attribution is of several inputs: give the values of one of them")
+    return given.values

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.checks import check_counts
 from ...core.errors import ArgumentError
-from ..base.checks import check_counts
 
 
 def nodes(count: int) -> tuple[Tensor, Tensor]:

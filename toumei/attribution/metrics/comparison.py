@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
 from ...core.tensor_specs import Spec, specs
@@ -133,6 +134,7 @@ class Comparison(Saved):
         return [["method", *(_HEADS.get(name, name) for name in self.columns)], *rows]
 
 
+@checked
 def compare(
     methods: Mapping[str, Method] | Sequence[Method],
     inputs: Tensor,
@@ -175,10 +177,6 @@ def compare(
         (('Saliency', 'InputXGradient'), torch.Size([2, 5]))
     """
     named, method_baselines = _named(methods), method_baselines or {}
-    if not isinstance(inputs, Tensor):
-        raise ArgumentError(
-            f"methods are compared on one tensor (N, ...), got inputs in a {type(inputs).__name__}"
-        )
     if unknown := sorted(set(method_baselines) - set(named)):
         raise ArgumentError(f"baselines for {unknown}, the methods are {list(named)}")
     rows, heats = [], []

@@ -4,15 +4,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.modules import evaluating, frozen
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
 from ..base.baselines import BaselineLike
+from ..base.models import ModelLike, as_network
 from ..base.problem import make_problem
+from ..base.result import Attribution, values_of
 from ..base.targets import Target
 from ..perturbation.features import Segments, segments
 from ..perturbation.masking import Masking
@@ -54,10 +57,11 @@ class Curve(Saved):
         return f"Curve({len(self.scores)} inputs, {len(self.shares)} points, area {self.auc.mean():.3g})"
 
 
+@checked
 def insertion(
-    model: nn.Module,
+    model: ModelLike,
     inputs: Tensor,
-    values: Tensor,
+    values: Tensor | Attribution,
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,
@@ -72,7 +76,7 @@ def insertion(
     Args:
         model: The network.
         inputs: (N, ...).
-        values: Their contributions, in their shape or with fewer channels.
+        values: Their contributions, in their shape or with fewer channels, or what a method returned.
         target: As for a method.
         baselines: What stands for absence, zeros by default.
         channel_axis: The axis of the channels; by default axis 1 of maps and videos, the last of tokens. For
@@ -85,12 +89,14 @@ def insertion(
         ArgumentError: No steps.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Linear(4, 2)
         >>> insertion(model, torch.ones(3, 4), torch.randn(3, 4), target=1, steps=4).scores.shape
         torch.Size([3, 5])
     """
     if steps < 1:
         raise ArgumentError(f"a curve needs at least one step, got {steps}")
+    model, values = as_network(model), values_of(values)
     positions = segments(None, [inputs], channel_axis)
     rank = feature_sums(positions, values, inputs).argsort(dim=1, descending=True, stable=True).argsort(1)
     counts = torch.linspace(0, positions.count, steps + 1).round()
@@ -101,10 +107,11 @@ def insertion(
     return Curve((counts / positions.count).double(), torch.stack(points, 1))
 
 
+@checked
 def deletion(
-    model: nn.Module,
+    model: ModelLike,
     inputs: Tensor,
-    values: Tensor,
+    values: Tensor | Attribution,
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,
@@ -120,7 +127,7 @@ def deletion(
     curve = insertion(
         model,
         inputs,
-        -values,
+        -values_of(values),
         target,
         baselines,
         channel_axis=channel_axis,
@@ -170,10 +177,11 @@ class Removals(Saved):
         return f"Removals({count} inputs, {sets} sets, correlation {self.correlation().mean():.2f})"
 
 
+@checked
 def removals(
-    model: nn.Module,
+    model: ModelLike,
     inputs: Tensor,
-    values: Tensor,
+    values: Tensor | Attribution,
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,
@@ -192,7 +200,7 @@ def removals(
     Args:
         model: The network.
         inputs: (N, ...).
-        values: Their contributions, in their shape or with fewer channels.
+        values: Their contributions, in their shape or with fewer channels, or what a method returned.
         target: As for a method.
         baselines: What stands for absence, zeros by default.
         size: Positions in a set, or a float below 1: their share of all positions.
@@ -207,11 +215,13 @@ def removals(
         ArgumentError: Fewer than 2 sets, or sets that are empty or larger than the input.
 
     Example:
+        >>> from torch import nn
         >>> model, inputs = nn.Linear(6, 1), torch.randn(3, 6)
         >>> faithful = removals(model, inputs, inputs * model.weight.detach())
         >>> faithful.infidelity().max() < 1e-9, faithful.correlation().min() > 0.999
         (tensor(True), tensor(True))
     """
+    model, values = as_network(model), values_of(values)
     parts = segments(features, [inputs], channel_axis)
     count = round(size * parts.count) if isinstance(size, float) else size
     if samples < 2 or not 0 < count <= parts.count:
@@ -231,10 +241,11 @@ def removals(
     return Removals((sums[:, None] * taken).sum(-1), full[:, None] - without)
 
 
+@checked
 def infidelity(
-    model: nn.Module,
+    model: ModelLike,
     inputs: Tensor,
-    values: Tensor,
+    values: Tensor | Attribution,
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,
@@ -261,10 +272,11 @@ def infidelity(
     ).infidelity()
 
 
+@checked
 def faithfulness_correlation(
-    model: nn.Module,
+    model: ModelLike,
     inputs: Tensor,
-    values: Tensor,
+    values: Tensor | Attribution,
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,

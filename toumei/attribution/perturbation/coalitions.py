@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Preprocess
+from ..base.models import ModelLike
 from ..base.problem import Problem
 from ..base.result import Attribution
 from .features import FeaturesLike, Segments, features_of
@@ -131,7 +132,7 @@ class CoalitionMethod(PerturbationMethod):
     """A method that learns from the scores of coalitions of features; a subclass says how.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
         features: Which numbers of the inputs belong together: whole numbers in a shape that broadcasts to the
@@ -153,7 +154,7 @@ class CoalitionMethod(PerturbationMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: str | None = None,
         preprocess: Preprocess | None = None,
         *,

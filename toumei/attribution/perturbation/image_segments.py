@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 
 
+@checked
 def superpixels(images: Tensor, count: int = 50, compactness: float = 10.0, sigma: float = 1.0) -> Tensor:
     """Returns the superpixels of pictures by SLIC (Achanta et al., 2012), (N, 1, H, W), each from 0 on.
 
@@ -43,6 +45,7 @@ def superpixels(images: Tensor, count: int = 50, compactness: float = 10.0, sigm
     return torch.stack(found).long()[:, None]
 
 
+@checked
 def grid(images: Tensor, rows: int, columns: int | None = None) -> Tensor:
     """Returns the cells of a grid over pictures as features, (1, H, W).
 

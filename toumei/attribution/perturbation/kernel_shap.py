@@ -1,12 +1,13 @@
 """KernelSHAP: Shapley values by a weighted regression on some of the coalitions."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import check_counts
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE
-from ..base.checks import check_counts
 from ..base.inputs import Preprocess
+from ..base.models import ModelLike
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 from .kernel_shap_design import Design, kernel_design
@@ -20,7 +21,7 @@ class KernelShap(CoalitionMethod):
     comes from the residuals of the coalitions that were drawn.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: How many coalitions are scored, at most 2^M for M features; by default 2 M + 2048.
@@ -34,6 +35,7 @@ class KernelShap(CoalitionMethod):
         verbose: Show progress after two seconds.
 
     Example:
+        >>> from torch import nn
         >>> method = KernelShap(nn.Sequential(nn.Linear(20, 3), nn.Tanh(), nn.Linear(3, 2)), samples=200)
         >>> result = method(torch.randn(5, 20), target=1)
         >>> bool(result.gap.abs().max() < 1e-5), result.r_squared.shape
@@ -42,7 +44,7 @@ class KernelShap(CoalitionMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: str | None = None,
         preprocess: Preprocess | None = None,
         *,

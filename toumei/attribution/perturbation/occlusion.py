@@ -3,14 +3,15 @@
 from itertools import product
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import check_counts
 from ...core.errors import ArgumentError
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
 from ..base.channels import add_channels, over_channels, positions
-from ..base.checks import check_counts
 from ..base.inputs import Preprocess
+from ..base.models import ModelLike
 from ..base.problem import Problem
 from ..base.result import Attribution
 from .masking import Masking
@@ -25,7 +26,7 @@ class Occlusion(PerturbationMethod):
     (N, T, C) and the columns of (N, M). The drop of a position is spread evenly over its channels.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
         window: Side of the window; by default an eighth of the height of maps and videos, one token, one
@@ -42,6 +43,7 @@ class Occlusion(PerturbationMethod):
         ArgumentError: A window or stride that makes no sense.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
         >>> Occlusion(model, window=4)(torch.rand(2, 3, 8, 8), target=1).values.shape
         torch.Size([2, 3, 8, 8])
@@ -49,7 +51,7 @@ class Occlusion(PerturbationMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: str | None = None,
         preprocess: Preprocess | None = None,
         *,

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import check_counts
 from ...core.errors import ArgumentError
 from ..base.batching import BATCH_SIZE
-from ..base.checks import check_counts
 from ..base.inputs import Preprocess
+from ..base.models import ModelLike
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 
@@ -28,7 +29,7 @@ class PartitionShap(CoalitionMethod):
     divided evenly. Which ones are split depends on the input and the target alone.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
         hierarchy: Pairs of pairs of ... features, counted from 0 on in the order of their numbers; by default
@@ -44,6 +45,7 @@ class PartitionShap(CoalitionMethod):
         verbose: Show progress after two seconds.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
         >>> method = PartitionShap(model, hierarchy=((0, 3), (1, 2)))
         >>> result = method(torch.randn(5, 4), target=1)
@@ -53,7 +55,7 @@ class PartitionShap(CoalitionMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: str | None = None,
         preprocess: Preprocess | None = None,
         *,

@@ -1,16 +1,17 @@
 """RISE: the mean score of inputs under the random masks that show a position."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from ...core.checks import check_counts
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches
 from ..base.channels import add_channels, over_channels, positions
-from ..base.checks import check_counts
 from ..base.inputs import Preprocess
+from ..base.models import ModelLike
 from ..base.problem import Problem
 from ..base.result import Attribution
 from .masking import Masking
@@ -26,7 +27,7 @@ class Rise(PerturbationMethod):
     of a position is spread evenly over its channels. Only running sums are kept.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: How many masks, which all inputs share.
@@ -42,6 +43,7 @@ class Rise(PerturbationMethod):
         ArgumentError: Fewer than two samples, no cell, or a probability that is not between 0 and 1.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
         >>> result = Rise(model, samples=50, cells=4)(torch.rand(2, 3, 8, 8), target=1)
         >>> result.values.shape, result.standard_error.shape
@@ -50,7 +52,7 @@ class Rise(PerturbationMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: str | None = None,
         preprocess: Preprocess | None = None,
         *,

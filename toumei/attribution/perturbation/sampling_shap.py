@@ -1,13 +1,14 @@
 """Shapley values by sampling orders in which features are shown, until their standard errors are small."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import check_counts
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE
-from ..base.checks import check_counts
 from ..base.inputs import Preprocess
+from ..base.models import ModelLike
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 
@@ -21,7 +22,7 @@ class ShapleySampling(CoalitionMethod):
     add up after any number of samples.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: Most orders of the features, reversed ones included, each of M - 1 passes; but each sample of
@@ -38,6 +39,7 @@ class ShapleySampling(CoalitionMethod):
         verbose: Show progress after two seconds.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Linear(20, 3), nn.Tanh(), nn.Linear(3, 2))
         >>> result = ShapleySampling(model, tolerance=0.1)(torch.randn(5, 20), target=1)
         >>> bool(result.gap.abs().max() < 1e-5), result.standard_error.shape
@@ -46,7 +48,7 @@ class ShapleySampling(CoalitionMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: str | None = None,
         preprocess: Preprocess | None = None,
         *,

@@ -7,12 +7,12 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import check_choice, check_counts
 from ...core.seeding import make_generator
 from ..base.backward import differentiate
 from ..base.baseline_samples import BaselineSamples, one_baseline
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches, take_rows
-from ..base.checks import check_choice, check_counts
 from ..base.inputs import Preprocess, parts_of
 from ..base.method import Method
 from ..base.problem import Problem
