@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from .errors import ArgumentError
+from .errors import ArgumentError, OutOfMemoryError, ToumeiError
 from .kinds import Kind, fitted, kind_of
 from .modules import check_model, device_and_dtype, layer_name
 
 Door = TypeVar("Door", bound=Callable[..., Any])
 
-MOST = 10**9  # no count of anything that is made, kept or run through reaches it
+MOST = 10**8  # no count of anything that is made, kept or run through reaches it
 _SEEDS = -(2**63), 2**64
 # Whole numbers that are no counts.
-_INDICES = frozenset(("seed", "token", "position", "channel", "index", "against"))
+_INDICES = frozenset(("seed", "token", "tokens", "position", "channel", "index", "against"))
 _LAYERS = ("layer", "layers")
 _ELSEWHERE = ("target", "targets", "methods", "method")  # which have checks of their own
 
@@ -30,7 +30,7 @@ def checked(door: Door) -> Door:
 
     Values that do not fit their annotation are refused. Arrays, lists of numbers and tables become tensors,
     in the precision of the model if there is one; modules that are given as layers become their names. Seeds
-    have 64 bits, and a count of a billion or more is refused with what it would cost.
+    have 64 bits, and a count of 100 million or more is refused with what it would cost.
 
     Example:
         >>> @checked
@@ -38,7 +38,7 @@ def checked(door: Door) -> Door:
         ...     return values.sum() * samples
         >>> total([1.0, 2.0])
         tensor(3.)
-        >>> total(torch.ones(2), samples="8")
+        >>> total([1, 2], samples="8")
         Traceback (most recent call last):
         ...
         toumei.core.errors.ArgumentError: samples is a whole number, got '8'
@@ -50,9 +50,19 @@ def checked(door: Door) -> Door:
     @wraps(door)
     def checking(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = _checked_arguments(door, args, kwargs)
-        return door(*args, **kwargs)
+        try:
+            return door(*args, **kwargs)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, ToumeiError) or not _lacks_memory(error):
+                raise
+            raise OutOfMemoryError(f"{door.__qualname__} takes more memory than there is: {error}") from error
 
     return checking  # type: ignore[return-value]
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether memory of the CPU ran out; accelerators have an error of their own, which is left as it is."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def check_seed(seed: int | None) -> None:
@@ -217,7 +227,7 @@ def check_counts(least: int, **counts: int | None) -> None:
     """Raises an error for the first count that is not a whole number from `least` on; None is none given.
 
     Raises:
-        ArgumentError: Something else than a whole number, a smaller one, or a billion and more.
+        ArgumentError: Something else than a whole number, a smaller one, or 100 million and more.
 
     Example:
         >>> check_counts(1, batch_size=64, steps=None)

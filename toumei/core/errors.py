@@ -53,6 +53,10 @@ class ForwardError(ToumeiError, RuntimeError):
     """A network that cannot run on what it is given; the error inside it is the cause."""
 
 
+class OutOfMemoryError(ToumeiError, MemoryError):
+    """A request that takes more memory of the CPU than there is."""
+
+
 class EditError(ToumeiError, RuntimeError):
     """An edit of weights that cannot be applied, taken back or loaded."""
 

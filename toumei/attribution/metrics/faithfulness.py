@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...core.checks import checked
+from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.modules import evaluating, frozen
 from ...core.seeding import make_generator
@@ -228,6 +228,12 @@ def removals(
         raise ArgumentError(
             f"needs at least 2 sets of 1 to {parts.count} positions, got {samples} of {count} (size={size})"
         )
+    check_memory(
+        f"{samples:,} sets of {parts.count:,} positions for each of {len(inputs)} inputs",
+        len(inputs) * samples * parts.count,
+        "give fewer samples=..., or features=...",
+        itemsize=16,
+    )
     sums = feature_sums(parts, values, inputs)
     generator = make_generator(seed)
     order = torch.rand(len(inputs), samples, parts.count, generator=generator).argsort(-1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ...core.checks import check_counts
+from ...core.checks import check_counts, check_memory
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Preprocess
@@ -80,6 +80,12 @@ class KernelShap(CoalitionMethod):
             values = (game.full - game.empty)[:, None]
             return Solution(values, torch.zeros_like(values), torch.ones_like(game.full))
         samples = 2 * game.count + 2048 if self.samples is None else self.samples
+        check_memory(
+            f"a regression of {samples:,} coalitions of {game.count:,} features",
+            samples * game.count,
+            "give fewer samples=..., or fewer features=..., such as superpixels",
+            itemsize=24,
+        )
         design = kernel_design(game.count, samples, make_generator(self.seed))
         scores = game.values(design.keep)
         values, error = kernel_regression(design, scores, game.full, game.empty)

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ...core.checks import check_choice, check_counts
+from ...core.checks import check_choice, check_counts, check_memory
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE, batches
@@ -115,6 +115,12 @@ class Lime(CoalitionMethod):
                 f"{self.samples} samples do not determine {game.count} coefficients and an intercept: give "
                 f"more samples=..., or fewer features=..., such as superpixels"
             )
+        check_memory(
+            f"a model of {self.samples:,} samples of {game.count:,} features",
+            min(self.samples, 2 ** min(game.count, 64)) * game.count,
+            "give fewer samples=..., or fewer features=..., such as superpixels",
+            itemsize=24,
+        )
         keep = _samples(game.count, self.samples, self.seed)
         measure = _of_features if self.space == "features" else _of_inputs
         distances = measure(game, keep, self.distance)

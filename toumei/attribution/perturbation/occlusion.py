@@ -1,11 +1,12 @@
 """Occlusion: how much the score drops when a window that slides over the input is hidden."""
 
 from itertools import product
+from math import prod
 
 import torch
 from torch import Tensor
 
-from ...core.checks import check_counts
+from ...core.checks import check_counts, check_work
 from ...core.errors import ArgumentError
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
@@ -90,6 +91,9 @@ class Occlusion(PerturbationMethod):
             ArgumentError: A stride that is larger than the default window.
             ShapeError: An input without the axis of channels that is named.
         """
+        for tensor in problem.tensors:
+            corners = _window_count(positions(tensor, self.channel_axis), self.window, self.stride)
+            check_work("occlusion", corners, tensor[0].numel(), "give a larger window=... and stride=...")
         windows = [
             _windows(positions(tensor, self.channel_axis), self.window, self.stride)
             for tensor in problem.tensors
@@ -111,13 +115,24 @@ def _check_stride(window: int, stride: int) -> None:
         )
 
 
-def _windows(axes: torch.Size, window: int | None, stride: int | None) -> tuple[Tensor, list[int]]:
-    """The corners (W, axes) of all windows over the axes of positions, and their sides."""
+def _sides_and_step(axes: torch.Size, window: int | None, stride: int | None) -> tuple[list[int], int]:
+    """The sides of windows over the axes of positions, and the distance from one to the next."""
     if window is None:
         window = max(1, axes[-2] // 8) if len(axes) > 1 else 1
     step = max(1, window // 2) if stride is None else stride
     _check_stride(window, step)
-    sides = [min(window, axis) for axis in axes]
+    return [min(window, axis) for axis in axes], step
+
+
+def _window_count(axes: torch.Size, window: int | None, stride: int | None) -> int:
+    """How many windows there are at most."""
+    sides, step = _sides_and_step(axes, window, stride)
+    return prod((axis - side) // step + 2 for axis, side in zip(axes, sides, strict=True))
+
+
+def _windows(axes: torch.Size, window: int | None, stride: int | None) -> tuple[Tensor, list[int]]:
+    """The corners (W, axes) of all windows over the axes of positions, and their sides."""
+    sides, step = _sides_and_step(axes, window, stride)
     starts = [
         sorted({*range(0, axis - side + 1, step), axis - side})
         for axis, side in zip(axes, sides, strict=True)

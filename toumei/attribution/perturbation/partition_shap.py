@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 import torch
 from torch import Tensor
 
-from ...core.checks import check_counts
+from ...core.checks import check_counts, check_memory
 from ...core.errors import ArgumentError
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Preprocess
@@ -91,6 +91,13 @@ class PartitionShap(CoalitionMethod):
         Raises:
             ArgumentError: A hierarchy that does not hold each feature once.
         """
+        check_memory(
+            f"a hierarchy of {game.count:,} features",
+            game.count**2 // 8,  # every group is a number with a bit for each feature
+            "give fewer features=..., such as superpixels",
+            itemsize=1,
+            most=2**31,
+        )
         if self.hierarchy is not None:
             trees = [_tree(self.hierarchy, game.count)] * len(game.rows)
         else:

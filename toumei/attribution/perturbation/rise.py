@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...core.checks import check_counts
+from ...core.checks import check_counts, check_memory
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.baselines import BaselineLike
@@ -93,6 +93,15 @@ class Rise(PerturbationMethod):
         Raises:
             ShapeError: An input without the axis of channels that is named.
         """
+        for tensor in problem.tensors:
+            axes = positions(tensor, self.channel_axis)
+            cells = self.cells ** len(axes) if tensor.dim() == 4 else axes.numel()
+            check_memory(
+                f"{self.samples:,} masks of {min(cells, axes.numel()):,} cells",
+                self.samples * min(cells, axes.numel()),
+                "give fewer samples=... or cells=...",
+                itemsize=16,
+            )
         masking = self.masking(problem, baselines)
         sums = self._sums(problem, masking)
         moments = [

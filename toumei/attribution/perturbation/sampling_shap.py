@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ...core.checks import check_counts
+from ...core.checks import check_counts, check_memory
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE
@@ -80,6 +80,12 @@ class ShapleySampling(CoalitionMethod):
 
     def solve(self, game: Game) -> Solution:
         """Returns the values and their standard errors."""
+        check_memory(
+            f"an order of {game.count:,} features and its reverse, each with {2 * game.count:,} coalitions,",
+            2 * _FEWEST * game.count**2,
+            "give fewer features=..., such as superpixels",
+            itemsize=1,
+        )
         generator, pairs, count = make_generator(self.seed), self.samples // 2, game.baseline_samples
         # each baseline sample equally often, so that values add up to the mean over the samples
         first = -(-_FEWEST // count) * count

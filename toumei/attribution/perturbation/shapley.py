@@ -78,8 +78,9 @@ class ExactShapley(CoalitionMethod):
             ArgumentError: More than 16 features.
         """
         if game.count > LARGEST:
+            passes = f" = {2**game.count:,}" if game.count <= 64 else ""
             raise ArgumentError(
-                f"exact Shapley values of {game.count} features take 2^{game.count} = {2**game.count:,} "
+                f"exact Shapley values of {game.count} features take 2^{game.count}{passes} "
                 f"passes for each input and baseline, at most {LARGEST} features are enumerated: use "
                 f"KernelShap, ShapleySampling or PartitionShap, or fewer features=..."
             )
