@@ -22,7 +22,23 @@ _SEEDS = -(2**63), 2**64
 # Whole numbers that are no counts.
 _INDICES = frozenset(("seed", "token", "tokens", "position", "channel", "index", "against"))
 _LAYERS = ("layer", "layers")
-_ELSEWHERE = ("target", "targets", "methods", "method")  # which have checks of their own
+# Which have checks of their own. Arrays of pictures have channels last as a rule: nothing is converted there.
+_ELSEWHERE = frozenset(
+    [
+        "target",
+        "targets",
+        "method",
+        "methods",
+        "objective",
+        "thing",
+        "reference",
+        "layer_sizes",
+        "image",
+        "content_image",
+        "style_image",
+    ]
+)
+_SIZES = ("images", "channels", "height", "width")  # of pictures, for which there is `check_size`
 
 
 def checked(door: Door) -> Door:
@@ -44,6 +60,8 @@ def checked(door: Door) -> Door:
         toumei.core.errors.ArgumentError: samples is a whole number, got '8'
     """
     if isinstance(door, type):
+        if "__init__" not in vars(door):
+            return door  # that of its base is checked
         setattr(door, "__init__", checked(door.__init__))  # noqa: B010, of a class that mypy knows nothing of
         return door
 
@@ -202,7 +220,7 @@ def _kinds(door: Callable[..., Any]) -> tuple[dict[str, tuple[Kind | None, bool]
     for name, parameter in form.parameters.items():
         if parameter.annotation is Parameter.empty or parameter.kind is Parameter.VAR_KEYWORD:
             continue
-        if name in _ELSEWHERE:
+        if name in _ELSEWHERE or (parameter.annotation is int and name in _SIZES):
             continue
         kind = _MODEL if parameter.annotation is nn.Module and name == "model" else _kind(door, parameter)
         if kind is not None or name in _LAYERS:

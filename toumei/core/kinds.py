@@ -239,7 +239,9 @@ def _collection(origin: Any, inner: Sequence[Any]) -> Kind:
     def take(value: Any) -> Any:
         if isinstance(value, list | tuple) and origin not in (set, frozenset):
             return _each(value, one, type(value) if type(value) in (list, tuple) else list)
-        if isinstance(value, str | bytes | Mapping) and inner:
+        if isinstance(value, str) and inner:  # names of one letter
+            return value if inner == (str,) else MISFIT
+        if isinstance(value, bytes | Mapping) and inner:
             return MISFIT
         if origin is Sequence and isinstance(value, np.ndarray | Tensor):
             return value if value.ndim and not (one and "a tensor" in one.words) else MISFIT

@@ -89,7 +89,7 @@ def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any], 
 
         edits = {layer: partial(note, layer) for layer in layers}
         with hooked(model, edit=edits, every=True) as activations:
-            run_past_errors(forward, lambda: len(noted) == len(layers))
+            run_past_errors(forward, lambda: len(noted) == len(layers), model)
     layouts = {
         layer: _layout_of(noted[layer][0], noted[layer][1], axes.pictured, axes.signals) for layer in layers
     }

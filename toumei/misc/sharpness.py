@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.modules import evaluating
 from ..core.seeding import make_generator
@@ -39,6 +40,7 @@ class Sharpness(Saved):
 
     _specs = specs(sigmas="sizes", rise="sizes", standard_error="sizes")
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the rise over the size of the noise."""
         if ax is None:
@@ -56,6 +58,7 @@ class Sharpness(Saved):
         return f"Sharpness(loss {self.loss:.4g} rises by {shown})"
 
 
+@checked
 @torch.no_grad()
 def perturbation_sharpness(
     model: nn.Module,
@@ -108,6 +111,7 @@ def perturbation_sharpness(
     )
 
 
+@checked
 @torch.no_grad()
 def hessian_trace(
     model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, *, samples: int = 50, seed: int = 0
@@ -132,6 +136,7 @@ def hessian_trace(
     return float(values.mean()), float(values.std() / samples**0.5)
 
 
+@checked
 @torch.no_grad()
 def top_eigenvalue(
     model: nn.Module,

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
 from ..core.modules import evaluating
 
 Outputs = Literal["trace", "sum", "full"]
 
 
+@checked
 def neural_tangent_kernel(
     model: nn.Module,
     inputs: Tensor,
@@ -75,6 +77,7 @@ def neural_tangent_kernel(
     return torch.cat(rows)
 
 
+@checked
 def kernel_distance(first: Tensor, second: Tensor) -> float:
     """Returns 1 minus the cosine of two kernels, 0 if they differ only in scale (Fort et al., 2020).
 
@@ -92,6 +95,7 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
     return float((1 - first @ second / norms).clamp(min=0))
 
 
+@checked
 def kernel_velocity(kernels: list[Tensor]) -> list[float]:
     """Returns the `kernel_distance` of each kernel of a training from the one before.
 

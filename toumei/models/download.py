@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..core.checks import checked
 from ..core.errors import DownloadError
 
 
@@ -74,6 +75,7 @@ def git_blob_id(path: str | PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+@checked
 def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     """Returns the tensors of a ``.safetensors`` file or of a file of ``torch.save``, on the CPU.
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file
 
+from ..core.checks import checked
 from ..core.seeding import seeded
 from .facts_world import FactsWorld
 
@@ -16,6 +17,7 @@ _END = "<|endoftext|>"
 _LAYERS, _WIDTH, _HEADS, _POSITIONS = 6, 128, 4, 128
 
 
+@checked
 def facts_gpt(
     pretrained: bool | str | Path = True,
 ) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast, FactsWorld]":

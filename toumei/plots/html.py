@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..core.checks import checked
 from ..core.files import atomic_write
 from .images import montage, to_pil
 from .tokens import shade
@@ -33,6 +34,7 @@ h3 { font-size: 15px; }
 """
 
 
+@checked
 def page(
     title: str, body: str, *, summary: str = "", style: str = "", script: str = "", data: Any = None
 ) -> str:
@@ -73,6 +75,7 @@ def page(
     return "\n".join([*lines, "</body>", "</html>", ""])
 
 
+@checked
 def save_page(text: str, path: str | Path) -> None:
     """Writes a page, and its folder if need be. The file is written whole or not at all."""
     with atomic_write(path) as partial:
@@ -89,6 +92,7 @@ def escaped(text: str) -> str:
     return escape(text.translate(dict.fromkeys(_TURNS, "\ufffd")))
 
 
+@checked
 def script_data(data: Any) -> str:
     r"""Returns data as JSON that can stand in a script: no text in it can end the script or turn the page.
 
@@ -100,6 +104,7 @@ def script_data(data: Any) -> str:
     return _ESCAPED_TURN.sub(r"\1\\ufffd", text)
 
 
+@checked
 def data_uri(image: Tensor) -> str:
     """Returns a picture (3 or 4, H, W) in [0, 1] as the address of a PNG that is in the address itself.
 
@@ -113,6 +118,7 @@ def data_uri(image: Tensor) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+@checked
 def picture(image: Tensor, style: str = "") -> str:
     """Returns an ``<img>`` of a picture (3 or 4, H, W) in [0, 1].
 
@@ -124,11 +130,13 @@ def picture(image: Tensor, style: str = "") -> str:
     return f'<img src="{data_uri(image)}"{given}>'
 
 
+@checked
 def figure(images: Tensor, caption: str) -> str:
     """Returns a ``<figure>`` of a batch of pictures (N, C, H, W) in [0, 1] with a caption."""
     return f"<figure>{picture(montage(images))}<figcaption>{escaped(caption)}</figcaption></figure>"
 
 
+@checked
 def token_spans(tokens: Sequence[str], values: Tensor) -> str:
     """Returns tokens in the colours of their contributions; the strongest has the full colour.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
 from ..core.files import atomic_write
 
@@ -22,6 +23,7 @@ _CHECK = 8  # pixels of a field of the checkerboard
 _SQUARE, _SPACE = 192, 10  # pixels of a group in a comparison, and between groups
 
 
+@checked
 def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tensor:
     """Returns the pictures of a batch beside each other on white, as one picture (3, H, W) on the CPU.
 
@@ -50,6 +52,7 @@ def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tens
     return canvas
 
 
+@checked
 def image_grid(
     images: Tensor, titles: Sequence[str] = (), columns: int | None = None, ax: "Axes | None" = None
 ) -> "Axes":
@@ -85,6 +88,7 @@ def image_grid(
     return ax
 
 
+@checked
 def side_by_side(
     groups: Mapping[str, Sequence[Tensor]],
     titles: Sequence[str],
@@ -139,6 +143,7 @@ def side_by_side(
     return ax
 
 
+@checked
 def save_grid(
     images: Tensor, path: str | Path, titles: Sequence[str] = (), columns: int | None = None
 ) -> None:
@@ -158,6 +163,7 @@ def save_grid(
     save_figure(figure, path)
 
 
+@checked
 def save_figure(figure: "Figure", path: str | Path) -> None:
     """Writes a figure, cropped to what it shows, and its folder if need be.
 
@@ -176,6 +182,7 @@ def show() -> None:
         pyplot.show()
 
 
+@checked
 def save_pixels(image: Tensor, path: str | Path) -> None:
     """Writes one picture (1, 3 or 4, H, W) in [0, 1] pixel by pixel, and its folder if need be.
 
@@ -187,6 +194,7 @@ def save_pixels(image: Tensor, path: str | Path) -> None:
         picture.save(partial)
 
 
+@checked
 def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 0.2) -> None:
     """Writes an endless animation (GIF) of batches of pictures, each batch a montage.
 
@@ -259,6 +267,7 @@ def _figure_size(canvas: Tensor, columns: int) -> dict[str, Any]:
     return {"figsize": (inches, inches * height / width), "dpi": max(120.0, width / inches)}
 
 
+@checked
 def to_pil(image: Tensor) -> Any:
     """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image."""
     from PIL import Image

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..core.checks import checked
 from ..core.errors import ShapeError
 from . import style as look
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _MOST_COLUMN_LABELS = 12
 
 
+@checked
 def heat_map(
     values: Tensor, rows: Sequence[str], ax: "Axes", *, label: str | None = None, **style: Any
 ) -> "Axes":
@@ -48,6 +50,7 @@ def heat_map(
     return ax
 
 
+@checked
 def distribution(
     samples: Tensor, value: float, ax: "Axes", *, names: tuple[str, str] = ("samples", "value")
 ) -> "Axes":

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..core.checks import checked
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -16,6 +18,7 @@ _SIZES = (7.0, 9.0)  # points of letters on narrow axes and on wide ones
 _LETTER = 0.62  # width of a letter as a share of its size
 
 
+@checked
 def shade(share: float) -> tuple[int, int, int]:
     """Returns a colour of bytes: white for 0, red up to 1 and blue down to -1.
 
@@ -27,6 +30,7 @@ def shade(share: float) -> tuple[int, int, int]:
     return (255, other, other) if share > 0 else (other, other, 255)
 
 
+@checked
 def token_figure_size(rows: Sequence[Row]) -> tuple[float, float]:
     """Returns inches of a figure on which rows of tokens can be read."""
     lines = [line for row in rows for line in _lines(row[1], _COLUMNS[1])]
@@ -34,6 +38,7 @@ def token_figure_size(rows: Sequence[Row]) -> tuple[float, float]:
     return columns * _SIZES[1] * _LETTER / 72 + 0.5, 0.5 * len(lines) + 0.3 * len(rows) + 0.5
 
 
+@checked
 def draw_tokens(ax: "Axes", rows: Sequence[Row]) -> None:
     """Draws rows of tokens below each other, each on its own scale, with contributions below the tokens.
 

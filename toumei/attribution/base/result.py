@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
@@ -105,6 +106,7 @@ class Attribution(Saved):
         name = None if self.names is None else (self.names[target],)
         return replace(self, several=False, names=name, **picked)
 
+    @checked
     def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the contributions: heat maps (over pictures if given), coloured tokens, or bars.
 

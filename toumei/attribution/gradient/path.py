@@ -56,7 +56,7 @@ def warn_incomplete(wide: Tensor, tolerance: float, max_steps: int) -> None:
         warnings.warn(
             f"{int(wide.any(1).sum())} of {len(wide)} inputs have a completeness gap over {tolerance:g} of "
             f"the difference of the scores after {max_steps} steps: raise max_steps or the tolerance",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

@@ -82,6 +82,7 @@ class Comparison(Saved):
         lines = [head, ["---", *("---:" for _ in self.columns)], *rows]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
+    @checked
     def plot(self, images: Tensor | None = None, count: int = 6, masks: Tensor | None = None) -> "Figure":
         """Returns a figure with a row for each method and a column for each of the first inputs.
 

@@ -151,6 +151,7 @@ class Removals(Saved):
 
     _specs = specs(contributed="N sets", lost="N sets")
 
+    @checked
     def infidelity(self, scaled: bool = False) -> Tensor:
         """Returns the mean squared error of contributions, (N,) (Yeh et al., 2019); 0 is perfect.
 

@@ -199,6 +199,6 @@ def _checked(result: Attribution) -> Attribution:
         )
     if why is not None:
         warnings.warn(
-            f"contributions of {result.method} do not add up, the gap is {gap.max():.2g}: {why}", stacklevel=4
+            f"contributions of {result.method} do not add up, the gap is {gap.max():.2g}: {why}", stacklevel=5
         )
     return result

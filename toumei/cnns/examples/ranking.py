@@ -1,5 +1,6 @@
 """The strongest images of every unit of a layer, updated batch by batch in little memory."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -116,7 +117,8 @@ def receptive_fields(
 ) -> dict[str, tuple[float, float]]:
     """Returns the receptive field of the middle position of each layer, as shares of height and width.
 
-    It is the box around the pixels that the gradient of that position reaches, on these images and on noise.
+    It is the box around the pixels that the gradient of that position reaches, on these images and on noise;
+    the whole image where the network computes without gradients.
 
     Args:
         model: Any vision network, in evaluation mode.
@@ -144,9 +146,16 @@ def receptive_fields(
 
 def _field(channels: Channels, seen: Tensor) -> tuple[float, float]:
     middle = channels.values[:, :, channels.index(None)]
+    if not middle.requires_grad:
+        return 1.0, 1.0
     # Random weights, since the plain sum over the channels of a normalized layer is a constant.
     weights = torch.rand(middle.shape, generator=torch.Generator().manual_seed(1)).to(middle)
-    (gradient,) = torch.autograd.grad((middle * weights).sum(), seen, retain_graph=True)
+    with warnings.catch_warnings():  # quantized layers have no gradients, and torch only warns
+        warnings.filterwarnings("ignore", ".*an autograd kernel was not registered", UserWarning)
+        total = (middle * weights).sum()
+        (gradient,) = torch.autograd.grad(total, seen, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        return 1.0, 1.0
     reached = gradient.abs().amax((0, 1))
     reached = reached > 1e-6 * reached.amax()
     return _extent(reached.any(1)), _extent(reached.any(0))

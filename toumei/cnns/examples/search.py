@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler, Subset
 from tqdm import tqdm
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.fingerprint import fingerprint_of
 from ...core.hooks import run
@@ -24,6 +25,7 @@ from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
 
 
+@checked
 @torch.no_grad()
 def dataset_examples(
     model: nn.Module,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ... import plots
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
 from ...core.tensor_specs import Spec, specs
@@ -99,6 +100,7 @@ class ActivationAtlas(Saved):
             categories=self.categories,
         )
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the map."""
         return plots.image_grid(self.picture()[None], columns=4, ax=ax)
@@ -130,6 +132,7 @@ class ActivationAtlas(Saved):
         )
 
 
+@checked
 def activation_atlas(
     model: nn.Module,
     layer: str,

@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import hooked
 from ...core.layout import Channels, with_channels_first
@@ -42,6 +43,7 @@ class Samples:
     attributions: Tensor
 
 
+@checked
 def sample_activations(
     model: nn.Module,
     layer: str,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import plots
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
@@ -85,6 +86,7 @@ class ChannelGroups(Saved):
         gray = self.images.mean(1, keepdim=True).clamp(0, 1)
         return (0.25 * gray + 0.85 * glow).clamp(0, 1)
 
+    @checked
     def plot(
         self, pictures: Tensor | None = None, ax: "Axes | None" = None, columns: int | None = None
     ) -> "Axes":
@@ -121,6 +123,7 @@ class ChannelGroups(Saved):
         )
 
 
+@checked
 def group_channels(
     model: nn.Module,
     layer: str,
@@ -177,6 +180,7 @@ def group_channels(
     )
 
 
+@checked
 def factorize(
     maps: Tensor, groups: int, layer: str = "", iterations: int = 400, seed: int = 0
 ) -> tuple[Tensor, Tensor, float]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import plots
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError, UnitError
 from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
 from ...core.functions import Function, FunctionMode, canonical_name, returns_indices
@@ -54,6 +55,7 @@ class ExpandedWeights(Saved):
 
     _specs = specs(channels="units", weights="units C h w")
 
+    @checked
     def strongest(self, channel: int, count: int = 6) -> list[int]:
         """Returns the channels of the earlier layer that matter most to a unit, by the norm of their weights.
 
@@ -62,6 +64,7 @@ class ExpandedWeights(Saved):
         """
         return self._of(channel).flatten(1).norm(dim=1).argsort(descending=True)[:count].tolist()
 
+    @checked
     def plot(
         self, inputs: int = 6, pictures: Mapping[str, Tensor] | None = None, ax: "Axes | None" = None
     ) -> "Axes":
@@ -104,6 +107,7 @@ class ExpandedWeights(Saved):
         return f"ExpandedWeights({self.before} to {self.after}: {size})"
 
 
+@checked
 def expanded_weights(
     model: nn.Module,
     before: str,

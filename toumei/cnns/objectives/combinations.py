@@ -9,6 +9,7 @@ from operator import mul
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.layout import with_layouts_of
 from ...core.names import Unit, parse
@@ -16,6 +17,7 @@ from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike, operation
 from .units import Channel, Layer, Neuron
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class ConstantScore(Objective):
     """The same number for every picture: a weight in a product.
@@ -124,6 +126,7 @@ class Multiply(Combination):
         return "*".join(parts).replace("-1*", "-", 1) if str(self.objectives[0]) == "-1" else "*".join(parts)
 
 
+@checked
 @operation
 class Power(Combination):
     """A power of an objective, picture by picture.
@@ -192,6 +195,7 @@ class PerImage(Combination):
         return f"PerImage({', '.join(map(str, self.objectives))})"
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Function(Objective):
     """Any function of activations as an objective.
@@ -226,6 +230,7 @@ class Function(Objective):
         return f"Function({self.name or getattr(self.function, '__name__', 'function')!r})"
 
 
+@checked
 def as_objective(thing: ObjectiveLike) -> Objective:
     """Returns the objective that a unit string, a number or a list stands for.
 

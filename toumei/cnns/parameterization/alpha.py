@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ShapeError
 from .fft import FFTImage
 from .generator import Generator
 
 
+@checked
 class AlphaImage(Generator):
     """Pictures with an alpha channel, which the network sees in front of random backgrounds.
 
@@ -68,6 +70,7 @@ class AlphaImage(Generator):
         return self
 
 
+@checked
 def random_background(colors: Tensor) -> Tensor:
     """Returns random pictures of this size with natural spectra (lucid's `image_sample`)."""
     with torch.no_grad():

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.seeding import make_generator
 from .color import MARGIN, ColorSpace
 from .colored import Colored, gray_like
 from .generator import check_size
 
 
+@checked
 def frequencies(height: int, width: int) -> Tensor:
     """Returns the absolute frequency of each bin of `rfft2`, (height, width // 2 + 1), in cycles per pixel.
 
@@ -21,6 +23,7 @@ def frequencies(height: int, width: int) -> Tensor:
     return torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :])
 
 
+@checked
 class FFTImage(Colored):
     """Pictures whose Fourier coefficients, scaled by 1 / frequency, are the parameters (lucid's `fft_image`).
 
@@ -71,6 +74,7 @@ class FFTImage(Colored):
         self.colors = ColorSpace(decorrelate, sigmoid, channels)
 
     @classmethod
+    @checked
     def from_image(
         cls,
         image: Tensor,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ShapeError
 from ...core.modules import device_and_dtype, evaluating, frozen
 from ...core.outputs import main_tensor
@@ -15,6 +16,7 @@ from .generator import Generator
 _SLACK = 0.05  # share of the range by which the first pictures may leave it
 
 
+@checked
 class GAN(Generator):
     """Pictures made by a generator network from latent vectors, which are optimized (Nguyen et al. 2016).
 

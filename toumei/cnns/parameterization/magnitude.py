@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ..inputs import as_images, images_in
 from .color import ColorSpace
@@ -23,6 +24,7 @@ _SLOPES = (-1.3, -1.5, -1.8, -2.5, -5.0)
 _ENERGY = (0.37, 0.39, 0.24)  # of the three channels
 
 
+@checked
 def natural_magnitude(channels: int, height: int, width: int) -> Tensor:
     """Returns the magnitudes of natural images by a closed form, (channels, height, width // 2 + 1).
 
@@ -52,6 +54,7 @@ def natural_magnitude(channels: int, height: int, width: int) -> Tensor:
     return (channels * energy).sqrt().view(-1, 1, 1) * magnitude
 
 
+@checked
 def magnitude_spectrum(
     loader: Iterable[Any], size: int | tuple[int, int] = 512, *, decorrelate: bool | Tensor = True
 ) -> Tensor:
@@ -90,6 +93,7 @@ def magnitude_spectrum(
     return (total / count).float()
 
 
+@checked
 def load_magnitude(path: str | Path) -> Tensor:
     """Returns the magnitudes that a file holds: a ``.npy`` array or the one tensor of a ``.safetensors``.
 

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 
 _SMALLEST = 0.05  # share of the picture, as in xplique
 
 
+@checked
 class Crops(nn.Module):
     """Shows several random square crops of each picture, all resized to one size.
 
@@ -80,6 +82,7 @@ class Crops(nn.Module):
         return f"{self.views}, {self.size}"
 
 
+@checked
 class Noise(nn.Module):
     """Adds noise to every pixel.
 

@@ -17,6 +17,7 @@ from kornia.augmentation import GeometricAugmentationBase2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class View(GeometricAugmentationBase2D, ABC):
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
+@checked
 class Pad(View):
     """Adds a border of this many pixels on every side, or crops one if the number is negative.
 
@@ -108,6 +110,7 @@ class Pad(View):
         return str(self.pixels)
 
 
+@checked
 class CropOrPad(View):
     """Crops or pads around the centre to a fixed size, for networks that take only one.
 
@@ -130,6 +133,7 @@ class CropOrPad(View):
         return f"{self.size[0]}, {self.size[1]}"
 
 
+@checked
 class Jitter(View):
     """Shifts by a random whole number of pixels: a crop that is this much smaller, at a random position.
 
@@ -200,6 +204,7 @@ class Rotate(_Choice):
         return _about_centre(angle.cos(), angle.sin(), size), size
 
 
+@checked
 class Views(View):
     """Several transforms in sequence, resampled once.
 
@@ -239,6 +244,7 @@ class Views(View):
         return ", ".join(repr(piece) for piece in self.pieces)
 
 
+@checked
 def lucid(**options: Any) -> Views:
     """Returns lucid's standard transforms; the view is 12 pixels larger than the picture.
 
@@ -252,6 +258,7 @@ def lucid(**options: Any) -> Views:
     return Views(Pad(12), Jitter(8), Scale(scales), Rotate([*range(-10, 11), *[0] * 5]), Jitter(4), **options)
 
 
+@checked
 def distill(**options: Any) -> Views:
     """Returns the transforms of the Distill article; the view has the size of the picture.
 
@@ -265,6 +272,7 @@ def distill(**options: Any) -> Views:
     return Views(Pad(16), Jitter(16), Scale(scales), Rotate(range(-5, 6)), Jitter(8), Pad(-4), **options)
 
 
+@checked
 def light(**options: Any) -> Views:
     """Returns a weak set of transforms for small pictures; the view has the size of the picture.
 
@@ -278,6 +286,7 @@ def light(**options: Any) -> Views:
     )
 
 
+@checked
 def preprocess(name: "str | WeightsEnum") -> nn.Module:
     """Returns the preprocessing from RGB in [0, 1] to the input of a network.
 
@@ -296,6 +305,7 @@ def preprocess(name: "str | WeightsEnum") -> nn.Module:
     return Normalize(*(_PREPROCESS[name] if name in _PREPROCESS else _mean_and_deviation(name)))
 
 
+@checked
 class Normalize(nn.Module):
     """Subtracts a mean from each channel and divides by a deviation.
 

@@ -10,6 +10,7 @@ import networkx as nx
 import torch
 from torch import nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.optional import require
 from .graph import Block, WeightGraph
@@ -46,6 +47,7 @@ class _WrittenWhenRead(type(nx.Graph.__dict__["_adj"])):  # type: ignore[misc]
         return graph.__dict__["_adj"]
 
 
+@checked
 class ModelGraph(nx.Graph):
     """A network as a networkx graph: nodes ``"layer:unit"``, edges with the size of a weight as ``weight``.
 
@@ -87,6 +89,7 @@ class ModelGraph(nx.Graph):
     def _weight_graph(self, model: nn.Module, example_input: object, norm: Norm) -> WeightGraph:
         return WeightGraph.from_model(model, example_input, norm)
 
+    @checked
     def get_model_modularity(
         self,
         n_clusters: int | None = None,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
@@ -13,6 +14,7 @@ from ...core.surveys import survey
 from .graph import Block, WeightGraph
 
 
+@checked
 @torch.no_grad()
 def correlation_graph(
     model: nn.Module, layers: Sequence[str], inputs: Tensor, *, batch_size: int = 500

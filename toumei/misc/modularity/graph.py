@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
 from .norms import Norm
 
@@ -78,6 +79,7 @@ class WeightGraph:
             )
 
     @classmethod
+    @checked
     def from_model(
         cls,
         model: nn.Module,
@@ -171,6 +173,7 @@ class WeightGraph:
             self, blocks=tuple(replace(block, weight=block.weight.to(target)) for block in self.blocks)
         )
 
+    @checked
     def without(self, *layers: str) -> Self:
         """Returns the graph without some layers, such as the input or the head.
 
@@ -226,6 +229,7 @@ def check_labels(graph: WeightGraph, labels: Tensor | Sequence[int]) -> Tensor:
     return labels
 
 
+@checked
 def chain(layers: Iterable[str], weights: Iterable[Tensor]) -> WeightGraph:
     """Returns the graph of a chain of layers.
 

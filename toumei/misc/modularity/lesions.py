@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.hooks import hooked
 from ...core.layout import channel_axis_of
@@ -74,6 +75,7 @@ class LesionTest(Saved):
         return f"LesionTest(score {self.score:.3f}, combined p {self.p:.3g}{rows})"
 
 
+@checked
 @torch.no_grad()
 def lesion_test(
     model: nn.Module,

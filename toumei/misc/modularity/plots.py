@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...plots import style
 from ...plots.statistics import distribution
 from .graph import Block, WeightGraph, check_labels
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _COLORS = "tab20"
 
 
+@checked
 def plot_layers(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None, *, edges: int = 2000) -> "Axes":
     """Returns axes with the network from left to right, units coloured and sorted by cluster.
 
@@ -54,6 +56,7 @@ def plot_layers(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None, *,
     return ax
 
 
+@checked
 def plot_blocks(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None) -> "Axes":
     """Returns axes with the weight matrices side by side, rows and columns sorted by cluster."""
     labels = check_labels(graph, labels)
@@ -84,6 +87,7 @@ def plot_blocks(graph: WeightGraph, labels: Tensor, ax: "Axes | None" = None) ->
     return ax
 
 
+@checked
 def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = None) -> "Axes":
     """Returns axes with the smallest eigenvalues of the Laplacian and the gap that follows the clusters.
 
@@ -102,6 +106,7 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
     return ax
 
 
+@checked
 def plot_null_test(samples: Tensor, value: float, measure: str = "ncut", ax: "Axes | None" = None) -> "Axes":
     """Returns axes with the distribution over shuffled networks, its 95 % interval, and the measured value.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
@@ -22,6 +23,7 @@ CLUSTERING_TOLERANCE = 1e-3  # gives the same cuts as exact eigenvectors
 _STEPS = 4  # blocks of Krylov vectors between two checks of the residuals
 
 
+@checked
 def laplacian_eigenpairs(
     graph: WeightGraph, count: int, seed: int = 0, *, tolerance: float = 1e-5
 ) -> tuple[Tensor, Tensor]:
@@ -117,6 +119,7 @@ class SpectralPartition(Saved):
         """How many clusters there are."""
         return int(self.labels.max()) + 1
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the eigenvalues and the gap that follows the clusters."""
         return plot_eigenvalues(self.eigenvalues, self.n_clusters, ax)
@@ -127,6 +130,7 @@ class SpectralPartition(Saved):
         return f"SpectralPartition({self.n_clusters} clusters of {sizes} units{left_out})"
 
 
+@checked
 def spectral_partition(
     graph: WeightGraph, n_clusters: int | None = None, seed: int = 0, *, largest: int = 16
 ) -> SpectralPartition:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.hooks import run
 from ...core.modules import evaluating
 from ...core.serialization import Saved
@@ -45,6 +46,7 @@ class LogitLens(Saved):
         top_probabilities="layers k",
     )
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the answer's probability over the layers, and the likeliest token of each."""
         from matplotlib import pyplot
@@ -76,6 +78,7 @@ class LogitLens(Saved):
         )
 
 
+@checked
 def logit_lens(model: nn.Module, tokenizer: Any, prompt: str, answer: str, *, top: int = 5) -> LogitLens:
     """Returns how likely an answer is when final norm and head are applied to the output of each layer.
 

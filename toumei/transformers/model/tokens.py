@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 
 ROLES = (
@@ -44,6 +45,7 @@ class Tokens:
         return len(self.ids)
 
 
+@checked
 def tokenize(tokenizer: Any, prompt: str) -> Tokens:
     """Returns a prompt's tokens with the characters that they cover.
 
@@ -91,6 +93,7 @@ def fill_subject(prompt: str, subject: str) -> tuple[str, int | None]:
     return prompt.replace("{}", subject.strip()), prompt.index("{}")
 
 
+@checked
 def subject_range(tokens: Tokens, prompt: str, subject: str, start: int | None = None) -> tuple[int, int]:
     """Returns the range [first, end) of the tokens that a subject is part of.
 
@@ -117,6 +120,7 @@ def subject_range(tokens: Tokens, prompt: str, subject: str, start: int | None =
     return inside[0], inside[-1] + 1
 
 
+@checked
 def token_roles(count: int, subject: tuple[int, int]) -> tuple[str, ...]:
     """Returns the role of each token of a prompt, one of `ROLES`.
 
@@ -139,6 +143,7 @@ def token_roles(count: int, subject: tuple[int, int]) -> tuple[str, ...]:
     )
 
 
+@checked
 def continuation(tokenizer: Any, prompt: str, text: str) -> tuple[int, ...]:
     """Returns the ids of the tokens of a text that continues a prompt.
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from typing_extensions import Self
 
+from ....core.checks import checked
 from ....core.errors import EditError
 from ....core.serialization import Saved, load_result, save_result
 from ...model.families import Anatomy, anatomy
@@ -157,6 +158,7 @@ class Edit(Saved):
         return f"Edit({self.method}, {word} {', '.join(map(str, self.layers))}: {shown}; {state})"
 
 
+@checked
 def revert_all(model: nn.Module) -> None:
     """Reverts every edit that is applied to a model, also those whose `Edit` objects are lost.
 

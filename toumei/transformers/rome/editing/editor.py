@@ -8,6 +8,7 @@ from typing import Any, Literal, SupportsIndex
 import torch
 from torch import nn
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ...model.discovery import projection_sizes
 from ...model.families import anatomy
@@ -26,6 +27,7 @@ from .value import FactTexts, Value, optimize_values
 _HELD_TOKENS = 12
 
 
+@checked
 class RankOneEditor:
     """Makes edits of a causal language model: ROME, R-ROME, MEMIT, EMMET and AlphaEdit.
 
@@ -82,6 +84,7 @@ class RankOneEditor:
             raise ArgumentError(f"expected the result of collect_statistics, got {type(statistics).__name__}")
         self._check_statistics()
 
+    @checked
     def edit(
         self,
         prompt: str,
@@ -123,6 +126,7 @@ class RankOneEditor:
         layers = None if layer is None else [self.parts.check_layer(layer)]
         return self._edit([request], method, layers, hold, verbose, settings)
 
+    @checked
     def edit_many(
         self,
         requests: Iterable[Any],

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 
 
+@checked
 @dataclass(frozen=True)
 class EditSettings:
     """The settings of an edit.
@@ -122,6 +124,7 @@ AlphaEdit. The settings of the network that ships with toumei were found for it.
 """
 
 
+@checked
 def settings_for(
     method: str,
     kind: str,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.fingerprint import fingerprint_of
 from ....core.hooks import hooked
@@ -30,6 +31,7 @@ _TOKENIZED_AT_ONCE = 32
 _SORTED_AT_ONCE = 16  # batches whose texts are sorted by length together, so that there is little padding
 
 
+@checked
 def collect_statistics(
     model: nn.Module,
     tokenizer: Any,
