@@ -1,5 +1,6 @@
 """The pipeline: a generator of pictures and an objective, attached to a model and optimized."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -203,6 +204,8 @@ class Pipeline:
         if tv_loss:
             weight = _TOTAL_VARIATION if tv_loss is True else tv_loss
             task = replace(task, objective=task.objective - weight * TotalVariation())
+        if not 0 <= lr < math.inf:
+            raise ArgumentError(f"lr is a learning rate, a finite number of 0 or more, got {lr}")
         if epochs < 0:
             raise ArgumentError(f"epochs is a number of steps, 0 or more, got {epochs}")
         steps = _snapshot_steps(snapshots, epochs)

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from .errors import ArgumentError, OutOfMemoryError, ToumeiError
-from .kinds import Kind, fitted, kind_of
+from .errors import ArgumentError, NonFiniteError, OutOfMemoryError, ToumeiError
+from .kinds import MISFIT, Kind, fitted, kind_of, shown
 from .modules import check_model, device_and_dtype, layer_name
 
 Door = TypeVar("Door", bound=Callable[..., Any])
@@ -24,21 +24,9 @@ _INDICES = frozenset(("seed", "token", "tokens", "position", "channel", "index",
 _LAYERS = ("layer", "layers")
 # Which have checks of their own. Arrays of pictures have channels last as a rule: nothing is converted there.
 _ELSEWHERE = frozenset(
-    [
-        "target",
-        "targets",
-        "method",
-        "methods",
-        "objective",
-        "thing",
-        "reference",
-        "layer_sizes",
-        "image",
-        "content_image",
-        "style_image",
-    ]
+    ("methods", "objective", "thing", "reference", "layer_sizes", "image", "content_image", "style_image")
 )
-_SIZES = ("images", "channels", "height", "width")  # of pictures, for which there is `check_size`
+_SIZES = frozenset(("images", "channels", "height", "width"))  # of pictures, for which there is `check_size`
 
 
 def checked(door: Door) -> Door:
@@ -96,6 +84,27 @@ def check_seed(seed: int | None) -> None:
         seed = fitted("seed", seed, kind_of(int | None))
     if seed is not None and not _SEEDS[0] <= seed < _SEEDS[1]:
         raise ArgumentError(f"a seed is a whole number of 64 bits, got {seed}")
+
+
+def check_no_nan(name: str, value: Any) -> None:
+    """Raises an error for NaN in a tensor, or in the tensors of a tuple, a list or a dictionary.
+
+    Raises:
+        NonFiniteError: There is NaN in it.
+
+    Example:
+        >>> check_no_nan("inputs", torch.tensor([1.0, torch.inf]))
+    """
+    if isinstance(value, Tensor):
+        looked_at = value.is_floating_point() and value.numel() and not value.is_sparse
+        if looked_at and bool(value.detach().amin().isnan()):
+            raise NonFiniteError(f"{name} has NaN in it: {shown(value)}")
+    elif isinstance(value, list | tuple):
+        for part in value:
+            if isinstance(part, Tensor):
+                check_no_nan(name, part)
+    elif isinstance(value, dict):
+        check_no_nan(name, list(value.values()))
 
 
 def check_memory(what: str, numbers: int, advice: str, itemsize: int = 4, most: int = 2**33) -> None:
@@ -167,8 +176,10 @@ def _checked_arguments(
         kind, many = kinds[name]
         if many:
             arguments[name] = tuple(fitted(name, one, kind) for one in value)
-        else:
-            arguments[name] = _argument(name, value, kind, model)
+            continue
+        arguments[name] = _argument(name, value, kind, model)
+        if not door.__module__.startswith("toumei.plots"):  # which may show NaN
+            check_no_nan(name, arguments[name])
     return bound.args, bound.kwargs
 
 
@@ -189,6 +200,8 @@ def _argument(name: str, value: Any, kind: Kind | None, model: object) -> Any:
 def _check_count(name: str, count: int) -> None:
     if name == "seed":
         check_seed(count)
+    elif name == "batch_size" and count < 1:
+        raise ArgumentError(f"batch_size is a whole number from 1 on, got {count}")
     elif count >= MOST and name not in _INDICES:
         raise ArgumentError(
             f"{name} is below {MOST:,}, got {count:,}: at a millisecond each that takes "
@@ -209,7 +222,20 @@ def _in_precision_of(model: nn.Module, taken: Any, given: Any) -> Any:
     return taken
 
 
+def _tokenizer(value: Any) -> Any:
+    return value if callable(value) and hasattr(value, "decode") else MISFIT
+
+
+def _axes(value: Any) -> Any:
+    return value if value is None or (hasattr(value, "plot") and hasattr(value, "spines")) else MISFIT
+
+
+_AXES = Kind("axes of matplotlib", _axes)
 _MODEL = Kind("a torch.nn.Module", lambda value: value)
+_TOKENIZER = Kind("a tokenizer of Hugging Face", _tokenizer)
+_TOKENIZER_OR_NONE = Kind(
+    "a tokenizer of Hugging Face or None", lambda value: value if value is None else _tokenizer(value)
+)
 
 
 @cache
@@ -217,15 +243,30 @@ def _kinds(door: Callable[..., Any]) -> tuple[dict[str, tuple[Kind | None, bool]
     """The kinds of the parameters that are looked at, whether they take many values, and how to bind them."""
     found = {}
     form = signature(door)
+    drawn = door.__module__.startswith("toumei.plots")
+    sized = form.parameters.keys() >= _SIZES
     for name, parameter in form.parameters.items():
         if parameter.annotation is Parameter.empty or parameter.kind is Parameter.VAR_KEYWORD:
             continue
-        if name in _ELSEWHERE or (parameter.annotation is int and name in _SIZES):
+        if (name in _ELSEWHERE and not drawn) or (sized and name in _SIZES):
             continue
-        kind = _MODEL if parameter.annotation is nn.Module and name == "model" else _kind(door, parameter)
+        kind = _named_kind(door, parameter) or _kind(door, parameter)
+        if "a function" in kind.words if kind and name in ("target", "targets") else False:
+            continue  # a target of attribution
         if kind is not None or name in _LAYERS:
             found[name] = kind, parameter.kind is Parameter.VAR_POSITIONAL
     return found, form.bind
+
+
+def _named_kind(door: Callable[..., Any], parameter: Parameter) -> Kind | None:
+    """The kinds of models and of tokenizers, which may be missing for tokens that are numbers."""
+    if parameter.name == "model" and parameter.annotation is nn.Module:
+        return _MODEL
+    if parameter.name == "ax":
+        return _AXES
+    if parameter.name == "tokenizer":
+        return _TOKENIZER if door.__name__ != "token_attribution" else _TOKENIZER_OR_NONE
+    return None
 
 
 def _kind(door: Callable[..., Any], parameter: Parameter) -> Kind | None:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .activations import Activations, not_reached
 from .errors import ArgumentError, UnreachedLayerError
 from .forward import raise_forward_error
 from .interrupts import uninterrupted, until_the_end
-from .kinds import shown
+from .kinds import as_names, shown
 from .modules import check_model, eager, find_modules, layer_name, without_wrapper, wrapped_forward
 from .names import Layer
 from .operations import OperationStack, inner_modules
@@ -160,12 +160,14 @@ def _names(record: Iterable[str] | Mapping[str, str], model: nn.Module) -> dict[
         )
     if isinstance(record, Mapping):
         return dict(record)
-    if not isinstance(record, Iterable) or isinstance(record, nn.Module):
+    if not isinstance(record, Iterable) or isinstance(record, nn.Module | Tensor):
         raise ArgumentError(f"expected an iterable of names to record, got {shown(record)}")
-    return {name: name for name in (layer_name(model, name) for name in record)}
+    return {name: name for name in as_names([layer_name(model, name) for name in record])}
 
 
 def _edits(edit: Mapping[str, Edit] | None) -> dict[str, Edit]:
+    if edit is not None and not isinstance(edit, Mapping):
+        raise ArgumentError(f"expected a dictionary of edits by the names of layers, got {shown(edit)}")
     edits: dict[str, Any] = dict(edit or {})
     for name, function in edits.items():
         if not callable(function):

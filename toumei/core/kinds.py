@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
+from os import PathLike
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -50,6 +51,8 @@ def kind_of(annotation: Any) -> Kind | None:
         return _mapping(inner)
     if origin in _COLLECTIONS or annotation in _COLLECTIONS:
         return _collection(origin or annotation, inner)
+    if origin is PathLike or annotation is PathLike:
+        return _SIMPLE[Path]
     if origin is Callable or annotation is Callable:
         return Kind("a function", lambda value: value if callable(value) else MISFIT)
     if origin is type:
@@ -77,6 +80,8 @@ def as_tensor(value: Any) -> Any:
                 [3, 4]])
     """
     if isinstance(value, Tensor):
+        if value.layout is not torch.strided or value.is_meta:
+            return MISFIT
         if not value.is_inference() or torch.is_inference_mode_enabled():
             return value
         return value.clone()
@@ -105,7 +110,8 @@ def shown(value: Any) -> str:
         ('a tensor (2, 3)', "'a'", "<class 'torch.nn.modules.activation.ReLU'>")
     """
     if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)}"
+        stored = "meta " if value.is_meta else "" if value.layout is torch.strided else "sparse "
+        return f"a {stored}tensor {tuple(value.shape)}"
     if isinstance(value, np.ndarray):
         return f"an array {value.shape} of {value.dtype}"
     if isinstance(value, nn.Module):
@@ -165,7 +171,7 @@ def _text(value: Any) -> Any:
 
 
 def _path(value: Any) -> Any:
-    return value if isinstance(value, Path) else MISFIT
+    return value if isinstance(value, PathLike) else MISFIT
 
 
 def _tensor(value: Any) -> Any:
@@ -243,9 +249,15 @@ def _collection(origin: Any, inner: Sequence[Any]) -> Kind:
             return value if inner == (str,) else MISFIT
         if isinstance(value, bytes | Mapping) and inner:
             return MISFIT
-        if origin is Sequence and isinstance(value, np.ndarray | Tensor):
-            return value if value.ndim and not (one and "a tensor" in one.words) else MISFIT
-        return value if isinstance(value, origin) or hasattr(value, "__getitem__") else MISFIT
+        if isinstance(value, np.ndarray | Tensor) and one is not None:
+            sparse = isinstance(value, Tensor) and as_tensor(value) is MISFIT
+            if sparse or not value.ndim or "a tensor" in one.words:
+                return MISFIT
+            return _each(value.tolist(), one, list)
+        if isinstance(value, origin):
+            return value
+        listed = hasattr(value, "__getitem__") and (origin is Iterable or hasattr(value, "__len__"))
+        return value if listed and not isinstance(value, type | np.generic) else MISFIT
 
     return Kind(words, take)
 
@@ -283,6 +295,24 @@ def _taken(kind: Kind | None, value: Any) -> Any:
     return value if kind is None else kind.take(value)
 
 
+def as_names(names: Any) -> list[str]:
+    """Returns the names in an iterable, as a list.
+
+    Raises:
+        ArgumentError: It is none, or holds something else than strings.
+
+    Example:
+        >>> as_names(("a", "b"))
+        ['a', 'b']
+    """
+    found = names if isinstance(names, list) else list(names) if _is_iterable(names) else [names]
+    return list(fitted("names", found, _NAMES))
+
+
+def _is_iterable(names: Any) -> bool:
+    return isinstance(names, Iterable) and not isinstance(names, Tensor | np.ndarray)
+
+
 def fitted(name: str, value: Any, kind: Kind | None) -> Any:
     """Returns a value that fits a kind, converted if need be.
 
@@ -300,3 +330,6 @@ def fitted(name: str, value: Any, kind: Kind | None) -> Any:
         error = NotATensorError if "a tensor" in kind.words else ArgumentError
         raise error(f"{name} is {kind.words}, got {shown(value)}")
     return taken
+
+
+_NAMES = kind_of(list[str])

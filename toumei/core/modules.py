@@ -13,6 +13,7 @@ from torch import nn
 
 from .errors import ArchitectureError, ArgumentError, LayerError
 from .interrupts import until_the_end
+from .kinds import as_names, shown
 
 Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -33,6 +34,9 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
         >>> find_module(nn.Sequential(nn.ReLU()), "0")
         ReLU()
     """
+    check_module(model)
+    if not isinstance(name, str):
+        raise LayerError(f"the name of a layer is a string, got {shown(name)}")
     try:
         return model.get_submodule(name)
     except AttributeError:
@@ -41,7 +45,7 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
 
 def find_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
     """Returns the modules of these names, in their order; see `find_module`."""
-    names = list(names)
+    names = as_names(names)
     # One walk over the model costs less than a search for each of many names.
     known = dict(model.named_modules(remove_duplicate=False)) if len(names) > 10 else {}
     return {name: known[name] if name in known else find_module(model, name) for name in names}
@@ -69,6 +73,20 @@ def layer_name(model: object, layer: Any) -> Any:
     )
 
 
+def check_module(model: object) -> None:
+    """Raises an error for what is no module.
+
+    Raises:
+        ArgumentError: It is no `nn.Module`.
+
+    Example:
+        >>> check_module(nn.ReLU())
+    """
+    if not isinstance(model, nn.Module):
+        way_out = ": give its .module()" if type(model).__name__ == "ExportedProgram" else ""
+        raise ArgumentError(f"expected a torch.nn.Module as the model, got {type(model).__name__}{way_out}")
+
+
 def check_model(model: object) -> None:
     """Checks that hooks run in a model.
 
@@ -79,9 +97,7 @@ def check_model(model: object) -> None:
         ArgumentError: It is no `nn.Module`.
         ArchitectureError: It is scripted, or runs copies of a model; the message says what to give instead.
     """
-    if not isinstance(model, nn.Module):
-        way_out = ": give its .module()" if type(model).__name__ == "ExportedProgram" else ""
-        raise ArgumentError(f"expected a torch.nn.Module as the model, got {type(model).__name__}{way_out}")
+    check_module(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise ArchitectureError(
             "the model is compiled by TorchScript, inside which no hooks run: give the module that was "
@@ -198,6 +214,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
         >>> model.weight.requires_grad
         True
     """
+    check_module(model)
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
 
     def restore() -> None:
@@ -226,6 +243,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         >>> model.training
         True
     """
+    check_module(model)
     modes = [(module, module.training) for module in model.modules()]
 
     def restore() -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from .checks import check_seed
+from .errors import ArgumentError
+from .kinds import fitted, kind_of
 
 
 def make_generator(seed: int | None) -> torch.Generator | None:
@@ -44,7 +46,10 @@ def seeded(seed: int | None, device: torch.device | str = "cpu") -> Iterator[Non
         yield
         return
     check_seed(seed)
-    device = torch.device(device)
+    try:
+        device = torch.device(fitted("device", device, kind_of(torch.device | str)))
+    except (RuntimeError, TypeError) as error:
+        raise ArgumentError(f"{device!r} is no device") from error
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

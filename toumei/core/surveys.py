@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from .axes import SPACE, Axes, grid_of, has_kind, input_axes, is_known, unknown_axes
 from .axis_rules import axes_of_output
+from .checks import layer_names
 from .functions import Function, FunctionMode, canonical_name, tensors_among
 from .hooks import hooked, run_past_errors
+from .kinds import as_names
 from .layout import LaidOut, Layout
 from .modules import check_model, device_and_dtype, evaluating, without_wrapper, wrapped_forward
 from .targets import resolve
@@ -73,8 +75,8 @@ def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any], 
         >>> found.names, found.layouts["1"].channel_axis
         ({'1': '1#0'}, 1)
     """
-    layers = list(dict.fromkeys(layers))
     check_model(model)
+    layers = list(dict.fromkeys(as_names(layer_names(model, layers))))
     noted: dict[str, tuple[Axes | None, tuple[int, ...]]] = {}
     tensors: dict[str, Tensor] = {}
     device, _ = device_and_dtype(model)

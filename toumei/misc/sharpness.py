@@ -10,6 +10,7 @@ from torch.func import functional_call, grad, vjp
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError
+from ..core.forward import forward_errors
 from ..core.modules import evaluating
 from ..core.seeding import make_generator
 from ..core.serialization import Saved
@@ -199,7 +200,8 @@ class _Landscape:
         object.__setattr__(self, "weights", weights)
 
     def __call__(self, weights: Weights) -> Tensor:
-        return self.loss(functional_call(self.model, weights, (self.inputs,)), self.targets)
+        with forward_errors(self.model, (self.inputs,)):
+            return self.loss(functional_call(self.model, weights, (self.inputs,)), self.targets)
 
     def mean_losses(self, noise: Weights, sizes: Tensor) -> Tensor:
         """The mean loss at plus and minus the noise, for each of its sizes, (S,)."""

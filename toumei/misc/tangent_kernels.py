@@ -9,6 +9,7 @@ from torch.func import functional_call, jacrev, vmap
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
+from ..core.forward import forward_errors
 from ..core.modules import evaluating
 
 Outputs = Literal["trace", "sum", "full"]
@@ -54,7 +55,8 @@ def neural_tangent_kernel(
         )
 
     def output(parameters: dict[str, Tensor], single: Tensor) -> Tensor:
-        values: Tensor = functional_call(model, parameters, (single[None],))[0].flatten()
+        with forward_errors(model, (single[None],)):
+            values: Tensor = functional_call(model, parameters, (single[None],))[0].flatten()
         return values.sum(0, keepdim=True) if outputs == "sum" else values
 
     def gradients(batch: Tensor) -> list[Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..core.checks import checked
+from ..core.errors import ShapeError
 from ..core.files import atomic_write
 from .images import montage, to_pil
 from .tokens import shade
@@ -151,6 +152,8 @@ def token_spans(tokens: Sequence[str], values: Tensor) -> str:
         >>> token_spans(["<s>"], torch.tensor([0.25]))[:40]
         '<span title="0.25" style="background:rgb'
     """
+    if values.dim() != 1 or len(values) != len(tokens) or not tokens:
+        raise ShapeError(f"expected a number for each of {len(tokens)} tokens, got {tuple(values.shape)}")
     largest = float(values.abs().max()) or 1.0
     spans = []
     for token, value in zip(tokens, values.tolist(), strict=True):

@@ -41,7 +41,8 @@ def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tens
         >>> montage(torch.zeros(4, 3, 10, 20), columns=2, gap=1).shape
         torch.Size([3, 21, 41])
     """
-    columns = columns or _columns(images)
+    usual = _columns(images)
+    columns = columns or usual
     images = _opaque(images.detach().float().cpu().clamp(0, 1)).expand(-1, 3, -1, -1)
     rows = -(-len(images) // columns)
     height, width = images.shape[2] + gap, images.shape[3] + gap
@@ -216,7 +217,8 @@ def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 
 
 def _canvas(images: Tensor, titles: Sequence[str], columns: int | None) -> tuple[Tensor, int, int]:
     """A montage with room above each picture if there are titles, its columns and the gap between them."""
-    columns = columns or _columns(images)
+    usual = _columns(images)
+    columns = columns or usual
     if len(titles) > len(images):
         raise ArgumentError(f"{len(titles)} titles for {len(images)} pictures")
     if not any(titles):
@@ -256,6 +258,8 @@ def _columns(images: Tensor) -> int:
     """How many pictures of a batch stand in a row, once it is clear that it is a batch of pictures."""
     if images.dim() != 4 or images.shape[1] not in (1, 3, 4) or len(images) == 0:
         raise ShapeError(f"expected pictures (N, 1, 3 or 4, H, W), got {tuple(images.shape)}")
+    if not images.numel():
+        raise ShapeError(f"the pictures have no pixels: {tuple(images.shape)}")
     count, _, height, width = images.shape
     return int(min(count, 8, max(1, round((count * height / width) ** 0.5 + 0.49))))
 
@@ -272,4 +276,6 @@ def to_pil(image: Tensor) -> Any:
     """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image."""
     from PIL import Image
 
+    if image.dim() != 3 or image.shape[0] not in (3, 4) or not image.numel() or image.is_complex():
+        raise ShapeError(f"expected a picture (3 or 4, H, W), got {tuple(image.shape)} of {image.dtype}")
     return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())

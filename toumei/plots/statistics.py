@@ -72,6 +72,8 @@ def distribution(
     """
     from seaborn import histplot, rugplot
 
+    if samples.dim() != 1 or not len(samples):
+        raise ShapeError(f"expected samples (samples,), got {tuple(samples.shape)}")
     numbers = samples.detach().double().cpu()
     low, high = numbers.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     bins = min(20, len(numbers))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..core.checks import checked
+from ..core.errors import ArgumentError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,8 @@ def shade(share: float) -> tuple[int, int, int]:
         >>> shade(1.0), shade(0.0), shade(-0.5)
         ((255, 102, 102), (255, 255, 255), (178, 178, 255))
     """
+    if not abs(share) <= 1 + 1e-6:
+        raise ArgumentError(f"a share is from -1 to 1, got {share}")
     other = round(255 * (1 - 0.6 * abs(share)))  # black letters can be read on it
     return (255, other, other) if share > 0 else (other, other, 255)
 

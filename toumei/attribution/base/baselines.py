@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.checks import checked
+from ...core.checks import check_no_nan, checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.kinds import MISFIT, as_tensor
 from ...core.seeding import make_generator
 from .channels import channels_of
 
@@ -313,8 +314,9 @@ def as_baseline(given: Any) -> Baseline:
         return given
     if given is None:
         return Constant()
-    if isinstance(given, Tensor | np.ndarray):
-        return Fixed(given if isinstance(given, Tensor) else torch.tensor(given))
+    if isinstance(given, Tensor | np.ndarray) and (tensor := as_tensor(given)) is not MISFIT:
+        check_no_nan("the baseline", tensor)
+        return Fixed(tensor)
     if isinstance(given, int | float | np.number):
         return Constant(float(given))
     raise ArgumentError(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
+from ...core.kinds import shown
 from ...core.serialization import Saved
 from ...core.tensor_specs import Spec, specs
 from ...plots.style import diverging_map
@@ -210,6 +211,8 @@ def _named(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, Met
     Raises:
         ArgumentError: No methods, two with one name, something else than methods, or several networks.
     """
+    if not isinstance(methods, Mapping | Sequence):
+        raise ArgumentError(f"methods are a list or a dictionary of methods, got {shown(methods)}")
     listed = list(methods.values()) if isinstance(methods, Mapping) else list(methods)
     if others := [method for method in listed if not isinstance(method, Method)]:
         raise ArgumentError(f"a method is configured, such as Saliency(model), got {others[0]!r}")

@@ -224,6 +224,8 @@ def removals(
     """
     model, values = as_network(model), values_of(values)
     parts = segments(features, [inputs], channel_axis)
+    if isinstance(size, float) and not 0 < size <= 1:
+        raise ArgumentError(f"size is a whole number, or a share of all positions up to 1.0, got {size}")
     count = round(size * parts.count) if isinstance(size, float) else size
     if samples < 2 or not 0 < count <= parts.count:
         raise ArgumentError(

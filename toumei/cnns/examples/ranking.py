@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import check_memory
 from ...core.errors import NonFiniteError, ShapeError
 from ...core.hooks import run
 from ...core.layout import Channels, channels_of, with_layouts_of
@@ -38,6 +39,9 @@ class Ranking:
     @classmethod
     def empty(cls, units: int, k: int, dtype: torch.dtype) -> "Ranking":
         """Returns a ranking without images."""
+        check_memory(
+            f"the {k:,} strongest images of {units:,} units", units * k, "give a smaller k", itemsize=64
+        )
         values = torch.full((units, k), -torch.inf, dtype=torch.promote_types(dtype, torch.float32))
         return cls(values, torch.full((units, k), -1), torch.full((units, k, 2), 0.5))
 

@@ -206,6 +206,8 @@ def factorize(
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
+    if maps.dim() != 4 or not maps.numel():
+        raise ShapeError(f"expected maps (N, C, H, W), got {tuple(maps.shape)}")
     images, channels, height, width = maps.shape
     rows = maps.movedim(1, 3).reshape(-1, channels)
     if rows.min() < 0:
@@ -220,7 +222,7 @@ def factorize(
             f"expected 1 to {min(rows.shape)} groups of {channels} channels at {len(rows)} positions, "
             f"got {groups}"
         )
-    solver = NMF(groups, init="nndsvda", max_iter=iterations, tol=1e-5, random_state=seed)
+    solver = NMF(groups, init="nndsvda", max_iter=iterations, tol=1e-5, random_state=seed % 2**32)
     with warnings.catch_warnings():  # the error of the result says how far it converged
         warnings.simplefilter("ignore", ConvergenceWarning)
         strengths = torch.from_numpy(solver.fit_transform(rows.numpy())).float()

@@ -16,6 +16,7 @@ from ...core.errors import ArgumentError, ShapeError, UnitError
 from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
 from ...core.functions import Function, FunctionMode, canonical_name, returns_indices
 from ...core.hooks import hooked
+from ...core.kinds import shown
 from ...core.layout import Channels, channels_of, with_channels_first, with_layouts_of
 from ...core.modules import evaluating, frozen
 from ...core.serialization import Saved
@@ -144,8 +145,8 @@ def expanded_weights(
         UnitError: The later layer does not have these channels.
         ArgumentError: The later layer does not depend on the earlier one.
     """
-    if image.dim() != 4 or len(image) != 1:
-        raise ShapeError(f"expected one image (1, C, H, W), got {tuple(image.shape)}")
+    if not isinstance(image, Tensor) or image.dim() != 4 or len(image) != 1:
+        raise ShapeError(f"expected one image (1, C, H, W), got {shown(image)}")
     leaves: list[Tensor] = []
 
     def cut(activation: Tensor) -> Tensor:

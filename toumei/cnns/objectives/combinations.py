@@ -216,6 +216,8 @@ class Function(Objective):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", self.layer if isinstance(self.layer, str) else tuple(self.layer))
+        if not self.layers:
+            raise ArgumentError("a function of activations reads at least one layer")
 
     @property
     def layers(self) -> tuple[str, ...]:

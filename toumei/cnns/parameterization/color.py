@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
-from ...core.errors import ShapeError
+from ...core.errors import ArgumentError, ShapeError
 
 MARGIN = 1e-5  # how close to black and white a picture to start from may be under a sigmoid
 
@@ -71,6 +71,8 @@ class ColorSpace:
             >>> torch.allclose(colors(colors.inverse(image).float()), image, atol=1e-5)
             True
         """
+        if not 0 <= margin < 0.5:
+            raise ArgumentError(f"margin is a distance from 0 and 1 below 0.5, got {margin}")
         image = image.double()
         numbers = image.clamp(margin, 1 - margin).logit() if self.sigmoid else image - self.mean
         if self.matrix is None:

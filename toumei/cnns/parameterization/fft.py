@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from ...core.checks import checked
+from ...core.checks import check_counts, check_memory, checked
 from ...core.seeding import make_generator
 from .color import MARGIN, ColorSpace
 from .colored import Colored, gray_like
@@ -20,6 +20,8 @@ def frequencies(height: int, width: int) -> Tensor:
         tensor([[0.0000, 0.5000],
                 [0.5000, 0.7071]])
     """
+    check_counts(1, height=height, width=width)
+    check_memory(f"a spectrum of {height:,} by {width:,}", height * width, "give a smaller size")
     return torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :])
 
 

@@ -8,6 +8,7 @@ from typing_extensions import Self
 
 from ...core.checks import checked
 from ...core.errors import ShapeError
+from ...core.forward import forward_errors
 from ...core.modules import device_and_dtype, evaluating, frozen
 from ...core.outputs import main_tensor
 from ...core.seeding import make_generator
@@ -75,7 +76,7 @@ class GAN(Generator):
         return self
 
     def _made(self) -> Tensor:
-        with frozen(self.module), evaluating(self.module):
+        with frozen(self.module), evaluating(self.module), forward_errors(self.module, (self.latent,)):
             return main_tensor(self.module(self.latent))
 
     def _check(self, made: Tensor) -> None:

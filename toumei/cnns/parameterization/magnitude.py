@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...core.checks import checked
+from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, ShapeError
 from ..inputs import as_images, images_in
 from .color import ColorSpace
@@ -78,6 +78,7 @@ def magnitude_spectrum(
         torch.Size([3, 32, 17])
     """
     height, width = (size, size) if isinstance(size, int) else size
+    check_counts(1, height=height, width=width)
     total, count = torch.zeros(0), 0
     for batch in loader:
         images = as_images(images_in(batch), "images")

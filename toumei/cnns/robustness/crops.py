@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...core.checks import checked
+from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError
 
 _SMALLEST = 0.05  # share of the picture, as in xplique
@@ -67,6 +67,8 @@ class Crops(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns the crops (views * N, C, size, size), the first of all pictures first."""
         count, channels = images.shape[:2]
+        seen = self.views * count * channels * self.size**2
+        check_memory(f"{self.views:,} crops of {self.size:,} pixels", seen, "give fewer", itemsize=8)
         crops = self.draw(count, *images.shape[2:]).to(images, non_blocking=True)
         x, y, half_width, half_height = crops[..., None].unbind(2)
         steps = (2 * torch.arange(self.size, device=images.device) + 1) / self.size - 1

@@ -12,6 +12,7 @@ from torch import nn
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
+from ...core.kinds import shown
 from ...core.optional import require
 from .graph import Block, WeightGraph
 from .norms import Norm
@@ -75,7 +76,13 @@ class ModelGraph(nx.Graph):
         self, model: Any = None, example_input: object = None, norm: Norm = "l1", **attributes: Any
     ) -> None:
         is_model = isinstance(model, nn.Module)
-        super().__init__(None if is_model or isinstance(model, WeightGraph) else model, **attributes)
+        data = None if is_model or isinstance(model, WeightGraph) else model
+        try:
+            super().__init__(data, **attributes)
+        except Exception as error:  # networkx has errors of its own
+            raise ArgumentError(
+                f"expected a torch.nn.Module, a WeightGraph, or data of a networkx.Graph, got {shown(data)}"
+            ) from error
         if is_model:
             model = self._weight_graph(model, example_input, norm)
         if isinstance(model, WeightGraph):

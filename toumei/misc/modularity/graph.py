@@ -15,6 +15,7 @@ from typing_extensions import Self
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
+from ...core.kinds import shown
 from .norms import Norm
 
 
@@ -241,6 +242,11 @@ def chain(layers: Iterable[str], weights: Iterable[Tensor]) -> WeightGraph:
         >>> chain("abc", [torch.ones(3, 2), -torch.ones(1, 3)])
         WeightGraph(6 units: a 2, b 3, c 1; 9 edges)
     """
+    weights, layers = list(weights), list(layers)
+    if not weights or not all(isinstance(one, Tensor) and one.dim() == 2 for one in weights):
+        raise ShapeError(f"weights are matrices (next units, units), got {shown(weights)}")
+    if len(layers) != len(weights) + 1:
+        raise ArgumentError(f"{len(weights)} matrices join {len(weights) + 1} layers, got {len(layers)}")
     weights = [weight.detach().abs() for weight in weights]
     sizes = (weights[0].shape[1], *(weight.shape[0] for weight in weights))
     blocks = tuple(Block(index, index + 1, weight) for index, weight in enumerate(weights))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
+from ...core.errors import ShapeError
 from ...plots import style
 from ...plots.statistics import distribution
 from .graph import Block, WeightGraph, check_labels
@@ -96,6 +97,8 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
         n_clusters: How many clusters were chosen.
         ax: Where to draw; a new figure by default.
     """
+    if eigenvalues.dim() != 1:
+        raise ShapeError(f"expected eigenvalues (count,), got {tuple(eigenvalues.shape)}")
     ax = ax or _axes(4, 3)
     values = eigenvalues.tolist()
     ax.plot(range(1, len(values) + 1), values, "o-", markersize=4, linewidth=0.8)

@@ -178,7 +178,7 @@ def k_means(points: Tensor, kept: Tensor, n_clusters: int, seed: int = 0) -> Ten
     """Returns labels (n,) of the points (n, d) that are kept, -1 for the others; the largest cluster is 0."""
     from sklearn.cluster import KMeans
 
-    means = KMeans(n_clusters, n_init=10, random_state=seed)
+    means = KMeans(n_clusters, n_init=10, random_state=seed % 2**32)
     found = torch.from_numpy(means.fit_predict(points[kept].double().cpu().numpy())).long()
     rank = torch.bincount(found, minlength=n_clusters).argsort(descending=True, stable=True).argsort()
     labels = torch.full((len(points),), -1)
