@@ -1,6 +1,5 @@
 """The pipeline: a generator of pictures and an objective, attached to a model and optimized."""
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -204,8 +203,6 @@ class Pipeline:
         if tv_loss:
             weight = _TOTAL_VARIATION if tv_loss is True else tv_loss
             task = replace(task, objective=task.objective - weight * TotalVariation())
-        if not 0 <= lr < math.inf:
-            raise ArgumentError(f"lr is a learning rate, a finite number of 0 or more, got {lr}")
         if epochs < 0:
             raise ArgumentError(f"epochs is a number of steps, 0 or more, got {epochs}")
         steps = _snapshot_steps(snapshots, epochs)
@@ -222,7 +219,7 @@ class Pipeline:
                 self.result = optimize(
                     task,
                     epochs,
-                    optimizer(parameters, lr=lr),
+                    _made(optimizer, parameters, lr),
                     snapshots=steps,
                     callback=callback,
                     stop=stop,
@@ -270,6 +267,15 @@ class Pipeline:
     def __repr__(self) -> str:
         attached = f", attached to {type(self.model).__name__}" if self.model else ""
         return f"Pipeline({type(self.generator).__name__}, {self.objective}{attached})"
+
+
+def _made(
+    optimizer: Callable[..., torch.optim.Optimizer], parameters: list[Tensor], lr: float
+) -> torch.optim.Optimizer:
+    try:
+        return optimizer(parameters, lr=lr)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"the optimizer cannot be made with lr={lr}: {error}") from error
 
 
 def _check_score(score: Tensor, images: int, objective: Objective) -> None:

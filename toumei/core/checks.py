@@ -26,6 +26,8 @@ _LAYERS = ("layer", "layers")
 _ELSEWHERE = frozenset(
     ("methods", "objective", "thing", "reference", "layer_sizes", "image", "content_image", "style_image")
 )
+_NAN_ELSEWHERE = frozenset(("images", "magnitude"))
+_NAN_PASSES = ("toumei.plots", "toumei.core")  # which show it, or hand it on
 _SIZES = frozenset(("images", "channels", "height", "width"))  # of pictures, for which there is `check_size`
 
 
@@ -96,7 +98,7 @@ def check_no_nan(name: str, value: Any) -> None:
         >>> check_no_nan("inputs", torch.tensor([1.0, torch.inf]))
     """
     if isinstance(value, Tensor):
-        looked_at = value.is_floating_point() and value.numel() and not value.is_sparse
+        looked_at = value.is_floating_point() and value.numel() and not (value.is_sparse or value.is_meta)
         if looked_at and bool(value.detach().amin().isnan()):
             raise NonFiniteError(f"{name} has NaN in it: {shown(value)}")
     elif isinstance(value, list | tuple):
@@ -178,7 +180,7 @@ def _checked_arguments(
             arguments[name] = tuple(fitted(name, one, kind) for one in value)
             continue
         arguments[name] = _argument(name, value, kind, model)
-        if not door.__module__.startswith("toumei.plots"):  # which may show NaN
+        if name not in _NAN_ELSEWHERE and not door.__module__.startswith(_NAN_PASSES):
             check_no_nan(name, arguments[name])
     return bound.args, bound.kwargs
 

@@ -80,7 +80,7 @@ def as_tensor(value: Any) -> Any:
                 [3, 4]])
     """
     if isinstance(value, Tensor):
-        if value.layout is not torch.strided or value.is_meta:
+        if value.layout is not torch.strided:
             return MISFIT
         if not value.is_inference() or torch.is_inference_mode_enabled():
             return value
@@ -110,7 +110,7 @@ def shown(value: Any) -> str:
         ('a tensor (2, 3)', "'a'", "<class 'torch.nn.modules.activation.ReLU'>")
     """
     if isinstance(value, Tensor):
-        stored = "meta " if value.is_meta else "" if value.layout is torch.strided else "sparse "
+        stored = "" if value.layout is torch.strided else "sparse "
         return f"a {stored}tensor {tuple(value.shape)}"
     if isinstance(value, np.ndarray):
         return f"an array {value.shape} of {value.dtype}"
@@ -244,7 +244,7 @@ def _collection(origin: Any, inner: Sequence[Any]) -> Kind:
 
     def take(value: Any) -> Any:
         if isinstance(value, list | tuple) and origin not in (set, frozenset):
-            return _each(value, one, type(value) if type(value) in (list, tuple) else list)
+            return _each(value, one, list if origin is list else type(value))
         if isinstance(value, str) and inner:  # names of one letter
             return value if inner == (str,) else MISFIT
         if isinstance(value, bytes | Mapping) and inner:

@@ -21,7 +21,7 @@ def make_generator(seed: int | None) -> torch.Generator | None:
         True
     """
     check_seed(seed)
-    return None if seed is None else torch.Generator().manual_seed(seed)
+    return None if seed is None else torch.Generator().manual_seed(int(seed))
 
 
 @contextmanager
@@ -53,8 +53,8 @@ def seeded(seed: int | None, device: torch.device | str = "cpu") -> Iterator[Non
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            random.seed(seed)
+            torch.manual_seed(int(seed))
+            random.seed(int(seed))
             np.random.seed(seed % 2**32)
             yield
     finally:

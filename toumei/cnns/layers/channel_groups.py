@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ... import plots
 from ...core.checks import checked
-from ...core.errors import ArgumentError, ShapeError
+from ...core.errors import ArgumentError, NonFiniteError, ShapeError
 from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
@@ -206,6 +206,8 @@ def factorize(
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
+    if not maps.isfinite().all():
+        raise NonFiniteError(f"the maps of layer {layer!r} have NaN or infinite numbers")
     if maps.dim() != 4 or not maps.numel():
         raise ShapeError(f"expected maps (N, C, H, W), got {tuple(maps.shape)}")
     images, channels, height, width = maps.shape

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
+from ...core.kinds import shown
 from ...core.layout import with_layouts_of
 from ...core.names import Unit, parse
 from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike, operation
 from .units import Channel, Layer, Neuron
 
 
-@checked
 @dataclass(frozen=True, repr=False)
 class ConstantScore(Objective):
     """The same number for every picture: a weight in a product.
@@ -27,6 +27,10 @@ class ConstantScore(Objective):
     """
 
     value: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise ArgumentError(f"a constant is a number, got {shown(self.value)}")
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError, ShapeError
-from ...core.kinds import shown
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -360,8 +359,6 @@ class Normalize(nn.Module):
 
 def _mean_and_deviation(name: "str | WeightsEnum") -> tuple[Sequence[float], Sequence[float]]:
     """The mean and deviation that torchvision knows for trained weights."""
-    if not isinstance(name, str) and not hasattr(name, "transforms"):
-        raise ArgumentError(f"preprocessing has a name, or is that of trained weights, got {shown(name)}")
     from torchvision.models import get_weight
 
     try:
