@@ -95,6 +95,7 @@ def check_no_nan(name: str, value: Any) -> None:
         NonFiniteError: There is NaN in it.
 
     Example:
+        >>> import torch
         >>> check_no_nan("inputs", torch.tensor([1.0, torch.inf]))
     """
     if isinstance(value, Tensor):

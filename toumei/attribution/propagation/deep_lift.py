@@ -26,7 +26,8 @@ class DeepLift(Method):
 
     The difference of the score from that of a baseline is passed back through the network: linear maps pass
     it on, elementwise functions by the slope of the chord between both, products in equal halves, max-pooling
-    to what was or becomes the maximum; softmax, normalizations and attention are decomposed into these.
+    to what was or becomes the maximum; softmax, normalizations, attention, recurrent layers, losses and
+    distances are decomposed into these. What is picked by its rank belongs to the numbers that passed it.
     Functions are followed as they are called, so activations may be modules, functional, shared or in place.
 
     A warning says when contributions do not add up all the same, as where the network reads its input without
