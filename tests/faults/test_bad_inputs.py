@@ -1,6 +1,6 @@
 """Thousands of wrong arguments at every public entry: one kind of error, no NaN, no model that is changed.
 
-``TOUMEI_BAD_INPUTS`` sets how many are tried, 3,000 by default.
+``TOUMEI_BAD_INPUTS`` sets how many are tried, 2,000 by default.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from valid_calls import MODELS, ROOMS, world
 
 from toumei.core.errors import ToumeiError
 
-COUNT = int(os.environ.get("TOUMEI_BAD_INPUTS", "3000"))
+COUNT = int(os.environ.get("TOUMEI_BAD_INPUTS", "2000"))
 BAD = (
     *(None, True, -1, 0, 10**12, 1.5, -0.5, float("nan"), float("inf"), 3 + 4j, "", "no such thing", b"x"),
     *([], {}, set(), (), [1, "a"], ["a"], {"a": 1}, [[1.0], [2.0, 3.0]], object()),

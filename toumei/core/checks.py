@@ -52,7 +52,7 @@ def checked(door: Door) -> Door:
     if isinstance(door, type):
         if "__init__" not in vars(door):
             return door  # that of its base is checked
-        setattr(door, "__init__", checked(door.__init__))  # noqa: B010, of a class that mypy knows nothing of
+        setattr(door, "__init__", checked(vars(door)["__init__"]))  # noqa: B010, of a class that mypy knows nothing of
         return door
 
     @wraps(door)

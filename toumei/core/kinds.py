@@ -246,7 +246,7 @@ def _collection(origin: Any, inner: Sequence[Any]) -> Kind:
         if isinstance(value, list | tuple) and origin not in (set, frozenset):
             return _each(value, one, list if origin is list else type(value))
         if isinstance(value, str) and inner:  # names of one letter
-            return value if inner == (str,) else MISFIT
+            return value if inner == (str,) and origin is not list else MISFIT
         if isinstance(value, bytes | Mapping) and inner:
             return MISFIT
         if isinstance(value, np.ndarray | Tensor) and one is not None:

@@ -82,7 +82,7 @@ class Method(ABC):
             ArchitectureError: It is scripted, or runs copies of a model.
         """
         check_model(model)
-        return model  # type: ignore[no-any-return]
+        return model
 
     @checked
     def __call__(self, inputs: Inputs, target: Targets = None, baselines: BaselineLike = None) -> Attribution:

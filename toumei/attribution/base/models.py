@@ -1,5 +1,6 @@
 """What perturbation methods take in the place of a network: functions, estimators, pipelines."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -55,7 +56,7 @@ def as_network(model: ModelLike) -> nn.Module:
         return _Called(model)  # type: ignore[arg-type]
     estimate: Any = model
     if owner is model:
-        estimate = model.predict_proba if hasattr(model, "predict_proba") else model.predict
+        estimate = getattr(model, "predict_proba", None) or getattr(model, "predict")  # noqa: B009
     columns = getattr(owner, "feature_names_in_", None)
     return _Called(lambda rows: estimate(_table(rows, columns)))
 
@@ -83,8 +84,7 @@ def _predicts(model: object) -> bool:
 def _table(rows: Tensor, columns: Any) -> Any:
     """Rows as an estimator takes them: an array, or a table where it was fitted to one."""
     array: np.ndarray[Any, Any] = rows.detach().cpu().numpy()
-    if columns is None or array.ndim != 2 or array.shape[1] != len(columns):
+    pandas = sys.modules.get("pandas")  # who fitted an estimator to a table has imported it
+    if columns is None or pandas is None or array.ndim != 2 or array.shape[1] != len(columns):
         return array
-    from pandas import DataFrame
-
-    return DataFrame(array, columns=columns)
+    return pandas.DataFrame(array, columns=columns)

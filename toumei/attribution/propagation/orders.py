@@ -1,7 +1,7 @@
 """Products and extremes along an axis, and what is picked by its rank: sort, topk, kthvalue, median."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Ten
     return torch.stack(parts, dim) if parts else NotImplemented
 
 
-def amin(input: Tensor, dim: int | Sequence[int] = (), keepdim: bool = False) -> Tensor:
+def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     """The smallest number along axes."""
     return -torch.amax(-input, dim, keepdim)
 
@@ -84,21 +84,20 @@ def picked(call: Call) -> Any:
     if noted is None or not x.requires_grad:
         return output
     alone = isinstance(output, Tensor)  # the values without indices
-    axis, keepdim = _axis(call)
-    flat = axis is None
-    before = noted[0 if call.args else "input"]
-    values = output if alone else output[0]
-    value0 = call.run({0 if call.args else "input": before})
-    value0 = value0 if alone else value0[0]
-    (x, x0), axis = ((x.flatten(), before.flatten()), 0) if flat else ((x, before), axis)
-    lifted = flat or (call.name in ("kthvalue", "median", "nanmedian") and not keepdim)
-    rows = [part.unsqueeze(axis) if lifted else part for part in (values, value0)]
-    if rows[0].shape[axis] * x.numel() > _LARGEST:
+    place = 0 if call.args else "input"
+    before, again = noted[place], call.run({place: noted[place]})
+    values, values0 = (output, again) if alone else (output[0], again[0])
+    picked_along, keepdim = _axis(call)
+    flat, axis = picked_along is None, picked_along or 0
+    if flat:
+        x, before = x.flatten(), before.flatten()
+    lifted = flat or (call.name in ("kthvalue", "median") and not keepdim)
+    if lifted:
+        values, values0 = values.unsqueeze(axis), values0.unsqueeze(axis)
+    if values.shape[axis] * x.numel() > _LARGEST:
         return call.unknown(f" of {x.shape[axis]} numbers, which compares all pairs of them")
-    found = ordered(
-        *(part.detach().movedim(axis, -1) for part in rows), x.movedim(axis, -1), x0.movedim(axis, -1)
-    )
-    found = found.movedim(-1, axis)
+    last = [part.movedim(axis, -1) for part in (values.detach(), values0, x, before)]
+    found = ordered(last[0], last[1], last[2], last[3]).movedim(-1, axis)
     found = found.squeeze(axis) if lifted else found
     return found if alone else type(output)((found, *output[1:]))
 

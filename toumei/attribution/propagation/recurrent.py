@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Weights = Sequence[Tensor | None]  # for the input, the state, their biases, and the projection of an LSTM
+Weights = Sequence[Any]  # for the input, the state, their biases, and the projection of an LSTM
 State = tuple[Tensor, ...]  # (h,) or (h, c)
 Step = Callable[[Tensor, State, Weights], State]
 

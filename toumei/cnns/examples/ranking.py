@@ -1,7 +1,7 @@
 """The strongest images of every unit of a layer, updated batch by batch in little memory."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -157,7 +157,10 @@ def _field(channels: Channels, seen: Tensor) -> tuple[float, float]:
     with warnings.catch_warnings():  # quantized layers have no gradients, and torch only warns
         warnings.filterwarnings("ignore", ".*an autograd kernel was not registered", UserWarning)
         total = (middle * weights).sum()
-        (gradient,) = torch.autograd.grad(total, seen, retain_graph=True, allow_unused=True)
+        found: Sequence[Tensor | None] = torch.autograd.grad(
+            total, seen, retain_graph=True, allow_unused=True
+        )
+    gradient = found[0]
     if gradient is None:
         return 1.0, 1.0
     reached = gradient.abs().amax((0, 1))

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ....core.checks import checked
 from ....core.errors import ArgumentError
 
 
-@checked
 @dataclass(frozen=True)
 class EditSettings:
     """The settings of an edit.
@@ -124,7 +122,6 @@ AlphaEdit. The settings of the network that ships with toumei were found for it.
 """
 
 
-@checked
 def settings_for(
     method: str,
     kind: str,

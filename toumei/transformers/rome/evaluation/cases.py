@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ..editing.requests import EditRequest
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 Questions = tuple[tuple[str, str], ...]  # (prompt, answer)
 
 
-@checked
 @dataclass(frozen=True)
 class EditCase:
     """An edit and its test prompts. All prompts are whole texts, without ``{}``.
@@ -47,7 +45,6 @@ class EditCase:
     references: tuple[str, ...] = ()
 
 
-@checked
 def counterfact_cases(
     records: str | Path | Iterable[Mapping[str, Any]],
     snippets: str | Path | Iterable[Mapping[str, Any]] = (),
@@ -104,7 +101,6 @@ def _json(given: str | Path | Iterable[Any]) -> Iterable[Any]:
         raise ArgumentError(f"{given} is no JSON, or cut short: {error}") from None
 
 
-@checked
 def world_cases(world: "FactsWorld", count: int, seed: int = 0) -> list[EditCase]:
     """Returns edits of facts of the invented world to other values of the same kind, one for each subject.
 
