@@ -253,6 +253,10 @@ def scored(kind, **given):
     return score, given
 
 
+def listed(kind):
+    return lambda one, other: kind(one, other)
+
+
 def objectives():
     layer, unit = {"layer": "0"}, {"unit": "0:1"}
     yield from (
@@ -281,6 +285,7 @@ def objectives():
         scored(obj.Function, function=lambda seen: next(iter(seen.values())).mean(), **layer, name="mine"),
         scored(obj.Power, objective="0:1", exponent=2.0),
         scored(obj.as_objective, thing="0:1"),
+        *(scored(listed(kind), one="0:1", other=2.0) for kind in (obj.Add, obj.Multiply, obj.PerImage)),
     )
 
 
@@ -434,6 +439,7 @@ def networks():
     )
     yield entered(core.hooked), {"model": NET, "record": ["0"], "edit": None}
     yield core.channels_first, {"activation": VALUES, "channel_axis": None}
+    yield core.with_channels_first, {"activation": VALUES, "channel_axis": None, "grid": None}
     yield core.survey, {"model": NET, "layers": ["0"], "forward": lambda: NET(X)}
     yield core.main_tensor, {"output": (X, None)}
     yield core.with_main_tensor, {"output": (X, None), "tensor": X}
@@ -471,6 +477,9 @@ def language():
         ev.generate,
         {**{"parts": anatomy, "tokenizer": parts["tokenizer"], "prompts": [prompt], "length": 8, "seed": 0}},
     )
+    yield ev.world_cases, {"world": world()[2], "count": 2, "seed": 0}
+    cases = ev.world_cases(world()[2], 1)
+    yield ev.evaluate, {**parts, "cases": cases, "batch_size": 8, "generate_tokens": 0, "seed": 0}
     yield ev.entropy, {"text": "a b c d"}
     tracer = trans.CausalTracer(**parts)
     yield tracer.trace, {"prompt": fact.prompt, "subject": fact.subject, "answer": fact.target}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ...core.checks import checked
+from ...core.checks import check_counts, checked
 from ...core.hooks import run
 from ...core.modules import evaluating
 from ...core.serialization import Saved
@@ -101,6 +101,7 @@ def logit_lens(model: nn.Module, tokenizer: Any, prompt: str, answer: str, *, to
         >>> int(lens.ranks[-1]), lens.top[-1][0] == fact.target
         (0, True)
     """
+    check_counts(1, top=top)
     parts = anatomy(model)
     ids = torch.tensor([tokenize(tokenizer, prompt).ids], device=parts.device)
     token = continuation(tokenizer, prompt, answer)[0]

@@ -201,7 +201,7 @@ def _texts(given: Any) -> Iterator[str]:
         with open(given, encoding="utf-8") as file:
             yield from (line.strip() for line in file if line.strip())
         return
-    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+    if isinstance(given, Mapping | Tensor) or not isinstance(given, Iterable):
         raise ArgumentError(
             f"expected texts, rows with a 'text', or the path of a file, got {type(given).__name__}"
             + (f" with {', '.join(map(str, given))}: give one of them" if isinstance(given, Mapping) else "")
