@@ -61,7 +61,7 @@ def finite(found, depth=0):
 # Parts of results and of models, what writes files, and what only hands on to other entries.
 NO_ENTRIES = """
 Activations Anatomy AnswerScore Block Communities EditCase Fact FactPrompt IdentityMoment
-Inception5h Interpolation Lesion LowRank Progress SecondMoment Survey Unit Views closed_form
+Inception5h Interpolation Lesion LowRank ModelGraph Progress SecondMoment Survey Unit Views closed_form
 counterfact_cases draw_tokens escaped evaluate_edits export_lora fitted_vectorizer known_only
 null_directions read_facts reference_score save_animation save_figure save_grid save_page
 save_pixels script_data settings_for show subject_range sweep token_figure_size

@@ -226,7 +226,7 @@ def _in_precision_of(model: nn.Module, taken: Any, given: Any) -> Any:
 
 
 def _tokenizer(value: Any) -> Any:
-    return value if callable(value) and hasattr(value, "decode") else MISFIT
+    return value if callable(value) and not isinstance(value, type) else MISFIT
 
 
 def _axes(value: Any) -> Any:
@@ -254,8 +254,11 @@ def _kinds(door: Callable[..., Any]) -> tuple[dict[str, tuple[Kind | None, bool]
         if (name in _ELSEWHERE and not drawn) or (sized and name in _SIZES):
             continue
         kind = _named_kind(door, parameter) or _kind(door, parameter)
-        if "a function" in kind.words if kind and name in ("target", "targets") else False:
-            continue  # a target of attribution
+        words = "" if kind is None else kind.words
+        if (name in ("target", "targets") and "a function" in words) or (
+            name == "method" and "None" in words
+        ):
+            continue  # a target of attribution, a method with a message of its own
         if kind is not None or name in _LAYERS:
             found[name] = kind, parameter.kind is Parameter.VAR_POSITIONAL
     return found, form.bind

@@ -10,14 +10,14 @@ from torch import Tensor
 from ...core.checks import check_counts
 from ...core.errors import ArgumentError
 
-_AT_ONCE = 1024  # nodes
+_AT_ONCE = 4096  # nodes
 _MOST_STEPS = 10**6
 
 
 def nodes(count: int) -> tuple[Tensor, Tensor]:
     """Returns the positions and weights, each (count,) in float64, of Gauss-Legendre quadrature from 0 to 1.
 
-    Polynomials up to degree ``2 * count - 1`` are integrated exactly; more than 1024 nodes are those of as
+    Polynomials up to degree ``2 * count - 1`` are integrated exactly; more than 4096 nodes are those of as
     many equal pieces of the path as it takes, since their computation takes the square of memory.
 
     Example:
