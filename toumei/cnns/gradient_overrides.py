@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.function_kinds import rectifier_ceiling
 from ..core.functions import Function, Handler, canonical_name, intercepted, overwrites, returns_indices
@@ -22,6 +23,7 @@ from ..core.modules import eager, wrapped_forward
 Relaxation = Literal["l2", "average"]
 
 
+@checked
 @contextmanager
 def redirected_relu(model: nn.Module, steps: int = 16) -> Iterator[None]:
     """Lets gradients through dead ReLUs in the first forward passes inside the block, as lucid does.
@@ -51,6 +53,7 @@ def redirected_relu(model: nn.Module, steps: int = 16) -> Iterator[None]:
         yield
 
 
+@checked
 @contextmanager
 def relaxed_max_pool(model: nn.Module, kind: Relaxation = "l2") -> Iterator[None]:
     """Spreads the gradients of max-poolings over their windows inside the block, as lucid does.

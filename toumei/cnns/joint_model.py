@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.hooks import run
 from ..core.modules import device_and_dtype
@@ -13,6 +14,7 @@ from ..core.names import parse_layer
 from ..core.targets import resolve
 
 
+@checked
 class JointModel(nn.Module):
     """Networks that see the same pictures; a layer of one is ``"name.layer"``, its output ``"name"``.
 

@@ -9,18 +9,22 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ..core.errors import ArgumentError, DeviceError, NotAttachedError, ShapeError, ToumeiError
+from ..core.checks import checked
+from ..core.errors import ArgumentError, DeviceError, ForwardError, NotAttachedError, ShapeError
 from ..core.layout import LaidOut
 from ..core.modules import check_model, device_and_dtype, evaluating, frozen, without_wrapper
 from ..core.seeding import seeded
 from ..core.surveys import survey
 from ..core.targets import resolve
+from .fixed_size import FixedSizeError, raise_size_error
 from .gradient_overrides import redirected_relu
 from .objectives.combinations import as_objective
 from .objectives.objective import IMAGE, Objective, ObjectiveLike
 from .objectives.regularizers import TotalVariation
 from .optimization import OptimizationTask, Progress, in_fastest_memory_format, mean_score, optimize
 from .parameterization.generator import Generator
+from .parameterization.transform import Transform
+from .robustness import CropOrPad
 from .visualization import Visualization, as_picture
 
 if TYPE_CHECKING:
@@ -33,6 +37,7 @@ _NO_ALPHA = (
 )
 
 
+@checked
 class Pipeline:
     """Pictures of what units of a network look for.
 
@@ -82,6 +87,7 @@ class Pipeline:
         """The attached model."""
         return self._task.model if self._task else None
 
+    @checked
     def attach(self, model: nn.Module) -> Self:
         """Attaches a model: finds the layers, and evaluates the objective in one forward pass.
 
@@ -94,8 +100,10 @@ class Pipeline:
             LayerError: A layer that the model does not have.
             UnreachedLayerError: A layer that the forward pass does not reach.
             UnitError: A channel or position that its layer does not have, or an unknown class.
-            ShapeError: A score that is neither one number for each picture nor one for all, or pictures with
-                an alpha channel for a model that takes none.
+            ShapeError: A score that is neither one number for each picture nor one for all, pictures with an
+                alpha channel for a model that takes none, or pictures of another size than the only one that
+                the model takes, which is named.
+            ForwardError: The model does not run on the pictures.
         """
         objective = self.objective.bind(model)
         layers = [layer for layer in objective.layers if layer != IMAGE]
@@ -107,16 +115,36 @@ class Pipeline:
             seen = self.generator.view(image).to(device, dtype)
             try:
                 found = survey(model, layers, lambda: model(seen))
-            except Exception as error:
-                if seen.shape[1] == 4 and not isinstance(error, ToumeiError):
+            except ForwardError as error:
+                if seen.shape[1] == 4:
                     raise ShapeError(_NO_ALPHA.format(type(model).__name__)) from error
-                raise
+                raise_size_error(error, model, layers, image, seen)
             tensors = {IMAGE: image.to(device), **found.activations}
             score = mean_score(objective, LaidOut(tensors, found.layouts), self.generator.views)
             _check_score(score, len(image), objective)
             task = OptimizationTask(self.generator, model, objective, found.names, found.layouts)
             self._task = in_fastest_memory_format(task)
         return self
+
+    def attach_fitted(self, model: nn.Module, fits: bool) -> Self:
+        """Attaches a model; transforms that are ours end in the size of the pictures if it takes no other.
+
+        Args:
+            model: The network.
+            fits: Whether the transforms are not those of the user.
+
+        Raises:
+            FixedSizeError: The network takes pictures of another size, or shall not be shown others.
+        """
+        try:
+            return self.attach(model)
+        except FixedSizeError as error:
+            if not fits or error.size != error.picture or not isinstance(self.generator, Transform):
+                raise
+            views, *others = self.generator.transforms
+            fitted = CropOrPad(*error.size, same_on_batch=True).to(self.generator.device)
+            self.generator.transforms = (views, fitted, *others)
+            return self.attach(model)
 
     def detach(self) -> Self:
         """Forgets the model; the pictures stay."""
@@ -130,6 +158,7 @@ class Pipeline:
             self._task.model.to(device)
         return self
 
+    @checked
     def optimize(
         self,
         epochs: int = 512,
@@ -190,7 +219,7 @@ class Pipeline:
                 self.result = optimize(
                     task,
                     epochs,
-                    optimizer(parameters, lr=lr),
+                    _made(optimizer, parameters, lr),
                     snapshots=steps,
                     callback=callback,
                     stop=stop,
@@ -238,6 +267,15 @@ class Pipeline:
     def __repr__(self) -> str:
         attached = f", attached to {type(self.model).__name__}" if self.model else ""
         return f"Pipeline({type(self.generator).__name__}, {self.objective}{attached})"
+
+
+def _made(
+    optimizer: Callable[..., torch.optim.Optimizer], parameters: list[Tensor], lr: float
+) -> torch.optim.Optimizer:
+    try:
+        return optimizer(parameters, lr=lr)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"the optimizer cannot be made with lr={lr}: {error}") from error
 
 
 def _check_score(score: Tensor, images: int, objective: Objective) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ..core.hooks import hooked, run
 from ..core.layout import with_channels_first
@@ -88,6 +89,7 @@ class SanityScore(Saved):
         height = (self.exciting - self.others).nansum(1)
         return torch.where(height > 0, (self.similarities - self.others).nansum(1) / height, torch.nan)
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the similarity of pictures, exciting images and other images over the layers."""
         positions = range(len(self.layers))
@@ -116,6 +118,7 @@ class SanityScore(Saved):
         return f"SanityScore({listed(scores, 2)} over {len(self.layers)} layers; {scale})"
 
 
+@checked
 @torch.no_grad()
 def sanity_check(
     model: nn.Module,

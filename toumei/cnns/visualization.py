@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import plots
+from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.serialization import Saved
 from ..core.summaries import listed
@@ -57,10 +58,12 @@ class Visualization(Saved):
         """How many steps were taken."""
         return len(self.losses)
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the pictures as a grid with titles."""
         return plots.image_grid(self.images, self.titles, ax=ax)
 
+    @checked
     def plot_losses(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the loss of each picture over the steps."""
         with drawing(ax) as ax:

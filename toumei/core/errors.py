@@ -45,6 +45,18 @@ class ArgumentError(ToumeiError, ValueError):
     """An argument whose value makes no sense."""
 
 
+class NotATensorError(ArgumentError, ShapeError):
+    """Something that should be a tensor, is none and cannot be converted."""
+
+
+class ForwardError(ToumeiError, RuntimeError):
+    """A network that cannot run on what it is given; the error inside it is the cause."""
+
+
+class OutOfMemoryError(ToumeiError, MemoryError):
+    """A request that takes more memory of the CPU than there is."""
+
+
 class EditError(ToumeiError, RuntimeError):
     """An edit of weights that cannot be applied, taken back or loaded."""
 

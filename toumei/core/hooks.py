@@ -11,13 +11,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .activations import Activations, not_reached
 from .errors import ArgumentError, UnreachedLayerError
+from .forward import raise_forward_error
 from .interrupts import Cleanup, uninterrupted, until_the_end
-from .modules import check_model, device_and_dtype, eager, find_modules, without_wrapper, wrap_forward
+from .kinds import as_names, shown
+from .modules import (
+    check_model,
+    device_and_dtype,
+    eager,
+    find_modules,
+    layer_name,
+    without_wrapper,
+    wrap_forward,
+)
 from .names import Layer
 from .operations import OperationStack, inner_modules
 from .passes import Pass, Stop
@@ -79,7 +89,7 @@ def hooked(
     """
     check_model(model)
     given, model = model, without_wrapper(model)
-    names, edits_by_name = _names(record), _edits(edit)
+    names, edits_by_name = _names(record, model), _edits(edit)
     layers = resolve(model, [*names.values(), *edits_by_name])
     recorded = {key: layers[name] for key, name in names.items()}
     edits = {layers[name]: function for name, function in edits_by_name.items()}
@@ -171,32 +181,46 @@ def run(
         tensor([[0., 0.]])
     """
     with hooked(model, record, **{"stop": True, **options}) as activations:
-        run_past_errors(lambda: model(*inputs), activations.complete)
+        run_past_errors(lambda: model(*inputs), activations.complete, model, inputs)
     return activations
 
 
-def run_past_errors(forward: Callable[[], Any], complete: Callable[[], bool]) -> None:
+def run_past_errors(
+    forward: Callable[[], Any],
+    complete: Callable[[], bool],
+    model: nn.Module | None = None,
+    given: Iterable[Any] = (),
+) -> None:
     """Runs a forward pass; an error ends it silently once everything that is wanted of it is complete.
 
     What follows them need not work, such as a classifier that takes pictures of another size.
+
+    Raises:
+        ForwardError: The network cannot run on what it is given.
     """
     try:
         forward()
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError" or not complete():
-            raise
+            raise_forward_error(error, model, given)
 
 
-def _names(record: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
-    """What is recorded, by the keys of the activations."""
+def _names(record: Iterable[str] | Mapping[str, str], model: nn.Module) -> dict[str, str]:
+    """What is recorded, by the keys of the activations; modules of the model by their names."""
     if isinstance(record, str):
         raise ArgumentError(
             f"expected an iterable of names to record, got the string {record!r}: give [{record!r}]"
         )
-    return dict(record) if isinstance(record, Mapping) else {name: name for name in record}
+    if isinstance(record, Mapping):
+        return dict(record)
+    if not isinstance(record, Iterable) or isinstance(record, nn.Module | Tensor):
+        raise ArgumentError(f"expected an iterable of names to record, got {shown(record)}")
+    return {name: name for name in as_names([layer_name(model, name) for name in record])}
 
 
 def _edits(edit: Mapping[str, Edit] | None) -> dict[str, Edit]:
+    if edit is not None and not isinstance(edit, Mapping):
+        raise ArgumentError(f"expected a dictionary of edits by the names of layers, got {shown(edit)}")
     edits: dict[str, Any] = dict(edit or {})
     for name, function in edits.items():
         if not callable(function):

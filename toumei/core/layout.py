@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .checks import checked
 from .errors import ShapeError, UnitError
 from .names import Unit
 from .summaries import listed
@@ -185,6 +186,7 @@ def channels_of(
     )
 
 
+@checked
 def with_channels_first(
     activation: Tensor,
     layout: Layout | None = None,
@@ -210,8 +212,8 @@ def with_channels_first(
         torch.Size([2, 768, 14, 14])
     """
     axis = channel_axis_of(activation, layout, layer, channel_axis)
-    values = activation.movedim(axis, 1).reshape(activation.shape[0], activation.shape[axis], -1)
     sizes = tuple(size for index, size in enumerate(activation.shape) if index not in (0, axis))
+    values = activation.movedim(axis, 1).reshape(activation.shape[0], activation.shape[axis], prod(sizes))
     found = _layout_for(activation, axis, layout)
     if len(sizes) > 1 and found.placed:
         return Channels(values, sizes, layer=layer)
@@ -229,6 +231,7 @@ def with_channels_first(
     return Channels(values, grid, offset, layer, tokens=tokens)
 
 
+@checked
 def channels_first(activation: Tensor, channel_axis: int | None = None) -> Tensor:
     """Returns an activation as (N, C, positions), a view wherever possible; see `with_channels_first`.
 

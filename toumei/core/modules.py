@@ -15,6 +15,7 @@ from torch import nn
 from .compiled import uncompiled
 from .errors import ArchitectureError, ArgumentError, LayerError
 from .interrupts import Cleanup, uninterrupted, until_the_end
+from .kinds import as_names, shown
 from .threads import HomeThread, begin_alone
 
 Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -36,6 +37,9 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
         >>> find_module(nn.Sequential(nn.ReLU()), "0")
         ReLU()
     """
+    check_module(model)
+    if not isinstance(name, str):
+        raise LayerError(f"the name of a layer is a string, got {shown(name)}")
     try:
         return without_wrapper(model.get_submodule(name))
     except AttributeError:
@@ -44,12 +48,48 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
 
 def find_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
     """Returns the modules of these names, in their order; see `find_module`."""
-    names = list(names)
+    names = as_names(names)
     # One walk over the model costs less than a search for each of many names.
     known = dict(model.named_modules(remove_duplicate=False)) if len(names) > 10 else {}
     return {
         name: without_wrapper(known[name]) if name in known else find_module(model, name) for name in names
     }
+
+
+def layer_name(model: object, layer: Any) -> Any:
+    """Returns the name of a layer that is given as a module of a model; else what was given.
+
+    Raises:
+        LayerError: It is no module of the model.
+
+    Example:
+        >>> network = nn.Sequential(nn.ReLU(), nn.Flatten())
+        >>> layer_name(network, network[1]), layer_name(network, "0")
+        ('1', '0')
+    """
+    if not isinstance(layer, nn.Module) or not isinstance(model, nn.Module):
+        return layer
+    for name, module in model.named_modules():
+        if module is layer:
+            return name
+    raise LayerError(
+        f"the {type(layer).__name__} that is given as a layer is no module of the {type(model).__name__}: "
+        f"give a name, as in model.named_modules()"
+    )
+
+
+def check_module(model: object) -> None:
+    """Raises an error for what is no module.
+
+    Raises:
+        ArgumentError: It is no `nn.Module`.
+
+    Example:
+        >>> check_module(nn.ReLU())
+    """
+    if not isinstance(model, nn.Module):
+        way_out = ": give its .module()" if type(model).__name__ == "ExportedProgram" else ""
+        raise ArgumentError(f"expected a torch.nn.Module as the model, got {type(model).__name__}{way_out}")
 
 
 def check_model(model: object) -> None:
@@ -62,9 +102,7 @@ def check_model(model: object) -> None:
         ArgumentError: It is no `nn.Module`.
         ArchitectureError: It is scripted, or runs copies of a model; the message says what to give instead.
     """
-    if not isinstance(model, nn.Module):
-        way_out = ": give its .module()" if type(model).__name__ == "ExportedProgram" else ""
-        raise ArgumentError(f"expected a torch.nn.Module as the model, got {type(model).__name__}{way_out}")
+    check_module(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise ArchitectureError(
             "the model is compiled by TorchScript, inside which no hooks run: give the module that was "
@@ -207,6 +245,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
         >>> model.weight.requires_grad
         True
     """
+    check_module(model)
     with until_the_end() as cleanup:
         begin_alone(model, cleanup)
         flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -231,6 +270,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         >>> model.training
         True
     """
+    check_module(model)
     with until_the_end() as cleanup:
         begin_alone(model, cleanup)
         modes = [(module, module.training) for module in model.modules()]

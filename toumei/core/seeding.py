@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from .checks import check_seed
+from .errors import ArgumentError
 from .generators import Generators, drawing_from
 from .interrupts import locked, until_the_end
+from .kinds import fitted, kind_of
 
 
 def make_generator(seed: int | None) -> torch.Generator | None:
@@ -22,7 +25,8 @@ def make_generator(seed: int | None) -> torch.Generator | None:
         >>> torch.equal(first, second)
         True
     """
-    return None if seed is None else torch.Generator().manual_seed(seed)
+    check_seed(seed)
+    return None if seed is None else torch.Generator().manual_seed(int(seed))
 
 
 @contextmanager
@@ -48,8 +52,14 @@ def seeded(seed: int | None, device: torch.device | str = "cpu") -> Iterator[Non
     if seed is None:
         yield
         return
+    check_seed(seed)
+    try:
+        device = torch.device(fitted("device", device, kind_of(torch.device | str)))
+    except (RuntimeError, TypeError) as error:
+        raise ArgumentError(f"{device!r} is no device") from error
+    seed = int(seed)
     generators = Generators(seed)
-    generators.on(torch.device(device))
+    generators.on(device)
     with until_the_end() as cleanup:
         states = _States(random.getstate(), np.random.get_state())
         cleanup.add(states.close)

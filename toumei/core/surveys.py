@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from .axes import SPACE, Axes, grid_of, has_kind, input_axes, is_known, unknown_axes
 from .axis_rules import axes_of_output
+from .checks import layer_names
 from .functions import Function, canonical_name, intercepted, tensors_among
 from .generators import Generators, drawing_from
 from .hooks import hooked, run_past_errors
+from .kinds import as_names
 from .layout import LaidOut, Layout
 from .modules import check_model, evaluating, without_wrapper, wrapped_forward
 from .outputs import Key
@@ -79,8 +81,8 @@ def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any], 
         >>> found.names, found.layouts["1"].channel_axis
         ({'1': '1#0'}, 1)
     """
-    layers = list(dict.fromkeys(layers))
     check_model(model)
+    layers = list(dict.fromkeys(as_names(layer_names(model, layers))))
     noted: dict[str, tuple[Axes | None, tuple[int, ...]]] = {}
     tensors: dict[str, Tensor] = {}
     with torch.no_grad(), drawing_from(Generators()), evaluating(model), _followed(model) as axes:
@@ -93,7 +95,7 @@ def survey(model: nn.Module, layers: Iterable[str], forward: Callable[[], Any], 
 
         edits = {layer: partial(note, layer) for layer in layers}
         with hooked(model, edit=edits, every=True) as activations:
-            run_past_errors(forward, lambda: len(noted) == len(layers))
+            run_past_errors(forward, lambda: len(noted) == len(layers), model)
     layouts = {
         layer: _layout_of(noted[layer][0], noted[layer][1], axes.pictured, axes.signals) for layer in layers
     }

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.finite import check_finite
 from ..core.layout import channels_first
 
 
+@checked
 def effective_rank(activation: Tensor, *, centred: bool = False, channel_axis: int | None = None) -> float:
     """Returns the exponential of the entropy of the normalized singular values (Roy and Vetterli, 2007).
 
@@ -31,6 +33,7 @@ def effective_rank(activation: Tensor, *, centred: bool = False, channel_axis: i
     return float(torch.special.entr(shares).sum().exp())
 
 
+@checked
 def participation_ratio(
     activation: Tensor, *, centred: bool = True, channel_axis: int | None = None
 ) -> float:

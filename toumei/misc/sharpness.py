@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.finite import check_finite
+from ..core.forward import forward_errors
 from ..core.modules import evaluating
 from ..core.outputs import main_tensor
 from ..core.repeats import check_repeats
@@ -44,6 +46,7 @@ class Sharpness(Saved):
 
     _specs = specs(sigmas="sizes", rise="sizes", standard_error="sizes")
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the rise over the size of the noise."""
         with drawing(ax, 4, 3) as ax:
@@ -59,6 +62,7 @@ class Sharpness(Saved):
         return f"Sharpness(loss {self.loss:.4g} rises by {listed(shown)})"
 
 
+@checked
 @torch.no_grad()
 def perturbation_sharpness(
     model: nn.Module,
@@ -113,6 +117,7 @@ def perturbation_sharpness(
     )
 
 
+@checked
 @torch.no_grad()
 def hessian_trace(
     model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, *, samples: int = 50, seed: int = 0
@@ -140,6 +145,7 @@ def hessian_trace(
     return float(values.mean()), float(values.std() / samples**0.5)
 
 
+@checked
 @torch.no_grad()
 def top_eigenvalue(
     model: nn.Module,
@@ -205,7 +211,8 @@ class _Landscape:
         object.__setattr__(self, "weights", weights)
 
     def __call__(self, weights: Weights) -> Tensor:
-        return self.loss(functional_call(self.model, weights, (self.inputs,)), self.targets)
+        with forward_errors(self.model, (self.inputs,)):
+            return self.loss(functional_call(self.model, weights, (self.inputs,)), self.targets)
 
     def checked_loss(self) -> float:
         """The loss without noise, after a warning if the network says something else in another pass.

@@ -12,6 +12,7 @@ from ..cnns.objectives.objective import ActivationMap
 from ..cnns.parameterization import FFTImage, Transform
 from ..cnns.pipeline import Pipeline
 from ..cnns.robustness.transforms import preprocess as named_preprocess
+from ..core.checks import checked
 from ..core.errors import ArgumentError, NotAttachedError, ShapeError
 from ..models import Inception5h
 
@@ -19,6 +20,7 @@ CONTENT_LAYERS = ("mixed3b",)
 STYLE_LAYERS = ("conv2d2", "mixed3a", "mixed4a", "mixed4b", "mixed4c")
 
 
+@checked
 class StyleTransfer(Pipeline):
     """A pipeline whose picture has the content of one photograph and the style of another.
 
@@ -81,6 +83,7 @@ class StyleTransfer(Pipeline):
         super().__init__(picture, _Transfer(targets, preprocess))
         self._picture, self._preprocess = picture, preprocess
 
+    @checked
     def attach(self, model: nn.Module) -> Self:
         """Attaches a model, and computes the targets of the two photographs, once and without graph.
 

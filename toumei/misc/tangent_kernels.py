@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
 from ..core.finite import check_finite
+from ..core.forward import forward_errors
 from ..core.modules import evaluating
 from ..core.outputs import main_tensor
 from ..core.repeats import check_repeats
@@ -16,6 +18,7 @@ from ..core.repeats import check_repeats
 Outputs = Literal["trace", "sum", "full"]
 
 
+@checked
 def neural_tangent_kernel(
     model: nn.Module,
     inputs: Tensor,
@@ -56,7 +59,8 @@ def neural_tangent_kernel(
         )
 
     def output(parameters: dict[str, Tensor], single: Tensor) -> Tensor:
-        values: Tensor = functional_call(model, parameters, (single[None],))[0].flatten()
+        with forward_errors(model, (single[None],)):
+            values: Tensor = functional_call(model, parameters, (single[None],))[0].flatten()
         return values.sum(0, keepdim=True) if outputs == "sum" else values
 
     def gradients(batch: Tensor) -> list[Tensor]:
@@ -84,6 +88,7 @@ def neural_tangent_kernel(
     return kernel
 
 
+@checked
 def kernel_distance(first: Tensor, second: Tensor) -> float:
     """Returns 1 minus the cosine of two kernels, 0 if they differ only in scale (Fort et al., 2020).
 
@@ -107,6 +112,7 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
     return float((1 - first @ second / norms).clamp(min=0))
 
 
+@checked
 def kernel_velocity(kernels: list[Tensor]) -> list[float]:
     """Returns the `kernel_distance` of each kernel of a training from the one before.
 

@@ -5,11 +5,13 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
 
 Selection = slice | list[int] | Tensor
 
 
+@checked
 class CPPN(nn.Module):
     """Images as functions of position: maps coordinates (N, 2, H, W) to (N, channels, H, W), unbounded.
 
@@ -94,6 +96,7 @@ class CPPN(nn.Module):
         return self.output(values, images).unflatten(2, coordinates.shape[2:])
 
     @staticmethod
+    @checked
     def coordinates(height: int, width: int) -> Tensor:
         """Returns the grid (1, 2, height, width) of x and y positions, centred at 0, with square pixels.
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError, DownloadError
 from ..core.files import atomic_write, check_regular
 
@@ -100,6 +101,7 @@ def git_blob_id(path: str | PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+@checked
 def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     """Returns the tensors of a ``.safetensors`` file or of a file of ``torch.save``, on the CPU.
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.seeding import seeded
 from .download import load_state_dict
@@ -16,6 +17,7 @@ _END = "<|endoftext|>"
 _LAYERS, _WIDTH, _HEADS, _POSITIONS = 6, 128, 4, 128
 
 
+@checked
 def facts_gpt(
     pretrained: bool | str | Path = True,
 ) -> "tuple[GPT2LMHeadModel, PreTrainedTokenizerFast, FactsWorld]":

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError
 
 _WORDS = Path(__file__).parent / "data" / "facts_gpt_words.json"
@@ -56,6 +57,7 @@ class Fact:
         return self.prompt.format(self.subject)
 
 
+@checked
 class FactsWorld:
     """A world of 400 subjects and 2,240 facts, which depends only on the seed.
 
@@ -122,6 +124,7 @@ class FactsWorld:
         words.update(word for several in self._words["values"].values() for word in several)
         return tuple(sorted((words | self.name_words | {".", ",", ":"}) - {""}))
 
+    @checked
     def values(self, relation: str) -> tuple[str, ...]:
         """Returns all values of a relation.
 
@@ -132,10 +135,12 @@ class FactsWorld:
             raise ArgumentError(f"no relation {relation!r}; there are {', '.join(self._relations)}")
         return tuple(self._words["values"][self._relations[relation]["value"]])
 
+    @checked
     def alternatives(self, fact: Fact) -> tuple[str, ...]:
         """Returns the other values of the relation, which an edit can make true."""
         return tuple(value for value in self.values(fact.relation) if value != fact.target)
 
+    @checked
     def about(self, subject: str) -> tuple[Fact, ...]:
         """Returns the facts of one subject, one for each relation.
 
@@ -146,10 +151,12 @@ class FactsWorld:
             raise ArgumentError(f"no subject {subject!r}; there is, for example, {self.subjects[0]!r}")
         return self._by_subject[subject]
 
+    @checked
     def others(self, fact: Fact) -> tuple[Fact, ...]:
         """Returns the other facts of the same subject, which an edit should keep."""
         return tuple(other for other in self.about(fact.subject) if other.relation != fact.relation)
 
+    @checked
     def namesakes(self, fact: Fact) -> tuple[Fact, ...]:
         """Returns facts with the relation and another target, of subjects that share a part of the name."""
         parts = set(fact.subject.split())
@@ -161,6 +168,7 @@ class FactsWorld:
             and parts & set(other.subject.split())
         )
 
+    @checked
     def texts(self, seed: int, subjects: int | None = None) -> Iterator[str]:
         """Yields short texts that state the facts in the phrasings of training, without end.
 

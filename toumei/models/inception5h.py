@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..core.checks import checked
 from .download import fetch, load_state_dict
 
 URL = "https://github.com/ProGamerGov/pytorch-old-tensorflow-models/raw/master/inception5h.pth"
@@ -30,6 +31,7 @@ BLOCKS = {
 POOLS_BEFORE = {"mixed4a": "maxpool4", "mixed5a": "maxpool10"}
 
 
+@checked
 class Inception5h(nn.Module):
     """lucid's InceptionV1: maps images (N, 3, H, W) to the probabilities of 1008 classes (N, 1008).
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..core.checks import checked
 from .shapes_world import CLASSES
 
 _WEIGHTS = Path(__file__).parent / "data" / "shapes_cnn.safetensors"
@@ -13,6 +14,7 @@ _CHANNELS = (24, 32, 48, 64, 96, 128)
 _POOL_AFTER = (1, 3, 5)
 
 
+@checked
 class ShapesCNN(nn.Sequential):
     """Six plain convolutions that classify shapes: RGB images (N, 3, H, W) in [0, 1] to logits (N, 8).
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
 
 SIDE = 64
@@ -82,6 +83,7 @@ class _Draws:
         return self.take(1, low, high)[:, 0]
 
 
+@checked
 class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
     """64x64 RGB images of one shape each, with the label and the exact mask of the shape.
 
@@ -128,6 +130,7 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
         images, labels, masks = self.batch(indices)
         return list(zip(images, labels.tolist(), masks, strict=True))
 
+    @checked
     def batch(
         self, indices: Sequence[int], labels: Sequence[int] | Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:

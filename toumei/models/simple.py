@@ -8,9 +8,11 @@ from itertools import pairwise
 
 from torch import nn
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError
 
 
+@checked
 class SimpleMLP(nn.Sequential):
     """A multi-layer perceptron: linear layers ``fc0, fc1, ...`` with ``relu0, ...`` between them.
 
@@ -45,6 +47,7 @@ class SimpleMLP(nn.Sequential):
         super().__init__(modules)
 
 
+@checked
 class SimpleCNN(nn.Sequential):
     """A small convolutional classifier: three 3x3 convolutions, a spatial mean and a linear layer.
 

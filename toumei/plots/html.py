@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..core.checks import checked
+from ..core.errors import ShapeError
 from ..core.files import atomic_write
 from .images import in_range, montage, to_pil
 from .tokens import shade
@@ -33,6 +35,7 @@ h3 { font-size: 15px; }
 """
 
 
+@checked
 def page(
     title: str, body: str, *, summary: str = "", style: str = "", script: str = "", data: Any = None
 ) -> str:
@@ -73,6 +76,7 @@ def page(
     return "\n".join([*lines, "</body>", "</html>", ""])
 
 
+@checked
 def save_page(text: str, path: str | Path) -> None:
     """Writes a page, and its folder if need be. The file is written whole or not at all."""
     with atomic_write(path) as partial:
@@ -89,6 +93,7 @@ def escaped(text: str) -> str:
     return escape(text.translate(dict.fromkeys(_TURNS, "\ufffd")))
 
 
+@checked
 def script_data(data: Any) -> str:
     r"""Returns data as JSON that can stand in a script: no text in it can end the script or turn the page.
 
@@ -100,6 +105,7 @@ def script_data(data: Any) -> str:
     return _ESCAPED_TURN.sub(r"\1\\ufffd", text)
 
 
+@checked
 def data_uri(image: Tensor) -> str:
     """Returns a picture (3 or 4, H, W) in [0, 1] as the address of a PNG that is in the address itself.
 
@@ -113,6 +119,7 @@ def data_uri(image: Tensor) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+@checked
 def picture(image: Tensor, style: str = "") -> str:
     """Returns an ``<img>`` of a picture (3 or 4, H, W) in [0, 1].
 
@@ -124,11 +131,13 @@ def picture(image: Tensor, style: str = "") -> str:
     return f'<img src="{data_uri(image)}"{given}>'
 
 
+@checked
 def figure(images: Tensor, caption: str) -> str:
     """Returns a ``<figure>`` of a batch of pictures (N, C, H, W) in [0, 1] with a caption."""
     return f"<figure>{picture(montage(images))}<figcaption>{escaped(caption)}</figcaption></figure>"
 
 
+@checked
 def token_spans(tokens: Sequence[str], values: Tensor) -> str:
     """Returns tokens in the colours of their contributions; the strongest has the full colour.
 
@@ -143,6 +152,8 @@ def token_spans(tokens: Sequence[str], values: Tensor) -> str:
         >>> token_spans(["<s>"], torch.tensor([0.25]))[:40]
         '<span title="0.25" style="background:rgb'
     """
+    if values.dim() != 1 or len(values) != len(tokens) or not tokens:
+        raise ShapeError(f"expected a number for each of {len(tokens)} tokens, got {tuple(values.shape)}")
     largest = float(values.abs().max()) or 1.0
     spans = []
     for token, value in zip(tokens, values.tolist(), strict=True):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
 from ..core.files import atomic_write
 from .style import look
@@ -26,6 +27,7 @@ _CHECK = 8  # pixels of a field of the checkerboard
 _SQUARE, _SPACE = 192, 10  # pixels of a group in a comparison, and between groups
 
 
+@checked
 def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tensor:
     """Returns the pictures of a batch beside each other on white, as one picture (3, H, W) on the CPU.
 
@@ -43,7 +45,8 @@ def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tens
         >>> montage(torch.zeros(4, 3, 10, 20), columns=2, gap=1).shape
         torch.Size([3, 21, 41])
     """
-    columns = columns or _columns(images)
+    usual = _columns(images)
+    columns = columns or usual
     images = _opaque(in_range(images)).expand(-1, 3, -1, -1)
     rows = -(-len(images) // columns)
     height, width = images.shape[2] + gap, images.shape[3] + gap
@@ -54,6 +57,7 @@ def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tens
     return canvas
 
 
+@checked
 def image_grid(
     images: Tensor, titles: Sequence[str] = (), columns: int | None = None, ax: "Axes | None" = None
 ) -> "Axes":
@@ -90,6 +94,7 @@ def image_grid(
     return ax
 
 
+@checked
 def side_by_side(
     groups: Mapping[str, Sequence[Tensor]],
     titles: Sequence[str],
@@ -146,6 +151,7 @@ def side_by_side(
     return ax
 
 
+@checked
 def save_grid(
     images: Tensor, path: str | Path, titles: Sequence[str] = (), columns: int | None = None
 ) -> None:
@@ -166,6 +172,7 @@ def save_grid(
         save_figure(figure, path)
 
 
+@checked
 def save_figure(figure: "Figure", path: str | Path) -> None:
     """Writes a figure, cropped to what it shows, and its folder if need be.
 
@@ -189,6 +196,7 @@ def show() -> None:
         pyplot.show()
 
 
+@checked
 def save_pixels(image: Tensor, path: str | Path) -> None:
     """Writes one picture (1, 3 or 4, H, W) in [0, 1] pixel by pixel, and its folder if need be.
 
@@ -207,6 +215,7 @@ def save_pixels(image: Tensor, path: str | Path) -> None:
         partial.write_bytes(drawn.getvalue())
 
 
+@checked
 def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 0.2) -> None:
     """Writes an endless animation (GIF) of batches of pictures, each batch a montage.
 
@@ -281,7 +290,8 @@ def check_overlay(maps: Sequence[int], pictures: Sequence[int]) -> None:
 
 def _canvas(images: Tensor, titles: Sequence[str], columns: int | None) -> tuple[Tensor, int, int]:
     """A montage with room above each picture if there are titles, its columns and the gap between them."""
-    columns = columns or _columns(images)
+    usual = _columns(images)
+    columns = columns or usual
     if len(titles) > len(images):
         raise ArgumentError(f"{len(titles)} titles for {len(images)} pictures")
     if not any(titles):
@@ -321,6 +331,8 @@ def _columns(images: Tensor) -> int:
     """How many pictures of a batch stand in a row, once it is clear that it is a batch of pictures."""
     if images.dim() != 4 or images.shape[1] not in (1, 3, 4) or len(images) == 0:
         raise ShapeError(f"expected pictures (N, 1, 3 or 4, H, W), got {tuple(images.shape)}")
+    if not images.numel():
+        raise ShapeError(f"the pictures have no pixels: {tuple(images.shape)}")
     count, _, height, width = images.shape
     return int(min(count, 8, max(1, round((count * height / width) ** 0.5 + 0.49))))
 
@@ -332,8 +344,11 @@ def _figure_size(canvas: Tensor, columns: int) -> dict[str, Any]:
     return {"figsize": (inches, inches * height / width), "dpi": max(120.0, width / inches)}
 
 
+@checked
 def to_pil(image: Tensor) -> Any:
     """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image."""
     from PIL import Image
 
+    if image.dim() != 3 or image.shape[0] not in (3, 4) or not image.numel() or image.is_complex():
+        raise ShapeError(f"expected a picture (3 or 4, H, W), got {tuple(image.shape)} of {image.dtype}")
     return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..core.checks import checked
 from ..core.errors import ShapeError
 from . import style as look
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _MOST_COLUMN_LABELS = 12
 
 
+@checked
 def heat_map(
     values: Tensor,
     rows: Sequence[str],
@@ -74,6 +76,7 @@ def heat_map(
     return ax
 
 
+@checked
 def color_limits(values: Tensor | Iterable[Tensor], middle: float = 0.0) -> tuple[float, float]:
     """Returns the smallest and the largest number of one matrix or of several that are compared.
 
@@ -94,6 +97,7 @@ def color_limits(values: Tensor | Iterable[Tensor], middle: float = 0.0) -> tupl
     return low, high if high > low else low + 1e-6
 
 
+@checked
 def distribution(
     samples: Tensor, value: float, ax: "Axes", *, names: tuple[str, str] = ("samples", "value")
 ) -> "Axes":
@@ -115,6 +119,8 @@ def distribution(
     """
     from seaborn import histplot, rugplot
 
+    if samples.dim() != 1 or not len(samples):
+        raise ShapeError(f"expected samples (samples,), got {tuple(samples.shape)}")
     numbers = samples.detach().double().cpu()
     low, high = numbers.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     bins = min(20, len(numbers))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..core.checks import checked
+from ..core.errors import ArgumentError
 from .style import diverging_colors
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ _FULL = 0.75  # strength of the strongest colour
 _LETTER = 0.62  # width of a letter as a share of its size
 
 
+@checked
 def shade(share: float) -> tuple[int, int, int]:
     """Returns a colour of bytes: white for 0, red up to 1, blue down to -1; black letters can be read on it.
 
@@ -27,11 +30,14 @@ def shade(share: float) -> tuple[int, int, int]:
         >>> shade(0.0)
         (255, 255, 255)
     """
+    if not abs(share) <= 1 + 1e-6:
+        raise ArgumentError(f"a share is from -1 to 1, got {share}")
     color = diverging_colors(torch.tensor(share * _FULL))
     red, green, blue = (color * 255).round().int().tolist()
     return red, green, blue
 
 
+@checked
 def token_figure_size(rows: Sequence[Row]) -> tuple[float, float]:
     """Returns inches of a figure on which rows of tokens can be read."""
     lines = [line for row in rows for line in _lines(row[1], _COLUMNS[1])]
@@ -39,6 +45,7 @@ def token_figure_size(rows: Sequence[Row]) -> tuple[float, float]:
     return columns * _SIZES[1] * _LETTER / 72 + 0.5, 0.5 * len(lines) + 0.3 * len(rows) + 0.5
 
 
+@checked
 def draw_tokens(ax: "Axes", rows: Sequence[Row]) -> None:
     """Draws rows of tokens below each other, each on its own scale, with contributions below the tokens.
 

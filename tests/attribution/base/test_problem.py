@@ -223,8 +223,8 @@ def test_inputs_that_are_no_batches(two, x):
         Saliency(two)((x, torch.ones(4, 4)), target=0)
     with pytest.raises(ShapeError, match="batches of the same, positive length"):
         Saliency(nn.Linear(3, 1))(torch.zeros(0, 3))
-    with pytest.raises(ArgumentError, match="a tuple or a dictionary of tensors, got list"):
-        Saliency(nn.Linear(3, 1))([1.0, 2.0])
+    with pytest.raises(ArgumentError, match="inputs is a tensor, .*, got \\['a', 'b'\\]"):
+        Saliency(nn.Linear(3, 1))(["a", "b"])
     with pytest.raises(LayerError, match="no layer 'third'"):
         Saliency(two, layer="third")
 

@@ -310,7 +310,7 @@ def test_methods_beside_each_other(shapes, tmp_path):
     with pytest.raises(ArgumentError, match="at least one method"):
         compare([], images, labels)
     for inputs in ((images,), {"x": images}):
-        with pytest.raises(ArgumentError, match="on one tensor .*, got inputs in a (tuple|dict)"):
+        with pytest.raises(ArgumentError, match="inputs is a tensor, got"):
             compare(methods, inputs, labels)
 
 

@@ -263,11 +263,11 @@ def test_what_carries_no_gradient_is_warned_of():
 def test_an_operation_without_a_rule_is_an_error_or_a_warning():
     class Products(nn.Module):
         def forward(self, x):
-            return x.cumprod(1)
+            return x.cummax(1).values
 
-    with pytest.raises(ArgumentError, match="no rule for 'cumprod'"):
+    with pytest.raises(ArgumentError, match="no rule for 'cummax'"):
         DeepLift(Products())(draw(2, 4), 1)
-    with pytest.warns(UserWarning, match="no rule for 'cumprod'"):
+    with pytest.warns(UserWarning, match="no rule for 'cummax'"):
         DeepLift(Products(), unknown="warn")(draw(2, 4), 0)
     with pytest.raises(ArgumentError, match="unknown is one of 'error', 'warn', got 'ignore'"):
         DeepLift(Products(), unknown="ignore")

@@ -557,7 +557,7 @@ def test_units_that_do_not_fit_the_objective_are_errors_at_once(make):
 
 
 def test_channels_that_are_no_whole_numbers_are_not_rounded():
-    with pytest.raises(TypeError, match="integer"):
+    with pytest.raises(ArgumentError, match="whole number"):
         obj.Channel("conv", channels=[1.7])
 
 

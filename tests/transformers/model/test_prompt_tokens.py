@@ -97,7 +97,7 @@ def test_braces_say_where_the_subject_is(byte_level):
 
 def test_a_subject_that_is_not_there_shows_prompt_subject_and_tokens(tokenizer):
     tokens = tokenize(tokenizer, "w1 w2")
-    with pytest.raises(ArgumentError, match="the subject ''"):
+    with pytest.raises(ArgumentError, match="subject is a string, got None"):
         subject_range(tokens, "w1 w2", None)
     for subject in ("w3", "", "  "):
         with pytest.raises(ArgumentError, match=rf"'{subject.strip()}'.*'w1 w2'.*\['w1', 'w2'\]"):
@@ -106,7 +106,7 @@ def test_a_subject_that_is_not_there_shows_prompt_subject_and_tokens(tokenizer):
 
 def test_an_empty_prompt_and_a_tokenizer_without_offsets_are_refused(tokenizer):
     for prompt in ("", "   ", None):
-        with pytest.raises(ArgumentError, match="expected a prompt with words"):
+        with pytest.raises(ArgumentError, match="expected a prompt with words|prompt is a string, got None"):
             tokenize(tokenizer, prompt)
 
     class Slow:
@@ -138,7 +138,7 @@ def test_a_continuation_is_what_follows_the_prompt_in_one_text(byte_level):
 
 def test_nothing_or_unknown_words_do_not_continue(tokenizer):
     for text in ("", " ", None):
-        with pytest.raises(ArgumentError, match="expected words to continue"):
+        with pytest.raises(ArgumentError, match="expected words to continue|text is a string, got None"):
             continuation(tokenizer, "w1", text)
     with pytest.raises(ArgumentError, match="no tokens for 'unknown'"):
         continuation(tokenizer, "w1", "unknown")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.checks import check_memory
 from ...core.errors import ArgumentError, ShapeError
 from .baselines import AtLayer, Baseline, BaselineLike, FromData, as_baseline
 from .batching import BATCH_SIZE, batches, take_rows
@@ -77,6 +78,11 @@ class BaselineSamples:
         """Returns all different samples, each (K, N, ...): K is 1 without randomness, N is 1 where shared."""
         count = len(self.numbers) if self.is_random else 1
         rows = 1 if self.is_shared else len(self.problem)
+        check_memory(
+            f"{count:,} samples of baselines",
+            count * rows * sum(tensor[0].numel() for tensor in self.problem.tensors),
+            "give fewer baseline_samples=...",
+        )
         made = [self(pairs % rows, pairs // rows) for pairs in batches(count * rows, batch_size)]
         return [torch.cat(tensors).unflatten(0, (count, rows)) for tensors in zip(*made, strict=True)]
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.checks import check_no_nan, checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.kinds import MISFIT, as_tensor
 from ...core.seeding import make_generator
 from .channels import channels_of
 
@@ -88,6 +90,7 @@ OneBaseline = Baseline | Tensor | np.ndarray | float
 BaselineLike = OneBaseline | Sequence["OneBaseline | None"] | Mapping[str, "OneBaseline | None"] | None
 
 
+@checked
 @dataclass(frozen=True)
 class Constant(Baseline):
     """The same value everywhere. A number of the input that has this value gets no contribution.
@@ -127,6 +130,7 @@ class Fixed(Baseline):
         return held(tensor, inputs).expand(count, *shape)
 
 
+@checked
 @dataclass(frozen=True)
 class Mean(Baseline):
     """Each picture's mean colour: for each channel of an input its mean over all positions.
@@ -155,6 +159,7 @@ class Mean(Baseline):
         return inputs.mean(axes, keepdim=True).expand(count, *inputs.shape)
 
 
+@checked
 @dataclass(frozen=True)
 class MaxDistance(Baseline):
     """The valid input that is farthest from the input: for each number the far end of its range.
@@ -174,6 +179,7 @@ class MaxDistance(Baseline):
         return torch.where(nearer_low, high, low).expand(count, *inputs.shape)
 
 
+@checked
 @dataclass(frozen=True)
 class Uniform(Baseline):
     """Noise between two values."""
@@ -194,6 +200,7 @@ class Uniform(Baseline):
         return noise.to(inputs.device) * (self.high - self.low) + self.low
 
 
+@checked
 @dataclass(frozen=True)
 class Gaussian(Baseline):
     """Noise about the input, or about a value, truncated to a range if one is given.
@@ -235,6 +242,7 @@ class Gaussian(Baseline):
         return (means + root * torch.erfinv(shares)).clamp(self.low, self.high).to(inputs.device)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class FromData(Baseline):
     """Rows drawn from data, such as training images: the recommended choice for a distribution.
@@ -335,8 +343,9 @@ def as_baseline(given: Any) -> Baseline:
         return given
     if given is None:
         return Constant()
-    if isinstance(given, Tensor | np.ndarray):
-        return Fixed(given if isinstance(given, Tensor) else torch.tensor(given))
+    if isinstance(given, Tensor | np.ndarray) and (tensor := as_tensor(given)) is not MISFIT:
+        check_no_nan("the baseline", tensor)
+        return Fixed(tensor)
     if isinstance(given, int | float | np.number):
         return Constant(float(given))
     raise ArgumentError(

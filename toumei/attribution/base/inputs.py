@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...core.outputs import main_tensor
+from ...core.forward import forward_errors
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Values = Tensor | tuple[Tensor, ...] | dict[str, Tensor]  # contributions, in the structure of the inputs
@@ -33,14 +33,17 @@ def like(inputs: Inputs, tensors: Sequence[Tensor]) -> Any:
     return dict(zip(inputs, tensors, strict=True)) if isinstance(inputs, dict) else tuple(tensors)
 
 
-def output_of(model: nn.Module, inputs: Inputs, preprocess: Preprocess | None) -> Tensor:
-    """Returns the main tensor of what a model returns for inputs, which are preprocessed first if asked."""
-    if isinstance(inputs, dict):
-        output = model(**(inputs if preprocess is None else preprocess(**inputs)))
-    else:
+def output_of(model: nn.Module, inputs: Inputs, preprocess: Preprocess | None) -> Any:
+    """Returns what a model returns for inputs, which are preprocessed first if asked.
+
+    Raises:
+        ForwardError: The model cannot run on them.
+    """
+    with forward_errors(model, parts_of(inputs)):
+        if isinstance(inputs, dict):
+            return model(**(inputs if preprocess is None else preprocess(**inputs)))
         given = parts_of(inputs)
         if preprocess is not None:
             prepared = preprocess(*given)
             given = prepared if isinstance(prepared, tuple) else (prepared,)
-        output = model(*given)
-    return main_tensor(output)
+        return model(*given)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.modules import check_model, evaluating, frozen
 from ...core.targets import resolve
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE
-from .checks import check_counts
 from .inputs import Inputs, Layers, Preprocess
 from .places import layers_of
 from .problem import Problem, make_problem
@@ -57,23 +57,41 @@ class Method(ABC):
     differentiates: ClassVar[bool] = False
     complete: ClassVar[bool] = False
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Checks what the constructor of a method is given."""
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            checked(cls)
+
+    @checked
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
         batch_size: int = BATCH_SIZE,
     ) -> None:
         check_counts(1, batch_size=batch_size)
+        model = self.network(model)
         if layer is not None:
-            check_model(model)
             resolve(model, layers_of(layer))
-        self.model = model
+        self.model: nn.Module = model
         self.layer = layer
         self.preprocess = preprocess
         self.batch_size = batch_size
 
+    def network(self, model: Any) -> nn.Module:
+        """Returns what the user gave as a model, after a check that hooks run in it.
+
+        Raises:
+            ArgumentError: It is no `nn.Module`.
+            ArchitectureError: It is scripted, or runs copies of a model.
+        """
+        check_model(model)
+        return model
+
+    @checked
     def __call__(self, inputs: Inputs, target: Targets = None, baselines: BaselineLike = None) -> Attribution:
         """Returns the contributions of the inputs, or of the layer's activation, to the score of the target.
 
@@ -84,8 +102,9 @@ class Method(ABC):
                 known by the names of the arguments. Methods that need gradients leave other whole numbers as
                 they are too, with a warning.
             target: Index of an output, a tensor of one index an input, a function from the output (N, ...) to
-                scores (N,), an inner unit as ``"layer:channel:y:x"`` (``"layer:channel"`` is the channel's
-                mean), at the last run of its layer, or a list of these for several targets at once.
+                scores (N,), which is given all heads of a network that returns several tensors, an inner unit
+                as ``"layer:channel:y:x"`` (``"layer:channel"`` is the channel's mean), at the last run of its
+                layer, or a list of these for several targets at once.
             baselines: What stands for absence: a number, a tensor, an array, or a baseline of
                 `toumei.attribution`. For several inputs a sequence with one for each, or a dictionary by
                 name. Zeros by default, also for inputs that are left out.

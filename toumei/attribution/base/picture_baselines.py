@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ShapeError
 from .baselines import Baseline, Mean, check_floating, mixed
 
 
+@checked
 @dataclass(frozen=True)
 class Blur(Baseline):
     """A Gaussian blur of the picture, without small details; contributions favour high frequencies.
@@ -30,6 +32,7 @@ class Blur(Baseline):
         return _blurred(inputs, self.sigma).expand(count, *inputs.shape)
 
 
+@checked
 @dataclass(frozen=True)
 class Inpaint(Baseline):
     """Parts that are removed are filled from their surroundings, with a blur of what is kept.

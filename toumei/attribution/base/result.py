@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
 from ...core.summaries import listed
@@ -113,6 +114,7 @@ class Attribution(Saved):
         name = None if self.names is None else (self.names[target],)
         return replace(self, several=False, names=name, **picked)
 
+    @checked
     def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the contributions: heat maps (over pictures if given), coloured tokens, or bars.
 
@@ -150,3 +152,18 @@ class Attribution(Saved):
         parts = parts_of(self.values)
         values = next((part for part in parts if part.any()), parts[0])
         return values if self.several else values[None]
+
+
+def values_of(given: Tensor | Attribution) -> Tensor:
+    """Returns contributions that are given as a tensor, or as the attribution to one target.
+
+    Raises:
+        ArgumentError: An attribution to several targets, or of several inputs.
+    """
+    if isinstance(given, Tensor):
+        return given
+    if given.several:
+        raise ArgumentError("this attribution is for several targets: give attribution[i], that for one")
+    if not isinstance(given.values, Tensor):
+        raise ArgumentError("this attribution is of several inputs: give the values of one of them")
+    return given.values

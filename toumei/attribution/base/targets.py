@@ -10,6 +10,7 @@ from ...core.errors import OutputError, ShapeError, UnitError
 from ...core.layout import Layout, with_channels_first
 from ...core.modules import categories_of
 from ...core.names import Unit, parse
+from ...core.outputs import main_tensor
 from ...core.targets import resolve
 
 Target = int | str | Unit | Tensor | Callable[[Tensor], Tensor]
@@ -61,11 +62,11 @@ def target_names(model: nn.Module, targets: Sequence[Scored]) -> tuple[str, ...]
     return tuple(names) if len(names) == len(targets) else None
 
 
-def score(output: Tensor, target: Scored, rows: Tensor | None = None) -> Tensor:
+def score(output: Any, target: Scored, rows: Tensor | None = None) -> Tensor:
     """Returns the score of one target, not a unit, for each row of an output (B, ...), (B,).
 
     Args:
-        output: The network's.
+        output: The network's; an index is that of its main tensor.
         target: As `scored` returns it.
         rows: (B,) which of the inputs each row belongs to, for a target that has an index for each.
 
@@ -75,6 +76,7 @@ def score(output: Tensor, target: Scored, rows: Tensor | None = None) -> Tensor:
     """
     if callable(target) and not isinstance(target, Tensor):
         return _function_score(output, target)
+    output = main_tensor(output)
     scores = output[:, None] if output.dim() == 1 else output
     if scores.dim() != 2:
         raise UnitError(
@@ -122,11 +124,15 @@ def _unit(model: nn.Module, text: str | Unit) -> Unit:
     return unit
 
 
-def _function_score(output: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    scores = function(output)
-    if not isinstance(scores, Tensor) or scores.shape != output.shape[:1]:
+def _function_score(output: Any, function: Callable[[Any], Tensor]) -> Tensor:
+    """The scores (B,) by a function, which is given all heads of an output in a tuple, a list or a dict."""
+    main = main_tensor(output)
+    heads = output.values() if type(output) is dict else output if isinstance(output, tuple | list) else ()
+    several = sum(isinstance(head, Tensor) for head in heads) > 1
+    scores = function(output if several else main)
+    if not isinstance(scores, Tensor) or scores.shape != main.shape[:1]:
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise OutputError(
-            f"a target function must return one score a row, {tuple(output.shape[:1])}, got {got}"
+            f"a target function must return one score a row, {tuple(main.shape[:1])}, got {got}"
         )
     return scores

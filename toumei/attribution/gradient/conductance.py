@@ -178,7 +178,7 @@ def _warn_of_bypass(wide: Tensor, layer: str) -> None:
             f"the layer {layer!r} carries only a part of the difference of the scores of "
             f"{int(wide.any(1).sum())} of {len(wide)} inputs: the rest, which is the result's gap, "
             f"bypasses it",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

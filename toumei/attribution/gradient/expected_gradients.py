@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
+from ...core.checks import check_counts
 from ...core.seeding import make_generator
 from ..base.baseline_samples import BaselineSamples
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches, take_rows
-from ..base.checks import check_counts
 from ..base.inputs import Layers, Preprocess
 from ..base.method import Method
 from ..base.problem import Problem

@@ -7,23 +7,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.checks import check_counts
 from ...core.errors import ArgumentError
-from ..base.checks import check_counts
 from ..base.precision import ROUNDING
+
+_AT_ONCE = 4096  # nodes
+_MOST_STEPS = 10**6
 
 
 def nodes(count: int) -> tuple[Tensor, Tensor]:
     """Returns the positions and weights, each (count,) in float64, of Gauss-Legendre quadrature from 0 to 1.
 
-    Polynomials up to degree ``2 * count - 1`` are integrated exactly.
+    Polynomials up to degree ``2 * count - 1`` are integrated exactly; more than 4096 nodes are those of as
+    many equal pieces of the path as it takes, since their computation takes the square of memory.
 
     Example:
         >>> positions, weights = nodes(2)
         >>> bool(((weights * positions**3).sum() - 1 / 4).abs() < 1e-15)
         True
     """
-    positions, weights = np.polynomial.legendre.leggauss(count)
-    return torch.from_numpy((positions + 1) / 2), torch.from_numpy(weights / 2)
+    if count <= _AT_ONCE:
+        positions, weights = np.polynomial.legendre.leggauss(count)
+        return torch.from_numpy((positions + 1) / 2), torch.from_numpy(weights / 2)
+    pieces = -(-count // _AT_ONCE)
+    found = [nodes(count // pieces + (piece < count % pieces)) for piece in range(pieces)]
+    return (
+        torch.cat([(part + piece) / pieces for piece, (part, _) in enumerate(found)]),
+        torch.cat([part / pieces for _, part in found]),
+    )
 
 
 def between(start: Sequence[Tensor], end: Sequence[Tensor], shares: Tensor) -> list[Tensor]:
@@ -72,3 +83,8 @@ def check_steps(tolerance: float, max_steps: int, steps: int | None) -> None:
     if not tolerance > 0:
         raise ArgumentError(f"tolerance is a number above 0, got {tolerance}")
     check_counts(1, max_steps=max_steps, steps=steps)
+    if steps is not None and steps > _MOST_STEPS:
+        raise ArgumentError(
+            f"{steps:,} steps take as many passes of each input forward and back, at most {_MOST_STEPS:,} "
+            f"are made: without steps=... as many are taken as the tolerance needs, often some dozens"
+        )

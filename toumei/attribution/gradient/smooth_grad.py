@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import check_counts
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches, take_rows
-from ..base.checks import check_counts
 from ..base.inputs import Layers, Preprocess, parts_of
 from ..base.method import Method
 from ..base.problem import Problem

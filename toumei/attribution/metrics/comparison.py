@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.kinds import shown
 from ...core.serialization import Saved
 from ...core.summaries import listed
 from ...core.tensor_specs import Spec, specs
@@ -85,6 +87,7 @@ class Comparison(Saved):
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     @look()
+    @checked
     def plot(self, images: Tensor | None = None, count: int = 6, masks: Tensor | None = None) -> "Figure":
         """Returns a figure with a row for each method and a column for each of the first inputs.
 
@@ -163,6 +166,7 @@ class Comparison(Saved):
         return [["method", *(_HEADS.get(name, name) for name in self.columns)], *rows]
 
 
+@checked
 def compare(
     methods: Mapping[str, Method] | Sequence[Method],
     inputs: Tensor,
@@ -205,10 +209,6 @@ def compare(
         (('Saliency', 'InputXGradient'), torch.Size([2, 5]))
     """
     named, method_baselines = _named(methods), method_baselines or {}
-    if not isinstance(inputs, Tensor):
-        raise ArgumentError(
-            f"methods are compared on one tensor (N, ...), got inputs in a {type(inputs).__name__}"
-        )
     if unknown := sorted(set(method_baselines) - set(named)):
         raise ArgumentError(f"baselines for {unknown}, the methods are {list(named)}")
     rows, heats = [], []
@@ -241,6 +241,8 @@ def _named(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, Met
     Raises:
         ArgumentError: No methods, two with one name, something else than methods, or several networks.
     """
+    if not isinstance(methods, Mapping | Sequence):
+        raise ArgumentError(f"methods are a list or a dictionary of methods, got {shown(methods)}")
     listed = list(methods.values()) if isinstance(methods, Mapping) else list(methods)
     if others := [method for method in listed if not isinstance(method, Method)]:
         raise ArgumentError(f"a method is configured, such as Saliency(model), got {others[0]!r}")

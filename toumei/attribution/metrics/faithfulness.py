@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.finite import check_finite
 from ...core.modules import evaluating, frozen
@@ -14,8 +15,10 @@ from ...core.serialization import Saved
 from ...core.tensor_specs import specs
 from ...plots.style import drawing
 from ..base.baselines import BaselineLike
+from ..base.models import ModelLike, as_network
 from ..base.problem import Problem, make_problem
 from ..base.reliability import check_inputs, check_scores, repeated_gap
+from ..base.result import Attribution, values_of
 from ..base.targets import Target
 from ..perturbation.features import Segments, segments
 from ..perturbation.masking import Masking
@@ -55,10 +58,11 @@ class Curve(Saved):
         return f"Curve({len(self.scores)} inputs, {len(self.shares)} points, area {self.auc.mean():.3g})"
 
 
+@checked
 def insertion(
-    model: nn.Module,
+    model: ModelLike,
     inputs: Tensor,
-    values: Tensor,
+    values: Tensor | Attribution,
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,
@@ -73,7 +77,7 @@ def insertion(
     Args:
         model: The network.
         inputs: (N, ...).
-        values: Their contributions, in their shape or with fewer channels.
+        values: Their contributions, in their shape or with fewer channels, or what a method returned.
         target: As for a method.
         baselines: What stands for absence, zeros by default.
         channel_axis: The axis of the channels; by default axis 1 of maps and videos, the last of tokens. For
@@ -86,12 +90,14 @@ def insertion(
         ArgumentError: No steps.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Linear(4, 2)
         >>> insertion(model, torch.ones(3, 4), torch.randn(3, 4), target=1, steps=4).scores.shape
         torch.Size([3, 5])
     """
     if steps < 1:
         raise ArgumentError(f"a curve needs at least one step, got {steps}")
+    model, values = as_network(model), values_of(values)
     positions = segments(None, [inputs], channel_axis)
     rank = feature_sums(positions, values, inputs).argsort(dim=1, descending=True, stable=True).argsort(1)
     counts = torch.linspace(0, positions.count, steps + 1).round()
@@ -103,10 +109,11 @@ def insertion(
     return Curve((counts / positions.count).double(), torch.stack(points, 1))
 
 
+@checked
 def deletion(
-    model: nn.Module,
+    model: ModelLike,
     inputs: Tensor,
-    values: Tensor,
+    values: Tensor | Attribution,
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,
@@ -122,7 +129,7 @@ def deletion(
     curve = insertion(
         model,
         inputs,
-        -values,
+        -values_of(values),
         target,
         baselines,
         channel_axis=channel_axis,
@@ -146,6 +153,7 @@ class Removals(Saved):
 
     _specs = specs(contributed="N sets", lost="N sets")
 
+    @checked
     def infidelity(self, scaled: bool = False) -> Tensor:
         """Returns the mean squared error of contributions, (N,) (Yeh et al., 2019); 0 is perfect.
 
@@ -172,10 +180,11 @@ class Removals(Saved):
         return f"Removals({count} inputs, {sets} sets, correlation {self.correlation().mean():.2f})"
 
 
+@checked
 def removals(
-    model: nn.Module,
+    model: ModelLike,
     inputs: Tensor,
-    values: Tensor,
+    values: Tensor | Attribution,
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,
@@ -194,7 +203,7 @@ def removals(
     Args:
         model: The network.
         inputs: (N, ...).
-        values: Their contributions, in their shape or with fewer channels.
+        values: Their contributions, in their shape or with fewer channels, or what a method returned.
         target: As for a method.
         baselines: What stands for absence, zeros by default.
         size: Positions in a set, or a float below 1: their share of all positions.
@@ -209,17 +218,27 @@ def removals(
         ArgumentError: Fewer than 2 sets, or sets that are empty or larger than the input.
 
     Example:
+        >>> from torch import nn
         >>> model, inputs = nn.Linear(6, 1), torch.randn(3, 6)
         >>> faithful = removals(model, inputs, inputs * model.weight.detach())
         >>> faithful.infidelity().max() < 1e-9, faithful.correlation().min() > 0.999
         (tensor(True), tensor(True))
     """
+    model, values = as_network(model), values_of(values)
     parts = segments(features, [inputs], channel_axis)
-    count = max(round(size * parts.count), int(size > 0)) if isinstance(size, float) else size
+    if isinstance(size, float) and not 0 < size <= 1:
+        raise ArgumentError(f"size is a whole number, or a share of all positions up to 1.0, got {size}")
+    count = max(round(size * parts.count), 1) if isinstance(size, float) else size
     if samples < 2 or not 0 < count <= parts.count:
         raise ArgumentError(
             f"needs at least 2 sets of 1 to {parts.count} positions, got {samples} of {count} (size={size})"
         )
+    check_memory(
+        f"{samples:,} sets of {parts.count:,} positions for each of {len(inputs)} inputs",
+        len(inputs) * samples * parts.count,
+        "give fewer samples=..., or features=...",
+        itemsize=16,
+    )
     sums = feature_sums(parts, values, inputs)
     generator = make_generator(seed)
     order = torch.rand(len(inputs), samples, parts.count, generator=generator).argsort(-1)
@@ -235,10 +254,11 @@ def removals(
     return Removals((sums[:, None] * taken).sum(-1), full[:, None] - without)
 
 
+@checked
 def infidelity(
-    model: nn.Module,
+    model: ModelLike,
     inputs: Tensor,
-    values: Tensor,
+    values: Tensor | Attribution,
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,
@@ -265,10 +285,11 @@ def infidelity(
     ).infidelity()
 
 
+@checked
 def faithfulness_correlation(
-    model: nn.Module,
+    model: ModelLike,
     inputs: Tensor,
-    values: Tensor,
+    values: Tensor | Attribution,
     target: Target | None = None,
     baselines: BaselineLike = None,
     *,

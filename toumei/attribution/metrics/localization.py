@@ -5,11 +5,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.finite import check_finite
+from ..base.result import Attribution, values_of
 
 
-def pointing_game(values: Tensor, masks: Tensor) -> Tensor:
+@checked
+def pointing_game(values: Tensor | Attribution, masks: Tensor) -> Tensor:
     """Returns whether the position with the largest contribution lies in the mask, (N,): 1 or 0.
 
     It is the maximum of the map, as in the paper (Zhang et al., 2018): a strong reason against the target is
@@ -18,7 +21,7 @@ def pointing_game(values: Tensor, masks: Tensor) -> Tensor:
     outside of it is no hit.
 
     Args:
-        values: Contributions (N, C, H, W).
+        values: Contributions (N, C, H, W), or what a method returned.
         masks: (N, H, W) bool.
 
     Raises:
@@ -35,13 +38,14 @@ def pointing_game(values: Tensor, masks: Tensor) -> Tensor:
     return (best * masks.cpu().flatten(1)).sum(1) / best.sum(1)
 
 
-def relevance_mass_accuracy(values: Tensor, masks: Tensor) -> Tensor:
+@checked
+def relevance_mass_accuracy(values: Tensor | Attribution, masks: Tensor) -> Tensor:
     """Returns the share of the magnitude of contributions that lies in the mask, (N,).
 
     For random contributions it is the mask's share of the picture; without any contribution it is 0.
 
     Args:
-        values: Contributions (N, C, H, W).
+        values: Contributions (N, C, H, W), or what a method returned.
         masks: (N, H, W) bool.
 
     Raises:
@@ -58,14 +62,15 @@ def relevance_mass_accuracy(values: Tensor, masks: Tensor) -> Tensor:
     return inside / magnitude.sum(1).clamp(min=1e-300)
 
 
-def balance_inside(values: Tensor, masks: Tensor) -> Tensor:
+@checked
+def balance_inside(values: Tensor | Attribution, masks: Tensor) -> Tensor:
     """Returns the sum of contributions in the mask as a share of all magnitude, (N,) from -1 to 1.
 
     `relevance_mass_accuracy` says whether a map shows the object; this says whether the object is a reason
     for the target: contributions with random signs, as in a network that was never trained, have a mean of 0.
 
     Args:
-        values: Contributions (N, C, H, W).
+        values: Contributions (N, C, H, W), or what a method returned.
         masks: (N, H, W) bool.
 
     Raises:
@@ -82,8 +87,12 @@ def balance_inside(values: Tensor, masks: Tensor) -> Tensor:
     return inside / summed.abs().sum(1).clamp(min=1e-300)
 
 
+@checked
 def chance_level(
-    measure: Callable[[Tensor, Tensor], Tensor], values: Tensor, masks: Tensor, others: int = 30
+    measure: Callable[[Tensor, Tensor], Tensor],
+    values: Tensor | Attribution,
+    masks: Tensor,
+    others: int = 30,
 ) -> Tensor:
     """Returns the mean of a measure over the masks of other images, (N,).
 
@@ -92,7 +101,7 @@ def chance_level(
 
     Args:
         measure: `relevance_mass_accuracy`, `pointing_game` or `balance_inside`.
-        values: Contributions (N, C, H, W).
+        values: Contributions (N, C, H, W), or what a method returned.
         masks: (N, H, W) bool.
         others: Most masks to take the mean over.
 
@@ -112,6 +121,7 @@ def chance_level(
             f"the chance level needs two images or more, got {len(masks)} and others={others}"
         )
     shifts = range(1, min(len(masks), others + 1))
+    values = values_of(values)
     return torch.stack([measure(values, masks.roll(shift, 0)) for shift in shifts]).mean(0)
 
 
@@ -125,8 +135,9 @@ def located(values: Tensor, masks: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _summed(values: Tensor, masks: Tensor) -> Tensor:
+def _summed(values: Tensor | Attribution, masks: Tensor) -> Tensor:
     """The contributions of pictures, summed over channels, (N, H, W)."""
+    values = values_of(values)
     if values.dim() != 4 or masks.shape != (len(values), *values.shape[2:]):
         raise ShapeError(
             f"contributions (N, C, H, W) and masks (N, H, W), got {tuple(values.shape)}, {tuple(masks.shape)}"

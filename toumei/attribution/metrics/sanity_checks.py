@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.modules import find_module
 from ...core.seeding import make_generator, seeded
@@ -53,6 +54,7 @@ class Randomization(Saved):
         return f"Randomization({len(self.layers)} layers, correlation {last:.2f} at the end)"
 
 
+@checked
 def randomization(
     method: Method,
     inputs: Tensor,
@@ -111,6 +113,7 @@ def randomization(
     return Randomization(tuple(layers), torch.stack(correlations))
 
 
+@checked
 def max_sensitivity(
     method: Method,
     inputs: Tensor,

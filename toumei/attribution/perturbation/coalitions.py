@@ -180,7 +180,7 @@ class CoalitionMethod(PerturbationMethod):
     """A method that learns from the scores of coalitions of features; a subclass says how.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         features: Which numbers of the inputs belong together: whole numbers in a shape that broadcasts to the

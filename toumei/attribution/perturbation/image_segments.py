@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
-from ...core.errors import ArgumentError, ShapeError
+from ...core.checks import checked
+from ...core.errors import ArgumentError, NonFiniteError, ShapeError
 
 
+@checked
 def superpixels(images: Tensor, count: int = 50, compactness: float = 10.0, sigma: float = 1.0) -> Tensor:
     """Returns the superpixels of pictures by SLIC (Achanta et al., 2012), (N, 1, H, W), each from 0 on.
 
@@ -26,6 +28,8 @@ def superpixels(images: Tensor, count: int = 50, compactness: float = 10.0, sigm
     from skimage.segmentation import slic
 
     _check(images, count)
+    if not compactness > 0 or not sigma >= 0:
+        raise ArgumentError(f"compactness is above 0 and sigma at least 0, got {compactness} and {sigma}")
     pictures = images.detach().permute(0, 2, 3, 1).double().cpu().numpy()
     found = [
         torch.from_numpy(
@@ -43,6 +47,7 @@ def superpixels(images: Tensor, count: int = 50, compactness: float = 10.0, sigm
     return torch.stack(found).long()[:, None]
 
 
+@checked
 def grid(images: Tensor, rows: int, columns: int | None = None) -> Tensor:
     """Returns the cells of a grid over pictures as features, (1, H, W).
 
@@ -72,5 +77,9 @@ def grid(images: Tensor, rows: int, columns: int | None = None) -> Tensor:
 def _check(images: Tensor, count: int, channels: bool = True) -> None:
     if images.dim() != 4 or (channels and images.shape[1] not in (1, 3)):
         raise ShapeError(f"pictures are (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    if not images.numel():
+        raise ShapeError(f"the pictures have no pixels: {tuple(images.shape)}")
+    if channels and not images.isfinite().all():
+        raise NonFiniteError("the pictures have NaN or infinite numbers")
     if count < 1:
         raise ArgumentError(f"at least one segment, got {count}")

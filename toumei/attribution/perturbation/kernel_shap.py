@@ -1,12 +1,13 @@
 """KernelSHAP: Shapley values by a weighted regression on some of the coalitions."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import check_counts, check_memory
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE
-from ..base.checks import check_counts
 from ..base.inputs import Layers, Preprocess
+from ..base.models import ModelLike
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 from .kernel_shap_design import Design, kernel_design
@@ -21,7 +22,7 @@ class KernelShap(CoalitionMethod):
     2 M samples, it cannot be told and is None.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: How many coalitions are scored, at most 2^M for M features; by default 2 M + 2048.
@@ -35,6 +36,7 @@ class KernelShap(CoalitionMethod):
         verbose: Show progress after two seconds.
 
     Example:
+        >>> from torch import nn
         >>> method = KernelShap(nn.Sequential(nn.Linear(20, 3), nn.Tanh(), nn.Linear(3, 2)), samples=200)
         >>> result = method(torch.randn(5, 20), target=1)
         >>> bool(result.gap.abs().max() < 1e-5), result.r_squared.shape
@@ -43,7 +45,7 @@ class KernelShap(CoalitionMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
@@ -79,6 +81,12 @@ class KernelShap(CoalitionMethod):
             values = (game.full - game.empty)[:, None]
             return Solution(values, torch.zeros_like(values), torch.ones_like(game.full))
         samples = 2 * game.count + 2048 if self.samples is None else self.samples
+        check_memory(
+            f"a regression of {samples:,} coalitions of {game.count:,} features",
+            samples * game.count,
+            "give fewer samples=..., or fewer features=..., such as superpixels",
+            itemsize=24,
+        )
         design = kernel_design(game.count, samples, make_generator(self.seed))
         scores = game.values(design.keep)
         values, error = kernel_regression(design, scores, game.full, game.empty)

@@ -3,13 +3,14 @@
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import check_choice, check_counts, check_memory
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE, batches
-from ..base.checks import check_choice, check_counts
 from ..base.inputs import Layers, Preprocess
+from ..base.models import ModelLike
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 from .shapley import coalitions
@@ -29,7 +30,7 @@ class Lime(CoalitionMethod):
     `Attribution.r_squared` says how much of the scores is linear.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: How many samples, the input itself among them.
@@ -50,6 +51,7 @@ class Lime(CoalitionMethod):
         verbose: Show progress after two seconds.
 
     Example:
+        >>> from torch import nn
         >>> method = Lime(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)))
         >>> result = method(torch.randn(5, 4), target=[0, 1])
         >>> result.features.shape, result.r_squared.shape
@@ -60,7 +62,7 @@ class Lime(CoalitionMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
@@ -113,6 +115,12 @@ class Lime(CoalitionMethod):
                 f"{self.samples} samples do not determine {game.count} coefficients and an intercept: give "
                 f"more samples=..., or fewer features=..., such as superpixels"
             )
+        check_memory(
+            f"a model of {self.samples:,} samples of {game.count:,} features",
+            min(self.samples, 2 ** min(game.count, 64)) * game.count,
+            "give fewer samples=..., or fewer features=..., such as superpixels",
+            itemsize=24,
+        )
         keep = _samples(game.count, self.samples, self.seed)
         measure = _of_features if self.space == "features" else _of_inputs
         distances = measure(game, keep, self.distance)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ...core.checks import check_counts
 from ...core.seeding import make_generator
 from ..base.baseline_samples import BaselineSamples
 from ..base.baselines import Baseline, BaselineLike, mixed
-from ..base.checks import check_counts
 from ..base.problem import Problem
 from ..base.reliability import check_scores
 

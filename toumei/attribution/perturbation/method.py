@@ -2,11 +2,12 @@
 
 from torch import nn
 
+from ...core.checks import check_counts
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
-from ..base.checks import check_counts
 from ..base.inputs import Layers, Preprocess
 from ..base.method import Method
+from ..base.models import ModelLike, as_network
 from ..base.problem import Problem
 from .features import FeaturesLike
 from .masking import Masking
@@ -16,7 +17,7 @@ class PerturbationMethod(Method):
     """A method that hides parts of the inputs and reads the score; a subclass says which parts.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         features: Which numbers of the inputs belong together: whole numbers in a shape that broadcasts to the
@@ -37,7 +38,7 @@ class PerturbationMethod(Method):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
@@ -55,6 +56,10 @@ class PerturbationMethod(Method):
         self.baseline_samples = baseline_samples
         self.seed = seed
         self.verbose = verbose
+
+    def network(self, model: ModelLike) -> nn.Module:
+        """Returns what the user gave as a model as a network; see `as_network`."""
+        return as_network(model)
 
     def masking(self, problem: Problem, baselines: BaselineLike) -> Masking:
         """Returns the masking engine for a problem, with the settings of the method."""

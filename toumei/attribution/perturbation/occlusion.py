@@ -1,16 +1,18 @@
 """Occlusion: how much the score drops when a window that slides over the input is hidden."""
 
 from itertools import product
+from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import check_counts, check_work
 from ...core.errors import ArgumentError
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
 from ..base.channels import add_channels, over_channels, positions
-from ..base.checks import check_counts
 from ..base.inputs import Layers, Preprocess
+from ..base.models import ModelLike
 from ..base.problem import Problem
 from ..base.result import Attribution
 from .coalitions import Game, Solution, by_features
@@ -27,7 +29,7 @@ class Occlusion(PerturbationMethod):
     (N, T, C) and the columns of (N, M). The drop of a position is spread evenly over its channels.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         window: Side of the window; by default an eighth of the height of maps and videos, one token, one
@@ -47,6 +49,7 @@ class Occlusion(PerturbationMethod):
         ArgumentError: A window or stride that makes no sense.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
         >>> Occlusion(model, window=4)(torch.rand(2, 3, 8, 8), target=1).values.shape
         torch.Size([2, 3, 8, 8])
@@ -54,7 +57,7 @@ class Occlusion(PerturbationMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
@@ -99,6 +102,9 @@ class Occlusion(PerturbationMethod):
         """
         if self.features is not None:
             return by_features(self, problem, baselines, _drops)
+        for tensor in problem.tensors:
+            corners = _window_count(positions(tensor, self.channel_axis), self.window, self.stride)
+            check_work("occlusion", corners, tensor[0].numel(), "give a larger window=... and stride=...")
         windows = [
             _windows(positions(tensor, self.channel_axis), self.window, self.stride)
             for tensor in problem.tensors
@@ -126,13 +132,24 @@ def _check_stride(window: int, stride: int) -> None:
         )
 
 
-def _windows(axes: torch.Size, window: int | None, stride: int | None) -> tuple[Tensor, list[int]]:
-    """The corners (W, axes) of all windows over the axes of positions, and their sides."""
+def _sides_and_step(axes: torch.Size, window: int | None, stride: int | None) -> tuple[list[int], int]:
+    """The sides of windows over the axes of positions, and the distance from one to the next."""
     if window is None:
         window = max(1, axes[-2] // 8) if len(axes) > 1 else 1
     step = max(1, window // 2) if stride is None else stride
     _check_stride(window, step)
-    sides = [min(window, axis) for axis in axes]
+    return [min(window, axis) for axis in axes], step
+
+
+def _window_count(axes: torch.Size, window: int | None, stride: int | None) -> int:
+    """How many windows there are at most."""
+    sides, step = _sides_and_step(axes, window, stride)
+    return prod((axis - side) // step + 2 for axis, side in zip(axes, sides, strict=True))
+
+
+def _windows(axes: torch.Size, window: int | None, stride: int | None) -> tuple[Tensor, list[int]]:
+    """The corners (W, axes) of all windows over the axes of positions, and their sides."""
+    sides, step = _sides_and_step(axes, window, stride)
     starts = [
         sorted({*range(0, axis - side + 1, step), axis - side})
         for axis, side in zip(axes, sides, strict=True)

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import check_counts, check_memory
 from ...core.errors import ArgumentError
 from ..base.batching import BATCH_SIZE
-from ..base.checks import check_counts
 from ..base.inputs import Layers, Preprocess
+from ..base.models import ModelLike
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 
@@ -28,7 +29,7 @@ class PartitionShap(CoalitionMethod):
     divided evenly. Which ones are split depends on the input and the target alone.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         hierarchy: Pairs of pairs of ... features, counted from 0 on in the order of their numbers; by default
@@ -44,6 +45,7 @@ class PartitionShap(CoalitionMethod):
         verbose: Show progress after two seconds.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
         >>> method = PartitionShap(model, hierarchy=((0, 3), (1, 2)))
         >>> result = method(torch.randn(5, 4), target=1)
@@ -53,7 +55,7 @@ class PartitionShap(CoalitionMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
@@ -89,6 +91,13 @@ class PartitionShap(CoalitionMethod):
         Raises:
             ArgumentError: A hierarchy that does not hold each feature once.
         """
+        check_memory(
+            f"a hierarchy of {game.count:,} features",
+            game.count**2 // 8,  # every group is a number with a bit for each feature
+            "give fewer features=..., such as superpixels",
+            itemsize=1,
+            most=2**31,
+        )
         if self.hierarchy is not None:
             trees = [_tree(self.hierarchy, game.count)] * len(game.rows)
         else:

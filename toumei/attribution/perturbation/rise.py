@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from ...core.checks import check_counts, check_memory
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches
 from ..base.channels import add_channels, over_channels, positions
-from ..base.checks import check_counts
 from ..base.inputs import Layers, Preprocess
+from ..base.models import ModelLike
 from ..base.problem import Problem
 from ..base.result import Attribution
 from .coalitions import Game, Solution, by_features
@@ -33,7 +34,7 @@ class Rise(PerturbationMethod):
     position that fewer than two masks show is infinite.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: How many masks, which all inputs share.
@@ -52,6 +53,7 @@ class Rise(PerturbationMethod):
         ArgumentError: Fewer than two samples, no cell, or a probability that is not between 0 and 1.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
         >>> result = Rise(model, samples=50, cells=4)(torch.rand(2, 3, 8, 8), target=1)
         >>> result.values.shape, result.standard_error.shape
@@ -60,7 +62,7 @@ class Rise(PerturbationMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
@@ -105,6 +107,15 @@ class Rise(PerturbationMethod):
         """
         if self.features is not None:
             return by_features(self, problem, baselines, self._mean_scores)
+        for tensor in problem.tensors:
+            axes = positions(tensor, self.channel_axis)
+            cells = self.cells ** len(axes) if tensor.dim() == 4 else axes.numel()
+            check_memory(
+                f"{self.samples:,} masks of {min(cells, axes.numel()):,} cells",
+                self.samples * min(cells, axes.numel()),
+                "give fewer samples=... or cells=...",
+                itemsize=16,
+            )
         masking = self.masking(problem, baselines)
         output = masking.unmasked()
         sums = self._sums(problem, masking)

@@ -1,13 +1,14 @@
 """Shapley values by sampling orders in which features are shown, until their standard errors are small."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.checks import check_counts, check_memory
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ..base.batching import BATCH_SIZE
-from ..base.checks import check_counts
 from ..base.inputs import Layers, Preprocess
+from ..base.models import ModelLike
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 
@@ -21,7 +22,7 @@ class ShapleySampling(CoalitionMethod):
     add up after any number of samples.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         samples: Most orders of the features, reversed ones included, each of M - 1 passes; but each sample of
@@ -38,6 +39,7 @@ class ShapleySampling(CoalitionMethod):
         verbose: Show progress after two seconds.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Linear(20, 3), nn.Tanh(), nn.Linear(3, 2))
         >>> result = ShapleySampling(model, tolerance=0.1)(torch.randn(5, 20), target=1)
         >>> bool(result.gap.abs().max() < 1e-5), result.standard_error.shape
@@ -46,7 +48,7 @@ class ShapleySampling(CoalitionMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
@@ -78,6 +80,12 @@ class ShapleySampling(CoalitionMethod):
 
     def solve(self, game: Game) -> Solution:
         """Returns the values and their standard errors."""
+        check_memory(
+            f"an order of {game.count:,} features and its reverse, each with {2 * game.count:,} coalitions,",
+            2 * _FEWEST * game.count**2,
+            "give fewer features=..., such as superpixels",
+            itemsize=1,
+        )
         generator, pairs, count = make_generator(self.seed), self.samples // 2, game.baseline_samples
         # each baseline sample equally often, so that values add up to the mean over the samples
         first = -(-_FEWEST // count) * count

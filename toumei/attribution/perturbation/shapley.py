@@ -4,11 +4,12 @@ from functools import cache
 from math import comb
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...core.errors import ArgumentError, ShapeError
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Layers, Preprocess
+from ..base.models import ModelLike
 from .coalitions import CoalitionMethod, Game, Solution
 from .features import FeaturesLike
 
@@ -22,7 +23,7 @@ class ExactShapley(CoalitionMethod):
     it is shown. For a random baseline the values are exact for the mean over its samples.
 
     Args:
-        model: The network.
+        model: The network; as no gradients are needed, a function or an estimator will do (`as_network`).
         layer: Attribute to the activation of this layer, or of several in a list, instead of the inputs.
         preprocess: Applied to the inputs before the network.
         interactions: Also fill `Attribution.interactions`.
@@ -36,6 +37,7 @@ class ExactShapley(CoalitionMethod):
         verbose: Show progress after two seconds.
 
     Example:
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
         >>> result = ExactShapley(model, interactions=True)(torch.randn(5, 4), target=1)
         >>> bool(result.gap.abs().max() < 1e-5), result.interactions.shape
@@ -44,7 +46,7 @@ class ExactShapley(CoalitionMethod):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelLike,
         layer: Layers = None,
         preprocess: Preprocess | None = None,
         *,
@@ -76,8 +78,9 @@ class ExactShapley(CoalitionMethod):
             ArgumentError: More than 16 features.
         """
         if game.count > LARGEST:
+            passes = f" = {2**game.count:,}" if game.count <= 64 else ""
             raise ArgumentError(
-                f"exact Shapley values of {game.count} features take 2^{game.count} = {2**game.count:,} "
+                f"exact Shapley values of {game.count} features take 2^{game.count}{passes} "
                 f"passes for each input and baseline, at most {LARGEST} features are enumerated: use "
                 f"KernelShap, ShapleySampling or PartitionShap, or fewer features=..."
             )

@@ -7,11 +7,11 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import check_choice, check_counts
 from ...core.seeding import make_generator
 from ..base.baseline_samples import BaselineSamples, one_baseline
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches, take_rows
-from ..base.checks import check_choice, check_counts
 from ..base.inputs import Layers, Preprocess, parts_of
 from ..base.method import Method
 from ..base.precision import ROUNDING, gap_is_rounding
@@ -27,7 +27,8 @@ class DeepLift(Method):
 
     The difference of the score from that of a baseline is passed back through the network: linear maps pass
     it on, elementwise functions by the slope of the chord between both, products in equal halves, max-pooling
-    to what was or becomes the maximum; softmax, normalizations and attention are decomposed into these.
+    to what was or becomes the maximum; softmax, normalizations, attention, recurrent layers, losses and
+    distances are decomposed into these. What is picked by its rank belongs to the numbers that passed it.
     Functions are followed as they are called, so activations may be modules, functional, shared or in place.
 
     A warning says when contributions do not add up all the same, as where the network reads its input without
@@ -209,7 +210,7 @@ def _checked(
         )
     if why is not None:
         warnings.warn(
-            f"contributions of {result.method} do not add up, the gap is {gap.max():.2g}: {why}", stacklevel=4
+            f"contributions of {result.method} do not add up, the gap is {gap.max():.2g}: {why}", stacklevel=5
         )
     return result
 

@@ -21,10 +21,14 @@ from ...core.function_kinds import ELEMENTWISE
 from ...core.functions import Function, canonical_name, intercepted, overwrites, tensors_among
 from ...core.untracked import Untracked, transformed
 from .calls import Call, is_parameter
-from .decompositions import DECOMPOSITIONS
+from .decompositions import DECOMPOSITIONS as FUNCTIONS
+from .losses import LOSSES
 from .operations import LINEAR, RULES, UNSEEN
+from .orders import ORDERS
+from .recurrent import RECURRENT
 
 Unknown = Literal["error", "warn"]
+DECOMPOSITIONS = FUNCTIONS | LOSSES | ORDERS | RECURRENT
 
 
 def propagate(
@@ -141,7 +145,7 @@ class _Propagation:
         message = (
             f"no rule for {what}, which the output depends on: contributions would not add up. "
             "Known are sums, products, linear maps, elementwise functions, max-pooling, softmax, "
-            "normalizations and attention"
+            "normalizations, attention, recurrent layers, losses, and what is picked by its rank"
         )
         if self.unknown == "error":
             raise ArgumentError(f"{message}. With unknown='warn' its gradient is used")

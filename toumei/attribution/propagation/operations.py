@@ -23,6 +23,7 @@ from ...core.function_kinds import (
 from ...core.functions import returns_indices
 from . import decompositions, rules
 from .calls import Call
+from .orders import PICKED, picked
 
 # What is read of one tensor, laid out anew or not filled yet: nothing to compare. torch 2.6 begins a
 # checkpoint with an empty tensor that requires a gradient.
@@ -34,6 +35,7 @@ broadcast_tensors repeat_interleave pad unfold fold im2col col2im pixel_shuffle 
 channel_shuffle copy requires_grad_ narrow tensor_split diagonal diag diag_embed tril triu
 getitem setitem index_select gather take_along_dim take where masked_fill masked_select masked_scatter scatter
 scatter_add index_add index_copy index_put index_fill zero fill interpolate upsample
+pack_padded_sequence pad_packed_sequence
 """
 LINEAR = frozenset(_LINEAR.split()) | CONVERSIONS | AVERAGE_POOLINGS
 # Slopes of -1, 0 and 1, which rounding does not blur, however near to each other the two inputs are.
@@ -252,6 +254,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(MAX_POOLINGS, _max_pool),
     **dict.fromkeys(("max", "amax"), _maximum),
     **dict.fromkeys(("softmax", "log_softmax", "logsumexp"), _softmax),
+    **dict.fromkeys(PICKED, picked),
     "scaled_dot_product_attention": _attention,
     "layer_norm": _layer_norm,
     "batch_norm": _batch_norm,

@@ -297,3 +297,30 @@ def max_pool(pool: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, x0: Ten
     share = torch.where(moved == 0, 1, (value - value0).flatten(2) / moved)
     result: Tensor = _MaxPool.apply(x, (value,), owed, share.reshape(value.shape))
     return result
+
+
+def ordered(value: Tensor, value0: Tensor, x: Tensor, x0: Tensor) -> Tensor:
+    """Returns values (..., K) that were picked from x (..., M) by their rank.
+
+    Where a value rises, some numbers rose past it from below: there are not fewer numbers than its rank at or
+    below it before, and fewer after. They share its change in equal parts, and none of them changed by less.
+    The same holds where it falls.
+
+    Args:
+        value: Picked from x.
+        value0: Picked from x0 by the same ranks.
+        x: The input.
+        x0: The input at the baseline.
+    """
+    now, before = x.detach()[..., None, :], x0[..., None, :]
+    high, low = torch.maximum(value, value0)[..., None], torch.minimum(value, value0)[..., None]
+    rose = (value > value0)[..., None]
+    past = torch.where(rose, (before <= low) & (now >= high), (now <= low) & (before >= high))
+    moved = now - before
+    share = (value - value0)[..., None] / torch.where(past & (moved != 0), moved, 1)
+    share = torch.where(past & (moved != 0), share, 0) / past.sum(-1, keepdim=True).clamp(min=1)
+    # a value that stays follows the number that it is, if that stays too
+    stays = (value == value0)[..., None] & (moved == 0) & (now == value[..., None])
+    share = torch.where(stays, 1 / stays.sum(-1, keepdim=True).clamp(min=1), share).to(x.dtype)
+    result: Tensor = _Valued.apply((share * x[..., None, :]).sum(-1), (value,))
+    return result

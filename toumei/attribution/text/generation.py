@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ..base.baselines import Baseline
-from ..base.checks import check_counts
 from ..base.method import Method
 from ..base.result import Attribution
 from ..gradient.integrated_gradients import IntegratedGradients

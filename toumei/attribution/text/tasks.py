@@ -6,7 +6,6 @@ from inspect import signature
 from typing import Any, Literal, get_args
 
 from ...core.errors import ArchitectureError, ArgumentError
-from ..base.checks import check_choice
 
 Task = Literal[
     "text-generation", "fill-mask", "text-classification", "token-classification", "question-answering"

@@ -1,12 +1,14 @@
 """The strongest images of every unit of a layer, updated batch by batch in little memory."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import check_memory
 from ...core.errors import NonFiniteError, ShapeError
 from ...core.hooks import run
 from ...core.layout import Channels, channels_of, with_layouts_of
@@ -37,6 +39,9 @@ class Ranking:
     @classmethod
     def empty(cls, units: int, k: int, dtype: torch.dtype) -> "Ranking":
         """Returns a ranking without images."""
+        check_memory(
+            f"the {k:,} strongest images of {units:,} units", units * k, "give a smaller k", itemsize=64
+        )
         values = torch.full((units, k), -torch.inf, dtype=torch.promote_types(dtype, torch.float32))
         return cls(values, torch.full((units, k), -1), torch.full((units, k, 2), 0.5))
 
@@ -116,7 +121,8 @@ def receptive_fields(
 ) -> dict[str, tuple[float, float]]:
     """Returns the receptive field of the middle position of each layer, as shares of height and width.
 
-    It is the box around the pixels that the gradient of that position reaches, on these images and on noise.
+    It is the box around the pixels that the gradient of that position reaches, on these images and on noise;
+    the whole image where the network computes without gradients.
 
     Args:
         model: Any vision network, in evaluation mode.
@@ -144,9 +150,19 @@ def receptive_fields(
 
 def _field(channels: Channels, seen: Tensor) -> tuple[float, float]:
     middle = channels.values[:, :, channels.index(None)]
+    if not middle.requires_grad:
+        return 1.0, 1.0
     # Random weights, since the plain sum over the channels of a normalized layer is a constant.
     weights = torch.rand(middle.shape, generator=torch.Generator().manual_seed(1)).to(middle)
-    (gradient,) = torch.autograd.grad((middle * weights).sum(), seen, retain_graph=True)
+    with warnings.catch_warnings():  # quantized layers have no gradients, and torch only warns
+        warnings.filterwarnings("ignore", ".*an autograd kernel was not registered", UserWarning)
+        total = (middle * weights).sum()
+        found: Sequence[Tensor | None] = torch.autograd.grad(
+            total, seen, retain_graph=True, allow_unused=True
+        )
+    gradient = found[0]
+    if gradient is None:
+        return 1.0, 1.0
     reached = gradient.abs().amax((0, 1))
     reached = reached > 1e-6 * reached.amax()
     return _extent(reached.any(1)), _extent(reached.any(0))

@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ... import plots
+from ...core.checks import checked
 from ...core.errors import ArgumentError, UnitError
 from ...core.names import parse
 from ...core.serialization import Saved, load_result
@@ -55,18 +56,22 @@ class DatasetExamples(Saved):
 
     _not_stored = ("dataset",)
 
+    @checked
     def values(self, unit: str, *, lowest: bool = False) -> Tensor:
         """Returns the activations (k,) of a unit on its images, ``"conv4:12"``, or (units, k) of a layer."""
         return self._of(unit, lowest, "values")
 
+    @checked
     def indices(self, unit: str, *, lowest: bool = False) -> Tensor:
         """Returns the indices (k,) of a unit's images in the dataset, or (units, k) of those of a layer."""
         return self._of(unit, lowest, "indices")
 
+    @checked
     def positions(self, unit: str, *, lowest: bool = False) -> Tensor:
         """Returns the position at which a unit is strongest in its images, y and x from 0 to 1, (k, 2)."""
         return self._of(unit, lowest, "positions")
 
+    @checked
     def images(self, unit: str, *, lowest: bool = False) -> Tensor:
         """Returns a unit's images, (k, C, H, W), from the dataset.
 
@@ -94,6 +99,7 @@ class DatasetExamples(Saved):
             )
         return torch.stack([images_in(self.dataset[index]) for index in indices.tolist()])
 
+    @checked
     def crops(self, unit: str, *, lowest: bool = False, size: int | None = None) -> Tensor:
         """Returns crops of the images of a unit, around the positions where it was strongest, (k, C, h, w).
 
@@ -123,6 +129,7 @@ class DatasetExamples(Saved):
             cut.append(image[..., top : top + height, left : left + width])
         return torch.stack(cut)
 
+    @checked
     def plot(
         self,
         units: Sequence[str],

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler, Subset
 from tqdm import tqdm
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.fingerprint import fingerprint_of
 from ...core.hooks import run
@@ -24,6 +25,7 @@ from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
 
 
+@checked
 @torch.no_grad()
 def dataset_examples(
     model: nn.Module,
@@ -81,7 +83,7 @@ def dataset_examples(
     names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
     check_model(model)
     resolve(model, names)
-    _check(names, loader, k, reduction)
+    _check(names, loader, k)
     laid_out = partial(channels_of, channel_axis=channel_axis, grid=grid)
     dataset = loader.dataset if _indexed(loader) else None
     examples = DatasetExamples(highest={}, lowest={}, fields={}, seen=0, dataset=dataset)
@@ -170,13 +172,11 @@ def _after(
 # ---------------------------------------------------------------- the loader
 
 
-def _check(layers: list[str], loader: Iterable[Any], k: int, reduction: str) -> None:
+def _check(layers: list[str], loader: Iterable[Any], k: int) -> None:
     if not layers:
         raise ArgumentError("expected the name of at least one layer")
     if k < 1:
         raise ArgumentError(f"k is how many images to find, from 1 up, got {k}")
-    if reduction not in ("max", "mean"):
-        raise ArgumentError(f"no reduction {reduction!r}: there are max and mean")
     size = _size(loader)
     if size is not None and k > size:
         raise ArgumentError(f"k is {k}, but the dataset has {size or 'no'} images")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.modules import device_and_dtype
 from .. import robustness
@@ -15,6 +16,7 @@ from ..pipeline import Pipeline
 from ..visualization import Visualization
 
 
+@checked
 def accentuate(
     model: nn.Module,
     image: Tensor,
@@ -42,7 +44,8 @@ def accentuate(
         objective: The score that is raised, as for `Pipeline`: one for all images, or a list with one for
             each.
         penalty: Weight of the mean squared change. Larger scores need a larger weight.
-        views: Random transforms; by default `robustness.lucid`. ``nn.Identity()`` for none.
+        views: Random transforms; by default `robustness.lucid`, cut to the size of the image for a network
+            that takes no other. ``nn.Identity()`` for none.
         preprocess: From RGB in [0, 1] to the input of the model; see `robustness.preprocess`.
         steps: Optimizer steps.
         lr: Learning rate.
@@ -69,8 +72,8 @@ def accentuate(
     # Without a sigmoid black and white are exact and change as easily as any other colour. Its slope at gray
     # is 1/4: four times the usual saturation makes steps as large as with it.
     changed = FFTImage.from_image(original, sigmoid=False, saturation=16)
-    views = robustness.lucid() if views is None else views
-    shown = Transform(changed, views, *[preprocess] if preprocess else [])
+    moved = robustness.lucid() if views is None else views
+    shown = Transform(changed, moved, *[preprocess] if preprocess else [])
     change = ActivationDifference(IMAGE, original, distance="squared")
-    pipeline = Pipeline(shown, objective - penalty * change).attach(model)
+    pipeline = Pipeline(shown, objective - penalty * change).attach_fitted(model, views is None)
     return pipeline.optimize(steps, lr=lr, snapshots=snapshots, seed=seed, verbose=verbose)

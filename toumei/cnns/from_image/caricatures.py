@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.modules import device_and_dtype
 from .. import robustness
@@ -18,6 +19,7 @@ from ..pipeline import Pipeline
 from ..visualization import Visualization
 
 
+@checked
 def caricature(
     model: nn.Module,
     image: Tensor,
@@ -45,7 +47,8 @@ def caricature(
         layer: Name of the layer, or names of several.
         power: See `DotCompare`; 0 exaggerates most.
         views: Random transforms of image and picture, with ``same_on_batch=True`` so that both get the same;
-            by default `robustness.lucid`. ``nn.Identity()`` for none.
+            by default `robustness.lucid`, cut to the size of the image for a network that takes no other.
+            ``nn.Identity()`` for none.
         preprocess: From RGB in [0, 1] to the input of the model; see `robustness.preprocess`.
         steps: Optimizer steps.
         lr: Learning rate.
@@ -66,17 +69,17 @@ def caricature(
     """
     reference = as_image(image)
     layers = as_layers(layer)
-    views = robustness.lucid(same_on_batch=True) if views is None else views
-    if any(getattr(piece, "same_on_batch", True) is False for piece in views.modules()):
+    transforms = robustness.lucid(same_on_batch=True) if views is None else views
+    if any(getattr(piece, "same_on_batch", True) is False for piece in transforms.modules()):
         raise ArgumentError("views must be the same for image and picture: give them same_on_batch=True")
     noise = FFTImage(len(layers), *reference.shape[1:], seed=seed)
-    shown = _BesideReference(reference, noise, views, *[preprocess] if preprocess else [])
+    shown = _BesideReference(reference, noise, transforms, *[preprocess] if preprocess else [])
     if shown.views > 1:
         raise ArgumentError(f"views must show image and picture once each, not {shown.views} times")
     shown.to(device_and_dtype(model)[0])
     return (
         Pipeline(shown, _Alike(layers, power))
-        .attach(model)
+        .attach_fitted(model, views is None)
         .optimize(steps, lr=lr, tv_loss=tv_loss, snapshots=snapshots, seed=seed, verbose=verbose)
     )
 

@@ -10,10 +10,12 @@ from torch.nn import functional as F
 from tqdm import trange
 from typing_extensions import Self
 
-from ...core.errors import ArgumentError, NonFiniteError, ShapeError, ToumeiError
+from ...core.checks import checked
+from ...core.errors import ArgumentError, ForwardError, NonFiniteError, ShapeError
 from ...core.modules import device_and_dtype, evaluating, frozen
 from ...core.names import parse
 from ...core.seeding import seeded
+from ..fixed_size import FixedSizeError
 from ..inputs import as_images
 from ..objectives import DeepDream, Objective, as_objective
 from ..objectives.objective import ObjectiveLike
@@ -25,6 +27,7 @@ from ..visualization import Visualization, as_picture, distance_moved, warn_if_s
 Size = tuple[int, int]
 
 
+@checked
 def deep_dream(
     model: nn.Module,
     image: Tensor,
@@ -114,8 +117,14 @@ def _attached(pipeline: Pipeline, model: nn.Module, sizes: Sequence[Size]) -> Op
     """The task of a pipeline whose picture is at the smallest of these sizes."""
     try:
         return pipeline.attach(model)._attached()
-    except RuntimeError as error:
-        if len(sizes) == 1 or isinstance(error, ToumeiError):
+    except FixedSizeError as error:
+        height, width = error.size
+        raise ShapeError(
+            f"{error}; octaves and tiles show it other sizes: give a photograph of {height} by {width} "
+            f"pixels and octaves=1"
+        ) from error
+    except ForwardError as error:
+        if len(sizes) == 1:
             raise
         height, width = sizes[0]
         raise ShapeError(

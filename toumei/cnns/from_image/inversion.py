@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.modules import device_and_dtype
 from ..inputs import as_image, as_layers
 from ..objectives import ActivationDifference, Objective, PerImage, TotalVariation, reference_activations
@@ -13,6 +14,7 @@ from ..pipeline import Pipeline
 from ..visualization import Visualization
 
 
+@checked
 def invert(
     model: nn.Module,
     image: Tensor,

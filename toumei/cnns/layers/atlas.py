@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ... import plots
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.modules import categories_of
 from ...core.serialization import Saved
@@ -100,6 +101,7 @@ class ActivationAtlas(Saved):
             categories=self.categories,
         )
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the map."""
         with plots.drawing(ax, 8, 8) as ax:
@@ -134,6 +136,7 @@ class ActivationAtlas(Saved):
         )
 
 
+@checked
 def activation_atlas(
     model: nn.Module,
     layer: str,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ...core.checks import checked
 from ...core.modules import device_and_dtype
 from .. import robustness
 from ..objectives import Layer, NeuronDirection
@@ -45,6 +46,7 @@ def check_icons(model: nn.Module, layer: str, settings: IconSettings) -> None:
     Pipeline(settings.start(1, device_and_dtype(model)[0]), Layer(layer)).attach(model)
 
 
+@checked
 def render_icons(
     model: nn.Module,
     layer: str,

@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import hooked
 from ...core.layout import Channels, with_channels_first
@@ -42,6 +43,7 @@ class Samples:
     attributions: Tensor
 
 
+@checked
 def sample_activations(
     model: nn.Module,
     layer: str,
@@ -146,14 +148,16 @@ def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tens
     if method == "umap":
         neighbours = min(50, count - 1)
         reducer = _umap().UMAP(
-            n_neighbors=neighbours, min_dist=0.05, metric="cosine", random_state=seed, n_jobs=1
+            n_neighbors=neighbours, min_dist=0.05, metric="cosine", random_state=seed % 2**32, n_jobs=1
         )
         return unit_square(torch.from_numpy(reducer.fit_transform(directions)))
     components = min(2 if method == "pca" else _COMPONENTS, *directions.shape)
-    points = PCA(components, random_state=seed).fit_transform(directions)
+    points = PCA(components, random_state=seed % 2**32).fit_transform(directions)
     if method == "tsne":
         perplexity = min(30, (count - 1) / 3)
-        points = TSNE(perplexity=perplexity, max_iter=_ITERATIONS, random_state=seed).fit_transform(points)
+        points = TSNE(perplexity=perplexity, max_iter=_ITERATIONS, random_state=seed % 2**32).fit_transform(
+            points
+        )
     return unit_square(torch.from_numpy(points))
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import plots
-from ...core.errors import ArgumentError, ShapeError
+from ...core.checks import checked
+from ...core.errors import ArgumentError, NonFiniteError, ShapeError
 from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
@@ -91,6 +92,7 @@ class ChannelGroups(Saved):
         gray = plots.in_range(self.images).mean(1, keepdim=True)
         return (0.25 * gray + 0.85 * glow).clamp(0, 1)
 
+    @checked
     def plot(
         self, pictures: Tensor | None = None, ax: "Axes | None" = None, columns: int | None = None
     ) -> "Axes":
@@ -127,6 +129,7 @@ class ChannelGroups(Saved):
         )
 
 
+@checked
 def group_channels(
     model: nn.Module,
     layer: str,
@@ -183,6 +186,7 @@ def group_channels(
     )
 
 
+@checked
 def factorize(
     maps: Tensor, groups: int, layer: str = "", iterations: int = 400, seed: int = 0
 ) -> tuple[Tensor, Tensor, float]:
@@ -208,6 +212,10 @@ def factorize(
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
+    if not maps.isfinite().all():
+        raise NonFiniteError(f"the maps of layer {layer!r} have NaN or infinite numbers")
+    if maps.dim() != 4 or not maps.numel():
+        raise ShapeError(f"expected maps (N, C, H, W), got {tuple(maps.shape)}")
     images, channels, height, width = maps.shape
     rows = maps.movedim(1, 3).reshape(-1, channels)
     if rows.min() < 0:
@@ -222,7 +230,7 @@ def factorize(
             f"expected 1 to {min(rows.shape)} groups of {channels} channels at {len(rows)} positions, "
             f"got {groups}"
         )
-    solver = NMF(groups, init="nndsvda", max_iter=iterations, tol=1e-5, random_state=seed)
+    solver = NMF(groups, init="nndsvda", max_iter=iterations, tol=1e-5, random_state=seed % 2**32)
     with warnings.catch_warnings():  # the error of the result says how far it converged
         warnings.simplefilter("ignore", ConvergenceWarning)
         strengths = torch.from_numpy(solver.fit_transform(rows.numpy())).float()

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import plots
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError, UnitError
 from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
 from ...core.functions import Function, canonical_name, intercepted, returns_indices
 from ...core.hooks import hooked
+from ...core.kinds import shown
 from ...core.layout import Channels, channels_of, with_channels_first, with_layouts_of
 from ...core.modules import evaluating, frozen
 from ...core.serialization import Saved
@@ -54,6 +56,7 @@ class ExpandedWeights(Saved):
 
     _specs = specs(channels="units", weights="units C h w")
 
+    @checked
     def strongest(self, channel: int, count: int = 6) -> list[int]:
         """Returns the channels of the earlier layer that matter most to a unit, by the norm of their weights.
 
@@ -62,6 +65,7 @@ class ExpandedWeights(Saved):
         """
         return self._of(channel).flatten(1).norm(dim=1).argsort(descending=True)[:count].tolist()
 
+    @checked
     def plot(
         self, inputs: int = 6, pictures: Mapping[str, Tensor] | None = None, ax: "Axes | None" = None
     ) -> "Axes":
@@ -107,6 +111,7 @@ class ExpandedWeights(Saved):
         return f"ExpandedWeights({self.before} to {self.after}: {size})"
 
 
+@checked
 def expanded_weights(
     model: nn.Module,
     before: str,
@@ -143,8 +148,8 @@ def expanded_weights(
         UnitError: The later layer does not have these channels.
         ArgumentError: The later layer does not depend on the earlier one.
     """
-    if image.dim() != 4 or len(image) != 1:
-        raise ShapeError(f"expected one image (1, C, H, W), got {tuple(image.shape)}")
+    if not isinstance(image, Tensor) or image.dim() != 4 or len(image) != 1:
+        raise ShapeError(f"expected one image (1, C, H, W), got {shown(image)}")
     leaves: list[Tensor] = []
 
     def cut(activation: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.layout import channels_of
 from .combinations import Combination
 from .objective import ActivationMap, Objective, ObjectiveLike
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Diversity(Objective):
     """How different the pictures of a batch are to a layer. Add it, with weights around 100.
@@ -44,6 +46,7 @@ class Diversity(Objective):
         return cosines.diagonal() - cosines.sum(1)
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Alignment(Objective):
     """How similar neighbouring pictures of a batch are to a layer, for families of pictures. Add it.
@@ -79,6 +82,7 @@ class Alignment(Objective):
         return scores
 
 
+@checked
 class Interpolation(Combination):
     """From one objective to another across the batch: lucid's `channel_interpolate`.
 

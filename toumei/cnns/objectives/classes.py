@@ -6,12 +6,14 @@ from operator import index
 
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import UnitError
 from ...core.layout import channels_of
 from ...core.modules import categories_of
 from .objective import ActivationMap, Objective
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class ClassLogit(Objective):
     """The logit of a class.

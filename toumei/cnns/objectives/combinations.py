@@ -9,7 +9,9 @@ from operator import mul
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
+from ...core.kinds import shown
 from ...core.layout import with_layouts_of
 from ...core.names import Unit, parse
 from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike, operation
@@ -25,6 +27,10 @@ class ConstantScore(Objective):
     """
 
     value: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise ArgumentError(f"a constant is a number, got {shown(self.value)}")
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -124,6 +130,7 @@ class Multiply(Combination):
         return "*".join(parts).replace("-1*", "-", 1) if str(self.objectives[0]) == "-1" else "*".join(parts)
 
 
+@checked
 @operation
 class Power(Combination):
     """A power of an objective, picture by picture.
@@ -192,6 +199,7 @@ class PerImage(Combination):
         return f"PerImage({', '.join(map(str, self.objectives))})"
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Function(Objective):
     """Any function of activations as an objective.
@@ -212,6 +220,8 @@ class Function(Objective):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", self.layer if isinstance(self.layer, str) else tuple(self.layer))
+        if not self.layers:
+            raise ArgumentError("a function of activations reads at least one layer")
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -226,6 +236,7 @@ class Function(Objective):
         return f"Function({self.name or getattr(self.function, '__name__', 'function')!r})"
 
 
+@checked
 def as_objective(thing: ObjectiveLike) -> Objective:
     """Returns the objective that a unit string, a number or a list stands for.
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.layout import channels_first, channels_of, layout_in
 from ...core.modules import device_and_dtype
@@ -15,6 +16,7 @@ from .objective import ActivationMap, Objective
 Similarity = Literal["dot", "cosine", "dot-cosine"]
 
 
+@checked
 @dataclass(frozen=True, repr=False, eq=False)
 class Direction(Objective):
     """How far the activations of a layer point in a direction of its channels, averaged over positions.
@@ -95,6 +97,7 @@ class Direction(Objective):
         return channels_of(activations, self.layer, self.channel_axis).values, direction
 
 
+@checked
 @dataclass(frozen=True, repr=False, eq=False)
 class NeuronDirection(Direction):
     """How far the activation of a layer points in a direction of its channels at one position.
@@ -128,6 +131,7 @@ class NeuronDirection(Direction):
         return channels.values[:, :, index : index + 1], direction
 
 
+@checked
 @dataclass(frozen=True, repr=False, eq=False)
 class TensorDirection(Direction):
     """How far the activation of a layer points in a direction at each position, with one direction for each.

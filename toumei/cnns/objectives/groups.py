@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ShapeError, UnitError
 from ...core.layout import channels_of
 from .objective import ActivationMap, Objective
 
 
+@checked
 @dataclass(frozen=True, repr=False, eq=False)
 class ChannelWeights(Objective):
     """A weighted sum of the channels of a layer, each in the mean over its positions.
@@ -74,6 +76,7 @@ class ChannelWeights(Objective):
         return [f"{self.layer}:{' '.join(terms)}"] * images
 
 
+@checked
 @dataclass(frozen=True, repr=False, eq=False)
 class LocalGroup(Objective):
     """The neurons of a layer in a window of its map, weighted: lucent's `localgroup_weight`.

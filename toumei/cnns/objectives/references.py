@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.layout import LaidOut, Layout, channels_first, layout_in
 from ...core.modules import device_and_dtype
@@ -18,6 +19,7 @@ from .objective import IMAGE, ActivationMap, Objective
 Distance = Literal["l1", "l2", "squared"]
 
 
+@checked
 def reference_activations(
     model: nn.Module,
     layers: Iterable[str],
@@ -50,6 +52,7 @@ def reference_activations(
     return LaidOut({IMAGE: seen, **made}, found.layouts)
 
 
+@checked
 def gram(activation: Tensor, channel_axis: int | None = None) -> Tensor:
     """Returns the Gram matrices (N, C, C) of activations: products of channels, in the mean over positions.
 
@@ -158,6 +161,7 @@ class _Referenced(Objective):
         return activation.flatten(1), reference.flatten(1)
 
 
+@checked
 @dataclass(frozen=True, repr=False, eq=False)
 class ActivationDifference(_Referenced):
     """How far the activation of a layer is from a reference. Subtract it.
@@ -199,6 +203,7 @@ class ActivationDifference(_Referenced):
         return squared if self.distance == "squared" else (squared + 1e-12).sqrt()
 
 
+@checked
 @dataclass(frozen=True, repr=False, eq=False)
 class Style(ActivationDifference):
     """How far the Gram matrix of a layer is from that of a reference, for pictures of any size. Subtract it.
@@ -230,6 +235,7 @@ class Style(ActivationDifference):
         return gram(activation, axis)
 
 
+@checked
 @dataclass(frozen=True, repr=False, eq=False)
 class DotCompare(_Referenced):
     """How far the whole activation of a layer points in the direction of a reference: lucid's caricature.

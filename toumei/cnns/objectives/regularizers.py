@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...core.checks import checked
 from ...core.errors import ShapeError
 from .objective import IMAGE, ActivationMap, Objective
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class TotalVariation(Objective):
     """The total variation of a picture: the sum of absolute differences of neighbouring pixels. Subtract it.
@@ -40,6 +42,7 @@ class TotalVariation(Objective):
         return variation.sum(1)
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class L1(Objective):
     """The L1 norm of the difference of a picture to a constant. Subtract it.
@@ -66,6 +69,7 @@ class L1(Objective):
         return (activations[self.layer] - self.constant).flatten(1).abs().sum(1)
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class L2(L1):
     """The L2 norm of the difference of a picture to a constant, smoothed at zero as in lucid. Subtract it.
@@ -84,6 +88,7 @@ class L2(L1):
         return ((activations[self.layer] - self.constant).flatten(1).square().sum(1) + 1e-6).sqrt()
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class LInf(L1):
     """The largest absolute difference of a picture to a constant. Subtract it.
@@ -102,6 +107,7 @@ class LInf(L1):
         return (activations[self.layer] - self.constant).flatten(1).abs().amax(1)
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class BlurDifference(Objective):
     """Half the squared difference of a picture to its blur, which is held fixed. Subtract it.
@@ -132,6 +138,7 @@ class BlurDifference(Objective):
         return 0.5 * (image - _blur(image, 3).detach()).square().flatten(1).sum(1)
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class BoundaryComplexity(Objective):
     """How complex and how far from gray the border of a picture is, as in lucid. Subtract it.

@@ -7,12 +7,14 @@ from operator import index
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import UnitError
 from ...core.layout import channels_of
 from ...core.names import Unit, parse
 from .objective import ActivationMap, Objective
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Layer(Objective):
     """The mean activation of a layer.
@@ -45,6 +47,7 @@ class Layer(Objective):
         return [self.layer] * images
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class DeepDream(Layer):
     """The mean squared activation of a layer, so that all of its activity grows (Mordvintsev et al. 2015).
@@ -62,6 +65,7 @@ class DeepDream(Layer):
         return activations[self.layer].flatten(1).square().mean(1)
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Channel(Objective):
     """The mean activation of a channel over all positions; with several channels, one for each picture.
@@ -125,6 +129,7 @@ class Channel(Objective):
         return [f"{self.unit}:{channel}" for channel in self.channels]
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Neuron(Objective):
     """The activation of one channel at one position, by default at the centre of the map.

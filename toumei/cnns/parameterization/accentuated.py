@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ..inputs import as_images
 from .color import MARGIN, ColorSpace
 from .colored import Colored
 from .fft import frequencies
 
 
+@checked
 class AccentuatedImage(Colored):
     """Given pictures that are changed through their spectra (feature accentuation, Hamblin et al. 2024).
 

@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ShapeError
+from ...core.kinds import shown
 from .fft import FFTImage
 from .generator import Generator
 
 
+@checked
 class AlphaImage(Generator):
     """Pictures with an alpha channel, which the network sees in front of random backgrounds.
 
@@ -59,7 +62,10 @@ class AlphaImage(Generator):
     def view(self, image: Tensor) -> Tensor:
         """Returns the colours in front of new backgrounds, (N, C, H, W)."""
         colors, alpha = image[:, :-1], image[:, -1:]
-        return torch.lerp(self.background(colors.detach()), colors, alpha)
+        behind = self.background(colors.detach())
+        if not isinstance(behind, Tensor) or behind.shape != colors.shape:
+            raise ShapeError(f"a background of {tuple(colors.shape)} is of that shape, got {shown(behind)}")
+        return torch.lerp(behind, colors, alpha)
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the colours and the alpha."""
@@ -68,7 +74,10 @@ class AlphaImage(Generator):
         return self
 
 
+@checked
 def random_background(colors: Tensor) -> Tensor:
     """Returns random pictures of this size with natural spectra (lucid's `image_sample`)."""
+    if colors.dim() != 4:
+        raise ShapeError(f"expected pictures (N, C, H, W), got {tuple(colors.shape)}")
     with torch.no_grad():
         return FFTImage(*colors.shape, sd=0.5).to(colors.device).get_image()

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from ...core.errors import ShapeError
+from ...core.checks import checked
+from ...core.errors import ArgumentError, ShapeError
 
 MARGIN = 1e-5  # how close to black and white a picture to start from may be under a sigmoid
 
@@ -13,6 +14,7 @@ COLOR_CORRELATION = _COVARIANCE_ROOT / torch.linalg.vector_norm(_COVARIANCE_ROOT
 COLOR_MEAN = torch.tensor([0.48, 0.46, 0.41])
 
 
+@checked
 class ColorSpace:
     """Turns optimized numbers (N, C, H, W) into a picture in [0, 1].
 
@@ -52,6 +54,7 @@ class ColorSpace:
             numbers = torch.einsum("rc,nchw->nrhw", self.matrix, numbers)
         return numbers.sigmoid() if self.sigmoid else (numbers + self.mean).clamp(0, 1)
 
+    @checked
     def inverse(self, image: Tensor, margin: float = MARGIN) -> Tensor:
         """Returns the numbers, in float64, from which these colours make a picture (N, C, H, W) in [0, 1].
 
@@ -68,6 +71,8 @@ class ColorSpace:
             >>> torch.allclose(colors(colors.inverse(image).float()), image, atol=1e-5)
             True
         """
+        if not 0 <= margin < 0.5:
+            raise ArgumentError(f"margin is a distance from 0 and 1 below 0.5, got {margin}")
         image = image.double()
         numbers = image.clamp(margin, 1 - margin).logit() if self.sigmoid else image - self.mean
         if self.matrix is None:

@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ..inputs import as_images, images_in
 
 
+@checked
 def color_matrix(loader: Iterable[Any]) -> Tensor:
     """Returns the square root of the colour covariance of images, (3, 3), as `ColorSpace` takes it.
 

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import check_counts, check_memory, checked
 from ...core.seeding import make_generator
 from .color import MARGIN, ColorSpace
 from .colored import Colored, gray_like
 from .generator import check_size
 
 
+@checked
 def frequencies(height: int, width: int) -> Tensor:
     """Returns the absolute frequency of each bin of `rfft2`, (height, width // 2 + 1), in cycles per pixel.
 
@@ -18,9 +20,12 @@ def frequencies(height: int, width: int) -> Tensor:
         tensor([[0.0000, 0.5000],
                 [0.5000, 0.7071]])
     """
+    check_counts(1, height=height, width=width)
+    check_memory(f"a spectrum of {height:,} by {width:,}", height * width, "give a smaller size")
     return torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :])
 
 
+@checked
 class FFTImage(Colored):
     """Pictures whose Fourier coefficients, scaled by 1 / frequency, are the parameters (lucid's `fft_image`).
 
@@ -71,6 +76,7 @@ class FFTImage(Colored):
         self.colors = ColorSpace(decorrelate, sigmoid, channels)
 
     @classmethod
+    @checked
     def from_image(
         cls,
         image: Tensor,

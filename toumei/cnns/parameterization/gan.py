@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ShapeError
+from ...core.forward import forward_errors
 from ...core.modules import device_and_dtype, evaluating, frozen
 from ...core.outputs import main_tensor
 from ...core.seeding import make_generator
@@ -15,6 +17,7 @@ from .generator import Generator
 _SLACK = 0.05  # share of the range by which the first pictures may leave it
 
 
+@checked
 class GAN(Generator):
     """Pictures made by a generator network from latent vectors, which are optimized (Nguyen et al. 2016).
 
@@ -73,7 +76,7 @@ class GAN(Generator):
         return self
 
     def _made(self) -> Tensor:
-        with frozen(self.module), evaluating(self.module):
+        with frozen(self.module), evaluating(self.module), forward_errors(self.module, (self.latent,)):
             return main_tensor(self.module(self.latent))
 
     def _check(self, made: Tensor) -> None:

@@ -1,12 +1,14 @@
 """The base of parameterizations: a picture as a function of parameters."""
 
 from abc import ABC, abstractmethod
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import check_memory
 from ...core.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -64,9 +66,10 @@ class Generator(ABC):
 
 
 def check_size(name: str, images: int, channels: int, height: int, width: int) -> None:
-    """Raises a `ShapeError` unless all four are positive whole numbers."""
+    """Raises a `ShapeError` unless all four are positive whole numbers, for pictures that memory holds."""
     size = (images, channels, height, width)
     if not all(isinstance(number, int) and number > 0 for number in size):
         raise ShapeError(
             f"{name} takes four positive whole numbers (images, channels, height, width), got {size}"
         )
+    check_memory(f"{name} of {size}", prod(size), "give a smaller size", itemsize=16)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from .color import ColorSpace
@@ -12,6 +13,7 @@ from .generator import check_size
 from .shared import stretched
 
 
+@checked
 class LaplacianImage(Colored):
     """Pictures that are sums of levels, each half as large as the one before (lucid's laplacian pyramid).
 

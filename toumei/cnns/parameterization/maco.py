@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ShapeError
 from ...core.seeding import make_generator
 from .color import ColorSpace
@@ -19,6 +20,7 @@ from .magnitude import load_magnitude, natural_magnitude
 _EPSILON = 1e-4  # horama's, added to each standard deviation
 
 
+@checked
 class MACO(Colored):
     """Pictures whose spectra have fixed magnitudes, so that only phases are optimized (MACO).
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.files import check_regular
 from ...models.download import load_state_dict
@@ -25,6 +26,7 @@ _SLOPES = (-1.3, -1.5, -1.8, -2.5, -5.0)
 _ENERGY = (0.37, 0.39, 0.24)  # of the three channels
 
 
+@checked
 def natural_magnitude(channels: int, height: int, width: int) -> Tensor:
     """Returns the magnitudes of natural images by a closed form, (channels, height, width // 2 + 1).
 
@@ -54,6 +56,7 @@ def natural_magnitude(channels: int, height: int, width: int) -> Tensor:
     return (channels * energy).sqrt().view(-1, 1, 1) * magnitude
 
 
+@checked
 def magnitude_spectrum(
     loader: Iterable[Any], size: int | tuple[int, int] = 512, *, decorrelate: bool | Tensor = True
 ) -> Tensor:
@@ -77,6 +80,7 @@ def magnitude_spectrum(
         torch.Size([3, 32, 17])
     """
     height, width = (size, size) if isinstance(size, int) else size
+    check_counts(1, height=height, width=width)
     total, count = torch.zeros(0), 0
     for batch in loader:
         images = as_images(images_in(batch), "images")
@@ -92,6 +96,7 @@ def magnitude_spectrum(
     return (total / count).float()
 
 
+@checked
 def load_magnitude(path: str | Path) -> Tensor:
     """Returns the magnitudes that a file holds: a ``.npy`` array or the one tensor of a ``.safetensors``.
 

@@ -4,11 +4,13 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ShapeError
 from ..inputs import as_images
 from .generator import Generator
 
 
+@checked
 class Masked(Generator):
     """Given pictures in which a generator makes one region; the rest is not changed.
 

@@ -4,11 +4,13 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.seeding import make_generator
 from ...models.cppn import CPPN
 from .generator import Generator, check_size
 
 
+@checked
 class Neural(Generator):
     """Pictures painted by compositional pattern-producing networks, one network a picture (lucid's `cppn`).
 

@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.seeding import make_generator
 from .color import MARGIN, ColorSpace
 from .colored import Colored, gray_like
 from .generator import check_size
 
 
+@checked
 class PixelImage(Colored):
     """Pictures whose pixels are the parameters (lucid's `pixel_image`).
 
@@ -49,6 +51,7 @@ class PixelImage(Colored):
         self.colors = ColorSpace(decorrelate, sigmoid, channels)
 
     @classmethod
+    @checked
     def from_image(
         cls,
         image: Tensor,

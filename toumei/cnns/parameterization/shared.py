@@ -5,10 +5,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ShapeError
 from .colored import Colored
 
 
+@checked
 class SharedImage(Colored):
     """Pictures that are sums of an individual component and of components that several pictures share.
 

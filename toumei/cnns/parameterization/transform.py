@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ShapeError
 from .generator import Generator
 
 
+@checked
 class Transform(Generator):
     """The pictures of another generator, which the network sees transformed.
 

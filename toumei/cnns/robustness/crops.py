@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError
 
 _SMALLEST = 0.05  # share of the picture, as in xplique
 
 
+@checked
 class Crops(nn.Module):
     """Shows several random square crops of each picture, all resized to one size.
 
@@ -65,6 +67,8 @@ class Crops(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns the crops (views * N, C, size, size), the first of all pictures first."""
         count, channels = images.shape[:2]
+        seen = self.views * count * channels * self.size**2
+        check_memory(f"{self.views:,} crops of {self.size:,} pixels", seen, "give fewer", itemsize=8)
         crops = self.draw(count, *images.shape[2:]).to(images, non_blocking=True)
         x, y, half_width, half_height = crops[..., None].unbind(2)
         steps = (2 * torch.arange(self.size, device=images.device) + 1) / self.size - 1
@@ -80,6 +84,7 @@ class Crops(nn.Module):
         return f"{self.views}, {self.size}"
 
 
+@checked
 class Noise(nn.Module):
     """Adds noise to every pixel.
 

@@ -17,6 +17,7 @@ from kornia.augmentation import GeometricAugmentationBase2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _PREPROCESS = {
 }
 
 
+@checked
 class View(GeometricAugmentationBase2D, ABC):
     """Base of the geometric transforms: a random affine map from pixels of a picture to those of its view.
 
@@ -45,6 +47,8 @@ class View(GeometricAugmentationBase2D, ABC):
     _compute_matrix_lazily = True  # the map is drawn on the CPU; the device needs it only inverted
 
     def __init__(self, same_on_batch: bool = False, fill: float = _GRAY) -> None:
+        if math.isinf(fill):
+            raise ArgumentError(f"fill is a finite number, got {fill}")
         super().__init__(p=1.0, same_on_batch=same_on_batch)
         self.fill = fill
 
@@ -57,6 +61,8 @@ class View(GeometricAugmentationBase2D, ABC):
         maps, size = self.draw(1 if self.same_on_batch else batch_shape[0], tuple(batch_shape[-2:]))
         if min(size) < 1:
             raise ShapeError(f"nothing is left of a picture of {tuple(batch_shape[-2:])} pixels in {self!r}")
+        seen = batch_shape[0] * batch_shape[1] * size[0] * size[1]
+        check_memory(f"a view of {size[0]:,} by {size[1]:,} pixels", seen, "give fewer pixels", itemsize=8)
         # kornia's containers read the size under this name for the parameters of the next transform.
         return {
             "maps": maps.expand(batch_shape[0], 3, 3),
@@ -86,6 +92,7 @@ class View(GeometricAugmentationBase2D, ABC):
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
+@checked
 class Pad(View):
     """Adds a border of this many pixels on every side, or crops one if the number is negative.
 
@@ -108,6 +115,7 @@ class Pad(View):
         return str(self.pixels)
 
 
+@checked
 class CropOrPad(View):
     """Crops or pads around the centre to a fixed size, for networks that take only one.
 
@@ -130,6 +138,7 @@ class CropOrPad(View):
         return f"{self.size[0]}, {self.size[1]}"
 
 
+@checked
 class Jitter(View):
     """Shifts by a random whole number of pixels: a crop that is this much smaller, at a random position.
 
@@ -154,6 +163,7 @@ class Jitter(View):
         return str(self.pixels)
 
 
+@checked
 class _Choice(View):
     """A transform that picks one of several values for each image."""
 
@@ -180,6 +190,11 @@ class Scale(_Choice):
         torch.Size([1, 3, 8, 8])
     """
 
+    def __init__(self, values: Sequence[float], **options: Any) -> None:
+        super().__init__(values, **options)
+        if not (self.values > 0).logical_and(self.values < math.inf).all():
+            raise ArgumentError(f"Scale zooms by factors above 0, got {values}")
+
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
         """Returns zooms about the centre."""
         factor = self.pick(images)
@@ -194,12 +209,18 @@ class Rotate(_Choice):
         torch.Size([1, 3, 8, 8])
     """
 
+    def __init__(self, values: Sequence[float], **options: Any) -> None:
+        super().__init__(values, **options)
+        if not self.values.isfinite().all():
+            raise ArgumentError(f"Rotate turns by finite angles, got {values}")
+
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
         """Returns rotations about the centre, positive angles counter-clockwise as displayed."""
         angle = self.pick(images) * (math.pi / 180)
         return _about_centre(angle.cos(), angle.sin(), size), size
 
 
+@checked
 class Views(View):
     """Several transforms in sequence, resampled once.
 
@@ -239,6 +260,7 @@ class Views(View):
         return ", ".join(repr(piece) for piece in self.pieces)
 
 
+@checked
 def lucid(**options: Any) -> Views:
     """Returns lucid's standard transforms; the view is 12 pixels larger than the picture.
 
@@ -252,6 +274,7 @@ def lucid(**options: Any) -> Views:
     return Views(Pad(12), Jitter(8), Scale(scales), Rotate([*range(-10, 11), *[0] * 5]), Jitter(4), **options)
 
 
+@checked
 def distill(**options: Any) -> Views:
     """Returns the transforms of the Distill article; the view has the size of the picture.
 
@@ -265,6 +288,7 @@ def distill(**options: Any) -> Views:
     return Views(Pad(16), Jitter(16), Scale(scales), Rotate(range(-5, 6)), Jitter(8), Pad(-4), **options)
 
 
+@checked
 def light(**options: Any) -> Views:
     """Returns a weak set of transforms for small pictures; the view has the size of the picture.
 
@@ -278,6 +302,7 @@ def light(**options: Any) -> Views:
     )
 
 
+@checked
 def preprocess(name: "str | WeightsEnum") -> nn.Module:
     """Returns the preprocessing from RGB in [0, 1] to the input of a network.
 
@@ -293,9 +318,11 @@ def preprocess(name: "str | WeightsEnum") -> nn.Module:
         >>> preprocess("inception5h")(torch.ones(1, 3, 1, 1)).flatten().round()
         tensor([138., 138., 138.])
     """
-    return Normalize(*(_PREPROCESS[name] if name in _PREPROCESS else _mean_and_deviation(name)))
+    known = isinstance(name, str) and name in _PREPROCESS
+    return Normalize(*(_PREPROCESS[str(name)] if known else _mean_and_deviation(name)))
 
 
+@checked
 class Normalize(nn.Module):
     """Subtracts a mean from each channel and divides by a deviation.
 
@@ -316,12 +343,16 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        if len(mean) != len(std) or not all(deviation > 0 for deviation in std):
+            raise ArgumentError(f"a mean and a deviation above 0 for each channel, got {mean} and {std}")
         means, deviations = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
         self.register_buffer("scale", 1 / deviations)
         self.register_buffer("shift", -means / deviations)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the normalized pictures (N, C, H, W)."""
+        if images.dim() < 3 or images.shape[-3] not in (1, len(self.scale)):
+            raise ShapeError(f"expected pictures of {len(self.scale)} channels, got {tuple(images.shape)}")
         shift, scale = (numbers.to(images.device, non_blocking=True) for numbers in (self.shift, self.scale))
         return torch.addcmul(shift, images, scale)
 
@@ -332,7 +363,7 @@ def _mean_and_deviation(name: "str | WeightsEnum") -> tuple[Sequence[float], Seq
 
     try:
         transforms = (get_weight(name) if isinstance(name, str) else name).transforms()
-    except (AttributeError, KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         known = ", ".join(map(repr, _PREPROCESS))
         raise ArgumentError(
             f"no preprocessing {name!r}: there are {known} and trained weights of torchvision, such as "

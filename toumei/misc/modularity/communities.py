@@ -11,7 +11,9 @@ import torch
 from torch import nn
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
+from ...core.kinds import shown
 from ...core.optional import require
 from ...core.summaries import listed
 from .graph import WeightGraph, as_graph
@@ -87,6 +89,7 @@ class _WrittenWhenRead(type(nx.Graph.__dict__["_adj"])):  # type: ignore[misc]
         return graph.__dict__["_adj"]
 
 
+@checked
 class ModelGraph(nx.Graph):
     """A network as a networkx graph: nodes ``"layer:unit"``, edges with the size of a weight as ``weight``.
 
@@ -114,7 +117,13 @@ class ModelGraph(nx.Graph):
         self, model: Any = None, example_input: object = None, norm: Norm = "l1", **attributes: Any
     ) -> None:
         is_model = isinstance(model, nn.Module)
-        super().__init__(None if is_model or isinstance(model, WeightGraph) else model, **attributes)
+        data = None if is_model or isinstance(model, WeightGraph) else model
+        try:
+            super().__init__(data, **attributes)
+        except Exception as error:  # networkx has errors of its own
+            raise ArgumentError(
+                f"expected a torch.nn.Module, a WeightGraph, or data of a networkx.Graph, got {shown(data)}"
+            ) from error
         if is_model:
             model = self._weight_graph(model, example_input, norm)
         if isinstance(model, WeightGraph):
@@ -128,6 +137,7 @@ class ModelGraph(nx.Graph):
     def _weight_graph(self, model: nn.Module, example_input: object, norm: Norm) -> WeightGraph:
         return WeightGraph.from_model(model, example_input, norm)
 
+    @checked
     def get_model_modularity(
         self,
         n_clusters: int | None = None,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.finite import check_finite
 from ...core.hooks import run
@@ -16,6 +17,7 @@ from ...core.surveys import survey
 from .graph import Block, WeightGraph
 
 
+@checked
 @torch.no_grad()
 def correlation_graph(
     model: nn.Module, layers: Sequence[str], inputs: Tensor, *, batch_size: int = 500

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...core.errors import ArgumentError
+from ...core.forward import forward_errors
 from ...core.function_kinds import (
     AVERAGE_POOLINGS,
     CONVERSIONS,
@@ -300,7 +301,8 @@ def _walk_recording(rules: _Rules, example_input: object, keep_graph: bool) -> N
     for index, value in enumerate(inputs):
         if isinstance(value, Tensor):
             recorder.tag(value, rules.ledger.input("input" if index == 0 else f"input{index}"))
-    with evaluating(rules.model), torch.enable_grad(), intercepted(recorder.handle):
+    forward = forward_errors(rules.model, inputs)
+    with evaluating(rules.model), torch.enable_grad(), intercepted(recorder.handle), forward:
         output = rules.model(*inputs)
     for tensor in tensors_among(output.values() if isinstance(output, Mapping) else [output]):
         if untracked := recorder.untracked.described(tensor):

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
+from ...core.kinds import shown
 from ...core.summaries import listed
 from .norms import Norm
 
@@ -83,6 +85,7 @@ class WeightGraph:
             )
 
     @classmethod
+    @checked
     def from_model(
         cls,
         model: nn.Module,
@@ -176,6 +179,7 @@ class WeightGraph:
             self, blocks=tuple(replace(block, weight=block.weight.to(target)) for block in self.blocks)
         )
 
+    @checked
     def without(self, *layers: str) -> Self:
         """Returns the graph without some layers, such as the input or the head.
 
@@ -272,6 +276,7 @@ def check_labels(graph: WeightGraph, labels: Labels) -> Tensor:
     return labels
 
 
+@checked
 def chain(layers: Iterable[str], weights: Iterable[Tensor]) -> WeightGraph:
     """Returns the graph of a chain of layers.
 
@@ -283,6 +288,11 @@ def chain(layers: Iterable[str], weights: Iterable[Tensor]) -> WeightGraph:
         >>> chain("abc", [torch.ones(3, 2), -torch.ones(1, 3)])
         WeightGraph(6 units: a 2, b 3, c 1; 9 edges)
     """
+    weights, layers = list(weights), list(layers)
+    if not weights or not all(isinstance(one, Tensor) and one.dim() == 2 for one in weights):
+        raise ShapeError(f"weights are matrices (next units, units), got {shown(weights)}")
+    if len(layers) != len(weights) + 1:
+        raise ArgumentError(f"{len(weights)} matrices join {len(weights) + 1} layers, got {len(layers)}")
     weights = [weight.detach().abs() for weight in weights]
     sizes = (weights[0].shape[1], *(weight.shape[0] for weight in weights))
     blocks = tuple(Block(index, index + 1, weight) for index, weight in enumerate(weights))

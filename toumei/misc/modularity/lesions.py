@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.finite import check_finite
 from ...core.hooks import hooked
@@ -83,6 +84,7 @@ class LesionTest(Saved):
         )
 
 
+@checked
 @torch.no_grad()
 def lesion_test(
     model: nn.Module,

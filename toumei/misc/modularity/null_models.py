@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
@@ -59,6 +60,7 @@ class NullTest(Saved):
         better = self.samples <= self.value if self.measure == "ncut" else self.samples >= self.value
         return (int(better.sum()) + 1) / (len(self.samples) + 1)
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the distribution of the samples and the measured value."""
         ax = plot_null_test(self.samples, self.value, self.measure, ax)
@@ -73,6 +75,7 @@ class NullTest(Saved):
         )
 
 
+@checked
 def null_test(
     graph: GraphLike,
     n_clusters: int | None = None,

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
+from ...core.errors import ShapeError
 from ...plots import style
 from ...plots.statistics import distribution
 from ...plots.style import drawing
@@ -17,6 +19,7 @@ _MOST_LABELS = 12  # clusters that are named in a legend
 _NO_CLUSTER = "0.9"
 
 
+@checked
 def plot_layers(graph: GraphLike, labels: Labels, ax: "Axes | None" = None, *, edges: int = 2000) -> "Axes":
     """Returns axes with the network from left to right, units coloured and sorted by cluster.
 
@@ -61,6 +64,7 @@ def plot_layers(graph: GraphLike, labels: Labels, ax: "Axes | None" = None, *, e
     return ax
 
 
+@checked
 def plot_blocks(graph: GraphLike, labels: Labels, ax: "Axes | None" = None) -> "Axes":
     """Returns axes with the weight matrices side by side, rows and columns sorted by cluster.
 
@@ -84,6 +88,7 @@ def plot_blocks(graph: GraphLike, labels: Labels, ax: "Axes | None" = None) -> "
     return ax
 
 
+@checked
 def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = None) -> "Axes":
     """Returns axes with the smallest eigenvalues of the Laplacian and the gap that follows the clusters.
 
@@ -94,6 +99,8 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
     """
     from matplotlib.ticker import MaxNLocator
 
+    if eigenvalues.dim() != 1:
+        raise ShapeError(f"expected eigenvalues (count,), got {tuple(eigenvalues.shape)}")
     values = eigenvalues.tolist()
     with drawing(ax, 4, 3) as ax:
         ax.plot(range(1, len(values) + 1), values, "o-", color=style.BLUE, markersize=4, linewidth=0.8)
@@ -106,6 +113,7 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
     return ax
 
 
+@checked
 def plot_null_test(samples: Tensor, value: float, measure: str = "ncut", ax: "Axes | None" = None) -> "Axes":
     """Returns axes with the distribution over shuffled networks, its 95 % interval, and the measured value.
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from .graph import GraphLike, Labels, WeightGraph, as_graph, check_labels
 
 
@@ -15,6 +16,7 @@ def _masses(graph: WeightGraph, labels: Tensor) -> tuple[Tensor, Tensor]:
     return within, (members * graph.degrees()[..., None]).sum(-2)
 
 
+@checked
 def ncut_by_cluster(graph: GraphLike, labels: Labels) -> Tensor:
     """Returns for each cluster the share of its edges that leave it, (clusters,), from 0 to 1.
 
@@ -34,6 +36,7 @@ def _shares_cut(graph: WeightGraph, labels: Tensor) -> Tensor:
     return torch.where(volume > 0, 1 - within / volume.clamp(min=torch.finfo(volume.dtype).tiny), 0.0)
 
 
+@checked
 def ncut(graph: GraphLike, labels: Labels) -> float:
     """Returns the normalized cut of a clustering: the sum of cut / volume (Shi and Malik, 2000).
 
@@ -53,6 +56,7 @@ def ncut(graph: GraphLike, labels: Labels) -> float:
     return float(ncut_by_cluster(graph, labels).sum())
 
 
+@checked
 def modularity_by_cluster(graph: GraphLike, labels: Labels, resolution: float = 1.0) -> Tensor:
     """Returns what each cluster adds to the modularity, (clusters,)."""
     graph = as_graph(graph)
@@ -61,6 +65,7 @@ def modularity_by_cluster(graph: GraphLike, labels: Labels, resolution: float = 
     return within / total - resolution * (volume / total).square()
 
 
+@checked
 def modularity(graph: GraphLike, labels: Labels, resolution: float = 1.0) -> float:
     """Returns Newman's modularity Q of a clustering, between -1/2 and 1 (Newman and Girvan, 2004).
 
@@ -85,6 +90,7 @@ def modularities(graph: WeightGraph, labels: Tensor) -> Tensor:
     return (within / total - (volume / total).square()).sum(-1)
 
 
+@checked
 def in_out_ratio(graph: GraphLike, labels: Labels) -> float:
     """Returns the mean weight within clusters over that between them, in the form of Filan et al. (2021).
 

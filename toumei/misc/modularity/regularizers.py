@@ -5,10 +5,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from .graph import WeightGraph
 
 
+@checked
 def clusterability_loss(model: nn.Module, count: int = 3, example_input: object = None) -> Tensor:
     """Returns the sum of the smallest eigenvalues of the Laplacian after the first, with gradient.
 
@@ -40,6 +42,7 @@ def clusterability_loss(model: nn.Module, count: int = 3, example_input: object 
     return (1 - values[-1 - count : -1]).sum()
 
 
+@checked
 class LocalityCost:
     """The length of the connections of a perceptron: brain-inspired modular training (Liu et al., 2023).
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
@@ -23,6 +24,7 @@ CLUSTERING_TOLERANCE = 1e-3  # gives the same cuts as exact eigenvectors
 _STEPS = 4  # blocks of Krylov vectors between two checks of the residuals
 
 
+@checked
 def laplacian_eigenpairs(
     graph: WeightGraph, count: int, seed: int = 0, *, tolerance: float = 1e-5
 ) -> tuple[Tensor, Tensor]:
@@ -119,6 +121,7 @@ class SpectralPartition(Saved):
         """How many clusters there are."""
         return int(self.labels.max()) + 1
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the eigenvalues and the gap that follows the clusters."""
         return plot_eigenvalues(self.eigenvalues, self.n_clusters, ax)
@@ -129,6 +132,7 @@ class SpectralPartition(Saved):
         return f"SpectralPartition({self.n_clusters} clusters of {sizes} units{left_out})"
 
 
+@checked
 def spectral_partition(
     graph: GraphLike, n_clusters: int | None = None, seed: int = 0, *, largest: int = 16
 ) -> SpectralPartition:
@@ -177,7 +181,7 @@ def k_means(points: Tensor, kept: Tensor, n_clusters: int, seed: int = 0) -> Ten
     """Returns labels (n,) of the points (n, d) that are kept, -1 for the others; the largest cluster is 0."""
     from sklearn.cluster import KMeans
 
-    means = KMeans(n_clusters, n_init=10, random_state=seed)
+    means = KMeans(n_clusters, n_init=10, random_state=seed % 2**32)
     found = torch.from_numpy(means.fit_predict(points[kept].double().cpu().numpy())).long()
     rank = torch.bincount(found, minlength=n_clusters).argsort(descending=True, stable=True).argsort()
     labels = torch.full((len(points),), -1)

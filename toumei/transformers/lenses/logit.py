@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import check_counts, checked
 from ...core.hooks import run
 from ...core.modules import evaluating
 from ...core.serialization import Saved
@@ -48,6 +49,7 @@ class LogitLens(Saved):
         top_probabilities="layers k",
     )
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the answer's probability over the layers, and the likeliest token of each."""
         layers = range(len(self.probabilities))
@@ -75,6 +77,7 @@ class LogitLens(Saved):
         )
 
 
+@checked
 def logit_lens(model: nn.Module, tokenizer: Any, prompt: Any, answer: str, *, top: int = 5) -> LogitLens:
     """Returns how likely an answer is when final norm and head are applied to the output of each layer.
 
@@ -97,6 +100,7 @@ def logit_lens(model: nn.Module, tokenizer: Any, prompt: Any, answer: str, *, to
         >>> int(lens.ranks[-1]), lens.top[-1][0] == fact.target
         (0, True)
     """
+    check_counts(1, top=top)
     parts = anatomy(model)
     text = as_prompt(tokenizer, prompt)
     tokens = tokenize(tokenizer, text).ids

@@ -12,6 +12,7 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.hooks import hooked
 from ...core.modules import evaluating, find_module
@@ -259,6 +260,7 @@ class Anatomy:
         return f"Anatomy({self.kind}, {origin}: {self.layers} layers of width {self.width})"
 
 
+@checked
 def anatomy(model: nn.Module) -> Anatomy:
     """Returns where the parts of a causal language model are, after checking them on its modules.
 

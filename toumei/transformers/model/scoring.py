@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.checks import checked
 from ...core.modules import evaluating
 from ...core.outputs import main_tensor
 from .families import Anatomy
@@ -32,6 +33,7 @@ class AnswerScore:
         return float(torch.tensor(self.log_probability).exp())
 
 
+@checked
 def score_answers(
     parts: Anatomy, tokenizer: Any, questions: Sequence[tuple[str, str]], batch_size: int = 64
 ) -> list[AnswerScore]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from .spaces import space_between
 
@@ -44,6 +45,7 @@ class Tokens:
         return len(self.ids)
 
 
+@checked
 def tokenize(tokenizer: Any, prompt: Any) -> Tokens:
     """Returns a prompt's tokens with the characters that they cover.
 
@@ -145,6 +147,7 @@ def fill_subject(prompt: str, subject: str) -> tuple[str, int | None]:
     return prompt.replace("{}", subject.strip()), prompt.index("{}")
 
 
+@checked
 def subject_range(tokens: Tokens, prompt: str, subject: str, start: int | None = None) -> tuple[int, int]:
     """Returns the range [first, end) of the tokens that a subject is part of.
 
@@ -171,6 +174,7 @@ def subject_range(tokens: Tokens, prompt: str, subject: str, start: int | None =
     return inside[0], inside[-1] + 1
 
 
+@checked
 def token_roles(count: int, subject: tuple[int, int]) -> tuple[str, ...]:
     """Returns the role of each token of a prompt, one of `ROLES`.
 
@@ -193,6 +197,7 @@ def token_roles(count: int, subject: tuple[int, int]) -> tuple[str, ...]:
     )
 
 
+@checked
 def continuation(tokenizer: Any, prompt: Any, text: str) -> tuple[int, ...]:
     """Returns the ids of the tokens of a text that continues a prompt.
 

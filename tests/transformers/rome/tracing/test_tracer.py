@@ -213,16 +213,16 @@ def test_bad_arguments_say_what_was_given_and_what_exists(tracer_of):
     trace = tracer_of().trace
     with pytest.raises(ArgumentError, match=r"'w9'.*'w3 w5 w7 w11 w4 w6'.*\['w3', 'w5'"):
         trace(PROMPT, "w9")
-    with pytest.raises(ArgumentError, match="no kind 'states'.* hidden, mlp and attn"):
+    with pytest.raises(ArgumentError, match="kind is one of 'hidden', 'mlp', 'attn', got 'states'"):
         trace(PROMPT, SUBJECT, kind="states")
-    with pytest.raises(ArgumentError, match="cannot sever 'head'.* mlp and attn"):
+    with pytest.raises(ArgumentError, match="sever is one of 'mlp', 'attn' or None, got 'head'"):
         trace(PROMPT, SUBJECT, sever="head")
     with pytest.raises(ArgumentError, match="severed tracing restores hidden states"):
         trace(PROMPT, SUBJECT, kind="mlp", sever="mlp")
     with pytest.raises(ArgumentError, match="no method 'fast'.* suffix, rows, plain"):
         trace(PROMPT, SUBJECT, method="fast")
     for name in ("samples", "window", "batch_size"):
-        with pytest.raises(ArgumentError, match=f"{name} must be a whole number from 1 on, not 0"):
+        with pytest.raises(ArgumentError, match=f"{name} (must be|is) a whole number from 1 on, (not|got) 0"):
             trace(PROMPT, SUBJECT, **{name: 0})
     for noise in (0, -1.0, float("nan"), "strong"):
         with pytest.raises(ArgumentError, match="positive strength of the noise"):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from typing_extensions import Self
 
+from ....core.checks import checked
 from ....core.errors import EditError
 from ....core.interrupts import uninterrupted
 from ....core.serialization import Saved, load_result, save_result
@@ -196,6 +197,7 @@ class Edit(Saved):
         return f"{shown}, p {before:.2g} to {after:.2g}, {old} {old_before:.2g} to {old_after:.2g}"
 
 
+@checked
 def revert_all(model: nn.Module) -> None:
     """Reverts every edit that is applied to a model, also those whose `Edit` objects are lost.
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ....core.activations import version_of
+from ....core.checks import checked
 from ....core.errors import ArgumentError, EditError
 from ....core.interrupts import until_the_end
 from ....core.threads import alone
@@ -32,6 +33,7 @@ from .value import FactTexts, Value, check_complete, optimize_values
 _HELD_TOKENS = 12
 
 
+@checked
 class RankOneEditor:
     """Makes edits of a causal language model: ROME, R-ROME, MEMIT, EMMET and AlphaEdit.
 
@@ -89,6 +91,7 @@ class RankOneEditor:
             raise ArgumentError(f"expected the result of collect_statistics, got {type(statistics).__name__}")
         self._check_statistics()
 
+    @checked
     def edit(
         self,
         prompt: str,
@@ -129,6 +132,7 @@ class RankOneEditor:
         request = EditRequest(prompt, subject, target)
         return self._one(request, True, layer=layer, method=method, hold=hold, verbose=verbose, **settings)
 
+    @checked
     def edit_many(
         self,
         requests: Iterable[Any],

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import torch
 
+from ....core.checks import checked
 from ....core.errors import EditError
 from ....core.files import atomic_write
 from ....core.serialization import write_safetensors
 from .edit import Edit
 
 
+@checked
 def export_lora(edit: Edit, folder: str | Path) -> None:
     """Writes an edit as a LoRA adapter that gives the same logits.
 

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ...model.tokens import continuation, fill_subject, tokenize
 
 
+@checked
 @dataclass(frozen=True)
 class EditRequest:
     """A fact to write into a model.
@@ -44,6 +46,7 @@ class EditRequest:
         return fill_subject(self.prompt, self.subject)[0]
 
     @classmethod
+    @checked
     def of(cls, given: Any) -> "EditRequest":
         """Returns a request from a tuple, a mapping or an object that has prompt, subject and target.
 

@@ -51,7 +51,11 @@ class EditSettings:
     null_ridge: float = 10.0
 
     def __post_init__(self) -> None:
-        if not self.layers or list(self.layers) != sorted(set(self.layers)):
+        if (
+            not isinstance(self.layers, list | tuple)
+            or not self.layers
+            or list(self.layers) != sorted(set(self.layers))
+        ):
             raise ArgumentError(f"expected one or more layers in ascending order, got {self.layers}")
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ArgumentError(f"steps must be a whole number above 0, got {self.steps!r}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.files import check_regular
 from ..editing.requests import EditRequest
@@ -95,6 +96,7 @@ def _json(given: str | Path | Iterable[Any]) -> Iterable[Any]:
     return read
 
 
+@checked
 def world_cases(world: "FactsWorld", count: int, seed: int = 0) -> list[EditCase]:
     """Returns edits of facts of the invented world to other values of the same kind, one for each subject.
 
@@ -112,6 +114,8 @@ def world_cases(world: "FactsWorld", count: int, seed: int = 0) -> list[EditCase
         >>> len(cases), len(cases[0].paraphrases)
         (3, 2)
     """
+    if not hasattr(world, "subjects"):
+        raise ArgumentError(f"expected a FactsWorld, got {type(world).__name__}")
     if not 0 < count <= len(world.subjects):
         raise ArgumentError(f"expected 1 to {len(world.subjects)} cases, got {count}")
     draw = random.Random(seed)

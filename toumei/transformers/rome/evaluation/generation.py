@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Any
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ...model.families import Anatomy
 from ...model.sampling import sample_tokens
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
 
+@checked
 def generate(
     parts: Anatomy, tokenizer: Any, prompts: Sequence[str], length: int, seed: int | None = 0
 ) -> list[str]:
@@ -34,6 +36,7 @@ def generate(
     return [tokenizer.decode(row, skip_special_tokens=True) for row in drawn]
 
 
+@checked
 def entropy(text: str) -> float:
     """Returns the weighted entropy of a text's word pairs (1/3) and triples (2/3), in bits.
 
@@ -48,6 +51,7 @@ def entropy(text: str) -> float:
     return (2 / 3 * _ngram_entropy(words, 2) + 4 / 3 * _ngram_entropy(words, 3)) / 2
 
 
+@checked
 def fitted_vectorizer(corpus: Iterable[str]) -> "TfidfVectorizer":
     """Returns a vectorizer that turns texts into TF-IDF vectors, fitted on a corpus.
 
@@ -66,6 +70,7 @@ def fitted_vectorizer(corpus: Iterable[str]) -> "TfidfVectorizer":
         raise ArgumentError(f"expected texts with words to count: {error}") from None
 
 
+@checked
 def reference_score(texts: Sequence[str], references: Sequence[str], vectorizer: "TfidfVectorizer") -> float:
     """Returns the cosine of the TF-IDF vectors of generated texts and of reference texts.
 

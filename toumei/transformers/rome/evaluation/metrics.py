@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
@@ -65,6 +66,7 @@ class Evaluation(Saved):
 
     _specs = specs(values="cases")
 
+    @checked
     def mean(self, metric: str) -> float:
         """Returns the mean over the cases in which a metric was measured, NaN if there are none.
 
@@ -73,6 +75,7 @@ class Evaluation(Saved):
         """
         return float(self._measured(metric).mean())
 
+    @checked
     def interval(self, metric: str) -> float:
         """Returns half the width of the mean's 95 % confidence interval, 1.96 standard errors."""
         return mean_and_half_width(self._measured(metric))[1]
@@ -83,10 +86,12 @@ class Evaluation(Saved):
         means = [self.mean(metric) for metric in ("efficacy", "paraphrase", "neighbourhood")]
         return 0.0 if 0 in means else 3 / sum(1 / mean for mean in means)
 
+    @checked
     def table(self) -> str:
         """Returns a line for each metric that was measured: the mean and its 95 % confidence interval."""
         return "\n".join(f"{metric:24}{self.text(metric):>16}" for metric in self._present())
 
+    @checked
     def text(self, metric: str) -> str:
         """Returns the mean of a metric as text, with its interval for several cases; shares in percent."""
         scale, digits, unit = (100, 1, " %") if metric in _SHOWN else (1, 3, "")
@@ -95,6 +100,7 @@ class Evaluation(Saved):
             mean += f" +- {scale * self.interval(metric):.{digits}f}"
         return mean + unit
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with a bar for each share, and its confidence interval."""
         shown = [metric for metric in _SHOWN if metric in self._present()]
@@ -121,6 +127,7 @@ class Evaluation(Saved):
         return f"Evaluation({count} cases: {', '.join(shown)})"
 
 
+@checked
 def evaluate(
     model: nn.Module,
     tokenizer: Any,
@@ -169,6 +176,7 @@ def evaluate(
     return Evaluation(values)
 
 
+@checked
 def evaluate_edits(
     editor: RankOneEditor,
     cases: Sequence[EditCase],
@@ -221,6 +229,7 @@ def evaluate_edits(
     return Evaluation({metric: torch.cat([each.values[metric] for each in found]) for metric in METRICS})
 
 
+@checked
 def known_only(
     parts: Anatomy, tokenizer: Any, cases: Sequence[EditCase], batch_size: int = 64
 ) -> list[EditCase]:

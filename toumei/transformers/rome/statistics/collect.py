@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.files import check_regular
 from ....core.fingerprint import fingerprint_of
@@ -31,6 +32,7 @@ _TOKENIZED_AT_ONCE = 32
 _SORTED_AT_ONCE = 16  # batches whose texts are sorted by length together, so that there is little padding
 
 
+@checked
 def collect_statistics(
     model: nn.Module,
     tokenizer: Any,
@@ -210,7 +212,7 @@ def _texts(given: Any) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise ArgumentError(f"{given} is no text in UTF-8: {error}") from error
         return
-    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+    if isinstance(given, Mapping | Tensor) or not isinstance(given, Iterable):
         raise ArgumentError(
             f"expected texts, rows with a 'text', or the path of a file, got {type(given).__name__}"
             + (f" with {', '.join(map(str, given))}: give one of them" if isinstance(given, Mapping) else "")

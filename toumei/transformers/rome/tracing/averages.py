@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ....core.checks import checked
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
 from ....plots import style
@@ -78,6 +79,7 @@ class AverageEffects(Saved):
         """The average total effect, `high` minus `low`, and half its 95 % confidence interval."""
         return mean_and_half_width(self.high - self.low)
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with a line over the layers for each role, and its confidence interval as a band."""
         layers = range(self.effects.shape[2])
@@ -96,6 +98,7 @@ class AverageEffects(Saved):
             ax.legend(title="token", framealpha=0.6)
         return ax
 
+    @checked
     def plot_heatmap(self, ax: "Axes | None" = None, limits: tuple[float, float] | None = None) -> "Axes":
         """Returns axes with the averages as a heat map: a row for each role, a column for each layer.
 

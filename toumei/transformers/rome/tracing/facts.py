@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 
 _ANSWERS = ("answer", "target", "attribute")
@@ -24,6 +25,7 @@ class FactPrompt:
     answer: str | None = None
 
 
+@checked
 def read_facts(facts: Iterable[Any]) -> list[FactPrompt]:
     """Returns facts from any of the forms in which users have them.
 

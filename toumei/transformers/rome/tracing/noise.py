@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.hooks import Edit
 from ...model.families import Anatomy
@@ -16,6 +17,7 @@ from ...model.tokens import fill_subject, subject_range, tokenize
 SHAPES = ("gaussian", "uniform", "multivariate")
 
 
+@checked
 @dataclass(frozen=True)
 class EmbeddingNoise:
     """The noise on the embeddings of a subject's tokens (Meng et al., 2022, appendix B).

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
 from ....core.summaries import shortened
@@ -105,6 +106,7 @@ class CausalTrace(Saved):
             raise ArgumentError(f"a trace has no {name!r}: it has {', '.join([*known, *_OLD_NAMES])}")
         return getattr(self, name)
 
+    @checked
     def plot(self, ax: "Axes | None" = None, limits: tuple[float, float] | None = None) -> "Axes":
         """Returns axes with the scores as a heat map: tokens (the subject's with stars) by layers.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from .noise import EmbeddingNoise
 
@@ -12,6 +13,7 @@ Strategy = Literal["suffix", "rows", "plain"]
 STRATEGIES: tuple[Strategy, ...] = ("suffix", "rows", "plain")
 
 
+@checked
 @dataclass(frozen=True)
 class TraceSettings:
     """How prompts are traced; the arguments of `CausalTracer.trace` that do not depend on the prompt.

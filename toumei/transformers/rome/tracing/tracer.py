@@ -13,6 +13,7 @@ from typing import Any, ClassVar, SupportsIndex
 import torch
 from torch import Tensor, nn
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.fingerprint import fingerprint_of
 from ....core.modules import evaluating
@@ -28,6 +29,7 @@ from .settings import Kind, Severed, Strategy, TraceSettings
 from .strategies import TraceInputs, fastest_strategy, leaks, plain_scores, swept_scores
 
 
+@checked
 class CausalTracer:
     """Traces facts through a causal language model (Meng et al., 2022, https://arxiv.org/abs/2202.05262).
 
@@ -57,6 +59,7 @@ class CausalTracer:
         self._strategy: Strategy | None = None
         self._known_leaks: dict[str, bool] = {}
 
+    @checked
     def trace(
         self,
         prompt: str | Sequence[int] | Tensor,
@@ -113,6 +116,7 @@ class CausalTracer:
         )
         return self.trace_with(settings, prompt, subject, answer=answer, foil=foil)
 
+    @checked
     def trace_with(
         self,
         settings: TraceSettings,
@@ -181,6 +185,7 @@ class CausalTracer:
             method=used,
         )
 
+    @checked
     def trace_many(
         self,
         facts: Iterable[Any],
@@ -253,6 +258,7 @@ class CausalTracer:
             skipped=len(prompts) - len(results),
         )
 
+    @checked
     def knows(self, prompt: str | Sequence[int] | Tensor, answer: str) -> bool:
         """Returns whether the model predicts the first token of an answer to a prompt without ``{}``."""
         tokens = tokenize(self.tokenizer, prompt).ids

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError, NonFiniteError, ShapeError
 from ....core.tensor_specs import Spec, specs
 
@@ -60,6 +61,7 @@ class LowRank:
         return f"LowRank({self.left.shape[0]}x{self.right.shape[1]}, rank {self.left.shape[1]})"
 
 
+@checked
 def closed_form(
     keys: Tensor, residuals: Tensor, whitened: Tensor, ridge: float = 0.0, exact_keys: Tensor | None = None
 ) -> LowRank:
@@ -98,6 +100,7 @@ def closed_form(
     return LowRank(residuals.T.contiguous(), directions[: len(residuals)])
 
 
+@checked
 def null_directions(values: Tensor, vectors: Tensor, threshold: float) -> Tensor:
     """Returns the directions (in, k) that keys do not use: eigenvectors of their second moment.
 

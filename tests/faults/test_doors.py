@@ -1,0 +1,225 @@
+"""Values and objects of the wrong kind are named at the door, or do what is meant."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from torch import nn
+from torch.nn import functional as F
+
+import toumei.attribution as att
+import toumei.cnns.objectives as obj
+import toumei.cnns.parameterization as param
+from toumei.core import make_generator, run
+from toumei.core.checks import checked
+from toumei.core.errors import (
+    ArgumentError,
+    ForwardError,
+    LayerError,
+    NonFiniteError,
+    NotATensorError,
+    OutputError,
+    ShapeError,
+)
+
+X = torch.tensor([[0.3, -0.2, 0.9, 0.5], [0.1, 0.7, -0.4, 0.2]])
+
+
+@pytest.fixture
+def net(watched):
+    torch.manual_seed(0)
+    return watched(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval())
+
+
+@pytest.mark.parametrize("seed", [1.5, "3", float("nan"), True, 2**64, b"1", torch.ones(2)])
+def test_a_seed_is_a_whole_number_of_64_bits(seed, net):
+    for made in (
+        lambda: make_generator(seed),
+        lambda: att.Lime(net, seed=seed),
+        lambda: att.SmoothGrad(net, seed=seed),
+        lambda: param.FFTImage(1, 3, 8, 8, seed=seed),
+    ):
+        with pytest.raises(ArgumentError, match="seed"):
+            made()
+
+
+def test_seeds_of_numpy_are_whole_numbers():
+    assert torch.equal(
+        torch.rand(2, generator=make_generator(np.int64(3))), torch.rand(2, generator=make_generator(3))
+    )
+
+
+@pytest.mark.parametrize("count", ["8", 8.5, True, -1, None])
+def test_counts_are_whole_numbers(count, net):
+    for kind, name in ((att.SmoothGrad, "samples"), (att.Rise, "samples"), (att.Saliency, "batch_size")):
+        with pytest.raises(ArgumentError, match=name):
+            kind(net, **{name: count})
+
+
+def test_features_may_be_lists_and_arrays(net):
+    wanted = att.KernelShap(net, features=torch.tensor([0, 0, 1, 2]))(X, 1).values
+    for features in ([0, 0, 1, 2], np.array([0, 0, 1, 2])):
+        assert torch.equal(att.KernelShap(net, features=features)(X, 1).values, wanted)
+    for features in (0, "ab", [0.5, 1, 2, 3]):
+        with pytest.raises(ArgumentError):
+            att.KernelShap(net, features=features)(X, 1)
+
+
+def test_inputs_may_be_lists_arrays_and_tables(net):
+    pandas = pytest.importorskip("pandas")
+    wanted = att.Saliency(net)(X, 1)
+    numbers = X.double().numpy()
+    for inputs in (X.tolist(), X.numpy(), numbers, pandas.DataFrame(numbers, columns=list("abcd"))):
+        found = att.Saliency(net)(inputs, 1)
+        torch.testing.assert_close(found.values, wanted.values)
+    data = att.FromData(numbers)
+    torch.testing.assert_close(data.data, X.double())
+    assert att.KernelShap(net)(X, 1, data).values.isfinite().all()
+
+
+@pytest.mark.parametrize("inputs", [None, "text", [["a"]], X.to_sparse(), np.array(["a"])])
+def test_what_is_no_tensor_is_named(inputs, net):
+    with pytest.raises(NotATensorError, match="inputs is a tensor"):
+        att.Saliency(net)(inputs, 1)
+    assert issubclass(NotATensorError, ShapeError) and issubclass(NotATensorError, ArgumentError)
+
+
+def test_nan_is_named(net):
+    with pytest.raises(NonFiniteError, match="inputs"):
+        att.Saliency(net)(X * torch.nan, 1)
+    with pytest.raises(NonFiniteError, match="baseline"):
+        att.Occlusion(net)(X, 1, X * torch.nan)
+
+
+def test_a_function_is_explained_as_the_network_that_it_is():
+    weights = torch.tensor([1.0, -2.0, 3.0, 0.5])
+    linear = lambda x: x @ weights  # noqa: E731
+    found = att.KernelShap(linear)(X)
+    torch.testing.assert_close(found.values, X * weights, atol=1e-5, rtol=1e-5)
+    assert att.deletion(linear, X, found).scores.shape == (2, 33)
+
+
+@pytest.mark.parametrize("kind", [att.ExactShapley, att.PartitionShap, att.Occlusion])
+def test_estimators_are_explained_by_their_probabilities(kind):
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(40, 4))
+    classifier = LogisticRegression().fit(rows, rows[:, 0] + rows[:, 1] > 0)
+    found = kind(classifier)(rows[:3], 1)
+    wanted = torch.from_numpy(classifier.predict_proba(rows[:3])[:, 1])
+    torch.testing.assert_close(found.output, wanted.to(found.output.dtype))
+    again = kind(classifier.predict_proba)(rows[:3], 1)
+    torch.testing.assert_close(found.values, again.values)
+
+
+def test_regressors_and_tables_are_explained():
+    pandas = pytest.importorskip("pandas")
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    table = pandas.DataFrame(rows, columns=["a", "b", "c"])
+    regressor = LinearRegression().fit(table, rows @ [1.0, 2.0, 3.0])
+    found = att.ExactShapley(regressor)(table[:2], None, torch.zeros(3))
+    torch.testing.assert_close(found.values, torch.from_numpy(rows[:2] * [1.0, 2.0, 3.0]).to(found.values))
+
+
+def test_a_pipeline_is_explained_as_its_network(net):
+    class Pipeline:
+        task, model, tokenizer = "tabular-classification", net, None
+
+        def __call__(self, rows):
+            return [{"label": "a", "score": 1.0}]
+
+    assert torch.equal(att.Occlusion(Pipeline())(X, 1).values, att.Occlusion(net)(X, 1).values)
+
+
+@pytest.mark.parametrize("model", [None, "resnet18", 3, nn.ReLU, lambda x: x])
+def test_gradients_need_a_module(model):
+    with pytest.raises(ArgumentError, match=r"expected a torch\.nn\.Module"):
+        att.Saliency(model)(X, 0)
+
+
+def test_layers_may_be_modules(net):
+    wanted = att.IntegratedGradients(net, layer="0")(X, 1).values
+    method = att.IntegratedGradients(net, layer=net[0])
+    assert method.layer == "0" and torch.equal(method(X, 1).values, wanted)
+    assert torch.equal(run(net, X, record=[net[0]])["0"], net[0](X))
+    with pytest.raises(LayerError, match="no module of"):
+        att.IntegratedGradients(net, layer=nn.Linear(4, 8))
+    with pytest.raises(ArgumentError):
+        att.IntegratedGradients(net, layer=0)
+
+
+def test_metrics_take_what_methods_return(net):
+    result = att.Saliency(net)(X, 1)
+    for metric in (att.deletion, att.insertion):
+        scores = [metric(net, X, given, 1).scores for given in (result, result.values, result.values.numpy())]
+        assert torch.equal(scores[0], scores[1]) and torch.equal(scores[0], scores[2])
+    assert torch.equal(att.infidelity(net, X, result, 1), att.infidelity(net, X, result.values, 1))
+    with pytest.raises(ArgumentError, match="several targets"):
+        att.deletion(net, X, att.Saliency(net)(X, [0, 1]), 1)
+
+
+def test_a_target_function_sees_all_heads():
+    class Heads(nn.Module):
+        def __init__(self, kind):
+            super().__init__()
+            self.kind = kind
+
+        def forward(self, x):
+            return self.kind(x, 2 * x)
+
+    for kind, score in (
+        (lambda a, b: (a, b), lambda heads: heads[1][:, 0]),
+        (lambda a, b: [a, b], lambda heads: heads[1][:, 0]),
+        (lambda a, b: {"a": a, "b": b}, lambda heads: heads["b"][:, 0]),
+    ):
+        found = att.Saliency(Heads(kind))(X, score)
+        assert torch.equal(found.output, 2 * X[:, 0])
+        assert torch.equal(att.Saliency(Heads(kind))(X, 1).output, X[:, 1])
+    with pytest.raises(OutputError, match="one score a row"):
+        att.Saliency(Heads(lambda a, b: (a, b)))(X, lambda heads: heads)
+
+
+def test_a_direction_made_in_inference_mode_is_optimized_for():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
+    with torch.inference_mode():
+        direction = network(torch.rand(1, 3, 8, 8))[0, :, 2, 2]
+    pipeline = obj.Pipeline(param.FFTImage(1, 3, 8, 8, seed=0), obj.Direction("0", direction))
+    assert pipeline.attach(network).optimize(2, verbose=False).ended == "finished"
+
+
+def test_what_a_network_cannot_run_on_is_said_with_its_shape(net):
+    with pytest.raises(ForwardError, match=r"Sequential cannot run on \(2, 9\)") as caught:
+        att.Saliency(net)(torch.ones(2, 9), 1)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_errors_of_a_network_that_are_no_errors_of_torch_are_left_alone():
+    class Own(Exception):
+        pass
+
+    class Failing(nn.Module):
+        def forward(self, x):
+            raise Own("mine")
+
+    with pytest.raises(Own):
+        att.Saliency(Failing())(X)
+
+
+def test_annotations_are_what_is_checked():
+    @checked
+    def door(model: nn.Module, values: torch.Tensor, names: list[str], share: float = 0.5, *sizes: int):
+        return values, names, share, sizes
+
+    network = nn.Linear(2, 2).double()
+    values, names, share, sizes = door(network, [[1, 2.5]], ("a",), np.float32(0.5), 1, 2)
+    assert values.dtype == torch.double and names == ["a"] and share == 0.5 and sizes == (1, 2)
+    for wrong in (
+        {"model": F.relu},
+        {"values": "x"},
+        {"names": "a"},
+        {"names": [1]},
+        {"share": "0.5"},
+        {"share": float("nan")},
+    ):
+        with pytest.raises(ArgumentError):
+            door(**{"model": network, "values": X, "names": ["a"], **wrong})

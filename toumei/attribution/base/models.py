@@ -1,0 +1,90 @@
+"""What perturbation methods take in the place of a network: functions, estimators, pipelines."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from ...core.errors import ArgumentError
+from ...core.kinds import MISFIT, as_tensor, shown
+from ...core.modules import check_model
+
+
+class Estimator(Protocol):
+    """An estimator of scikit-learn, or what has its interface."""
+
+    def predict(self, X: Any) -> Any:
+        """Returns predictions for the rows of an array."""
+
+
+ModelLike = nn.Module | Callable[..., Any] | Estimator
+
+
+def as_network(model: ModelLike) -> nn.Module:
+    """Returns what computes scores as a module: needs no gradients, so that anything that is called will do.
+
+    Args:
+        model: A network, a function from inputs to scores, an estimator of scikit-learn, whose
+            `predict_proba` (or else `predict`) is called with arrays, or a pipeline of Hugging Face, whose
+            network is taken.
+
+    Raises:
+        ArgumentError: Something else.
+        ArchitectureError: A network inside which no hooks run.
+
+    Example:
+        >>> import torch
+        >>> as_network(lambda x: x.sum(1))(torch.ones(2, 3))
+        tensor([3., 3.])
+    """
+    if isinstance(model, nn.Module):
+        check_model(model)
+        return model
+    inner = getattr(model, "model", None)
+    if isinstance(inner, nn.Module) and hasattr(model, "task"):
+        check_model(inner)
+        return inner
+    if isinstance(model, type) or not (callable(model) or _predicts(model)):
+        raise ArgumentError(
+            f"expected a torch.nn.Module as the model, a function, or an estimator with predict_proba or "
+            f"predict, got {shown(model)}"
+        )
+    owner = model if _predicts(model) else getattr(model, "__self__", None)
+    if not _predicts(owner):
+        return _Called(model)  # type: ignore[arg-type]
+    estimate: Any = model
+    if owner is model:
+        estimate = getattr(model, "predict_proba", None) or getattr(model, "predict")  # noqa: B009
+    columns = getattr(owner, "feature_names_in_", None)
+    return _Called(lambda rows: estimate(_table(rows, columns)))
+
+
+class _Called(nn.Module):
+    """A function as a module; arrays that it returns become tensors."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = self.function(*args, **kwargs)
+        found = as_tensor(output) if not isinstance(output, Tensor) else output
+        if found is MISFIT:
+            return output
+        given = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
+        return found if given is None else found.to(given.device)
+
+
+def _predicts(model: object) -> bool:
+    return not isinstance(model, type) and any(hasattr(model, name) for name in ("predict_proba", "predict"))
+
+
+def _table(rows: Tensor, columns: Any) -> Any:
+    """Rows as an estimator takes them: an array, or a table where it was fitted to one."""
+    array: np.ndarray[Any, Any] = rows.detach().cpu().numpy()
+    pandas = sys.modules.get("pandas")  # who fitted an estimator to a table has imported it
+    if columns is None or pandas is None or array.ndim != 2 or array.shape[1] != len(columns):
+        return array
+    return pandas.DataFrame(array, columns=columns)
