@@ -226,7 +226,8 @@ def _in_precision_of(model: nn.Module, taken: Any, given: Any) -> Any:
 
 
 def _tokenizer(value: Any) -> Any:
-    return value if callable(value) and not isinstance(value, type) else MISFIT
+    reads = callable(value) or hasattr(value, "mask_token_id")
+    return value if reads and not isinstance(value, type) else MISFIT
 
 
 def _axes(value: Any) -> Any:

@@ -225,9 +225,9 @@ def test_bad_arguments_say_what_was_given_and_what_exists(tracer_of):
         with pytest.raises(ArgumentError, match=f"{name} (must be|is) a whole number from 1 on, (not|got) 0"):
             trace(PROMPT, SUBJECT, **{name: 0})
     for noise in (0, -1.0, float("nan"), "strong"):
-        with pytest.raises(ArgumentError, match="positive strength of the noise"):
+        with pytest.raises(ArgumentError, match="positive strength of the noise|noise is a number"):
             trace(PROMPT, SUBJECT, noise=noise)
-    with pytest.raises(ArgumentError, match="no noise of the shape 'pink'"):
+    with pytest.raises(ArgumentError, match="shape is one of .*, got 'pink'"):
         EmbeddingNoise(3, "pink")
     with pytest.raises(ArgumentError, match="give scale"):
         EmbeddingNoise(shape="multivariate", level=1)
