@@ -7,6 +7,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.modules import device_and_dtype
 from ..base.baselines import AtLayer, Baseline, Constant
@@ -50,6 +51,7 @@ def token_attribution(
 ) -> Attribution: ...
 
 
+@checked
 def token_attribution(
     model: nn.Module,
     tokenizer: Any,

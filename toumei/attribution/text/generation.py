@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import check_counts
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ..base.baselines import Baseline

@@ -5,6 +5,7 @@ import sys
 from inspect import signature
 from typing import Any, Literal, get_args
 
+from ...core.checks import check_choice
 from ...core.errors import ArchitectureError, ArgumentError
 
 Task = Literal[
