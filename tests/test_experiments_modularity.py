@@ -17,7 +17,7 @@ import modularly_varying_goals
 @pytest.mark.parametrize(
     ("experiment", "arguments", "says"),
     [
-        (modularity, "--samples 3 --images 20", "LesionTest(score"),
+        (modularity, "--samples 3 --images 20", "combined p"),
         (mlp_modularity, "--steps 20 --samples 4", "locality"),
         (
             digits_modularity,

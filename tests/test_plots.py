@@ -59,7 +59,8 @@ def test_montage_of_wide_pictures_has_fewer_columns_than_of_tall_ones():
 
 def test_montage_clamps_and_leaves_the_pictures_alone():
     batch = torch.tensor([-1.0, 0.5, 2.0]).view(1, 1, 1, 3).requires_grad_()
-    canvas = plots.montage(batch)
+    with pytest.warns(UserWarning, match="-1 to 2: what is outside is cut off"):
+        canvas = plots.montage(batch)
     assert canvas[0].tolist() == [[0.0, 0.5, 1.0]]
     assert not canvas.requires_grad
     assert batch.detach().flatten().tolist() == [-1.0, 0.5, 2.0]

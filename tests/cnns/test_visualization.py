@@ -183,7 +183,7 @@ def test_it_prints_what_it_is():
     expected = "Visualization(2 pictures of 9x14 after 11 steps, stopped: conv1:0, conv1:1)"
     assert repr(result(2, ended="stopped")) == expected
     assert repr(result(1)) == "Visualization(1 picture of 9x14 after 11 steps, finished: conv1:0)"
-    assert repr(result(6)).endswith("finished: conv1:0, conv1:1, conv1:2, conv1:3, ...)")
+    assert repr(result(6)).endswith("finished: conv1:0, conv1:1, conv1:2, conv1:3 and 2 more)")
     assert repr(Visualization(pictures(1), torch.zeros(0, 1))) == (
         "Visualization(1 picture of 9x14 after 0 steps, finished)"
     )

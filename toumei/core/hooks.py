@@ -151,7 +151,7 @@ def seeded_passes(model: nn.Module, seed: int = 0) -> Iterator[nn.Module]:
 
     handles: list[RemovableHandle] = []
     with until_the_end() as cleanup:
-        cleanup.add(lambda: [handle.remove() for handle in handles])
+        cleanup.add(lambda: _remove(handles))
         with uninterrupted():
             handles.append(model.register_forward_pre_hook(begin))
             # the block that began last ends first
@@ -244,16 +244,16 @@ def _targets(model: nn.Module, layers: Iterable[Layer], forward_pass: Pass) -> d
     return found
 
 
+def _remove(handles: Iterable[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
+
+
 def _install(model: nn.Module, targets: Mapping[Layer, Target], forward_pass: Pass, cleanup: Cleanup) -> None:
     """Registers all hooks, and adds the steps that take them away."""
     operations: dict[nn.Module, dict[str, Target]] = {}
     handles: list[RemovableHandle] = []
-
-    def remove() -> None:
-        for handle in handles:
-            handle.remove()
-
-    cleanup.add(remove)
+    cleanup.add(lambda: _remove(handles))
     for target in dict.fromkeys(targets.values()):
         if target.operation is None:
             handles.append(target.module.register_forward_hook(target.hook, with_kwargs=True))

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
 from ...core.functions import Function, canonical_name, intercepted, tensors_among
 from ...core.untracked import Untracked
-from ..base.backward import differentiate
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Layers, Preprocess
 from ..base.problem import Problem
@@ -65,7 +64,7 @@ class GuidedBackprop(Saliency):
             with torch.enable_grad():
                 scores = problem.scores(leaves)
             guide.warn(scores)
-            return scores.detach(), differentiate(scores, leaves)
+            return scores.detach(), problem.differentiated(scores, leaves)
 
 
 class _Positive(torch.autograd.Function):

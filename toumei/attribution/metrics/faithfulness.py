@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError, ShapeError
@@ -338,8 +338,8 @@ def feature_sums(features: Segments, values: Tensor, inputs: Tensor) -> Tensor:
     return sums[:, : features.count]
 
 
-def _problem(model: ModelLike, inputs: Tensor, target: Target | None, batch_size: int) -> Problem:
-    problem = make_problem(as_network(model), inputs, target)
+def _problem(model: nn.Module, inputs: Tensor, target: Target | None, batch_size: int) -> Problem:
+    problem = make_problem(model, inputs, target)
     check_inputs(problem, batch_size)
     return problem
 

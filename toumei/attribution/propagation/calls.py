@@ -1,12 +1,13 @@
 """One call of a torch function in a forward pass, as the rules of propagation see it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from ...core.functions import FunctionMode, tensors_among
+from ...core.functions import tensors_among
 
 
 class Pass(Protocol):
@@ -18,7 +19,7 @@ class Pass(Protocol):
 
     recalls: bool
 
-    def following(self) -> FunctionMode:
+    def following(self) -> AbstractContextManager[None]:
         """Returns a block in which functions follow their rules."""
 
     def recall(self, name: str, values: list[Tensor]) -> list[Tensor] | None:

@@ -70,7 +70,8 @@ class Edit(Saved):
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended the optimization of a fact."""
-        return any(made.ended == "interrupted" for made in (*self.values, *self.effects))
+        ends = [value.ended for value in self.values] + [effect.ended for effect in self.effects]
+        return "interrupted" in ends
 
     @property
     def applied(self) -> bool:
