@@ -40,7 +40,7 @@ BAD = (
 
 
 # What holds or hands on what it is given.
-HOLDERS = ("main_tensor", "with_main_tensor", "channels_first", "montage")
+HOLDERS = ("main_tensor", "with_main_tensor", "channels_first", "montage", "AtLayer")
 
 
 def finite(found, depth=0):
@@ -60,7 +60,8 @@ def finite(found, depth=0):
 
 # Parts of results and of models, what writes files, and what only hands on to other entries.
 NO_ENTRIES = """
-Activations Anatomy AnswerScore Block Communities EditCase Fact FactPrompt IdentityMoment
+Activations Anatomy AnswerScore Block Communities EditCase EditEffect Fact FactPrompt IdentityMoment
+color_bar diverging_map drawing in_range look seeded_passes
 Inception5h Interpolation Lesion LowRank ModelGraph Progress SecondMoment Survey Unit Views closed_form
 counterfact_cases draw_tokens escaped evaluate_edits export_lora fitted_vectorizer known_only
 null_directions read_facts reference_score save_animation save_figure save_grid save_page

@@ -301,7 +301,7 @@ def test_operations_with_several_tensors_are_layers():
 def test_lists_of_layers_where_one_is_meant_are_refused():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten())
     for method in (ta.GradCam, ta.GradCamPlusPlus, ta.LayerCam, ta.GuidedGradCam):
-        with pytest.raises(ArgumentError, match="maps are of one layer"):
+        with pytest.raises(ArgumentError, match="layer is a string, got"):
             method(net, ["0", "1"])
 
 

@@ -118,6 +118,7 @@ def metrics():
     yield att.compare, {**compared, "samples": 3, "steps": 2, "batch_size": 4, "faithfulness": True}
     yield att.superpixels, {"images": PICTURES, "count": 4, "compactness": 10.0, "sigma": 1.0}
     yield att.grid, {"images": PICTURES, "rows": 2, "columns": 2}
+    yield att.AnswerSpan, {"start": 1, "end": 2}
     yield att.LogProbability, {"token": 1, "against": 0, "position": -1}
     yield att.Constant, {"value": 0.5}
     yield att.AtLayer, {"baseline": 0.5}
@@ -131,6 +132,8 @@ def metrics():
     parts, fact = text()
     asked = {"text": fact.prompt.format(fact.subject), "target": fact.target, "against": None}
     yield att.token_attribution, {**parts, **asked, "method": None, "baseline": None}
+    generated = {"text": asked["text"], "max_new_tokens": 2, "method": None}
+    yield att.generation_attribution, {**parts, **generated}
 
 
 def visualization():
@@ -403,8 +406,11 @@ def drawn():
     yield plots.side_by_side, {"groups": {"a": [PICTURES]}, "titles": ["x"], "columns": 1}
     axes = pyplot.figure().subplots()
     yield plots.distribution, {"samples": torch.rand(9), "value": 0.5, "ax": axes}
-    yield plots.heat_map, {"values": torch.rand(2, 3), "rows": ["a", "b"], "ax": axes, "label": None}
+    yield plots.heat_map, {"values": torch.rand(2, 3), "rows": ["a", "b"], "ax": axes, "label": "share"}
     yield plots.shade, {"share": 0.5}
+    yield plots.palette, {"count": 3, "on_dark": False}
+    yield plots.check_overlay, {"maps": (7, 7), "pictures": (14, 14)}
+    yield plots.color_limits, {"values": torch.rand(2, 3), "middle": 0.1}
     yield mod.plot_eigenvalues, {"eigenvalues": torch.rand(4), "n_clusters": 2}
     yield mod.plot_null_test, {"samples": torch.rand(4), "value": 0.3, "measure": "ncut"}
     for one in (mod.plot_blocks, mod.plot_layers):

@@ -27,7 +27,8 @@ _ELSEWHERE = frozenset(
     ("methods", "objective", "thing", "reference", "layer_sizes", "image", "content_image", "style_image")
 )
 _NAN_ELSEWHERE = frozenset(("images", "magnitude"))
-_NAN_PASSES = ("toumei.plots", "toumei.core")  # which show it, or hand it on
+# Which show NaN, hand it on, or say more of it than that it is there.
+_NAN_PASSES = ("toumei.plots", "toumei.core", "toumei.attribution", "toumei.misc")
 _SIZES = frozenset(("images", "channels", "height", "width"))  # of pictures, for which there is `check_size`
 
 

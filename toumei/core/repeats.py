@@ -1,10 +1,12 @@
 """Whether a network says the same twice: one that draws random numbers or counts its passes does not."""
 
 import warnings
-from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .forward import forward_errors
+from .outputs import main_tensor
 
 _ROUNDING = 32  # how many times the smallest difference of a precision passes of one row may differ by
 
@@ -29,15 +31,19 @@ def repeat_gap(first: Tensor, second: Tensor) -> float:
     return float(gap) if float(gap) > _ROUNDING * precision * float(scale) else 0.0
 
 
-def check_repeats(forward: Callable[[], Tensor], stacklevel: int = 3) -> float:
-    """Returns how far two passes are apart, after a warning if they are.
+def check_repeats(model: nn.Module, row: Tensor, stacklevel: int = 3) -> float:
+    """Returns how far two passes of a row are apart, after a warning if they are.
 
     Args:
-        forward: Passes one row through a network.
+        model: The network.
+        row: Its input (1, ...).
         stacklevel: Of the warning, as for `warnings.warn`.
+
+    Raises:
+        ForwardError: The network cannot run on it.
     """
-    with torch.no_grad():
-        gap = repeat_gap(forward().clone(), forward())
+    with torch.no_grad(), forward_errors(model, (row,)):
+        gap = repeat_gap(main_tensor(model(row)).clone(), main_tensor(model(row)))
     warn_of_gap(gap, stacklevel + 1)
     return gap
 

@@ -13,7 +13,6 @@ from ..core.errors import ArgumentError
 from ..core.finite import check_finite
 from ..core.forward import forward_errors
 from ..core.modules import evaluating
-from ..core.outputs import main_tensor
 from ..core.repeats import check_repeats
 from ..core.seeding import make_generator
 from ..core.serialization import Saved
@@ -223,7 +222,7 @@ class _Landscape:
         loss = self({})
         why = "the inputs, the targets or the weights have NaN, or the loss overflows"
         check_finite(loss, "the loss and what follows from it", why)
-        check_repeats(lambda: main_tensor(self.model(self.inputs[:1])), stacklevel=4)
+        check_repeats(self.model, self.inputs[:1], stacklevel=4)
         return float(loss)
 
     def mean_losses(self, noise: Weights, sizes: Tensor) -> Tensor:

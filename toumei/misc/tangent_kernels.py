@@ -12,7 +12,6 @@ from ..core.errors import ArgumentError, ShapeError
 from ..core.finite import check_finite
 from ..core.forward import forward_errors
 from ..core.modules import evaluating
-from ..core.outputs import main_tensor
 from ..core.repeats import check_repeats
 
 Outputs = Literal["trace", "sum", "full"]
@@ -78,7 +77,7 @@ def neural_tangent_kernel(
     for name, rows_of in (("inputs", inputs), ("others", columns)):
         check_finite(rows_of, f"the {name}")
     with evaluating(model), torch.no_grad():
-        check_repeats(lambda: main_tensor(model(inputs[:1])))
+        check_repeats(model, inputs[:1])
         rows = []
         for batch in inputs.split(batch_size):
             left = gradients(batch)

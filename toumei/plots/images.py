@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core.checks import checked
+from ..core.checks import check_counts, checked
 from ..core.errors import ArgumentError, ShapeError
 from ..core.files import atomic_write
 from .style import look
@@ -46,6 +46,7 @@ def montage(images: Tensor, columns: int | None = None, gap: int = _GAP) -> Tens
         torch.Size([3, 21, 41])
     """
     usual = _columns(images)
+    check_counts(1, columns=columns)
     columns = columns or usual
     images = _opaque(in_range(images)).expand(-1, 3, -1, -1)
     rows = -(-len(images) // columns)
@@ -264,6 +265,7 @@ def in_range(images: Tensor) -> Tensor:
     return images.clamp(0, 1)
 
 
+@checked
 def check_overlay(maps: Sequence[int], pictures: Sequence[int]) -> None:
     """Checks that maps (height, width) can lie over pictures (height, width) without being stretched.
 
@@ -291,6 +293,7 @@ def check_overlay(maps: Sequence[int], pictures: Sequence[int]) -> None:
 def _canvas(images: Tensor, titles: Sequence[str], columns: int | None) -> tuple[Tensor, int, int]:
     """A montage with room above each picture if there are titles, its columns and the gap between them."""
     usual = _columns(images)
+    check_counts(1, columns=columns)
     columns = columns or usual
     if len(titles) > len(images):
         raise ArgumentError(f"{len(titles)} titles for {len(images)} pictures")

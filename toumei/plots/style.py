@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..core.checks import checked
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colorbar import Colorbar
@@ -83,6 +85,7 @@ def drawing(ax: "Axes | None", width: float = 6.0, height: float = 4.0) -> Itera
         yield ax
 
 
+@checked
 def palette(count: int, on_dark: bool = False) -> Sequence[str]:
     """Returns colours (hexadecimal) for groups: those of `COLORS` while they suffice, else even hues.
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.checks import check_no_nan, checked
+from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.kinds import MISFIT, as_tensor
 from ...core.seeding import make_generator
@@ -344,7 +344,6 @@ def as_baseline(given: Any) -> Baseline:
     if given is None:
         return Constant()
     if isinstance(given, Tensor | np.ndarray) and (tensor := as_tensor(given)) is not MISFIT:
-        check_no_nan("the baseline", tensor)
         return Fixed(tensor)
     if isinstance(given, int | float | np.number):
         return Constant(float(given))

@@ -102,7 +102,13 @@ def repeated_gap(problem: Problem, output: Tensor, largest: float = 0.0) -> floa
 
 @torch.no_grad()
 def _first_scores(problem: Problem) -> Tensor:
-    """The scores (T,) of the first row, in a pass of its inputs alone."""
-    inner, row = problem.of_inputs(), torch.zeros(1, dtype=torch.long)
-    scores: Tensor = inner.scores(take_rows(inner.tensors, row), row)[0].cpu()
-    return scores
+    """The scores (T,) of the first row, in a pass of its inputs alone, or of all where it cannot be alone."""
+    inner = problem.of_inputs()
+    try:
+        rows = torch.zeros(1, dtype=torch.long)
+        scores = inner.scores(take_rows(inner.tensors, rows), rows)
+    except Exception:  # as in a network with a loss inside, whose targets are those of all rows
+        if len(problem) == 1:
+            raise
+        scores = inner.scores(inner.tensors)
+    return scores[0].cpu()

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.checks import check_counts
+from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ..base.baselines import Baseline
@@ -19,6 +19,7 @@ from .goals import Goal, Question, log_probability, tokens_of, words_of
 from .tasks import Task, task_of
 
 
+@checked
 def generation_attribution(
     model: nn.Module,
     tokenizer: Any,

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...core.checks import checked
 from ...core.errors import ShapeError, UnitError
 
 Score = Callable[[Tensor], Tensor]
 
 
+@checked
 @dataclass(frozen=True)
 class LogProbability:
     """The log-probability of a token, or its difference from that of another token, as a target.
@@ -51,6 +53,7 @@ class LogProbability:
         return predicted.log_softmax(-1)[:, self.token]
 
 
+@checked
 @dataclass(frozen=True)
 class AnswerSpan:
     """The log-probability that an answer goes from one token of a text to another, as a target.

@@ -11,7 +11,6 @@ from ...core.finite import check_finite
 from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
-from ...core.outputs import main_tensor
 from ...core.repeats import check_repeats
 from ...core.surveys import survey
 from .graph import Block, WeightGraph
@@ -54,7 +53,7 @@ def correlation_graph(
             activations = with_layouts_of(found.activations, run(model, batch, record=found.names))
             for name in layers:
                 responses[name].append(channels_of(activations, name).values.mean(2))
-        check_repeats(lambda: main_tensor(model(inputs[:1])))
+        check_repeats(model, inputs[:1])
     for name, of_batches in responses.items():
         check_finite(torch.cat(of_batches), f"activations of {name!r}")
     ranks = [_standardized_ranks(torch.cat(responses[name])) for name in layers]

@@ -266,7 +266,10 @@ def check_labels(graph: WeightGraph, labels: Labels) -> Tensor:
         ShapeError: Not one label for each node.
         ArgumentError: Labels that are not whole numbers from -1 up, or a node with edges in no cluster.
     """
-    labels = torch.as_tensor(getattr(labels, "labels", labels), device=graph.device)
+    try:
+        labels = torch.as_tensor(getattr(labels, "labels", labels), device=graph.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"labels are whole numbers, one for each node, got {labels!r}") from error
     if labels.shape != (len(graph),):
         raise ShapeError(f"expected a label for each of {len(graph)} nodes, got {tuple(labels.shape)}")
     if labels.is_floating_point() or labels.is_complex() or labels.min() < -1:

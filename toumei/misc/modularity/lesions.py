@@ -135,7 +135,7 @@ def lesion_test(
     found = survey(model, [layer for layer, *_ in parts], lambda: model(inputs[:1]))
     without = partial(_score_without, model, found, batches, score or _is_right)
     with evaluating(model):
-        check_repeats(lambda: main_tensor(model(inputs[:1])))
+        check_repeats(model, inputs[:1])
         whole = without(parts[0][0], torch.zeros(0, dtype=torch.long))
         for layer, size, cluster, units in parts:
             drop = whole - without(layer, units)

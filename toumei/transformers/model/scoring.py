@@ -35,7 +35,7 @@ class AnswerScore:
 
 @checked
 def score_answers(
-    parts: Anatomy, tokenizer: Any, questions: Sequence[tuple[str, str]], batch_size: int = 64
+    parts: Anatomy, tokenizer: Any, questions: Sequence[tuple[Any, str]], batch_size: int = 64
 ) -> list[AnswerScore]:
     """Returns the score of each (prompt, answer).
 

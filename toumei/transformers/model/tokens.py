@@ -116,7 +116,8 @@ def as_prompt(tokenizer: Any, given: Any) -> str:
     if isinstance(given, str):
         return given
     ids = given["input_ids"] if isinstance(given, Mapping) and "input_ids" in given else given
-    ids = ids.tolist() if hasattr(ids, "tolist") else ids
+    dense = not isinstance(ids, torch.Tensor) or ids.layout is torch.strided
+    ids = ids.tolist() if dense and hasattr(ids, "tolist") else ids
     if isinstance(ids, (list, tuple)) and len(ids) == 1 and isinstance(ids[0], (list, tuple)):
         ids = ids[0]
     whole = isinstance(ids, (list, tuple)) and all(type(index) is int for index in ids)

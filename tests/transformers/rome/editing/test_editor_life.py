@@ -123,7 +123,7 @@ def test_contexts_that_are_too_long_for_the_model_say_so(model, tokenizer):
         RankOneEditor(model, tokenizer).edit(**ASK, layer=1, prefixes=((1, 200),))
     with pytest.raises(ArgumentError, match="batch_size"):
         RankOneEditor(model, tokenizer, batch_size=0)
-    with pytest.raises(ArgumentError, match="the result of collect_statistics, got dict"):
+    with pytest.raises(ArgumentError, match="statistics is a KeyStatistics or None, got"):
         RankOneEditor(model, tokenizer, {1: torch.eye(4)})
 
 

@@ -51,7 +51,7 @@ def test_the_null_space_is_a_projection_without_the_used_directions(moment):
 @pytest.mark.parametrize("keys", [torch.zeros(1, IN), torch.ones(2, IN), torch.full((1, IN), torch.nan)])
 def test_keys_without_a_solution_are_an_error(keys):
     keys = keys.double()
-    with pytest.raises(NonFiniteError, match="no solution"):
+    with pytest.raises(NonFiniteError, match="no solution|keys has NaN"):
         closed_form(keys, draw(len(keys), OUT), keys)
 
 

@@ -4,7 +4,7 @@ Noise corrupts the embeddings of the subject, so the model loses the fact. Then 
 are restored. The probability of the answer shows how much of the fact each state carries.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,7 +62,7 @@ class CausalTracer:
     @checked
     def trace(
         self,
-        prompt: str | Sequence[int] | Tensor,
+        prompt: str | Sequence[int] | Tensor | Mapping[str, Any],
         subject: str,
         samples: int = 10,
         noise: float | EmbeddingNoise = 3.0,
@@ -120,7 +120,7 @@ class CausalTracer:
     def trace_with(
         self,
         settings: TraceSettings,
-        prompt: str | Sequence[int] | Tensor,
+        prompt: str | Sequence[int] | Tensor | Mapping[str, Any],
         subject: str,
         *,
         answer: str | int | None = None,
@@ -259,7 +259,7 @@ class CausalTracer:
         )
 
     @checked
-    def knows(self, prompt: str | Sequence[int] | Tensor, answer: str) -> bool:
+    def knows(self, prompt: str | Sequence[int] | Tensor | Mapping[str, Any], answer: str) -> bool:
         """Returns whether the model predicts the first token of an answer to a prompt without ``{}``."""
         tokens = tokenize(self.tokenizer, prompt).ids
         self.parts.check_length(len(tokens), str(prompt))
