@@ -171,7 +171,7 @@ class Method(ABC):
         check_scores(output, "the scores of the inputs")
         if baseline_output is not None:
             check_scores(baseline_output, "the scores of the baselines")
-        warn_of_infinite(values, type(self).__name__)
+        warn_of_infinite(values, type(self).__name__, self.differentiates)
         self.warn_if_vanished(problem, values, output)
         return Attribution(
             problem.restore(values),

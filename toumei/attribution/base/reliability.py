@@ -58,8 +58,17 @@ def check_scores(scores: Tensor, what: str, numbers: Tensor | None = None) -> No
     )
 
 
-def warn_of_infinite(values: Sequence[Tensor], method: str) -> None:
-    """Warns of contributions, each (T, N, ...), that are NaN or infinite."""
+def warn_of_infinite(values: Sequence[Tensor], method: str, differentiates: bool) -> None:
+    """Warns of contributions, each (T, N, ...), that are NaN or infinite.
+
+    Raises:
+        NonFiniteError: They are NaN, of a method that only hides parts of the inputs.
+    """
+    if not differentiates:
+        for part in values:
+            if part.isnan().any():
+                what = "the scores of inputs with parts replaced by the baseline"
+                check_finite(part.transpose(0, 1), what, "give a baseline that the network takes")
     rows = [infinite_rows(part.transpose(0, 1)) for part in values]
     if found := sorted({row for part in rows for row in part.tolist()}):
         warnings.warn(
