@@ -30,7 +30,9 @@ def nodes(count: int) -> tuple[Tensor, Tensor]:
         positions, weights = np.polynomial.legendre.leggauss(count)
         return torch.from_numpy((positions + 1) / 2), torch.from_numpy(weights / 2)
     pieces = -(-count // _AT_ONCE)
-    found = [nodes(count // pieces + (piece < count % pieces)) for piece in range(pieces)]
+    counts = [count // pieces + (piece < count % pieces) for piece in range(pieces)]
+    made = {number: nodes(number) for number in set(counts)}
+    found = [made[number] for number in counts]
     return (
         torch.cat([(part + piece) / pieces for piece, (part, _) in enumerate(found)]),
         torch.cat([part / pieces for _, part in found]),
