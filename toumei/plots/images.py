@@ -122,6 +122,7 @@ def side_by_side(
         >>> [text.get_text() for text in axes.texts]
         ['picture', 'examples', 'conv1:4']
     """
+    check_counts(1, columns=columns)
     if not groups or not titles or any(len(group) != len(titles) for group in groups.values()):
         counts = {name: len(group) for name, group in groups.items()}
         raise ArgumentError(f"expected groups of {len(titles)} batches, one a title, got {counts}")
@@ -281,6 +282,9 @@ def check_overlay(maps: Sequence[int], pictures: Sequence[int]) -> None:
         ...
         toumei.core.errors.ShapeError: maps of 7 x 7 do not have the proportions of pictures of 224 x 448...
     """
+    for size in (maps, pictures):
+        if len(size) != 2 or min(size) < 1:
+            raise ShapeError(f"expected a height and a width from 1 on, got {tuple(size)}")
     (height, width), (tall, wide) = maps, pictures
     least, most = tall / (height + 1), tall / max(height - 1, 0.5)
     if not (wide / (width + 1) <= most and least <= wide / max(width - 1, 0.5)):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.checks import checked
-from ..core.errors import ShapeError
+from ..core.errors import ArgumentError, ShapeError
 from . import style as look
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def color_limits(values: Tensor | Iterable[Tensor], middle: float = 0.0) -> tupl
         (0.0, 1.0)
     """
     panels = [values] if isinstance(values, Tensor) else list(values)
+    if any(panel.is_complex() for panel in panels):
+        raise ArgumentError("colours are those of real numbers, got complex ones")
     shown = [middle, *(number for panel in panels for number in panel.flatten().tolist())]
     finite = [number for number in shown if isfinite(number)]
     low, high = min(finite), max(finite)

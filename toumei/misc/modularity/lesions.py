@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.checks import checked
-from ...core.errors import ArgumentError
+from ...core.errors import ArgumentError, ShapeError
 from ...core.finite import check_finite
 from ...core.hooks import hooked
 from ...core.layout import channel_axis_of
@@ -198,4 +198,9 @@ def _parts(graph: WeightGraph, labels: Tensor) -> list[tuple[str, int, int, Tens
 
 
 def _is_right(outputs: Tensor, targets: Tensor) -> Tensor:
-    return outputs.argmax(-1) == targets
+    classes = outputs.argmax(-1)
+    if classes.shape != targets.shape:
+        raise ShapeError(
+            f"expected a class for each output {tuple(classes.shape)}, got {tuple(targets.shape)}"
+        )
+    return classes == targets

@@ -76,6 +76,8 @@ def tokenize(tokenizer: Any, prompt: Any) -> Tokens:
         raise ArgumentError(
             f"{type(tokenizer).__name__} does not know which characters a token covers: use a fast tokenizer"
         ) from None
+    if not isinstance(encoded, Mapping):
+        raise ArgumentError(f"{tokenizer!r} is no tokenizer of Hugging Face: it returns {encoded!r}")
     special = encoded["special_tokens_mask"]
     kept = _without_added(tokenizer, encoded["input_ids"], special)
     ids = encoded["input_ids"][kept]
