@@ -4,6 +4,7 @@ joblib sends a function along with every item, and a function may hold a model o
 """
 
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,15 +54,15 @@ def sent(function: Callable[[Any], Any], backend: Any) -> Iterator[Callable[[Any
 
 
 @dataclass(frozen=True)
-class _Sent:
+class _Sent(ABC):
     """A function that is read once in each process."""
 
     def __call__(self, item: Any) -> Any:
         return _read(self)(item)
 
+    @abstractmethod
     def content(self) -> bytes:
         """Returns the pickled function."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class _Guide:
 
 
 def _guided(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Calls a rectifier, behind which negative gradients stop."""
+    """Calls a rectifier, where negative gradients stop."""
     x = args[0] if args else kwargs["input"]
     options = {key: value for key, value in kwargs.items() if key != "input"}
     # in place of the copy, if at all: what an activation saves for its backward pass must stay

@@ -214,15 +214,14 @@ def activation_atlas(
         verbose=verbose,
     )
     check_icons(model, layer, settings)  # an error here comes before minutes of work
-    found = getattr(model, "logits_layer", None) if logits is None else logits
-    classes = len(categories_of(model)) if found is None else None
+    logits, classes = _logits(model, logits)
     samples = sample_activations(
         model,
         layer,
         loader,
         count,
         per_image=per_image,
-        logits="" if classes else found,
+        logits=logits,
         classes=classes,
         channel_axis=channel_axis,
         grid=token_grid,
@@ -248,6 +247,14 @@ def activation_atlas(
         attributions=attributions,
         categories=_categories(model, attributions.shape[1]),
     )
+
+
+def _logits(model: nn.Module, logits: str | None) -> tuple[str | None, int | None]:
+    """The layer of the logits, and how many it has to have if it is a guess: as many as there are names."""
+    named = getattr(model, "logits_layer", None) if logits is None else logits
+    if named is not None or not categories_of(model):
+        return named, None
+    return "", len(categories_of(model))
 
 
 def _categories(model: nn.Module, classes: int) -> tuple[str, ...]:
