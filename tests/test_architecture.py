@@ -9,7 +9,16 @@ import networkx as nx
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = {"core": 0, "models": 1, "plots": 1, "cnns": 2, "transformers": 2, "attribution": 2, "misc": 3}
+FLOORS = {
+    "core": 0,
+    "models": 1,
+    "plots": 1,
+    "instrument": 2,
+    "cnns": 3,
+    "transformers": 3,
+    "attribution": 3,
+    "misc": 4,
+}
 STRIPS = ("strip", "lstrip", "rstrip", "removeprefix", "removesuffix", "endswith")
 GROUND_FLOOR = {"torch", "numpy", "tqdm"}
 

@@ -57,6 +57,14 @@ class OutOfMemoryError(ToumeiError, MemoryError):
     """A request that takes more memory of the CPU than there is."""
 
 
+class ReplayError(ToumeiError, RuntimeError):
+    """An operation that cannot be computed again, or by which the model would go on in another way."""
+
+
+class TrackingError(ToumeiError, RuntimeError):
+    """Tracking that was begun twice, or that saw no forward pass."""
+
+
 class EditError(ToumeiError, RuntimeError):
     """An edit of weights that cannot be applied, taken back or loaded."""
 

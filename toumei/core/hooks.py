@@ -17,8 +17,10 @@ from torch.utils.hooks import RemovableHandle
 from .activations import Activations, not_reached
 from .errors import ArgumentError, UnreachedLayerError
 from .forward import raise_forward_error
+from .functions import intercepted
 from .interrupts import Cleanup, uninterrupted, until_the_end
 from .kinds import as_names, shown
+from .listening import Listener
 from .modules import (
     check_model,
     device_and_dtype,
@@ -33,7 +35,7 @@ from .operations import OperationStack, inner_modules
 from .passes import Pass, Stop
 from .seeding import seeded
 from .targets import Edit, Target, Wanted, resolve
-from .threads import begin_alone
+from .threads import HomeThread, begin_alone
 
 
 @contextmanager
@@ -116,6 +118,63 @@ def hooked(
                 raise
             return
     _check_edits(targets, edits)
+
+
+@contextmanager
+def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
+    """Tells a listener of every module and function of torch that a model runs inside the block.
+
+    It hears the forward passes of the model in this thread, not calls of a part of it alone. Compiled code
+    runs as it was written; modules of TorchScript are not heard. Functions that the listener calls itself
+    are not told.
+
+    Args:
+        model: Any module.
+        listener: See `toumei.core.listening`.
+
+    Raises:
+        ArgumentError: `model` is no `nn.Module`.
+        ArchitectureError: Hooks do not run inside the model.
+    """
+    check_model(model)
+    given, model = model, without_wrapper(model)
+    home, running = HomeThread(), list[bool]()
+
+    def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if running:  # the model calls itself
+            return forward(*args, **kwargs)
+        running.append(True)
+        try:
+            listener.begin(args, kwargs)
+            with intercepted(listener.call):
+                output = forward(*args, **kwargs)
+            listener.end(output)
+        except BaseException as error:
+            listener.fail(error)
+            raise
+        finally:
+            running.clear()
+        return output
+
+    def enter(module: nn.Module, _: Any) -> None:
+        if running and home.here():
+            listener.enter(module)
+
+    def leave(module: nn.Module, *_: Any) -> None:
+        if running and home.here():
+            listener.leave(module)
+
+    handles: list[RemovableHandle] = []
+    with until_the_end() as cleanup:
+        begin_alone(model, cleanup)
+        with uninterrupted():
+            cleanup.enter(eager(given))
+            cleanup.add(lambda: _remove(handles))
+            for module in inner_modules([model]):
+                handles.append(module.register_forward_pre_hook(enter))
+                handles.append(module.register_forward_hook(leave, always_call=True))
+            wrap_forward(model, around, cleanup)
+        yield
 
 
 @contextmanager

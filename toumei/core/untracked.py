@@ -8,7 +8,11 @@ from torch import Tensor
 
 from .functions import tensors_among
 
-_made: Any = torch._C._autograd._get_sequence_nr  # how many nodes of graphs this thread has made
+
+def graph_nodes_made() -> int:
+    """Returns how many nodes of autograd graphs this thread has made."""
+    number: int = torch._C._autograd._get_sequence_nr()
+    return number
 
 
 class Untracked:
@@ -26,7 +30,7 @@ class Untracked:
     """
 
     def __init__(self) -> None:
-        self._known: int = _made()
+        self._known = graph_nodes_made()
         self._depth = 0
         self._unknown: list[range] = []
 
@@ -37,7 +41,7 @@ class Untracked:
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
-        self._known = _made()
+        self._known = graph_nodes_made()
 
     def among(self, output: Tensor) -> list[str]:
         """Returns the names of the untracked nodes that an output depends on."""
@@ -69,7 +73,7 @@ class Untracked:
         return f"{names} (of TorchScript, or a custom function of autograd)" if names else ""
 
     def _look(self) -> None:
-        made = _made()
+        made = graph_nodes_made()
         if made != self._known:
             self._unknown.append(range(self._known, made))
             self._known = made

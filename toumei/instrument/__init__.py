@@ -1,0 +1,16 @@
+"""The graph of every operation of a model, with its tensors, and what is found in it."""
+
+from .graph import OperationGraph
+from .nodes import Operation, TensorNode
+from .probe import Probe, Tracker, instrument
+from .tensors import TensorMap
+
+__all__ = [
+    "Operation",
+    "OperationGraph",
+    "Probe",
+    "TensorMap",
+    "TensorNode",
+    "Tracker",
+    "instrument",
+]

@@ -1,0 +1,248 @@
+"""The graph of a forward pass: its operations, and the tensors between them."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import translate
+from functools import cached_property
+from typing import Any
+
+import networkx as nx
+from torch import Tensor
+
+from ..core.errors import ArgumentError, LayerError, ShapeError
+from ..core.summaries import listed
+from .nodes import Memory, Operation, TensorNode, nodes_in, with_values
+from .replay import replayed
+
+Values = Mapping[Any, Any] | Tensor | tuple[Any, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class OperationGraph:
+    """The operations of a forward pass in their order, and the tensors between them.
+
+    Attributes:
+        operations: The operations by name, in the order in which they ran.
+        tensors: The tensors by name.
+        modules: Types of the model's modules by name; the empty name is the model itself.
+        inputs: The tensors among the inputs of the model.
+        output: The model's output with nodes in place of tensors, None if the pass failed.
+        error: What ended the pass early, as text; None if nothing did.
+        memory: What `replay` needs.
+
+    Example:
+        >>> import torch
+        >>> from toumei.instrument import instrument
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     output = model(torch.ones(1, 3))
+        >>> graph = tracker.build_graph()
+        >>> graph
+        OperationGraph(Sequential, 2 operations, 5 tensors)
+        >>> list(graph.operations)
+        ['0/linear#0', '1/relu#0']
+        >>> torch.equal(graph.replay(), output)
+        True
+    """
+
+    operations: Mapping[str, Operation]
+    tensors: Mapping[str, TensorNode]
+    modules: Mapping[str, str]
+    inputs: tuple[TensorNode, ...]
+    output: Any
+    error: str | None
+    memory: Memory
+
+    def __len__(self) -> int:
+        return len(self.operations)
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self.operations.values())
+
+    def __repr__(self) -> str:
+        failed = "" if self.error is None else ", of a pass that failed"
+        numbers = f"{len(self.operations)} operations, {len(self.tensors)} tensors"
+        return f"OperationGraph({self.modules['']}, {numbers}{failed})"
+
+    def __str__(self) -> str:
+        functions = [operation.function for operation in self]
+        counts = sorted({name: functions.count(name) for name in functions}.items(), key=lambda one: -one[1])
+        lines = [repr(self), "operations: " + listed((f"{name} x {n}" for name, n in counts), 12)]
+        if self.untracked:
+            lines.append("not seen by functions of torch: " + listed(one.name for one in self.untracked))
+        if self.error is not None:
+            lines.append(f"the pass ended with {self.error}")
+        return "\n".join(lines)
+
+    @property
+    def outputs(self) -> tuple[TensorNode, ...]:
+        """The tensors in the output of the model."""
+        return tuple(dict.fromkeys(nodes_in(self.output)))
+
+    @property
+    def untracked(self) -> list[Operation]:
+        """What torch's functions do not show: custom autograd functions, TorchScript, numpy."""
+        return [one for one in self if one.kind in ("custom", "untracked")]
+
+    def tensor(self, place: "str | TensorNode") -> TensorNode:
+        """Returns a tensor by name; without a run number it is that of the last run.
+
+        Raises:
+            LayerError: The pass had no such tensor; the message names the nearest ones.
+        """
+        name = place.name if isinstance(place, TensorNode) else place
+        if name in self.tensors:
+            return self.tensors[name]
+        runs = self._runs.get(name)
+        if runs is None:
+            near = get_close_matches(str(name), [*self.tensors, *self._runs], n=6, cutoff=0.5)
+            hint = f"did you mean {', '.join(near)}?" if near else f"it had {listed(self.tensors, 6)}"
+            raise LayerError(f"the pass had no tensor {name!r}: {hint}")
+        return runs
+
+    def operation(self, place: "str | Operation") -> Operation:
+        """Returns an operation by name; without a run number it is the last run.
+
+        Raises:
+            LayerError: The pass had no such operation.
+        """
+        name = place.name if isinstance(place, Operation) else place
+        if name in self.operations:
+            return self.operations[name]
+        runs = [one for one in self if f"{one.module}/{one.function}" == name]
+        if not runs:
+            near = get_close_matches(str(name), list(self.operations), n=6, cutoff=0.5)
+            hint = f"did you mean {', '.join(near)}?" if near else f"it had {listed(self.operations, 6)}"
+            raise LayerError(f"the pass had no operation {name!r}: {hint}")
+        return runs[-1]
+
+    def producer(self, place: "str | TensorNode") -> Operation | None:
+        """Returns the operation that made a tensor, None for what the pass began with."""
+        name = self.tensor(place).producer
+        return None if name is None else self.operations[name]
+
+    def consumers(self, place: "str | TensorNode") -> list[Operation]:
+        """Returns the operations that take a tensor, in their order."""
+        return self._consumers.get(self.tensor(place).name, [])
+
+    def matching(self, pattern: str) -> list[TensorNode]:
+        """Returns the results of operations whose names match a pattern such as ``h.*.attn/softmax``.
+
+        ``*`` stands for any characters, ``?`` for one. A pattern without a run number matches all runs.
+        """
+        fits = name_filter(pattern)
+        return [node for node in self.tensors.values() if node.producer is not None and fits(node.name)]
+
+    def networkx(self) -> "nx.DiGraph[Operation | TensorNode]":
+        """Returns the bipartite graph: tensors lead to operations that take them, those to their results.
+
+        Nodes are the `Operation` and `TensorNode` objects. Their attribute ``bipartite`` is 0 for operations
+        and 1 for tensors, as networkx has it.
+        """
+        graph: nx.DiGraph[Operation | TensorNode] = nx.DiGraph(name=self.modules[""])
+        graph.add_nodes_from(self.tensors.values(), bipartite=1)
+        graph.add_nodes_from(self.operations.values(), bipartite=0)
+        for operation in self:
+            graph.add_edges_from((node, operation) for node in operation.inputs)
+            graph.add_edges_from((operation, node) for node in operation.written)
+        return graph
+
+    def replay(self, values: Values = None, record: Iterable["str | TensorNode"] = ()) -> Any:
+        """Computes the pass again, operation by operation, and returns the output of the model.
+
+        With the inputs of the pass the output is that of the model bit for bit, also where it drew random
+        numbers. Parameters and buffers count as they are now; buffers are not changed. Gradients flow where
+        they are switched on.
+
+        Args:
+            values: Values of tensors in place of those of the pass: inputs as the model takes them, a tensor,
+                a tuple or a dictionary; or a dictionary by names of any tensors. All that follows from them
+                is computed.
+            record: Names of tensors whose values are returned, in place of the output.
+
+        Returns:
+            The output as a tensor, or as tuples, lists and dictionaries with tensors; other objects in it,
+            such as caches, are None. With ``record`` a dictionary of the values by name.
+
+        Raises:
+            ReplayError: An operation that functions of torch do not show, or that cannot take these values;
+                or the model read a number of a tensor with ``item``, and it is another one now.
+            ShapeError: A value of another shape than in the pass.
+            LayerError: A tensor that the pass did not have.
+
+        Example:
+            >>> import torch
+            >>> from toumei.instrument import instrument
+            >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+            >>> with instrument(model) as probe, probe.track() as tracker:
+            ...     output = model(torch.ones(1, 3))
+            >>> tracker.build_graph().replay({"0/linear": -torch.ones(1, 4)})
+            tensor([[0., 0., 0., 0.]])
+        """
+        wanted = [self.tensor(place) for place in record]
+        found = replayed(
+            operations=list(self),
+            begin=[node for node in self.tensors.values() if node.producer is None],
+            ends=wanted or list(self.outputs),
+            given=self._given(values),
+            memory=self.memory,
+        )
+        return {node.name: found[node] for node in wanted} if wanted else with_values(self.output, found)
+
+    def _given(self, values: Values) -> dict[TensorNode, Tensor]:
+        """Given values by node, which have the shapes of the pass."""
+        if not isinstance(values, Mapping):
+            several = values if isinstance(values, tuple) else () if values is None else (values,)
+            values = dict(enumerate(several))
+        found = {}
+        for key, value in values.items():
+            node = self.tensors.get(f"inputs[{key}]") or self.tensor(key)
+            if not isinstance(value, Tensor):
+                kind = type(value).__name__
+                raise ArgumentError(f"expected a tensor as the value of {node.name!r}, got {kind}")
+            if tuple(value.shape) != node.shape:
+                raise ShapeError(
+                    f"{node.name!r} had shape {node.shape} in the pass, got {tuple(value.shape)}: a graph "
+                    f"computes passes of the same shapes; run the model"
+                )
+            found[node] = value
+        return found
+
+    @cached_property
+    def _runs(self) -> dict[str, TensorNode]:
+        """The last run of each operation, by its name without a number, with and without the part."""
+        last = {}
+        for node in self.tensors.values():
+            if node.producer is not None and "@" not in node.name:
+                operation, _, part = node.name.partition("#")
+                key = operation + part.lstrip("0123456789")
+                last[key] = node
+                if key.endswith("[0]"):
+                    last[operation] = node
+                    last[node.name.removesuffix("[0]")] = node
+        return last
+
+    @cached_property
+    def _consumers(self) -> dict[str, list[Operation]]:
+        found: dict[str, list[Operation]] = {}
+        for operation in self:
+            for node in operation.inputs:
+                found.setdefault(node.name, []).append(operation)
+        return found
+
+
+def name_filter(pattern: str) -> Callable[[str], bool]:
+    """Returns whether a name of a tensor matches a pattern; see `OperationGraph.matching`.
+
+    Example:
+        >>> name_filter("h.*.attn/softmax")("h.3.attn/softmax#0"), name_filter("*/add#1")("fc/add#0")
+        (True, False)
+    """
+    if "#" not in pattern:
+        pattern, bracket, part = pattern.partition("[")
+        pattern += "#*" + bracket + part
+    # brackets are those of parts of outputs, not sets of characters
+    fits = re.compile(translate(pattern.replace("[", "[[]"))).match
+    return lambda name: fits(name) is not None

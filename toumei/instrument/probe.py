@@ -1,0 +1,267 @@
+"""Instruments a model: a probe tracks the operations and tensors of its forward passes."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.checks import checked
+from ..core.errors import ArgumentError, LayerError, TrackingError
+from ..core.hooks import hooked, listening
+from ..core.interrupts import until_the_end
+from ..core.modules import check_model, without_wrapper, wrapped_forward
+from ..core.summaries import listed
+from .graph import OperationGraph, name_filter
+from .nodes import Operation, TensorNode
+from .recorder import Recorder
+from .tensors import TensorFiles, TensorMap
+
+Predicate = Callable[[TensorNode], bool]
+Only = Iterable["str | TensorNode | Operation | Predicate"] | str | Predicate | None
+
+
+@contextmanager
+@checked
+def instrument(model: nn.Module) -> Iterator["Probe"]:
+    """Yields a probe that tracks forward passes of a model until the end of the block.
+
+    The model is left as it is: hooks are on it only while something is tracked. Its output is that of the
+    plain pass bit for bit. One thing is PyTorch's: `nn.TransformerEncoderLayer` and `nn.MultiheadAttention`
+    leave their fused path, as they do under any hook, so that their outputs are those of
+    ``torch.backends.mha.set_fastpath_enabled(False)``. Compiled parts run as they were written.
+
+    Args:
+        model: Any module.
+
+    Raises:
+        ArgumentError: It is no `nn.Module`.
+        ArchitectureError: Hooks do not run inside the model, as in scripted ones.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     output = model(torch.ones(1, 3))
+        >>> tracker.build_map()
+        TensorMap(2 tensors: 0/linear#0, 1/relu#0)
+    """
+    check_model(model)
+    probe = Probe(model)
+    with until_the_end() as cleanup:
+        cleanup.add(probe._end)
+        yield probe
+
+
+class Probe:
+    """Tracks forward passes of a model; see `instrument`.
+
+    Attributes:
+        model: The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._open, self._tracking = True, False
+
+    def __repr__(self) -> str:
+        return f"Probe({type(self.model).__name__})"
+
+    @contextmanager
+    @checked
+    def track(
+        self,
+        only: Only = None,
+        *,
+        batched: bool = False,
+        device: str | torch.device | None = None,
+        folder: str | Path | None = None,
+    ) -> Iterator["Tracker"]:
+        """Yields a tracker of the forward passes in the block.
+
+        Args:
+            only: Which tensors are kept. None keeps the results of all operations, an empty list none of
+                them. Names are those of the engine: operations, modules, runs, parts; nodes of a graph stand
+                for their names. Patterns with ``*`` or ``?``, such as ``h.*.attn/softmax``, and functions of
+                a `TensorNode` choose among the results of operations. Where all are names, the other
+                operations are not looked at, and there is no graph.
+            batched: Whether several passes may run. By default a second one is an error.
+            device: Where kept tensors go, by default they stay where they are.
+            folder: A folder to which the tensors of each pass are written after it, as ``.safetensors``;
+                then none of them stay in memory.
+
+        Raises:
+            TrackingError: Something is tracked already, or the model is no longer instrumented.
+            LayerError: A name of a module that the model does not have.
+        """
+        if self._tracking or not self._open:
+            state = "tracked already: end that block first" if self._tracking else "no longer instrumented"
+            raise TrackingError(f"the {type(self.model).__name__} is {state}")
+        tracker = Tracker(self.model, _Choice(only), batched, device, folder)
+        with until_the_end() as cleanup:
+            cleanup.add(self._end_tracking)
+            self._tracking = True
+            with tracker._passes():
+                yield tracker
+
+    def _end_tracking(self) -> None:
+        self._tracking = False
+
+    def _end(self) -> None:
+        self._open = False
+
+
+class _Choice:
+    """Which tensors are kept."""
+
+    def __init__(self, only: Only) -> None:
+        self.everything = only is None
+        chosen: list[Any] = [only] if isinstance(only, str) or callable(only) else list(only or ())
+        self.names: list[str] = []
+        self.filters: dict[str, Predicate] = {}
+        for one in chosen:
+            if isinstance(one, TensorNode | Operation | str):
+                name = one if isinstance(one, str) else one.name
+                if "*" in name or "?" in name or "@" in name:
+                    self.filters[name] = _named(name)
+                else:
+                    self.names.append(name)
+            elif callable(one):
+                self.filters[getattr(one, "__name__", repr(one))] = one
+            else:
+                raise ArgumentError(
+                    f"expected names, patterns, nodes of a graph or functions of a TensorNode in only=, got "
+                    f"{type(one).__name__}"
+                )
+        self.by_name = bool(self.names) and not self.filters
+        if self.filters:
+            self.filters |= {name: _named(name) for name in self.names}
+
+    def __call__(self, node: TensorNode) -> bool:
+        return self.everything or any(fits(node) for fits in self.filters.values())
+
+
+def _named(name: str) -> Predicate:
+    fits = name_filter(name)
+    return lambda node: fits(node.name)
+
+
+class Tracker:
+    """What was tracked of forward passes; see `Probe.track`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        choice: _Choice,
+        batched: bool,
+        device: str | torch.device | None,
+        folder: str | Path | None,
+    ) -> None:
+        self._model, self._choice, self._batched = model, choice, batched
+        self._device = None if device is None else torch.device(device)
+        self._kept: Any = [] if folder is None else TensorFiles(folder)
+        self._recorder: Recorder | None = None
+        self._begun = 0
+
+    def __repr__(self) -> str:
+        return f"Tracker({type(self._model).__name__}, {self._begun} pass{'es' * (self._begun != 1)})"
+
+    def build_graph(self) -> OperationGraph:
+        """Returns the graph of the last forward pass; where it failed, up to there.
+
+        Raises:
+            TrackingError: No forward pass ran, or only named tensors were tracked.
+        """
+        self._check_begun()
+        if self._recorder is None:
+            raise TrackingError(
+                "only named tensors were tracked, and no graph: use track(), or track(only=[]) to keep none"
+            )
+        return self._recorder.graph()
+
+    def build_map(self) -> TensorMap:
+        """Returns the tensors that were kept.
+
+        Raises:
+            TrackingError: No forward pass ran.
+            LayerError: A pattern that fits no operation that ran.
+        """
+        self._check_begun()
+        kept = TensorMap(list(self._kept), self._batched)
+        if self._recorder is not None and self._recorder.done:
+            tensors = [node for node in self._recorder.graph().tensors.values() if node.producer is not None]
+            for name, fits in self._choice.filters.items():
+                if not any(map(fits, tensors)):
+                    ran = listed((node.name for node in tensors), 8)
+                    raise LayerError(f"{name!r} fits no tensor of the pass: it had {ran}")
+        return kept
+
+    @contextmanager
+    def _passes(self) -> Iterator[None]:
+        """Tracks the passes in the block."""
+        with ExitStack() as stack:
+            if self._choice.by_name:
+                names = self._choice.names
+                activations = stack.enter_context(hooked(self._model, names, detach=True))
+                inner = without_wrapper(self._model)
+                stack.enter_context(wrapped_forward(inner, self._around(activations)))
+            else:
+                stack.enter_context(listening(self._model, _Listener(self)))
+            yield
+
+    def _around(self, activations: Mapping[str, Tensor]) -> Callable[..., Any]:
+        def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            self._begin()
+            output = forward(*args, **kwargs)
+            self._keep({name: self._moved(activations[name]) for name in self._choice.names})
+            return output
+
+        return around
+
+    def _begin(self) -> None:
+        if self._begun and not self._batched:
+            raise TrackingError(
+                f"a forward pass of the {type(self._model).__name__} was tracked already: use "
+                f"track(batched=True) for several"
+            )
+        self._begun += 1
+
+    def _keep(self, tensors: Mapping[str, Tensor]) -> None:
+        self._kept.append(tensors)
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor if self._device is None else tensor.to(self._device)
+
+    def _check_begun(self) -> None:
+        if not self._begun:
+            raise TrackingError(
+                f"no forward pass of the {type(self._model).__name__} ran in the block: call the model itself"
+            )
+
+
+class _Listener:
+    """Begins a recorder for each pass."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tracker = self._tracker
+        tracker._begin()
+        self._recorder = Recorder(without_wrapper(tracker._model), tracker._choice, tracker._device)
+        tracker._recorder = self._recorder
+        self.enter, self.leave, self.call = (
+            self._recorder.enter,
+            self._recorder.leave,
+            self._recorder.call,
+        )
+        self._recorder.begin(args, kwargs)
+
+    def end(self, output: Any) -> None:
+        self._recorder.end(output)
+        self._tracker._keep(self._recorder.kept)
+
+    def fail(self, error: BaseException) -> None:
+        self._recorder.fail(error)
+        self._tracker._keep(self._recorder.kept)

@@ -1,0 +1,369 @@
+"""Writes down the operations of a forward pass while it runs."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from time import perf_counter
+from types import FrameType
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import OutOfMemoryError
+from ..core.functions import Function, canonical_name, overwrites, tensors_among
+from ..core.generators import rewinding
+from ..core.modules import device_and_dtype
+from ..core.outputs import main_tensor, tensor_parts
+from ..core.summaries import listed
+from ..core.untracked import graph_nodes_made
+from .graph import OperationGraph
+from .nodes import Memory, Operation, TensorNode
+
+Keep = Callable[[TensorNode], bool]
+_READS = frozenset(("item", "tolist", "is_nonzero", "equal", "allclose", "numpy"))
+_TORCH, _TOUMEI = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
+_PLAIN = (str, int, float, bool, complex, type(None))
+
+
+class Recorder:
+    """A listener that writes down one forward pass; see `toumei.core.hooks.listening`.
+
+    Args:
+        model: The model.
+        keep: Says of which results the values are kept.
+        device: Where kept tensors go; by default they stay where they are.
+    """
+
+    def __init__(self, model: nn.Module, keep: Keep, device: torch.device | None = None) -> None:
+        self.kept: dict[str, Tensor] = {}
+        self.done = False
+        self._model, self._keep, self._target = model, keep, device
+        self._operations: dict[str, Operation] = {}
+        self._tensors: dict[str, TensorNode] = {}
+        self._modules = {module: name for name, module in model.named_modules()}
+        self._names = [""]  # of the modules that run, the innermost one last
+        self._ran: Counter[tuple[str, str]] = Counter()
+        # Each tensor of the pass by its id: a reference that tells whether the id is still its one, its node,
+        # where its memory begins, and how many operations had run.
+        self._known: dict[int, tuple[ref[Tensor], TensorNode, int, int]] = {}
+        # By where memory begins: what was overwritten last, and the names of what is kept or was given there.
+        self._overwritten: dict[int, tuple[int, Operation]] = {}
+        self._at: dict[int, list[str]] = {}
+        self._touched: set[int] = set()  # where the memory of the arguments of a call begins
+        self._constants: dict[str, Tensor] = {}
+        self._written: set[str] = set()
+        self._inputs: dict[str, Tensor] = {}
+        self._input_nodes: list[TensorNode] = []
+        self._output: Any = None
+        self._error: str | None = None
+        self._named: dict[int, tuple[str, str]] = {}
+        self._attributes: dict[int, str] | None = None
+        self._rewind: Callable[[], None] = lambda: None
+        self._device, self._begun = "cpu", 0
+        self._outside: FrameType | None = None
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Writes down the inputs."""
+        self._named = {id(one): (name, "parameter") for name, one in self._model.named_parameters()}
+        self._named |= {id(one): (name, "buffer") for name, one in self._model.named_buffers()}
+        device = device_and_dtype(self._model)[0]
+        self._device, self._rewind = device.type, rewinding(device)
+        self._begun = graph_nodes_made()
+        self._outside = sys._getframe(1)
+        for key, value in [*enumerate(args), *kwargs.items()]:
+            for part in tensor_parts(value):
+                tensor = main_tensor(value, part)
+                if isinstance(tensor, nn.Parameter) and id(tensor) in self._named:
+                    continue
+                name = f"inputs[{key}]" + "".join(f"[{one}]" for one in part)
+                self._inputs[name] = tensor
+                self._input_nodes.append(self._add(tensor, name, "input"))
+
+    def end(self, output: Any) -> None:
+        """Writes down the output."""
+        self._output = _plain(output, self._node_of)
+        self._finish()
+
+    def fail(self, error: BaseException) -> None:
+        """Writes down what ended the pass."""
+        self._error = f"{type(error).__name__}: {error}"
+        self._finish()
+        if self.kept and "memory" in str(error) and hasattr(error, "add_note"):  # from Python 3.11 on
+            error.add_note(self._kept())
+
+    def enter(self, module: nn.Module) -> None:
+        """Lets a module be the innermost one."""
+        self._names.append(self._modules.get(module, self._names[-1]))
+
+    def leave(self, module: nn.Module) -> None:
+        """Lets the module around it be the innermost one again."""
+        if len(self._names) > 1:
+            self._names.pop()
+
+    def call(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls a function, and writes it down if it has to do with tensors."""
+        in_place = overwrites(function, kwargs) or "out" in kwargs
+        given = None
+        if in_place:  # while it is as the function finds it
+            given = self._arguments(args, kwargs)
+            self._before_overwriting(kwargs.get("out", args[:1]))
+        start = perf_counter()
+        output = function(*args, **kwargs)
+        seconds = perf_counter() - start
+        name = canonical_name(function)[0]
+        results = args[0] if in_place and output is None and args else output
+        read = name in _READS
+        if not read and not _holds_tensors(results):
+            return output
+        operation = self._write(name, "read" if read else "function", given or self._arguments(args, kwargs))
+        operation.callable, operation.seconds, operation.in_place = function, seconds, in_place
+        if torch.is_autocast_enabled(self._device):
+            operation.autocast = self._device, torch.get_autocast_dtype(self._device)
+        if read:
+            operation.value = output
+        else:
+            self._add_results(operation, results)
+        return output
+
+    def graph(self) -> OperationGraph:
+        """Returns the graph of the pass."""
+        memory = Memory(
+            model=self._model,
+            constants=self._constants,
+            inputs=self._inputs,
+            written=frozenset(self._written),
+            rewind=self._rewind,
+        )
+        return OperationGraph(
+            operations=self._operations,
+            tensors=self._tensors,
+            modules={name: type(module).__name__ for module, name in self._modules.items()},
+            inputs=tuple(self._input_nodes),
+            output=self._output,
+            error=self._error,
+            memory=memory,
+        )
+
+    def _finish(self) -> None:
+        """Lets go of what only a running pass needs."""
+        self.done, self._outside, self._attributes = True, None, None
+        for held in (self._known, self._overwritten, self._at, self._named):
+            held.clear()
+
+    def _arguments(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        self._touched.clear()
+        return self._as_nodes(args), self._as_nodes(kwargs)
+
+    def _as_nodes(self, value: Any) -> Any:
+        """Arguments with nodes in place of tensors."""
+        if isinstance(value, Tensor):
+            return self._node_of(value)
+        kind = type(value)
+        if kind is tuple or kind is list:
+            return kind([self._as_nodes(one) for one in value])
+        if kind is dict:
+            return {key: self._as_nodes(one) for key, one in value.items()}
+        if kind is slice:
+            return slice(*(self._as_nodes(one) for one in (value.start, value.stop, value.step)))
+        return value
+
+    def _write(self, name: str, kind: str, given: tuple[Any, Any]) -> Operation:
+        """Adds an operation of the innermost module."""
+        module = self._names[-1]
+        run = self._ran[module, name]
+        self._ran[module, name] = run + 1
+        operation = Operation(
+            name=f"{module}/{name}#{run}",
+            function=name,
+            module=module,
+            run=run,
+            kind=kind,
+            args=given[0],
+            kwargs=given[1],
+            outputs=[],
+            source=self._source(),
+        )
+        self._operations[operation.name] = operation
+        return operation
+
+    def _add_results(self, operation: Operation, results: Any) -> None:
+        """Adds the tensors that an operation returned or overwrote."""
+        parts = ((),) if isinstance(results, Tensor) else tensor_parts(results)
+        for part in parts:
+            tensor = main_tensor(results, part)
+            name = operation.name + "".join(f"[{one}]" for one in part)
+            node = self._add(tensor, name, "result", operation)
+            operation.outputs.append(node)
+            where = self._known[id(tensor)][2]
+            if operation.in_place and where:
+                self._overwritten[where] = len(self._operations), operation
+            if self._keep(node):
+                self._store(name, tensor, where)
+
+    def _add(self, tensor: Tensor, name: str, kind: str, producer: Operation | None = None) -> TensorNode:
+        """Adds a tensor."""
+        where, nbytes = _memory(tensor)
+        node = TensorNode(
+            name=name,
+            kind=kind,
+            shape=tuple(tensor.shape),
+            dtype=tensor.dtype,
+            device=tensor.device,
+            nbytes=0 if where in self._touched else nbytes,
+            producer=None if producer is None else producer.name,
+        )
+        self._tensors[name] = node
+        self._known[id(tensor)] = ref(tensor), node, where, len(self._operations)
+        if producer is None:
+            self._at.setdefault(where, []).append(name)
+        return node
+
+    def _node_of(self, tensor: Tensor) -> TensorNode:
+        """The node of a tensor as it is now."""
+        known = self._known.get(id(tensor))
+        if known is None or known[0]() is not tensor:
+            self._begin_with(tensor)
+            known = self._known[id(tensor)]
+        _, node, where, number = known
+        self._touched.add(where)
+        overwritten = self._overwritten.get(where) if where else None
+        if overwritten is not None and overwritten[0] > number:
+            return self._changed_view(tensor, node, overwritten[1])
+        if tensor.requires_grad and hasattr(tensor.grad_fn, "_forward_cls"):
+            return self._custom(tensor, node)
+        return node
+
+    def _changed_view(self, tensor: Tensor, before: TensorNode, by: Operation) -> TensorNode:
+        """Adds a tensor that shares memory with what an operation overwrote since the tensor was made."""
+        name = f"{before.name.partition('@')[0]}@{by.name}"
+        node = self._tensors.get(name)
+        if node is None:
+            node = self._add(tensor, name, "result", by)
+            by.views.append((node, before))
+        else:
+            self._known[id(tensor)] = ref(tensor), node, self._known[id(tensor)][2], len(self._operations)
+        return node
+
+    def _custom(self, tensor: Tensor, node: TensorNode) -> TensorNode:
+        """Adds the custom autograd function that a tensor went through unseen, if it is not there yet."""
+        function: str = getattr(tensor.grad_fn, "_forward_cls").__name__  # noqa: B009, mypy knows no such attribute
+        producer = None if node.producer is None else self._operations[node.producer]
+        if producer is not None and producer.kind == "custom":
+            return node
+        operation = self._write(function, "custom", ((node,), {}))
+        operation.outputs.append(self._add(tensor, operation.name, "result", operation))
+        return operation.outputs[0]
+
+    def _begin_with(self, tensor: Tensor) -> None:
+        """Adds a tensor that no operation of the graph made."""
+        named = self._named.get(id(tensor))
+        if named is not None:
+            self._add(tensor, *named)
+            return
+        grad_fn = tensor.grad_fn
+        if grad_fn is not None and grad_fn._sequence_nr() >= self._begun:
+            touched = set(self._touched)
+            operation = self._write("untracked", "untracked", ((), {}))
+            operation.value = str(grad_fn.name())
+            operation.outputs.append(self._add(tensor, operation.name, "result", operation))
+            self._touched = touched
+            return
+        if self._attributes is None:
+            self._attributes = _attributes(self._modules)
+        name = self._attributes.get(id(tensor))
+        if name is None or name in self._tensors:
+            name = f"constants[{len(self._constants)}]"
+        self._constants[name] = tensor
+        self._add(tensor, name, "constant")
+
+    def _store(self, name: str, tensor: Tensor, where: int) -> None:
+        """Keeps the value of a tensor."""
+        value = tensor.detach()
+        if self._target is None or self._target == tensor.device:
+            self._at.setdefault(where, []).append(name)
+        else:
+            value = self._moved(value)
+        self.kept[name] = value
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        try:
+            return tensor.to(self._target)
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            raise OutOfMemoryError(f"no memory for more tensors on {self._target}: {self._kept()}") from error
+
+    def _kept(self) -> str:
+        """What is kept, in words."""
+        size = sum(one.nbytes for one in self.kept.values())
+        return (
+            f"{len(self.kept)} tensors of {size / 1e9:.2f} GB are kept ({listed(self.kept, 3)}): keep fewer "
+            f"with track(only=...), or write them to a folder"
+        )
+
+    def _before_overwriting(self, target: Any) -> None:
+        """Copies what is kept and shares memory with what is about to be overwritten."""
+        for tensor in tensors_among([target]):
+            for name in self._at.pop(_memory(tensor)[0], ()):
+                for values in (self.kept, self._inputs, self._constants):
+                    if name in values:
+                        values[name] = values[name].detach().clone()
+                if name not in self.kept:
+                    self._written.add(name)
+
+    def _source(self) -> str:
+        """The line that called a function: the innermost one outside torch, else the innermost one."""
+        frame: FrameType | None = sys._getframe(3)
+        inside = ""
+        while frame is not None and frame is not self._outside:
+            file = frame.f_code.co_filename
+            if not file.startswith(_TOUMEI):
+                if not file.startswith(_TORCH):
+                    return f"{file}:{frame.f_lineno}"
+                inside = inside or f"{file}:{frame.f_lineno}"
+            frame = frame.f_back
+        return inside
+
+
+def _holds_tensors(results: Any) -> bool:
+    if isinstance(results, Tensor):
+        return True
+    if not isinstance(results, tuple | list) or isinstance(results, torch.Size):
+        return False
+    return any(isinstance(one, Tensor) for one in results)
+
+
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    """Where the memory of a tensor begins, 0 if it has none of the usual kind, and its bytes."""
+    try:
+        storage = tensor.untyped_storage()
+        return storage.data_ptr(), storage.nbytes()
+    except (RuntimeError, NotImplementedError):
+        return 0, 0
+
+
+def _attributes(modules: Mapping[nn.Module, str]) -> dict[int, str]:
+    """The names of tensors that are plain attributes of modules, by their ids."""
+    return {
+        id(value): f"{name}.{attribute}".lstrip(".")
+        for module, name in modules.items()
+        for attribute, value in vars(module).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _plain(output: Any, node_of: Callable[[Tensor], TensorNode]) -> Any:
+    """An output as tuples, lists and dictionaries, with nodes in place of tensors and no other objects."""
+    if isinstance(output, Tensor):
+        return node_of(output)
+    if isinstance(output, Mapping):
+        return {key: _plain(value, node_of) for key, value in output.items()}
+    if isinstance(output, tuple | list):
+        return (tuple if isinstance(output, tuple) else list)(_plain(value, node_of) for value in output)
+    if is_dataclass(output) and not isinstance(output, type):
+        return {one.name: _plain(getattr(output, one.name), node_of) for one in fields(output)}
+    return output if isinstance(output, _PLAIN) else None

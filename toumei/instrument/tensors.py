@@ -1,0 +1,189 @@
+"""The tensors that were kept of forward passes, by name, in memory or in files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import pad as padded
+
+from ..core.checks import checked
+from ..core.errors import ArgumentError, LayerError, ShapeError
+from ..core.files import atomic_write
+from ..core.summaries import listed
+from .nodes import TensorNode
+
+_FILE = "pass_{:06d}.safetensors"
+
+
+class TensorMap(Mapping[str, Any]):
+    """The tensors that were kept, by name.
+
+    Args:
+        passes: The tensors of each forward pass by name.
+        batched: Whether a value is the list of the tensors of all passes, not one tensor.
+
+    Example:
+        >>> kept = TensorMap([{"fc": torch.zeros(2, 3)}, {"fc": torch.ones(1, 3)}], batched=True)
+        >>> kept
+        TensorMap(1 tensor of 2 passes: fc)
+        >>> kept.get_cat("fc").shape
+        torch.Size([3, 3])
+    """
+
+    def __init__(self, passes: Sequence[Mapping[str, Tensor]], batched: bool = False) -> None:
+        self._passes, self._batched = passes, batched
+
+    def __getitem__(self, place: "str | TensorNode") -> Any:
+        name = place.name if isinstance(place, TensorNode) else place
+        found = [kept[name] for kept in self._passes if name in kept]
+        if not found:
+            raise LayerError(f"no tensor {name!r} was kept: there is {listed(self, 8) or 'none'}")
+        return found if self._batched else found[-1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name for kept in self._passes for name in kept))
+
+    def __len__(self) -> int:
+        return len(dict.fromkeys(iter(self)))
+
+    def __contains__(self, place: object) -> bool:
+        name = place.name if isinstance(place, TensorNode) else place
+        return any(name in kept for kept in self._passes)
+
+    def __repr__(self) -> str:
+        tensors = f"{len(self)} tensor{'s' * (len(self) != 1)}"
+        passes = f" of {len(self._passes)} passes" if self._batched else ""
+        return f"TensorMap({tensors}{passes}: {listed(self, 3)})"
+
+    def get_cat(self, place: "str | TensorNode", dim: int = 0, pad: float | None = None) -> Tensor:
+        """Returns the tensors of all passes as one.
+
+        Args:
+            place: Name of the tensor.
+            dim: The axis along which they are joined.
+            pad: The number that shorter tensors get at their ends along the other axes; by default tensors
+                of several lengths are an error.
+
+        Raises:
+            LayerError: No such tensor was kept.
+            ShapeError: The tensors differ along other axes, or in their number.
+        """
+        name = place.name if isinstance(place, TensorNode) else place
+        given = self[place]
+        tensors: list[Tensor] = given if isinstance(given, list) else [given]
+        rank = tensors[0].dim()
+        if any(one.dim() != rank for one in tensors) or not -rank <= dim < rank:
+            shapes = listed(dict.fromkeys(tuple(one.shape) for one in tensors))
+            raise ShapeError(f"{name!r} cannot be joined along axis {dim}: the passes have {shapes}")
+        longest = [max(one.shape[axis] for one in tensors) for axis in range(rank)]
+        joined = []
+        for one in tensors:
+            lacking = [most - length for most, length in zip(longest, one.shape, strict=True)]
+            lacking[dim] = 0
+            if any(lacking):
+                if pad is None:
+                    shapes = listed(dict.fromkeys(tuple(other.shape) for other in tensors))
+                    raise ShapeError(
+                        f"{name!r} has other lengths in other passes ({shapes}): give the number to pad "
+                        f"with, pad=0, or take the list with get()"
+                    )
+                one = padded(one, [side for lack in reversed(lacking) for side in (0, lack)], value=pad)
+            joined.append(one)
+        return torch.cat(joined, dim)
+
+    def filter_ids(self, wanted: Callable[[str], bool]) -> "TensorMap":
+        """Returns the tensors whose names a function accepts."""
+        names = [name for name in self if wanted(name)]
+        passes = [{name: kept[name] for name in names if name in kept} for kept in self._passes]
+        return TensorMap(passes, self._batched)
+
+    @checked
+    def save(self, folder: str | Path) -> None:
+        """Writes the tensors of each pass as one ``.safetensors`` file in a folder.
+
+        Raises:
+            ArgumentError: The folder holds tensors already.
+        """
+        files = TensorFiles(folder)
+        for kept in self._passes:
+            files.append(kept)
+
+    @staticmethod
+    @checked
+    def load(folder: str | Path) -> "TensorMap":
+        """Returns the tensors of a folder that `save` wrote; a tensor is read when it is asked for.
+
+        Raises:
+            ArgumentError: There are no tensors in the folder, or a file is damaged.
+        """
+        files = sorted(Path(folder).glob("pass_*.safetensors"))
+        if not files:
+            raise ArgumentError(f"there are no files pass_*.safetensors in {str(folder)!r}")
+        return TensorMap([_Stored(file) for file in files], batched=len(files) > 1)
+
+
+class TensorFiles(Sequence[Mapping[str, Tensor]]):
+    """The tensors of passes in the files of a folder.
+
+    Raises:
+        ArgumentError: The folder holds tensors already.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+        self._files: list[_Stored] = []
+        there = sorted(self._folder.glob("pass_*.safetensors"))
+        if there:
+            raise ArgumentError(f"{str(folder)!r} holds tensors of {len(there)} passes: give an empty folder")
+
+    def append(self, kept: Mapping[str, Tensor]) -> None:
+        """Writes the tensors of the next pass, whole or not at all."""
+        file = self._folder / _FILE.format(len(self._files))
+        with atomic_write(file) as partial:
+            save_file({name: tensor.cpu().contiguous().clone() for name, tensor in kept.items()}, partial)
+        self._files.append(_Stored(file))
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._files[index]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+class _Stored(Mapping[str, Tensor]):
+    """The tensors of a file, read one by one."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        with self._opened() as tensors:
+            tensor: Tensor = tensors.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    @cached_property
+    def _names(self) -> dict[str, None]:
+        with self._opened() as tensors:
+            return dict.fromkeys(tensors.keys())
+
+    def _opened(self) -> Any:
+        try:
+            return safe_open(self._file, "pt")
+        except (SafetensorError, OSError) as error:
+            raise ArgumentError(f"{str(self._file)!r} cannot be read as tensors: {error}") from error
