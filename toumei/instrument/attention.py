@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..core.checks import checked
@@ -108,7 +109,8 @@ class MultiHeadAttentionInstance:
             ReplayError: The pass cannot be computed again.
         """
         if values is None:
-            values = self._graph.replay(record=self.needed)
+            with torch.no_grad():
+                values = self._graph.replay(record=self.needed)
         name = self.softmax_value.name
         wanted = [name] if name in values else [node.name for node in self.needed]
         missing = [one for one in wanted if one not in values]
@@ -137,7 +139,6 @@ class MultiHeadAttentionInstance:
     def _computed(self, found: Mapping[str, Tensor]) -> Tensor:
         """The weights of an operation that returns none, from what it was given."""
         assert isinstance(self.softmax_value, AttentionWeights)
-        assert self.operation.callable is not None
         given, memory = _without_values(self.operation), self._graph.memory
         values: dict[TensorNode, Tensor] = {}
         for node in nodes_in(given):
@@ -148,7 +149,7 @@ class MultiHeadAttentionInstance:
             else:
                 values[node] = memory.constants[node.name] if node.kind == "constant" else found[node.name]
         args, kwargs = with_values(given, values)
-        return self.softmax_value.of_call(self.operation.callable, args, kwargs)
+        return self.softmax_value.of_call(args, kwargs)
 
 
 @checked
@@ -185,8 +186,8 @@ def find_multi_head_attention(graph: OperationGraph) -> Iterator[MultiHeadAttent
     for operation in graph:
         if operation.function not in WEIGHTS and _KERNELS.search(operation.function):
             raise ArchitectureError(
-                f"{operation.name!r} computes attention in a kernel that cannot be looked into: load the model "
-                f'with attn_implementation="eager" or "sdpa"'
+                f"{operation.name!r} computes attention in a kernel that cannot be looked into: load the "
+                f'model with attn_implementation="eager" or "sdpa"'
             )
     found.sort(key=lambda one: order[one.operation.name])
     numbers = layer_numbers([one.module for one in found])
@@ -269,6 +270,7 @@ def _fused(graph: OperationGraph, operation: Operation) -> MultiHeadAttentionIns
         device=query.device,
         nbytes=0,
         producer=operation.name,
+        function=operation.callable,
         compute=WEIGHTS[operation.function],
     )
     return MultiHeadAttentionInstance(

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from .nodes import TensorNode
 
-Compute = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Tensor]
+Function = Callable[..., Any]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 
 @dataclass(eq=False, slots=True, repr=False)
@@ -22,20 +24,22 @@ class AttentionWeights(TensorNode):
     so that a mask which one pass has and another one lacks is not mistaken.
 
     Attributes:
-        compute: Returns the weights for a function, its positional and its keyword arguments.
+        function: The function of the operation.
+        compute: Returns the weights for the function, its positional and its keyword arguments.
     """
 
-    compute: Compute | None = None
+    function: Function | None = None
+    compute: Callable[[Function, Args, Kwargs], Tensor] | None = None
 
-    def of_call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """Returns the weights for a call of the operation."""
-        assert self.compute is not None
+    def of_call(self, args: Args, kwargs: Kwargs) -> Tensor:
+        """Returns the weights for the arguments of a call of the operation."""
+        assert self.compute is not None and self.function is not None
         with torch.no_grad():
-            weights = self.compute(function, args, kwargs)
+            weights = self.compute(self.function, args, kwargs)
         return weights.reshape(-1, self.shape[1], *weights.shape[-2:])
 
 
-def fused_weights(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def fused_weights(function: Function, args: Args, kwargs: Kwargs) -> Tensor:
     """Returns the weights of a call of `torch.nn.functional.scaled_dot_product_attention`.
 
     Rows whose keys are all masked are zero, as torch has it; ``is_causal`` aligns the first query with the
@@ -71,7 +75,7 @@ def _scaled_dot_product(
     return weights.masked_fill(scores.amax(-1, keepdim=True) == -math.inf, 0.0).to(query.dtype)
 
 
-def module_weights(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def module_weights(function: Function, args: Args, kwargs: Kwargs) -> Tensor:
     """Returns the weights of a call of `torch.nn.functional.multi_head_attention_forward`.
 
     Dropout is left out.
@@ -81,7 +85,7 @@ def module_weights(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     return weights
 
 
-def flex_weights(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def flex_weights(function: Function, args: Args, kwargs: Kwargs) -> Tensor:
     """Returns the weights of a call of flex attention: what it returns for the identity as values."""
     query, key, _, *others = args
     identity = torch.eye(key.shape[-2], dtype=query.dtype, device=query.device)
@@ -90,7 +94,7 @@ def flex_weights(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
     return weights
 
 
-WEIGHTS: Mapping[str, Compute] = {
+WEIGHTS: Mapping[str, Callable[[Function, Args, Kwargs], Tensor]] = {
     "scaled_dot_product_attention": fused_weights,
     "multi_head_attention_forward": module_weights,
     "flex_attention": flex_weights,
