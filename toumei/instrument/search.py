@@ -20,7 +20,7 @@ Operations that lay the numbers of a tensor out anew or cast them, and dropout, 
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -41,7 +41,7 @@ _COMMUTATIVE = frozenset(("add", "mul"))
 
 
 @dataclass(frozen=True, eq=False)
-class Match(Mapping[str, Any]):
+class Match:
     """What fits a pattern: the named tensors and operations by their names.
 
     Attributes:
@@ -55,11 +55,8 @@ class Match(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return self.groups[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.groups)
-
-    def __len__(self) -> int:
-        return len(self.groups)
+    def __contains__(self, name: str) -> bool:
+        return name in self.groups
 
     def __repr__(self) -> str:
         groups = ", ".join(f"{name}={getattr(one, 'name', one)!r}" for name, one in self.groups.items())
@@ -80,7 +77,13 @@ class Match(Mapping[str, Any]):
 
 
 class Pattern:
-    """A description of a tensor, or of another argument, by how it was computed."""
+    """A description of a tensor, or of another argument, by how it was computed.
+
+    Attributes:
+        last: The functions that can have made the tensor, None where that is not known.
+    """
+
+    last: frozenset[str] | None = None
 
     def matches(self, graph: OperationGraph, value: Any, found: Match) -> Iterator[Match]:
         """Yields the ways in which a value fits, given what was found before."""
@@ -89,12 +92,16 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Value(Pattern):
-    """Any tensor, or with ``computed=True`` any that is no parameter or buffer.
+    """Any tensor; a name that stands several times in a pattern is the same tensor each time.
 
-    A name that stands several times in a pattern is the same tensor each time.
+    Attributes:
+        name: Its name in the match.
+        of: A pattern that it fits as well.
+        computed: Whether it must be no parameter or buffer.
     """
 
     name: str | None = None
+    of: Pattern | None = None
     computed: bool = False
 
     def matches(self, graph: OperationGraph, value: Any, found: Match) -> Iterator[Match]:
@@ -104,7 +111,8 @@ class Value(Pattern):
         if self.computed and source(graph, value).kind in ("parameter", "buffer"):
             return
         if self.name not in found.groups:
-            yield found.named(self.name, value)
+            found = found.named(self.name, value)
+            yield from [found] if self.of is None else self.of.matches(graph, value, found)
         elif source(graph, found[str(self.name)]) is source(graph, value):
             yield found
 
@@ -142,6 +150,8 @@ class Either(Pattern):
 
     def __init__(self, *patterns: Pattern) -> None:
         self.patterns = patterns
+        last = [one.last for one in patterns if one.last is not None]
+        self.last = frozenset().union(*last) if len(last) == len(patterns) else None
 
     def matches(self, graph: OperationGraph, value: Any, found: Match) -> Iterator[Match]:
         """Yields the matches of each pattern."""
@@ -172,7 +182,7 @@ class Step(Pattern):
         module: str | None = None,
     ) -> None:
         self.functions, self.operands, self.name = frozenset(functions.split("|")), operands, name
-        self.of, self.where = of, where
+        self.of, self.where, self.last = of, where, self.functions
         self.modules = None if module is None else frozenset(module.split("|"))
 
     def __repr__(self) -> str:
@@ -294,10 +304,19 @@ def find(graph: OperationGraph, pattern: Pattern) -> Iterator[Match]:
         [Match(down='2/linear#0', up='0/linear#0')]
     """
     for operation in graph:
+        if pattern.last is not None and operation.function not in pattern.last:
+            continue
         for node in operation.outputs[:1]:
             match = next(pattern.matches(graph, node, Match()), None)
             if match is not None and match.operations and match.operation is operation:
                 yield match
+
+
+def largest(matches: Iterable[Match]) -> list[Match]:
+    """Returns the matches that are not parts of others, such as the ReLU of a squared ReLU."""
+    matches = list(matches)
+    parts = {operation for match in matches for operation in match.operations[1:]}
+    return [match for match in matches if match.operation not in parts]
 
 
 def source(graph: OperationGraph, node: TensorNode, functions: frozenset[str] = TRANSPARENT) -> TensorNode:
