@@ -8,7 +8,8 @@ from ..core.checks import checked
 from ..core.function_kinds import RECTIFIERS, rectifier_ceiling
 from .graph import OperationGraph
 from .nodes import Operation, TensorNode
-from .search import Constant, Either, Match, Pattern, Step, Value, find, largest
+from .patterns import Constant, Either, Match, Pattern, Step, Value
+from .search import find, largest
 
 SQUASHING = frozenset(("tanh", "sigmoid", "hardsigmoid", "hardtanh", "log_sigmoid", "softsign", "glu"))
 _CLAMPS = frozenset(("clamp", "clamp_min"))
@@ -82,6 +83,8 @@ def _name(operation: Operation) -> str:
         return "gelu_tanh"
     if operation.function not in _CLAMPS:
         return operation.function
+    if any(isinstance(one, TensorNode) for one in given):  # bounds that are tensors
+        return ""
     ceiling = rectifier_ceiling(operation.function, operation.args, operation.kwargs)
     return "" if ceiling is None else "relu6" if ceiling == 6 else "relu" if ceiling == math.inf else "clamp"
 

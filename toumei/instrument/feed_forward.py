@@ -9,19 +9,8 @@ from .activations import SQUASHING, Activation, activated, find_activations
 from .graph import OperationGraph
 from .linear_maps import LinearMap, find_linear
 from .nodes import Operation, TensorNode
-from .search import (
-    Constant,
-    Either,
-    Match,
-    Pattern,
-    Skip,
-    Step,
-    Value,
-    Weight,
-    find,
-    layer_numbers,
-    source,
-)
+from .patterns import Constant, Either, Match, Pattern, Skip, Step, Value, Weight, source
+from .search import find, layer_numbers, layer_prefix
 
 _PARTS = "chunk|split|split_with_sizes|unbind|select|getitem|clamp"
 
@@ -109,14 +98,11 @@ def find_feed_forward(graph: OperationGraph) -> Iterator[FeedForward]:
     found = []
     for match in find(graph, _feed_forward(maps)):
         activation = next(activations[one] for one in match.operations if one in activations)
-        if "up" in match or activation.name not in (*SQUASHING, "soft_cap"):
+        squashes = activation.name in (*SQUASHING, "soft_cap")
+        of_data = source(graph, maps[match["first"]].input).kind in ("result", "input")
+        if of_data and ("up" in match or not squashes):
             found.append(_of_match(graph, match, maps, activation))
-    # the experts of a module are parts of one layer
-    places = [one.module for one in found]
-    apart = list(dict.fromkeys(places)) if all(one.kind == "experts" for one in found) else places
-    numbers = layer_numbers(apart)
-    for place, one in enumerate(found):
-        yield replace(one, layer=numbers[apart.index(one.module) if apart is not places else place])
+    yield from _numbered(found)
 
 
 class FindTransformerFFN:
@@ -150,6 +136,19 @@ def _feed_forward(maps: dict[Operation, LinearMap]) -> Pattern:
     up = Either(hidden("up"), Step("add", hidden("up"), Constant()))
     gated = Step("mul", plain, up, name="product")
     return Step(functions, name="down", of=Either(plain, gated), where=maps.__contains__)
+
+
+def _numbered(found: list[FeedForward]) -> Iterator[FeedForward]:
+    """The networks with their layers; experts, and what is in a layer with experts, are of one layer."""
+    with_experts = {layer_prefix(one.module) for one in found if one.kind == "experts"} - {""}
+    units = [
+        prefix if (prefix := layer_prefix(one.module)) in with_experts else f"{place}:{one.module}"
+        for place, one in enumerate(found)
+    ]
+    apart = list(dict.fromkeys(units))
+    numbers = dict(zip(apart, layer_numbers([unit.partition(":")[2] or unit for unit in apart]), strict=True))
+    for one, unit in zip(found, units, strict=True):
+        yield replace(one, layer=numbers[unit])
 
 
 def _of_match(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ..core.checks import checked
 from .graph import OperationGraph
 from .nodes import Operation, TensorNode
-from .search import Constant, Either, Match, Pattern, Step, Value, Weight, find, source
+from .patterns import Constant, Either, Match, Pattern, Step, Value, Weight, source
+from .search import find
 
 _PRODUCTS = "matmul|mm|bmm"
 _CONVOLUTIONS = "conv1d|conv2d|conv3d"

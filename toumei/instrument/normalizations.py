@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ..core.checks import checked
 from .graph import OperationGraph
 from .nodes import Operation, TensorNode
-from .search import Constant, Either, Pattern, Step, Value, Weight, find, largest, source
+from .patterns import Constant, Either, Pattern, Step, Value, Weight, source
+from .search import find, largest
 
 # Functions of torch, with the places of their weight and bias among the arguments.
 _PLACES = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..core.checks import checked
 from .graph import OperationGraph
 from .nodes import Operation, TensorNode
-from .search import source
+from .patterns import source
 
 
 @dataclass(frozen=True, eq=False)
