@@ -303,17 +303,17 @@ def arguments(operation: Operation) -> list[Any]:
 def _orders(graph: OperationGraph, operation: Operation, count: int) -> Iterator[tuple[Any, ...]]:
     """The arguments of an operation as so many operands; those of sums and products in all orders."""
     values = arguments(operation)
-    if operation.function not in _COMMUTATIVE or count < 2:
+    if operation.function not in _COMMUTATIVE:
         if len(values) >= count:
             yield tuple(values[:count])
         return
     for flat in _flattened(graph, operation.function, values[:2], count):
-        yield from permutations(flat)
+        yield from permutations(flat, count)
 
 
 def _flattened(graph: OperationGraph, function: str, values: list[Any], count: int) -> Iterator[list[Any]]:
     """The operands of several additions or multiplications in a row."""
-    if len(values) == count:
+    if len(values) >= count:
         yield values
         return
     for place, value in enumerate(values):
