@@ -64,7 +64,7 @@ def transformer(kind, attention="eager", **options):
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:  # large enough for attention that is not uniform
-                parameter.normal_(0, 1.5 * parameter.shape[-1] ** -0.5)
+                parameter.normal_(0, parameter.shape[-1] ** -0.5)
     if kind in ("vit", "clip_vision_model", "swin"):
         return model, {"pixel_values": torch.randn(2, 3, config.image_size, config.image_size)}
     more = {"decoder_input_ids": TOKENS[:, :3]} if kind == "t5" else {}

@@ -51,21 +51,25 @@ def split_heads(graph: OperationGraph, query: TensorNode, shape: list[int]) -> i
     """
     if len(shape) == 4:
         return shape[1]
-    split, width, node = 1, query.shape[-1], query
-    for _ in range(20):
-        operation = graph.producer(node)
-        if operation is None or operation.function not in TRANSPARENT | {"mul", "div", "unbind", "getitem"}:
+    axes = _split_axes(graph, query)
+    if len(shape) == 3:
+        return axes[-1] if shape[0] % axes[-1] == 0 else 1
+    products = [math.prod(axes[start:]) for start in range(len(axes))]
+    sizes = [math.prod(shape[start:-2]) for start in range(1, len(shape) - 2)]
+    return next((heads for heads in products if heads in sizes), sizes[0] if sizes else 1)
+
+
+def _split_axes(graph: OperationGraph, query: TensorNode) -> tuple[int, ...]:
+    """The sizes of the axes, but for the last, that queries were split into: heads, or groups and heads."""
+    width, node = query.shape[-1], query
+    while (operation := graph.producer(node)) is not None:
+        if operation.function not in TRANSPARENT | {"mul", "div", "unbind", "getitem"}:
             break
         before, after = operation.inputs[0].shape, operation.outputs[0].shape
-        if after[-1:] == (width,) and len(after) > 1 and before[-1] % width == 0 and before[-1] > width:
-            added = after[len(before) - 1 : -1] if len(after) > len(before) else (before[-1] // width,)
-            split = added[-1]
-            break
+        if before[-1] > width and before[-1] % width == 0 and after[-1] == width and len(after) > 1:
+            return after[len(before) - 1 : -1] if len(after) > len(before) else (before[-1] // width,)
         node = operation.inputs[0]
-    sizes = [math.prod(shape[start:-2]) for start in range(len(shape) - 2)]
-    if len(shape) == 3:
-        return split if shape[0] % split == 0 else 1
-    return split if split in sizes else math.prod(shape[1:-2])
+    return (1,)
 
 
 def distinct_heads(graph: OperationGraph, key: TensorNode, heads: int) -> int:
