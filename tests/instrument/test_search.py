@@ -64,7 +64,9 @@ def test_sums_and_products_take_their_operands_in_any_order_and_grouping():
     ):
         (match,) = find(graph_of(Function(forward), torch.ones(2), torch.ones(2)), pattern)
         assert (match["x"].name, match["y"].name) == ("inputs[0]", "inputs[1]")
-    assert not list(find(graph_of(Function(lambda a, b: a.sin() / b.cos() / 0.5), *[torch.ones(2)] * 2), pattern))
+    assert not list(
+        find(graph_of(Function(lambda a, b: a.sin() / b.cos() / 0.5), *[torch.ones(2)] * 2), pattern)
+    )
 
 
 def test_one_name_is_one_tensor():
@@ -84,7 +86,8 @@ def test_constants_weights_and_kinds_of_tensors():
     (match,) = find(graph, Step("matmul", Value("x"), Weight("w")))
     assert (match["x"].name, match["w"].name) == ("inputs[0]", "layer.weight")
     assert not list(find(graph, Step("matmul", Value(computed=True), Value(computed=True))))
-    assert list(find(graph, Step("mul", Constant(name="scale"), Value())))[0]["scale"] == 1.7021
+    (match,) = find(graph, Step("mul", Constant(name="scale"), Value()))
+    assert match["scale"] == 1.7021
 
 
 def test_operations_are_chosen_by_the_module_that_calls_them_and_by_a_function():
@@ -111,7 +114,9 @@ def test_branches_that_meet():
 def test_a_match_that_is_a_part_of_another_one_is_left_out():
     graph = graph_of(Function(lambda x: x.relu().square() + x.relu()), torch.ones(2))
     x = Value("x")
-    found = [match for one in (Step("relu", x), Step("square", Step("relu", x))) for match in find(graph, one)]
+    found = [
+        match for one in (Step("relu", x), Step("square", Step("relu", x))) for match in find(graph, one)
+    ]
     assert sorted(names(found)) == ["/relu#0", "/relu#1", "/square#0"]
     assert sorted(names(largest(found))) == ["/relu#1", "/square#0"]
 
@@ -139,7 +144,10 @@ def test_a_graph_of_a_pass_that_failed_is_searched_up_to_there():
 
 def test_layers_have_the_numbers_of_their_modules_if_these_tell_them_apart():
     assert layer_numbers(["model.layers.1.attn", "model.layers.5.attn"]) == [1, 5]
-    assert layer_numbers(["encoder.layers.encoder_layer_0.mlp", "encoder.layers.encoder_layer_1.mlp"]) == [0, 1]
+    assert layer_numbers(["encoder.layers.encoder_layer_0.mlp", "encoder.layers.encoder_layer_1.mlp"]) == [
+        0,
+        1,
+    ]
     assert layer_numbers(["h.0.attn", "h.0.attn"]) == [0, 1]
     assert layer_numbers(["attn", "h.4.attn"]) == [0, 1]
     assert layer_numbers([]) == []

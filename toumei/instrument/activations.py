@@ -94,7 +94,7 @@ def _patterns(x: Pattern) -> Mapping[str, Pattern]:
     cube = Either(Step("pow", x, Constant(3)), Step("mul", x, x, x))
     slope, curve = Constant(math.sqrt(2 / math.pi)), Constant(0.044715)
     inner = Either(
-        Step("mul", Step("add", x, Step("mul", cube, curve)), slope),
+        Step("mul", Step("add", x, Either(Step("mul", cube, curve), Step("mul", x, x, x, curve))), slope),
         Step("mul", x, slope, Step("add", Step("mul", x, x, curve), Constant(1))),
     )
     scaled = Either(Step("div", x, Constant(math.sqrt(2))), Step("mul", x, Constant(math.sqrt(0.5))))

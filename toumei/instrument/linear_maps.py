@@ -51,7 +51,7 @@ class LinearMap:
         """The axis of the vectors: the last one, but for convolutions and for a weight that stands first."""
         operation = self.operation
         if operation.function in _CONVOLUTIONS.split("|"):
-            return 1 - len(self.weight.shape)
+            return -1 - int(operation.function[len("conv")])
         first = operation.function in _PRODUCTS.split("|") and operation.args[:1] != (self.input,)
         return -2 if first and len(self.output.shape) > 1 else -1
 

@@ -66,15 +66,20 @@ def find_normalizations(graph: OperationGraph) -> Iterator[Normalization]:
         [Normalization('rms_norm', '/mul#0')]
     """
     order = {operation: place for place, operation in enumerate(graph)}
-    kinds = {match: kind for kind, pattern in _patterns().items() for match in find(graph, pattern)}
-    for match in sorted(largest(kinds), key=lambda match: order[match.operation]):
-        operation = match.operation
+    # what a layer norm centres is the input of an RMS norm, so that the later pattern counts
+    found = {
+        match.operation: (match, kind or match.operation.function)
+        for kind, pattern in _patterns().items()
+        for match in find(graph, pattern)
+    }
+    for match in sorted(largest(one for one, _ in found.values()), key=lambda match: order[match.operation]):
+        operation, kind = match.operation, found[match.operation][1]
         weight, bias = match.groups.get("weight"), match.groups.get("bias")
         if operation.function in _PLACES:
             places = zip(_PLACES[operation.function], ("weight", "bias"), strict=True)
             weight, bias = (_argument(graph, operation, place, name) for place, name in places)
         yield Normalization(
-            kind=kinds[match] or operation.function,
+            kind=kind,
             module=operation.module,
             operations=match.operations,
             input=match["input"],
