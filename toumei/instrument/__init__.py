@@ -1,16 +1,20 @@
 """The graph of every operation of a model, with its tensors, and what is found in it."""
 
+from .fmrai_names import Fmrai, fmrai, instrument_model
 from .graph import OperationGraph
 from .nodes import Operation, TensorNode
 from .probe import Probe, Tracker, instrument
 from .tensors import TensorMap
 
 __all__ = [
+    "Fmrai",
     "Operation",
     "OperationGraph",
     "Probe",
     "TensorMap",
     "TensorNode",
     "Tracker",
+    "fmrai",
     "instrument",
+    "instrument_model",
 ]

@@ -83,7 +83,7 @@ class OperationGraph:
 
     @property
     def untracked(self) -> list[Operation]:
-        """What torch's functions do not show: custom autograd functions, TorchScript, numpy."""
+        """What functions of torch do not show: custom autograd functions, TorchScript, numpy."""
         return [one for one in self if one.kind in ("custom", "untracked")]
 
     def tensor(self, place: "str | TensorNode") -> TensorNode:
@@ -168,7 +168,8 @@ class OperationGraph:
 
         Raises:
             ReplayError: An operation that functions of torch do not show, or that cannot take these values;
-                or the model read a number of a tensor with ``item``, and it is another one now.
+                a tensor of which it is not known whether it follows from the given values; a number that the
+                model read of a tensor with ``item``, and that is another one now.
             ShapeError: A value of another shape than in the pass.
             LayerError: A tensor that the pass did not have.
 
