@@ -5,9 +5,9 @@ entropy, the divergence of a row is JS = H((p_i + p_j) / 2) - (H(p_i) + H(p_j)) 
 takes one logarithm for each key.
 """
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from typing import Any
 
@@ -43,60 +43,54 @@ def head_divergences(weights: Tensor, tile: int | None = None) -> Tensor:
     Example:
         >>> one_hot = torch.eye(2)[:, None]  # the first head attends to key 0, the second to key 1
         >>> head_divergences(one_hot)[0, 1]
-        tensor(0.6881, dtype=torch.float64)
+        tensor(0.6888, dtype=torch.float64)
     """
     if weights.dim() != 3:
         raise ShapeError(f"expected weights (heads, rows, keys), got {tuple(weights.shape)}")
-    weights = weights.detach()
-    smoothed = (weights * (1 - SMOOTHING) + SMOOTHING / weights.shape[-1]).flatten(1)
-    attended = weights.flatten(1).amax(0) > 0
+    flat, keys = weights.detach().flatten(1), weights.shape[-1]
+    attended = flat.amax(0) > 0
     if not attended.all():  # a key that no head attends to adds nothing, such as later ones in causal models
-        smoothed = smoothed[:, attended]
-    sums = _sums_over_tiles(smoothed, tile)
+        flat = flat[:, attended]
+    sums = _sums_over_tiles(flat, SMOOTHING / keys, tile)
     entropies = sums.diagonal()
     upper = log(2) * ((entropies[:, None] + entropies) / 4 - sums / 2).clamp_min(0).triu(1)
     return upper + upper.T
 
 
-def _sums_over_tiles(smoothed: Tensor, tile: int | None) -> Tensor:
-    """The sums of m log2 m over all numbers, with m = p_i + p_j, for j from i on; (heads, heads) on the CPU."""
-    if smoothed.device.type != "cpu":
-        parts = smoothed.split(tile or _ACCELERATOR_TILE, 1)
-        return sum((_sums_of_tile(part) for part in parts), _zeros(len(smoothed)))
-    tiles = [np.ascontiguousarray(part) for part in _split(smoothed, tile or _TILE)]
+def _sums_over_tiles(flat: Tensor, least: float, tile: int | None) -> Tensor:
+    """The sums of m log2 m over all numbers, m = p_i + p_j, for j from i on; (heads, heads) on the CPU."""
+    zeros = torch.zeros(len(flat), len(flat), dtype=torch.float64)
+    if flat.device.type != "cpu":
+        parts = flat.split(tile or _ACCELERATOR_TILE, 1)
+        return sum((_sums_of_tile(part * (1 - SMOOTHING) + least) for part in parts), zeros)
+    tiles = [part.numpy() for part in flat.split(tile or _TILE, 1)]
+    work = partial(_sums_of_numpy_tile, least=least)
     threads = min(torch.get_num_threads(), len(tiles))
     if threads <= 1:
-        found: Iterable[NDArray[Any]] = map(_sums_of_numpy_tile, tiles)
-        return sum(map(torch.from_numpy, found), _zeros(len(smoothed)))
+        return sum((torch.from_numpy(work(part)) for part in tiles), zeros)
     with ThreadPoolExecutor(threads) as pool:
-        return sum(map(torch.from_numpy, pool.map(_sums_of_numpy_tile, tiles)), _zeros(len(smoothed)))
+        return sum((torch.from_numpy(found) for found in pool.map(work, tiles)), zeros)
 
 
-def _split(smoothed: Tensor, tile: int) -> list[NDArray[Any]]:
-    return [part.numpy() for part in smoothed.split(tile, 1)]
-
-
-def _zeros(heads: int) -> Tensor:
-    return torch.zeros(heads, heads, dtype=torch.float64)
-
-
-def _sums_of_numpy_tile(part: NDArray[Any]) -> NDArray[Any]:
+def _sums_of_numpy_tile(part: NDArray[Any], least: float) -> NDArray[Any]:
     """In NumPy, whose log2 takes a quarter of the time of torch's: 0.24 and 1.0 ns a number, measured."""
     heads = len(part)
+    smoothed = np.multiply(part, 1 - SMOOTHING, dtype=part.dtype)
+    smoothed += least
     sums = np.zeros((heads, heads))
-    mixed, logs = np.empty_like(part), np.empty_like(part)
+    mixed, logs = np.empty_like(smoothed), np.empty_like(smoothed)
     for head in range(heads):
         m, log_m = mixed[head:], logs[head:]
-        np.add(part[head:], part[head], out=m)
+        np.add(smoothed[head:], smoothed[head], out=m)
         np.log2(m, out=log_m)
         sums[head, head:] = np.matmul(m[:, None], log_m[..., None])[:, 0, 0]
     return sums
 
 
-def _sums_of_tile(part: Tensor) -> Tensor:
+def _sums_of_tile(smoothed: Tensor) -> Tensor:
     rows = []
-    for head in range(len(part)):
-        mixed = part[head:] + part[head]
+    for head in range(len(smoothed)):
+        mixed = smoothed[head:] + smoothed[head]
         rows.append(torch.nn.functional.pad((mixed * mixed.log2()).sum(1), (head, 0)))
     return torch.stack(rows).cpu().double()
 
