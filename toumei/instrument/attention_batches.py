@@ -118,7 +118,9 @@ class AttentionBatch:
             weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
             total = weights.sum(-1, keepdim=True)
             if not bool(total.amin() > 0):
-                raise ArgumentError(f"a token of text {index} attends to padding only: give the model the mask too")
+                raise ArgumentError(
+                    f"a token of text {index} attends to padding only: give the model the mask too"
+                )
             yield index, weights / total, places
 
 

@@ -78,7 +78,9 @@ class AttentionHeadClusterAnalyzer:
             ArgumentError: There is no source; or see `add`.
         """
         if self.source is None:
-            raise ArgumentError("nothing records attention weights here: give a source, or the weights to add")
+            raise ArgumentError(
+                "nothing records attention weights here: give a source, or the weights to add"
+            )
         with self.source() as batch:
             yield batch
         mask = batch.mask if mask is None else mask
@@ -147,7 +149,9 @@ class AttentionHeadClusterAnalyzer:
             ArgumentError: Nothing was added.
         """
         if self._divergences is None:
-            raise ArgumentError("no text was added yet: run the model in `track_batch`, or give weights to `add`")
+            raise ArgumentError(
+                "no text was added yet: run the model in `track_batch`, or give weights to `add`"
+            )
         sums = self._divergences
         means = {name: values / sums.rows for name, values in self._behaviours.items()}
         behaviours = HeadBehaviours(**{"separator": None, "punctuation": None, **means})
@@ -156,7 +160,9 @@ class AttentionHeadClusterAnalyzer:
             divergences=sums.mean,
             standard_errors=sums.standard_errors,
             layer_names=tuple(self._heads),
-            layers=torch.tensor([layer for layer, count in enumerate(self._heads.values()) for _ in range(count)]),
+            layers=torch.tensor(
+                [layer for layer, count in enumerate(self._heads.values()) for _ in range(count)]
+            ),
             heads=torch.tensor([head for count in self._heads.values() for head in range(count)]),
             behaviours=behaviours,
             labels=behaviours.labels(position, special, broad),
