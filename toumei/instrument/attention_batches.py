@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,18 +32,12 @@ class AttentionBatch:
     separators: Tensor | None = None
     punctuation: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        if isinstance(self.weights, Tensor):
-            raise ArgumentError(
-                f"weights has a tensor (batch, heads, query, key) for each layer, got {shown(self.weights)}"
-            )
-
     @property
     def layers(self) -> dict[str, Tensor]:
         """The weights by name; those of a sequence are named by their place in it."""
         if isinstance(self.weights, Mapping):
             return dict(self.weights)
-        return {str(place): weights for place, weights in enumerate(self.weights)}
+        return {str(place): weights for place, weights in enumerate(_listed(self.weights))}
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -124,12 +119,21 @@ class AttentionBatch:
             yield index, weights / total, places
 
 
+def _listed(weights: Any) -> Sequence[Any]:
+    """The weights of a sequence; a tensor would be taken for one layer an index."""
+    if isinstance(weights, list | tuple):
+        return weights
+    raise ArgumentError(
+        f"weights has a tensor (batch, heads, query, key) for each layer, got {shown(weights)}"
+    )
+
+
 def _check_shape(name: str, weights: Tensor, first: Tensor) -> None:
     if not isinstance(weights, Tensor) or weights.dim() != 4 or not weights.is_floating_point():
         raise ShapeError(
             f"expected attention weights (batch, heads, query, key) of layer {name!r}, got {shown(weights)}"
         )
-    batch, heads, queries, keys = weights.shape
+    batch, _, queries, keys = weights.shape
     if not weights.numel():
         raise ShapeError(f"attention weights of layer {name!r} are empty: {tuple(weights.shape)}")
     if queries != keys:

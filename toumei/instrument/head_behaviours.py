@@ -36,7 +36,7 @@ class HeadBehaviours:
 
     Example:
         >>> quarter = torch.tensor([0.25])
-        >>> HeadBehaviours(torch.tensor([0.6]), *[quarter] * 3, None, None, torch.tensor([1.4]), quarter).labels()
+        >>> HeadBehaviours(3 * quarter, *[quarter] * 3, None, None, quarter, quarter).labels()
         ('next',)
     """
 
@@ -67,8 +67,8 @@ class HeadBehaviours:
         Args:
             position: Above this share, a head attends to the next or to the previous token.
             special: Above this share, it attends to the first token, to separators or to punctuation.
-            broad: Above this entropy in nats, it attends broadly. Texts of fewer than e^3.8, 45, tokens cannot
-                reach the default.
+            broad: Above this entropy in nats, it attends broadly. Texts of fewer than e^3.8 = 45 tokens
+                cannot reach the default.
         """
         least = dict(zip(LABELS, (position, position, broad, special, special, special), strict=True))
         found = [OTHER] * len(self.next)

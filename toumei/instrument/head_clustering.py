@@ -126,8 +126,8 @@ class AttentionHeadClusterAnalyzer:
             )
             if behaviours and found.keys() != behaviours.keys():
                 raise ArgumentError(
-                    f"earlier batches had {sorted(behaviours)}, this one has {sorted(found)}: tell separators "
-                    f"and punctuation of all batches or of none"
+                    f"earlier batches had {sorted(behaviours)}, this one has {sorted(found)}: tell "
+                    f"separators and punctuation of all batches or of none"
                 )
             behaviours = {name: behaviours.get(name, 0) + values for name, values in found.items()}
             more = divergences_of_text(weights, self.rows_per_text, self._generator)
@@ -154,7 +154,8 @@ class AttentionHeadClusterAnalyzer:
             )
         sums = self._divergences
         means = {name: values / sums.rows for name, values in self._behaviours.items()}
-        behaviours = HeadBehaviours(**{"separator": None, "punctuation": None, **means})
+        separator, punctuation = means.pop("separator", None), means.pop("punctuation", None)
+        behaviours = HeadBehaviours(separator=separator, punctuation=punctuation, **means)
         coordinates = embedding(sums.mean, seed)
         return AttentionHeadClusteringResult(
             divergences=sums.mean,
@@ -180,7 +181,7 @@ class AttentionHeadClusterAnalyzer:
             raise ArgumentError(f"two heads or more are compared, got {heads}")
 
     def _marked(self, name: str, batch: AttentionBatch) -> Tensor | None:
-        """Which tokens of a batch are separators or punctuation, (batch, length); None if that is not known."""
+        """Which tokens are separators or punctuation, (batch, length); None if that is not known."""
         marked, numbers = getattr(batch, name), getattr(self, name)
         if marked is not None:
             return marked.cpu() == 1
@@ -204,8 +205,8 @@ def cluster_attention_heads(
     """Returns the comparison of all attention heads, from weights that are there already.
 
     Args:
-        batches: The weights of each batch, (batch, heads, query, key) of each layer; an `AttentionBatch` where
-            there is padding. It is gone through once.
+        batches: The weights of each batch, (batch, heads, query, key) of each layer; an `AttentionBatch`
+            where there is padding. They are gone through once.
         separators: See `AttentionHeadClusterAnalyzer`.
         punctuation: The same.
         rows_per_text: The same.

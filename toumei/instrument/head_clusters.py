@@ -27,7 +27,7 @@ class AttentionHeadClusteringResult(Saved):
 
     Attributes:
         divergences: (heads, heads), Jensen-Shannon divergence of an average query row in nats, float64.
-        standard_errors: (heads, heads), of `divergences` if the texts are a sample of texts; NaN for one text.
+        standard_errors: (heads, heads), of `divergences` if the texts are a sample of texts; NaN for one.
         layer_names: Of each layer, the name of the tensor or of the module.
         layers: (heads,), of each head the place of its layer in `layer_names`.
         heads: (heads,), its place in the layer.
@@ -76,7 +76,7 @@ class AttentionHeadClusteringResult(Saved):
 
     @property
     def mds(self) -> list[dict[str, Any]]:
-        """One dictionary a head with ``tensor_id``, ``head_index``, ``x`` and ``y``, as fMRAi returns them."""
+        """A dictionary of each head with ``tensor_id``, ``head_index``, ``x`` and ``y``, as in fMRAi."""
         return [
             {"tensor_id": self.layer_names[layer], "head_index": head, "x": x, "y": y}
             for layer, head, (x, y) in zip(
@@ -89,7 +89,7 @@ class AttentionHeadClusteringResult(Saved):
 
     @property
     def order(self) -> Tensor:
-        """(heads,), the heads so that similar ones follow each other: the leaves of the tree of `clusters`."""
+        """(heads,), the heads so that similar ones follow each other: the leaves of `clusters`' tree."""
         from scipy.cluster.hierarchy import leaves_list, optimal_leaf_ordering
 
         condensed = _condensed(self.divergences)
@@ -99,7 +99,7 @@ class AttentionHeadClusteringResult(Saved):
     def clusters(self, k: int) -> Tensor:
         """Returns the cluster of each head, (heads,) from 0 to k - 1, numbered by their first head.
 
-        Clusters are joined from single heads on, those first whose heads have the least divergence on average.
+        Clusters are joined from single heads on, first those with the least average divergence.
 
         Args:
             k: How many.
@@ -190,7 +190,7 @@ def embedding(divergences: Tensor, seed: int) -> Tensor:
 
 
 def stress_of(coordinates: Tensor, divergences: Tensor) -> float:
-    """Returns the root of the squared differences of distances and divergences over the squared divergences."""
+    """Returns the root of the squared misfits of the distances over the squared divergences."""
     total = float(divergences.square().sum())
     misfit = float((torch.cdist(coordinates, coordinates) - divergences).square().sum())
     return (misfit / total) ** 0.5 if total else 0.0

@@ -1,8 +1,8 @@
 """How differently attention heads attend: Jensen-Shannon divergences, summed over query rows.
 
 Clark et al. 2019 (What Does BERT Look At?, section 6). With p_i the smoothed weights of head i and H the
-entropy, the divergence of a row is JS = H((p_i + p_j) / 2) - (H(p_i) + H(p_j)) / 2, so that each pair of heads
-takes one logarithm for each key.
+entropy, the divergence of a row is JS = H((p_i + p_j) / 2) - (H(p_i) + H(p_j)) / 2. Each pair of heads takes
+one logarithm for each key.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +23,9 @@ SMOOTHING = 0.001
 """The share of a row that is spread evenly over its keys, as in the paper."""
 
 _TILE = 6000  # numbers of a head on the CPU; multiples of 1024 take longer, because rows share cache lines
+_PIECE = (
+    1500  # numbers whose products are added up in single precision, which keeps errors near 1e-6 for a text
+)
 _ACCELERATOR_TILE = 2**18
 
 
@@ -30,8 +33,9 @@ _ACCELERATOR_TILE = 2**18
 def head_divergences(weights: Tensor, tile: int | None = None) -> Tensor:
     """Returns the divergence of every pair of heads, summed over the rows: (heads, heads) in nats, float64.
 
-    It is symmetric and exactly 0 on the diagonal. Entropies are taken in the precision of the weights and
-    added up in float64. Besides the weights it takes the memory of two tiles of all heads (of each thread).
+    It is symmetric and exactly 0 on the diagonal. Logarithms have the precision of the weights. Sums are in
+    float64: over texts of 200 tokens in single precision, a text is off by 1e-6 and the mean of many by less.
+    Besides the weights it takes the memory of three tiles of all heads, in each thread.
 
     Args:
         weights: (heads, rows, keys), rows of numbers from 0 on whose sum is 1.
@@ -60,10 +64,10 @@ def head_divergences(weights: Tensor, tile: int | None = None) -> Tensor:
 def _sums_over_tiles(flat: Tensor, least: float, tile: int | None) -> Tensor:
     """The sums of m log2 m over all numbers, m = p_i + p_j, for j from i on; (heads, heads) on the CPU."""
     zeros = torch.zeros(len(flat), len(flat), dtype=torch.float64)
-    if flat.device.type != "cpu":
+    if flat.is_cuda:
         parts = flat.split(tile or _ACCELERATOR_TILE, 1)
         return sum((_sums_of_tile(part * (1 - SMOOTHING) + least) for part in parts), zeros)
-    tiles = [part.numpy() for part in flat.split(tile or _TILE, 1)]
+    tiles = [part.numpy() for part in flat.cpu().split(tile or _TILE, 1)]
     work = partial(_sums_of_numpy_tile, least=least)
     threads = min(torch.get_num_threads(), len(tiles))
     if threads <= 1:
@@ -83,7 +87,9 @@ def _sums_of_numpy_tile(part: NDArray[Any], least: float) -> NDArray[Any]:
         m, log_m = mixed[head:], logs[head:]
         np.add(smoothed[head:], smoothed[head], out=m)
         np.log2(m, out=log_m)
-        sums[head, head:] = np.matmul(m[:, None], log_m[..., None])[:, 0, 0]
+        for start in range(0, m.shape[1], _PIECE):
+            piece = slice(start, start + _PIECE)
+            sums[head, head:] += np.matmul(m[:, None, piece], log_m[:, piece, None])[:, 0, 0]
     return sums
 
 
@@ -91,8 +97,8 @@ def _sums_of_tile(smoothed: Tensor) -> Tensor:
     rows = []
     for head in range(len(smoothed)):
         mixed = smoothed[head:] + smoothed[head]
-        rows.append(torch.nn.functional.pad((mixed * mixed.log2()).sum(1), (head, 0)))
-    return torch.stack(rows).cpu().double()
+        rows.append(torch.nn.functional.pad((mixed * mixed.log2()).sum(1, dtype=torch.float64), (head, 0)))
+    return torch.stack(rows).cpu()
 
 
 @dataclass(frozen=True, eq=False)

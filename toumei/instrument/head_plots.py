@@ -119,7 +119,7 @@ def _draw_names(
     axes: "Axes", coordinates: Tensor, names: Sequence[str], labels: Sequence[str], scale: float
 ) -> None:
     """Writes each name on the side of its point where the other points and names are farthest."""
-    axes.figure.draw_without_rendering()  # the scale of the axes is known from now on
+    axes.figure.canvas.draw()  # the scale of the axes is known from now on
     shown = torch.from_numpy(axes.transData.transform(coordinates.numpy())) * 72 / axes.figure.dpi
     sides = scale * torch.tensor([[12.0, 0.0], [-12.0, 0.0], [0.0, 10.0], [0.0, -10.0]], dtype=shown.dtype)
     taken = shown.clone()
@@ -129,9 +129,10 @@ def _draw_names(
         side = int(room.clamp_max(18 * scale).argmax())  # the first that has enough
         taken = torch.cat([taken, shown[head, None] + sides[side]])
         (right, up), horizontal, vertical = _PLACES[side]
+        x, y = coordinates[head].tolist()
         axes.annotate(
             name,
-            coordinates[head].tolist(),
+            (x, y),
             (right * scale, up * scale),
             textcoords="offset points",
             ha=horizontal,
@@ -144,23 +145,17 @@ def _draw_names(
 
 def _draw_length(axes: "Axes", scale: float) -> None:
     """A line of a round length, because only distances mean something."""
-    from matplotlib.font_manager import FontProperties
+    from matplotlib.lines import Line2D
+    from matplotlib.offsetbox import AnchoredOffsetbox, AuxTransformBox, TextArea, VPacker
     from matplotlib.ticker import MaxNLocator
-    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
     left, right = axes.get_xlim()
     length = MaxNLocator(10).tick_values(0, right - left)[1]
-    axes.add_artist(
-        AnchoredSizeBar(
-            axes.transData,
-            length,
-            f"{length:g} nats",
-            "lower right",
-            frameon=False,
-            sep=3,
-            fontproperties=FontProperties(size=8.5 * scale),
-        )
-    )
+    line = AuxTransformBox(axes.transData)
+    line.add_artist(Line2D([0, length], [0, 0], color=BLACK))
+    text = TextArea(f"{length:g} nats", textprops={"size": 8.5 * scale})
+    box = VPacker(children=[line, text], align="center", pad=0, sep=3)
+    axes.add_artist(AnchoredOffsetbox("lower right", child=box, frameon=False))
 
 
 def _layer_colors(count: int) -> "ListedColormap":
