@@ -134,6 +134,7 @@ class AttentionHeadClusterAnalyzer:
             divergences = more if divergences is None else divergences + more
         self._heads, self._divergences, self._behaviours = heads, divergences, behaviours
 
+    @checked
     def analyze(
         self, *, position: float = 0.5, special: float = 0.6, broad: float = 3.8, seed: int = 0
     ) -> AttentionHeadClusteringResult:
