@@ -48,7 +48,10 @@ def fixed_inputs(
     Raises:
         ArgumentError: A baseline of whole numbers that would not be used.
     """
-    parts, names = parts_of(inputs), _names(model if preprocess is None else preprocess, inputs)
+    parts = parts_of(inputs)
+    if len(parts) == 1:  # alone it is what is attributed to, whatever its name
+        return (False,), (False,)
+    names = _names(model if preprocess is None else preprocess, inputs)
     given = with_baselines(baselines, inputs)
     masks = [is_mask(name, part, parts) for name, part in zip(names, parts, strict=True)]
     reading = [mask and not own for mask, own in zip(masks, given, strict=True)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...core.errors import ArgumentError, ShapeError, UnreachedLayerError
 from ...core.hooks import Activations, hooked
+from ...core.modules import eager
 from ...core.names import Unit, parse_layer
 from ...core.surveys import Survey, survey
 from ...core.targets import Edit
@@ -259,8 +260,12 @@ class Problem:
         # where inner units are all that is asked for, the rest of the network does not run
         stop = len(units) == len(self.targets)
         output, activations = None, None
+        # where there is nothing to hook, putting it up would take as long as the pass of a small network
+        block: Any = eager(self.model, ())
+        if recorded or edits:
+            block = hooked(self.model, recorded, edits, stop=stop)
         try:
-            with hooked(self.model, recorded, edits, stop=stop) as activations:
+            with block as activations:
                 output = output_of(self.model, inputs, self.preprocess)
         except UnreachedLayerError:  # fewer runs than in the first pass, which has a message of its own
             self._check_runs(activations, edits, units)

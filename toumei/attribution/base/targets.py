@@ -88,12 +88,13 @@ def score(output: Any, target: Scored, rows: Tensor | None = None) -> Tensor:
         if count > 1:
             raise UnitError(f"the network has {count} outputs: give a target from 0 to {count - 1}")
         return scores[:, 0]
-    index = torch.as_tensor(target, device=scores.device)
-    if index.min() < -count or index.max() >= count:
-        wrong = int(index.max() if index.max() >= count else index.min())
+    least, most = (target, target) if isinstance(target, int) else (int(target.min()), int(target.max()))
+    if least < -count or most >= count:
+        wrong = most if most >= count else least
         raise UnitError(f"no output {wrong}: the network has {count}, 0 to {count - 1}")
-    if index.dim() == 0:
-        return scores[:, int(index)]
+    if isinstance(target, int):
+        return scores[:, target]
+    index = target.to(scores.device)
     of_rows = index if rows is None else index[rows.to(index.device)]
     return scores.gather(1, of_rows[:, None] % count)[:, 0]
 
