@@ -4,18 +4,10 @@ Settings belong to the constructor and data to the call: ``KernelShap(model, sam
 baselines)``. Every method returns an `Attribution`.
 """
 
-from .base.baselines import (
-    AtLayer,
-    Baseline,
-    Constant,
-    FromData,
-    Gaussian,
-    MaxDistance,
-    Mean,
-    Uniform,
-)
+from .base.baselines import AtLayer, Baseline, Constant, MaxDistance, Mean
 from .base.method import Method
 from .base.picture_baselines import Blur, Inpaint
+from .base.random_baselines import FromData, Gaussian, Uniform
 from .base.result import Attribution
 from .gradient.cams import GradCam, GradCamPlusPlus, GuidedGradCam, LayerCam
 from .gradient.conductance import LayerConductance

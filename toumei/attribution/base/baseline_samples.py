@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ...core.checks import check_memory
 from ...core.errors import ArgumentError, ShapeError
-from .baselines import AtLayer, Baseline, BaselineLike, FromData, as_baseline
+from .baselines import AtLayer, Baseline, BaselineLike, as_baseline
 from .batching import BATCH_SIZE, batches, take_rows
 from .input_roles import with_baselines
 from .inputs import Inputs, parts_of
 from .problem import Problem
+from .random_baselines import FromData
 
 
 class BaselineSamples:
