@@ -11,19 +11,14 @@ from toumei.attribution import (
     Saliency,
 )
 from toumei.attribution.metrics.comparison import Comparison, compare
-from toumei.attribution.metrics.faithfulness import (
-    deletion,
-    faithfulness_correlation,
-    infidelity,
-    insertion,
-    removals,
-)
+from toumei.attribution.metrics.insertion_curves import deletion, insertion
 from toumei.attribution.metrics.localization import (
     balance_inside,
     chance_level,
     pointing_game,
     relevance_mass_accuracy,
 )
+from toumei.attribution.metrics.removed_sets import faithfulness_correlation, infidelity, removals
 from toumei.attribution.metrics.sanity_checks import max_sensitivity, randomization, spearman
 from toumei.attribution.plots import heat_map
 from toumei.core.errors import ArgumentError, LayerError, ShapeError

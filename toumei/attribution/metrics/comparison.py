@@ -22,8 +22,9 @@ from ..base.method import Method
 from ..base.result import Attribution
 from ..base.targets import Target
 from ..plots import heat_map
-from .faithfulness import deletion, insertion, removals
+from .insertion_curves import deletion, insertion
 from .localization import located
+from .removed_sets import removals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
