@@ -15,7 +15,7 @@ from ...core.serialization import Saved
 from ...core.summaries import listed
 from ...core.tensor_specs import Spec, specs
 from ...plots.html import escaped
-from ...plots.images import check_overlay, montage
+from ...plots.pixels import check_overlay, montage
 from ...plots.style import color_bar, diverging_map, look
 from ..base.baselines import BaselineLike
 from ..base.method import Method
