@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
+from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError, ShapeError
-from ...core.kinds import MISFIT, as_tensor
 from ...core.seeding import make_generator
 from .channels import channels_of
 
