@@ -16,7 +16,7 @@ from toumei.attribution import (
     Uniform,
 )
 from toumei.attribution.base.baseline_samples import BaselineSamples
-from toumei.attribution.base.problem import make_problem
+from toumei.attribution.base.problem_arguments import make_problem
 from toumei.attribution.perturbation.masking import Masking
 from toumei.core.errors import ArgumentError
 

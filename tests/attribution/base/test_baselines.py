@@ -18,7 +18,7 @@ from toumei.attribution import (
 )
 from toumei.attribution.base.baseline_samples import BaselineSamples, as_baselines
 from toumei.attribution.base.baselines import Fixed
-from toumei.attribution.base.problem import make_problem
+from toumei.attribution.base.problem_arguments import make_problem
 from toumei.core.errors import ArgumentError, ShapeError
 
 ALL = [Constant(0.2), Mean(), Blur(2.0), MaxDistance(), Uniform(), Gaussian(), Inpaint()]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from toumei.attribution import InputXGradient, IntegratedGradients, Occlusion, Saliency
-from toumei.attribution.base.problem import make_problem
+from toumei.attribution.base.problem_arguments import make_problem
 from toumei.core.errors import ArgumentError, LayerError, OutputError, ShapeError, UnitError
 
 

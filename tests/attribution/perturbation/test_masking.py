@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from toumei.attribution import Blur, Constant, FromData, Gaussian, Inpaint
-from toumei.attribution.base.problem import make_problem
+from toumei.attribution.base.problem_arguments import make_problem
 from toumei.attribution.perturbation.features import features_of, segments
 from toumei.attribution.perturbation.masking import Masking
 from toumei.core.errors import ArgumentError, ShapeError

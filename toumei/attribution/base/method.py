@@ -20,7 +20,8 @@ from .baselines import BaselineLike
 from .batching import BATCH_SIZE
 from .inputs import Inputs, Layers, Preprocess
 from .places import layers_of
-from .problem import Problem, make_problem
+from .problem import Problem
+from .problem_arguments import make_problem
 from .reliability import check_inputs, check_scores, repeated_gap, warn_of_infinite
 from .result import Attribution
 from .targets import Targets, target_names

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from ...core.errors import ShapeError
 from ...core.finite import check_finite
-from ..base.problem import Problem, make_problem
+from ..base.problem import Problem
+from ..base.problem_arguments import make_problem
 from ..base.reliability import check_inputs, check_scores
 from ..base.targets import Target
 from ..perturbation.features import Segments
