@@ -45,7 +45,7 @@ class BaselineSamples:
     ) -> None:
         inner = at_layers(baselines, problem)
         given = zip(problem.fixed, with_baselines(baselines, problem.inputs), strict=True)
-        if any(stays and own for stays, own in given):
+        if any(stays and has_baseline for stays, has_baseline in given):
             raise ArgumentError(
                 "a baseline of whole numbers would not be used: they have no gradient, and stay as they are "
                 "on the path of the inputs"
