@@ -148,7 +148,7 @@ def test_scores_with_another_input_that_stays_are_those_of_pairs(data):
 
 def test_activations_at_shared_samples_are_made_once(model, inputs, data):
     drawn = BaselineSamples(
-        make_problem(model, inputs, 1, "first"), FromData(data), 5, torch.Generator().manual_seed(0)
+        make_problem(model, inputs, 1, layer="first"), FromData(data), 5, torch.Generator().manual_seed(0)
     )
     model.without.clear()
     rows, samples = torch.arange(4).repeat(2), torch.tensor([3] * 4 + [1] * 4)

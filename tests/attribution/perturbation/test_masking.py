@@ -166,7 +166,7 @@ def test_features_that_do_not_fit(features, error, message):
 
 def test_baselines_at_a_layer_are_its_activations(small_cnn):
     images = torch.rand(2, 3, 8, 8)
-    problem = make_problem(small_cnn, images, 0, "relu1")
+    problem = make_problem(small_cnn, images, 0, layer="relu1")
     for baseline in (Constant(0.5), Gaussian(0.2), Blur(2.0), Inpaint()):
         masking = Masking(problem, baseline, baseline_samples=2)
         assert masking._absent[0].shape == (masking.baseline_samples, 2, 6, 8, 8)

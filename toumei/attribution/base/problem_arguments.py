@@ -24,6 +24,7 @@ def make_problem(
     model: nn.Module,
     inputs: Inputs,
     target: Targets,
+    *,
     layer: Layers = None,
     preprocess: Preprocess | None = None,
     differentiates: bool = False,
