@@ -15,7 +15,8 @@ from ...core.targets import resolve
 
 Target = int | str | Unit | Tensor | Callable[[Tensor], Tensor]
 Targets = Target | Sequence[Target] | None
-Scored = int | Tensor | Callable[[Tensor], Tensor] | Unit | None
+OfOutput = int | Tensor | Callable[[Tensor], Tensor] | None
+Scored = OfOutput | Unit
 
 
 def scored(model: nn.Module, target: Any, count: int) -> Scored:
@@ -62,7 +63,7 @@ def target_names(model: nn.Module, targets: Sequence[Scored]) -> tuple[str, ...]
     return tuple(names) if len(names) == len(targets) else None
 
 
-def score(output: Any, target: Scored, rows: Tensor | None = None) -> Tensor:
+def score(output: Any, target: OfOutput, rows: Tensor | None = None) -> Tensor:
     """Returns the score of one target, not a unit, for each row of an output (B, ...), (B,).
 
     Args:
