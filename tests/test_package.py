@@ -19,7 +19,7 @@ heavy = {"transformers", "sklearn", "networkx", "matplotlib", "torchvision", "ko
 loaded = {name.split(".")[0] for name in set(sys.modules) - before}
 assert not loaded & heavy, loaded & heavy
 assert "toumei.cnns" not in sys.modules
-assert toumei.cnns.Pipeline and toumei.core.hooked and toumei.models.ShapesCNN and toumei.plots.images.montage
+assert toumei.cnns.Pipeline and toumei.core.hooked and toumei.models.ShapesCNN and toumei.plots.montage
 assert not {name.split(".")[0] for name in sys.modules} & {"transformers", "sklearn", "networkx"}
 assert "matplotlib" not in sys.modules
 """

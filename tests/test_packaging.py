@@ -77,7 +77,11 @@ class Imports(ast.NodeVisitor):
 
 FILES = {path.relative_to(ROOT): Imports(path) for path in sorted((ROOT / "toumei").rglob("*.py"))}
 SCRIPTS = ("experiments", "tests", "benchmarks")
-OURS = {path.stem for folder in SCRIPTS for path in (ROOT / folder).rglob("*.py")} | set(SCRIPTS)
+OURS = {
+    path.parent.name if path.stem == "__init__" else path.stem
+    for folder in SCRIPTS
+    for path in (ROOT / folder).rglob("*.py")
+} | set(SCRIPTS)
 AT_ONCE = {name for file in FILES.values() for name in file.at_once}
 INSIDE = {name for file in FILES.values() for name in file.inside}
 OPTIONAL = {name for extra, names in EXTRAS.items() if extra not in ("dev", "bench") for name in names}
