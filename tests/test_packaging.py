@@ -179,6 +179,14 @@ ROOMS = {
         "model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 8), torch.nn.Flatten())\n"
         "IntegratedGradients(model)(images, 0).plot(images)",
     ),
+    "instrument": (
+        (*SMALL, "networkx", "scikit-learn", "scipy"),
+        "from toumei.instrument import instrument\n"
+        "model = torch.nn.Linear(3, 3)\n"
+        "with instrument(model) as probe, probe.track() as tracker:\n"
+        "    model(torch.ones(1, 3))\n"
+        "tracker.build_graph().networkx()",
+    ),
     "cnns": ((*SMALL, "kornia", "torchvision"), "from toumei.cnns import Pipeline, objectives, robustness"),
     "transformers": ((*SMALL, "transformers"), "from toumei.transformers.rome.editing import RankOneEditor"),
     "misc": (
