@@ -67,7 +67,7 @@ def _fold(row: list[Item], length: int) -> Item:
     return Item(
         title=f"{row[0].title} … {row[-1].title}",
         path=".".join(around),
-        type=f"{' + '.join(types)} × {len(row)}",
+        type=f"{' + '.join(types)} x {len(row)}",
         children=row,
         repeats=len(row),
     )

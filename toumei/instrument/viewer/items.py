@@ -1,8 +1,7 @@
 """What a picture of a graph consists of: operations, modules with items in them, and repeated modules."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import prod
 from typing import Protocol
 
 from ..nodes import Operation, TensorNode
@@ -79,22 +78,12 @@ def shape_text(node: TensorNode) -> str:
 
     Example:
         >>> import torch
-        >>> shape_text(TensorNode("x", "input", (1, 3), torch.float32, torch.device("cpu"), 12))
-        '1×3'
+        >>> shape_text(TensorNode("x", "input", (8,), torch.float32, torch.device("cpu"), 32))
+        '8'
     """
-    return "×".join(map(str, node.shape)) or "scalar"
+    return "\u00d7".join(map(str, node.shape)) or "scalar"
 
 
-def activations(nodes: list[TensorNode]) -> list[TensorNode]:
+def activations(nodes: Iterable[TensorNode]) -> list[TensorNode]:
     """Returns the tensors that are drawn as edges: results and inputs, not parameters, buffers, constants."""
     return [node for node in nodes if node.kind in ("result", "input")]
-
-
-def parameter_count(operations: Iterator[Operation]) -> int:
-    """Returns how many parameters operations take, each counted once."""
-    found: dict[str, int] = {}
-    for operation in operations:
-        for node in operation.inputs:
-            if node.kind == "parameter":
-                found[node.name] = prod(node.shape)
-    return sum(found.values())

@@ -24,7 +24,7 @@ def module_tree(graph: ForwardPass) -> Item:
         >>> with instrument(model) as probe, probe.track() as tracker:
         ...     output = model(torch.ones(1, 3))
         >>> [(item.title, item.type) for item in module_tree(tracker.build_graph()).children]
-        [('0 … 3', 'Sequential × 4'), ('4', 'Linear')]
+        [('0 … 3', 'Sequential x 4'), ('4', 'Linear')]
     """
     children = _items(list(graph.operations.values()), (), graph.modules)
     root = Item(title="", path="", type=graph.modules.get("", ""), children=children)

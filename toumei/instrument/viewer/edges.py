@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from ..nodes import TensorNode
@@ -40,6 +41,12 @@ class Level:
     def out(self) -> int | None:
         """The number of the port through which tensors leave."""
         return self.first + len(self.item.children) if self.leaves else None
+
+    @property
+    def left(self) -> list[TensorNode]:
+        """The tensors that leave."""
+        leaving = (nodes for edge, nodes in self.edges.items() if edge[1] == self.out)
+        return list(dict.fromkeys(chain.from_iterable(leaving)))
 
     @property
     def size(self) -> int:
@@ -91,7 +98,7 @@ def _uses(root: Item, graph: ForwardPass, level: Level) -> Iterator[_Use]:
     }
     taken = [(node, item) for item, operation in leaves for node in operation.inputs]
     ends: list[tuple[TensorNode, Item | None]] = [*taken, *((node, None) for node in graph.outputs)]
-    drawn = set(activations([node for node, _ in ends]))
+    drawn = set(activations(graph.tensors.values()))
     for node, end in ends:
         if node in drawn:
             if node not in starts:
