@@ -1,7 +1,7 @@
 // The items of the graph, and where everything stands: as in arrangement.py.
 const S = data.sizes;
-const items = data.items.map(([title, below, path, type, op, first, count, repeats, width], id) =>
-  ({ id, title, below, path, type, op, repeats, width, parent: null, level: data.levels[id],
+const items = data.items.map(([title, below, path, type, op, first, count, repeats, width, header], id) =>
+  ({ id, title, below, path, type, op, repeats, width, header, parent: null, level: data.levels[id],
      children: Array.from({ length: count }, (_, n) => first + n), open: false, frame: null }));
 for (const item of items) for (const child of item.children) items[child].parent = item;
 const root = items[0];
@@ -67,7 +67,7 @@ function frame(item) {
     reserve(column, width ? anchor + S.margin : 0, width ? width - anchor + S.margin : 0);
   });
   for (const bends of level.bends) for (const column of Object.values(bends)) reserve(column, 0, 0);
-  const needed = left.reduce((sum, one, n) => sum + one + right[n], 0), width = Math.max(needed, item.width);
+  const needed = left.reduce((sum, one, n) => sum + one + right[n], 0), width = Math.max(needed, item.header - S.padding);
   let edge = S.padding + (width - needed) / 2;
   const centre = left.map((before, n) => { edge += before + right[n]; return edge - right[n]; });
   const heights = Array(Math.max(-1, ...rows) + 1).fill(0), bent = heights.slice();

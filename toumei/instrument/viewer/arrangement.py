@@ -39,7 +39,14 @@ def shortened(text: str) -> str:
 def box_width(item: Item) -> float:
     """Returns the width of a closed box, from the numbers of letters in it."""
     title, below = labels(item)
-    return round(max(LETTER * len(title), SMALL_LETTER * len(below), 36.0) + 20.0)
+    sign = 24.0 if item.children else 0.0  # room on both sides for the sign that opens it
+    return round(max(LETTER * len(title) + sign, SMALL_LETTER * len(below), 36.0) + 20.0)
+
+
+def header_width(item: Item) -> float:
+    """Returns the width of the two texts beside each other, above an open box."""
+    title, below = labels(item)
+    return round(1.1 * LETTER * len(title) + SMALL_LETTER * len(below) + 26.0)
 
 
 def end_text(level: Level, node: int) -> str:
@@ -197,7 +204,7 @@ class _Placing:
             if width:
                 left[column] = max(left[column], anchor + MARGIN)
                 right[column] = max(right[column], width - anchor + MARGIN)
-        width = max(sum(left) + sum(right), box_width(self._level.item))
+        width = max(sum(left) + sum(right), header_width(self._level.item) - PADDING)
         centres, edge = [], PADDING + (width - sum(left) - sum(right)) / 2
         for before, after in zip(left, right, strict=True):
             centres.append(edge + before)

@@ -34,9 +34,9 @@ class Grid:
 def grid_layout(size: int, edges: Edges, ports: int = 0, out: bool = False) -> Grid:
     """Returns cells for nodes, in about linear time: edges lead down, and long paths are straight.
 
-    Rows and order are those of `layered`. Then segments are aligned without crossings, first those of long
-    edges, then those of the longest paths (Brandes and Köpf, 2001, "Fast and simple horizontal coordinate
-    assignment", with whole columns), and what is aligned moves to the left as far as it goes.
+    Rows and order are those of `layered`. Then segments are aligned without crossings, first those between
+    nodes, from the longest paths on, then those of long edges (Brandes and Köpf, 2001, "Fast and simple
+    horizontal coordinate assignment", with whole columns). What is aligned moves to the left as far as it goes.
 
     Args:
         size: Number of nodes.
@@ -61,9 +61,10 @@ def _aligned(layers: Layering, size: int) -> list[tuple[int, int]]:
     place = {node: number for row in layers.order for number, node in enumerate(row)}
     length = _path_lengths(layers)
 
-    def urgency(segment: tuple[int, int]) -> tuple[bool, int, int]:
+    def urgency(segment: tuple[int, int]) -> tuple[int, int, int]:
         start, end = segment
-        return start < size or end < size, -length[segment], abs(place[start] - place[end])
+        kind = (start < size) + (end < size)  # of nodes 2, of bends 0
+        return (1, 2, 0)[kind], -length[segment], abs(place[start] - place[end])
 
     chosen: dict[int, list[tuple[int, int]]] = {}
     aligned = []

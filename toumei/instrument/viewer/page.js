@@ -50,21 +50,22 @@ function render() {
   if (chosen) light(chosen);
   move();
 }
-function inside(item, x, y) {
+function inside(item, x, y, parent = view) {
   const here = frame(item), level = item.level;
   item.at = [x, y];
   const edges = [];
   level.edges.forEach((one, n) => edges.push([one, curve(here.edges[n], x, y), isChild(level, one.end) && !here.inner[one.end - level.first]]));
-  const lines = make(view, "g", {});
+  const lines = make(parent, "g", {});
   for (const [one, path, arrow] of edges) {
     const group = make(lines, "g", { class: "edge" });
     make(group, "path", { class: "line", d: path, ...(arrow ? { "marker-end": "url(#arrow)" } : {}) });
     const hit = make(group, "path", { class: "hit", d: path });
+    make(hit, "title", {}, one.tensors.slice(0, 8).map((id) => `${tensors[id].name}  ${shapeOf(tensors[id])}`).join("\n"));
     group.tensors = hit.tensors = one.tensors;
     for (const id of one.tensors) litBy.has(id) ? litBy.get(id).push(group) : litBy.set(id, [group]);
   }
   here.corners.forEach(([dx, dy], node) => {
-    if (isChild(level, node)) box(items[item.children[node - level.first]], x + dx, y + dy);
+    if (isChild(level, node)) box(items[item.children[node - level.first]], x + dx, y + dy, parent);
     else if (item === root) end(level, node, x + dx, y + dy);
   });
 }
@@ -74,8 +75,8 @@ function end(level, node, x, y) {
   make(group, "rect", { class: "box", x, y, width: level.widths[n], height: S.end });
   make(group, "text", { class: "below", x: x + level.widths[n] / 2, y: y + 15, "text-anchor": "middle" }, level.names[n]);
 }
-function box(item, x, y) {
-  const group = make(view, "g", { class: classOf(item) }), op = ops[item.op];
+function box(item, x, y, parent) {
+  const group = make(parent, "g", { class: classOf(item) }), op = ops[item.op];
   drawn[item.id] = group;
   group.item = item;
   item.at = [x, y];
@@ -85,10 +86,10 @@ function box(item, x, y) {
   make(group, "rect", { class: "box", x, y, width, height });
   make(group, "title", {}, op ? op.name : `${item.path} (${item.type})`);
   if (item.open) {
+    inside(item, x, y, group);
     const text = make(group, "text", { class: "title", x: x + 20, y: y + 16 }, item.title + " ");
     make(text, "tspan", {}, item.below);
     make(group, "text", { class: "sign", x: x + 7, y: y + 16 }, "−");
-    inside(item, x, y);
     return;
   }
   const below = shading ? amount(item) : item.below;
@@ -136,6 +137,7 @@ function zoom(factor, x, y) {
   move();
 }
 function jump(item) {
+  panel.hidden = false;  // it narrows the picture
   for (let one = item.parent; one; one = one.parent) if (!one.open) setOpen(one, true);
   chosen = item;
   render();
@@ -363,7 +365,7 @@ document.getElementById("hide").addEventListener("click", closePanel);
 document.getElementById("shading").addEventListener("change", (event) => { shading = event.target.value; render(); });
 for (const id of data.opened) items[id].open = true;
 render();
-fit(0.55);
+fit(0.8);
 if (data.focus) {
   const [kind, id] = data.focus, tensor = tensors[id], op = kind === "tensor" ? tensor.producer ?? tensor.takers[0] : ops[id];
   if (op) jump(op.item);

@@ -14,7 +14,7 @@ from ... import plots
 from ...core.summaries import shortened
 from ..nodes import Operation, TensorNode, with_values
 from . import arrangement
-from .arrangement import box_width, end_text, end_width, grids, labels
+from .arrangement import box_width, end_text, end_width, grids, header_width, labels
 from .grid import Grid
 from .histograms import histogram
 from .items import ForwardPass, Item
@@ -142,8 +142,8 @@ def _item(item: Item, number: Mapping[Item, int], operation_of: Mapping[Operatio
     title, below = labels(item)
     operation = -1 if item.operation is None else operation_of[item.operation]
     first = number[item.children[0]] if item.children else 0
-    width = box_width(item)
-    return [title, below, item.path, item.type, operation, first, len(item.children), item.repeats, width]
+    widths = box_width(item), header_width(item)
+    return [title, below, item.path, item.type, operation, first, len(item.children), item.repeats, *widths]
 
 
 def _level(level: Level, grid: Grid, tensor_of: Mapping[TensorNode, int]) -> list[Any]:

@@ -7,6 +7,8 @@ from ..nodes import Operation
 from .folding import folded
 from .items import ForwardPass, Item
 
+_CONTAINERS = ("ModuleList", "ModuleDict")  # which have no forward pass
+
 
 def module_tree(graph: ForwardPass) -> Item:
     """Returns the item of the whole model, with an item for each module that ran and for each operation.
@@ -56,5 +58,9 @@ def _module(path: tuple[str, ...], operations: list[Operation], modules: Mapping
     only = children[0]
     if only.operation is not None and only.path == name:
         return Item(title, name, modules.get(name, ""), only.operation)
+    if only.type in _CONTAINERS and modules.get(name, "") not in _CONTAINERS:
+        for child in only.children:
+            child.title = f"{only.title}.{child.title}"
+        return Item(title, name, modules.get(name, ""), children=only.children)
     only.title = f"{title}.{only.title}"
     return only
