@@ -46,7 +46,7 @@ def box_width(item: Item) -> float:
 def header_width(item: Item) -> float:
     """Returns the width of the two texts beside each other, above an open box."""
     title, below = labels(item)
-    return round(1.1 * LETTER * len(title) + SMALL_LETTER * len(below) + 26.0)
+    return round(1.15 * LETTER * len(title) + 1.05 * SMALL_LETTER * len(below) + 32.0)
 
 
 def end_text(level: Level, node: int) -> str:
@@ -67,7 +67,7 @@ class Edge:
 
     Attributes:
         nodes: Its nodes in the level.
-        points: The corners of its upright lines, two for each line, from above; curves join the lines.
+        points: The ends of its upright lines from above, and its own end; curves join the lines.
     """
 
     nodes: tuple[int, int]
@@ -265,4 +265,4 @@ class _Placing:
             points += [(x, self._top[row]), (x, self._bottom[row])]
         x = self._x[grid.columns[end]] + entries.get((start, end), 0.0)
         y = self._top[grid.rows[end]]
-        return [*points, (x, y), (x, y)]
+        return [*points, (x, y)]

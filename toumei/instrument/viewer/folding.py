@@ -102,7 +102,7 @@ class _Signatures:
 
     def _place(self, node: TensorNode, first: int, outside: dict[TensorNode, int]) -> tuple[object, ...]:
         """Where an argument comes from: the step and part in the item, or which of the tensors outside."""
-        step = -1 if node.producer is None else self._order[node.producer] - first
+        step = self._order.get(node.producer or "", -1) - first
         if step >= 0:
             part = node.name[len(node.producer or "") :] if "@" not in node.name else "view"
             return "inside", step, part, node.shape
