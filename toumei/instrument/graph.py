@@ -265,12 +265,14 @@ class OperationGraph:
 
     def _node(self, place: "str | TensorNode | Operation") -> TensorNode | Operation:
         """An operation or a tensor by name; a name of both is that of the operation."""
-        if not isinstance(place, TensorNode):
-            try:
-                return self.operation(place)
-            except LayerError:
-                pass
-        return self.tensor(place)
+        if isinstance(place, TensorNode):
+            return self.tensor(place)
+        try:
+            return self.operation(place)
+        except LayerError:
+            if isinstance(place, Operation):
+                raise
+            return self.tensor(place)
 
     def _given(self, values: Values) -> dict[TensorNode, Tensor]:
         """Given values by node, which have the shapes of the pass."""

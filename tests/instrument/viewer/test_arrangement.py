@@ -76,7 +76,7 @@ def test_boxes_of_a_level_do_not_overlap_and_edges_go_around_them(graph, everyth
         for (left, top, right, bottom), (left2, top2, right2, bottom2) in combinations(rectangles, 2):
             assert right <= left2 or right2 <= left or bottom <= top2 or bottom2 <= top
         for left, top, right, bottom in rectangles:
-            assert 0 <= left and right <= frame.width and 0 < top and bottom <= frame.height
+            assert left >= 0 and right <= frame.width and top > 0 and bottom <= frame.height
             for edge in frame.edges:
                 for (x, y), (_, y2) in zip(edge.points[::2], edge.points[1::2], strict=False):
                     assert not left < x < right or y2 <= top or bottom <= y
@@ -131,7 +131,9 @@ def test_the_script_puts_everything_where_python_does(graph, tmp_path):
         corners = torch.tensor(there["corners"][level.first : last])
         assert torch.allclose(corners.double(), torch.tensor(here.places).double(), atol=1e-6)
         for points, edge in zip(there["edges"], here.edges, strict=True):
-            assert torch.allclose(torch.tensor(points).double(), torch.tensor(edge.points).double(), atol=1e-6)
+            assert torch.allclose(
+                torch.tensor(points).double(), torch.tensor(edge.points).double(), atol=1e-6
+            )
         inner = [here.inner[node] for node in sorted(here.inner)]
         items = [item.children[node - level.first] for node in sorted(here.inner)]
         for one, other, child in zip(there["inner"], inner, items, strict=True):

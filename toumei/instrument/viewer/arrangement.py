@@ -6,14 +6,18 @@ The script of the page does the same, from the same cells and sizes.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from .edges import Level
 from .grid import Grid, grid_layout
 from .items import Item, shape_text
-from .edges import Level
 
 LETTER, SMALL_LETTER = 6.6, 5.6  # mean widths of letters of a title, and of the line below it
 MOST_LETTERS = 30
 HEIGHT, END_HEIGHT, HEADER, PADDING, MARGIN, LANE = 38.0, 22.0, 24.0, 12.0, 9.0, 6.0
-GAP, BEND_GAP, MOST_GAP = 20.0, 3.0, 60.0  # between rows: for straight edges, more for each other one, at most
+GAP, BEND_GAP, MOST_GAP = (
+    20.0,
+    3.0,
+    60.0,
+)  # between rows: for straight edges, more for each other one, at most
 PORT_STEP = 14.0
 
 Point = tuple[float, float]
@@ -151,9 +155,7 @@ def arranged(
     frame = Arrangement()
     for number, child in enumerate(item.children):
         if child in opened:
-            frame.inner[level.first + number] = arranged(
-                child, levels, cells, opened, outermost=False
-            )
+            frame.inner[level.first + number] = arranged(child, levels, cells, opened, outermost=False)
     return _Placing(level, grid, frame, outermost).done()
 
 
@@ -173,9 +175,7 @@ class _Placing:
         x = [self._x[column] for column in grid.columns]
         frame.ports = dict(zip(level.sources or range(level.first), x, strict=False))
         frame.anchor = x[-1] if level.leaves else x[0] if x else frame.width / 2
-        corners = [
-            (x[node] - self._sizes[node][2], self._top[grid.rows[node]]) for node in range(level.size)
-        ]
+        corners = [(x[node] - self._sizes[node][2], self._top[grid.rows[node]]) for node in range(level.size)]
         last = level.first + len(level.item.children)
         frame.ends, frame.places = corners[: level.first] + corners[last:], corners[level.first : last]
         entries = self._entries()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ...core.errors import ArgumentError, LayerError
@@ -21,8 +22,8 @@ from .arrangement import (
     grids,
     labels,
 )
-from .items import ForwardPass, Item
 from .edges import Level, levels
+from .items import ForwardPass, Item
 from .tree import module_tree
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
 
 _PER_INCH = 90.0  # units of the layout in an inch of a new figure
 _TITLE, _BELOW = 10.5, 8.5  # heights of letters in units of the layout
-_PAPER, _MODULE, _ROW, _END = "white", "#eaf2f8", "#fdf3dc", "#eeeeee"  # of operations, modules, repeats, ports
+_PAPER, _MODULE, _ROW, _END = (
+    "white",
+    "#eaf2f8",
+    "#fdf3dc",
+    "#eeeeee",
+)  # of operations, modules, repeats, ports
 
 
 def picture(graph: ForwardPass, ax: "Axes | None" = None, module: str = "", depth: int = 1) -> "Axes":
@@ -152,7 +158,7 @@ class _Drawing:
         from matplotlib.path import Path
 
         corners, codes = [points[0]], [Path.MOVETO]
-        for (x, y), (next_x, next_y) in zip(points, points[1:], strict=False):
+        for (x, y), (next_x, next_y) in pairwise(points):
             if x == next_x:
                 corners.append((next_x, next_y))
                 codes.append(Path.LINETO)

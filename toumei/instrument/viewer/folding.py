@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from os.path import commonprefix
+from itertools import takewhile
 
 from ..nodes import Operation, TensorNode
 from .items import Item
@@ -14,9 +14,9 @@ _FEWEST = 3  # blocks that are worth folding
 def folded(root: Item, operations: Mapping[str, Operation]) -> Item:
     """Returns a tree in which blocks that repeat one after the other are the children of one item.
 
-    Blocks are equal if their operations have the same functions, shapes, dtypes and connections, their modules
-    the same types, and their names differ in numbers alone. A row may also repeat several blocks in turn, such
-    as Swin's with and without shifted windows. Single operations are not folded.
+    Blocks are equal if their operations have the same functions, shapes, dtypes and connections, their
+    modules the same types, and their names differ in numbers alone. A row may also repeat several blocks in
+    turn, such as Swin's with and without shifted windows. Single operations are not folded.
 
     Args:
         root: The tree, which is changed.
@@ -63,7 +63,8 @@ def _repeats(keys: Sequence[object], start: int) -> tuple[int, int]:
 
 def _fold(row: list[Item], length: int) -> Item:
     types = list(dict.fromkeys(child.type or child.title for child in row[:length]))
-    around = commonprefix([child.path.split(".") for child in row])
+    parts = zip(*(child.path.split(".") for child in row), strict=False)
+    around = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, parts)]
     return Item(
         title=f"{row[0].title} … {row[-1].title}",
         path=".".join(around),

@@ -46,7 +46,7 @@ def _rendered(text: bytes, kind: str) -> bytes:
 
 
 def dot_text(graph: ForwardPass, parameters: bool = False) -> str:
-    """Returns a graph as text for Graphviz: a cluster for each module, an edge for each tensor, with its shape.
+    """Returns a graph as text for Graphviz: clusters for modules, and tensors as edges with their shapes.
 
     Args:
         graph: The graph.
@@ -58,7 +58,7 @@ def dot_text(graph: ForwardPass, parameters: bool = False) -> str:
         >>> model = torch.nn.Sequential(torch.nn.ReLU())
         >>> with instrument(model) as probe, probe.track() as tracker:
         ...     output = model(torch.ones(3))
-        >>> print(dot_text(tracker.build_graph()).splitlines()[-3])
+        >>> print(dot_text(tracker.build_graph()).splitlines()[-4])
           n1 -> n0 [label="3"];
     """
     ids = {one: f"n{place}" for place, one in enumerate(graph.operations.values())}

@@ -6,6 +6,7 @@ the sums of the widths of columns and of the heights of rows.
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median_low
 
 from .layering import Edges, Layering, layered
@@ -36,7 +37,7 @@ def grid_layout(size: int, edges: Edges, ports: int = 0, out: bool = False) -> G
 
     Rows and order are those of `layered`. Then segments are aligned without crossings, first those between
     nodes, from the longest paths on, then those of long edges (Brandes and Köpf, 2001, "Fast and simple
-    horizontal coordinate assignment", with whole columns). What is aligned moves to the left as far as it goes.
+    horizontal coordinate assignment", with whole columns). Then all moves to the left as far as it goes.
 
     Args:
         size: Number of nodes.
@@ -103,7 +104,7 @@ def _columns(layers: Layering, blocks: list[int]) -> list[int]:
     """The column of each node: blocks as far left as they go, then nearer to what they lead to."""
     right: dict[int, set[int]] = {block: set() for block in blocks}
     for row in layers.order:
-        for one, other in zip(row, row[1:], strict=False):
+        for one, other in pairwise(row):
             right[blocks[one]].add(blocks[other])
     sequence = _from_left(right)
     column = dict.fromkeys(sequence, 0)

@@ -3,6 +3,7 @@
 from bisect import bisect, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Edges = Sequence[tuple[int, int]]
 _SWEEPS = 4
@@ -113,7 +114,7 @@ def _ordered(order: list[list[int]], segments: list[tuple[int, int]], fixed: boo
 
 
 def _swept(order: list[list[int]], neighbours: list[list[int]], down: bool, fixed: bool) -> list[list[int]]:
-    """Rows sorted by the mean place of the neighbours in the row before; nodes without any keep their places."""
+    """Rows sorted by the mean places of neighbours in the row before; without any, nodes keep theirs."""
     swept = list(order)
     place: dict[int, float] = {}
     for row in range(len(order)) if down else reversed(range(len(order))):
@@ -132,7 +133,7 @@ def _swept(order: list[list[int]], neighbours: list[list[int]], down: bool, fixe
 def _crossings(order: list[list[int]], below: list[list[int]]) -> int:
     """How many pairs of segments cross."""
     crossings = 0
-    for row, next_row in zip(order, order[1:], strict=False):
+    for row, next_row in pairwise(order):
         place = {node: number for number, node in enumerate(next_row)}
         seen: list[int] = []
         for node in row:

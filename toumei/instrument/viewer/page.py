@@ -1,4 +1,4 @@
-"""The graph of operations as one page that needs no network: boxes that open, and a panel for each of them."""
+"""The graph of operations as one page that needs no network: boxes that open, and a panel for each."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -15,10 +15,10 @@ from ...core.summaries import shortened
 from ..nodes import Operation, TensorNode, with_values
 from . import arrangement
 from .arrangement import box_width, end_text, end_width, grids, header_width, labels
+from .edges import Level, levels
 from .grid import Grid
 from .histograms import histogram
 from .items import ForwardPass, Item
-from .edges import Level, levels
 from .tree import module_tree
 
 _OPENED = 60  # most boxes of a page that has just been opened
@@ -42,7 +42,9 @@ def graph_page(
         summary: The line below the title; by default what there is.
     """
     numbers = f"{len(graph.operations):,} operations, {_parameters(graph):,} parameters"
-    error = f'<div class="error">The pass ended with {plots.escaped(graph.error)}</div>' if graph.error else ""
+    error = (
+        f'<div class="error">The pass ended with {plots.escaped(graph.error)}</div>' if graph.error else ""
+    )
     return plots.page(
         graph.modules.get("", "") or "graph",
         _BODY.replace("<!--error-->", error).replace("<!--legend-->", _legend()),
@@ -164,9 +166,7 @@ def _level(level: Level, grid: Grid, tensor_of: Mapping[TensorNode, int]) -> lis
     ]
 
 
-def _operation(
-    one: Operation, sources: Mapping[str, int], tensor_of: Mapping[TensorNode, int]
-) -> list[Any]:
+def _operation(one: Operation, sources: Mapping[str, int], tensor_of: Mapping[TensorNode, int]) -> list[Any]:
     return [
         one.name,
         one.function,
@@ -189,7 +189,9 @@ def _arguments(operation: Operation) -> str:
     names = {node: _Name(node.name) for node in operation.inputs}
     args, kwargs = with_values((operation.args, operation.kwargs), names)  # type: ignore[arg-type]
     texts = [*((f"{key}=", value) for key, value in kwargs.items())]
-    return ", ".join(key + shortened(repr(value), 100) for key, value in [*(("", one) for one in args), *texts])
+    return ", ".join(
+        key + shortened(repr(value), 100) for key, value in [*(("", one) for one in args), *texts]
+    )
 
 
 class _Name(str):
@@ -250,5 +252,5 @@ _BODY = """<header><div><!--heading--></div>
 <pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse"><rect width="6" height="6"
  fill="var(--box)"/><path class="hatch" d="M0,6 L6,0"/></pattern></defs><g id="view"></g></svg>
 <details id="legend"><summary>legend</summary><!--legend--></details>
-<aside id="panel" hidden><button class="close" id="hide">×</button><div id="content"></div></aside>
+<aside id="panel" hidden><button class="close" id="hide">&times;</button><div id="content"></div></aside>
 </main>"""
