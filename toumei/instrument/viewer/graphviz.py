@@ -59,7 +59,7 @@ def dot_text(graph: ForwardPass, parameters: bool = False) -> str:
         >>> with instrument(model) as probe, probe.track() as tracker:
         ...     output = model(torch.ones(3))
         >>> print(dot_text(tracker.build_graph()).splitlines()[-4])
-          n1 -> n0 [label="3"];
+          n2 -> n0 [label="3"];
     """
     ids = {one: f"n{place}" for place, one in enumerate(graph.operations.values())}
     lines = [f"digraph {quoted(graph.modules.get('', '') or 'graph')} {{", _HEAD]
