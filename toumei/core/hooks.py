@@ -160,9 +160,9 @@ def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
         if running and home.here():
             listener.enter(module)
 
-    def leave(module: nn.Module, *_: Any) -> None:
+    def leave(module: nn.Module, _: Any, output: Any) -> None:
         if running and home.here():
-            listener.leave(module)
+            listener.leave(module, output)
 
     handles: list[RemovableHandle] = []
     with until_the_end() as cleanup:
