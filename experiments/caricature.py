@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from common import add_network, basic_parser, map_layers, photograph, resized, vision_network
 from toumei.cnns import caricature, invert, robustness
 from toumei.models import ShapesCNN, ShapesDataset
-from toumei.plots.images import save_grid
+from toumei.plots import save_grid
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

@@ -18,7 +18,7 @@ import torch
 
 from common import add_network, basic_parser, photograph, resized, vision_network
 from toumei.cnns import deep_dream
-from toumei.plots.images import save_grid
+from toumei.plots import save_grid
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

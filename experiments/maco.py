@@ -26,7 +26,7 @@ from common import add_network, basic_parser, vision_network
 from toumei.cnns import robustness
 from toumei.core import parse
 from toumei.models import ShapesDataset
-from toumei.plots.images import save_grid
+from toumei.plots import save_grid
 
 SHAPES_UNITS = ("head:0", "head:1", "head:2", "head:3")  # disc, ring, square, triangle
 SIDE, NOISE = (0.5, 0.1), 0.05  # crops of half the canvas show a network pixels at about their own size

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from common import add_network, basic_parser, map_layers, photograph, resized, vision_network
 from toumei.misc import StyleTransfer
 from toumei.models import Inception5h, ShapesCNN
-from toumei.plots.images import save_grid
+from toumei.plots import save_grid
 
 Layers = list[str] | None
 

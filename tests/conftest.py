@@ -1,6 +1,9 @@
 """Fixtures for all tests, and the rule that a test leaves nothing behind on a model."""
 
 import os
+import resource
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -82,6 +85,24 @@ def small_cnn(watched):
     for name, layer in layers.items():
         model.add_module(name, layer)
     return watched(model)
+
+
+@pytest.fixture
+def small_disk():
+    """A block in which no file can become larger than a size: to write more fails as on a full disk."""
+
+    @contextmanager
+    def limited(size):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

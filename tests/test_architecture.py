@@ -71,11 +71,11 @@ def test_every_room_has_a_floor():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_floor_imports_only_from_floors_below(path):
-    own = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    inner = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
     for name in imports(path):
         other = room(name)
-        if other in FLOORS and other != own:
-            assert FLOORS[other] < FLOORS[own], f"{own} imports {name}"
+        if other in FLOORS and other != inner:
+            assert FLOORS[other] < FLOORS[inner], f"{inner} imports {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

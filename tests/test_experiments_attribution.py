@@ -35,8 +35,8 @@ def few(monkeypatch):
 
 
 def test_every_method_of_the_library_is_compared():
-    classes = [own for own in vars(toumei.attribution).values() if isinstance(own, type)]
-    methods = [own.__name__ for own in classes if issubclass(own, Method) and own is not Method]
+    classes = [kind for kind in vars(toumei.attribution).values() if isinstance(kind, type)]
+    methods = [kind.__name__ for kind in classes if issubclass(kind, Method) and kind is not Method]
     compared = attribution.all_methods(ShapesCNN(), attribution.LAYERS, torch.rand(1, 3, 64, 64), 300)
     assert sorted(compared) == sorted(methods)
 
@@ -51,16 +51,16 @@ def test_methods_on_shapes_as_a_figure(tmp_path, capsys, few):
 
 def test_the_table_of_shapes(tmp_path, few):
     out = tmp_path / "new" / "table.md"
-    attribution_table.main(["--images", "6", "--networks", "2", "--samples", "120", "--out", str(out)])
+    attribution_table.main(["--images", "4", "--networks", "2", "--samples", "120", "--out", str(out)])
     rows = [line for line in out.read_text().splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 5 and all(line.count("|") == 9 for line in rows)
-    assert "6 images" in out.read_text() and "{" not in out.read_text()
+    assert "4 images" in out.read_text() and "{" not in out.read_text()
 
 
 def test_what_is_above_chance_in_the_mean_over_networks():
     random = [
-        {"inside": torch.tensor([own, own + 0.2]), "inside_chance": torch.tensor([0.1, 0.1])}
-        for own in (0.1, 0.3)
+        {"inside": torch.tensor([share, share + 0.2]), "inside_chance": torch.tensor([0.1, 0.1])}
+        for share in (0.1, 0.3)
     ]
     mean, error = attribution_table.above_chance(random, "inside")
     assert mean == pytest.approx(0.2) and error == pytest.approx(2 * 0.1)

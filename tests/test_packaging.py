@@ -77,7 +77,11 @@ class Imports(ast.NodeVisitor):
 
 FILES = {path.relative_to(ROOT): Imports(path) for path in sorted((ROOT / "toumei").rglob("*.py"))}
 SCRIPTS = ("experiments", "tests", "benchmarks")
-OURS = {path.stem for folder in SCRIPTS for path in (ROOT / folder).rglob("*.py")} | set(SCRIPTS)
+OURS = {
+    path.parent.name if path.stem == "__init__" else path.stem
+    for folder in SCRIPTS
+    for path in (ROOT / folder).rglob("*.py")
+} | set(SCRIPTS)
 AT_ONCE = {name for file in FILES.values() for name in file.at_once}
 INSIDE = {name for file in FILES.values() for name in file.inside}
 OPTIONAL = {name for extra, names in EXTRAS.items() if extra not in ("dev", "bench") for name in names}
@@ -175,11 +179,25 @@ ROOMS = {
         "model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 8), torch.nn.Flatten())\n"
         "IntegratedGradients(model)(images, 0).plot(images)",
     ),
+    "instrument": (
+        (*SMALL, "networkx", "scikit-learn", "scipy"),
+        "from toumei.instrument import instrument\n"
+        "model = torch.nn.Linear(3, 3)\n"
+        "with instrument(model) as probe, probe.track() as tracker:\n"
+        "    model(torch.ones(1, 3))\n"
+        "tracker.build_graph().networkx()",
+    ),
     "cnns": ((*SMALL, "kornia", "torchvision"), "from toumei.cnns import Pipeline, objectives, robustness"),
-    "transformers": ((*SMALL, "transformers"), "from toumei.transformers.rome.editing import RankOneEditor"),
+    "transformers": (
+        (*SMALL, "transformers"),
+        "assert 'transformers' not in sys.modules\n"
+        "from toumei.transformers.rome.editing import RankOneEditor",
+    ),
     "misc": (
         (*SMALL, "networkx", "scikit-learn", "scipy"),
-        "from toumei.misc import CNNGraph, MLPGraph; from toumei.misc.modularity import null_test",
+        "from toumei.misc import CNNGraph, MLPGraph, effective_rank\n"
+        "from toumei.misc.modularity import ncut, null_test\n"
+        "assert not {'matplotlib', 'sklearn'} & set(sys.modules)",
     ),
 }
 

@@ -6,7 +6,7 @@
 `toumei.misc` asks whole networks: do they fall into modules, and what style do they see.
 `toumei.models` holds networks to look into, some of them trained and shipped with the package.
 `toumei.core` is the floor under all of it: recording and editing of activations, names, units, seeds.
-`toumei.plots.images` turns arrays into matplotlib axes. Subpackages are imported when they are first used.
+`toumei.plots` turns arrays into matplotlib axes. Subpackages are imported when they are first used.
 """
 
 from importlib import import_module

@@ -82,11 +82,11 @@ def last_layer(model):
 @pytest.mark.parametrize("against", [None, 0])
 def test_gradients_at_the_embeddings(model, against):
     embedded = model.get_input_embeddings()(TOKENS).detach().requires_grad_()
-    own = score(model, embedded, 2, against)
-    (gradient,) = torch.autograd.grad(own.sum(), embedded)
+    scores = score(model, embedded, 2, against)
+    (gradient,) = torch.autograd.grad(scores.sum(), embedded)
     result = token_attribution(model, None, TOKENS, 2, against, method=InputXGradient(model))
     assert torch.allclose(result.values, (gradient * embedded).sum(-1).detach(), atol=1e-6)
-    assert torch.allclose(result.output, own.detach(), atol=1e-6)
+    assert torch.allclose(result.output, scores.detach(), atol=1e-6)
     saliency = token_attribution(model, None, TOKENS, 2, against, method=Saliency(model))
     assert torch.allclose(saliency.values, gradient.abs().sum(-1), atol=1e-6)
 
@@ -248,9 +248,9 @@ def test_a_method_is_for_the_embeddings_if_it_needs_gradients(model, configured,
 
 
 def test_a_configured_method_is_the_one_that_is_asked(model):
-    own = token_attribution(model, None, TOKENS, 2, method=SmoothGrad(model, of=InputXGradient, noise=0.0))
+    result = token_attribution(model, None, TOKENS, 2, method=SmoothGrad(model, of=InputXGradient, noise=0.0))
     expected = token_attribution(model, None, TOKENS, 2, method=InputXGradient(model))
-    assert torch.allclose(own.values, expected.values, atol=1e-6)
+    assert torch.allclose(result.values, expected.values, atol=1e-6)
 
 
 @pytest.mark.parametrize(

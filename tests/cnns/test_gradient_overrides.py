@@ -199,10 +199,10 @@ def test_it_ends_with_the_block_and_with_errors_and_nests(watched):
 
 def test_a_forward_of_the_models_own_comes_back():
     network = Called(F.relu)
-    network.forward = own = lambda x: x
+    network.forward = forward = lambda x: x
     with redirected_relu(network):
         pass
-    assert network.forward is own
+    assert network.forward is forward
 
 
 def test_the_engine_sees_the_same_activations(watched):

@@ -4,7 +4,6 @@ import ast
 import errno
 import os
 import re
-import resource
 import signal
 import stat
 import subprocess
@@ -15,8 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from toumei import plots
-from toumei.attribution import Attribution
 from toumei.core.errors import ArgumentError
 from toumei.core.files import atomic_write
 from toumei.core.parallel import sweep
@@ -36,19 +33,6 @@ def umask(mask):
         yield
     finally:
         os.umask(before)
-
-
-@contextmanager
-def small_disk(size):
-    """No file can become larger than this: to write more fails with an OSError, as on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 # ---------------------------------------------------------------- whole or not at all
@@ -87,50 +71,7 @@ with atomic_write(sys.argv[1]) as partial:
     assert sys.platform != "linux" or list(tmp_path.iterdir()) == [tmp_path / "x.txt"]
 
 
-def pixels(path, size):
-    plots.save_pixels(torch.rand(3, size, size), path)
-
-
-def animation(path, size):
-    plots.save_animation([torch.rand(1, 3, size, size) for _ in range(2)], path)
-
-
-def grid(path, size):
-    plots.save_grid(torch.rand(2, 3, size, size), path, ["a", "b"])
-
-
-def html(path, size):
-    plots.save_page(plots.page("Page", plots.picture(torch.rand(3, size, size))), path)
-
-
-def result(path, size):
-    Attribution(torch.zeros(1, size * size), torch.zeros(1)).save(path)
-
-
-@pytest.mark.parametrize(
-    ("write", "name"),
-    [
-        (pixels, "x.png"),
-        (pixels, "x.jpg"),
-        (animation, "x.gif"),
-        (grid, "x.png"),
-        (grid, "x.pdf"),
-        (grid, "x.svg"),
-        (html, "x.html"),
-        (result, "x.safetensors"),
-    ],
-)
-def test_on_a_full_disk_every_kind_of_file_stays_as_it_was(tmp_path, write, name):
-    path = tmp_path / name
-    write(path, 8)
-    before = path.read_bytes()
-    with small_disk(len(before) + 500), pytest.raises(OSError) as raised:
-        write(path, 400)
-    assert name in str(raised.value)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
-def test_the_items_of_a_sweep_are_written_whole(tmp_path):
+def test_the_items_of_a_sweep_are_written_whole(tmp_path, small_disk):
     assert sweep(abs, [-1], folder=tmp_path, verbose=False) == [1]
     (kept,) = tmp_path.iterdir()
     with pytest.raises(ArgumentError, match="the result for 0 cannot be kept on disk"):

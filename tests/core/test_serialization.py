@@ -204,7 +204,7 @@ def example(kind, spec=None, several=True):
         return {str: "ä {}", int: 5, float: 0.1, bool: several}[kind]
     arguments = get_args(kind)
     if get_origin(kind) is tuple and Ellipsis not in arguments:
-        return tuple(example(own, spec) for own in arguments)
+        return tuple(example(argument, spec) for argument in arguments)
     if get_origin(kind) in (tuple, list, Sequence):
         count = shape(spec.axes)[0] if spec and arguments[0] is not Tensor else 2
         return (list if get_origin(kind) is list else tuple)(example(arguments[0]) for _ in range(count))
@@ -218,7 +218,10 @@ def example(kind, spec=None, several=True):
 
 def example_fields(kind, several=True):
     declared = getattr(kind, "_specs", {})
-    return {name: example(own, declared.get(name), several) for name, own in stored_annotations(kind).items()}
+    return {
+        name: example(annotation, declared.get(name), several)
+        for name, annotation in stored_annotations(kind).items()
+    }
 
 
 def shape(axes):
@@ -390,7 +393,7 @@ def test_a_field_that_is_missing_or_of_a_wrong_type(path, name):
     whole = path.read_bytes()
 
     def without(content):
-        return {**content, "header": {key: own for key, own in content["header"].items() if key != name}}
+        return {**content, "header": {key: value for key, value in content["header"].items() if key != name}}
 
     rewrite(path, without)
     refused(path, f"field '{name}' is missing")

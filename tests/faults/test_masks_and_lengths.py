@@ -72,8 +72,8 @@ def test_tokens_have_the_values_of_the_game_in_which_the_mask_stays(method, dtyp
     as_dict = method(net)({"input_ids": IDS, "attention_mask": mask}, 1, {"input_ids": 6})
     as_tuple = method(net)((IDS, mask), 1, (6, None))
     swapped = method(net)({"attention_mask": mask, "input_ids": IDS}, 1, {"input_ids": 6})
-    for own in (as_dict.values["input_ids"], as_tuple.values[0], swapped.values["input_ids"]):
-        assert torch.allclose(own, wanted(net, mask, 6), atol=1e-4)
+    for values in (as_dict.values["input_ids"], as_tuple.values[0], swapped.values["input_ids"]):
+        assert torch.allclose(values, wanted(net, mask, 6), atol=1e-4)
     assert not as_dict.values["attention_mask"].any() and not as_tuple.values[1].any()
     assert as_dict.values["attention_mask"].shape == MASK.shape and as_dict.features.shape == (2, 4)
     assert torch.allclose(as_dict.baseline_output, net(torch.full_like(IDS, 6), mask)[:, 1].detach())
@@ -246,13 +246,13 @@ def test_features_say_what_is_hidden(method):
     net, options = Reader(), {"samples": 200} if method in (ta.Rise, ta.ShapleySampling) else {}
     given = {"input_ids": IDS, "attention_mask": MASK}
     words = torch.tensor([0, 0, 1, 2])
-    own = method(net, features={"input_ids": words}, **options)(given, 1, {"input_ids": 6})
-    assert own.features.shape == (2, 3) and not own.values["attention_mask"].any()
-    assert torch.allclose(own.values["input_ids"][:, 0] * 2, own.features[:, 0], atol=1e-6)
+    result = method(net, features={"input_ids": words}, **options)(given, 1, {"input_ids": 6})
+    assert result.features.shape == (2, 3) and not result.values["attention_mask"].any()
+    assert torch.allclose(result.values["input_ids"][:, 0] * 2, result.features[:, 0], atol=1e-6)
     alone = method(net, features=words, **options)(given, 1, {"input_ids": 6})
-    assert torch.allclose(alone.features, own.features)
+    assert torch.allclose(alone.features, result.features)
     called = method(net, features=lambda inputs: {"input_ids": words}, **options)(given, 1, {"input_ids": 6})
-    assert torch.allclose(called.features, own.features)
+    assert torch.allclose(called.features, result.features)
     both = method(net, features={"input_ids": words, "attention_mask": words}, **options)(given, 1)
     assert both.features.shape == (2, 3) and both.values["attention_mask"].any()
     only = method(net, features=(None, words), **options)((IDS, MASK), 1)

@@ -69,8 +69,8 @@ def test_every_method_takes_one_number_a_row(method, rows, tmp_path):
     assert result.values.shape == (rows,) and result.sums.shape == (rows,)
     assert len(repr(result)) < 200 and "<p" in result._repr_html_()
     pyplot.close(result.plot().figure)
-    result.save(tmp_path / "own.safetensors")
-    assert torch.equal(ta.Attribution.load(tmp_path / "own.safetensors").values, result.values)
+    result.save(tmp_path / "kept.safetensors")
+    assert torch.equal(ta.Attribution.load(tmp_path / "kept.safetensors").values, result.values)
     several = method(Bent(), **options)(X[:rows], [None, lambda out: 2 * out], baseline_of(method))
     assert several.values.shape == (2, rows) and several[1].values.shape == (rows,)
     if method not in (ta.Lime, ta.SmoothGrad, ta.VarGrad):

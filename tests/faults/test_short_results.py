@@ -14,7 +14,7 @@ from torch import nn
 
 import toumei
 from toumei.attribution import Attribution, Comparison, Curve, Randomization
-from toumei.attribution.metrics.faithfulness import Removals
+from toumei.attribution.metrics.removed_sets import Removals
 from toumei.cnns import (
     ActivationAtlas,
     ChannelGroups,

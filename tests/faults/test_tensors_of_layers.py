@@ -83,8 +83,8 @@ def test_conductance_flows_through_all_tensors_of_a_layer():
 
 def test_one_tensor_of_a_layer_can_be_named():
     x = torch.ones(1, 2)
-    own = ta.IntegratedGradients(OfPair(), "pair[1]")(x)
-    assert torch.allclose(own.values, 3 * x, atol=1e-5)
+    result = ta.IntegratedGradients(OfPair(), "pair[1]")(x)
+    assert torch.allclose(result.values, 3 * x, atol=1e-5)
     both = ta.InputXGradient(OfPair(), ["pair[1]", "pair[0]"])(x)
     assert torch.equal(both.values["pair[0]"], 2 * x) and list(both.values) == ["pair[1]", "pair[0]"]
 

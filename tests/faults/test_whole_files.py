@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import stat
 import struct
@@ -38,6 +37,7 @@ WRITERS = {
     "x.jpg": lambda path, size: plots.save_pixels(pictures(size)[0], path),
     "x.gif": lambda path, size: plots.save_animation([pictures(size), pictures(size).flip(0)], path),
     "grid.png": lambda path, size: plots.save_grid(pictures(size), path, ["a", "b"]),
+    "grid.pdf": lambda path, size: plots.save_grid(pictures(size), path, ["a", "b"]),
     "grid.svg": lambda path, size: plots.save_grid(pictures(size), path, ["a", "b"]),
     "x.html": lambda path, size: plots.save_page(plots.page("x", plots.picture(pictures(size)[0])), path),
     "x.safetensors": lambda path, size: Attribution(torch.ones(1, 3 * size**2), torch.zeros(1)).save(path),
@@ -93,21 +93,9 @@ def test_a_killed_process_leaves_the_old_file_and_nothing_beside_it(tmp_path, na
     assert path.read_bytes() != before
 
 
-@contextmanager
-def small_disk(size):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
 @pytest.mark.parametrize("nameless", [True, False])
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_full_disk_is_an_error_that_names_the_path(tmp_path, name, nameless, monkeypatch):
+def test_a_full_disk_is_an_error_that_names_the_path(tmp_path, name, nameless, monkeypatch, small_disk):
     if not nameless:
         monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     path = tmp_path / name
@@ -152,7 +140,7 @@ def test_endings_may_be_in_capitals(tmp_path):
             assert image.size == (8, 8)
 
 
-def test_an_adapter_is_written_whole(tmp_path):
+def test_an_adapter_is_written_whole(tmp_path, small_disk):
     parts = SimpleNamespace(
         keys_first=lambda layer: True,
         down=lambda layer: f"h.{layer}",

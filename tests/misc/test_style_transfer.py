@@ -27,8 +27,8 @@ def grams(model, images, layer):
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
-def share(own, wanted):
-    return (own - wanted).abs().mean() / wanted.abs().mean()
+def share(found, wanted):
+    return (found - wanted).abs().mean() / wanted.abs().mean()
 
 
 @torch.no_grad()

@@ -4,18 +4,10 @@ Settings belong to the constructor and data to the call: ``KernelShap(model, sam
 baselines)``. Every method returns an `Attribution`.
 """
 
-from .base.baselines import (
-    AtLayer,
-    Baseline,
-    Constant,
-    FromData,
-    Gaussian,
-    MaxDistance,
-    Mean,
-    Uniform,
-)
+from .base.baselines import AtLayer, Baseline, Constant, MaxDistance, Mean
 from .base.method import Method
 from .base.picture_baselines import Blur, Inpaint
+from .base.random_baselines import FromData, Gaussian, Uniform
 from .base.result import Attribution
 from .gradient.cams import GradCam, GradCamPlusPlus, GuidedGradCam, LayerCam
 from .gradient.conductance import LayerConductance
@@ -25,16 +17,9 @@ from .gradient.guided import GuidedBackprop
 from .gradient.integrated_gradients import IntegratedGradients
 from .gradient.smooth_grad import SmoothGrad, VarGrad
 from .metrics.comparison import Comparison, compare
-from .metrics.faithfulness import (
-    Curve,
-    Removals,
-    deletion,
-    faithfulness_correlation,
-    infidelity,
-    insertion,
-    removals,
-)
+from .metrics.insertion_curves import Curve, deletion, insertion
 from .metrics.localization import balance_inside, chance_level, pointing_game, relevance_mass_accuracy
+from .metrics.removed_sets import Removals, faithfulness_correlation, infidelity, removals
 from .metrics.sanity_checks import Randomization, max_sensitivity, randomization
 from .perturbation.image_segments import grid, superpixels
 from .perturbation.kernel_shap import KernelShap

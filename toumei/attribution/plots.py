@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.errors import ShapeError
 from ..plots import style
 from ..plots.html import escaped, picture, token_spans
-from ..plots.images import check_overlay, in_range
+from ..plots.pixels import check_overlay, in_range
 from ..plots.style import color_bar, drawing
 from ..plots.tokens import Row, draw_tokens, token_figure_size
 

@@ -4,16 +4,16 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, wraps
-from inspect import Parameter, signature
+from functools import wraps
 from itertools import chain
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from .errors import ArgumentError, NonFiniteError, OutOfMemoryError, ToumeiError
-from .kinds import MISFIT, Kind, fitted, kind_of, shown
+from .kinds import Kind, fitted, kind_of, shown
 from .modules import check_model, device_and_dtype, layer_name
+from .parameter_kinds import LAYERS, MODEL, kinds_of_parameters
 
 Door = TypeVar("Door", bound=Callable[..., Any])
 
@@ -21,15 +21,9 @@ MOST = 10**8  # no count of anything that is made, kept or run through reaches i
 _SEEDS = -(2**63), 2**64
 # Whole numbers that are no counts.
 _INDICES = frozenset(("seed", "token", "tokens", "position", "channel", "index", "against"))
-_LAYERS = ("layer", "layers")
-# Which have checks of their own. Arrays of pictures have channels last as a rule: nothing is converted there.
-_ELSEWHERE = frozenset(
-    ("methods", "objective", "thing", "reference", "layer_sizes", "image", "content_image", "style_image")
-)
 _NAN_ELSEWHERE = frozenset(("images", "magnitude"))
 # Which show NaN, hand it on, or say more of it than that it is there.
 _NAN_PASSES = ("toumei.plots", "toumei.core", "toumei.attribution", "toumei.misc")
-_SIZES = frozenset(("images", "channels", "height", "width"))  # of pictures, for which there is `check_size`
 
 
 def checked(door: Door) -> Door:
@@ -170,7 +164,7 @@ def _checked_arguments(
     Raises:
         ArgumentError: One that does not fit.
     """
-    kinds, bind = _kinds(door)
+    kinds, bind = kinds_of_parameters(door)
     bound = bind(*args, **kwargs)  # a TypeError of Python for arguments that do not exist
     arguments = bound.arguments
     model = arguments.get("model", getattr(arguments.get("self"), "model", None))
@@ -188,10 +182,10 @@ def _checked_arguments(
 
 
 def _argument(name: str, value: Any, kind: Kind | None, model: object) -> Any:
-    if kind is _MODEL:
+    if kind is MODEL:
         check_model(value)
         return value
-    if name in _LAYERS:
+    if name in LAYERS:
         value = layer_names(model, value)
     taken = fitted(name, value, kind)
     if type(taken) is int:
@@ -224,70 +218,6 @@ def _in_precision_of(model: nn.Module, taken: Any, given: Any) -> Any:
     if isinstance(taken, dict) and isinstance(given, Mapping):
         return {key: _in_precision_of(model, new, given[key]) for key, new in taken.items()}
     return taken
-
-
-def _tokenizer(value: Any) -> Any:
-    reads = callable(value) or hasattr(value, "mask_token_id")
-    return value if reads and not isinstance(value, type) else MISFIT
-
-
-def _axes(value: Any) -> Any:
-    return value if value is None or (hasattr(value, "plot") and hasattr(value, "spines")) else MISFIT
-
-
-_AXES = Kind("axes of matplotlib", _axes)
-_MODEL = Kind("a torch.nn.Module", lambda value: value)
-_TOKENIZER = Kind("a tokenizer of Hugging Face", _tokenizer)
-_TOKENIZER_OR_NONE = Kind(
-    "a tokenizer of Hugging Face or None", lambda value: value if value is None else _tokenizer(value)
-)
-
-
-@cache
-def _kinds(door: Callable[..., Any]) -> tuple[dict[str, tuple[Kind | None, bool]], Callable[..., Any]]:
-    """The kinds of the parameters that are looked at, whether they take many values, and how to bind them."""
-    found = {}
-    form = signature(door)
-    drawn = door.__module__.startswith("toumei.plots")
-    sized = form.parameters.keys() >= _SIZES
-    for name, parameter in form.parameters.items():
-        if parameter.annotation is Parameter.empty or parameter.kind is Parameter.VAR_KEYWORD:
-            continue
-        if (name in _ELSEWHERE and not drawn) or (sized and name in _SIZES):
-            continue
-        kind = _named_kind(door, parameter) or _kind(door, parameter)
-        words = "" if kind is None else kind.words
-        if (name in ("target", "targets") and "a function" in words) or (
-            name == "method" and "None" in words
-        ):
-            continue  # a target of attribution, a method with a message of its own
-        if kind is not None or name in _LAYERS:
-            found[name] = kind, parameter.kind is Parameter.VAR_POSITIONAL
-    return found, form.bind
-
-
-def _named_kind(door: Callable[..., Any], parameter: Parameter) -> Kind | None:
-    """The kinds of models and of tokenizers, which may be missing for tokens that are numbers."""
-    if parameter.name == "model" and parameter.annotation is nn.Module:
-        return _MODEL
-    if parameter.name == "ax":
-        return _AXES
-    if parameter.name == "tokenizer":
-        return _TOKENIZER if door.__name__ != "token_attribution" else _TOKENIZER_OR_NONE
-    return None
-
-
-def _kind(door: Callable[..., Any], parameter: Parameter) -> Kind | None:
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        try:
-            annotation = eval(annotation, getattr(door, "__globals__", {}))
-        except (NameError, AttributeError, TypeError):  # a name that only type checkers import
-            return None
-    kind = kind_of(annotation)
-    if kind is not None and parameter.default is None:
-        kind = kind_of(annotation | None) if isinstance(annotation, type) else kind
-    return kind
 
 
 def check_counts(least: int, **counts: int | None) -> None:

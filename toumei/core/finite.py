@@ -1,5 +1,7 @@
 """Checks that numbers are neither NaN nor infinite, so that a result never hides that they are."""
 
+from cmath import isfinite
+
 import torch
 from torch import Tensor
 
@@ -46,7 +48,7 @@ def infinite_rows(tensor: Tensor) -> Tensor:
         tensor([1])
     """
     # a sum is finite if all of its terms are, unless they are huge: one number to look at
-    if not (tensor.is_floating_point() or tensor.is_complex()) or bool(tensor.detach().sum().isfinite()):
+    if not (tensor.is_floating_point() or tensor.is_complex()) or isfinite(tensor.detach().sum().item()):
         return torch.zeros(0, dtype=torch.long)
     finite = tensor.detach().isfinite()
     return (~finite.flatten(1).all(1) if tensor.dim() > 1 else ~finite).nonzero()[:, 0].cpu()

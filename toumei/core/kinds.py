@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import index
 from os import PathLike
 from pathlib import Path
 from types import NoneType, UnionType
@@ -12,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .conversions import MISFIT, as_none, as_number, as_path, as_tensor, as_text, as_truth, as_whole
 from .errors import ArgumentError, NotATensorError
-
-MISFIT = object()  # what `Kind.take` returns for a value that does not fit
 
 
 @dataclass(frozen=True)
@@ -68,40 +66,6 @@ def kind_of(annotation: Any) -> Kind | None:
 _COLLECTIONS = (Sequence, Iterable, Collection, list, set, frozenset, Iterator)
 
 
-def as_tensor(value: Any) -> Any:
-    """Returns a tensor as it is, numbers in an array, in lists or in a table of pandas as a tensor.
-
-    A tensor that was made in inference mode, which cannot be used where gradients are, is copied. Strings,
-    ragged lists and lists of tensors misfit.
-
-    Example:
-        >>> as_tensor([[1, 2], [3, 4]])
-        tensor([[1, 2],
-                [3, 4]])
-    """
-    if isinstance(value, Tensor):
-        if value.layout is not torch.strided:
-            return MISFIT
-        if not value.is_inference() or torch.is_inference_mode_enabled():
-            return value
-        return value.clone()
-    if type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy"):
-        value = value.to_numpy()
-    if isinstance(value, list | tuple):
-        if not _of_numbers(value):
-            return MISFIT
-        try:
-            return torch.tensor(value)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            return MISFIT
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
-        return MISFIT
-    try:
-        return torch.tensor(value.astype(value.dtype.newbyteorder("="), copy=False))
-    except (TypeError, ValueError):  # a dtype that torch does not have, such as float128
-        return MISFIT
-
-
 def shown(value: Any) -> str:
     """Returns a short text that says what a value is.
 
@@ -125,72 +89,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
 
 
-def _of_numbers(value: Any) -> bool:
-    """Whether nested lists hold nothing but numbers; looks at the first of each list."""
-    while isinstance(value, list | tuple):
-        if not value:
-            return True
-        value = value[0]
-    return isinstance(value, int | float | np.number) and not isinstance(value, str)
-
-
-def _whole(value: Any) -> Any:
-    if type(value) is int:
-        return value
-    if isinstance(value, bool | np.bool_) or (isinstance(value, Tensor) and value.dtype == torch.bool):
-        return MISFIT
-    try:
-        return index(value)
-    except (TypeError, ValueError):
-        return MISFIT
-
-
-def _number(value: Any) -> Any:
-    """A real number that is not NaN."""
-    if isinstance(value, bool | np.bool_ | str | bytes):
-        return MISFIT
-    if not isinstance(value, int | float | np.number | np.ndarray | Tensor):
-        return MISFIT
-    if isinstance(value, Tensor | np.ndarray) and tuple(value.shape) != ():
-        return MISFIT
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        return MISFIT
-    if number != number:
-        return MISFIT
-    return value if isinstance(value, int | float) else number
-
-
-def _truth(value: Any) -> Any:
-    return bool(value) if isinstance(value, bool | np.bool_) else MISFIT
-
-
-def _text(value: Any) -> Any:
-    return value if isinstance(value, str) else MISFIT
-
-
-def _path(value: Any) -> Any:
-    return value if isinstance(value, PathLike) else MISFIT
-
-
-def _tensor(value: Any) -> Any:
-    return as_tensor(value)
-
-
-def _none(value: Any) -> Any:
-    return value if value is None else MISFIT
-
-
 _SIMPLE: dict[Any, Kind | None] = {
-    int: Kind("a whole number", _whole),
-    float: Kind("a number", _number),
-    bool: Kind("True or False", _truth),
-    str: Kind("a string", _text),
-    Path: Kind("a path", _path),
-    Tensor: Kind("a tensor", _tensor),
-    None: Kind("None", _none),
-    NoneType: Kind("None", _none),
+    int: Kind("a whole number", as_whole),
+    float: Kind("a number", as_number),
+    bool: Kind("True or False", as_truth),
+    str: Kind("a string", as_text),
+    Path: Kind("a path", as_path),
+    Tensor: Kind("a tensor", as_tensor),
+    None: Kind("None", as_none),
+    NoneType: Kind("None", as_none),
     Any: None,
     object: None,
 }

@@ -118,7 +118,7 @@ def save_result(result: Saved, path: str | Path, notes: Mapping[str, str] | None
         content = {"what": name, "version": VERSION, "header": header, "notes": dict(notes or {})}
         text = json.dumps({**content, "digest": _digest(content)})
         with atomic_write(path) as partial:
-            write_safetensors(_apart(tensors.named), partial, {_KEY: text})
+            write_safetensors(tensors.named, partial, {_KEY: text})
     except (FieldError, ArgumentError) as error:
         raise ArgumentError(f"cannot save {name} to {path}: {error}") from None
 
@@ -166,7 +166,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], partial: Path, metadata: Ma
     the memory of all tensors a second time.
 
     Args:
-        tensors: Tensors on the CPU, contiguous.
+        tensors: Any tensors.
         partial: The file.
         metadata: Texts beside them.
 
@@ -174,6 +174,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], partial: Path, metadata: Ma
         ArgumentError: The format has no such type of numbers.
         OSError: The file cannot be written, because the disk is full, for example.
     """
+    tensors = _apart(tensors)
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps numbers aligned

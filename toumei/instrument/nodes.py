@@ -16,9 +16,12 @@ class TensorNode:
         name: The engine's name of what an operation returned, such as ``h.0.attn/softmax#0``, with the part
             where it returned several, as in ``h.0.attn/split#0[1]``. Parameters and buffers have the names of
             ``named_parameters()`` and ``named_buffers()``, inputs are ``inputs[0]`` or ``inputs[mask]``,
-            constants the attribute that holds them, or ``constants[0]``. A tensor that shares its memory with
-            one which an operation overwrote is a new one, ``name@operation``.
-        kind: ``"result"``, ``"input"``, ``"parameter"``, ``"buffer"`` or ``"constant"``.
+            constants the attribute that holds them. A tensor of which nothing is known is ``unknown[0]``. A
+            tensor that shares its memory with one which an operation overwrote is a new one,
+            ``name@operation``.
+        kind: ``"result"``, ``"input"``, ``"parameter"``, ``"buffer"``, ``"constant"`` or ``"unknown"``: what
+            no attribute of a module holds, a constant, or made during the pass by what functions of torch do
+            not show, such as TorchScript and numpy.
         shape: Its shape.
         dtype: Its type of numbers.
         device: Where it is.
@@ -51,7 +54,8 @@ class Operation:
         name: The engine's name, ``module/function#run``, as in ``h.0.attn/softmax#0``.
         function: Canonical name of the function, see `toumei.core.functions`. What torch's functions do not
             show has the name of its class, or ``untracked``.
-        module: Name of the innermost module that called it; empty for the model.
+        module: Name of the innermost module that called it, or that took its untracked result first; empty
+            for the model.
         run: How many calls of the function by this module came before it in the pass.
         kind: ``"function"``; ``"read"`` where Python read numbers of a tensor, as ``item`` does; ``"custom"``
             for a custom autograd function, whose inner operations are in the graph too; ``"untracked"`` for
@@ -115,16 +119,14 @@ class Memory:
 
     Attributes:
         model: The model, whose parameters and buffers count as they are now.
-        constants: Values of constants, by name.
-        inputs: Values of the inputs, by name.
-        written: Names of tensors that the pass began with and overwrote.
+        first: Values of inputs and constants, by name.
+        overwritten: Names of tensors that the pass began with and overwrote.
         rewind: Sets the generators of random numbers to their states before the pass.
     """
 
     model: nn.Module
-    constants: Mapping[str, Tensor]
-    inputs: Mapping[str, Tensor]
-    written: frozenset[str]
+    first: Mapping[str, Tensor]
+    overwritten: frozenset[str]
     rewind: Callable[[], None]
 
 

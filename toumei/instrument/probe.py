@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.activations import Activations
 from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, TrackingError
 from ..core.hooks import hooked, listening
@@ -210,9 +211,12 @@ class Tracker:
                 stack.enter_context(listening(self._model, _Listener(self)))
             yield
 
-    def _around(self, activations: Mapping[str, Tensor]) -> Callable[..., Any]:
+    def _around(self, activations: Activations) -> Callable[..., Any]:
+        nothing = activations.state()
+
         def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             self._begin()
+            activations.reset(nothing)
             output = forward(*args, **kwargs)
             self._keep({name: self._moved(activations[name]) for name in self._choice.names})
             return output
@@ -260,8 +264,8 @@ class _Listener:
 
     def end(self, output: Any) -> None:
         self._recorder.end(output)
-        self._tracker._keep(self._recorder.kept)
+        self._tracker._keep(self._recorder.values.results)
 
     def fail(self, error: BaseException) -> None:
         self._recorder.fail(error)
-        self._tracker._keep(self._recorder.kept)
+        self._tracker._keep(self._recorder.values.results)

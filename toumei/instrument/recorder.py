@@ -4,7 +4,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from time import perf_counter
 from types import FrameType
 from typing import Any
@@ -13,19 +12,18 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import OutOfMemoryError
-from ..core.functions import Function, canonical_name, overwrites, tensors_among
+from ..core.functions import Function, canonical_name, overwrites
 from ..core.generators import rewinding
 from ..core.modules import device_and_dtype
 from ..core.outputs import main_tensor, tensor_parts
-from ..core.summaries import listed
 from ..core.untracked import graph_nodes_made
 from .graph import OperationGraph
 from .nodes import Memory, Operation, TensorNode
+from .source_lines import source_line
+from .values import Keep, Values, memory_of
 
-Keep = Callable[[TensorNode], bool]
 _READS = frozenset(("item", "tolist", "is_nonzero", "equal", "allclose", "numpy"))
-_TORCH, _TOUMEI = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
+_Known = tuple[ref[Tensor], TensorNode, int, int]
 _PLAIN = (str, int, float, bool, complex, type(None))
 
 
@@ -39,25 +37,23 @@ class Recorder:
     """
 
     def __init__(self, model: nn.Module, keep: Keep, device: torch.device | None = None) -> None:
-        self.kept: dict[str, Tensor] = {}
+        self.values = Values(keep, device)
         self.done = False
-        self._model, self._keep, self._target = model, keep, device
+        self._model = model
         self._operations: dict[str, Operation] = {}
         self._tensors: dict[str, TensorNode] = {}
         self._modules = {module: name for name, module in model.named_modules()}
         self._names = [""]  # of the modules that run, the innermost one last
+        # For each of them the tensors that functions in it returned as they were given, as `to` may do, and
+        # what they were known as before.
+        self._passed_on: list[list[tuple[Tensor, _Known]]] = [[]]
         self._ran: Counter[tuple[str, str]] = Counter()
         # Each tensor of the pass by its id: a reference that tells whether the id is still its one, its node,
         # where its memory begins, and how many operations had run.
-        self._known: dict[int, tuple[ref[Tensor], TensorNode, int, int]] = {}
-        # By where memory begins: what was overwritten last, and the names of what is kept or was given there.
-        self._overwritten: dict[int, tuple[int, Operation]] = {}
-        self._at: dict[int, list[str]] = {}
+        self._known: dict[int, _Known] = {}
+        self._overwritten: dict[int, tuple[int, Operation]] = {}  # what did it last, by where memory begins
         self._touched: set[int] = set()  # where the memory of the arguments of a call begins
-        self._constants: dict[str, Tensor] = {}
-        self._written: set[str] = set()
-        self._inputs: dict[str, Tensor] = {}
-        self._input_nodes: list[TensorNode] = []
+        self._inputs: list[TensorNode] = []
         self._output: Any = None
         self._error: str | None = None
         self._named: dict[int, tuple[str, str]] = {}
@@ -73,15 +69,14 @@ class Recorder:
         device = device_and_dtype(self._model)[0]
         self._device, self._rewind = device.type, rewinding(device)
         self._begun = graph_nodes_made()
-        self._outside = sys._getframe(1)
+        self._outside = sys._getframe(2)  # of the engine, which told the tracker
         for key, value in [*enumerate(args), *kwargs.items()]:
             for part in tensor_parts(value):
                 tensor = main_tensor(value, part)
                 if isinstance(tensor, nn.Parameter) and id(tensor) in self._named:
                     continue
                 name = f"inputs[{key}]" + "".join(f"[{one}]" for one in part)
-                self._inputs[name] = tensor
-                self._input_nodes.append(self._add(tensor, name, "input"))
+                self._inputs.append(self._add(tensor, name, "input"))
 
     def end(self, output: Any) -> None:
         """Writes down the output."""
@@ -92,17 +87,24 @@ class Recorder:
         """Writes down what ended the pass."""
         self._error = f"{type(error).__name__}: {error}"
         self._finish()
-        if self.kept and "memory" in str(error) and hasattr(error, "add_note"):  # from Python 3.11 on
-            error.add_note(self._kept())
+        if self.values.results and "memory" in str(error) and hasattr(error, "add_note"):  # from Python 3.11
+            error.add_note(self.values.described())
 
     def enter(self, module: nn.Module) -> None:
         """Lets a module be the innermost one."""
         self._names.append(self._modules.get(module, self._names[-1]))
+        self._passed_on.append([])
 
-    def leave(self, module: nn.Module) -> None:
+    def leave(self, module: nn.Module, output: Any) -> None:
         """Lets the module around it be the innermost one again."""
-        if len(self._names) > 1:
-            self._names.pop()
+        if len(self._names) == 1:
+            return
+        self._names.pop()
+        for tensor, before in self._passed_on.pop():
+            if any(main_tensor(output, part) is tensor for part in tensor_parts(output)):
+                self._passed_on[-1].append((tensor, before))
+            else:  # outside, the tensor is what was given to the module
+                self._known[id(tensor)] = before
 
     def call(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls a function, and writes it down if it has to do with tensors."""
@@ -110,7 +112,7 @@ class Recorder:
         given = None
         if in_place:  # while it is as the function finds it
             given = self._arguments(args, kwargs)
-            self._before_overwriting(kwargs.get("out", args[:1]))
+            self.values.before_overwriting(kwargs.get("out", args[:1]))
         start = perf_counter()
         output = function(*args, **kwargs)
         seconds = perf_counter() - start
@@ -133,16 +135,15 @@ class Recorder:
         """Returns the graph of the pass."""
         memory = Memory(
             model=self._model,
-            constants=self._constants,
-            inputs=self._inputs,
-            written=frozenset(self._written),
+            first=self.values.first,
+            overwritten=frozenset(self.values.overwritten),
             rewind=self._rewind,
         )
         return OperationGraph(
             operations=self._operations,
             tensors=self._tensors,
             modules={name: type(module).__name__ for module, name in self._modules.items()},
-            inputs=tuple(self._input_nodes),
+            inputs=tuple(self._inputs),
             output=self._output,
             error=self._error,
             memory=memory,
@@ -151,8 +152,9 @@ class Recorder:
     def _finish(self) -> None:
         """Lets go of what only a running pass needs."""
         self.done, self._outside, self._attributes = True, None, None
-        for held in (self._known, self._overwritten, self._at, self._named):
+        for held in (self._known, self._overwritten, self._named):
             held.clear()
+        self._passed_on = [[]]
 
     def _arguments(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         self._touched.clear()
@@ -185,7 +187,7 @@ class Recorder:
             args=given[0],
             kwargs=given[1],
             outputs=[],
-            source=self._source(),
+            source=source_line(self._outside, depth=2),
         )
         self._operations[operation.name] = operation
         return operation
@@ -195,18 +197,20 @@ class Recorder:
         parts = ((),) if isinstance(results, Tensor) else tensor_parts(results)
         for part in parts:
             tensor = main_tensor(results, part)
+            before = self._known.get(id(tensor))
+            if before is not None and before[0]() is tensor and not operation.in_place:
+                self._passed_on[-1].append((tensor, before))
             name = operation.name + "".join(f"[{one}]" for one in part)
             node = self._add(tensor, name, "result", operation)
             operation.outputs.append(node)
             where = self._known[id(tensor)][2]
             if operation.in_place and where:
                 self._overwritten[where] = len(self._operations), operation
-            if self._keep(node):
-                self._store(name, tensor, where)
+            self.values.add(node, tensor)
 
     def _add(self, tensor: Tensor, name: str, kind: str, producer: Operation | None = None) -> TensorNode:
         """Adds a tensor."""
-        where, nbytes = _memory(tensor)
+        where, nbytes = memory_of(tensor)
         node = TensorNode(
             name=name,
             kind=kind,
@@ -219,7 +223,7 @@ class Recorder:
         self._tensors[name] = node
         self._known[id(tensor)] = ref(tensor), node, where, len(self._operations)
         if producer is None:
-            self._at.setdefault(where, []).append(name)
+            self.values.begin_with(node, tensor)
         return node
 
     def _node_of(self, tensor: Tensor) -> TensorNode:
@@ -274,59 +278,11 @@ class Recorder:
             return
         if self._attributes is None:
             self._attributes = _attributes(self._modules)
-        name = self._attributes.get(id(tensor))
+        name, kind = self._attributes.get(id(tensor)), "constant"
         if name is None or name in self._tensors:
-            name = f"constants[{len(self._constants)}]"
-        self._constants[name] = tensor
-        self._add(tensor, name, "constant")
-
-    def _store(self, name: str, tensor: Tensor, where: int) -> None:
-        """Keeps the value of a tensor."""
-        value = tensor.detach()
-        if self._target is None or self._target == tensor.device:
-            self._at.setdefault(where, []).append(name)
-        else:
-            value = self._moved(value)
-        self.kept[name] = value
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        try:
-            return tensor.to(self._target)
-        except RuntimeError as error:
-            if "memory" not in str(error):
-                raise
-            raise OutOfMemoryError(f"no memory for more tensors on {self._target}: {self._kept()}") from error
-
-    def _kept(self) -> str:
-        """What is kept, in words."""
-        size = sum(one.nbytes for one in self.kept.values())
-        return (
-            f"{len(self.kept)} tensors of {size / 1e9:.2f} GB are kept ({listed(self.kept, 3)}): keep fewer "
-            f"with track(only=...), or write them to a folder"
-        )
-
-    def _before_overwriting(self, target: Any) -> None:
-        """Copies what is kept and shares memory with what is about to be overwritten."""
-        for tensor in tensors_among([target]):
-            for name in self._at.pop(_memory(tensor)[0], ()):
-                for values in (self.kept, self._inputs, self._constants):
-                    if name in values:
-                        values[name] = values[name].detach().clone()
-                if name not in self.kept:
-                    self._written.add(name)
-
-    def _source(self) -> str:
-        """The line that called a function: the innermost one outside torch, else the innermost one."""
-        frame: FrameType | None = sys._getframe(3)
-        inside = ""
-        while frame is not None and frame is not self._outside:
-            file = frame.f_code.co_filename
-            if not file.startswith(_TOUMEI):
-                if not file.startswith(_TORCH):
-                    return f"{file}:{frame.f_lineno}"
-                inside = inside or f"{file}:{frame.f_lineno}"
-            frame = frame.f_back
-        return inside
+            name, kind = f"unknown[{self._ran['', 'unknown']}]", "unknown"
+            self._ran["", "unknown"] += 1
+        self._add(tensor, name, kind)
 
 
 def _holds_tensors(results: Any) -> bool:
@@ -337,22 +293,15 @@ def _holds_tensors(results: Any) -> bool:
     return any(isinstance(one, Tensor) for one in results)
 
 
-def _memory(tensor: Tensor) -> tuple[int, int]:
-    """Where the memory of a tensor begins, 0 if it has none of the usual kind, and its bytes."""
-    try:
-        storage = tensor.untyped_storage()
-        return storage.data_ptr(), storage.nbytes()
-    except (RuntimeError, NotImplementedError):
-        return 0, 0
-
-
 def _attributes(modules: Mapping[nn.Module, str]) -> dict[int, str]:
-    """The names of tensors that are plain attributes of modules, by their ids."""
+    """The names of tensors that modules hold as plain attributes or inside of them, by their ids."""
     return {
-        id(value): f"{name}.{attribute}".lstrip(".")
+        id(tensor): f"{name}.{attribute}".lstrip(".") + "".join(f"[{key}]" for key in part)
         for module, name in modules.items()
         for attribute, value in vars(module).items()
-        if isinstance(value, Tensor)
+        if not attribute.startswith("_")
+        for part in tensor_parts(value)
+        for tensor in [main_tensor(value, part)]
     }
 
 

@@ -72,22 +72,25 @@ class _Replay:
 
     def _first_value(self, node: TensorNode) -> Tensor:
         """The value of a tensor that the pass began with; what the pass overwrites is a copy."""
-        memory = self._memory
         if node in self._given:
             value = self._given[node]
-        elif node.kind == "input":
-            value = memory.inputs[node.name]
-        elif node.kind == "constant":
-            value = memory.constants[node.name]
         elif node.kind == "parameter":
-            value = memory.model.get_parameter(node.name)
+            value = self._memory.model.get_parameter(node.name)
+        elif node.kind == "buffer":
+            value = self._memory.model.get_buffer(node.name)
+        elif node.kind == "unknown" and self._given:
+            raise ReplayError(
+                f"it is not known what made {node.name!r} of shape {node.shape}, and whether it follows from "
+                f"the given values: give its value too, replay({{..., {node.name!r}: tensor}})"
+            )
         else:
-            value = memory.model.get_buffer(node.name)
-        overwritten = node.kind == "buffer" or node.name in memory.written
+            value = self._memory.first[node.name]
+        overwritten = node.kind == "buffer" or node.name in self._memory.overwritten
         return value.detach().clone() if overwritten else value
 
     def _run(self, operation: Operation) -> None:
-        if all(node in self._given for node in operation.outputs) and not operation.in_place:
+        given = operation.outputs and all(node in self._given for node in operation.outputs)
+        if given and not operation.in_place:
             for node in operation.outputs:
                 self._values[node] = self._given[node]
             return

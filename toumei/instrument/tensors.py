@@ -1,19 +1,19 @@
 """The tensors that were kept of forward passes, by name, in memory or in files."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad as padded
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, ShapeError
 from ..core.files import atomic_write
+from ..core.serialization import write_safetensors
 from ..core.summaries import listed
 from .nodes import TensorNode
 
@@ -42,7 +42,7 @@ class TensorMap(Mapping[str, Any]):
         name = place.name if isinstance(place, TensorNode) else place
         found = [kept[name] for kept in self._passes if name in kept]
         if not found:
-            raise LayerError(f"no tensor {name!r} was kept: there is {listed(self, 8) or 'none'}")
+            raise LayerError(f"no tensor {name!r} was kept: {_there_is(self)}")
         return found if self._batched else found[-1]
 
     def __iter__(self) -> Iterator[str]:
@@ -127,6 +127,11 @@ class TensorMap(Mapping[str, Any]):
         return TensorMap([_Stored(file) for file in files], batched=len(files) > 1)
 
 
+def _there_is(names: Iterable[str]) -> str:
+    first = [*names][:8]
+    return f"there is {', '.join(first)}" if first else "there is none"
+
+
 class TensorFiles(Sequence[Mapping[str, Tensor]]):
     """The tensors of passes in the files of a folder.
 
@@ -145,7 +150,7 @@ class TensorFiles(Sequence[Mapping[str, Tensor]]):
         """Writes the tensors of the next pass, whole or not at all."""
         file = self._folder / _FILE.format(len(self._files))
         with atomic_write(file) as partial:
-            save_file({name: tensor.cpu().contiguous().clone() for name, tensor in kept.items()}, partial)
+            write_safetensors(kept, partial, {})
         self._files.append(_Stored(file))
 
     def __getitem__(self, index: Any) -> Any:

@@ -11,7 +11,7 @@ from ..cnns.objectives import ActivationDifference, Add, Objective, Style, gram,
 from ..cnns.objectives.objective import ActivationMap
 from ..cnns.parameterization import FFTImage, Transform
 from ..cnns.pipeline import Pipeline
-from ..cnns.robustness.transforms import preprocess as named_preprocess
+from ..cnns.robustness.normalization import preprocess as named_preprocess
 from ..core.checks import checked
 from ..core.errors import ArgumentError, NotAttachedError, ShapeError
 from ..models import Inception5h

@@ -1,19 +1,9 @@
 """What the library draws: arrays in, matplotlib axes, pictures or pages out."""
 
 from .html import data_uri, escaped, figure, page, picture, save_page, script_data, token_spans
-from .images import (
-    check_overlay,
-    image_grid,
-    in_range,
-    montage,
-    save_animation,
-    save_figure,
-    save_grid,
-    save_pixels,
-    show,
-    side_by_side,
-    to_pil,
-)
+from .image_files import save_animation, save_figure, save_grid, save_pixels
+from .images import image_grid, show, side_by_side
+from .pixels import check_overlay, in_range, montage, to_pil
 from .statistics import color_limits, distribution, heat_map
 from .style import color_bar, diverging_map, drawing, look, palette
 from .tokens import draw_tokens, shade, token_figure_size

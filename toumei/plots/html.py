@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core.checks import checked
 from ..core.errors import ShapeError
 from ..core.files import atomic_write
-from .images import in_range, montage, to_pil
+from .pixels import in_range, montage, to_pil
 from .tokens import shade
 
 # characters that turn the direction of the text after them

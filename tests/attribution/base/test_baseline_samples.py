@@ -16,7 +16,7 @@ from toumei.attribution import (
     Uniform,
 )
 from toumei.attribution.base.baseline_samples import BaselineSamples
-from toumei.attribution.base.problem import make_problem
+from toumei.attribution.base.problem_arguments import make_problem
 from toumei.attribution.perturbation.masking import Masking
 from toumei.core.errors import ArgumentError
 
@@ -33,7 +33,9 @@ class Largest(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
         sizes = [
-            own.untyped_storage().nbytes() // 4 for own in tree_leaves(made) if isinstance(own, torch.Tensor)
+            tensor.untyped_storage().nbytes() // 4
+            for tensor in tree_leaves(made)
+            if isinstance(tensor, torch.Tensor)
         ]
         self.size = max(self.size, *sizes, 0)
         return made
@@ -70,7 +72,9 @@ def data():
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
-    "baseline", [FromData(torch.randn(20, 3000)), Uniform(), Gaussian()], ids=lambda own: type(own).__name__
+    "baseline",
+    [FromData(torch.randn(20, 3000)), Uniform(), Gaussian()],
+    ids=lambda baseline: type(baseline).__name__,
 )
 def test_memory_is_that_of_a_batch(method, baseline):
     inputs, model = torch.randn(6, 3000), Noting(3000)
@@ -86,11 +90,13 @@ def test_memory_is_that_of_a_batch(method, baseline):
     "baseline", [None, Uniform(-1.0, 1.0), Gaussian(0.5), Gaussian(mean=0.0), "data"], ids=str
 )
 def test_samples_depend_neither_on_batches_nor_on_other_inputs(method, layer, baseline, model, inputs, data):
-    own = FromData(data) if baseline == "data" else baseline
+    chosen = FromData(data) if baseline == "data" else baseline
     targets = torch.tensor([0, 2, 1, 1])
-    results = [method(model, layer=layer, samples=9, batch_size=b)(inputs, targets, own) for b in (1, 7, 100)]
+    results = [
+        method(model, layer=layer, samples=9, batch_size=b)(inputs, targets, chosen) for b in (1, 7, 100)
+    ]
     alone = [
-        method(model, layer=layer, samples=9)(inputs[i : i + 1], t, own)
+        method(model, layer=layer, samples=9)(inputs[i : i + 1], t, chosen)
         for i, t in enumerate(targets.tolist())
     ]
     for result in results:
@@ -136,13 +142,13 @@ def test_scores_with_another_input_that_stays_are_those_of_pairs(data):
     given = (torch.randn(2, 6), mask), None, (FromData(data, replace=False), None)
     for layer in (None, "left"):
         result = ExpectedGradients(model, layer, samples=10, batch_size=3)(*given)
-        expected = [model(data, own.expand(10, 3)).mean() for own in mask]
+        expected = [model(data, row.expand(10, 3)).mean() for row in mask]
         assert torch.allclose(result.baseline_output, torch.stack(expected).detach(), atol=1e-6)
 
 
 def test_activations_at_shared_samples_are_made_once(model, inputs, data):
     drawn = BaselineSamples(
-        make_problem(model, inputs, 1, "first"), FromData(data), 5, torch.Generator().manual_seed(0)
+        make_problem(model, inputs, 1, layer="first"), FromData(data), 5, torch.Generator().manual_seed(0)
     )
     model.without.clear()
     rows, samples = torch.arange(4).repeat(2), torch.tensor([3] * 4 + [1] * 4)

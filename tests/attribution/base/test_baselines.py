@@ -18,7 +18,7 @@ from toumei.attribution import (
 )
 from toumei.attribution.base.baseline_samples import BaselineSamples, as_baselines
 from toumei.attribution.base.baselines import Fixed
-from toumei.attribution.base.problem import make_problem
+from toumei.attribution.base.problem_arguments import make_problem
 from toumei.core.errors import ArgumentError, ShapeError
 
 ALL = [Constant(0.2), Mean(), Blur(2.0), MaxDistance(), Uniform(), Gaussian(), Inpaint()]
@@ -46,8 +46,8 @@ def test_an_input_gets_the_samples_that_it_has_alone(baseline):
     for index in range(3):
         alone = BaselineSamples(make_problem(flatten, images[index : index + 1], 0), baseline, 4, seed())
         for draw in range(4):
-            own = together(torch.tensor([index]), torch.tensor([draw]))[0]
-            assert torch.equal(own, alone(torch.tensor([0]), torch.tensor([draw]))[0])
+            sample = together(torch.tensor([index]), torch.tensor([draw]))[0]
+            assert torch.equal(sample, alone(torch.tensor([0]), torch.tensor([draw]))[0])
 
 
 def test_means_blurs_and_far_ends():

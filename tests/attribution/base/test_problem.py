@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from toumei.attribution import InputXGradient, IntegratedGradients, Occlusion, Saliency
-from toumei.attribution.base.problem import make_problem
+from toumei.attribution.base.problem_arguments import make_problem
 from toumei.core.errors import ArgumentError, LayerError, OutputError, ShapeError, UnitError
 
 
@@ -57,9 +57,9 @@ def test_the_gradient_by_definition_whatever_the_target(two, x, scale):
     leaf = x.clone().requires_grad_()
     out = two(leaf, scale)
     expected = [out[:, 1], out[torch.arange(5), torch.tensor([0, 1, 1, 0, 0])], out[:, 0] ** 2]
-    for index, own in enumerate(expected):
-        assert torch.allclose(scores[:, index], own.detach(), atol=1e-6)
-        (gradient,) = torch.autograd.grad(own.sum(), leaf, retain_graph=True)
+    for index, column in enumerate(expected):
+        assert torch.allclose(scores[:, index], column.detach(), atol=1e-6)
+        (gradient,) = torch.autograd.grad(column.sum(), leaf, retain_graph=True)
         assert torch.allclose(gradients[0][index], gradient, atol=1e-6)
 
 
@@ -104,11 +104,11 @@ def test_one_forward_pass_for_several_targets(two, x, scale):
 
 def test_units_within(small_cnn):
     images = torch.rand(2, 3, 9, 7)
-    own = Saliency(small_cnn, absolute=False)(images, target="conv1:4:3:2").values
+    values = Saliency(small_cnn, absolute=False)(images, target="conv1:4:3:2").values
     # the unit sees the 3 x 3 patch about its place, through its kernel
     expected = torch.zeros(2, 3, 9, 7)
     expected[:, :, 2:5, 1:4] = small_cnn.conv1.weight[4].detach()
-    assert torch.allclose(own, expected)
+    assert torch.allclose(values, expected)
     mean = Saliency(small_cnn, absolute=False)(images, target="conv1:4")
     activation = small_cnn.conv1(images)[:, 4].detach()
     assert torch.allclose(mean.output, activation.mean((1, 2)), atol=1e-6)
@@ -143,18 +143,18 @@ def test_contributions_to_a_unit_add_up(small_cnn):
 
 
 def test_a_layer_is_attributed_to_where_the_rest_of_the_input_matters(two, x, scale):
-    own = InputXGradient(two, layer="first")((x, scale), target=torch.tensor([0, 1, 0, 1, 0])).values
+    values = InputXGradient(two, layer="first")((x, scale), target=torch.tensor([0, 1, 0, 1, 0])).values
     activation = two.first(x).detach().requires_grad_()
     out = two.second(torch.tanh(activation) * scale)[torch.arange(5), torch.tensor([0, 1, 0, 1, 0])]
     (gradient,) = torch.autograd.grad(out.sum(), activation)
-    assert torch.allclose(own, (gradient * activation).detach(), atol=1e-6)
+    assert torch.allclose(values, (gradient * activation).detach(), atol=1e-6)
 
 
 def test_preprocessing_belongs_to_the_network(x):
     torch.manual_seed(0)
     linear = nn.Linear(3, 2)
-    own = Saliency(linear, preprocess=lambda x: (x - 1) / 2, absolute=False)(x, target=0).values
-    assert torch.allclose(own, linear.weight[0].detach().expand(5, 3) / 2)
+    values = Saliency(linear, preprocess=lambda x: (x - 1) / 2, absolute=False)(x, target=0).values
+    assert torch.allclose(values, linear.weight[0].detach().expand(5, 3) / 2)
 
 
 def test_the_inputs_are_left_alone(x):
@@ -234,5 +234,7 @@ def test_outputs_with_more_axes_need_a_function():
     images = torch.rand(2, 1, 3, 3)
     with pytest.raises(UnitError, match="give a function of it as target"):
         Saliency(model)(images, target=1)
-    own = Saliency(model, absolute=False)(images, target=lambda out: out[:, 1, 0, 2]).values
-    assert own[0].count_nonzero() == 1 and torch.allclose(own[:, 0, 0, 2], model.weight[1, 0, 0, 0].detach())
+    values = Saliency(model, absolute=False)(images, target=lambda out: out[:, 1, 0, 2]).values
+    assert values[0].count_nonzero() == 1 and torch.allclose(
+        values[:, 0, 0, 2], model.weight[1, 0, 0, 0].detach()
+    )

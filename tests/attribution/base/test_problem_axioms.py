@@ -74,8 +74,8 @@ class Shared(nn.Module):
         return self.head(self.relu(self.second(hidden)))
 
 
-def close(own, other):
-    for part, expected in zip(parts_of(own), parts_of(other), strict=True):
+def close(found, other):
+    for part, expected in zip(parts_of(found), parts_of(other), strict=True):
         assert torch.allclose(part, expected, atol=2e-5), (part - expected).abs().max()
 
 
@@ -128,8 +128,8 @@ def test_the_output_is_the_score_and_contributions_add_up(case):
 def test_results_are_kept_and_shown(case, tmp_path):
     method, inputs = case
     result = method(inputs, target=1)
-    result.save(tmp_path / "own.safetensors")
-    loaded = Attribution.load(tmp_path / "own.safetensors")
+    result.save(tmp_path / "kept.safetensors")
+    loaded = Attribution.load(tmp_path / "kept.safetensors")
     close(loaded.values, result.values)
     assert repr(loaded) == repr(result) and result.method in repr(result)
     assert type(method).__name__ in repr(method)
@@ -142,8 +142,8 @@ def test_results_do_not_depend_on_the_grad_mode_of_the_caller(case, mode):
     expected = method(inputs, targets, baseline)
     with mode():
         made = inputs.clone(), targets.clone(), baseline.clone()
-        own = method(*made)
-    for result in (own, method(*made)):
+        first = method(*made)
+    for result in (first, method(*made)):
         close(result.values, expected.values)
         assert torch.allclose(result.output, expected.output, atol=1e-6)
 
@@ -181,9 +181,9 @@ def test_of_a_layer_that_runs_twice_the_last_run_is_explained(method, watched):
         pytest.skip("it takes no layer, and no layer that runs twice")
     images = torch.rand(2, 2, 5, 5, generator=torch.Generator().manual_seed(1))
     shared, apart = watched(Shared(apart=False)), watched(Shared(apart=True))
-    own, expected = (method(model, layer="relu")(images, target=1) for model in (shared, apart))
-    assert torch.allclose(own.output, shared(images)[:, 1].detach(), atol=1e-6)
-    close(own.values, expected.values)
+    found, expected = (method(model, layer="relu")(images, target=1) for model in (shared, apart))
+    assert torch.allclose(found.output, shared(images)[:, 1].detach(), atol=1e-6)
+    close(found.values, expected.values)
 
 
 def test_inputs_are_left_alone_by_a_network_that_works_in_place(case):

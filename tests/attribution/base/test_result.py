@@ -58,14 +58,14 @@ def test_saving_and_loading(tmp_path, structure, several):
         tokens=(("a", "b"),),
         names=("one", "two") if several else None,
     )
-    result.save(tmp_path / "deep" / "own.safetensors")
-    loaded = Attribution.load(tmp_path / "deep" / "own.safetensors")
+    result.save(tmp_path / "deep" / "kept.safetensors")
+    loaded = Attribution.load(tmp_path / "deep" / "kept.safetensors")
     assert type(loaded.values) is type(values) and repr(loaded) == repr(result)
-    for own, other in ((loaded.values, values), (loaded.standard_error, values)):
+    for found, other in ((loaded.values, values), (loaded.standard_error, values)):
         if structure == "dict":
-            assert list(own) == ["b", "a"]
-            own, other = tuple(own.values()), tuple(other.values())
-        for part, expected in zip(own, other, strict=True):
+            assert list(found) == ["b", "a"]
+            found, other = tuple(found.values()), tuple(other.values())
+        for part, expected in zip(found, other, strict=True):
             assert torch.equal(part, expected)
     for name in ("output", "baseline_output", "r_squared"):
         assert torch.equal(getattr(loaded, name), getattr(result, name))
@@ -139,7 +139,7 @@ def test_tokens_are_drawn_as_text_in_the_colours_of_the_page():
         *("it", "<b>", "2", "two", "-1", "$x$", "0"),
         *("long" * 6, "-2"),
     ]
-    colors = [[round(255 * own) for own in patch.get_facecolor()[:3]] for patch in ax.patches]
+    colors = [[round(255 * part) for part in patch.get_facecolor()[:3]] for patch in ax.patches]
     assert colors == [list(shade(share)) for share in (1.0, -0.5, 0.0, -1.0)]
     assert colors[0][0] > colors[0][2] and colors[1][0] < colors[1][2] and colors[2] == [255, 255, 255]
     for color in colors:
@@ -165,14 +165,16 @@ def test_long_texts_are_wrapped_and_no_token_lies_on_another(width):
 def pictures(html):
     """The pictures within a page, and the page without them."""
     found = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
-    return [Image.open(io.BytesIO(base64.b64decode(own))) for own in found], re.sub(r'src="[^"]+"', "", html)
+    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found], re.sub(
+        r'src="[^"]+"', "", html
+    )
 
 
 def test_notebooks_show_the_heat_maps_of_pictures():
     values = torch.zeros(2, 3, 4, 6)
     values[0, :, 1, 2], values[0, :, 3, 5], values[1, 0, 0, 0] = 1.0, -0.5, -1.0
     shown, page = pictures(Attribution(values, torch.zeros(2), method="Some")._repr_html_())
-    assert [own.size for own in shown] == [(6, 4), (6, 4)] and "Attribution(Some" in page
+    assert [image.size for image in shown] == [(6, 4), (6, 4)] and "Attribution(Some" in page
     assert shown[0].getpixel((2, 1)) == (213, 94, 0) and shown[0].getpixel((5, 3)) == (128, 184, 216)
     assert shown[1].getpixel((0, 0)) == (0, 114, 178) and shown[1].getpixel((1, 0)) == (255, 255, 255)
     for outside in ("http", "<script", "url("):

@@ -54,12 +54,12 @@ def test_the_same_as_captum(watched, images):
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU(), nn.Flatten()
     model = watched(nn.Sequential(*layers, nn.Linear(40, 4)).eval())
-    own = GradCam(model, "2", upsample=False)(images, target=1).values
+    values = GradCam(model, "2", upsample=False)(images, target=1).values
     theirs = captum.attr.LayerGradCam(model, model[2]).attribute(images, 1, relu_attributions=True)
-    assert torch.allclose(own, theirs.detach(), atol=1e-6)
-    own = GradCam(model, "2")(images, target=1).values
+    assert torch.allclose(values, theirs.detach(), atol=1e-6)
+    values = GradCam(model, "2")(images, target=1).values
     scaled = F.interpolate(theirs, (10, 14), mode="bilinear", align_corners=False).detach()
-    assert torch.allclose(own, scaled, atol=1e-6)
+    assert torch.allclose(values, scaled, atol=1e-6)
 
 
 def test_guided_grad_cam_is_the_product(small_cnn, images):
@@ -98,11 +98,11 @@ class Tokens(nn.Module):
 def test_tokens_are_a_square_grid_behind_the_class_token(images, cam):
     torch.manual_seed(0)
     model, square = Tokens(), images[..., :10]
-    own = cam(model, "block", upsample=False)(square, target=1).values
-    assert own.shape == (3, 1, 5, 5)
+    values = cam(model, "block", upsample=False)(square, target=1).values
+    assert values.shape == (3, 1, 5, 5)
     same = square.clone()
     same[..., :2, 8:] = 0.3
-    changed = cam(model, "block", upsample=False)(same, target=1).values != own
+    changed = cam(model, "block", upsample=False)(same, target=1).values != values
     if cam is LayerCam:  # its weights differ by position
         assert not changed[..., 1:, :].any() and not changed[..., :4].any()
     assert cam(model, "block")(square, target=1).values.shape == (3, 1, 10, 10)
@@ -118,8 +118,8 @@ def test_channels_may_be_last(small_cnn, images):
             last = self.permuted(small_cnn.conv1(x).permute(0, 2, 3, 1))
             return small_cnn[1:](last.permute(0, 3, 1, 2).clone())
 
-    own = GradCam(Last(), "permuted", channel_axis=3)(images, target=1).values
-    assert torch.allclose(own, GradCam(small_cnn, "conv1")(images, target=1).values, atol=1e-6)
+    values = GradCam(Last(), "permuted", channel_axis=3)(images, target=1).values
+    assert torch.allclose(values, GradCam(small_cnn, "conv1")(images, target=1).values, atol=1e-6)
 
 
 def test_the_maps_of_a_unit(small_cnn, images):

@@ -35,8 +35,8 @@ def inputs():
 
 def test_conductance_of_the_layer_after_a_linear_map_is_its_integral(smooth, inputs):
     # a linear map goes straight where the inputs do, so both paths are one
-    own = LayerConductance(smooth, "0", steps=512)(inputs, 1).values
-    assert torch.allclose(own, IntegratedGradients(smooth, "0")(inputs, 1).values, atol=1e-5)
+    values = LayerConductance(smooth, "0", steps=512)(inputs, 1).values
+    assert torch.allclose(values, IntegratedGradients(smooth, "0")(inputs, 1).values, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", ["0", "1", "2", "3", "4"])
@@ -49,11 +49,11 @@ def test_conductances_of_every_layer_add_up(smooth, inputs, layer):
 
 
 def test_conductance_converges_to_captums(smooth, inputs):
-    own = LayerConductance(smooth, "3", steps=64)(inputs, 1).values
+    values = LayerConductance(smooth, "3", steps=64)(inputs, 1).values
     theirs = captum.attr.LayerConductance(smooth, smooth[3]).attribute(
         inputs, torch.zeros(1, 6), target=1, n_steps=300
     )
-    assert torch.allclose(own, theirs.float(), atol=3e-3)
+    assert torch.allclose(values, theirs.float(), atol=3e-3)
 
 
 def test_conductance_of_a_branch_stops_where_its_sum_stays(watched, inputs):
@@ -80,8 +80,8 @@ def test_all_of_conductance_passes_in_batches(watched, inputs):
     model = watched(Branch())
     result = LayerConductance(model, "first", steps=1, batch_size=2)(inputs, torch.tensor([0, 1, 2, 0, 1]))
     assert max(model.passed) <= 4  # both ends of the steps that two nodes lie in
-    own = model(inputs)[torch.arange(5), torch.tensor([0, 1, 2, 0, 1])]
-    assert torch.allclose(result.output, own.detach(), atol=1e-6)
+    scores = model(inputs)[torch.arange(5), torch.tensor([0, 1, 2, 0, 1])]
+    assert torch.allclose(result.output, scores.detach(), atol=1e-6)
 
 
 def test_whole_numbers_have_no_gradient():

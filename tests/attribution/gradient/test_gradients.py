@@ -72,13 +72,13 @@ def test_the_same_as_captum(small_cnn, name):
         if isinstance(module, nn.ReLU):
             module.inplace = False  # captum's hooks need it
     images = torch.randn(2, 3, 9, 7)
-    own = globals()[name](small_cnn)(images, target=2).values
+    values = globals()[name](small_cnn)(images, target=2).values
     theirs = getattr(captum.attr, name)(small_cnn.eval()).attribute(images.clone().requires_grad_(), target=2)
     small_cnn.train()
     for module in small_cnn:
         if isinstance(module, nn.ReLU):
             module.inplace = True
-    assert torch.allclose(own, theirs.detach(), atol=1e-6)
+    assert torch.allclose(values, theirs.detach(), atol=1e-6)
 
 
 def test_guided_gradients_pass_every_kind_of_relu(inputs):

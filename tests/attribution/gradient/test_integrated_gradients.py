@@ -94,8 +94,8 @@ def test_deep_lift_of_one_hidden_layer_is_the_integral(inputs, activation):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), activation, nn.Linear(8, 2)).double()
     baseline = torch.randn(6)
-    own = IntegratedGradients(model, steps=64)(inputs.double(), 1, baseline).values
-    assert torch.allclose(own, DeepLift(model)(inputs.double(), 1, baseline).values, atol=1e-7)
+    values = IntegratedGradients(model, steps=64)(inputs.double(), 1, baseline).values
+    assert torch.allclose(values, DeepLift(model)(inputs.double(), 1, baseline).values, atol=1e-7)
 
 
 def test_contributions_add_up_to_the_tolerance(smooth, small_cnn, inputs):
@@ -155,12 +155,12 @@ def test_halving_depends_on_the_input_alone_and_ends_when_all_targets_add_up(wat
     torch.manual_seed(0)
     layers = nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3)
     model, rows = watched(nn.Sequential(*layers).double()), inputs.double()
-    method = IntegratedGradients(model, tolerance=4e-3, max_steps=4096, batch_size=batch_size)
+    method = IntegratedGradients(model, tolerance=1e-2, max_steps=4096, batch_size=batch_size)
     together = method(rows, target=[0, 1, 2])
     wanted = (together.output - together.baseline_output).abs().clamp(min=1e-3)
-    assert (together.gap.abs() <= 4.04e-3 * wanted).all()
+    assert (together.gap.abs() <= 1.01e-2 * wanted).all()
     for index in range(len(rows)):
-        alone = IntegratedGradients(model, tolerance=4e-3, max_steps=4096)(
+        alone = IntegratedGradients(model, tolerance=1e-2, max_steps=4096)(
             rows[index, None], target=[0, 1, 2]
         )
         assert torch.allclose(alone.values[:, 0], together.values[:, index], atol=1e-9)
@@ -175,14 +175,14 @@ def test_too_few_steps_are_told(inputs):
 
 def test_the_same_as_captum(smooth, inputs):
     baseline = torch.randn(1, 6)
-    own = IntegratedGradients(smooth, steps=20)(inputs, 1, baseline).values
+    values = IntegratedGradients(smooth, steps=20)(inputs, 1, baseline).values
     theirs = captum.attr.IntegratedGradients(smooth).attribute(inputs, baseline, target=1, n_steps=20)
-    assert torch.allclose(own, theirs.float(), atol=1e-6)
-    own = IntegratedGradients(smooth, layer="0", steps=20)(inputs, 1, baseline).values
+    assert torch.allclose(values, theirs.float(), atol=1e-6)
+    values = IntegratedGradients(smooth, layer="0", steps=20)(inputs, 1, baseline).values
     theirs = captum.attr.LayerIntegratedGradients(smooth, smooth[0]).attribute(
         inputs, baseline, target=1, n_steps=20
     )
-    assert torch.allclose(own, theirs.float(), atol=1e-6)
+    assert torch.allclose(values, theirs.float(), atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
@@ -200,8 +200,8 @@ def test_several_inputs_in_every_structure():
     image, factor = torch.randn(3, 2, 4), torch.randn(3, 1)
     expected = image * factor[:, :, None] / 2, (image.sum((1, 2)) * factor[:, 0] / 2)[:, None]
     as_tuple = IntegratedGradients(Of(score))((image, factor))
-    for own, part in zip(as_tuple.values, expected, strict=True):
-        assert torch.allclose(own, part, atol=1e-5)
+    for found, part in zip(as_tuple.values, expected, strict=True):
+        assert torch.allclose(found, part, atol=1e-5)
 
     class Named(nn.Module):
         def forward(self, image, factor):

@@ -11,19 +11,14 @@ from toumei.attribution import (
     Saliency,
 )
 from toumei.attribution.metrics.comparison import Comparison, compare
-from toumei.attribution.metrics.faithfulness import (
-    deletion,
-    faithfulness_correlation,
-    infidelity,
-    insertion,
-    removals,
-)
+from toumei.attribution.metrics.insertion_curves import deletion, insertion
 from toumei.attribution.metrics.localization import (
     balance_inside,
     chance_level,
     pointing_game,
     relevance_mass_accuracy,
 )
+from toumei.attribution.metrics.removed_sets import faithfulness_correlation, infidelity, removals
 from toumei.attribution.metrics.sanity_checks import max_sensitivity, randomization, spearman
 from toumei.attribution.plots import heat_map
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
@@ -52,10 +47,10 @@ def exact(model, inputs, target=1):
 
 def test_exact_contributions_of_a_linear_model_are_perfect(linear):
     inputs = draw(4, 8)
-    own = removals(linear, inputs, exact(linear, inputs), 1, size=3, samples=20)
-    torch.testing.assert_close(own.contributed, own.lost)
-    assert own.infidelity().max() < 1e-20 and own.infidelity(scaled=True).max() < 1e-20
-    torch.testing.assert_close(own.correlation(), torch.ones(4, dtype=torch.float64))
+    removed = removals(linear, inputs, exact(linear, inputs), 1, size=3, samples=20)
+    torch.testing.assert_close(removed.contributed, removed.lost)
+    assert removed.infidelity().max() < 1e-20 and removed.infidelity(scaled=True).max() < 1e-20
+    torch.testing.assert_close(removed.correlation(), torch.ones(4, dtype=torch.float64))
     assert infidelity(linear, inputs, exact(linear, inputs), 1).max() < 1e-20
     assert faithfulness_correlation(linear, inputs, exact(linear, inputs), 1).min() > 0.999
 
@@ -69,10 +64,10 @@ def test_sensitivity_n_of_a_linear_model_is_1_for_every_n(linear, size):
 
 def test_scaled_contributions_are_as_faithful_but_have_infidelity(linear):
     inputs = draw(4, 8)
-    own = removals(linear, inputs, -3 * exact(linear, inputs), 1)
-    torch.testing.assert_close(own.correlation(), -torch.ones(4, dtype=torch.float64))
-    torch.testing.assert_close(own.infidelity(), 16 * own.lost.square().mean(1))
-    assert own.infidelity(scaled=True).max() < 1e-20  # a number may be negative
+    removed = removals(linear, inputs, -3 * exact(linear, inputs), 1)
+    torch.testing.assert_close(removed.correlation(), -torch.ones(4, dtype=torch.float64))
+    torch.testing.assert_close(removed.infidelity(), 16 * removed.lost.square().mean(1))
+    assert removed.infidelity(scaled=True).max() < 1e-20  # a number may be negative
 
 
 def test_curves_of_a_linear_model_are_sums_of_sorted_contributions(linear):
@@ -95,7 +90,10 @@ def test_curves_run_from_the_baseline_to_the_input(shapes):
     values = torch.rand(12, 1, 64, 64)  # one channel will do
     curve = insertion(model, images, values, labels, 0.5, steps=3)
     with torch.no_grad():
-        ends = [model(own).gather(1, labels[:, None])[:, 0] for own in (torch.full_like(images, 0.5), images)]
+        ends = [
+            model(pictures).gather(1, labels[:, None])[:, 0]
+            for pictures in (torch.full_like(images, 0.5), images)
+        ]
     torch.testing.assert_close(curve.scores[:, 0].float(), ends[0])
     torch.testing.assert_close(curve.scores[:, -1].float(), ends[1])
     assert curve.plot().get_ylabel() == "score of the target" and "12 inputs" in repr(curve)
@@ -118,20 +116,20 @@ def test_segments_are_taken_away_whole():
     inputs = draw(2, 1, 4, 4)
     values = inputs * model[1].weight.detach().reshape(1, 1, 4, 4)
     quarters = torch.tensor([[0, 1], [2, 3]]).repeat_interleave(2, 0).repeat_interleave(2, 1)
-    own = removals(model, inputs, values, size=1, samples=30, features=quarters)
-    torch.testing.assert_close(own.contributed, own.lost)
+    removed = removals(model, inputs, values, size=1, samples=30, features=quarters)
+    torch.testing.assert_close(removed.contributed, removed.lost)
     sums = values.reshape(2, 2, 2, 2, 2).sum((2, 4)).flatten(1)
-    assert (own.contributed[:, :, None] - sums[:, None]).abs().amin(2).max() < 1e-12
+    assert (removed.contributed[:, :, None] - sums[:, None]).abs().amin(2).max() < 1e-12
 
 
 def test_moments_of_signals_come_and_go_with_all_their_channels(watched):
     model = watched(nn.Sequential(nn.Conv1d(3, 1, 1), nn.Flatten(), nn.Linear(5, 1)).double())
     inputs, axis = draw(4, 3, 5), {"channel_axis": 1}
     values = InputXGradient(model)(inputs).values
-    own = removals(model, inputs, values, size=1, samples=40, **axis)
-    torch.testing.assert_close(own.contributed, own.lost)
+    removed = removals(model, inputs, values, size=1, samples=40, **axis)
+    torch.testing.assert_close(removed.contributed, removed.lost)
     moments = values.sum(1)
-    assert (own.contributed[:, :, None] - moments[:, None]).abs().amin(2).max() < 1e-12
+    assert (removed.contributed[:, :, None] - moments[:, None]).abs().amin(2).max() < 1e-12
     heights = moments.sort(1, descending=True).values.cumsum(1)
     empty = model(torch.zeros_like(inputs)).detach()
     comes = insertion(model, inputs, values.sum(1, keepdim=True), steps=5, **axis)
@@ -249,20 +247,20 @@ def test_a_linear_saliency_is_not_sensitive(linear):
 
 def test_forgetting_changes_gradients_more_than_guided_backpropagation(shapes):
     model, images, labels, _ = shapes
-    before = {name: own.clone() for name, own in model.state_dict().items()}
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
     gradients = randomization(InputXGradient(model), images[:4], labels[:4])
     guided = randomization(GuidedBackprop(model), images[:4], labels[:4])
     assert gradients.layers == ("head", "conv6", "conv5", "conv4", "conv3", "conv2", "conv1")
     assert guided.correlations[:4].mean() > gradients.correlations[:4].mean() + 0.1
-    assert all(torch.equal(own, before[name]) for name, own in model.state_dict().items())
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     again = randomization(InputXGradient(model), images[:4], labels[:4])
     assert torch.equal(gradients.correlations, again.correlations)
     assert gradients.plot().get_ylabel().startswith("rank correlation") and "7 layers" in repr(gradients)
 
 
 def test_forgetting_a_layer_that_does_not_matter_changes_nothing(linear):
-    own = randomization(InputXGradient(linear_with(linear)), draw(3, 8), 1, layers=["spare"])
-    torch.testing.assert_close(own.correlations, torch.ones(1, 3, dtype=torch.float64))
+    result = randomization(InputXGradient(linear_with(linear)), draw(3, 8), 1, layers=["spare"])
+    torch.testing.assert_close(result.correlations, torch.ones(1, 3, dtype=torch.float64))
     with pytest.raises(ArgumentError, match="layer '1' has no weights"):
         randomization(InputXGradient(nn.Sequential(linear, nn.ReLU())), draw(3, 8), 1, layers=["1"])
     with pytest.raises(LayerError, match="spar"):

@@ -113,13 +113,13 @@ def test_no_coefficient_is_zeroed_and_the_kernel_matters(net):
 
 def test_weights_depend_on_inputs_in_their_own_space_only(net):
     inputs = torch.tensor([[10.0, 0.1, 0.1, 0.1, 0.1, 0.1]])
-    features, own = (Lime(net, space=space)(inputs, target=0) for space in ("features", "inputs"))
-    assert not torch.allclose(features.values, own.values, atol=1e-3)
+    features, numbers = (Lime(net, space=space)(inputs, target=0) for space in ("features", "inputs"))
+    assert not torch.allclose(features.values, numbers.values, atol=1e-3)
     scaled = nn.Sequential(nn.Linear(6, 6, bias=False), net)
     with torch.no_grad():
         scaled[0].weight.copy_(torch.eye(6) / 2)
     same = Lime(scaled, space="inputs")(2 * inputs, target=0)  # the cosine does not see the scale
-    assert torch.allclose(same.values, own.values, atol=1e-5)
+    assert torch.allclose(same.values, numbers.values, atol=1e-5)
 
 
 @pytest.mark.parametrize("space", ["features", "inputs"])

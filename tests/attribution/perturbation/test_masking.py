@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from toumei.attribution import Blur, Constant, FromData, Gaussian, Inpaint
-from toumei.attribution.base.problem import make_problem
+from toumei.attribution.base.problem_arguments import make_problem
 from toumei.attribution.perturbation.features import features_of, segments
 from toumei.attribution.perturbation.masking import Masking
 from toumei.core.errors import ArgumentError, ShapeError
@@ -27,14 +27,14 @@ class Keep(nn.Module):
 
 def scores(masking, masks, rows, samples=None):
     samples = torch.zeros_like(rows) if samples is None else samples
-    return torch.cat([own for _, own in masking.stream(masks, rows, samples)])
+    return torch.cat([found for _, found in masking.stream(masks, rows, samples)])
 
 
 def test_masks_choose_between_input_and_baseline_in_batches():
     model, inputs = Keep(), torch.randn(3, 4)
     masks, rows = torch.rand(10, 4) < 0.5, torch.randint(3, (10,))
     masking = Masking(make_problem(model, inputs, None), -1.0, batch_size=4)
-    result = scores(masking, lambda own: (masks[own],), rows)
+    result = scores(masking, lambda positions: (masks[positions],), rows)
     made = torch.where(masks, inputs[rows], -1.0)
     assert torch.equal(torch.cat(model.seen), made) and model.sizes == [4, 4, 2] and all(model.inference)
     assert torch.allclose(result[:, 0], made.double().sum(1)) and not result.is_inference()
@@ -45,7 +45,7 @@ def test_shares_mix_input_and_baseline():
     model, inputs = Keep(), torch.randn(1, 2, 3, 3)
     shares = torch.rand(5, 1, 3, 3)
     masking = Masking(make_problem(model, inputs, None), 2.0)
-    scores(masking, lambda own: (shares[own],), torch.zeros(5, dtype=torch.long))
+    scores(masking, lambda positions: (shares[positions],), torch.zeros(5, dtype=torch.long))
     assert torch.allclose(model.seen[0], shares * inputs + (1 - shares) * 2.0, atol=1e-6)
 
 
@@ -55,7 +55,7 @@ def test_baseline_samples_are_the_same_for_all_masks():
         make_problem(model, inputs, None), FromData(data, replace=False), baseline_samples=6, seed=1
     )
     samples, rows = torch.arange(6).repeat(2), torch.arange(2).repeat_interleave(6)
-    scores(masking, lambda own: (torch.zeros(len(own), 4, dtype=torch.bool),), rows, samples)
+    scores(masking, lambda positions: (torch.zeros(len(positions), 4, dtype=torch.bool),), rows, samples)
     first, second = model.seen[0].split(6)
     assert torch.equal(first, second)
     assert torch.equal(first.sort(0).values, data.sort(0).values)
@@ -67,7 +67,7 @@ def test_a_fill_sees_what_is_kept():
     mask = torch.ones(1, 1, 16, 16, dtype=torch.bool)
     mask[..., 4:8, 4:8] = False
     masking = Masking(make_problem(model, images, None), Inpaint(2.0))
-    scores(masking, lambda own: (mask,), torch.zeros(1, dtype=torch.long))
+    scores(masking, lambda positions: (mask,), torch.zeros(1, dtype=torch.long))
     made = model.seen[0]
     assert torch.equal(made[mask.expand_as(made)], images[mask.expand_as(images)])
     hidden = ~mask.expand_as(made)
@@ -120,10 +120,10 @@ def test_superpixels_of_pictures_whose_channels_are_last():
     assert torch.equal(last.index[0], first.index[0].permute(0, 2, 3, 1))
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_spreading_keeps_sums_and_masks_follow_features(own):
+@pytest.mark.parametrize("per_input", [False, True])
+def test_spreading_keeps_sums_and_masks_follow_features(per_input):
     tensors = [torch.zeros(2, 3, 4, 4), torch.zeros(2, 5)]
-    first = torch.randint(3, (2, 1, 4, 4) if own else (4, 4))
+    first = torch.randint(3, (2, 1, 4, 4) if per_input else (4, 4))
     second = torch.tensor([2, 2, 7, 7, 7])
     found = segments([first, second], tensors)
     values = torch.randn(2, 2, found.count)
@@ -136,7 +136,7 @@ def test_spreading_keeps_sums_and_masks_follow_features(own):
     keep = torch.rand(2, found.count) < 0.5
     masks = found.masks(keep, torch.arange(2))
     for row in range(2):
-        index = found.index[0][row] if own else found.index[0]
+        index = found.index[0][row] if per_input else found.index[0]
         assert torch.equal(masks[0][row], keep[row][index])
     assert torch.equal(masks[1][:, -1], keep[:, -1])
 
@@ -166,7 +166,7 @@ def test_features_that_do_not_fit(features, error, message):
 
 def test_baselines_at_a_layer_are_its_activations(small_cnn):
     images = torch.rand(2, 3, 8, 8)
-    problem = make_problem(small_cnn, images, 0, "relu1")
+    problem = make_problem(small_cnn, images, 0, layer="relu1")
     for baseline in (Constant(0.5), Gaussian(0.2), Blur(2.0), Inpaint()):
         masking = Masking(problem, baseline, baseline_samples=2)
         assert masking._absent[0].shape == (masking.baseline_samples, 2, 6, 8, 8)

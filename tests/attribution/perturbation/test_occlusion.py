@@ -25,9 +25,9 @@ def test_windows_of_one_give_the_terms_of_linear_models(watched):
     result = Occlusion(model)(inputs, target=[0, 1], baselines=baseline)
     assert torch.allclose(result[1].values, model.weight[1] * (inputs - baseline), atol=1e-5)
     tokens = Linear(5, 4)
-    own = torch.randn(2, 5, 4)
-    terms = (tokens.weight * own).sum(2).detach()
-    assert torch.allclose(Occlusion(tokens)(own).values.sum(2), terms, atol=1e-5)
+    sequence = torch.randn(2, 5, 4)
+    terms = (tokens.weight * sequence).sum(2).detach()
+    assert torch.allclose(Occlusion(tokens)(sequence).values.sum(2), terms, atol=1e-5)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(1, 1), (3, 2), (4, 1), (20, None), (None, None)])

@@ -232,12 +232,12 @@ def test_dictionaries_tuples_and_tokens(method, watched):
 
 def test_features_can_differ_by_input(net):
     inputs = torch.randn(3, 6)
-    own = torch.tensor([[0, 0, 1, 1, 2, 2], [5, 5, 5, 9, 9, 9], [0, 1, 2, 5, 9, 9]])
+    features = torch.tensor([[0, 0, 1, 1, 2, 2], [5, 5, 5, 9, 9, 9], [0, 1, 2, 5, 9, 9]])
     for method in (ExactShapley, KernelShap, PartitionShap, ShapleySampling):
-        together = method(net, features=own)(inputs, target=0)
+        together = method(net, features=features)(inputs, target=0)
         assert together.features.shape == (3, 5)
         for index in range(3):
-            alone = method(net, features=own[index])(inputs[index : index + 1], target=0)
+            alone = method(net, features=features[index])(inputs[index : index + 1], target=0)
             assert torch.allclose(together.values[index], alone.values[0], atol=1e-6)
     assert torch.equal(together.features[1, :3], torch.zeros(3))
 

@@ -96,7 +96,7 @@ def test_a_layer_gets_all_of_it(network):
 @torch.no_grad()
 def _before_head(network, *inputs):
     head, network.head = network.head, nn.Identity()
-    features = [network.eval()(own) for own in inputs]
+    features = [network.eval()(tensor) for tensor in inputs]
     network.train().head = head
     return features
 
@@ -105,7 +105,7 @@ def test_preprocessing_belongs_to_the_network():
     model = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).double())
     x = draw(3, 4)
     plain = DeepLift(nn.Sequential(Double(), *model))(x, 1).values
-    torch.testing.assert_close(DeepLift(model, preprocess=lambda own: 2 * own)(x, 1).values, plain)
+    torch.testing.assert_close(DeepLift(model, preprocess=lambda tensor: 2 * tensor)(x, 1).values, plain)
 
 
 class Double(nn.Module):
@@ -123,8 +123,8 @@ def test_tuples_and_dictionaries_of_inputs():
     named = DeepLift(Two())({"a": a, "b": b}, 0)
     assert isinstance(result.values, tuple) and set(named.values) == {"a", "b"}
     assert result.gap.abs().max() < 1e-12
-    for own, other in zip(parts_of(result.values), parts_of(named.values), strict=True):
-        assert torch.equal(own, other)
+    for part, other in zip(parts_of(result.values), parts_of(named.values), strict=True):
+        assert torch.equal(part, other)
 
 
 def test_a_linear_model_gives_weight_times_difference():
@@ -190,10 +190,10 @@ def test_it_agrees_with_captum_where_captum_is_right():
 
     model = seeded(make)
     x, x0 = draw(2, 3, 8, 8, dtype=torch.float32), draw(2, 3, 8, 8, seed=1, dtype=torch.float32)
-    own = DeepLift(model)(x, 1, x0).values
+    values = DeepLift(model)(x, 1, x0).values
     with pytest.warns(UserWarning):  # of its hooks
         theirs = captum.DeepLift(model).attribute(x, x0, target=1).detach()
-    torch.testing.assert_close(own, theirs, atol=1e-6, rtol=0)
+    torch.testing.assert_close(values, theirs, atol=1e-6, rtol=0)
 
 
 def test_the_mean_over_every_row_is_the_mean_of_single_baselines(network):

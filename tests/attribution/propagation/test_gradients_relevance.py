@@ -47,7 +47,7 @@ def test_the_same_as_captum_and_as_the_rule_by_hand(watched):
     torch.manual_seed(0)
     model = watched(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval())
     x = torch.randn(4, 6)
-    own = LRP(model, epsilon=0.1)(x, target=1).values
+    values = LRP(model, epsilon=0.1)(x, target=1).values
     with torch.no_grad():
         hidden = model[0](x)
         score = hidden.relu() @ model[2].weight[1] + model[2].bias[1]
@@ -55,7 +55,7 @@ def test_the_same_as_captum_and_as_the_rule_by_hand(watched):
         relevance = weights / (score + 0.1 * score.sign())[:, None] * score[:, None]
         shares = relevance / (hidden + 0.1 * hidden.sign())
         expected = x * (shares @ model[0].weight)
-    assert torch.allclose(own, expected, atol=1e-5)
+    assert torch.allclose(values, expected, atol=1e-5)
     theirs = captum.attr.LRP(model).attribute(x.requires_grad_(), target=1)
     assert torch.allclose(LRP(model)(x, target=1).values, theirs.detach(), atol=1e-6)
 
@@ -147,9 +147,9 @@ def test_scaled_scores_have_scaled_relevance(images):
 
 def test_the_scale_of_the_shapes_network_hands_relevance_on(images):
     model = ShapesCNN(pretrained=True).eval()
-    own = LRP(model)(images[..., :10], target=3)
+    result = LRP(model)(images[..., :10], target=3)
     body = nn.Sequential(*list(model.children())[1:])
-    assert torch.allclose(own.values, LRP(body)(4 * images[..., :10] - 2, target=3).values, atol=1e-5)
+    assert torch.allclose(result.values, LRP(body)(4 * images[..., :10] - 2, target=3).values, atol=1e-5)
 
 
 class Beside(nn.Module):

@@ -47,7 +47,7 @@ def test_what_no_rule_covers_passes_by_its_gradient_with_a_warning_on_request():
     x, x0 = pair(ROWS, COLUMNS)
     x.requires_grad_()
     with pytest.warns(UserWarning, match="no rule for 'cummax'"):
-        y, _ = propagate(lambda own: own.cummax(1).values, (x,), (x0,), "warn")
+        y, _ = propagate(lambda tensor: tensor.cummax(1).values, (x,), (x0,), "warn")
     (multiplier,) = torch.autograd.grad(y.sum(), x)
     (gradient,) = torch.autograd.grad(x.cummax(1).values.sum(), x)
     torch.testing.assert_close(multiplier, gradient)
@@ -76,7 +76,10 @@ def test_functions_that_are_none_of_torch_are_named(traced):
     x, x0 = pair(ROWS, COLUMNS)
     x.requires_grad_()
     for function, name in ((Square.apply, "'Square'"), (traced, "'PowBackward0'")):
-        for way in (function, lambda own, function=function: function(own.tanh()).sum(1) + own[:, 0]):
+        for way in (
+            function,
+            lambda tensor, function=function: function(tensor.tanh()).sum(1) + tensor[:, 0],
+        ):
             with pytest.raises(ArgumentError, match=f"no rule for {name}"):
                 propagate(way, (x,), (x0,))
             with pytest.warns(UserWarning, match=f"no rule for {name}"):
@@ -125,7 +128,7 @@ def test_numbers_may_be_drawn_in_place_and_layers_made_on_the_way():
 
 def test_parameters_that_are_none_of_the_network_do_not_depend_on_the_input():
     weight, bias, slope = (
-        nn.Parameter(own) for own in (WEIGHT[0].clone(), WEIGHT[1].clone(), WEIGHT[2, :1].clone())
+        nn.Parameter(values) for values in (WEIGHT[0].clone(), WEIGHT[1].clone(), WEIGHT[2, :1].clone())
     )
     check(lambda x: F.layer_norm(x, (COLUMNS,), weight, bias))
     check(lambda x: F.batch_norm(x, WEIGHT[3], WEIGHT[4].square(), weight, bias))

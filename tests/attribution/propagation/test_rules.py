@@ -41,12 +41,12 @@ CURVES = (
 POSITIVE = (torch.log1p, torch.rsqrt, torch.sqrt, torch.log)
 
 
-@pytest.mark.parametrize("function", CURVES, ids=lambda own: own.__name__)
+@pytest.mark.parametrize("function", CURVES, ids=lambda tensor: tensor.__name__)
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 def test_rescale_adds_up_whatever_the_scale_and_however_near_the_inputs_are(function, scale, kind):
     x, x0 = pair(40, 30)
-    x, x0 = (own.detach().to(kind) * scale for own in (x, x0))
+    x, x0 = (tensor.detach().to(kind) * scale for tensor in (x, x0))
     steps = torch.arange(30).to(kind) - 15
     x0[20:] = x[20:] * (1 + steps * torch.finfo(kind).eps)
     if function in POSITIVE:
@@ -90,10 +90,10 @@ def test_infinite_inputs_and_slopes_change_nothing():
 def test_what_works_in_place_is_rescaled_as_elsewhere():
     x, x0 = pair(100)
     x0[:10] = x.detach()[:10]
-    own = x.clone()
+    written = x.clone()
     plain = rules.rescale(torch.relu, x, x0)
-    there = rules.rescale(torch.relu_, own, x0.clone(), in_place=True)
-    assert there is own and torch.equal(plain, there)
+    there = rules.rescale(torch.relu_, written, x0.clone(), in_place=True)
+    assert there is written and torch.equal(plain, there)
     weights = torch.arange(100.0)
     assert torch.equal(*(torch.autograd.grad((y * weights).sum(), x)[0] for y in (plain, there)))
 
@@ -102,7 +102,7 @@ def test_rescale_of_what_is_broadcast_against_another_argument():
     x, x0 = pair(4, 1)
     x0[1] = x.detach()[1]
     exponents = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
-    y = rules.rescale(lambda own: own**exponents, x, x0, alike=False)
+    y = rules.rescale(lambda tensor: tensor**exponents, x, x0, alike=False)
     (multiplier,) = torch.autograd.grad((y * torch.arange(3.0)).sum(), x)
     expected = ((x**2 - x0**2 + 2 * (x**3 - x0**3)) / (x - x0)).detach()
     expected[1] = (2 * x + 6 * x**2)[1].detach()
@@ -138,9 +138,9 @@ def test_softmaxes_add_up(name, axis):
 
 def test_softmax_is_invariant_to_a_shift_and_survives_large_numbers():
     x, x0 = pair(4, 6)
-    (own,) = torch.autograd.grad(rules.softmax(x, x0, 1)[:, 0].sum(), x)
+    (gradient,) = torch.autograd.grad(rules.softmax(x, x0, 1)[:, 0].sum(), x)
     (shifted,) = torch.autograd.grad(rules.softmax(x + 500, x0 - 300, 1)[:, 0].sum(), x)
-    torch.testing.assert_close(own, shifted)
+    torch.testing.assert_close(gradient, shifted)
     far = torch.tensor([[2000.0, -2000.0, 0.0]], requires_grad=True)
     (multiplier,) = torch.autograd.grad(rules.softmax(far, torch.zeros(1, 3), 1)[0, 0], far)
     assert float((multiplier * far.detach()).sum()) == pytest.approx(2 / 3, abs=1e-4)
@@ -157,8 +157,8 @@ def test_the_logarithmic_mean_against_its_definition():
 def test_max_pools_add_up_also_where_windows_overlap(size, stride):
     x, x0 = pair(2, 3, 9, 9)
 
-    def pool(own):
-        return torch.nn.functional.max_pool2d(own, size, stride, return_indices=True)
+    def pool(tensor):
+        return torch.nn.functional.max_pool2d(tensor, size, stride, return_indices=True)
 
     y = rules.max_pool(pool, x, x0)
     assert torch.equal(y, pool(x)[0])
@@ -170,7 +170,7 @@ def test_max_pools_add_up_also_where_windows_overlap(size, stride):
 def test_a_rising_maximum_owes_it_to_its_place_and_a_falling_one_to_where_it_was():
     x = torch.tensor([[[1.0, 5.0, 2.0], [1.0, 0.0, 2.0]]], requires_grad=True)
     x0 = torch.tensor([[[3.0, 0.0, 0.0], [1.5, 4.0, 0.0]]])
-    y = rules.max_pool(lambda own: own.max(2, keepdim=True), x, x0)
+    y = rules.max_pool(lambda tensor: tensor.max(2, keepdim=True), x, x0)
     (multiplier,) = torch.autograd.grad(y.sum(), x)
     expected = torch.tensor([[[0.0, 2.0, 0.0], [0.0, -2.0, 0.0]]])
     torch.testing.assert_close(multiplier * (x.detach() - x0), expected)
@@ -179,7 +179,7 @@ def test_a_rising_maximum_owes_it_to_its_place_and_a_falling_one_to_where_it_was
 def test_a_maximum_that_stays_follows_its_place():
     x = torch.tensor([[[1.0, 5.0, 2.0], [4.0, 1.0, 0.0]]], requires_grad=True)
     x0 = torch.tensor([[[3.0, 5.0, 0.0], [1.0, 4.0, 2.0]]])
-    y = rules.max_pool(lambda own: own.max(2, keepdim=True), x, x0)
+    y = rules.max_pool(lambda tensor: tensor.max(2, keepdim=True), x, x0)
     (multiplier,) = torch.autograd.grad(y.sum(), x)
     # in the second window another place has reached what the maximum was
     torch.testing.assert_close(multiplier, torch.tensor([[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]))
@@ -192,7 +192,9 @@ BATCHED = {
     "softmax": lambda x, x0: rules.softmax(x, x0, 1),
     "logsumexp": lambda x, x0: rules.logsumexp(x, x0, 1),
     "standardized": lambda x, x0: rules.standardized(x, x0, 1, 1e-5),
-    "pool": lambda x, x0: rules.max_pool(lambda own: F.max_pool2d(own, 3, 2, return_indices=True), x, x0),
+    "pool": lambda x, x0: rules.max_pool(
+        lambda tensor: F.max_pool2d(tensor, 3, 2, return_indices=True), x, x0
+    ),
 }
 
 
@@ -202,5 +204,5 @@ def test_backward_passes_can_be_batched(name):
     y = BATCHED[name](x, x0)
     weights = torch.randn(4, *y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     (together,) = torch.autograd.grad(y, x, weights, is_grads_batched=True, retain_graph=True)
-    alone = [torch.autograd.grad(y, x, own, retain_graph=True)[0] for own in weights]
+    alone = [torch.autograd.grad(y, x, weight, retain_graph=True)[0] for weight in weights]
     torch.testing.assert_close(together, torch.stack(alone))

@@ -45,9 +45,9 @@ def test_a_planted_direction_is_exaggerated(watched):
 
 def test_with_a_power_the_score_is_lucids(small_cnn):
     result = drawn(small_cnn, image(), power=1.5, snapshots=[0])
-    own, other = (activation(small_cnn, x).flatten() for x in (result.snapshots[0], image()[None]))
-    dot = own @ other
-    torch.testing.assert_close(result.losses[0, 0], -dot * (dot / (1e-6 + own.norm())).clamp(min=0.1) ** 1.5)
+    seen, other = (activation(small_cnn, x).flatten() for x in (result.snapshots[0], image()[None]))
+    dot = seen @ other
+    torch.testing.assert_close(result.losses[0, 0], -dot * (dot / (1e-6 + seen.norm())).clamp(min=0.1) ** 1.5)
 
 
 def test_image_and_picture_are_shown_in_the_same_views(small_cnn):

@@ -27,8 +27,8 @@ def test_the_picture_is_far_nearer_to_its_image_than_other_images_are(watched):
     layers = ["conv2", "conv4"]
     result = inverted(model, images[0], layers, steps=60)
     for index, layer in enumerate(layers):
-        own = distances(model, layer, result.images[[index]], images[0])
-        assert own < 0.5 * distances(model, layer, images[1:], images[0]).min()
+        distance = distances(model, layer, result.images[[index]], images[0])
+        assert distance < 0.5 * distances(model, layer, images[1:], images[0]).min()
 
 
 def test_the_first_loss_is_the_distance_and_the_total_variation(small_cnn):

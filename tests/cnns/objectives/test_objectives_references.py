@@ -105,12 +105,12 @@ def test_the_index_of_a_picture_refers_to_its_activation_without_gradient(kind):
 @pytest.mark.parametrize("kind", [obj.ActivationDifference, obj.Style])
 @pytest.mark.parametrize("distance", ["l1", "l2", "squared"])
 def test_at_the_reference_the_distance_is_zero_with_a_finite_gradient(kind, distance):
-    own = MAPS["conv"][:1].clone().requires_grad_()
-    reference = obj.gram(own) if kind is obj.Style else own
-    score = kind("conv", reference, distance=distance).score({"conv": own})
+    maps = MAPS["conv"][:1].clone().requires_grad_()
+    reference = obj.gram(maps) if kind is obj.Style else maps
+    score = kind("conv", reference, distance=distance).score({"conv": maps})
     score.sum().backward()
     assert score.item() == pytest.approx(0, abs=2e-6)
-    assert own.grad.abs().max() < 1e-6
+    assert maps.grad.abs().max() < 1e-6
 
 
 # ---------------------------------------------------------------- references from images

@@ -110,10 +110,10 @@ def test_options_of_the_spectrum_enter_the_formula(options):
 
 @pytest.mark.parametrize("kind", [param.FFTImage, param.PixelImage])
 def test_colors_are_taken_as_they_are_or_through_a_matrix_of_ones_own(kind):
-    own = torch.tensor([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+    given = torch.tensor([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
     plain = kind(2, 3, 6, 9, sd=0.2, seed=3, decorrelate=False)
     numbers = before_colors(plain)
-    for decorrelate, matrix in ((True, torch.tensor(lucid_matrix())), (own, own.double())):
+    for decorrelate, matrix in ((True, torch.tensor(lucid_matrix())), (given, given.double())):
         colored = kind(2, 3, 6, 9, sd=0.2, seed=3, decorrelate=decorrelate)
         expected = torch.einsum("rc,nchw->nrhw", matrix, numbers).sigmoid().float()
         torch.testing.assert_close(colored.get_image(), expected, atol=1e-6, rtol=0)

@@ -6,7 +6,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...core.errors import ArgumentError
+
 _AT_ONCE = 16  # targets that share a backward pass, which takes so many times the memory
+
+
+def leaves_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Returns tensors to differentiate by.
+
+    Raises:
+        ArgumentError: Whole numbers, which have no gradient.
+    """
+    for tensor in tensors:
+        if not tensor.is_floating_point():
+            raise ArgumentError(
+                f"inputs of {tensor.dtype} have no gradient: attribute to the layer that embeds them, as "
+                f"Method(model, layer=...), or hide parts (Occlusion, KernelShap, Lime)"
+            )
+    return [tensor.detach().requires_grad_() for tensor in tensors]
 
 
 def differentiate(

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ...core.checks import check_memory
 from ...core.errors import ArgumentError, ShapeError
-from .baselines import AtLayer, Baseline, BaselineLike, FromData, as_baseline
+from .baselines import AtLayer, Baseline, BaselineLike, as_baseline
 from .batching import BATCH_SIZE, batches, take_rows
 from .input_roles import with_baselines
 from .inputs import Inputs, parts_of
 from .problem import Problem
+from .random_baselines import FromData
 
 
 class BaselineSamples:
@@ -44,7 +45,7 @@ class BaselineSamples:
     ) -> None:
         inner = at_layers(baselines, problem)
         given = zip(problem.fixed, with_baselines(baselines, problem.inputs), strict=True)
-        if any(stays and own for stays, own in given):
+        if any(stays and has_baseline for stays, has_baseline in given):
             raise ArgumentError(
                 "a baseline of whole numbers would not be used: they have no gradient, and stay as they are "
                 "on the path of the inputs"

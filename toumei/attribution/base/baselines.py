@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
+from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError, ShapeError
-from ...core.kinds import MISFIT, as_tensor
 from ...core.seeding import make_generator
 from .channels import channels_of
 
@@ -177,125 +177,6 @@ class MaxDistance(Baseline):
         nearer_low = inputs < (self.low + self.high) / 2
         low, high = (held(torch.tensor(end, dtype=torch.float64), inputs) for end in (self.low, self.high))
         return torch.where(nearer_low, high, low).expand(count, *inputs.shape)
-
-
-@checked
-@dataclass(frozen=True)
-class Uniform(Baseline):
-    """Noise between two values."""
-
-    low: float = 0.0
-    high: float = 1.0
-    is_random = True
-    is_shared = True
-
-    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) samples.
-
-        Raises:
-            ArgumentError: Whole numbers.
-        """
-        check_floating(self, inputs)
-        noise = torch.rand(count, *inputs.shape, generator=generator, dtype=inputs.dtype)
-        return noise.to(inputs.device) * (self.high - self.low) + self.low
-
-
-@checked
-@dataclass(frozen=True)
-class Gaussian(Baseline):
-    """Noise about the input, or about a value, truncated to a range if one is given.
-
-    Args:
-        sigma: Standard deviation.
-        mean: Its mean; None for the input itself.
-        low: Smallest value, None for no bound.
-        high: Largest value, None for no bound.
-    """
-
-    sigma: float = 1.0
-    mean: float | None = None
-    low: float | None = None
-    high: float | None = None
-    is_random = True
-
-    @property
-    def is_shared(self) -> bool:  # type: ignore[override]
-        """Whether a sample is the same for every input: not if its mean is the input."""
-        return self.mean is not None
-
-    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) samples.
-
-        Raises:
-            ArgumentError: Whole numbers.
-        """
-        check_floating(self, inputs)
-        centre = inputs.cpu() if self.mean is None else torch.full_like(inputs, self.mean, device="cpu")
-        means = centre.expand(count, *inputs.shape).clone()
-        noise = torch.empty_like(means)
-        if self.low is None and self.high is None:
-            return (means + self.sigma * noise.normal_(generator=generator)).to(inputs.device)
-        root = 2**0.5 * self.sigma
-        ends = [-1.0 if self.low is None else torch.erf((self.low - means) / root)]
-        ends.append(1.0 if self.high is None else torch.erf((self.high - means) / root))
-        shares = ends[0] + (ends[1] - ends[0]) * noise.uniform_(generator=generator)
-        return (means + root * torch.erfinv(shares)).clamp(self.low, self.high).to(inputs.device)
-
-
-@checked
-@dataclass(frozen=True, eq=False)
-class FromData(Baseline):
-    """Rows drawn from data, such as training images: the recommended choice for a distribution.
-
-    Rows of several inputs belong together: the same row numbers are drawn for all of them.
-
-    Args:
-        data: (rows, ...) with rows in the shape of one input.
-        replace: Draw with replacement; without it every row is used once before any is used again.
-
-    Raises:
-        ShapeError: There are no rows.
-    """
-
-    data: Tensor
-    replace: bool = True
-    is_random = True
-    is_shared = True
-
-    def __post_init__(self) -> None:
-        if self.data.dim() == 0 or len(self.data) == 0:
-            raise ShapeError(f"baselines from data need at least one row, got {tuple(self.data.shape)}")
-
-    def draw(self, inputs: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns (count, N, ...) rows, drawn for each input separately.
-
-        Raises:
-            ShapeError: Rows of another shape than the inputs.
-        """
-        return self._rows(inputs, torch.stack([self.numbers(count, generator) for _ in inputs], 1))
-
-    def numbers(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Returns which rows are drawn, (count,)."""
-        rows = len(self.data)
-        if self.replace:
-            return torch.randint(rows, (count,), generator=generator)
-        rounds = -(-count // rows)
-        return torch.cat([torch.randperm(rows, generator=generator) for _ in range(rounds)])[:count]
-
-    def numbered(self, inputs: Tensor, numbers: Tensor) -> Tensor:
-        """Returns the rows (B, ...) of these numbers.
-
-        Raises:
-            ShapeError: Rows of another shape than the inputs.
-        """
-        return self._rows(inputs, numbers)
-
-    def _rows(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        if self.data.shape[1:] != inputs.shape[1:]:
-            raise ShapeError(
-                f"rows of data are {tuple(inputs.shape[1:])} as the inputs, got {tuple(self.data.shape[1:])}"
-            )
-        return held(self.data.detach()[(rows % len(self.data)).to(self.data.device)], inputs)
 
 
 def held(values: Tensor, inputs: Tensor) -> Tensor:

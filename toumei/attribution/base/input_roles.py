@@ -48,10 +48,13 @@ def fixed_inputs(
     Raises:
         ArgumentError: A baseline of whole numbers that would not be used.
     """
-    parts, names = parts_of(inputs), _names(model if preprocess is None else preprocess, inputs)
+    parts = parts_of(inputs)
+    if len(parts) == 1:  # alone it is what is attributed to, whatever its name
+        return (False,), (False,)
+    names = _names(model if preprocess is None else preprocess, inputs)
     given = with_baselines(baselines, inputs)
     masks = [is_mask(name, part, parts) for name, part in zip(names, parts, strict=True)]
-    reading = [mask and not own for mask, own in zip(masks, given, strict=True)]
+    reading = [mask and not has_baseline for mask, has_baseline in zip(masks, given, strict=True)]
     fixed = tuple(one and not all(reading) for one in reading)
     if not differentiates:
         return fixed, fixed
@@ -137,10 +140,12 @@ def _check_whole_numbers(
     names = list(inputs) if isinstance(inputs, dict) else list(range(len(fixed)))
     told = [
         f"input {name!r} ({part.dtype})"
-        for name, part, stays, own, mask in zip(names, parts_of(inputs), fixed, given, masks, strict=True)
-        if stays and (own or not mask)
+        for name, part, stays, has_baseline, mask in zip(
+            names, parts_of(inputs), fixed, given, masks, strict=True
+        )
+        if stays and (has_baseline or not mask)
     ]
-    dropped = any(stays and own for stays, own in zip(fixed, given, strict=True))
+    dropped = any(stays and has_baseline for stays, has_baseline in zip(fixed, given, strict=True))
     if not told:
         return
     cause = (

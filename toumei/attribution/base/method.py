@@ -20,7 +20,8 @@ from .baselines import BaselineLike
 from .batching import BATCH_SIZE
 from .inputs import Inputs, Layers, Preprocess
 from .places import layers_of
-from .problem import Problem, make_problem
+from .problem import Problem
+from .problem_arguments import make_problem
 from .reliability import check_inputs, check_scores, repeated_gap, warn_of_infinite
 from .result import Attribution
 from .targets import Targets, target_names
@@ -34,7 +35,8 @@ class Method(ABC):
     its settings and stores each under its name, `attribute` reads them and returns `self.result(...)`.
     During a call the model is frozen and in evaluation mode, and afterwards it is exactly as it was. Results
     do not depend on the grad mode of the caller. One more pass of the first row tells whether the network
-    says the same twice, and a warning says so if it does not, as with random numbers.
+    says the same twice, and a warning says so if it does not, as with random numbers. A single row of a
+    network that is known to repeat, by the modules it is made of, takes no such pass.
 
     Args:
         model: The network.
@@ -126,11 +128,11 @@ class Method(ABC):
                 self.model,
                 inputs,
                 target,
-                self.layer,
-                self.preprocess,
-                self.differentiates,
-                self.batch_size,
-                baselines,
+                layer=self.layer,
+                preprocess=self.preprocess,
+                differentiates=self.differentiates,
+                batch_size=self.batch_size,
+                baselines=baselines,
             )
             check_inputs(problem, self.batch_size)
             result = self.attribute(problem, baselines)

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError
-from ...core.kinds import MISFIT, as_tensor, shown
+from ...core.kinds import shown
 from ...core.modules import check_model
 
 

@@ -8,18 +8,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import ArgumentError, ShapeError, UnreachedLayerError
-from ...core.hooks import Activations, hooked
-from ...core.names import Unit, parse_layer
-from ...core.surveys import Survey, survey
+from ...core.errors import UnreachedLayerError
+from ...core.hooks import hooked
+from ...core.modules import eager
+from ...core.names import Unit
+from ...core.surveys import Survey
 from ...core.targets import Edit
-from .backward import differentiate
-from .baselines import BaselineLike
+from .backward import differentiate, leaves_of
 from .batching import BATCH_SIZE, batches, take_rows
-from .input_roles import fixed_inputs
 from .inputs import Inputs, Layers, Preprocess, Values, like, output_of, parts_of
-from .places import Place, check_rows, layers_of, places_in
-from .targets import Scored, Targets, score, scored, unit_score
+from .places import Place
+from .run_counts import check_run, check_runs
+from .targets import Scored, score, unit_score
 
 Thing = TypeVar("Thing")
 
@@ -83,7 +83,7 @@ class Problem:
         if self.layer is None:
             return self._scores(self._whole(copies, rows), {}, rows)
         edits = {place.source: place.edit(copy) for place, copy in zip(self.places, copies, strict=True)}
-        return self._scores(self._rows(rows), edits, rows)
+        return self._scores(self.inputs_of(rows), edits, rows)
 
     def outputs(self, tensors: Sequence[Tensor], batch_size: int) -> Tensor:
         """Returns the scores (N, T) of tensors (N, ...), without a graph, a batch at a time."""
@@ -112,7 +112,7 @@ class Problem:
         self, tensors: Sequence[Tensor], rows: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns the scores (B, T), detached, and their gradients, each (T, B, ...), by one forward pass."""
-        leaves = self.leaves(tensors)
+        leaves = leaves_of(tensors)
         with torch.enable_grad():
             scores = self.scores(leaves, rows)
         return scores.detach(), self.differentiated(scores, leaves)
@@ -120,20 +120,6 @@ class Problem:
     def differentiated(self, scores: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Returns the gradients, each (T, B, ...), of scores (B, T) by what is attributed to."""
         return differentiate(scores, leaves, self.reached)
-
-    def leaves(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Returns tensors to differentiate by.
-
-        Raises:
-            ArgumentError: Whole numbers, which have no gradient.
-        """
-        for tensor in tensors:
-            if not tensor.is_floating_point():
-                raise ArgumentError(
-                    f"inputs of {tensor.dtype} have no gradient: attribute to the layer that embeds them, as "
-                    f"Method(model, layer=...), or hide parts (Occlusion, KernelShap, Lime)"
-                )
-        return [tensor.detach().requires_grad_() for tensor in tensors]
 
     def gradients_by(self, inputs: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, ...]:
         """Returns the gradients, each (T, B, ...), of the scores by the layer's activation at other inputs.
@@ -170,7 +156,7 @@ class Problem:
             rows: (B,) which of the N inputs, with repetitions.
             tensors: Instead of `self.tensors`, each (B, ...).
         """
-        inputs = self._whole(tensors, rows) if self.layer is None else self._rows(rows)
+        inputs = self._whole(tensors, rows) if self.layer is None else self.inputs_of(rows)
         targets = tuple(
             target[rows.to(target.device)] if isinstance(target, Tensor) else target
             for target in self.targets
@@ -237,8 +223,8 @@ class Problem:
         on_cpu = scores.detach().cpu()
         return on_cpu.T.contiguous() if self.several else on_cpu[:, 0]
 
-    def _rows(self, rows: Tensor | None) -> Any:
-        """Copies of the inputs (B, ...) that rows (B,) belong to."""
+    def inputs_of(self, rows: Tensor | None) -> Any:
+        """Returns copies of the inputs (B, ...) that rows (B,) belong to, all of them by default."""
         rows = torch.arange(len(self)) if rows is None else rows
         return like(self.inputs, take_rows(parts_of(self.inputs), rows))
 
@@ -246,7 +232,7 @@ class Problem:
         """Inputs (B, ...) in their structure: the tensors, and fixed inputs of rows (B,)."""
         if not any(self.fixed):
             return like(self.inputs, tensors)
-        given, parts = iter(tensors), parts_of(self._rows(rows))
+        given, parts = iter(tensors), parts_of(self.inputs_of(rows))
         return like(
             self.inputs,
             [part if fixed else next(given) for part, fixed in zip(parts, self.fixed, strict=True)],
@@ -255,12 +241,16 @@ class Problem:
     def _scores(self, inputs: Inputs, edits: Mapping[str, Edit], rows: Tensor | None) -> Tensor:
         """The scores (B, T) of inputs, with some places edited, given by their sources."""
         units = [target.layer for target in self.targets if isinstance(target, Unit)]
-        recorded = {name: self._last_run(name) for name in units}
+        recorded = {} if self.found is None else {name: self.found.names[name] for name in units}
         # where inner units are all that is asked for, the rest of the network does not run
         stop = len(units) == len(self.targets)
         output, activations = None, None
+        # where there is nothing to hook, putting it up would take as long as the pass of a small network
+        block: Any = eager(self.model, ())
+        if recorded or edits:
+            block = hooked(self.model, recorded, edits, stop=stop)
         try:
-            with hooked(self.model, recorded, edits, stop=stop) as activations:
+            with block as activations:
                 output = output_of(self.model, inputs, self.preprocess)
         except UnreachedLayerError:  # fewer runs than in the first pass, which has a message of its own
             self._check_runs(activations, edits, units)
@@ -278,13 +268,14 @@ class Problem:
         return torch.stack(scores, dim=1)
 
     @torch.no_grad()
-    def _activations(self, inputs: Inputs) -> list[Tensor]:
-        """The activations (B, ...) of the places for inputs (B, ...)."""
+    def activations(self, inputs: Inputs) -> list[Tensor]:
+        """Returns the activations (B, ...) of the places for inputs (B, ...)."""
         recorded = {place.name: place.source for place in self.places}
         with hooked(self.model, recorded, stop=True, detach=True) as activations:
             output_of(self.model, inputs, self.preprocess)
         for place in self.places:
-            self._check_run(place.layer, activations.runs(place.name))
+            assert self.found is not None
+            check_run(self.found, place.layer, activations.runs(place.name))
         found = [activations[place.name] for place in self.places]
         return [place.in_front(tensor) for place, tensor in zip(self.places, found, strict=True)]
 
@@ -293,114 +284,11 @@ class Problem:
     ) -> tuple[Tensor, ...]:
         """The activations of the places for what changes in a problem, each (B, ...)."""
         pieces = [
-            self._activations(problem._whole(take_rows(inputs, index), rows[index]))
+            self.activations(problem._whole(take_rows(inputs, index), rows[index]))
             for index in batches(len(rows), batch_size)
         ]
         return tuple(torch.cat(of_place) for of_place in zip(*pieces, strict=True))
 
-    def _last_run(self, layer: str) -> str:
-        assert self.found is not None
-        return self.found.names[layer]
-
-    def _check_runs(
-        self, activations: Activations | None, edited: Iterable[str], recorded: Iterable[str]
-    ) -> None:
-        """Raises an error where layers ran more or less often than in the first pass."""
-        if activations is None or self.found is None:
-            return
-        for place in self.places:
-            if place.source in edited:
-                self._check_run(place.layer, activations.runs(place.source))
-        for name in recorded:
-            self._check_run(name, activations.runs(name))
-
-    def _check_run(self, layer: str, runs: int) -> None:
-        assert self.found is not None
-        if runs != self.found.runs[layer] and parse_layer(layer).run is None:
-            raise ArgumentError(
-                f"the layer {layer!r} ran {self.found.runs[layer]} times in the first pass and {runs} "
-                f"times in another: its last run is only meant where their number does not depend on "
-                f"the inputs"
-            )
-
-
-def make_problem(
-    model: nn.Module,
-    inputs: Inputs,
-    target: Targets,
-    layer: Layers = None,
-    preprocess: Preprocess | None = None,
-    differentiates: bool = False,
-    batch_size: int = BATCH_SIZE,
-    baselines: BaselineLike = None,
-) -> Problem:
-    """Returns the problem for the arguments of a method.
-
-    Args:
-        model: The network.
-        inputs: What the user gave.
-        target: What the user gave.
-        layer: The layer that is attributed to, several in a list, None for the inputs.
-        preprocess: Applied to the inputs before the network.
-        differentiates: Whether gradients are needed.
-        batch_size: How many inputs pass through the network at a time.
-        baselines: What the user gave; a mask with a baseline of its own is not fixed.
-
-    Raises:
-        ShapeError: Inputs without a common batch axis, or another number of targets than inputs.
-        ArgumentError: An empty list of targets, inputs that are no tensors, or no inputs with gradients where
-            they are needed.
-        UnitError: A target that is no unit and no index.
-        LayerError: A layer that the model does not have, or that does not run.
-    """
-    parts = parts_of(inputs)
-    if not parts or not all(isinstance(part, Tensor) for part in parts):
-        raise ArgumentError(
-            f"inputs are a tensor, a tuple or a dictionary of tensors, got {type(inputs).__name__}"
-        )
-    sizes = {part.shape[0] if part.dim() else None for part in parts}
-    if len(sizes) != 1 or None in sizes or 0 in sizes:
-        shapes = ", ".join(str(tuple(part.shape)) for part in parts)
-        raise ShapeError(f"inputs are batches of the same, positive length, got {shapes}")
-    several = isinstance(target, list | tuple)
-    given: Sequence[Any] = target if isinstance(target, list | tuple) else [target]
-    if not given:
-        raise ArgumentError("a list of targets must not be empty")
-    targets = tuple(scored(model, one, len(parts[0])) for one in given)
-    # copies: the model may write into its inputs, and tensors made in inference mode have no gradients
-    parts = tuple(part.detach().clone() for part in parts)
-    fixed, of_path = fixed_inputs(model, inputs, baselines, preprocess, differentiates, layer is not None)
-    structure = like(inputs, parts)
-    problem = Problem(parts, model, structure, targets, several, None, preprocess, fixed, of_path)
-    problem = _attached(replace(problem, tensors=problem.moving(parts)), layer, batch_size)
-    if differentiates:
-        problem.leaves(problem.tensors)
-    return problem
-
-
-def _attached(problem: Problem, layer: Layers, batch_size: int) -> Problem:
-    """The problem, attributed to layers if there are any, with how often layers run that matter."""
-    units = [target.layer for target in problem.targets if isinstance(target, Unit)]
-    layers = layers_of(layer)
-    names = dict.fromkeys([*layers, *units])
-    if not names:
-        return problem
-    first, *others = batches(len(problem), batch_size)
-
-    def run(count: int) -> Tensor:
-        rows = problem._rows(torch.arange(count) % len(first))
-        return output_of(problem.model, rows, problem.preprocess)
-
-    found = survey(problem.model, names, lambda: run(len(first)))
-    problem = replace(problem, layer=layer, found=found)
-    if layer is None:
-        return problem
-    places = places_in(problem.model, layers, found, run, len(first))
-    problem = replace(problem, places=tuple(places))
-    # the activations of layers that return one tensor are known from the first pass
-    known = [one.in_front(found.activations[one.layer]) for one in places if one.name == one.layer]
-    pieces = [known if len(known) == len(places) else problem._activations(problem._rows(first))]
-    pieces += [problem._activations(problem._rows(rows)) for rows in others]
-    for piece, rows in zip(pieces, (first, *others), strict=True):
-        check_rows(places, piece, len(rows))
-    return replace(problem, tensors=tuple(torch.cat(of_place) for of_place in zip(*pieces, strict=True)))
+    def _check_runs(self, activations: Any, edited: Iterable[str], recorded: Iterable[str]) -> None:
+        if activations is not None and self.found is not None:
+            check_runs(self.found, activations, self.places, edited, recorded)

@@ -15,7 +15,8 @@ from ...core.targets import resolve
 
 Target = int | str | Unit | Tensor | Callable[[Tensor], Tensor]
 Targets = Target | Sequence[Target] | None
-Scored = int | Tensor | Callable[[Tensor], Tensor] | Unit | None
+OfOutput = int | Tensor | Callable[[Tensor], Tensor] | None
+Scored = OfOutput | Unit
 
 
 def scored(model: nn.Module, target: Any, count: int) -> Scored:
@@ -62,7 +63,7 @@ def target_names(model: nn.Module, targets: Sequence[Scored]) -> tuple[str, ...]
     return tuple(names) if len(names) == len(targets) else None
 
 
-def score(output: Any, target: Scored, rows: Tensor | None = None) -> Tensor:
+def score(output: Any, target: OfOutput, rows: Tensor | None = None) -> Tensor:
     """Returns the score of one target, not a unit, for each row of an output (B, ...), (B,).
 
     Args:
@@ -88,12 +89,13 @@ def score(output: Any, target: Scored, rows: Tensor | None = None) -> Tensor:
         if count > 1:
             raise UnitError(f"the network has {count} outputs: give a target from 0 to {count - 1}")
         return scores[:, 0]
-    index = torch.as_tensor(target, device=scores.device)
-    if index.min() < -count or index.max() >= count:
-        wrong = int(index.max() if index.max() >= count else index.min())
+    least, most = (target, target) if isinstance(target, int) else (int(target.min()), int(target.max()))
+    if least < -count or most >= count:
+        wrong = most if most >= count else least
         raise UnitError(f"no output {wrong}: the network has {count}, 0 to {count - 1}")
-    if index.dim() == 0:
-        return scores[:, int(index)]
+    if isinstance(target, int):
+        return scores[:, target]
+    index = target.to(scores.device)
     of_rows = index if rows is None else index[rows.to(index.device)]
     return scores.gather(1, of_rows[:, None] % count)[:, 0]
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.functions import Function, FunctionMode, canonical_name, tensors_among
+from .backward import leaves_of
 from .problem import Problem
 
 
@@ -81,7 +82,7 @@ def _reads_whole_numbers(problem: Problem, values: Sequence[Tensor]) -> str:
         return output
 
     with FunctionMode(note):
-        problem.scores(problem.leaves([tensor[:1] for tensor in problem.tensors]), torch.zeros(1).long())
+        problem.scores(leaves_of([tensor[:1] for tensor in problem.tensors]), torch.zeros(1).long())
     return ", ".join(map(repr, found))
 
 

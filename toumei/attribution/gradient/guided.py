@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
 from ...core.functions import Function, canonical_name, intercepted, tensors_among
 from ...core.untracked import Untracked
+from ..base.backward import leaves_of
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Layers, Preprocess
 from ..base.problem import Problem
@@ -59,7 +60,7 @@ class GuidedBackprop(Saliency):
 
     def gradients(self, problem: Problem) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns the scores (N, T) and the guided gradients, each (T, N, ...)."""
-        leaves, guide = problem.leaves(problem.tensors), _Guide()
+        leaves, guide = leaves_of(problem.tensors), _Guide()
         with intercepted(guide.handle):
             with torch.enable_grad():
                 scores = problem.scores(leaves)

@@ -15,15 +15,16 @@ from ...core.serialization import Saved
 from ...core.summaries import listed
 from ...core.tensor_specs import Spec, specs
 from ...plots.html import escaped
-from ...plots.images import check_overlay, montage
+from ...plots.pixels import check_overlay, montage
 from ...plots.style import color_bar, diverging_map, look
 from ..base.baselines import BaselineLike
 from ..base.method import Method
 from ..base.result import Attribution
 from ..base.targets import Target
 from ..plots import heat_map
-from .faithfulness import deletion, insertion, removals
+from .insertion_curves import deletion, insertion
 from .localization import located
+from .removed_sets import removals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...core.checks import check_choice, check_counts
 from ...core.seeding import make_generator
+from ..base.backward import leaves_of
 from ..base.baseline_samples import BaselineSamples, one_baseline
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches, take_rows
@@ -167,7 +168,7 @@ def _contributions(
     unknown: Unknown,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Contributions, each (T, B, ...), and the scores (B, T) at the inputs and at the baselines."""
-    leaves = tuple(problem.leaves(tensors))
+    leaves = tuple(leaves_of(tensors))
     output, at_baseline = propagate(
         lambda *inputs: problem.scores(inputs, rows), leaves, tuple(references), unknown
     )

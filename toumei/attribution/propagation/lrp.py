@@ -13,6 +13,7 @@ from ...core.function_kinds import DROPOUTS, LAYOUT, PROPERTIES
 from ...core.functions import Function, canonical_name, intercepted
 from ...core.hooks import hooked
 from ...core.untracked import Untracked
+from ..base.backward import leaves_of
 from ..base.baselines import BaselineLike
 from ..base.inputs import Preprocess
 from ..base.method import Method
@@ -99,7 +100,7 @@ class LRP(Method):
                     layer.rule = EpsilonRule(epsilon=self.epsilon)
                 elif isinstance(layer, Scaling):
                     layer.rule = IdentityRule()
-            leaves = tuple(problem.leaves(problem.tensors))
+            leaves = tuple(leaves_of(problem.tensors))
             relevance = CaptumLRP(network).attribute(leaves)
             relevances.append(relevance if isinstance(relevance, tuple) else (relevance,))
         values = [torch.stack(parts) for parts in zip(*relevances, strict=True)]
@@ -175,7 +176,7 @@ def _check(network: _Network, problem: Problem) -> None:
     """Raises an error where captum would propagate wrongly or not at all."""
     layers = {name: layer for name, layer in network.model.named_modules() if not list(layer.children())}
     with torch.enable_grad():
-        leaves, functions = problem.leaves(problem.tensors), _Functions()
+        leaves, functions = leaves_of(problem.tensors), _Functions()
         with (
             intercepted(functions.handle),
             hooked(network.model, list(layers), every=True, detach=True) as activations,

@@ -10,27 +10,18 @@ of each picture in one step, as MACO does, and `Noise` adds noise.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from kornia.augmentation import GeometricAugmentationBase2D
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError, ShapeError
-
-if TYPE_CHECKING:
-    from torchvision.models import WeightsEnum
-
-Size = tuple[int, int]
+from .affine_maps import Size, grid_from_pixels, maps_about_centre, pixels_from_grid, shift_maps
 
 _GRAY = 0.5
-
-_PREPROCESS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "inception5h": ((117 / 255,) * 3, (1 / 255,) * 3),
-}
 
 
 @checked
@@ -81,7 +72,9 @@ class View(GeometricAugmentationBase2D, ABC):
         """Returns the views (N, C, H', W') of pictures (N, C, H, W), resampled bilinearly."""
         height, width = params["output_size"][0].tolist()
         to_picture = (
-            _normalized(input.shape[-2:]) @ torch.linalg.inv(params["maps"]) @ _pixels((height, width))
+            grid_from_pixels(input.shape[-2:])
+            @ torch.linalg.inv(params["maps"])
+            @ pixels_from_grid((height, width))
         )
         # Copied without waiting for the accelerator.
         theta = to_picture[:, :2].to(input.device, input.dtype, non_blocking=True)
@@ -108,7 +101,7 @@ class Pad(View):
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
         """Returns the same shift for every image."""
         shift = torch.full((images,), float(self.pixels))
-        return _shift(shift, shift), (size[0] + 2 * self.pixels, size[1] + 2 * self.pixels)
+        return shift_maps(shift, shift), (size[0] + 2 * self.pixels, size[1] + 2 * self.pixels)
 
     def extra_repr(self) -> str:
         """Returns the width of the border."""
@@ -131,7 +124,7 @@ class CropOrPad(View):
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
         """Returns the same whole-pixel shift for every image."""
         y, x = ((new - old) // 2 for new, old in zip(self.size, size, strict=True))
-        return _shift(torch.full((images,), float(x)), torch.full((images,), float(y))), self.size
+        return shift_maps(torch.full((images,), float(x)), torch.full((images,), float(y))), self.size
 
     def extra_repr(self) -> str:
         """Returns the size."""
@@ -156,7 +149,7 @@ class Jitter(View):
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
         """Returns shifts of 0 to -pixels, independent in x and y."""
         x, y = -torch.randint(self.pixels + 1, (2, images)).float()
-        return _shift(x, y), (size[0] - self.pixels, size[1] - self.pixels)
+        return shift_maps(x, y), (size[0] - self.pixels, size[1] - self.pixels)
 
     def extra_repr(self) -> str:
         """Returns the range."""
@@ -198,7 +191,7 @@ class Scale(_Choice):
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
         """Returns zooms about the centre."""
         factor = self.pick(images)
-        return _about_centre(factor, torch.zeros(images), size), size
+        return maps_about_centre(factor, torch.zeros(images), size), size
 
 
 class Rotate(_Choice):
@@ -217,7 +210,7 @@ class Rotate(_Choice):
     def draw(self, images: int, size: Size) -> tuple[Tensor, Size]:
         """Returns rotations about the centre, positive angles counter-clockwise as displayed."""
         angle = self.pick(images) * (math.pi / 180)
-        return _about_centre(angle.cos(), angle.sin(), size), size
+        return maps_about_centre(angle.cos(), angle.sin(), size), size
 
 
 @checked
@@ -258,145 +251,3 @@ class Views(View):
     def extra_repr(self) -> str:
         """Returns the transforms."""
         return ", ".join(repr(piece) for piece in self.pieces)
-
-
-@checked
-def lucid(**options: Any) -> Views:
-    """Returns lucid's standard transforms; the view is 12 pixels larger than the picture.
-
-    Padding 12, jitter 8, scale 0.9 to 1.1, rotation by -10 to 10 degrees (0 more often), jitter 4: the list
-    `standard_transforms` of lucid's ``optvis/transform.py``, with other random numbers for each image.
-
-    Args:
-        **options: `same_on_batch` and `fill` of `Views`.
-    """
-    scales = [1 + (step - 5) / 50 for step in range(11)]
-    return Views(Pad(12), Jitter(8), Scale(scales), Rotate([*range(-10, 11), *[0] * 5]), Jitter(4), **options)
-
-
-@checked
-def distill(**options: Any) -> Views:
-    """Returns the transforms of the Distill article; the view has the size of the picture.
-
-    Padding 16, jitter 16, scale 0.95 to 1.05, rotation by -5 to 5 degrees, jitter 8, and the rest of the
-    padding cropped (Olah et al., Feature Visualization, 2017).
-
-    Args:
-        **options: `same_on_batch` and `fill` of `Views`.
-    """
-    scales = [1, 0.975, 1.025, 0.95, 1.05]
-    return Views(Pad(16), Jitter(16), Scale(scales), Rotate(range(-5, 6)), Jitter(8), Pad(-4), **options)
-
-
-@checked
-def light(**options: Any) -> Views:
-    """Returns a weak set of transforms for small pictures; the view has the size of the picture.
-
-    Padding 2, jitter 2 twice, scale 0.95 to 1.05, rotation by -5 to 5 degrees.
-
-    Args:
-        **options: `same_on_batch` and `fill` of `Views`.
-    """
-    return Views(
-        Pad(2), Jitter(2), Scale([0.95, 0.975, 1, 1.025, 1.05]), Rotate(range(-5, 6)), Jitter(2), **options
-    )
-
-
-@checked
-def preprocess(name: "str | WeightsEnum") -> nn.Module:
-    """Returns the preprocessing from RGB in [0, 1] to the input of a network.
-
-    Args:
-        name: ``"imagenet"`` for torchvision's normalization by mean and deviation, ``"inception5h"`` for
-            255 x - 117, or trained weights of torchvision, such as ``EfficientNet_V2_L_Weights.DEFAULT`` or
-            ``"EfficientNet_V2_L_Weights.DEFAULT"``, for the mean and deviation that they were trained with.
-
-    Raises:
-        ArgumentError: There is no preprocessing of this name, or the network normalizes its input itself.
-
-    Example:
-        >>> preprocess("inception5h")(torch.ones(1, 3, 1, 1)).flatten().round()
-        tensor([138., 138., 138.])
-    """
-    known = isinstance(name, str) and name in _PREPROCESS
-    return Normalize(*(_PREPROCESS[str(name)] if known else _mean_and_deviation(name)))
-
-
-@checked
-class Normalize(nn.Module):
-    """Subtracts a mean from each channel and divides by a deviation.
-
-    torchvision copies the numbers to the device at every call, and kornia before version 0.9 copied every
-    result to the CPU. This module does neither, so an accelerator never waits.
-
-    Args:
-        mean: One number for each channel.
-        std: One number for each channel.
-
-    Example:
-        >>> Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(torch.ones(1, 3, 1, 1)).flatten()
-        tensor([2., 2., 2.])
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        if len(mean) != len(std) or not all(deviation > 0 for deviation in std):
-            raise ArgumentError(f"a mean and a deviation above 0 for each channel, got {mean} and {std}")
-        means, deviations = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
-        self.register_buffer("scale", 1 / deviations)
-        self.register_buffer("shift", -means / deviations)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns the normalized pictures (N, C, H, W)."""
-        if images.dim() < 3 or images.shape[-3] not in (1, len(self.scale)):
-            raise ShapeError(f"expected pictures of {len(self.scale)} channels, got {tuple(images.shape)}")
-        shift, scale = (numbers.to(images.device, non_blocking=True) for numbers in (self.shift, self.scale))
-        return torch.addcmul(shift, images, scale)
-
-
-def _mean_and_deviation(name: "str | WeightsEnum") -> tuple[Sequence[float], Sequence[float]]:
-    """The mean and deviation that torchvision knows for trained weights."""
-    from torchvision.models import get_weight
-
-    try:
-        transforms = (get_weight(name) if isinstance(name, str) else name).transforms()
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        known = ", ".join(map(repr, _PREPROCESS))
-        raise ArgumentError(
-            f"no preprocessing {name!r}: there are {known} and trained weights of torchvision, such as "
-            f"'ResNet50_Weights.DEFAULT'"
-        ) from error
-    if not hasattr(transforms, "mean"):
-        raise ArgumentError(f"the network of {name!r} normalizes its input itself: it needs no preprocessing")
-    return transforms.mean, transforms.std
-
-
-def _shift(x: Tensor, y: Tensor) -> Tensor:
-    maps = torch.eye(3).repeat(len(x), 1, 1)
-    maps[:, 0, 2], maps[:, 1, 2] = x, y
-    return maps
-
-
-def _about_centre(cosine: Tensor, sine: Tensor, size: Size) -> Tensor:
-    """Maps that rotate and zoom about the centre; `cosine` and `sine` are multiplied by the zoom."""
-    centre_y, centre_x = ((pixels - 1) / 2 for pixels in size)
-    maps = torch.eye(3).repeat(len(cosine), 1, 1)
-    maps[:, 0, 0], maps[:, 0, 1], maps[:, 1, 0], maps[:, 1, 1] = cosine, sine, -sine, cosine
-    maps[:, 0, 2] = centre_x - cosine * centre_x - sine * centre_y
-    maps[:, 1, 2] = centre_y + sine * centre_x - cosine * centre_y
-    return maps
-
-
-def _normalized(size: Sequence[int]) -> Tensor:
-    """From pixels to the coordinates of `grid_sample`, in which the picture spans -1 to 1."""
-    height, width = size
-    return torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
-
-
-def _pixels(size: Sequence[int]) -> Tensor:
-    """The inverse of `_normalized`."""
-    height, width = size
-    return torch.tensor([[width / 2, 0, (width - 1) / 2], [0, height / 2, (height - 1) / 2], [0, 0, 1]])

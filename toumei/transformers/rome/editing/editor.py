@@ -2,8 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
@@ -13,24 +12,45 @@ from torch import nn
 from ....core.activations import version_of
 from ....core.checks import checked
 from ....core.errors import ArgumentError, EditError
-from ....core.interrupts import until_the_end
 from ....core.threads import alone
 from ...model.discovery import projection_sizes
 from ...model.families import anatomy
 from ...model.sampling import check_templates, sample_contexts, sample_continuations
 from ..statistics.second_moments import IdentityMoment, KeyStatistics, SecondMoment
 from ..tracing.tracer import CausalTracer
-from ..weight_edits import registry
-from ..weight_edits.low_rank import LowRank
+from .changes import layer_changes
 from .edit import Edit
 from .effect import EditEffect, measure_effects, warn_of_weak_effects
-from .keys import check_unscaled, read_keys, read_states
-from .methods import EditingMethod, find_method
+from .keys import check_unscaled
+from .methods import find_method
 from .requests import EditRequest, SubjectText, distinct, subject_text
 from .settings import EditSettings, settings_for
-from .value import FactTexts, Value, check_complete, optimize_values
+from .value import FactTexts, check_complete, optimize_values
 
 _HELD_TOKENS = 12
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How facts are to be written.
+
+    Attributes:
+        method: Name of the method.
+        layers: The layers to edit, None for those of the papers.
+        hold: The subjects' other continuations whose predictions are held, or how many are sampled.
+        settings: Fields of `EditSettings` that replace those of the papers.
+        verbose: Whether progress is shown.
+        warns: Whether a weak effect is warned of.
+        partly: Whether an optimization that Ctrl-C ended is good enough.
+    """
+
+    method: str
+    layers: Sequence[SupportsIndex] | None
+    hold: int | Sequence[str]
+    settings: dict[str, Any]
+    verbose: bool
+    warns: bool
+    partly: bool = False
 
 
 @checked
@@ -185,7 +205,7 @@ class RankOneEditor:
         if layer == "trace":
             layer = self._traced_layer(request, verbose)
         layers = None if layer is None else [self.parts.check_layer(layer)]
-        return self._edit([request], method, layers, hold, verbose, settings, warns, partly=True)
+        return self._edit([request], _Plan(method, layers, hold, settings, verbose, warns, partly=True))
 
     def _many(
         self,
@@ -205,24 +225,14 @@ class RankOneEditor:
                 f"{method!r} writes one fact at a time: apply edits one after the other, or take "
                 f"'memit', 'emmet' or 'alphaedit'"
             )
-        return self._edit(wanted, method, layers, hold, verbose, settings, warns)
+        return self._edit(wanted, _Plan(method, layers, hold, settings, verbose, warns))
 
     @torch.inference_mode(False)  # tensors that are made in inference mode have no gradients
-    def _edit(
-        self,
-        requests: list[EditRequest],
-        name: str,
-        layers: Sequence[SupportsIndex] | None,
-        hold: int | Sequence[str],
-        verbose: bool,
-        given: dict[str, Any],
-        warns: bool,
-        partly: bool = False,
-    ) -> Edit:
-        method, settings = find_method(name), self._settings(name, layers, given)
+    def _edit(self, requests: list[EditRequest], plan: _Plan) -> Edit:
+        method, settings = find_method(plan.method), self._settings(plan)
         moments = dict(zip(settings.layers, map(self._moment, settings.layers), strict=True))
         contexts = ("{}", *self._contexts(settings))
-        facts = [self._fact_texts(request, contexts, hold) for request in requests]
+        facts = [self._fact_texts(request, contexts, plan.hold) for request in requests]
         with alone(self.parts.model):
             values = optimize_values(
                 self.parts,
@@ -231,32 +241,32 @@ class RankOneEditor:
                 facts,
                 settings,
                 batch_size=self.batch_size,
-                verbose=verbose,
+                verbose=plan.verbose,
             )
-            if not partly:
+            if not plan.partly:
                 check_complete(facts, values, settings)
-            make = self._spread if method.many else self._single
-            changes = make(method, [(*fact.edits, *fact.holds) for fact in facts], values, moments, settings)
-            edit = Edit(self.parts, name, tuple(requests), changes, tuple(values))
+            texts = [(*fact.edits, *fact.holds) for fact in facts]
+            changes = layer_changes(self.parts, method, texts, values, moments, settings, self.batch_size)
+            edit = Edit(self.parts, plan.method, tuple(requests), changes, tuple(values))
             effects = self._effects(edit, facts)
-        if warns:
+        if plan.warns:
             warn_of_weak_effects(requests, effects, settings, stacklevel=6)
         return replace(edit, effects=effects)
 
-    def _settings(
-        self, name: str, layers: Sequence[SupportsIndex] | None, given: dict[str, Any]
-    ) -> EditSettings:
+    def _settings(self, plan: _Plan) -> EditSettings:
         """The settings of an edit, after checks of the layers and of the statistics."""
-        method, parts = find_method(name), self.parts
-        checked = None if layers is None else [parts.check_layer(layer) for layer in layers]
-        settings = settings_for(name, parts.kind, parts.layers, checked, parts.vocabulary, **given)
+        method, parts = find_method(plan.method), self.parts
+        layers = None if plan.layers is None else [parts.check_layer(layer) for layer in plan.layers]
+        settings = settings_for(
+            plan.method, parts.kind, parts.layers, layers, parts.vocabulary, **plan.settings
+        )
         self._check_statistics()
         for layer in settings.layers:
             parts.down(layer)
             if method.many:
                 check_unscaled(parts, layer)
         if len(settings.layers) > 1 and not method.many:
-            raise ArgumentError(f"{name!r} edits one layer, got {settings.layers}")
+            raise ArgumentError(f"{plan.method!r} edits one layer, got {settings.layers}")
         return settings
 
     def _effects(self, edit: Edit, facts: Sequence[FactTexts]) -> tuple[EditEffect, ...]:
@@ -270,47 +280,6 @@ class RankOneEditor:
         finally:
             if checked:  # the weights are as before, bit for bit
                 self._weights = self._versions()
-
-    def _single(
-        self,
-        method: EditingMethod,
-        texts: Sequence[Sequence[SubjectText]],
-        values: Sequence[Value],
-        moments: dict[int, SecondMoment],
-        settings: EditSettings,
-    ) -> dict[int, LowRank]:
-        """The change of one layer that adds the optimized vector to the value of one key."""
-        layer = settings.layers[0]
-        keys = read_keys(self.parts, layer, texts, 1 / len(texts[0]), self.batch_size)
-        change = method.update(keys, values[0].delta.double()[None], moments[layer], settings)
-        return {layer: _thin(change)}
-
-    def _spread(
-        self,
-        method: EditingMethod,
-        texts: Sequence[Sequence[SubjectText]],
-        values: Sequence[Value],
-        moments: dict[int, SecondMoment],
-        settings: EditSettings,
-    ) -> dict[int, LowRank]:
-        """The changes of all layers: each makes its share of the missing change after the last layer."""
-        wanted = torch.stack([value.start + value.delta for value in values]).double()
-        last = self.parts.block(settings.layers[-1])
-        changes: dict[int, LowRank] = {}
-        with until_the_end() as cleanup:
-            for left, layer in zip(range(len(settings.layers), 0, -1), settings.layers, strict=True):
-                reached = read_states(self.parts, last, [rows[:1] for rows in texts], self.batch_size)
-                keys = read_keys(self.parts, layer, texts, 0.5, self.batch_size)
-                residuals = (wanted - reached[:, 0]) / left
-                changes[layer] = _thin(method.update(keys, residuals, moments[layer], settings))
-                if left > 1:
-                    change, owner = {self._down(layer): changes[layer]}, object()
-                    cleanup.add(partial(registry.remove, change, owner))
-                    registry.apply(change, owner)
-        return changes
-
-    def _down(self, layer: int) -> nn.Module:
-        return self.parts.module(self.parts.down(layer))
 
     def _fact_texts(
         self, request: EditRequest, contexts: Sequence[str], hold: int | Sequence[str]
@@ -357,7 +326,7 @@ class RankOneEditor:
             "edit works, but other facts change more; see collect_statistics",
             stacklevel=6,
         )
-        sizes = projection_sizes(self._down(layer))
+        sizes = projection_sizes(self.parts.module(self.parts.down(layer)))
         assert sizes is not None
         return IdentityMoment(sizes[0])
 
@@ -382,9 +351,3 @@ class RankOneEditor:
         return tracer.trace(
             request.prompt, request.subject, kind="mlp", window=window, seed=self.seed, verbose=verbose
         ).best_layer
-
-
-def _thin(change: LowRank) -> LowRank:
-    """The change in float32 on the CPU."""
-    keys = None if change.keys is None else change.keys.float().cpu()
-    return LowRank(left=change.left.float().cpu(), right=change.right.float().cpu(), keys=keys)

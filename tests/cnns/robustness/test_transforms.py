@@ -5,17 +5,14 @@ import inspect
 import kornia.augmentation as K
 import pytest
 import torch
-import torchvision.transforms as T
+from pictures import every_size, pictures, ramps
 from torch import nn
-from torchvision.models import get_weight
 
 from toumei.cnns import robustness
 from toumei.cnns.robustness.transforms import CropOrPad, Jitter, Pad, Rotate, Scale, View, Views
 from toumei.core import seeded
 from toumei.core.errors import ArgumentError, ShapeError
 
-PRESETS = ["lucid", "distill", "light"]
-SIZES = [(24, 24), (31, 20), (20, 33)]
 # A small example of every piece: a new one must be added here.
 PIECES = {
     "Pad": lambda **options: Pad(3, **options),
@@ -33,18 +30,6 @@ EXPORTED = [
 RANDOM = [name for name in EXPORTED if name not in ("Pad", "CropOrPad")]
 every_piece = pytest.mark.parametrize("name", EXPORTED)
 every_random_piece = pytest.mark.parametrize("name", RANDOM)
-every_preset = pytest.mark.parametrize("name", PRESETS)
-every_size = pytest.mark.parametrize("size", SIZES)
-
-
-def ramps(images, height, width):
-    """Pictures whose channels are the x and the y coordinate of each pixel, and one."""
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack([x, y, torch.ones_like(x)]).float().expand(images, -1, -1, -1)
-
-
-def pictures(images, *size):
-    return torch.rand(images, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
 def check_origins(view, maps, size):
@@ -117,35 +102,6 @@ def test_same_on_batch_gives_all_images_one_draw(name):
         torch.testing.assert_close(views, views[:1].expand_as(views), atol=1e-6, rtol=0)
         draws.add(tuple(views[0].flatten().tolist()))
     assert (len(draws) > 1) == (name in RANDOM)
-
-
-@every_preset
-def test_presets_draw_for_each_image_or_once(name):
-    image = pictures(1, 24, 24).expand(16, -1, -1, -1)
-    with seeded(6):
-        own = getattr(robustness, name)()(image)
-        shared = getattr(robustness, name)(same_on_batch=True)(image)
-    assert len(own.flatten(1).unique(dim=0)) > 8
-    torch.testing.assert_close(shared, shared[:1].expand_as(shared), atol=1e-6, rtol=0)
-
-
-@every_preset
-@every_size
-def test_views_of_the_presets_have_the_size_that_they_promise(name, size):
-    larger = 12 if name == "lucid" else 0
-    view = getattr(robustness, name)()(pictures(2, *size))
-    assert view.shape == (2, 3, size[0] + larger, size[1] + larger)
-
-
-@every_preset
-def test_presets_keep_the_middle_of_the_picture_near_the_middle_of_the_view(name):
-    preset = getattr(robustness, name)(fill=0.0)
-    size = (40, 60)
-    with seeded(7):
-        view = preset(ramps(400, *size))
-    y, x = (view.shape[2] - 1) // 2, (view.shape[3] - 1) // 2
-    assert view[:, 0, y, x].mean().item() == pytest.approx((size[1] - 1) / 2, abs=1)
-    assert view[:, 1, y, x].mean().item() == pytest.approx((size[0] - 1) / 2, abs=1)
 
 
 @pytest.mark.parametrize("size", [(12, 12), (9, 16)])
@@ -309,55 +265,8 @@ def test_pieces_print_what_they_do():
     assert repr(robustness.light()) == f"Views({pieces})"
 
 
-def test_imagenet_preprocessing_is_torchvisions():
-    image = pictures(2, 5, 7)
-    expected = T.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(image)
-    torch.testing.assert_close(robustness.preprocess("imagenet")(image), expected)
-
-
-@pytest.mark.parametrize("name", ["EfficientNet_V2_L_Weights.DEFAULT", "R3D_18_Weights.KINETICS400_V1"])
-def test_preprocessing_of_trained_weights_is_what_torchvision_does_to_values(name):
-    image = pictures(2, 5, 7)
-    transforms = get_weight(name).transforms()
-    expected = T.Normalize(transforms.mean, transforms.std)(image)
-    for weights in (name, get_weight(name)):
-        torch.testing.assert_close(robustness.preprocess(weights)(image), expected)
-    assert not torch.allclose(expected, robustness.preprocess("imagenet")(image), atol=0.05)
-
-
-def test_inception_preprocessing_is_255_x_minus_117():
-    image = pictures(2, 5, 7)
-    torch.testing.assert_close(
-        robustness.preprocess("inception5h")(image), image * 255 - 117, atol=1e-4, rtol=0
-    )
-
-
-def test_preprocessing_follows_the_device():
-    module = robustness.preprocess("imagenet").to("meta")
-    assert module(torch.rand(1, 3, 4, 4, device="meta")).device.type == "meta"
-
-
-def test_an_unknown_preprocessing_names_those_that_exist():
-    with pytest.raises(ArgumentError, match="no preprocessing 'caffe': there are 'imagenet', 'inception5h'"):
-        robustness.preprocess("caffe")
-    for wrong in ("ResNet50_Weights.IMAGENET21K", "ResNet49_Weights.DEFAULT", "ResNet50_Weights", 50):
-        with pytest.raises(ArgumentError, match="such as 'ResNet50_Weights.DEFAULT'"):
-            robustness.preprocess(wrong)
-
-
-def test_a_network_that_normalizes_its_input_itself_needs_no_preprocessing():
-    with pytest.raises(ArgumentError, match="normalizes its input itself"):
-        robustness.preprocess("FasterRCNN_ResNet50_FPN_Weights.DEFAULT")
-
-
 @pytest.mark.parametrize("piece", [Jitter(2, same_on_batch=True), Pad(2, fill=0.0)])
 def test_a_piece_with_options_of_its_own_is_refused_not_ignored(piece):
     with pytest.raises(ArgumentError, match="give them to Views"):
         Views(piece)
     assert Views(type(piece)(2), same_on_batch=piece.same_on_batch, fill=piece.fill)
-
-
-def test_a_normalization_takes_pictures_on_any_device_and_stays_where_it_is():
-    normalize = robustness.preprocess("imagenet")
-    assert normalize(torch.zeros(2, 3, 4, 5, device="meta")).device.type == "meta"
-    assert normalize.scale.device.type == "cpu"

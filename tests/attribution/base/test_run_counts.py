@@ -40,16 +40,16 @@ def test_units_of_a_layer_that_runs_again_and_again_are_those_of_its_last_run(x)
     alone = Saliency(model, absolute=False)(x, "relu:1")
     assert model.ended == 1  # while runs were counted, not behind the last of them
     beside = Saliency(model, absolute=False)(x, ["relu:1", 0])[0]
-    for own in (alone, beside):
-        assert torch.allclose(own.output, hidden[:, 1].detach(), atol=1e-6)
-        assert torch.allclose(own.values, gradient, atol=1e-6)
+    for result in (alone, beside):
+        assert torch.allclose(result.output, hidden[:, 1].detach(), atol=1e-6)
+        assert torch.allclose(result.values, gradient, atol=1e-6)
 
 
 def test_a_network_may_fail_behind_units():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(18, 2))
     images = torch.rand(1, 1, 9, 9)  # the head is for 5 x 5
-    own = Saliency(model, absolute=False)(images, "0:1:2:3").values
-    assert torch.equal(own[0, 0, 2:5, 3:6], model[0].weight[1, 0].detach())
+    values = Saliency(model, absolute=False)(images, "0:1:2:3").values
+    assert torch.equal(values[0, 0, 2:5, 3:6], model[0].weight[1, 0].detach())
     for target in ("2:0", 0, ["0:1:2:3", 0]):
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
             Saliency(model)(images, target)

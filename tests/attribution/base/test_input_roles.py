@@ -45,7 +45,7 @@ def test_a_mask_beside_embeddings_stays_as_it_is(method, dtype):
     as_dict = method(Masked(), **few)({"embeds": embeds, "mask": mask}).values
     as_tuple = method(Masked(), **few)((embeds, mask)).values
     fixed = [
-        method(lambda_of(own), **few)(one).values for own, one in zip(mask, embeds.split(1), strict=True)
+        method(lambda_of(kept), **few)(one).values for kept, one in zip(mask, embeds.split(1), strict=True)
     ]
     assert torch.allclose(as_dict["embeds"], torch.cat(fixed), atol=1e-6)
     assert torch.equal(as_tuple[0], as_dict["embeds"]) and torch.equal(as_tuple[1], as_dict["mask"])

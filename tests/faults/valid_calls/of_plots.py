@@ -1,0 +1,34 @@
+"""Valid calls of plots."""
+
+import torch
+from matplotlib import pyplot
+
+import toumei.misc.modularity as mod
+import toumei.plots as plots
+
+from .small_models import LABELS, PICTURES, graph
+
+
+def drawn():
+    picture = PICTURES[0]
+    yield plots.image_grid, {"images": PICTURES, "titles": ["a", "b"], "columns": 2}
+    yield plots.montage, {"images": PICTURES, "columns": 2, "gap": 1}
+    yield plots.to_pil, {"image": picture}
+    yield plots.data_uri, {"image": picture}
+    yield plots.picture, {"image": picture, "style": ""}
+    yield plots.figure, {"images": PICTURES, "caption": "two"}
+    yield plots.page, {"title": "a", "body": "b", "summary": "", "style": "", "script": "", "data": None}
+    yield plots.token_spans, {"tokens": ["a", "b"], "values": torch.tensor([0.1, -0.5])}
+    yield plots.side_by_side, {"groups": {"a": [PICTURES]}, "titles": ["x"], "columns": 1}
+    axes = pyplot.figure().subplots()
+    yield plots.distribution, {"samples": torch.rand(9), "value": 0.5, "ax": axes}
+    yield plots.heat_map, {"values": torch.rand(2, 3), "rows": ["a", "b"], "ax": axes, "label": "share"}
+    yield plots.shade, {"share": 0.5}
+    yield plots.palette, {"count": 3, "on_dark": False}
+    yield plots.check_overlay, {"maps": (7, 7), "pictures": (14, 14)}
+    yield plots.color_limits, {"values": torch.rand(2, 3), "middle": 0.1}
+    yield mod.plot_eigenvalues, {"eigenvalues": torch.rand(4), "n_clusters": 2}
+    yield mod.plot_null_test, {"samples": torch.rand(4), "value": 0.3, "measure": "ncut"}
+    for one in (mod.plot_blocks, mod.plot_layers):
+        yield one, {"graph": graph(), "labels": LABELS}
+    pyplot.close("all")

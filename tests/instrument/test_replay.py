@@ -1,0 +1,125 @@
+"""Graphs that compute their pass again, with the same and with other values."""
+
+import pytest
+import torch
+from models_to_trace import TOKENS, Tricky, network, scripted
+from torch import nn
+
+from toumei.core import hooked
+from toumei.core.errors import ArgumentError, LayerError, ReplayError, ShapeError
+from toumei.instrument import instrument
+
+
+def graph_of(model, *args, **kwargs):
+    with instrument(model) as probe, probe.track([]) as tracker:
+        model(*args, **kwargs)
+    return tracker.build_graph()
+
+
+@pytest.mark.parametrize("name", ["swin", "lstm", "llama", "bert"])
+def test_other_inputs_give_what_the_model_gives(name):
+    model, inputs = network(name)
+    (x,), _ = inputs()
+    graph = graph_of(model, x)
+    other = x.flip(1).contiguous()
+    with torch.no_grad():
+        wanted = model(other)
+    wanted = wanted if isinstance(wanted, torch.Tensor) else wanted[0]
+    assert torch.equal(graph.replay(other, record=[graph.outputs[0]])[graph.outputs[0].name], wanted)
+
+
+def test_a_changed_tensor_changes_what_an_edit_changes():
+    """The same as an edit of the engine at every tensor of a language model."""
+    model, _ = network("gpt2")
+    graph = graph_of(model, TOKENS)
+    places = [one for one in graph if one.kind == "function" and one.outputs[0].dtype == torch.float32]
+    values = graph.replay(record=[one.outputs[0] for one in places])
+    for operation in places[::7]:
+        node = operation.outputs[0]
+        if node.nbytes == 0:  # an edit hands on a copy, a replay changes the view's memory as well
+            continue
+        value = values[node.name] * 1.5
+        with torch.no_grad(), hooked(model, edit={node.name: lambda _, value=value: value}):
+            wanted = model(TOKENS).logits
+        assert torch.equal(graph.replay({node: value})["logits"], wanted), node.name
+
+
+def test_training_mode_draws_the_same_numbers_and_changes_nothing(watched):
+    model = watched(Tricky().train())
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    with instrument(model) as probe, probe.track() as tracker:
+        output = model(torch.ones(4, 3))
+    model.load_state_dict(before)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    graph = tracker.build_graph()
+    first, second = graph.replay(), graph.replay()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first["main"], output["main"]) and torch.equal(second["main"], output["main"])
+    assert torch.equal(first["others"][0], output["others"][0]) and first["others"][1:] == (None, 3)
+
+
+def test_autocast_inside_the_pass():
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(x)
+        graph = graph_of(model, x)
+    assert output.dtype == torch.bfloat16 and torch.equal(graph.replay(), output)
+
+
+def test_gradients_flow_through_a_replay():
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(2, 3, requires_grad=True)
+    graph = graph_of(model, x)
+    (wanted,) = torch.autograd.grad(model(x).sum(), x)
+    (found,) = torch.autograd.grad(graph.replay(x).sum(), x)
+    assert torch.equal(found, wanted)
+
+
+def test_weights_count_as_they_are_now():
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(2, 3)
+    graph = graph_of(model, x)
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    assert torch.equal(graph.replay(), model(x))
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x * 2 if x.sum() > 0 else x * 3
+
+
+def test_a_number_that_decided_must_be_the_same():
+    graph = graph_of(Branching(), torch.ones(3))
+    assert torch.equal(graph.replay(torch.full((3,), 2.0)), torch.full((3,), 4.0))
+    with pytest.raises(ReplayError, match="is_nonzero"):
+        graph.replay(-torch.ones(3))
+
+
+def test_what_is_not_seen_is_refused_unless_its_value_is_given():
+    script = scripted()
+    model, x = nn.Sequential(nn.Linear(3, 3), script, nn.Linear(3, 2)), torch.randn(4, 3)
+    graph = graph_of(model, x)
+    with pytest.raises(ReplayError, match=r"replay\(\{'2/untracked#0'"):
+        graph.replay()
+    value = script(model[0](x))
+    assert torch.equal(graph.replay({"2/untracked": value}), model(x))
+    with torch.no_grad():
+        graph = graph_of(model, x)
+    assert torch.equal(graph.replay(), model(x))
+    with pytest.raises(ReplayError, match="not known what made 'unknown"):
+        graph.replay(x + 1)
+    value = script(model[0](x + 1))
+    assert torch.equal(graph.replay({0: x + 1, "unknown[0]": value}), model(x + 1))
+
+
+def test_bad_values():
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(2, 3)
+    graph = graph_of(model, x)
+    with pytest.raises(ShapeError, match=r"had shape \(2, 3\) in the pass, got \(4, 3\)"):
+        graph.replay(torch.ones(4, 3))
+    with pytest.raises(LayerError, match="0/linear"):
+        graph.replay({"0/lineal": torch.ones(2, 3)})
+    with pytest.raises(ArgumentError, match="expected a tensor"):
+        graph.replay({"0/linear": 3})
+    with pytest.raises(ReplayError, match="0/linear#0"):
+        graph.replay(torch.ones(2, 3, dtype=torch.float64))
