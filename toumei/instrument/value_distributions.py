@@ -1,0 +1,116 @@
+"""What the values of memories promote: their distributions over the vocabulary.
+
+The value v of a neuron is a vector of the residual stream. Read out by the output embedding E as the last
+layer's state would be, it is a distribution over tokens, p = softmax(E v), at coefficient 1 (Geva et al. 2021,
+section 4, arXiv:2012.14913). No matrix of neurons by tokens is kept.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..core.checks import check_counts, checked
+from ..core.errors import ShapeError
+from ..core.tensor_specs import Spec, specs
+
+_CELLS = 2**24  # numbers of neurons times tokens that are held at once
+
+
+@dataclass(frozen=True, eq=False)
+class ValueDistributions:
+    """The likeliest tokens under the value of each neuron.
+
+    Attributes:
+        tokens: The likeliest tokens first, (neurons, top).
+        probabilities: Their probabilities, (neurons, top).
+        ranks: How many tokens are likelier than the one asked for, (neurons,); -1 where none was.
+    """
+
+    tokens: Tensor
+    probabilities: Tensor
+    ranks: Tensor
+
+    _specs = specs(
+        tokens=Spec("neurons top", "integer"),
+        probabilities=Spec("neurons top", finite=True),
+        ranks=Spec("neurons", "integer"),
+    )
+
+
+@checked
+@torch.no_grad()
+def value_distributions(
+    values: Tensor,
+    embedding: Tensor,
+    *,
+    top: int = 10,
+    asked: Tensor | None = None,
+    norm: Callable[[Tensor], Tensor] | None = None,
+    lowered: Tensor | None = None,
+) -> tuple[ValueDistributions, ValueDistributions]:
+    """Returns what values promote, and what they promote at a negative coefficient, which is what they lower.
+
+    Args:
+        values: (neurons, width).
+        embedding: The output embedding, (vocabulary, width).
+        top: How many of the likeliest tokens to return.
+        asked: (neurons,) a token of each neuron whose rank is returned, such as the one that follows its
+            strongest trigger; -1 for none.
+        norm: Is applied to the values before the embedding, such as the final norm; the paper applies none.
+        lowered: The same as `asked` for the negative values.
+
+    Raises:
+        ShapeError: The widths differ.
+
+    Example:
+        >>> up, down = value_distributions(torch.eye(2), torch.tensor([[4.0, 0], [0, 2.0], [0, 0]]), top=1)
+        >>> up.tokens.tolist(), down.tokens.tolist()
+        ([[0], [1]], [[1], [0]])
+    """
+    check_counts(1, top=top)
+    if values.dim() != 2 or embedding.dim() != 2 or values.shape[1] != embedding.shape[1]:
+        raise ShapeError(
+            f"expected values (neurons, width) and an embedding (vocabulary, width) of the same width, got "
+            f"{tuple(values.shape)} and {tuple(embedding.shape)}"
+        )
+    precision = torch.promote_types(embedding.dtype, torch.float32)
+    embedding, top = embedding.to(precision), min(top, len(embedding))
+    parts: tuple[list[ValueDistributions], list[ValueDistributions]] = ([], [])
+    chunk = max(1, _CELLS // len(embedding))
+    for start in range(0, len(values), chunk):
+        rows = slice(start, start + chunk)
+        some = values[rows].to(embedding.device, precision)
+        logits = _read_out(some, embedding, norm)
+        parts[0].append(_distributions(logits, top, None if asked is None else asked[rows]))
+        # a norm with a bias does not turn its sign with its input
+        logits = logits.neg_() if norm is None else _read_out(-some, embedding, norm)
+        parts[1].append(_distributions(logits, top, None if lowered is None else lowered[rows]))
+    return _joined(parts[0]), _joined(parts[1])
+
+
+def _read_out(values: Tensor, embedding: Tensor, norm: Callable[[Tensor], Tensor] | None) -> Tensor:
+    if norm is not None:
+        values = norm(values).to(embedding.dtype)
+    return values @ embedding.T
+
+
+def _distributions(logits: Tensor, top: int, asked: Tensor | None) -> ValueDistributions:
+    likeliest = logits.topk(top)
+    probabilities = (likeliest.values - logits.logsumexp(1, keepdim=True)).exp()
+    if asked is None:
+        ranks = torch.full((len(logits),), -1)
+    else:
+        asked = asked.long().to(logits.device)
+        own = logits.gather(1, asked.clamp(min=0)[:, None])
+        ranks = torch.where(asked < 0, -1, (logits > own).sum(1))
+    return ValueDistributions(likeliest.indices.int().cpu(), probabilities.float().cpu(), ranks.int().cpu())
+
+
+def _joined(parts: list[ValueDistributions]) -> ValueDistributions:
+    return ValueDistributions(
+        torch.cat([part.tokens for part in parts]),
+        torch.cat([part.probabilities for part in parts]),
+        torch.cat([part.ranks for part in parts]),
+    )
