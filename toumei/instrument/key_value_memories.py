@@ -24,10 +24,12 @@ from ..core.surveys import survey
 from ..core.tensors import whole
 from .coefficient_reader import CoefficientReader, LayerReader, Strategy
 from .down_projections import DownProjection, down_projections
-from .memory_result import LayerMemories, Memories
+from .layer_memories import LayerMemories
+from .memory_result import Memories
 from .text_batches import TextBatches, TokenizedText, most_positions, padded_ids
+from .trigger_texts import TriggerTexts
 from .triggers import Triggers
-from .value_distributions import ValueDistributions, value_distributions
+from .value_distributions import value_distributions
 
 _CELLS = 2**26  # coefficients of a batch of several texts, of all layers
 _PRUNED_FROM = 4096  # texts that are kept before those that trigger no neuron are dropped
@@ -45,7 +47,7 @@ class KeyValueMemories:
         model: A model of texts.
         tokenizer: Its tokenizer.
         layers: The names of down projections, the last linear maps of feed-forward layers, such as
-            ``"transformer.h.0.mlp.c_proj"``. Rows without a number mean the last run in a pass.
+            ``"transformer.h.0.mlp.c_proj"``. Names without a run number mean the last run in a pass.
         strategy: ``"prefix"`` reads every token, ``"cls"`` only the first one of a text, for encoders.
         triggers: How many texts are kept for each neuron; the code of the paper keeps 50.
         promoted: How many tokens are kept that a value promotes; 0 for none, where there is no output
@@ -180,50 +182,43 @@ class KeyValueMemories:
     ) -> Memories:
         numbers, texts = reader.kept_texts(), list(kept.values())
         lengths = torch.tensor([len(text.ids) for text in texts])
-        result = Memories(
-            layers=tuple(
-                _without_values(name, layer, numbers) for name, layer in reader.layers.items()
-            ),
+        corpus = TriggerTexts(
             texts=tuple(text.text for text in texts),
             numbers=numbers,
             starts=torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]),
             ids=torch.tensor([token for text in texts for token in text.ids], dtype=torch.int32),
             ends=torch.tensor([end for text in texts for end in text.ends], dtype=torch.int32),
             vocabulary=self._vocabulary(),
+        )
+        layers = [_without_values(name, layer, numbers) for name, layer in reader.layers.items()]
+        if self.embedding is not None:
+            bar = tqdm(self.projections, desc="values", unit="layer", disable=not self.verbose)
+            pairs = zip(layers, bar, strict=True)
+            layers = [self._with_values(corpus, layer, projection) for layer, projection in pairs]
+        return Memories(
+            layers=tuple(layers),
+            corpus=corpus,
             strategy=self.strategy,
             read=source.read,
             prefixes=next(iter(reader.layers.values())).moments.count,
             cut=source.cut,
         )
-        if self.embedding is None:
-            return result
-        bar = tqdm(self.projections, desc="values", unit="layer", disable=not self.verbose)
-        return replace(
-            result,
-            layers=tuple(
-                self._with_values(result, layer, projection)
-                for layer, projection in zip(result.layers, bar, strict=True)
-            ),
-        )
 
     def _with_values(
-        self, result: Memories, layer: LayerMemories, projection: DownProjection
+        self, corpus: TriggerTexts, layer: LayerMemories, projection: DownProjection
     ) -> LayerMemories:
-        promoted, lowered = self._distributions(
-            projection.values,
-            result.next_tokens(layer.highest)[:, 0],
-            None if layer.lowest is None else result.next_tokens(layer.lowest)[:, 0],
-        )
-        return replace(layer, promoted=promoted, lowered=lowered if projection.gated else None)
-
-    def _distributions(
-        self, values: Tensor, asked: Tensor, lowered: Tensor | None
-    ) -> tuple[ValueDistributions, ValueDistributions]:
         assert self.embedding is not None
+        following = [corpus.places(triggers).following[:, 0] for _, triggers, _ in layer.tails()]
         with evaluating(self.model):
-            return value_distributions(
-                values, self.embedding, top=self.promoted, asked=asked, norm=self.norm, lowered=lowered
+            promoted, lowered = value_distributions(
+                projection.values,
+                self.embedding,
+                top=self.promoted,
+                asked=following[0],
+                lowered=following[-1],
+                norm=self.norm,
             )
+        return replace(layer, promoted=promoted, lowered=lowered if projection.gated else None)
 
     def _vocabulary(self) -> tuple[str, ...]:
         """The text of each token; rows of the embedding without a token have their number."""

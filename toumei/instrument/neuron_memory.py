@@ -1,6 +1,7 @@
 """One neuron as a memory: the texts that trigger it, and the tokens that its value promotes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..core.summaries import listed, shortened
 from ..plots.html import escaped
@@ -31,6 +32,20 @@ class Trigger:
     prefix: str
     token: str
     next_token: str | None
+
+    @classmethod
+    def at(cls, text: str, number: int, *, span: tuple[int, int], token: str, **fields: Any) -> "Trigger":
+        """Returns the trigger whose prefix ends with the characters `span` of a text.
+
+        Args:
+            text: The text.
+            number: Its number in the corpus.
+            span: Where the last token of the prefix starts and ends.
+            token: What to call that token where it has no characters, as special tokens.
+            **fields: The other attributes.
+        """
+        start, end = span
+        return cls(text, number, prefix=text[:end], token=text[start:end] or token, **fields)
 
     @property
     def marked(self) -> str:
