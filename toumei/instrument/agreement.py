@@ -1,4 +1,4 @@
-"""How often the value of a memory promotes the token that follows its strongest trigger (Geva et al. 2021)."""
+"""How often the value of a memory promotes the token that follows its trigger (Geva et al. 2021)."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,7 +90,7 @@ class Agreement(Saved):
             ax.set_xlabel("layer")
             ax.set_ylabel("agreeing neurons (%)")
             ax.set_title("Value promotes what follows the trigger")
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.locator_params("x", integer=True)
             ax.legend()
         return ax
 

@@ -1,8 +1,9 @@
 """Everything that is kept of the coefficients of some layers while batches of texts go through a model."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,9 +12,12 @@ from ..core.errors import ShapeError
 from ..core.tensors import whole
 from .coefficient_moments import CoefficientMoments
 from .down_projections import DownProjection
-from .triggers import BatchCoefficients, TopTriggers
+from .layer_memories import LayerMemories
+from .triggers import BatchCoefficients, TopTriggers, Triggers
 
 Strategy = Literal["prefix", "cls"]
+Text = TypeVar("Text")
+_PRUNED_FROM = 4096  # texts that are kept before those that trigger no neuron are dropped
 
 
 class LayerReader:
@@ -40,6 +44,28 @@ class LayerReader:
     def tops(self) -> list[TopTriggers]:
         """Returns the triggers that are kept."""
         return [self.highest] if self.lowest is None else [self.highest, self.lowest]
+
+    def result(self, name: str, numbers: Tensor) -> LayerMemories:
+        """Returns what was kept, without what the values promote.
+
+        Args:
+            name: The name of the layer.
+            numbers: The numbers of the texts of all layers, sorted; triggers name texts by their rows in it.
+        """
+
+        def rows(triggers: Triggers) -> Triggers:
+            found = torch.searchsorted(numbers, triggers.texts)
+            return replace(triggers, texts=torch.where(triggers.texts < 0, -1, found).int())
+
+        return LayerMemories(
+            name=name,
+            mean=self.moments.mean.double().cpu(),
+            variance=self.moments.variance().double().cpu(),
+            highest=rows(self.highest.result()),
+            lowest=None if self.lowest is None else rows(self.lowest.result()),
+            promoted=None,
+            lowered=None,
+        )
 
 
 class CoefficientReader:
@@ -80,6 +106,11 @@ class CoefficientReader:
             batch = BatchCoefficients.of(name, values, local)
             self.layers[name].add(batch, numbers.to(values.device))
 
+    def result(self) -> list[LayerMemories]:
+        """Returns what was kept of each layer; triggers name texts by their rows among `kept_texts`."""
+        numbers = self.kept_texts()
+        return [layer.result(name, numbers) for name, layer in self.layers.items()]
+
     def kept_texts(self) -> Tensor:
         """Returns the numbers of the texts that some neuron keeps, sorted."""
         kept = [top.texts.unique().cpu() for layer in self.layers.values() for top in layer.tops()]
@@ -98,3 +129,26 @@ def _by_text(name: str, values: Tensor, mask: Tensor) -> Tensor:
             f"(texts, tokens, neurons); experts, which get a part of the tokens, have no coefficients for all"
         )
     return values
+
+
+class KeptTexts(Generic[Text]):
+    """The texts that some neuron keeps; now and then the others are dropped.
+
+    Args:
+        reader: Knows which are kept.
+    """
+
+    def __init__(self, reader: CoefficientReader) -> None:
+        self._reader, self._most = reader, _PRUNED_FROM
+        self._texts: dict[int, Text] = {}
+
+    def add(self, texts: Mapping[int, Text]) -> None:
+        """Adds texts by their numbers, after the reader got them."""
+        self._texts.update(texts)
+        if len(self._texts) > self._most:
+            self._texts = self.result()
+            self._most = max(_PRUNED_FROM, 2 * len(self._texts))
+
+    def result(self) -> dict[int, Text]:
+        """Returns the texts that are kept, by their numbers, which are sorted."""
+        return {number: self._texts[number] for number in self._reader.kept_texts().tolist()}

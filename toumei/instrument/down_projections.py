@@ -1,4 +1,4 @@
-"""The last linear maps of feed-forward layers: their inputs are coefficients of memories, their columns values."""
+"""The last linear maps of feed-forward layers: their inputs are coefficients, their columns values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ def down_projections(
 
 
 def _is_gated(model: nn.Module, name: str) -> bool:
-    """Whether the linear maps beside this one make two numbers for each of its inputs: a gate and a product."""
+    """Whether the linear maps beside this one make two numbers for each of its inputs, one of them a gate."""
     parent, _, child = name.rpartition(".")
     size = _sizes(find_module(model, name))[0]
     beside = [
@@ -86,9 +86,8 @@ def _sizes(module: nn.Module) -> tuple[int, int]:
     """The inputs and outputs of a linear map; zeros for any other module."""
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
-    if _is_conv1d(module):
-        inputs, outputs = module.weight.shape  # type: ignore[union-attr]
-        return inputs, outputs
+    if _is_conv1d(module) and isinstance(weight := module.weight, Tensor):
+        return weight.shape[0], weight.shape[1]
     return 0, 0
 
 

@@ -1,9 +1,10 @@
 """Feed-forward layers as key-value memories: what triggers each neuron, and what it then promotes.
 
-Neuron i of a feed-forward layer has a key k_i, a row of the first weight, and a value v_i, a column of the last
-one. Its coefficient after a prefix x_1..x_j is m_i = f(k_i . x_j + b_i), or act(g_i . x_j) (u_i . x_j) in gated
-layers, and the layer adds the sum of m_i v_i to the stream (Geva et al. 2021, "Transformer Feed-Forward Layers
-Are Key-Value Memories", arXiv:2012.14913). Coefficients are read where they are: at the input of the last map.
+Neuron i of a feed-forward layer has a key k_i, a row of the first weight, and a value v_i, a column of the
+last one. Its coefficient after a prefix x_1..x_j is m_i = f(k_i . x_j + b_i), or act(g_i . x_j) (u_i . x_j)
+in gated layers, and the layer adds the sum of m_i v_i to the stream (Geva et al. 2021, "Transformer
+Feed-Forward Layers Are Key-Value Memories", arXiv:2012.14913). Coefficients are read where they are, at the
+input of the last map.
 """
 
 import warnings
@@ -17,22 +18,20 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..core.checks import check_choice, check_counts, checked
-from ..core.errors import ArchitectureError, ArgumentError, ShapeError
+from ..core.errors import ArchitectureError, ArgumentError
 from ..core.hooks import hooked, run_past_errors
 from ..core.modules import device_and_dtype, evaluating, find_module, without_wrapper
 from ..core.surveys import survey
 from ..core.tensors import whole
-from .coefficient_reader import CoefficientReader, LayerReader, Strategy
+from .coefficient_reader import CoefficientReader, KeptTexts, Strategy
 from .down_projections import DownProjection, down_projections
 from .layer_memories import LayerMemories
 from .memory_result import Memories
 from .text_batches import TextBatches, TokenizedText, most_positions, padded_ids
 from .trigger_texts import TriggerTexts
-from .triggers import Triggers
 from .value_distributions import value_distributions
 
 _CELLS = 2**26  # coefficients of a batch of several texts, of all layers
-_PRUNED_FROM = 4096  # texts that are kept before those that trigger no neuron are dropped
 
 
 @checked
@@ -69,7 +68,8 @@ class KeyValueMemories:
         >>> from toumei.models import facts_gpt
         >>> model, tokenizer, world = facts_gpt()
         >>> texts = [fact.text for fact in world.facts[:100]]
-        >>> memories = KeyValueMemories(model, tokenizer, ["transformer.h.2.mlp.c_proj"], verbose=False)(texts)
+        >>> layers = ["transformer.h.2.mlp.c_proj"]
+        >>> memories = KeyValueMemories(model, tokenizer, layers, verbose=False)(texts)
         >>> memories
         Memories(1 layers, 512 neurons, ... prefixes of 100 texts)
         >>> trigger = memories.neuron(0, 3).triggers[0]
@@ -144,8 +144,7 @@ class KeyValueMemories:
     ) -> dict[int, TokenizedText]:
         """Reads the coefficients of all texts; returns those that trigger some neuron."""
         device = device_and_dtype(self.model)[0]
-        kept: dict[int, TokenizedText] = {}
-        most, runs = _PRUNED_FROM, None
+        kept, runs = KeptTexts[TokenizedText](reader), None
         progress = tqdm(desc="memories", unit="text", total=total, disable=not self.verbose)
         with progress, evaluating(self.model), torch.no_grad():
             for batch in source:
@@ -159,12 +158,9 @@ class KeyValueMemories:
                         (ids,),
                     )
                 reader.add(given, mask, torch.tensor([text.number for text in batch]))
-                kept.update((text.number, text) for text in batch)
-                if len(kept) > most:
-                    kept = {number: kept[number] for number in reader.kept_texts().tolist()}
-                    most = max(_PRUNED_FROM, 2 * len(kept))
+                kept.add({text.number: text for text in batch})
                 progress.update(len(batch))
-        return {number: kept[number] for number in reader.kept_texts().tolist()}
+        return kept.result()
 
     def _runs(self, ids: Tensor) -> dict[str, str]:
         """The runs that layers name, with their numbers: passes that record these can stop early."""
@@ -180,17 +176,17 @@ class KeyValueMemories:
     def _result(
         self, source: TextBatches, reader: CoefficientReader, kept: Mapping[int, TokenizedText]
     ) -> Memories:
-        numbers, texts = reader.kept_texts(), list(kept.values())
+        texts = list(kept.values())
         lengths = torch.tensor([len(text.ids) for text in texts])
         corpus = TriggerTexts(
             texts=tuple(text.text for text in texts),
-            numbers=numbers,
+            numbers=torch.tensor(list(kept)),
             starts=torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)]),
             ids=torch.tensor([token for text in texts for token in text.ids], dtype=torch.int32),
             ends=torch.tensor([end for text in texts for end in text.ends], dtype=torch.int32),
             vocabulary=self._vocabulary(),
         )
-        layers = [_without_values(name, layer, numbers) for name, layer in reader.layers.items()]
+        layers = reader.result()
         if self.embedding is not None:
             bar = tqdm(self.projections, desc="values", unit="layer", disable=not self.verbose)
             pairs = zip(layers, bar, strict=True)
@@ -234,7 +230,7 @@ def output_embedding(model: nn.Module, projections: Iterable[DownProjection]) ->
     Raises:
         ArchitectureError: There is none, or values have another width.
     """
-    inner = without_wrapper(model)
+    inner: Any = without_wrapper(model)
     head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
     weight = getattr(head, "weight", None)
     if not isinstance(weight, Tensor):
@@ -249,21 +245,3 @@ def output_embedding(model: nn.Module, projections: Iterable[DownProjection]) ->
                 f"embedding {weight.shape[1]}: give promoted=0 for the triggers alone"
             )
     return whole(weight)
-
-
-def _without_values(name: str, layer: LayerReader, numbers: Tensor) -> LayerMemories:
-    """What was kept of a layer; texts become rows among those that are kept."""
-
-    def rows(triggers: Triggers) -> Triggers:
-        found = torch.searchsorted(numbers, triggers.texts)
-        return replace(triggers, texts=torch.where(triggers.texts < 0, -1, found).int())
-
-    return LayerMemories(
-        name=name,
-        mean=layer.moments.mean.double().cpu(),
-        variance=layer.moments.variance().double().cpu(),
-        highest=rows(layer.highest.result()),
-        lowest=None if layer.lowest is None else rows(layer.lowest.result()),
-        promoted=None,
-        lowered=None,
-    )

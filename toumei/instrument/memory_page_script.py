@@ -12,6 +12,7 @@ BODY = """
   </select></label>
 </div>
 <!--heading-->
+<h3 id="caption"></h3>
 <div id="rates" class="rates"></div>
 <div class="columns"><div id="list" class="list"></div><div id="detail"></div></div>
 """
@@ -35,7 +36,8 @@ STYLE = """
 .list p { margin: 6px 8px; }
 .word { background: var(--chip); border-radius: 3px; padding: 0 4px; white-space: pre; }
 table { border-collapse: collapse; }
-td, th { padding: 2px 10px 2px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+td, th { padding: 2px 10px 2px 0; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--line); }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 mark { background: #F0E442; color: #000; }
 .after { opacity: .55; }
@@ -88,6 +90,7 @@ const rates = data.layers.map(rate), highest = Math.max(...rates, 1e-9);
 
 function showRates() {
   if (!data.layers[0].tails[0].promoted) return;
+  at("caption").textContent = "Agreement rate of each layer";
   at("rates").replaceChildren(...rates.map((share, place) => {
     const bar = node("div");
     bar.style.height = `${Math.round(60 * share / highest)}px`;
@@ -102,7 +105,8 @@ function entry(place, neuron) {
   const parts = [node("span", `${place}:${neuron}`, "id")];
   if (tail.texts[first] >= 0) parts.push(node("span", word(tail.tokens[first]), "word"));
   if (tail.promoted) {
-    parts.push(node("span", "\u2192"), node("span", word(tail.promoted.tokens[neuron * tail.promoted.count]), "word"));
+    const token = tail.promoted.tokens[neuron * tail.promoted.count];
+    parts.push(node("span", "\u2192"), node("span", word(token), "word"));
   }
   const made = node("button", parts, place === state.layer && neuron === state.neuron ? "active" : "");
   made.onclick = () => go(place, neuron, true);

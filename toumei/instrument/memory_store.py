@@ -18,7 +18,6 @@ from .memory_tables import APPLICATION, VERSION
 from .neuron_memory import Trigger
 
 
-
 @dataclass(frozen=True)
 class StoreStats:
     """What a store holds.
@@ -80,15 +79,11 @@ class MemoryStore:
     def stats(self) -> StoreStats:
         """Returns what the store holds."""
         facts = dict(self._rows("SELECT name, value FROM facts"))
-        counts = {
-            table: self._rows(f"SELECT count(*) FROM {table}")[0][0] for table in ("texts", "triggers")
-        }
+        counts = {table: self._rows(f"SELECT count(*) FROM {table}")[0][0] for table in ("texts", "triggers")}
         return StoreStats(layers=dict(self._layers), **counts, **facts)
 
     @checked
-    def key_sentences(
-        self, layer: int | str, neuron: int, limit: int | None = None
-    ) -> tuple[Trigger, ...]:
+    def key_sentences(self, layer: int | str, neuron: int, limit: int | None = None) -> tuple[Trigger, ...]:
         """Returns the texts that trigger a neuron, those with the largest absolute z first.
 
         Args:
@@ -125,7 +120,7 @@ class MemoryStore:
 
     @checked
     def key_heatmap(self, layer: int | str, sigma: float = 3.0) -> Tensor:
-        """Returns for each neuron of a layer how many of its triggers have an absolute z above sigma, (neurons,).
+        """Returns how many triggers of each neuron have an absolute z above sigma, (neurons,).
 
         A neuron has at most as many as texts were kept for it, twice that in gated layers.
 

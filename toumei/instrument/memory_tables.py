@@ -1,9 +1,9 @@
 """The tables of a database of memories.
 
-`layers` (layer, name, neurons), `neurons` (layer, neuron, mean, deviation), `texts` (text, content), where text
-is the number in the corpus, `vocabulary` (token, content), `triggers` (layer, neuron, tail, rank, text, position,
-value, z, start, finish, token, next_token), with the characters of the token that ends the prefix, `promoted`
-(layer, neuron, tail, rank, token, probability), and `facts` (name, value).
+`layers` (layer, name, neurons), `neurons` (layer, neuron, mean, deviation), `texts` (text, content), where
+text is the number in the corpus, `vocabulary` (token, content), `triggers` (layer, neuron, tail, rank, text,
+position, value, z, start, finish, token, next_token), with the characters of the token that ends the prefix,
+`promoted` (layer, neuron, tail, rank, token, probability), and `facts` (name, value).
 """
 
 import shutil
@@ -52,7 +52,9 @@ def save_store(
         OSError: The file cannot be written.
     """
     with atomic_write(path) as partial, TemporaryDirectory() as folder:
-        made = Path(folder, "memories.db")  # SQLite needs a file with a name, for those that it puts beside it
+        made = Path(
+            folder, "memories.db"
+        )  # SQLite needs a file with a name, for those that it puts beside it
         with closing(sqlite3.connect(made)) as connection:
             connection.executescript(
                 f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
@@ -79,7 +81,15 @@ def _fill(
         "triggers": (row for place, layer in enumerate(layers) for row in _triggers(place, layer, corpus)),
         "promoted": (row for place, layer in enumerate(layers) for row in _promoted(place, layer)),
     }
-    columns = {"facts": 2, "vocabulary": 2, "texts": 2, "layers": 3, "neurons": 4, "triggers": 12, "promoted": 6}
+    columns = {
+        "facts": 2,
+        "vocabulary": 2,
+        "texts": 2,
+        "layers": 3,
+        "neurons": 4,
+        "triggers": 12,
+        "promoted": 6,
+    }
     for table, rows in tables.items():
         marks = ", ".join("?" * columns[table])
         connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
@@ -96,7 +106,12 @@ def _triggers(place: int, layer: LayerMemories, corpus: TriggerTexts) -> Iterato
         neuron, rank = there.nonzero(as_tuple=True)
         numbers = corpus.numbers[triggers.texts[there].long()]
         starts, ends, tokens, following = (column[there].tolist() for column in corpus.places(triggers))
-        columns = (numbers, triggers.positions[there], triggers.values[there], layer.z(triggers.values)[there])
+        columns = (
+            numbers,
+            triggers.positions[there],
+            triggers.values[there],
+            layer.z(triggers.values)[there],
+        )
         for first, second, *rest, after in zip(
             neuron.tolist(),
             rank.tolist(),

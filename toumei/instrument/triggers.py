@@ -1,4 +1,4 @@
-"""The texts that excite each neuron of a layer most, kept while texts stream by in memory that does not grow."""
+"""The texts that excite each neuron of a layer most, found in a stream of texts."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,8 @@
 """What the values of memories promote: their distributions over the vocabulary.
 
-The value v of a neuron is a vector of the residual stream. Read out by the output embedding E as the last
-layer's state would be, it is a distribution over tokens, p = softmax(E v), at coefficient 1 (Geva et al. 2021,
-section 4, arXiv:2012.14913). No matrix of neurons by tokens is kept.
+The value v of a neuron is a vector of the residual stream. Read out by the output embedding E as the state of
+the last layer would be, it is a distribution over tokens, p = softmax(E v), at coefficient 1 (Geva et al.
+2021, section 4, arXiv:2012.14913). No matrix of neurons by tokens is kept.
 """
 
 from collections.abc import Callable
@@ -103,8 +103,8 @@ def _distributions(logits: Tensor, top: int, asked: Tensor | None) -> ValueDistr
         ranks = torch.full((len(logits),), -1)
     else:
         asked = asked.long().to(logits.device)
-        own = logits.gather(1, asked.clamp(min=0)[:, None])
-        ranks = torch.where(asked < 0, -1, (logits > own).sum(1))
+        logit = logits.gather(1, asked.clamp(min=0)[:, None])
+        ranks = torch.where(asked < 0, -1, (logits > logit).sum(1))
     return ValueDistributions(likeliest.indices.int().cpu(), probabilities.float().cpu(), ranks.int().cpu())
 
 
