@@ -81,17 +81,9 @@ def _fill(
         "triggers": (row for place, layer in enumerate(layers) for row in _triggers(place, layer, corpus)),
         "promoted": (row for place, layer in enumerate(layers) for row in _promoted(place, layer)),
     }
-    columns = {
-        "facts": 2,
-        "vocabulary": 2,
-        "texts": 2,
-        "layers": 3,
-        "neurons": 4,
-        "triggers": 12,
-        "promoted": 6,
-    }
     for table, rows in tables.items():
-        marks = ", ".join("?" * columns[table])
+        columns = connection.execute(f"SELECT * FROM {table} LIMIT 0").description
+        marks = ", ".join("?" * len(columns))
         connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
 
 
