@@ -82,10 +82,10 @@ def layers_of(kind):
 
 
 def corpus(count=30, seed=0, longest=12):
-    """Random texts of 1 to 12 words."""
+    """Random texts of 1 to 12 words; the first words differ, so that no two prefixes are the same."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, longest + 1, (count,), generator=generator).tolist()
+    rows = [torch.randint(WORDS, (length,), generator=generator).tolist() for length in lengths]
     return [
-        " ".join(f"w{word}" for word in torch.randint(WORDS, (length,), generator=generator).tolist())
-        for length in lengths
+        " ".join(f"w{word}" for word in [index % WORDS, *row[1:]]) for index, row in enumerate(rows)
     ]
