@@ -65,7 +65,9 @@ def draw(memories: Memories, first: "Axes", second: "Axes", third: "Axes") -> No
     if memories.layers[0].lowest is not None:
         lowest = memories.lowest_agreement
         color = palette(4)[3]
-        first.plot(range(len(lowest)), 100 * lowest.rates, color=color, marker="o", label="lowest coefficients")
+        first.plot(
+            range(len(lowest)), 100 * lowest.rates, color=color, marker="o", label="lowest coefficients"
+        )
         first.legend()
     ranks, sure = [], []
     for layer in memories.layers:

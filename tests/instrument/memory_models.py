@@ -86,6 +86,4 @@ def corpus(count=30, seed=0, longest=12):
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, longest + 1, (count,), generator=generator).tolist()
     rows = [torch.randint(WORDS, (length,), generator=generator).tolist() for length in lengths]
-    return [
-        " ".join(f"w{word}" for word in [index % WORDS, *row[1:]]) for index, row in enumerate(rows)
-    ]
+    return [" ".join(f"w{word}" for word in [index % WORDS, *row[1:]]) for index, row in enumerate(rows)]

@@ -7,7 +7,14 @@ import torch
 from memory_models import corpus, layers_of, tiny, words
 from torch import nn
 
-from toumei.core.errors import ArchitectureError, ArgumentError, LayerError, ShapeError, UnitError, UnreachedLayerError
+from toumei.core.errors import (
+    ArchitectureError,
+    ArgumentError,
+    LayerError,
+    ShapeError,
+    UnitError,
+    UnreachedLayerError,
+)
 from toumei.instrument import coefficient_reader
 from toumei.instrument.key_value_analyzer import KeyValueAnalyzer, KeyValueMaxSearchStrategy
 from toumei.instrument.key_value_memories import KeyValueMemories

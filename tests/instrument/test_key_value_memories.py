@@ -151,7 +151,8 @@ def test_a_transposed_linear_layer_is_the_same():
 
 
 @pytest.mark.parametrize(
-    ("kind", "gated"), [("gpt2", False), ("llama", True), ("phi3", True), ("gpt_neox", False), ("bert", False)]
+    ("kind", "gated"),
+    [("gpt2", False), ("llama", True), ("phi3", True), ("gpt_neox", False), ("bert", False)],
 )
 def test_gates_are_seen(kind, gated):
     memories = KeyValueMemories(tiny(kind), words(), layers_of(kind))
@@ -229,7 +230,11 @@ def test_an_unknown_layer_names_the_nearest():
 @pytest.mark.parametrize(
     ("layers", "error", "message"),
     [
-        (["transformer.h.0.mlp.act"], ArchitectureError, "is a GELU|is a NewGELUActivation.*expected the last"),
+        (
+            ["transformer.h.0.mlp.act"],
+            ArchitectureError,
+            "is a GELU|is a NewGELUActivation.*expected the last",
+        ),
         (["transformer.h.0.mlp/add"], ArgumentError, "names no module"),
         ([], ArgumentError, "expected the names of down projections"),
         ([3], ToumeiError, "layers"),

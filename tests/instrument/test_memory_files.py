@@ -149,7 +149,9 @@ def test_a_page_has_the_triggers_and_the_promoted_tokens(memories, tmp_path):
         )
         for tail, (name, _, values) in zip(shown["tails"], layer.tails(), strict=True):
             assert (tail["name"], tail["count"]) == (name, 3)
-            columns = {key: array(tail[key], "<i4") for key in ("texts", "starts", "ends", "tokens", "following")}
+            columns = {
+                key: array(tail[key], "<i4") for key in ("texts", "starts", "ends", "tokens", "following")
+            }
             numbers = {key: array(tail[key], "<f4") for key in ("values", "z")}
             for neuron in (0, len(layer) - 1):
                 expected = memories.neuron(place, neuron)

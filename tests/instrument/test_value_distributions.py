@@ -30,28 +30,33 @@ def test_they_are_the_softmax_of_all_logits(drawn, monkeypatch, cells, normed):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     asked = torch.arange(11) * 4
-    both = value_distributions(values, embedding, top=5, asked=asked, norm=norm, lowered=asked)
-    for found, sign in zip(both, (1, -1), strict=True):
-        with torch.no_grad():
-            read = sign * values if norm is None else norm(sign * values)
-            whole = (read @ embedding.T).softmax(1)
-        order = whole.argsort(1, descending=True)
-        assert torch.equal(found.tokens.long(), order[:, :5])
-        torch.testing.assert_close(found.probabilities, whole.gather(1, order[:, :5]))
-        assert found.ranks.tolist() == [row.tolist().index(token) for row, token in zip(order, asked, strict=True)]
+    found = value_distributions(values, embedding, top=5, asked=asked, norm=norm)
+    with torch.no_grad():
+        whole = ((values if norm is None else norm(values)) @ embedding.T).softmax(1)
+    order = whole.argsort(1, descending=True)
+    assert torch.equal(found.tokens.long(), order[:, :5])
+    torch.testing.assert_close(found.probabilities, whole.gather(1, order[:, :5]))
+    assert found.ranks.tolist() == [
+        row.tolist().index(token) for row, token in zip(order, asked, strict=True)
+    ]
 
 
 def test_no_token_asked_for_has_no_rank_and_few_tokens_are_all_returned(drawn):
     values, embedding = drawn
-    found, _ = value_distributions(values, embedding[:3], top=10, asked=torch.full((11,), -1))
+    found = value_distributions(values, embedding[:3], top=10, asked=torch.full((11,), -1))
     assert (found.ranks == -1).all() and found.tokens.shape == (11, 3)
     torch.testing.assert_close(found.probabilities.sum(1), torch.ones(11))
 
 
 def test_half_precision_is_read_out_in_single(drawn):
     values, embedding = drawn[0].bfloat16(), drawn[1].bfloat16()
-    found, _ = value_distributions(values, embedding, top=1)
+    found = value_distributions(values, embedding, top=1)
     whole = (values.float() @ embedding.float().T).softmax(1)
+    torch.testing.assert_close(found.probabilities[:, 0], whole.amax(1))
+    norm = nn.LayerNorm(6).bfloat16()
+    found = value_distributions(values, embedding, top=1, norm=norm)
+    with torch.no_grad():
+        whole = (norm(values).float() @ embedding.float().T).softmax(1)
     torch.testing.assert_close(found.probabilities[:, 0], whole.amax(1))
 
 

@@ -204,17 +204,18 @@ class KeyValueMemories:
         self, corpus: TriggerTexts, layer: LayerMemories, projection: DownProjection
     ) -> LayerMemories:
         assert self.embedding is not None
-        following = [corpus.places(triggers).following[:, 0] for _, triggers, _ in layer.tails()]
         with evaluating(self.model):
-            promoted, lowered = value_distributions(
-                projection.values,
-                self.embedding,
-                top=self.promoted,
-                asked=following[0],
-                lowered=following[-1],
-                norm=self.norm,
-            )
-        return replace(layer, promoted=promoted, lowered=lowered if projection.gated else None)
+            found = [
+                value_distributions(
+                    sign * projection.values,
+                    self.embedding,
+                    top=self.promoted,
+                    asked=corpus.places(triggers).following[:, 0],
+                    norm=self.norm,
+                )
+                for sign, (_, triggers, _) in zip((1, -1), layer.tails(), strict=False)
+            ]
+        return replace(layer, promoted=found[0], lowered=found[1] if projection.gated else None)
 
     def _vocabulary(self) -> tuple[str, ...]:
         """The text of each token; rows of the embedding without a token have their number."""

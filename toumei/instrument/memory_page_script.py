@@ -39,7 +39,7 @@ table { border-collapse: collapse; }
 td, th { padding: 2px 10px 2px 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-mark { background: #F0E442; color: #000; }
+mark { background: #F0E442; color: #000; white-space: pre-wrap; }
 .after { opacity: .55; }
 .words td:last-child { width: 220px; }
 .words div { height: 9px; background: #009E73; }
@@ -160,7 +160,7 @@ function triggers(tail, neuron) {
     if (row < 0) continue;
     const all = text(row), cut = (from, to) => all.slice(from, to).join("");
     const covered = cut(tail.starts[place], tail.ends[place]), token = covered || word(tail.tokens[place]);
-    const spaces = token.length - token.trimStart().length;
+    const spaces = token.trim() ? token.length - token.trimStart().length : 0;  // some tokens are a space
     const content = [
       cut(0, tail.starts[place]) + token.slice(0, spaces), node("mark", token.slice(spaces)),
       node("span", cut(tail.ends[place]), "after"),

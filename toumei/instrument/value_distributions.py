@@ -5,7 +5,7 @@ the last layer would be, it is a distribution over tokens, p = softmax(E v), at 
 2021, section 4, arXiv:2012.14913). No matrix of neurons by tokens is kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -48,9 +48,8 @@ def value_distributions(
     top: int = 10,
     asked: Tensor | None = None,
     norm: Callable[[Tensor], Tensor] | None = None,
-    lowered: Tensor | None = None,
-) -> tuple[ValueDistributions, ValueDistributions]:
-    """Returns what values promote, and what they promote at a negative coefficient, which is what they lower.
+) -> ValueDistributions:
+    """Returns the tokens that values promote.
 
     Args:
         values: (neurons, width).
@@ -59,15 +58,14 @@ def value_distributions(
         asked: (neurons,) a token of each neuron whose rank is returned, such as the one that follows its
             strongest trigger; -1 for none.
         norm: Is applied to the values before the embedding, such as the final norm; the paper applies none.
-        lowered: The same as `asked` for the negative values.
 
     Raises:
         ShapeError: The widths differ.
 
     Example:
-        >>> up, down = value_distributions(torch.eye(2), torch.tensor([[4.0, 0], [0, 2.0], [0, 0]]), top=1)
-        >>> up.tokens.tolist(), down.tokens.tolist()
-        ([[0], [1]], [[1], [0]])
+        >>> found = value_distributions(torch.eye(2), torch.tensor([[4.0, 0], [0, 2.0], [0, 0]]), top=1)
+        >>> found.tokens.tolist()
+        [[0], [1]]
     """
     check_counts(1, top=top)
     if values.dim() != 2 or embedding.dim() != 2 or values.shape[1] != embedding.shape[1]:
@@ -77,40 +75,27 @@ def value_distributions(
         )
     precision = torch.promote_types(embedding.dtype, torch.float32)
     embedding, top = embedding.to(precision), min(top, len(embedding))
-    parts: tuple[list[ValueDistributions], list[ValueDistributions]] = ([], [])
-    chunk = max(1, _CELLS // len(embedding))
-    for start in range(0, len(values), chunk):
-        rows = slice(start, start + chunk)
-        some = values[rows].to(embedding.device, precision)
-        logits = _read_out(some, embedding, norm)
-        parts[0].append(_distributions(logits, top, None if asked is None else asked[rows]))
-        # a norm with a bias does not turn its sign with its input
-        logits = logits.neg_() if norm is None else _read_out(-some, embedding, norm)
-        parts[1].append(_distributions(logits, top, None if lowered is None else lowered[rows]))
-    return _joined(parts[0]), _joined(parts[1])
-
-
-def _read_out(values: Tensor, embedding: Tensor, norm: Callable[[Tensor], Tensor] | None) -> Tensor:
-    if norm is not None:
-        values = norm(values).to(embedding.dtype)
-    return values @ embedding.T
-
-
-def _distributions(logits: Tensor, top: int, asked: Tensor | None) -> ValueDistributions:
-    likeliest = logits.topk(top)
-    probabilities = (likeliest.values - logits.logsumexp(1, keepdim=True)).exp()
-    if asked is None:
-        ranks = torch.full((len(logits),), -1)
-    else:
-        asked = asked.long().to(logits.device)
-        logit = logits.gather(1, asked.clamp(min=0)[:, None])
-        ranks = torch.where(asked < 0, -1, (logits > logit).sum(1))
-    return ValueDistributions(likeliest.indices.int().cpu(), probabilities.float().cpu(), ranks.int().cpu())
-
-
-def _joined(parts: list[ValueDistributions]) -> ValueDistributions:
+    parts = []
+    for some, tokens in _chunks(values, asked, max(1, _CELLS // len(embedding))):
+        read = some.to(embedding.device)
+        read = read if norm is None else norm(read)  # in the precision of the model
+        parts.append(_distributions(read.to(precision) @ embedding.T, top, tokens))
     return ValueDistributions(
         torch.cat([part.tokens for part in parts]),
         torch.cat([part.probabilities for part in parts]),
         torch.cat([part.ranks for part in parts]),
     )
+
+
+def _chunks(values: Tensor, asked: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    tokens = torch.full((len(values),), -1) if asked is None else asked
+    return zip(values.split(size), tokens.split(size), strict=True)
+
+
+def _distributions(logits: Tensor, top: int, asked: Tensor) -> ValueDistributions:
+    likeliest = logits.topk(top)
+    probabilities = (likeliest.values - logits.logsumexp(1, keepdim=True)).exp()
+    asked = asked.long().to(logits.device)
+    logit = logits.gather(1, asked.clamp(min=0)[:, None])
+    ranks = torch.where(asked < 0, -1, (logits > logit).sum(1))
+    return ValueDistributions(likeliest.indices.int().cpu(), probabilities.float().cpu(), ranks.int().cpu())
