@@ -3,11 +3,11 @@
     python experiments/key_value_memories.py
     python experiments/key_value_memories.py --model gpt2 --texts sentences.txt --count 10000
 
-Geva et al. (2021), figures 4 to 6: how often the value of a neuron promotes the token that follows its strongest
-trigger, at which rank that token is, and how sure values are, in each layer. The script writes
-outputs/key_value_memories.png, a page to browse all neurons (.html) and a database of them (.db). By default the
-network is the small GPT that ships with toumei and the texts are those of its world; any other causal language
-model is downloaded.
+Geva et al. (2021), figures 4 to 6: how often the value of a neuron promotes the token that follows its
+strongest trigger, at which rank that token is, and how sure values are, in each layer. The script writes
+outputs/key_value_memories.png, a page to browse all neurons (.html) and a database of them (.db). By default
+the network is the small GPT that ships with toumei and the texts are those of its world; any other causal
+language model is downloaded.
 """
 
 import argparse

@@ -64,7 +64,7 @@ LAYERS = {
 
 
 def tiny(kind, dtype=torch.float64):
-    """A random model of two layers, in double precision, so that batches of other sizes give equal numbers."""
+    """A random model of two layers, in double precision, so that other batches give equal numbers."""
     torch.manual_seed(0)
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = AutoConfig.for_model(kind, vocab_size=WORDS, **ids, **SIZES[kind])

@@ -1,4 +1,4 @@
-"""The memories of a network that is known to recall facts at names, in layer 2, against the facts of its world.
+"""The memories of a network that is known to recall facts at names, in layer 2, against its facts.
 
 Attention of layers 3 to 5 carries the facts from the name to the end of the prompt (docs/facts_gpt.md).
 """
@@ -43,7 +43,7 @@ def test_names_excite_the_neurons_of_layer_2_and_not_those_before(network):
 
 
 def recall(network, facts, silenced):
-    """The share of facts that are told if neurons of layer 2, a row for each fact, are silenced everywhere."""
+    """The share of facts that are told if neurons of layer 2, a row for each fact, are silenced."""
     model, tokenizer, _ = network
     inputs = tokenizer([fact.text for fact in facts], padding=True, return_tensors="pt")
     with (
@@ -90,8 +90,8 @@ def true_share(network, logits, subjects):
 
 
 def test_what_a_name_recalls_is_promoted_after_attention_has_carried_it(network, of_names):
-    """The value of a neuron says nothing about its strongest trigger to the head, but it does to attention."""
-    model, tokenizer, world = network
+    """The value of a neuron says nothing of its strongest trigger to the head, but it does to attention."""
+    model, tokenizer, _ = network
     triggers = of_names.layer(0).highest
     lengths = [len(ids) for ids in tokenizer(list(of_names.corpus.texts)).input_ids]
     tops = list(zip(triggers.texts[:, 0].tolist(), triggers.positions[:, 0].tolist(), strict=True))
