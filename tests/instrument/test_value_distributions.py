@@ -11,7 +11,7 @@ from torch import nn
 from toumei.core.errors import ArgumentError, ShapeError
 from toumei.instrument import value_distributions as module
 from toumei.instrument.agreement import Agreement, agreement_of, chance_agreement
-from toumei.instrument.value_distributions import value_distributions
+from toumei.instrument.value_distributions import promoted_tokens
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_they_are_the_softmax_of_all_logits(drawn, monkeypatch, cells, normed):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     asked = torch.arange(11) * 4
-    found = value_distributions(values, embedding, top=5, asked=asked, norm=norm)
+    found = promoted_tokens(values, embedding, top=5, asked=asked, norm=norm)
     with torch.no_grad():
         whole = ((values if norm is None else norm(values)) @ embedding.T).softmax(1)
     order = whole.argsort(1, descending=True)
@@ -43,18 +43,18 @@ def test_they_are_the_softmax_of_all_logits(drawn, monkeypatch, cells, normed):
 
 def test_no_token_asked_for_has_no_rank_and_few_tokens_are_all_returned(drawn):
     values, embedding = drawn
-    found = value_distributions(values, embedding[:3], top=10, asked=torch.full((11,), -1))
+    found = promoted_tokens(values, embedding[:3], top=10, asked=torch.full((11,), -1))
     assert (found.ranks == -1).all() and found.tokens.shape == (11, 3)
     torch.testing.assert_close(found.probabilities.sum(1), torch.ones(11))
 
 
 def test_half_precision_is_read_out_in_single(drawn):
     values, embedding = drawn[0].bfloat16(), drawn[1].bfloat16()
-    found = value_distributions(values, embedding, top=1)
+    found = promoted_tokens(values, embedding, top=1)
     whole = (values.float() @ embedding.float().T).softmax(1)
     torch.testing.assert_close(found.probabilities[:, 0], whole.amax(1))
     norm = nn.LayerNorm(6).bfloat16()
-    found = value_distributions(values, embedding, top=1, norm=norm)
+    found = promoted_tokens(values, embedding, top=1, norm=norm)
     with torch.no_grad():
         whole = (norm(values).float() @ embedding.float().T).softmax(1)
     torch.testing.assert_close(found.probabilities[:, 0], whole.amax(1))
@@ -62,9 +62,9 @@ def test_half_precision_is_read_out_in_single(drawn):
 
 def test_other_widths_are_refused(drawn):
     with pytest.raises(ShapeError, match=r"same width, got \(11, 5\) and \(50, 6\)"):
-        value_distributions(drawn[0][:, :5], drawn[1])
+        promoted_tokens(drawn[0][:, :5], drawn[1])
     with pytest.raises(ArgumentError, match="top is a whole number from 1 on"):
-        value_distributions(*drawn, top=0)
+        promoted_tokens(*drawn, top=0)
 
 
 @pytest.mark.parametrize("seed", range(4))

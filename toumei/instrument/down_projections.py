@@ -32,7 +32,7 @@ class DownProjection:
         return weight if _is_conv1d(self.module) else weight.T
 
 
-def down_projections(
+def find_down_projections(
     model: nn.Module, layers: Sequence[str], gated: bool | None = None
 ) -> tuple[DownProjection, ...]:
     """Returns the down projections that layers name.
@@ -49,7 +49,7 @@ def down_projections(
 
     Example:
         >>> from toumei.models import facts_gpt
-        >>> (found,) = down_projections(facts_gpt()[0], ["transformer.h.2.mlp.c_proj"])
+        >>> (found,) = find_down_projections(facts_gpt()[0], ["transformer.h.2.mlp.c_proj"])
         >>> found.values.shape, found.gated
         (torch.Size([512, 128]), False)
     """

@@ -13,7 +13,7 @@ from ..core.errors import ArchitectureError, ArgumentError, LayerError, ShapeErr
 from ..core.hooks import hooked
 from ..core.modules import layer_name, without_wrapper
 from .coefficient_reader import CoefficientReader, KeptTexts
-from .down_projections import down_projections
+from .down_projections import find_down_projections
 from .layer_memories import LayerMemories
 
 
@@ -32,7 +32,7 @@ class FeedForwardSource(Protocol):
         """The model that the user runs."""
 
     @property
-    def down_projections(self) -> Sequence[str]:
+    def find_down_projections(self) -> Sequence[str]:
         """The names of its down projections."""
 
 
@@ -135,7 +135,7 @@ class KeyValueAnalyzer:
         check_counts(1, max_entries=max_entries)
         self.strategy, self.max_entries = strategy, max_entries
         self._model = source.model
-        projections = down_projections(self._model, source.down_projections)
+        projections = find_down_projections(self._model, source.down_projections)
         self._names = [projection.name for projection in projections]
         self._embedding = _embedding(self._model)
         self._reader = CoefficientReader(projections, strategy.value, max_entries)

@@ -24,12 +24,12 @@ from ..core.modules import device_and_dtype, evaluating, find_module, without_wr
 from ..core.surveys import survey
 from ..core.tensors import whole
 from .coefficient_reader import CoefficientReader, KeptTexts, Strategy
-from .down_projections import DownProjection, down_projections
+from .down_projections import DownProjection, find_down_projections
 from .layer_memories import LayerMemories
 from .memory_result import Memories
 from .text_batches import TextBatches, TokenizedText, most_positions, padded_ids
 from .trigger_texts import TriggerTexts
-from .value_distributions import value_distributions
+from .value_distributions import promoted_tokens
 
 _CELLS = 2**26  # coefficients of a batch of several texts, of all layers
 
@@ -95,7 +95,7 @@ class KeyValueMemories:
         check_choice("strategy", strategy, ("prefix", "cls"))
         check_counts(1, triggers=triggers, max_length=max_length)
         check_counts(0, promoted=promoted)
-        self.projections = down_projections(model, layers, gated)
+        self.projections = find_down_projections(model, layers, gated)
         self.embedding = output_embedding(model, self.projections) if promoted else None
         self.norm = None if norm is None else find_module(without_wrapper(model), norm)
         self.model, self.tokenizer, self.strategy = model, tokenizer, strategy
@@ -206,7 +206,7 @@ class KeyValueMemories:
         assert self.embedding is not None
         with evaluating(self.model):
             found = [
-                value_distributions(
+                promoted_tokens(
                     sign * projection.values,
                     self.embedding,
                     top=self.promoted,

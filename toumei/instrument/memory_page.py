@@ -15,7 +15,7 @@ from .trigger_texts import TriggerTexts
 from .triggers import Triggers
 
 
-def memory_page(layers: Sequence[LayerMemories], corpus: TriggerTexts, count: int, summary: str) -> str:
+def browsing_page(layers: Sequence[LayerMemories], corpus: TriggerTexts, count: int, summary: str) -> str:
     """Returns the HTML page of memories.
 
     Numbers are in it as the bytes of arrays, and of the texts those that are shown.

@@ -11,7 +11,7 @@ from ..core.summaries import listed
 from ..plots.html import save_page
 from .agreement import Agreement, agreement_of
 from .layer_memories import LayerMemories
-from .memory_page import memory_page
+from .memory_page import browsing_page
 from .memory_tables import save_store
 from .neuron_memory import NeuronMemory
 from .trigger_texts import TriggerTexts
@@ -111,7 +111,7 @@ class Memories(Saved):
             path: File to write.
             triggers: How many triggers of each neuron the page has.
         """
-        save_page(memory_page(self.layers, self.corpus, triggers, repr(self)), path)
+        save_page(browsing_page(self.layers, self.corpus, triggers, repr(self)), path)
 
     @checked
     def save_sqlite(self, path: str | Path) -> None:

@@ -59,7 +59,7 @@ class Trigger:
         return f"{before}[{token}]{after}"
 
     def parts(self) -> tuple[str, str, str]:
-        """Returns the text before the last token of the prefix, that token without spaces around it, and the rest."""
+        """Returns the text before the last token of the prefix, that token stripped, and the rest."""
         word = self.token.strip() or self.token  # some tokens are a space
         start = len(self.prefix) - len(word)
         if not word or self.prefix[start:] != word:  # a special token, or part of a character

@@ -41,7 +41,7 @@ class ValueDistributions:
 
 @checked
 @torch.no_grad()
-def value_distributions(
+def promoted_tokens(
     values: Tensor,
     embedding: Tensor,
     *,
@@ -63,7 +63,7 @@ def value_distributions(
         ShapeError: The widths differ.
 
     Example:
-        >>> found = value_distributions(torch.eye(2), torch.tensor([[4.0, 0], [0, 2.0], [0, 0]]), top=1)
+        >>> found = promoted_tokens(torch.eye(2), torch.tensor([[4.0, 0], [0, 2.0], [0, 0]]), top=1)
         >>> found.tokens.tolist()
         [[0], [1]]
     """
