@@ -59,8 +59,8 @@ class LayerReader:
 
         return LayerMemories(
             name=name,
-            mean=self.moments.mean.double().cpu(),
-            variance=self.moments.variance().double().cpu(),
+            mean=self.moments.mean.cpu().double(),
+            variance=self.moments.variance().cpu().double(),
             highest=rows(self.highest.result()),
             lowest=None if self.lowest is None else rows(self.lowest.result()),
             promoted=None,

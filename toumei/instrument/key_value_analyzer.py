@@ -32,7 +32,7 @@ class FeedForwardSource(Protocol):
         """The model that the user runs."""
 
     @property
-    def find_down_projections(self) -> Sequence[str]:
+    def down_projections(self) -> Sequence[str]:
         """The names of its down projections."""
 
 
