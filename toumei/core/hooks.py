@@ -32,7 +32,7 @@ from .modules import (
 from .operations import OperationStack, inner_modules
 from .passes import Pass, Stop
 from .seeding import seeded
-from .targets import Edit, Place, Target, find_places
+from .targets import CallEdit, Edit, Place, Target, find_places
 from .threads import HomeThread, begin_alone
 
 
@@ -57,7 +57,7 @@ def hooked(
         record: Names of the layers to record; or a dictionary of them, whose keys name the activations. The
             empty name is the model itself.
         edit: A function for each layer to edit, from its tensor to another one of the same shape. It gets a
-            copy, so it may write in place. A recording of the same layer sees the edited tensor. Where a
+            copy, so it may write in place. A `CallEdit` also sees the arguments of the call. A recording of the same layer sees the edited tensor. Where a
             name without a number belongs to something that runs several times, the forward pass is begun
             again once it is known which run is the last.
         stop: End the forward pass, and with it the block, silently, as soon as nothing that is wanted can
@@ -287,7 +287,7 @@ def _edits(edit: Mapping[str, Edit] | None) -> dict[str, Edit]:
         raise ArgumentError(f"expected a dictionary of edits by the names of layers, got {shown(edit)}")
     edits: dict[str, Any] = dict(edit or {})
     for name, function in edits.items():
-        if not callable(function):
+        if not callable(function) and not isinstance(function, CallEdit):
             kind = type(function).__name__
             raise ArgumentError(f"expected a function of a tensor as the edit of {name!r}, got {kind}")
     return edits

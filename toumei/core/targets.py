@@ -17,8 +17,22 @@ from .outputs import has_tensor, main_tensor, tensor_parts, with_main_tensor
 from .passes import Pass
 from .threads import in_backward
 
-Edit = Callable[[Tensor], Tensor]
 _SPECIAL = re.compile(r"[/#\[\]:]")  # characters of the grammar
+
+
+@dataclass(frozen=True, eq=False)
+class CallEdit:
+    """An edit that also sees with what the layer was called.
+
+    Attributes:
+        function: From the tensor of the layer, the positional and the keyword arguments of its call to another
+            tensor of the same shape.
+    """
+
+    function: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Tensor]
+
+
+Edit = Callable[[Tensor], Tensor] | CallEdit
 
 
 class Place(NamedTuple):
@@ -107,13 +121,13 @@ class Target:
     def __call__(self, output: Any, args: Any, kwargs: Any) -> Any:
         """Returns the output of a run, with edits, after recording what is wanted of it."""
         if not self._pass.running and in_backward():
-            return self._computed_again(output)
+            return self._computed_again(output, args, kwargs)
         number = self.runs.count
         self.runs.count += 1
         wanted = [one for one in self.wanted if one.layer.run is None or one.layer.run == number]
         for one in wanted:
             if one.edit is not None and self._is_meant(one.layer, number):
-                output = self._edit(one, output)
+                output = self._edit(one, output, args, kwargs)
         for one in wanted:
             if one.keys:
                 output = self._record(one, output, args, kwargs)
@@ -121,7 +135,7 @@ class Target:
         self._pass.check_stop()
         return output
 
-    def _computed_again(self, output: Any) -> Any:
+    def _computed_again(self, output: Any, args: Any, kwargs: Any) -> Any:
         """Edits a run that a checkpoint computes again in the backward pass, and records nothing."""
         for one in self.wanted:
             if one.edit is not None:
@@ -131,7 +145,7 @@ class Target:
                         f"again in the backward pass, where its runs cannot be told apart: edit every run "
                         f"with every=True, or switch checkpointing off"
                     )
-                output = self._edit(one, output)
+                output = self._edit(one, output, args, kwargs)
         return output
 
     def _is_meant(self, layer: Layer, number: int) -> bool:
@@ -139,12 +153,15 @@ class Target:
             return True
         return number == self._expected - 1
 
-    def _edit(self, wanted: Wanted, output: Any) -> Any:
+    def _edit(self, wanted: Wanted, output: Any, args: Any, kwargs: Any) -> Any:
         part = wanted.layer.part
         tensor = main_tensor(output, part)
         self.runs.parts[part] = tensor_parts(output, part)
         assert wanted.edit is not None
-        edited = wanted.edit(tensor.clone())
+        if isinstance(wanted.edit, CallEdit):
+            edited = wanted.edit.function(tensor.clone(), args, kwargs)
+        else:
+            edited = wanted.edit(tensor.clone())
         if not isinstance(edited, Tensor) or edited.shape != tensor.shape:
             got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
             raise ShapeError(
