@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torchvision.models import SwinTransformer, VisionTransformer
-from tracked import PADDED, TOKENS, Function, graph_of, transformer
+from tracked import PADDED, PICTURES, TEXT, TOKENS, Function, graph_of, transformer
+from transformers import CLIPConfig, CLIPModel
 
 from toumei.core.errors import ArchitectureError, ArgumentError, LayerError
 from toumei.instrument import TensorMap, instrument
@@ -90,6 +91,19 @@ def test_padding_is_not_attended_to(kind, attention):
     for instance in found(model, **PADDED):
         assert (instance.weights()[1, :, :3, 3:] == 0).all()
         close(instance.weights().sum(-1)[0], torch.ones(4, 5))
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_both_towers_of_clip(attention):
+    config = CLIPConfig(text_config=TEXT, vision_config=PICTURES)
+    model = CLIPModel._from_config(config, attn_implementation=attention).eval()
+    instances = found(model, input_ids=TOKENS, pixel_values=torch.randn(2, 3, 16, 16))
+    assert [one.module for one in instances] == [
+        f"{tower}_model.encoder.layers.{layer}.self_attn" for tower in ("vision", "text") for layer in (0, 1)
+    ]
+    assert [one.layer for one in instances] == [0, 1, 2, 3]
+    assert [one.key_length for one in instances] == [17, 17, 5, 5]
+    assert (instances[2].weights().triu(1) == 0).all()  # the text is read from left to right
 
 
 def test_windows_of_swin_take_the_place_of_the_batch():

@@ -125,7 +125,7 @@ class MultiHeadAttentionInstance:
             elif node.kind == "buffer":
                 values[node] = memory.model.get_buffer(node.name)
             else:
-                values[node] = memory.constants[node.name] if node.kind == "constant" else found[node.name]
+                values[node] = found[node.name] if node.name in found else memory.first[node.name]
         args, kwargs = with_values(given, values)
         return self.softmax_value.of_call(args, kwargs)
 

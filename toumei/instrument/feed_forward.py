@@ -1,6 +1,6 @@
 """Finds feed-forward networks in a graph of operations: plain, gated, and those of experts."""
 
-import os.path
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -179,4 +179,4 @@ def _is_of_experts(graph: OperationGraph, first: LinearMap) -> bool:
 
 def _innermost(modules: list[str]) -> str:
     """The name of the innermost module that has all of some modules."""
-    return os.path.commonpath([f"/{name.replace('.', '/')}" for name in modules])[1:].replace("/", ".")
+    return posixpath.commonpath([f"/{name.replace('.', '/')}" for name in modules])[1:].replace("/", ".")
