@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from toumei.core.errors import ArgumentError, NonFiniteError, ShapeError
+from toumei.core.errors import ArgumentError, NonFiniteError, ShapeError, TrackingError
 from toumei.instrument.attention_batches import AttentionBatch
 from toumei.instrument.head_clustering import AttentionHeadClusterAnalyzer, cluster_attention_heads
 from toumei.instrument.head_clusters import AttentionHeadClusteringResult
@@ -301,7 +301,7 @@ def test_separators_need_tokens_in_every_batch():
 
 
 def test_nothing_to_record_with_nothing_added_and_no_rows_are_refused():
-    with pytest.raises(ArgumentError, match="give a source"), AttentionHeadClusterAnalyzer().track_batch():
+    with pytest.raises(TrackingError, match="fmrai"), AttentionHeadClusterAnalyzer().track_batch():
         pass
     with pytest.raises(ArgumentError, match="no text was added yet"):
         cluster_attention_heads([], verbose=False)

@@ -8,9 +8,11 @@ from .outputs import main_tensor, with_main_tensor
 from .parallel import sweep
 from .seeding import make_generator, seeded
 from .surveys import Survey, survey
+from .targets import CallEdit
 
 __all__ = [
     "Activations",
+    "CallEdit",
     "Layer",
     "Survey",
     "Unit",

@@ -57,9 +57,9 @@ def hooked(
         record: Names of the layers to record; or a dictionary of them, whose keys name the activations. The
             empty name is the model itself.
         edit: A function for each layer to edit, from its tensor to another one of the same shape. It gets a
-            copy, so it may write in place. A `CallEdit` also sees the arguments of the call. A recording of the same layer sees the edited tensor. Where a
-            name without a number belongs to something that runs several times, the forward pass is begun
-            again once it is known which run is the last.
+            copy, so it may write in place. A `CallEdit` also sees the arguments of the call. A recording of
+            the same layer sees the edited tensor. Where a name without a number belongs to something that
+            runs several times, the forward pass is begun again once it is known which run is the last.
         stop: End the forward pass, and with it the block, silently, as soon as nothing that is wanted can
             come any more: each name has a number, and that run is over. Names without a number need the
             whole pass; see `toumei.core.surveys`.

@@ -25,8 +25,8 @@ class CallEdit:
     """An edit that also sees with what the layer was called.
 
     Attributes:
-        function: From the tensor of the layer, the positional and the keyword arguments of its call to another
-            tensor of the same shape.
+        function: Takes the tensor of the layer, the positional and the keyword arguments of its call, and
+            returns another tensor of the same shape.
     """
 
     function: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Tensor]

@@ -79,6 +79,11 @@ class Untracked:
             self._known = made
 
 
+def in_transform() -> bool:
+    """Returns whether a transform of `torch.func`, such as `torch.vmap`, runs now."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def transformed(values: Iterable[Any]) -> bool:
     """Returns whether a transform of `torch.func` hides that one of some arguments depends on a leaf.
 
@@ -89,7 +94,7 @@ def transformed(values: Iterable[Any]) -> bool:
         ([True], False)
     """
     functorch = torch._C._functorch
-    return functorch.peek_interpreter_stack() is not None and any(
+    return in_transform() and any(
         functorch.is_functorch_wrapped_tensor(tensor) and functorch.get_unwrapped(tensor).requires_grad
         for tensor in tensors_among(values)
     )

@@ -12,9 +12,11 @@ from ..core.checks import check_counts, checked
 from ..core.errors import ArgumentError, ShapeError
 from ..core.seeding import make_generator
 from .attention_batches import AttentionBatch
+from .fmrai_names import current_scope
 from .head_behaviours import HeadBehaviours, behaviours_of_text
 from .head_clusters import AttentionHeadClusteringResult, embedding, stress_of
 from .head_divergence import DivergenceSums, divergences_of_text
+from .text_sources import AttentionSource
 
 Source = Callable[[], AbstractContextManager[AttentionBatch]]
 """Gives a context whose batch has the weights of the pass in the ``with`` block when the block ends."""
@@ -24,7 +26,8 @@ class AttentionHeadClusterAnalyzer:
     """Compares all attention heads of a model over many texts; only sums are kept, not the weights.
 
     Args:
-        source: Records the weights for `track_batch`; not needed where they are given to `add`.
+        source: Records the weights for `track_batch`; by default those of the model that was instrumented in
+            the innermost block of `toumei.instrument.fmrai`. Not needed where they are given to `add`.
         separators: Numbers of the tokens that separate texts, such as that of [SEP].
         punctuation: Numbers of the tokens that are punctuation; in the paper those of "." and ",".
         rows_per_text: Compares only so many query rows of each text, drawn at random: the time falls in
@@ -75,12 +78,11 @@ class AttentionHeadClusterAnalyzer:
             tokens: (batch, length) numbers of the tokens; by default those of the source.
 
         Raises:
-            ArgumentError: There is no source; or see `add`.
+            TrackingError: There is no source, and no block of `fmrai`.
+            ArgumentError: See `add`.
         """
         if self.source is None:
-            raise ArgumentError(
-                "nothing records attention weights here: give a source, or the weights to add"
-            )
+            self.source = AttentionSource(current_scope().probe)
         with self.source() as batch:
             yield batch
         mask = batch.mask if mask is None else mask

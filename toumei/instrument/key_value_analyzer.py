@@ -14,7 +14,9 @@ from ..core.hooks import hooked
 from ..core.modules import layer_name, without_wrapper
 from .coefficient_reader import CoefficientReader, KeptTexts
 from .down_projections import find_down_projections
+from .fmrai_names import current_scope
 from .layer_memories import LayerMemories
+from .text_sources import FeedForwardLayers
 
 
 class KeyValueMaxSearchStrategy(str, Enum):
@@ -111,7 +113,8 @@ class KeyValueAnalyzer:
     Args:
         strategy: Which prefixes count.
         max_entries: How many texts are kept for each neuron.
-        source: The model and its down projections.
+        source: The model and its down projections; by default those of the model that was instrumented in the
+            innermost block of `toumei.instrument.fmrai`.
 
     Raises:
         ArchitectureError: The model has no input embedding, where the tokens are seen.
@@ -130,9 +133,14 @@ class KeyValueAnalyzer:
     """
 
     def __init__(
-        self, strategy: KeyValueMaxSearchStrategy, *, max_entries: int = 10, source: FeedForwardSource
+        self,
+        strategy: KeyValueMaxSearchStrategy,
+        *,
+        max_entries: int = 10,
+        source: FeedForwardSource | None = None,
     ) -> None:
         check_counts(1, max_entries=max_entries)
+        source = FeedForwardLayers(current_scope().probe.model) if source is None else source
         self.strategy, self.max_entries = strategy, max_entries
         self._model = source.model
         projections = find_down_projections(self._model, source.down_projections)

@@ -28,6 +28,7 @@ from .down_projections import DownProjection, find_down_projections
 from .layer_memories import LayerMemories
 from .memory_result import Memories
 from .text_batches import TextBatches, TokenizedText, most_positions, padded_ids
+from .text_sources import FeedForwardLayers
 from .trigger_texts import TriggerTexts
 from .value_distributions import promoted_tokens
 
@@ -46,7 +47,8 @@ class KeyValueMemories:
         model: A model of texts.
         tokenizer: Its tokenizer.
         layers: The names of down projections, the last linear maps of feed-forward layers, such as
-            ``"transformer.h.0.mlp.c_proj"``. Names without a run number mean the last run in a pass.
+            ``"transformer.h.0.mlp.c_proj"``; by default those of all layers, which a pass of a few tokens
+            finds. Names without a run number mean the last run in a pass.
         strategy: ``"prefix"`` reads every token, ``"cls"`` only the first one of a text, for encoders.
         triggers: How many texts are kept for each neuron; the code of the paper keeps 50.
         promoted: How many tokens are kept that a value promotes; 0 for none, where there is no output
@@ -81,7 +83,7 @@ class KeyValueMemories:
         self,
         model: nn.Module,
         tokenizer: Any,
-        layers: Sequence[str],
+        layers: Sequence[str] | None = None,
         *,
         strategy: Strategy = "prefix",
         triggers: int = 25,
@@ -95,6 +97,7 @@ class KeyValueMemories:
         check_choice("strategy", strategy, ("prefix", "cls"))
         check_counts(1, triggers=triggers, max_length=max_length)
         check_counts(0, promoted=promoted)
+        layers = FeedForwardLayers(model).down_projections if layers is None else layers
         self.projections = find_down_projections(model, layers, gated)
         self.embedding = output_embedding(model, self.projections) if promoted else None
         self.norm = None if norm is None else find_module(without_wrapper(model), norm)

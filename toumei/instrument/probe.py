@@ -15,6 +15,8 @@ from ..core.hooks import hooked, listening
 from ..core.interrupts import until_the_end
 from ..core.modules import check_model, without_wrapper, wrapped_forward
 from ..core.summaries import listed
+from ..core.targets import CallEdit, Edit
+from .attention_weights import AttentionWeights
 from .graph import OperationGraph, name_filter
 from .nodes import Operation, TensorNode
 from .recorder import Recorder
@@ -120,9 +122,12 @@ class _Choice:
         self.everything = only is None
         chosen: list[Any] = [only] if isinstance(only, str) or callable(only) else list(only or ())
         self.names: list[str] = []
+        self.weights: dict[str, AttentionWeights] = {}
         self.filters: dict[str, Predicate] = {}
         for one in chosen:
-            if isinstance(one, TensorNode | Operation | str):
+            if isinstance(one, AttentionWeights):
+                self.weights[one.name] = one
+            elif isinstance(one, TensorNode | Operation | str):
                 name = one if isinstance(one, str) else one.name
                 if "*" in name or "?" in name or "@" in name:
                     self.filters[name] = _named(name)
@@ -135,7 +140,7 @@ class _Choice:
                     f"expected names, patterns, nodes of a graph or functions of a TensorNode in only=, got "
                     f"{type(one).__name__}"
                 )
-        self.by_name = bool(self.names) and not self.filters
+        self.by_name = bool(self.names or self.weights) and not self.filters
         if self.filters:
             self.filters |= {name: _named(name) for name in self.names}
 
@@ -204,21 +209,25 @@ class Tracker:
         with ExitStack() as stack:
             if self._choice.by_name:
                 names = self._choice.names
-                activations = stack.enter_context(hooked(self._model, names, detach=True))
+                derived: dict[str, Tensor] = {}
+                edits = _storing(self._choice.weights.values(), derived)
+                activations = stack.enter_context(hooked(self._model, names, edits, detach=True))
                 inner = without_wrapper(self._model)
-                stack.enter_context(wrapped_forward(inner, self._around(activations)))
+                stack.enter_context(wrapped_forward(inner, self._around(activations, derived)))
             else:
                 stack.enter_context(listening(self._model, _Listener(self)))
             yield
 
-    def _around(self, activations: Activations) -> Callable[..., Any]:
+    def _around(self, activations: Activations, derived: dict[str, Tensor]) -> Callable[..., Any]:
         nothing = activations.state()
 
         def around(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             self._begin()
             activations.reset(nothing)
+            derived.clear()
             output = forward(*args, **kwargs)
-            self._keep({name: self._moved(activations[name]) for name in self._choice.names})
+            kept = {name: activations[name] for name in self._choice.names} | derived
+            self._keep({name: self._moved(tensor) for name, tensor in kept.items()})
             return output
 
         return around
@@ -244,6 +253,19 @@ class Tracker:
             )
 
 
+def _storing(weights: Iterable[AttentionWeights], derived: dict[str, Tensor]) -> dict[str, Edit]:
+    """Edits that change nothing and store the attention weights of their calls."""
+
+    def edit(node: AttentionWeights) -> CallEdit:
+        def store(tensor: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+            derived[node.name] = node.of_call(args, kwargs)
+            return tensor
+
+        return CallEdit(store)
+
+    return {str(node.producer): edit(node) for node in weights}
+
+
 class _Listener:
     """Begins a recorder for each pass."""
 
@@ -253,14 +275,11 @@ class _Listener:
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tracker = self._tracker
         tracker._begin()
-        self._recorder = Recorder(without_wrapper(tracker._model), tracker._choice, tracker._device)
-        tracker._recorder = self._recorder
-        self.enter, self.leave, self.call = (
-            self._recorder.enter,
-            self._recorder.leave,
-            self._recorder.call,
-        )
-        self._recorder.begin(args, kwargs)
+        choice = tracker._choice
+        recorder = Recorder(without_wrapper(tracker._model), choice, tracker._device, choice.weights.values())
+        self._recorder = tracker._recorder = recorder
+        self.enter, self.leave, self.call = recorder.enter, recorder.leave, recorder.call
+        recorder.begin(args, kwargs)
 
     def end(self, output: Any) -> None:
         self._recorder.end(output)

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from time import perf_counter
 from types import FrameType
@@ -16,7 +16,8 @@ from ..core.functions import Function, canonical_name, overwrites
 from ..core.generators import rewinding
 from ..core.modules import device_and_dtype
 from ..core.outputs import main_tensor, tensor_parts
-from ..core.untracked import graph_nodes_made
+from ..core.untracked import graph_nodes_made, in_transform
+from .attention_weights import AttentionWeights
 from .graph import OperationGraph
 from .nodes import Memory, Operation, TensorNode
 from .source_lines import source_line
@@ -34,10 +35,18 @@ class Recorder:
         model: The model.
         keep: Says of which results the values are kept.
         device: Where kept tensors go; by default they stay where they are.
+        weights: Attention weights that are computed from the arguments of operations and kept.
     """
 
-    def __init__(self, model: nn.Module, keep: Keep, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        keep: Keep,
+        device: torch.device | None = None,
+        weights: Iterable[AttentionWeights] = (),
+    ) -> None:
         self.values = Values(keep, device)
+        self._weights = {node.producer: node for node in weights}
         self.done = False
         self._model = model
         self._operations: dict[str, Operation] = {}
@@ -108,6 +117,8 @@ class Recorder:
 
     def call(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls a function, and writes it down if it has to do with tensors."""
+        if in_transform():  # whose tensors stand for others; what it returns is of unknown origin
+            return function(*args, **kwargs)
         in_place = overwrites(function, kwargs) or "out" in kwargs
         given = None
         if in_place:  # while it is as the function finds it
@@ -129,6 +140,9 @@ class Recorder:
             operation.value = output
         else:
             self._add_results(operation, results)
+            if operation.name in self._weights:
+                node = self._weights[operation.name]
+                self.values.results[node.name] = node.of_call(args, kwargs)
         return output
 
     def graph(self) -> OperationGraph:
