@@ -1,5 +1,7 @@
 """The code of fMRAi's README with another import path, on models for which fMRAi itself fails."""
 
+import copy
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -18,7 +20,8 @@ class Words:
 
 
 def attentions(model, inputs):
-    """The weights that the model itself returns; transformers leaves its hooks on it."""
+    """The weights that the model itself returns; transformers leaves its hooks on the copy."""
+    model = copy.deepcopy(model)
     model.set_attn_implementation("eager")
     found = model(**inputs, output_attentions=True).attentions
     for module in model.modules():
