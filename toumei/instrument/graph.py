@@ -34,6 +34,8 @@ class OperationGraph:
         operations: The operations by name, in the order in which they ran.
         tensors: The tensors by name.
         modules: Types of the model's modules by name; the empty name is the model itself.
+        returned: The modules whose output a tensor was, the innermost first, by its name; a module that ran
+            several times comes several times.
         inputs: The tensors among the inputs of the model.
         output: The model's output with nodes in place of tensors, None if the pass failed.
         error: What ended the pass early, as text; None if nothing did.
@@ -57,6 +59,7 @@ class OperationGraph:
     operations: Mapping[str, Operation]
     tensors: Mapping[str, TensorNode]
     modules: Mapping[str, str]
+    returned: Mapping[str, list[str]]
     inputs: tuple[TensorNode, ...]
     output: Any
     error: str | None
