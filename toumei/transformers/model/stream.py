@@ -49,15 +49,15 @@ def find_stream(
     inside = {one.operation.name: ("attn", one.layer) for one in attentions}
     inside |= {one.down.operation.name: ("mlp", one.layer) for one in networks}
     segments: list[StreamSum] = []
-    node = _last_sum(graph)
-    while node is not None:
-        segment, node = _segment(graph, node, inside)
+    end: TensorNode | None = _last_sum(graph)
+    while end is not None:
+        segment, end = _segment(graph, end, inside)
         segments.append(segment)
     return segments[::-1]
 
 
 def _last_sum(graph: OperationGraph) -> TensorNode:
-    for operation in reversed(graph.operations.values()):
+    for operation in reversed(list(graph)):
         if operation.function == "add" and _is_sum(graph, operation.outputs[0]):
             return operation.outputs[0]
     raise ArchitectureError(f"no residual stream found in the pass of {graph.modules['']}")
@@ -166,7 +166,9 @@ def _sum_before(graph: OperationGraph, leaf: TensorNode) -> TensorNode | None:
     node = leaf
     while not _is_sum(graph, node):
         operation = graph.producer(node)
-        if operation is None or any(len(one.shape) > 1 for one in operation.inputs if one.kind == "parameter"):
+        if operation is None or any(
+            len(one.shape) > 1 for one in operation.inputs if one.kind == "parameter"
+        ):
             return None
         computed = [one for one in operation.inputs if one.kind == "result" and one.shape == leaf.shape]
         if not computed:
