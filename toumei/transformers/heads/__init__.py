@@ -1,0 +1,6 @@
+"""What attention heads do: scores of their weights, and the flow of attention through all layers."""
+
+from .score_table import SCORES, HeadScores
+from .scores import head_scores, repeated_tokens
+
+__all__ = ["SCORES", "HeadScores", "head_scores", "repeated_tokens"]
