@@ -51,10 +51,10 @@ def test_methods_on_shapes_as_a_figure(tmp_path, capsys, few):
 
 def test_the_table_of_shapes(tmp_path, few):
     out = tmp_path / "new" / "table.md"
-    attribution_table.main(["--images", "6", "--networks", "2", "--samples", "120", "--out", str(out)])
+    attribution_table.main(["--images", "4", "--networks", "2", "--samples", "120", "--out", str(out)])
     rows = [line for line in out.read_text().splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 5 and all(line.count("|") == 9 for line in rows)
-    assert "6 images" in out.read_text() and "{" not in out.read_text()
+    assert "4 images" in out.read_text() and "{" not in out.read_text()
 
 
 def test_what_is_above_chance_in_the_mean_over_networks():

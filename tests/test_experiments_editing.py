@@ -12,7 +12,7 @@ import mass_editing
 import rank_one_editing
 
 from toumei.models import facts_gpt
-from toumei.transformers.rome.editing import Edit
+from toumei.transformers.rome.editing import Edit, RankOneEditor
 
 # A few steps do not write a fact.
 pytestmark = pytest.mark.filterwarnings("ignore:.*(did not take|took only weakly)")
@@ -28,8 +28,19 @@ def test_rank_one_editing(tmp_path, capsys):
     assert Edit.load(tmp_path / "edit.safetensors", facts_gpt()[0]).layers == (0,)
 
 
+class QuickEditor(RankOneEditor):
+    """Takes three steps where no number is given."""
+
+    def edit(self, *arguments, **settings):
+        return super().edit(*arguments, **{"steps": 3, **settings})
+
+    def edit_many(self, *arguments, **settings):
+        return super().edit_many(*arguments, **{"steps": 3, **settings})
+
+
 @pytest.fixture
 def few_steps(monkeypatch):
+    monkeypatch.setattr(mass_editing, "RankOneEditor", QuickEditor)
     monkeypatch.setitem(mass_editing.LARGE_STEPS, "steps", 3)
     for name, value in {"hold": 3, "steps": 3, "prefixes": ((2, 3),)}.items():
         monkeypatch.setitem(mass_editing.HELD, name, value)

@@ -24,16 +24,6 @@ assert not {name.split(".")[0] for name in sys.modules} & {"transformers", "skle
 assert "matplotlib" not in sys.modules
 """
 
-MISC = """
-import sys
-import toumei.misc
-assert toumei.misc.WeightGraph and toumei.misc.effective_rank and toumei.misc.modularity.ncut
-loaded = {name.split(".")[0] for name in sys.modules}
-heavy = {"transformers", "matplotlib", "torchvision", "kornia", "skimage", "captum", "sklearn"}
-assert not loaded & heavy, loaded & heavy
-assert toumei.misc.StyleTransfer.__name__ == "StyleTransfer"
-"""
-
 COPIED = """
 import importlib.abc, sys
 
@@ -67,10 +57,6 @@ def run(code, folder, *arguments):
 
 def test_importing_the_package_imports_nothing_heavy(tmp_path):
     run(LAZY, tmp_path)
-
-
-def test_importing_misc_imports_kornia_only_for_style_transfer(tmp_path):
-    run(MISC, tmp_path)
 
 
 def test_a_copied_folder_works_where_the_original_cannot_be_imported(tmp_path):

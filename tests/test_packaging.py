@@ -188,10 +188,16 @@ ROOMS = {
         "tracker.build_graph().networkx()",
     ),
     "cnns": ((*SMALL, "kornia", "torchvision"), "from toumei.cnns import Pipeline, objectives, robustness"),
-    "transformers": ((*SMALL, "transformers"), "from toumei.transformers.rome.editing import RankOneEditor"),
+    "transformers": (
+        (*SMALL, "transformers"),
+        "assert 'transformers' not in sys.modules\n"
+        "from toumei.transformers.rome.editing import RankOneEditor",
+    ),
     "misc": (
         (*SMALL, "networkx", "scikit-learn", "scipy"),
-        "from toumei.misc import CNNGraph, MLPGraph; from toumei.misc.modularity import null_test",
+        "from toumei.misc import CNNGraph, MLPGraph, effective_rank\n"
+        "from toumei.misc.modularity import ncut, null_test\n"
+        "assert not {'matplotlib', 'sklearn'} & set(sys.modules)",
     ),
 }
 

@@ -36,12 +36,12 @@ def channel_means(model, images, layer):
 
 @pytest.mark.parametrize("layer", ["features.7", "features.10"])
 def test_the_picture_of_a_unit_excites_it_more_than_any_photograph(squeezenet, photographs, layer, watched):
-    """Eight times, as the mean over eight units of each of two layers, after 64 steps."""
+    """Six times, as the mean over eight units of each of two layers, after 32 steps."""
     watched(squeezenet)
     best = channel_means(squeezenet, photographs, layer).amax(0)
     units = best.nonzero().flatten()[:: len(best) // 8][:8].tolist()
     shown = param.Transform(param.FFTImage(len(units), 3, 128, 128, seed=0), robustness.lucid(), NORMALIZE)
     pipeline = obj.Pipeline(shown, obj.Channel(layer, channels=units)).attach(squeezenet)
-    result = pipeline.optimize(64, verbose=False, seed=0)
+    result = pipeline.optimize(32, verbose=False, seed=0)
     reached = channel_means(squeezenet, result.images, layer)[range(len(units)), units]
-    assert (reached / best[units]).mean() > 8
+    assert (reached / best[units]).mean() > 6

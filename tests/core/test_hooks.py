@@ -1,5 +1,8 @@
 """The life cycle of the hook engine: what it records, edits and stops, and that nothing is left behind."""
 
+import gc
+from weakref import ref
+
 import pytest
 import torch
 from torch import nn
@@ -355,6 +358,19 @@ def test_gradients_flow_through_a_recorded_tensor(small_cnn):
     torch.testing.assert_close(through, expected)
     (from_recorded,) = torch.autograd.grad(activations["conv1"].sum(), x)
     assert from_recorded.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["relu1", "relu1/relu", "relu1#0"])
+def test_what_was_recorded_is_freed_with_the_activations_at_once(name, small_cnn):
+    gc.disable()
+    try:
+        with torch.no_grad(), hooked(small_cnn, [name], edit={"conv1": torch.abs}) as activations:
+            small_cnn(image(1, 3, 8, 8))
+        recorded = ref(activations[name])
+        del activations
+        assert recorded() is None
+    finally:
+        gc.enable()
 
 
 def test_detached_recordings_have_no_graph(small_cnn):

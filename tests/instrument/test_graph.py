@@ -231,3 +231,27 @@ def test_the_fused_path_of_encoders_is_the_only_difference():
         finally:
             torch.backends.mha.set_fastpath_enabled(True)
         assert torch.equal(tracker.build_graph().replay(), output)
+
+
+class Normed(nn.Module):
+    """A norm that begins with a conversion which changes nothing, and a dropout that does not drop."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop = self.Norm(), nn.Dropout()
+
+    class Norm(nn.Module):
+        def forward(self, x):
+            return x.to(torch.float32) * 2
+
+    def forward(self, x):
+        x = x + 1
+        return self.drop(x) + self.norm(x), x * 3
+
+
+def test_a_function_that_returns_what_it_is_given_counts_inside_its_module():
+    graph = tracked(Normed().eval(), torch.ones(2))[1].build_graph()
+    names = {one.name: [node.name for node in one.inputs] for one in graph}
+    assert names["norm/mul#0"] == ["norm/to#0"]
+    assert names["/add#1"] == ["drop/dropout#0", "norm/mul#0"]  # the module returned it
+    assert names["norm/to#0"] == ["drop/dropout#0"] and names["/mul#0"] == ["drop/dropout#0"]

@@ -7,7 +7,7 @@ A name without a run number means the last run of its module or operation in a f
 call of the model. Outside a call of the model, where a part of it is called alone, each call counts on.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,16 +25,14 @@ from .modules import (
     check_model,
     device_and_dtype,
     eager,
-    find_modules,
     layer_name,
     without_wrapper,
     wrap_forward,
 )
-from .names import Layer
 from .operations import OperationStack, inner_modules
 from .passes import Pass, Stop
 from .seeding import seeded
-from .targets import Edit, Target, Wanted, resolve
+from .targets import CallEdit, Edit, Place, Target, find_places
 from .threads import HomeThread, begin_alone
 
 
@@ -59,7 +57,7 @@ def hooked(
         record: Names of the layers to record; or a dictionary of them, whose keys name the activations. The
             empty name is the model itself.
         edit: A function for each layer to edit, from its tensor to another one of the same shape. It gets a
-            copy, so it may write in place. A recording of the same layer sees the edited tensor. Where a
+            copy, so it may write in place. A `CallEdit` also sees the arguments of the call. A recording of the same layer sees the edited tensor. Where a
             name without a number belongs to something that runs several times, the forward pass is begun
             again once it is known which run is the last.
         stop: End the forward pass, and with it the block, silently, as soon as nothing that is wanted can
@@ -91,33 +89,40 @@ def hooked(
     """
     check_model(model)
     given, model = model, without_wrapper(model)
-    names, edits_by_name = _names(record, model), _edits(edit)
-    layers = resolve(model, [*names.values(), *edits_by_name])
-    recorded = {key: layers[name] for key, name in names.items()}
-    edits = {layers[name]: function for name, function in edits_by_name.items()}
-    activations = Activations(recorded)
-    forward_pass = Pass(model, every, activations)
-    targets = _targets(model, [*recorded.values(), *edits], forward_pass)
-    activations.count({name: targets[layers[name]].runs for name in edits_by_name})
-    activations.count({key: targets[layer].runs for key, layer in recorded.items()})
-    keys: dict[Layer, list[str]] = {layer: [] for layer in [*recorded.values(), *edits]}
-    for key, layer in recorded.items():
-        keys[layer].append(key)
-    for layer, names_of_it in keys.items():
-        targets[layer].add(Wanted(layer, tuple(names_of_it), edits.get(layer)), detach, clone, inputs)
-    forward_pass.stops = stop and all(layer.run is not None for layer in targets)
+    names, edits = _names(record, model), _edits(edit)
+    places = find_places(model, [*names.values(), *edits])
+    activations = Activations({key: places[name].layer for key, name in names.items()})
+    forward_pass = Pass(
+        model=model,
+        activations=activations,
+        every=every,
+        detach=detach,
+        clone=clone,
+        inputs=inputs,
+        stops=stop and all(place.layer.run is not None for place in places.values()),
+    )
+    targets = _targets(places, forward_pass)
+    for key, name in names.items():
+        targets[name].want(places[name].layer).keys.append(key)
+    for name, function in edits.items():
+        targets[name].want(places[name].layer).edit = function
+    activations.count({name: targets[name].runs for name in edits})
+    activations.count({key: targets[name].runs for key, name in names.items()})
     with until_the_end() as cleanup:
         begin_alone(model, cleanup)
         with uninterrupted():
-            cleanup.enter(eager(given, [layer.module for layer in targets]))
-            _install(model, targets, forward_pass, cleanup)
+            cleanup.enter(eager(given, [place.layer.module for place in places.values()]))
+            _install(model, dict.fromkeys(targets.values()), forward_pass, cleanup)
         try:
             yield activations
         except Stop as signal:
             if signal.args[0] is not forward_pass:  # an outer block asked for it
                 raise
             return
-    _check_edits(targets, edits)
+    for name in edits:
+        layer = places[name].layer
+        if not targets[name].edited(layer):
+            raise UnreachedLayerError(not_reached(layer, targets[name].runs))
 
 
 @contextmanager
@@ -160,9 +165,9 @@ def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
         if running and home.here():
             listener.enter(module)
 
-    def leave(module: nn.Module, *_: Any) -> None:
+    def leave(module: nn.Module, _: Any, output: Any) -> None:
         if running and home.here():
-            listener.leave(module)
+            listener.leave(module, output)
 
     handles: list[RemovableHandle] = []
     with until_the_end() as cleanup:
@@ -282,24 +287,21 @@ def _edits(edit: Mapping[str, Edit] | None) -> dict[str, Edit]:
         raise ArgumentError(f"expected a dictionary of edits by the names of layers, got {shown(edit)}")
     edits: dict[str, Any] = dict(edit or {})
     for name, function in edits.items():
-        if not callable(function):
+        if not callable(function) and not isinstance(function, CallEdit):
             kind = type(function).__name__
             raise ArgumentError(f"expected a function of a tensor as the edit of {name!r}, got {kind}")
     return edits
 
 
-def _targets(model: nn.Module, layers: Iterable[Layer], forward_pass: Pass) -> dict[Layer, Target]:
-    """One target for all layers that name the same module or operation."""
+def _targets(places: Mapping[str, Place], forward_pass: Pass) -> dict[str, Target]:
+    """The targets by name; all layers that name the same module or operation have one."""
     made: dict[tuple[nn.Module, str | None], Target] = {}
     found = {}
-    layers = list(layers)
-    modules = find_modules(model, [layer.module for layer in layers])
-    for layer in layers:
-        module = modules[layer.module]
+    for name, (layer, module) in places.items():
         place = (module, layer.operation)
         if place not in made:
             made[place] = Target(module, layer, forward_pass)
-        found[layer] = made[place]
+        found[name] = made[place]
     return found
 
 
@@ -308,12 +310,12 @@ def _remove(handles: Iterable[RemovableHandle]) -> None:
         handle.remove()
 
 
-def _install(model: nn.Module, targets: Mapping[Layer, Target], forward_pass: Pass, cleanup: Cleanup) -> None:
+def _install(model: nn.Module, targets: Collection[Target], forward_pass: Pass, cleanup: Cleanup) -> None:
     """Registers all hooks, and adds the steps that take them away."""
     operations: dict[nn.Module, dict[str, Target]] = {}
     handles: list[RemovableHandle] = []
     cleanup.add(lambda: _remove(handles))
-    for target in dict.fromkeys(targets.values()):
+    for target in targets:
         if target.operation is None:
             handles.append(target.module.register_forward_hook(target.hook, with_kwargs=True))
         else:
@@ -332,9 +334,3 @@ def _install(model: nn.Module, targets: Mapping[Layer, Target], forward_pass: Pa
         wrap_forward(model, forward_pass.around, cleanup)
         cleanup.add(forward_pass.close)
         forward_pass.open()
-
-
-def _check_edits(targets: Mapping[Layer, Target], edits: Iterable[Layer]) -> None:
-    for layer in edits:
-        if not targets[layer].edited(layer):
-            raise UnreachedLayerError(not_reached(layer, targets[layer].runs))

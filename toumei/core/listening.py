@@ -22,8 +22,8 @@ class Listener(Protocol):
     def enter(self, module: nn.Module) -> None:
         """Is called before a module inside the model runs."""
 
-    def leave(self, module: nn.Module) -> None:
-        """Is called after a module inside the model ran or failed."""
+    def leave(self, module: nn.Module, output: Any) -> None:
+        """Is called after a module inside the model ran, with its output, or failed."""
 
     def call(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls a function of torch; what it returns takes the place of what the function returns."""

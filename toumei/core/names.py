@@ -25,6 +25,8 @@ _LAYER = re.compile(
     r"(?:#(?P<run>\d+))?(?P<late_part>(?:\[[^\[\]]+\])*)",
     re.ASCII,
 )
+_KEY = re.compile(r"\[([^\[\]]+)\]")
+_INDEX = re.compile(r"-?\d+", re.ASCII)
 _LAYER_GRAMMAR = (
     "'module', 'module/operation', with '#run' for one of its runs and '[part]' for a part of its output"
 )
@@ -91,10 +93,13 @@ def parse_layer(text: str) -> Layer:
     match = _LAYER.fullmatch(text)
     if match is None:
         raise UnitError(f"cannot read the layer {text!r}: expected {_LAYER_GRAMMAR}")
-    keys = re.findall(r"\[([^\[\]]+)\]", match["part"] + match["late_part"])
-    part = tuple(int(key) if re.fullmatch(r"-?\d+", key, re.ASCII) else key for key in keys)
+    module, operation, part, run, late_part = match.groups()
+    keys = _KEY.findall(part + late_part)
     return Layer(
-        match["module"], match["operation"], None if match["run"] is None else int(match["run"]), part
+        module=module,
+        operation=operation,
+        run=None if run is None else int(run),
+        part=tuple(int(key) if _INDEX.fullmatch(key) else key for key in keys),
     )
 
 

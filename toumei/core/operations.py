@@ -65,8 +65,8 @@ class Listener:
     def __init__(self, stack: "list[Listener | nn.Module]", targets: Mapping[str, Target]) -> None:
         self.ran: Counter[str] = Counter()  # what the module called in the pass
         self._stack, self._targets = stack, dict(targets)
-        self._mode = FunctionMode(self._handle)
-        self._entered = self._muted = False
+        self._mode: FunctionMode | None = None  # while it is entered
+        self._muted = False
         for target in targets.values():
             target.runs.others = self.ran
 
@@ -87,21 +87,17 @@ class Listener:
 
     def on(self) -> None:
         """Listens from here on."""
-        if self._entered:
-            self._muted = False
-        else:
-            self._entered = True  # first, so that an interrupt in between leaves nothing on
+        self._muted = False
+        if self._mode is None:
+            self._mode = FunctionMode(self._handle)  # before it is entered: an interrupt leaves nothing on
             self._mode.__enter__()
 
     def off(self) -> None:
         """Does not listen from here on; another mode that lies on top of this one stays."""
-        if not self._entered:
-            return
-        if self._mode.is_innermost():
+        if self._mode is not None and self._mode.is_innermost():
             self._mode.__exit__(None, None, None)
-            self._entered = self._muted = False
-        else:
-            self._muted = True
+            self._mode = None
+        self._muted = self._mode is not None
 
     def _handle(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._muted:
@@ -135,9 +131,9 @@ def inner_modules(modules: Iterable[nn.Module]) -> list[nn.Module]:
 
 
 def _has_tensor(output: Any) -> bool:
-    if isinstance(output, tuple | list):
-        return any(isinstance(part, Tensor) for part in output)
-    return isinstance(output, Tensor)
+    if isinstance(output, Tensor):
+        return True
+    return isinstance(output, tuple | list) and any(isinstance(part, Tensor) for part in output)
 
 
 def _may_write(in_place: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

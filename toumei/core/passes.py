@@ -68,8 +68,11 @@ class Pass:
 
     Attributes:
         model: The model.
-        every: Whether names without a number mean all runs.
         activations: What is recorded.
+        every: Whether names without a number mean all runs.
+        detach: Whether recorded tensors are cut off the graph.
+        clone: Whether the layers that follow get a copy of a recorded tensor.
+        inputs: Whether what goes into layers is recorded, not what comes out.
         stops: Whether a pass ends once everything is done.
         running: Whether the model runs now.
         targets: What is waited for.
@@ -78,9 +81,12 @@ class Pass:
     """
 
     model: nn.Module
-    every: bool
     activations: Activations
-    stops: bool = False
+    every: bool
+    detach: bool
+    clone: bool
+    inputs: bool
+    stops: bool
     running: bool = False
     targets: list[Awaited] = field(default_factory=list)
     counters: list[Counter[str]] = field(default_factory=list)
@@ -94,6 +100,7 @@ class Pass:
         """Ends what `open` began."""
         if self in _open.passes:
             _open.passes.remove(self)
+        self.targets.clear()  # they refer to this pass: without the circle its tensors are freed at once
 
     def around(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs a forward pass of the model, again if it was edited before its last run was known."""

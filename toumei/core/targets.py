@@ -1,8 +1,9 @@
 """What the engine waits for in a forward pass: runs of modules and operations, to record, edit or stop at."""
 
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,35 @@ from torch import Tensor, nn
 from .activations import Runs
 from .errors import ArchitectureError, ShapeError
 from .functions import canonical_name
-from .modules import find_modules
+from .modules import find_module, without_wrapper
 from .names import Layer, parse_layer
 from .outputs import has_tensor, main_tensor, tensor_parts, with_main_tensor
 from .passes import Pass
 from .threads import in_backward
 
-Edit = Callable[[Tensor], Tensor]
-_SPECIAL = frozenset("/#[]:")  # characters of the grammar
+_SPECIAL = re.compile(r"[/#\[\]:]")  # characters of the grammar
+
+
+@dataclass(frozen=True, eq=False)
+class CallEdit:
+    """An edit that also sees with what the layer was called.
+
+    Attributes:
+        function: From the tensor of the layer, the positional and the keyword arguments of its call to another
+            tensor of the same shape.
+    """
+
+    function: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Tensor]
+
+
+Edit = Callable[[Tensor], Tensor] | CallEdit
+
+
+class Place(NamedTuple):
+    """A layer, and the module that it is the output of or lies in."""
+
+    layer: Layer
+    module: nn.Module
 
 
 @dataclass(eq=False)
@@ -25,8 +47,8 @@ class Wanted:
     """One layer that is recorded under some names, edited, or both."""
 
     layer: Layer
-    keys: tuple[str, ...]
-    edit: Edit | None
+    keys: list[str] = field(default_factory=list)
+    edit: Edit | None = None
     done: bool = False
     edited: bool = False
 
@@ -36,15 +58,19 @@ class Target:
 
     def __init__(self, module: nn.Module, layer: Layer, forward_pass: Pass) -> None:
         self.module, self.layer, self.operation = module, layer, layer.operation
-        self.runs, self.wanted = Runs(inside=_inside_list(module)), list[Wanted]()
+        self.runs = Runs(inside=_inside_list(module))
+        self.wanted: list[Wanted] = []
         self._pass = forward_pass
         self._expected = 1  # runs in a pass
         forward_pass.targets.append(self)
 
-    def add(self, wanted: Wanted, detach: bool, clone: bool, inputs: bool) -> None:
-        """Adds something to wait for."""
-        self.wanted.append(wanted)
-        self._detach, self._clone, self._inputs = detach, clone, inputs
+    def want(self, layer: Layer) -> Wanted:
+        """Returns what is wanted of a layer, so far nothing if it is new."""
+        for wanted in self.wanted:
+            if wanted.layer == layer:
+                return wanted
+        self.wanted.append(Wanted(layer))
+        return self.wanted[-1]
 
     @property
     def done(self) -> bool:
@@ -95,13 +121,13 @@ class Target:
     def __call__(self, output: Any, args: Any, kwargs: Any) -> Any:
         """Returns the output of a run, with edits, after recording what is wanted of it."""
         if not self._pass.running and in_backward():
-            return self._computed_again(output)
+            return self._computed_again(output, args, kwargs)
         number = self.runs.count
         self.runs.count += 1
         wanted = [one for one in self.wanted if one.layer.run is None or one.layer.run == number]
         for one in wanted:
             if one.edit is not None and self._is_meant(one.layer, number):
-                output = self._edit(one, output)
+                output = self._edit(one, output, args, kwargs)
         for one in wanted:
             if one.keys:
                 output = self._record(one, output, args, kwargs)
@@ -109,7 +135,7 @@ class Target:
         self._pass.check_stop()
         return output
 
-    def _computed_again(self, output: Any) -> Any:
+    def _computed_again(self, output: Any, args: Any, kwargs: Any) -> Any:
         """Edits a run that a checkpoint computes again in the backward pass, and records nothing."""
         for one in self.wanted:
             if one.edit is not None:
@@ -119,7 +145,7 @@ class Target:
                         f"again in the backward pass, where its runs cannot be told apart: edit every run "
                         f"with every=True, or switch checkpointing off"
                     )
-                output = self._edit(one, output)
+                output = self._edit(one, output, args, kwargs)
         return output
 
     def _is_meant(self, layer: Layer, number: int) -> bool:
@@ -127,12 +153,15 @@ class Target:
             return True
         return number == self._expected - 1
 
-    def _edit(self, wanted: Wanted, output: Any) -> Any:
+    def _edit(self, wanted: Wanted, output: Any, args: Any, kwargs: Any) -> Any:
         part = wanted.layer.part
         tensor = main_tensor(output, part)
         self.runs.parts[part] = tensor_parts(output, part)
         assert wanted.edit is not None
-        edited = wanted.edit(tensor.clone())
+        if isinstance(wanted.edit, CallEdit):
+            edited = wanted.edit.function(tensor.clone(), args, kwargs)
+        else:
+            edited = wanted.edit(tensor.clone())
         if not isinstance(edited, Tensor) or edited.shape != tensor.shape:
             got = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
             raise ShapeError(
@@ -144,13 +173,13 @@ class Target:
     def _record(self, wanted: Wanted, output: Any, args: Any, kwargs: Any) -> Any:
         part = wanted.layer.part
         seen = output
-        if self._inputs:
+        if self._pass.inputs:
             seen = args if has_tensor(args) else kwargs
         tensor = main_tensor(seen, part)
-        shown = tensor.detach() if self._detach else tensor
+        shown = tensor.detach() if self._pass.detach else tensor
         for key in wanted.keys:
             self._pass.activations._add(key, shown, self._pass.every)
-        if self._clone and not self._inputs:
+        if self._pass.clone and not self._pass.inputs:
             return with_main_tensor(output, tensor.clone(), part)
         return output
 
@@ -162,7 +191,12 @@ def _inside_list(module: nn.Module) -> tuple[str, ...]:
 
 
 def resolve(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
-    """Returns the layers that names mean, whose modules the model has.
+    """Returns the layers that names mean; see `find_places`."""
+    return {name: place.layer for name, place in find_places(model, names).items()}
+
+
+def find_places(model: nn.Module, names: Iterable[str]) -> dict[str, Place]:
+    """Returns the layers that names mean, and their modules.
 
     Modules whose names have characters of the grammar, such as ``a/b``, come before what else the name may
     mean. Functions of torch are found by each of their names.
@@ -173,18 +207,23 @@ def resolve(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
         ArchitectureError: A module that is compiled by TorchScript.
     """
     names = list(names)
-    odd: list[str] = []
-    if any(_SPECIAL.intersection(str(name)) for name in names):
-        known = (name for name, _ in model.named_modules(remove_duplicate=False))
-        odd = sorted((name for name in known if _SPECIAL.intersection(name)), key=len, reverse=True)
-    layers = {name: _layer(name, odd) for name in names}
-    for name, module in find_modules(model, [layer.module for layer in layers.values()]).items():
+    known: dict[str, nn.Module] = {}
+    if len(names) > 10 or any(_SPECIAL.search(str(name)) for name in names):
+        # One walk over the model costs less than a search for each of many names.
+        known = dict(model.named_modules(remove_duplicate=False))
+    odd = sorted(filter(_SPECIAL.search, known), key=len, reverse=True)
+    places = {}
+    for name in names:
+        layer = Layer(name) if isinstance(name, str) and name in known else _layer(name, odd)
+        found = known.get(layer.module)
+        module = find_module(model, layer.module) if found is None else without_wrapper(found)
         if isinstance(module, torch.jit.ScriptModule):
             raise ArchitectureError(
-                f"layer {name!r} is compiled by TorchScript, where no hooks run: name a module around it, or "
-                f"give the module that was scripted or traced"
+                f"layer {layer.module!r} is compiled by TorchScript, where no hooks run: name a module "
+                f"around it, or give the module that was scripted or traced"
             )
-    return layers
+        places[name] = Place(layer, module)
+    return places
 
 
 def _layer(name: str, odd: Iterable[str]) -> Layer:

@@ -6,15 +6,22 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import translate
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 from torch import Tensor
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, ShapeError
 from ..core.summaries import listed
+from ..plots import save_page
 from .nodes import Memory, Operation, TensorNode, nodes_in, with_values
 from .replay import replayed
+from .viewer import framed, graph_page, neighbourhood, picture, save_dot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Values = Mapping[Any, Any] | Tensor | tuple[Any, ...] | None
 
@@ -191,6 +198,82 @@ class OperationGraph:
             memory=self.memory,
         )
         return {node.name: found[node] for node in wanted} if wanted else with_values(self.output, found)
+
+    @checked
+    def save_dot(self, path: str | Path, *, parameters: bool = False) -> None:
+        """Writes the graph as text for Graphviz, or as its picture for a path in .svg, .pdf or .png.
+
+        Operations are nodes in clusters by module, tensors are edges with their shapes.
+
+        Args:
+            path: The file.
+            parameters: Whether parameters, buffers and constants are nodes too.
+
+        Raises:
+            MissingDependencyError: A picture is asked for, and the program ``dot`` is not installed.
+        """
+        save_dot(self, path, parameters)
+
+    @checked
+    def save_html(
+        self,
+        path: str | Path,
+        *,
+        tensors: Mapping[str, Any] | None = None,
+        focus: "str | TensorNode | Operation | None" = None,
+        hops: int = 4,
+    ) -> None:
+        """Writes the graph as a page that needs no network: modules open by a click, any name can be found.
+
+        Args:
+            path: The file.
+            tensors: Values of tensors by name, such as the map of a tracker; the page has their histograms.
+            focus: Name of an operation or a tensor; then the page has only what is near it.
+            hops: How near: from an operation to its result is a hop, from there to one that takes it another.
+
+        Raises:
+            LayerError: The pass had no operation or tensor ``focus``.
+        """
+        save_page(self._page(tensors, focus, hops), path)
+
+    @checked
+    def plot(self, ax: "Axes | None" = None, module: str = "", depth: int = 1) -> "Axes":
+        """Returns axes with the modules and operations in a module, and the tensors between them as lines.
+
+        Args:
+            ax: Where to draw; by default a new figure of the size that the letters need.
+            module: Name of the module, empty for the whole model.
+            depth: How many levels are open; with 1 the modules in it are closed boxes.
+
+        Raises:
+            LayerError: No such module ran several operations.
+        """
+        return picture(self, ax, module, depth)
+
+    def _repr_html_(self) -> str:
+        return framed(self._page(None, None, 0))
+
+    def _page(
+        self, tensors: Mapping[str, Any] | None, focus: "str | TensorNode | Operation | None", hops: int
+    ) -> str:
+        if focus is None:
+            return graph_page(self, tensors)
+        if hops < 0:
+            raise ArgumentError(f"hops is a whole number from 0 on, got {hops}")
+        node = self._node(focus)
+        near = neighbourhood(self, self.networkx(), node, hops)
+        return graph_page(near, tensors, node, f"{hops} hops around {node.name}")
+
+    def _node(self, place: "str | TensorNode | Operation") -> TensorNode | Operation:
+        """An operation or a tensor by name; a name of both is that of the operation."""
+        if isinstance(place, TensorNode):
+            return self.tensor(place)
+        try:
+            return self.operation(place)
+        except LayerError:
+            if isinstance(place, Operation):
+                raise
+            return self.tensor(place)
 
     def _given(self, values: Values) -> dict[TensorNode, Tensor]:
         """Given values by node, which have the shapes of the pass."""

@@ -23,6 +23,7 @@ from .source_lines import source_line
 from .values import Keep, Values, memory_of
 
 _READS = frozenset(("item", "tolist", "is_nonzero", "equal", "allclose", "numpy"))
+_Known = tuple[ref[Tensor], TensorNode, int, int]
 _PLAIN = (str, int, float, bool, complex, type(None))
 
 
@@ -43,10 +44,13 @@ class Recorder:
         self._tensors: dict[str, TensorNode] = {}
         self._modules = {module: name for name, module in model.named_modules()}
         self._names = [""]  # of the modules that run, the innermost one last
+        # For each of them the tensors that functions in it returned as they were given, as `to` may do, and
+        # what they were known as before.
+        self._passed_on: list[list[tuple[Tensor, _Known]]] = [[]]
         self._ran: Counter[tuple[str, str]] = Counter()
         # Each tensor of the pass by its id: a reference that tells whether the id is still its one, its node,
         # where its memory begins, and how many operations had run.
-        self._known: dict[int, tuple[ref[Tensor], TensorNode, int, int]] = {}
+        self._known: dict[int, _Known] = {}
         self._overwritten: dict[int, tuple[int, Operation]] = {}  # what did it last, by where memory begins
         self._touched: set[int] = set()  # where the memory of the arguments of a call begins
         self._inputs: list[TensorNode] = []
@@ -89,11 +93,18 @@ class Recorder:
     def enter(self, module: nn.Module) -> None:
         """Lets a module be the innermost one."""
         self._names.append(self._modules.get(module, self._names[-1]))
+        self._passed_on.append([])
 
-    def leave(self, module: nn.Module) -> None:
+    def leave(self, module: nn.Module, output: Any) -> None:
         """Lets the module around it be the innermost one again."""
-        if len(self._names) > 1:
-            self._names.pop()
+        if len(self._names) == 1:
+            return
+        self._names.pop()
+        for tensor, before in self._passed_on.pop():
+            if any(main_tensor(output, part) is tensor for part in tensor_parts(output)):
+                self._passed_on[-1].append((tensor, before))
+            else:  # outside, the tensor is what was given to the module
+                self._known[id(tensor)] = before
 
     def call(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls a function, and writes it down if it has to do with tensors."""
@@ -143,6 +154,7 @@ class Recorder:
         self.done, self._outside, self._attributes = True, None, None
         for held in (self._known, self._overwritten, self._named):
             held.clear()
+        self._passed_on = [[]]
 
     def _arguments(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         self._touched.clear()
@@ -185,6 +197,9 @@ class Recorder:
         parts = ((),) if isinstance(results, Tensor) else tensor_parts(results)
         for part in parts:
             tensor = main_tensor(results, part)
+            before = self._known.get(id(tensor))
+            if before is not None and before[0]() is tensor and not operation.in_place:
+                self._passed_on[-1].append((tensor, before))
             name = operation.name + "".join(f"[{one}]" for one in part)
             node = self._add(tensor, name, "result", operation)
             operation.outputs.append(node)

@@ -155,12 +155,12 @@ def test_halving_depends_on_the_input_alone_and_ends_when_all_targets_add_up(wat
     torch.manual_seed(0)
     layers = nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3)
     model, rows = watched(nn.Sequential(*layers).double()), inputs.double()
-    method = IntegratedGradients(model, tolerance=4e-3, max_steps=4096, batch_size=batch_size)
+    method = IntegratedGradients(model, tolerance=1e-2, max_steps=4096, batch_size=batch_size)
     together = method(rows, target=[0, 1, 2])
     wanted = (together.output - together.baseline_output).abs().clamp(min=1e-3)
-    assert (together.gap.abs() <= 4.04e-3 * wanted).all()
+    assert (together.gap.abs() <= 1.01e-2 * wanted).all()
     for index in range(len(rows)):
-        alone = IntegratedGradients(model, tolerance=4e-3, max_steps=4096)(
+        alone = IntegratedGradients(model, tolerance=1e-2, max_steps=4096)(
             rows[index, None], target=[0, 1, 2]
         )
         assert torch.allclose(alone.values[:, 0], together.values[:, index], atol=1e-9)

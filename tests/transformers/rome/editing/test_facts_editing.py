@@ -22,13 +22,13 @@ def network():
 @pytest.fixture(scope="module")
 def editor(network):
     model, tokenizer, world = network
-    texts = islice(world.texts(seed=1), 1000)
+    texts = islice(world.texts(seed=1), 300)
     return RankOneEditor(model, tokenizer, collect_statistics(model, tokenizer, texts, [2], verbose=False))
 
 
 @pytest.fixture(scope="module")
 def cases(network):
-    return world_cases(network[2], 8, seed=2)
+    return world_cases(network[2], 5, seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,14 @@ def test_single_edits_reach_their_facts_and_spare_their_neighbours(plain):
 
 
 def test_the_subjects_other_facts_stay_where_its_continuations_are_held(editor, cases, plain):
-    held = evaluate_edits(editor, cases[:5], verbose=False, **HELD)
+    held = evaluate_edits(editor, cases[:3], verbose=False, **HELD)
     for metric in ("efficacy", "paraphrase", "neighbourhood"):
         assert held.mean(metric) >= 0.95, metric
     assert held.mean("others") >= 0.85 and held.mean("others") > plain.mean("others") + 0.25
 
 
-def test_fifty_facts_are_written_at_once(network, editor):
-    cases = world_cases(network[2], 50, seed=4)
+def test_many_facts_are_written_at_once(network, editor):
+    cases = world_cases(network[2], 25, seed=4)
     found = evaluate_edits(editor, cases, together=True, method="memit", verbose=False)
     assert found.mean("efficacy") >= 0.95
     assert found.mean("paraphrase") >= 0.9 and found.mean("neighbourhood") >= 0.9

@@ -1,0 +1,8 @@
+"""The graph of operations as a page, as a picture and as text for Graphviz."""
+
+from .cut import neighbourhood
+from .drawing import picture
+from .graphviz import save_dot
+from .page import framed, graph_page
+
+__all__ = ["framed", "graph_page", "neighbourhood", "picture", "save_dot"]
