@@ -1,6 +1,6 @@
 """What the library draws: arrays in, matplotlib axes, pictures or pages out."""
 
-from .html import data_uri, escaped, figure, page, picture, save_page, script_data, token_spans
+from .html import data_uri, escaped, figure, framed, page, picture, save_page, script_data, token_spans
 from .image_files import save_animation, save_figure, save_grid, save_pixels
 from .images import image_grid, show, side_by_side
 from .pixels import check_overlay, in_range, montage, to_pil
@@ -19,6 +19,7 @@ __all__ = [
     "drawing",
     "escaped",
     "figure",
+    "framed",
     "heat_map",
     "image_grid",
     "in_range",
