@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...instrument.attention_batches import AttentionBatch
 
@@ -15,6 +16,7 @@ _UNITS = 2**30  # of a capacity of 1; SciPy takes whole numbers of 32 bits
 Weights = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
+@checked
 def attention_rollout(
     attentions: Weights, *, mask: Tensor | None = None, without_first: bool = False
 ) -> Tensor:
@@ -52,6 +54,7 @@ def attention_rollout(
     return found
 
 
+@checked
 def attention_flow(
     attentions: Weights,
     *,

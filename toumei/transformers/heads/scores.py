@@ -16,6 +16,7 @@ from .score_table import SCORES, HeadScores
 Sums = dict[str, tuple[Tensor, int]]  # by score the sums (heads,) of one text, and over how many rows
 
 
+@checked
 def head_scores(
     attentions: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
     tokens: Tensor | None = None,
@@ -48,7 +49,7 @@ def head_scores(
     """
     weights = list(attentions) if isinstance(attentions, Tensor) else attentions
     batch = AttentionBatch(weights, mask, tokens)
-    batch.check()  # at the door `checked` would refuse NaN in rows of padding
+    batch.check()
     found: list[Sums] = []
     rows = 0
     for index, of_text, places in batch.texts():
