@@ -105,7 +105,7 @@ function drawMatrix() {
   cell = Math.max(4, Math.min(22, Math.floor(room / Math.max(rows, columns))));
   const named = cell >= 8, most = (tokens) => Math.min(12, Math.max(...tokens.map((token) => visible(token).length)));
   const letter = Math.min(12, cell) - 0.5;
-  labels = named ? { left: 16 + most(text.queries) * letter * 0.62, top: 16 + most(keys) * letter * 0.62 } : { left: 16, top: 16 };
+  labels = named ? { left: 22 + most(text.queries) * letter * 0.62, top: 20 + most(keys) * letter * 0.62 } : { left: 16, top: 16 };
   const canvas = element("canvas"), width = labels.left + columns * cell, height = labels.top + rows * cell;
   canvas.width = width * sharp;
   canvas.height = height * sharp;
@@ -294,6 +294,8 @@ document.onkeydown = (event) => {
 element("choice").hidden = data.texts.length < 2;
 data.texts.forEach(({ name }, n) => element("texts").add(new Option(name, n)));
 element("texts").onchange = (event) => open(data.texts[event.target.value]);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawThumbnails(); show(null); });
+const redraw = () => { drawThumbnails(); show(null); };
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+addEventListener("resize", redraw); // a frame in a notebook may have no width yet when its page is read
 build();
 open(state.text);

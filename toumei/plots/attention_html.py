@@ -23,12 +23,14 @@ class AttentionPage:
         layers: How many layers it shows.
         heads: How many heads all of them have.
         texts: How many texts.
+        height: Pixels that it takes in a notebook; it scrolls where it needs more.
     """
 
     html: str
     layers: int
     heads: int
     texts: int
+    height: int
 
     def save(self, path: str | Path) -> None:
         """Writes the page as a file, whole or not at all.
@@ -43,7 +45,7 @@ class AttentionPage:
         return f"AttentionPage({self.heads} heads of {self.layers} layers, {self.texts} texts, {size:.2f} MB)"
 
     def _repr_html_(self) -> str:
-        return framed(self.html, height=780)
+        return framed(self.html, self.height)
 
 
 @checked
@@ -121,7 +123,9 @@ def attention_page(
         script=_file("attention.js"),
         data={"layers": shown, "head": head, "texts": texts},
     )
-    return AttentionPage(html, len(layers), sum(heads), batch)
+    longest = max(len(side) for text in texts for side in (text["queries"], text["keys"] or ()))
+    height = 230 + max(240, 40 * len(layers), 90 + 22 * longest)
+    return AttentionPage(html, len(layers), sum(heads), batch, min(height, 780))
 
 
 @cache
