@@ -15,10 +15,10 @@ from torch import Tensor
 from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, ShapeError
 from ..core.summaries import listed
-from ..plots import save_page
+from ..plots import framed, save_page
 from .nodes import Memory, Operation, TensorNode, nodes_in, with_values
 from .replay import replayed
-from .viewer import framed, graph_page, neighbourhood, picture, save_dot
+from .viewer import graph_page, neighbourhood, picture, save_dot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
