@@ -13,6 +13,7 @@ from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.files import atomic_write
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
+from ...instrument.patterns import source
 from .hook_search import HookPoints
 
 Key = str | tuple[str, int] | tuple[str, int, str]
@@ -214,13 +215,21 @@ class ActivationCache(Mapping[str, Tensor]):
             ArchitectureError: Something is between the heads and the stream, such as a norm of its own.
         """
         stacked, labels = [], []
+        graph = self._known.graph
         for number in range(self._layers if layer is None else layer):
+            added = self._known.segments[0].parts.get(("attn", number))
+            written = self._known.outputs[number].output
+            if added is not None and source(graph, added) is not source(graph, written):
+                raise ArchitectureError(
+                    f"between the heads of layer {number} and the stream there is more than a linear map, a "
+                    f"norm or a scale: {added.name!r} is added, not {written.name!r}"
+                )
             result = self["result", number]
             stacked += list(result.unbind(-2))
             labels += [f"L{number}H{head}" for head in range(result.shape[-2])]
             bias = self._known.outputs[number].bias
             if biases and bias is not None:
-                value = self._known.graph.memory.model.get_parameter(bias.name)
+                value = graph.memory.model.get_parameter(bias.name)
                 stacked.append(value.detach().expand_as(stacked[-1]))
                 labels.append(f"L{number}bias")
         return torch.stack(stacked), tuple(labels)

@@ -1,6 +1,8 @@
 """Finds the hook points of any transformer in the graph of a forward pass."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -96,6 +98,7 @@ class _Search:
         self._length = attentions[0].query_length
         self._linear = {one.output: one for one in find_linear(graph)}
         self._linear |= {one.operation.outputs[0]: one for one in self._linear.values()}
+        self._runs = Counter(chain.from_iterable(graph.returned.values()))
         self._points: dict[str, Point] = {}
         self._missing: dict[str, str] = {}
         self._outputs: dict[int, LinearMap] = {}
@@ -152,9 +155,7 @@ class _Search:
     def _engine_name(self, node: TensorNode) -> str:
         """The name of the innermost module that returns a tensor, else that of the operation."""
         returned = self._graph.returned.get(node.name, [])
-        if returned and returned.count(returned[0]) == 1:
-            return f"{returned[0]}#0"
-        return node.name
+        return f"{returned[0]}#0" if returned and self._runs[returned[0]] == 1 else node.name
 
     def _axes(self, node: TensorNode, heads: int | None) -> tuple[tuple[str, ...], ...] | None:
         """What the axes of vectors, or of vectors of heads, are, by their sizes."""

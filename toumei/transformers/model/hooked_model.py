@@ -24,7 +24,7 @@ from .model_inputs import ModelInputs, trial_inputs
 
 Names = str | Key | Iterable[str | Key] | Callable[[str], bool] | None
 Change = Callable[..., Any]
-_ON_DEMAND = ("attn.hook_pattern", "attn.hook_attn_scores", "attn.hook_result")
+_TRANSPOSES = ("T", "t", "mT", "transpose", "permute")
 
 
 class HookedModel:
@@ -402,11 +402,10 @@ def output_weight(points: HookPoints, layer: int) -> Tensor:
     linear = points.outputs[layer]
     model = points.graph.memory.model
     weight = model.get_parameter(linear.weight.name).detach()
-    attention = points.attentions[layer]
-    rows = attention.num_heads * attention.value.shape[-1]
-    if weight.shape[0] != rows or linear.operation.function == "linear":
+    used = points.graph.producer(linear.operation.args[-1]) if linear.operation.function == "matmul" else None
+    if linear.operation.function == "linear" or (used is not None and used.function in _TRANSPOSES):
         weight = weight.T
-    return weight.reshape(attention.num_heads, -1, weight.shape[-1])
+    return weight.unflatten(0, (points.attentions[layer].num_heads, -1))
 
 
 def _changing(changes: list[tuple[Point | str, Change]], batch: list[int]) -> Edit:
