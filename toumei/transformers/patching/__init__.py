@@ -2,6 +2,19 @@
 
 from .ablation_edits import ablation
 from .ablation_table import HeadAblation
+from .activations import activation_patching
 from .head_ablations import head_ablation
+from .metrics import Metric, kl_to_clean, logit_difference, probability
+from .patching_result import PatchingResult
 
-__all__ = ["HeadAblation", "ablation", "head_ablation"]
+__all__ = [
+    "HeadAblation",
+    "Metric",
+    "PatchingResult",
+    "ablation",
+    "activation_patching",
+    "head_ablation",
+    "kl_to_clean",
+    "logit_difference",
+    "probability",
+]
