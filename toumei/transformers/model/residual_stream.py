@@ -225,7 +225,9 @@ class _Search:
         return first, number if operation.function == "mul" else 1 / number
 
     def number(self, value: Any) -> float:
-        return float(self.graph.replay(record=[value])[value.name] if isinstance(value, TensorNode) else value)
+        return float(
+            self.graph.replay(record=[value])[value.name] if isinstance(value, TensorNode) else value
+        )
 
     # ------------------------------------------------------------ what the parts are
 
