@@ -201,8 +201,8 @@ class _Attribution:
         total, largest = float(sum(found.values())), max(abs(float(one)) for one in found.values())
         if abs(total - self.logit) > self.tolerance * max(largest, abs(self.logit)):
             raise ArchitectureError(
-                f"the contributions sum to {total:.6g}, the logit of the model is {self.logit:.6g}: something "
-                f"between the final norm and the logits of {type(self.parts.model).__name__} is not linear"
+                f"the contributions sum to {total:.6g}, the logit of the model is {self.logit:.6g}: "
+                f"something between the final norm and the logits of {type(self.parts.model).__name__} is not linear"
             )
         return found
 

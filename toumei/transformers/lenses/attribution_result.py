@@ -117,7 +117,5 @@ class LogitAttribution(Saved):
         against = "" if self.against is None else f" against {shortened(self.against.strip(), 20)}"
         best = listed((f"{label} {value:+.2f}" for label, value in self.top(3)), 3)
         capped = " before a soft cap" if self.capped else ""
-        return (
-            f"LogitAttribution({shortened(self.answer.strip(), 20)}{against}: logit {self.logit:.3f}{capped}; "
-            f"{best})"
-        )
+        answer = shortened(self.answer.strip(), 20)
+        return f"LogitAttribution({answer}{against}: logit {self.logit:.3f}{capped}; {best})"

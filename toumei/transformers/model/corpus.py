@@ -59,7 +59,9 @@ def token_rows(texts: Iterable[str], tokenizer: Any, max_length: int | None = No
         max_length: The number of tokens at which longer texts are cut off.
     """
     texts = iter(texts)
-    options: dict[str, Any] = {"truncation": True, "max_length": max_length} if max_length else {"verbose": False}
+    options: dict[str, Any] = (
+        {"truncation": True, "max_length": max_length} if max_length else {"verbose": False}
+    )
     while read := list(islice(texts, _TOKENIZED_AT_ONCE)):
         encoded = tokenizer(read, return_special_tokens_mask=True, padding=False, **options)
         for ids, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):

@@ -32,7 +32,7 @@ class FrozenNorm:
         return self.gain * (vectors - vectors.mean(-1, keepdim=True) if self.centered else vectors)
 
     def pull(self, direction: Tensor) -> Tensor:
-        """Returns the direction (width,) before the norm whose product with x is that of `direction` after it.
+        """Returns the direction (width,) before the norm that has the product of `direction` after it.
 
         Example:
             >>> x, direction = torch.randn(8).double(), torch.randn(8).double()
@@ -83,6 +83,6 @@ def freeze_norm(norm: nn.Module, vector: Tensor) -> FrozenNorm:
     scale = float(wanted @ unscaled / (unscaled @ unscaled))
     if not torch.allclose(scale * unscaled, wanted, rtol=0, atol=tolerance * float(wanted.abs().max())):
         raise ArchitectureError(
-            f"{type(norm).__name__} is no norm whose scale can be kept constant: it is no LayerNorm or RMSNorm"
+            f"{type(norm).__name__} is no LayerNorm or RMSNorm, whose scale can be kept constant"
         )
     return FrozenNorm(gain * scale, centered, bias)
