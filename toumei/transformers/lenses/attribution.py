@@ -202,7 +202,7 @@ class _Attribution:
         if abs(total - self.logit) > self.tolerance * max(largest, abs(self.logit)):
             raise ArchitectureError(
                 f"the contributions sum to {total:.6g}, the logit of the model is {self.logit:.6g}: "
-                f"something between the final norm and the logits of {type(self.parts.model).__name__} is not linear"
+                f"something after the final norm of {type(self.parts.model).__name__} is not linear"
             )
         return found
 

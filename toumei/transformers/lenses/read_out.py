@@ -1,4 +1,4 @@
-"""The residual stream at each layer, read out by the final norm and head of the model, a few vectors at once."""
+"""The residual stream at each layer, and the logits that final norm and head of the model make of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

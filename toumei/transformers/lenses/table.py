@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Color = Literal["probability", "divergence", "entropy"]
 _LETTERS = 9  # of a token in a cell
-_DARK = 0.6  # share of the colours from which letters are white
+_DARK = 0.45  # share of the colours from which letters are white
 
 
 @dataclass(frozen=True, repr=False, eq=False)
