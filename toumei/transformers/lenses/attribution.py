@@ -19,8 +19,9 @@ from ...core.hooks import hooked
 from ...core.modules import evaluating
 from ..model.families import Anatomy, anatomy
 from ..model.frozen_norms import FrozenNorm, freeze_norm
-from ..model.residual_stream import ResidualStream, StreamPart, residual_stream
+from ..model.residual_stream import residual_stream
 from ..model.scoring import logits_from
+from ..model.stream_parts import ResidualStream, StreamPart
 from ..model.tokens import as_prompt, continuation, tokenize
 from .attribution_result import LogitAttribution
 
