@@ -41,7 +41,8 @@ def direct_logit_attribution(
 
     The scale of the final norm, and of norms after attention and MLP, is kept as it is in this pass. The
     contributions then sum to the logit of the model exactly, which is checked. A soft cap of the logits, as
-    in Gemma 2, is left out: the sum is the logit before it.
+    in Gemma 2, is left out: the sum is the logit before it. Edits of the weights count, and those of `hooked`
+    blocks around the call, which see a pass of two tokens, too.
 
     Args:
         model: A causal language model.
@@ -128,7 +129,9 @@ class _Vectors:
 
 
 def _pass(parts: Anatomy, stream: ResidualStream, ids: Tensor) -> _Vectors:
-    names = [stream.final, parts.head, *parts.blocks, *(part.name for part in stream.parts)]
+    made_by = {part.name: part.name.partition("/")[0] for part in stream.parts}
+    wanted = [stream.final, parts.head, *parts.blocks, *made_by, *filter(None, made_by.values())]
+    names = list(dict.fromkeys(wanted))
     modules = [one for part in stream.parts for one in (part.norm, part.projection) if one]
     with hooked(parts.model, names) as outputs, hooked(parts.model, modules, inputs=True) as inputs:
         logits_from(parts.model, ids, ids.shape[1] - 1)
@@ -136,8 +139,10 @@ def _pass(parts: Anatomy, stream: ResidualStream, ids: Tensor) -> _Vectors:
     def last(tensor: Tensor) -> Tensor:
         return tensor.reshape(-1, tensor.shape[-1])[-1]
 
+    # what an edit computes from the output of a module is no operation inside it, but it is the output then
+    places = {name: name if outputs.reached(name) else made_by.get(name, name) for name in names}
     return _Vectors(
-        {name: last(outputs[name]) for name in dict.fromkeys(names)},
+        {name: last(outputs[place]) for name, place in places.items() if outputs.reached(place)},
         {name: last(inputs[name]) for name in dict.fromkeys(modules)},
     )
 
@@ -256,6 +261,5 @@ class _Attribution:
         raise ArchitectureError(
             f"the parts do not sum to the residual stream of {type(self.parts.model).__name__}: after "
             f"{name!r} {float((after - sum(map(self.value, below))).norm() / after.norm()):.1%} of it are "
-            f"missing. Something is added that a pass of two tokens does not show, such as an edit of the "
-            f"output of attention, an MLP or a block"
+            f"missing. This pass adds something that a pass of two tokens does not add"
         )

@@ -10,9 +10,8 @@ from ...core.errors import ArchitectureError
 from ...instrument import Operation, OperationGraph, TensorNode
 from .families import Anatomy
 
-_PASSING = frozenset(
-    "clone contiguous detach dropout flatten float getitem reshape squeeze to type_as unsqueeze view".split()
-)
+_COPIES = frozenset(("clone", "contiguous", "detach", "dropout", "float", "to", "type_as"))
+_FORMS = frozenset(("flatten", "getitem", "reshape", "squeeze", "unsqueeze", "view"))
 
 
 class StreamGraph:
@@ -54,7 +53,7 @@ class StreamGraph:
         return given.pop()
 
     def sums_below(self, final: TensorNode) -> dict[TensorNode, list[tuple[TensorNode, float]]]:
-        """Returns the tensors on the way to the final norm with what each is a sum of, and with which factors.
+        """Returns the tensors on the way to the final norm, and what each is a sum of, with factors.
 
         They are in the order of the pass; a part is a sum of nothing.
         """
@@ -83,7 +82,7 @@ class StreamGraph:
         return []
 
     def scaled(self, operation: Operation) -> tuple[TensorNode, float] | None:
-        """Returns what an operation multiplies or divides by a number, and the factor; None if it does not."""
+        """Returns what an operation multiplies or divides by a number, and the factor; else None."""
         if operation.function not in ("mul", "div") or len(operation.args) != 2:
             return None
         first, second = operation.args
@@ -132,8 +131,8 @@ class StreamGraph:
 
 
 def passed(operation: Operation) -> TensorNode | None:
-    """Returns the tensor whose numbers an operation hands on in their order, None if it does something else."""
-    if operation.function not in _PASSING or len(operation.outputs) != 1 or not operation.inputs:
+    """Returns the tensor whose numbers an operation hands on in their order; else None."""
+    if operation.function not in _COPIES | _FORMS or len(operation.outputs) != 1 or not operation.inputs:
         return None
     before, after = operation.inputs[0], operation.outputs[0]
     return before if before.shape[-1:] == after.shape[-1:] and _size(before) == _size(after) else None
