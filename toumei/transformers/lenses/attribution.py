@@ -19,9 +19,9 @@ from ...core.hooks import hooked
 from ...core.modules import evaluating
 from ..model.families import Anatomy, anatomy
 from ..model.frozen_norms import FrozenNorm, freeze_norm
-from ..model.residual_stream import residual_stream
 from ..model.scoring import logits_from
 from ..model.stream_parts import ResidualStream, StreamPart
+from ..model.stream_search import residual_stream
 from ..model.tokens import as_prompt, continuation, tokenize
 from .attribution_result import LogitAttribution
 
@@ -184,6 +184,9 @@ class _Attribution:
     def value(self, part: StreamPart) -> Tensor:
         return part.factor * self.vectors.outputs[part.name].double().cpu()
 
+    def sum_of(self, parts: Sequence[StreamPart]) -> Tensor:
+        return torch.stack([self.value(part) for part in parts]).sum(0)
+
     def bias(self, part: StreamPart) -> Tensor | None:
         if part.bias is None:
             return None
@@ -248,7 +251,7 @@ class _Attribution:
 
     def check_stream(self) -> None:
         """Checks that the parts sum to the stream in this pass, too."""
-        total = sum(map(self.value, self.stream.parts))
+        total = self.sum_of(self.stream.parts)
         final = self.vectors.outputs[self.stream.final].double().cpu()
         allowed = self.tolerance * float(final.abs().max())
         if torch.allclose(total, final, rtol=0, atol=allowed):
@@ -256,10 +259,10 @@ class _Attribution:
         for layer, name in enumerate(self.parts.blocks):
             below = [part for part in self.stream.parts if part.layer is None or part.layer <= layer]
             after = self.vectors.outputs[name].double().cpu()
-            if not torch.allclose(sum(map(self.value, below)), after, rtol=0, atol=allowed):
+            if not torch.allclose(self.sum_of(below), after, rtol=0, atol=allowed):
                 break
         raise ArchitectureError(
             f"the parts do not sum to the residual stream of {type(self.parts.model).__name__}: after "
-            f"{name!r} {float((after - sum(map(self.value, below))).norm() / after.norm()):.1%} of it are "
+            f"{name!r} {float((after - self.sum_of(below)).norm() / after.norm()):.1%} of it are "
             f"missing. This pass adds something that a pass of two tokens does not add"
         )

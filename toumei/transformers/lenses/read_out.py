@@ -12,7 +12,7 @@ from ...core.hooks import hooked, run
 from ...core.modules import evaluating
 from ..model.blockwise import BlockwiseRunner
 from ..model.families import Anatomy
-from ..model.residual_stream import residual_stream
+from ..model.stream_search import residual_stream
 from .table import LensTable
 
 Translate = Callable[[str, Tensor], Tensor]
@@ -140,8 +140,8 @@ def divergence(final: Tensor, predicted: Tensor) -> Tensor:
         >>> divergence(sure, even), divergence(sure, sure)
         (tensor([0.6931]), tensor([0.]))
     """
-    # a token that is impossible for both adds nothing
-    return F.kl_div(predicted, final, reduction="none", log_target=True).nan_to_num(nan=0.0).sum(1)
+    each = F.kl_div(predicted, final, reduction="none", log_target=True)
+    return each.masked_fill(final.isneginf(), 0.0).sum(1)  # an impossible token adds nothing
 
 
 def _statistics(predicted: Tensor, final: Tensor, following: Tensor, top: int) -> dict[str, Tensor]:
