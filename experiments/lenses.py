@@ -59,14 +59,16 @@ def main(argv: Sequence[str] | None = None) -> LensEvaluation:
 
 def drawn(tables: Sequence[LensTable], evaluation: LensEvaluation) -> Figure:
     """The figure: the table of each lens, and the losses of both."""
-    tokens, layers = len(tables[0].tokens), len(tables[0].layers)
-    width, height = 1.6 + 0.72 * tokens, 1.2 + 0.26 * layers
-    figure = Figure(figsize=(2 * width + 4.5, max(height, 2.8)), dpi=130, layout="constrained")
-    *places, last = figure.subplots(1, 3, width_ratios=(width, width, 4.5))
-    for axes, table in zip(places, tables, strict=True):
-        table.plot(axes, color="divergence")
-    evaluation.plot(last)
-    last.set_title("texts held out")
+    width, height = 1.6 + 0.7 * len(tables[0].tokens), 0.9 + 0.22 * len(tables[0].layers)
+    figure = Figure(figsize=(width + 4, 2 * height), dpi=130, layout="constrained")
+    places = figure.subplot_mosaic([[0, 2], [1, 2]], width_ratios=(width, 4))
+    # what is read out of the embedding is so far off that it would leave no colours for the layers
+    limit = float(tables[0].divergences[1:].max())
+    for number, table in enumerate(tables):
+        table.plot(places[number], color="divergence", limit=limit)
+        places[number].label_outer()
+    evaluation.plot(places[2])
+    places[2].set_title("texts held out")
     return figure
 
 

@@ -136,6 +136,8 @@ def test_plots_and_files(language_model, tokenizer, tmp_path):
     assert sum(text.get_fontweight() == "bold" for text in ax.texts) >= 5
     chosen = found.plot(color="divergence", positions=[4, -4])
     assert [text.get_text() for text in chosen.get_xticklabels()] == ["w17", "w3"]
+    meshes = [found.plot(color="entropy", limit=limit).collections[0] for limit in (None, 9.0)]
+    assert [float(mesh.norm.vmax) for mesh in meshes] == [float(found.entropies.max()), 9.0]
     found.save(tmp_path / "table.safetensors")
     again = LensTable.load(tmp_path / "table.safetensors")
     assert again.top == found.top and torch.equal(again.next_ranks, found.next_ranks)
@@ -155,5 +157,7 @@ def test_bad_input(language_model, tokenizer):
     found = logit_lens(model, tokenizer, PROMPT)
     with pytest.raises(ArgumentError, match="among the 5 tokens"):
         found.plot(positions=[5])
+    with pytest.raises(ArgumentError, match="limit is a number above 0"):
+        found.plot(limit=0)
     with pytest.raises(ArgumentError, match="'probability', 'divergence', 'entropy'"):
         found.plot(color="rank")

@@ -69,6 +69,7 @@ class LensTable(Saved):
         ax: "Axes | None" = None,
         color: Color = "probability",
         positions: Sequence[int] | None = None,
+        limit: float | None = None,
     ) -> "Axes":
         """Returns axes with the likeliest token in each cell: layers upwards, tokens to the right.
 
@@ -79,9 +80,12 @@ class LensTable(Saved):
             color: What the colour of a cell shows: the probability of its token, the KL divergence of the
                 model's prediction from that of the lens, or its entropy.
             positions: Which tokens of the prompt to show, in this order; by default all.
+            limit: The number with the strongest colour, to compare several tables; by default the largest, of
+                probabilities 1.
 
         Raises:
-            ArgumentError: Another colour, or a token that the prompt does not have.
+            ArgumentError: Another colour, a token that the prompt does not have, or a limit that is not above
+                0.
         """
         check_choice("color", color, ("probability", "divergence", "entropy"))
         shown = list(range(len(self.tokens)) if positions is None else positions)
@@ -93,7 +97,9 @@ class LensTable(Saved):
             "entropy": self.entropies,
         }[color][:, shown]
         label = {"divergence": "KL(model || lens) in nats", "entropy": "entropy in nats"}.get(color, color)
-        highest = 1.0 if color == "probability" else float(values.max()) or 1.0
+        if limit is not None and not limit > 0:
+            raise ArgumentError(f"limit is a number above 0, got {limit}")
+        highest = limit or (1.0 if color == "probability" else float(values.max()) or 1.0)
         colors = sequential_map({"probability": style.BLUE, "divergence": style.RED}.get(color, style.GREEN))
         with drawing(ax, 1.6 + 0.68 * len(shown), 0.9 + 0.24 * len(self.layers)) as ax:
             ax.pcolormesh(
