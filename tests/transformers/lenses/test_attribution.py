@@ -57,18 +57,19 @@ def test_the_parts_sum_to_the_logit_and_to_differences(kind, shaken, tokenizer):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ARCHITECTURES if kind not in STATE_SPACE])
-def test_heads_and_neurons_sum_to_attention_and_mlps(kind, shaken, tokenizer):
+def test_heads_tokens_and_neurons_sum_to_attention_and_mlps(kind, shaken, tokenizer):
     model = shaken(kind)
     found = direct_logit_attribution(
-        model, tokenizer, PROMPT, "w11", "w5", heads=True, neurons=kind not in EXPERTS
+        model, tokenizer, PROMPT, "w11", "w5", heads=True, neurons=kind not in EXPERTS, sources=True
     )
     named = dict(zip(found.labels, found.contributions.tolist(), strict=True))
-    assert found.heads.shape == (3, 4)
+    assert found.heads.shape == (3, 4) and found.sources.shape == (3, 5)
     for layer in range(3):
         if f"attention {layer}" in named:
             assert float(found.heads[layer].sum()) == pytest.approx(named[f"attention {layer}"], abs=1e-4)
+            assert float(found.sources[layer].sum()) == pytest.approx(named[f"attention {layer}"], abs=1e-4)
         else:
-            assert found.heads[layer].isnan().all()
+            assert found.heads[layer].isnan().all() and found.sources[layer].isnan().all()
         if found.neurons is not None:
             assert float(found.neurons[layer].sum()) == pytest.approx(named[f"MLP {layer}"], abs=1e-4)
 
@@ -78,6 +79,7 @@ def test_gpt2_by_the_formula(shaken, tokenizer):
     body = model.transformer
     names = ["transformer.wte", "transformer.wpe"]
     names += [f"transformer.h.{layer}.{part}" for layer in range(3) for part in ("attn", "mlp")]
+    names.append("transformer.h.1.attn.c_attn")
     projections = ["transformer.h.1.attn.c_proj", "transformer.h.2.mlp.c_proj"]
     with torch.no_grad(), hooked(model, projections, inputs=True) as inputs:
         outputs = run(model, WORDS, record=[*names, "transformer.h.2"], stop=False)
@@ -96,7 +98,15 @@ def test_gpt2_by_the_formula(shaken, tokenizer):
             adds(z[8 * head : 8 * head + 8] @ attention.weight[8 * head : 8 * head + 8]) for head in range(4)
         ]
         neurons = [adds(act[unit] * mlp.weight[unit]) for unit in range(len(act))]
-    found = direct_logit_attribution(model, tokenizer, PROMPT, "w11", "w5", heads=True, neurons=True)
+        # (query, key, value), heads, tokens, size
+        q, k, v = outputs[names[-1]][0].view(5, 3, 4, 8).permute(1, 2, 0, 3)
+        pattern = (q[:, -1:] @ k.transpose(1, 2) / 8**0.5).softmax(2)[:, 0]
+        sources = [
+            adds((pattern[:, token, None] * v[:, token]).flatten() @ attention.weight) for token in range(5)
+        ]
+    found = direct_logit_attribution(
+        model, tokenizer, PROMPT, "w11", "w5", heads=True, neurons=True, sources=True
+    )
     named = dict(zip(found.labels, found.contributions.tolist(), strict=True))
     assert named["embedding"] == pytest.approx(adds(outputs["transformer.wte"][0, -1]), abs=1e-4)
     assert named["positions"] == pytest.approx(adds(outputs["transformer.wpe"][0, -1]), abs=1e-4)
@@ -111,6 +121,7 @@ def test_gpt2_by_the_formula(shaken, tokenizer):
     assert named["final norm bias"] == pytest.approx(float(body.ln_f.bias.detach() @ unembedding), abs=1e-4)
     assert found.heads[1].tolist() == pytest.approx(heads, abs=1e-4)
     assert found.neurons[2].tolist() == pytest.approx(neurons, abs=1e-4)
+    assert found.sources[1].tolist() == pytest.approx(sources, abs=1e-4)
 
 
 def test_a_bias_of_the_head_is_a_part(shaken, tokenizer):
@@ -130,7 +141,7 @@ def test_summands_by_themselves():
 
 def test_top_plots_and_files(language_model, tokenizer, tmp_path):
     found = direct_logit_attribution(
-        language_model("gpt2"), tokenizer, PROMPT, "w11", "w5", heads=True, neurons=True
+        language_model("gpt2"), tokenizer, PROMPT, "w11", "w5", heads=True, neurons=True, sources=True
     )
     best = found.top(3)
     assert [abs(value) for _, value in best] == sorted(found.contributions.abs().tolist())[:-4:-1]
@@ -142,6 +153,7 @@ def test_top_plots_and_files(language_model, tokenizer, tmp_path):
     assert len(found.plot().patches) == len(found.labels)
     assert found.plot(of="heads").get_xlabel() == "head"
     assert len(found.plot(of="neurons", k=7).patches) == 7
+    assert [text.get_text() for text in found.plot(of="sources").get_xticklabels()] == PROMPT.split()
     found.save(tmp_path / "found.safetensors")
     again = LogitAttribution.load(tmp_path / "found.safetensors")
     assert torch.equal(again.contributions, found.contributions) and torch.equal(again.heads, found.heads)
@@ -199,5 +211,5 @@ def test_what_was_not_asked_for_is_not_shown(language_model, tokenizer):
     found = direct_logit_attribution(language_model("gpt2"), tokenizer, PROMPT, "w11")
     with pytest.raises(ArgumentError, match="heads=True"):
         found.top(of="heads")
-    with pytest.raises(ArgumentError, match="'parts', 'heads', 'neurons'"):
+    with pytest.raises(ArgumentError, match="'parts', 'heads', 'neurons', 'sources'"):
         found.plot(of="layers")

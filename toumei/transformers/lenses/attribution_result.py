@@ -17,7 +17,7 @@ from ...plots.style import drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Of = Literal["parts", "heads", "neurons"]
+Of = Literal["parts", "heads", "neurons", "sources"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -35,6 +35,8 @@ class LogitAttribution(Saved):
         heads: What each head adds, (layers, heads), if it was asked for; NaN where a layer has no attention.
             The sum over a layer is its attention, without the bias of the output projection.
         neurons: What each neuron of the MLPs adds, (layers, neurons), in the same way.
+        sources: What attention adds by the values of each token, (layers, tokens), in the same way.
+        tokens: The tokens of the prompt.
     """
 
     prompt: str
@@ -46,17 +48,26 @@ class LogitAttribution(Saved):
     capped: bool
     heads: Tensor | None = None
     neurons: Tensor | None = None
+    sources: Tensor | None = None
+    tokens: tuple[str, ...] = ()
 
-    _specs = specs(labels="parts", contributions="parts", heads="layers heads", neurons="layers neurons")
+    _specs = specs(
+        labels="parts",
+        contributions="parts",
+        heads="layers heads",
+        neurons="layers neurons",
+        sources="layers tokens",
+        tokens="tokens",
+    )
 
     @checked
     def top(self, k: int = 10, of: Of = "parts") -> list[tuple[str, float]]:
-        """Returns the labels and contributions of the k parts, heads or neurons that add or take most.
+        """Returns labels and contributions of the k parts, heads, neurons or tokens that add or take most.
 
-        Heads and neurons are called ``"layer.number"``.
+        Heads, neurons and the tokens that a layer takes values from are called ``"layer.number"``.
 
         Raises:
-            ArgumentError: Heads or neurons were not asked for.
+            ArgumentError: They were not asked for.
         """
         check_counts(1, k=k)
         values = self._of(of).nan_to_num()
@@ -70,7 +81,7 @@ class LogitAttribution(Saved):
 
     @checked
     def plot(self, ax: "Axes | None" = None, of: Of = "parts", k: int = 20) -> "Axes":
-        """Returns axes with the contributions: bars of parts in their order, a map of heads, bars of neurons.
+        """Returns axes with bars of the parts in their order or of neurons, or with maps of heads or tokens.
 
         Args:
             ax: Where to draw.
@@ -78,15 +89,20 @@ class LogitAttribution(Saved):
             k: How many neurons.
 
         Raises:
-            ArgumentError: Heads or neurons were not asked for.
+            ArgumentError: They were not asked for.
         """
         values = self._of(of)
         label = f"added to the logit{'' if self.against is None else ' difference'}"
         title = self.answer.strip() + ("" if self.against is None else f" against {self.against.strip()}")
-        if of == "heads":
-            with drawing(ax, 5.5, 0.6 + 0.22 * len(values)) as ax:
+        if of in ("heads", "sources"):
+            with drawing(ax, max(5.5, 0.45 * values.shape[1]), 0.8 + 0.22 * len(values)) as ax:
                 heat_map(values, [str(layer) for layer in range(len(values))], ax, label=label)
-                ax.set_xlabel("head")
+                ax.set_xlabel("head" if of == "heads" else "token that attention takes values from")
+                if of == "sources":
+                    places = [place + 0.5 for place in range(len(self.tokens))]
+                    ax.set_xticks(places, [token.strip() for token in self.tokens], rotation=45)
+                    for text in ax.get_xticklabels():
+                        text.set_parse_math(False)
                 ax.set_ylabel("layer")
                 ax.set_title(title)
             return ax
@@ -103,8 +119,8 @@ class LogitAttribution(Saved):
         return ax
 
     def _of(self, of: Of) -> Tensor:
-        check_choice("of", of, ("parts", "heads", "neurons"))
-        values = {"parts": self.contributions, "heads": self.heads, "neurons": self.neurons}[of]
+        check_choice("of", of, ("parts", "heads", "neurons", "sources"))
+        values: Tensor | None = self.contributions if of == "parts" else getattr(self, of)
         if values is None:
             raise ArgumentError(f"{of} were not asked for: call direct_logit_attribution(..., {of}=True)")
         return values

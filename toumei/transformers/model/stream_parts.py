@@ -15,6 +15,7 @@ class StreamPart:
         bias: Name of the bias that is part of it, or None.
         norm: Name of the norm after the projection, or None.
         projection: Name of the linear map of all heads or neurons whose result it is, or None.
+        values: Name of the values (..., tokens, size) that the pattern of attention weighs, or None.
     """
 
     name: str
@@ -24,6 +25,7 @@ class StreamPart:
     bias: str | None
     norm: str | None
     projection: str | None
+    values: str | None
 
     @property
     def label(self) -> str:

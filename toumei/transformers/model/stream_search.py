@@ -19,6 +19,7 @@ from .stream_parts import ResidualStream, StreamPart
 
 _LINEAR = frozenset(("addmm", "linear", "matmul"))
 _BIAS = {"addmm": 0, "linear": 2, "layer_norm": 3}  # its place among the arguments
+_WEIGHTED_SUMS = {"bmm": 1, "matmul": 1, "scaled_dot_product_attention": 2}  # the place of what they sum up
 Terms = dict[TensorNode, dict[TensorNode, float]]
 
 
@@ -123,7 +124,20 @@ def _part(graph: StreamGraph, node: TensorNode, factor: float) -> StreamPart:
         bias=None if operation is None else _bias(operation),
         norm=norm,
         projection=projection.module if linear and projection is not None else None,
+        values=_values(graph, projection) if linear and kind == "attention" and projection else None,
     )
+
+
+def _values(graph: StreamGraph, projection: Operation) -> str | None:
+    """The name of the values whose weighted sums a projection takes."""
+    node = projection.inputs[projection.function == "addmm"]
+    while (operation := graph.producer(node)) is not None and len(operation.inputs) == 1:
+        node = operation.inputs[0]  # heads are put side by side
+    if operation is None or operation.function not in _WEIGHTED_SUMS:
+        return None
+    place = _WEIGHTED_SUMS[operation.function]
+    values = operation.args[place] if place < len(operation.args) else operation.kwargs.get("value")
+    return values.name if isinstance(values, TensorNode) and values.shape[-2] == 2 else None
 
 
 def _origin(graph: StreamGraph, node: TensorNode) -> tuple[str, int | None]:
