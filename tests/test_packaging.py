@@ -188,7 +188,10 @@ ROOMS = {
         "tracker.build_graph().networkx()",
     ),
     "cnns": ((*SMALL, "kornia", "torchvision"), "from toumei.cnns import Pipeline, objectives, robustness"),
-    "transformers": ((*SMALL, "transformers"), "from toumei.transformers.rome.editing import RankOneEditor"),
+    "transformers": (
+        (*SMALL, "transformers", "networkx"),
+        "from toumei.transformers.rome.editing import RankOneEditor",
+    ),
     "misc": (
         (*SMALL, "networkx", "scikit-learn", "scipy"),
         "from toumei.misc import CNNGraph, MLPGraph; from toumei.misc.modularity import null_test",

@@ -11,7 +11,7 @@ from ...core.errors import ArchitectureError
 from ...core.hooks import hooked
 from ...core.modules import frozen
 from ..model.families import Anatomy
-from ..model.frozen_norms import freeze_norm
+from ..model.frozen_norms import freeze_norm, rounding
 from ..model.scoring import logits_from
 from ..model.stream_parts import ResidualStream, StreamPart
 
@@ -95,7 +95,7 @@ class Contributions:
         self._parts, self._stream, self._vectors = parts, stream, vectors
         self._model = type(parts.model).__name__
         final = vectors.outputs[stream.final]
-        self._tolerance = torch.finfo(final.dtype).eps ** 0.5
+        self._tolerance = rounding(final.dtype)
         self.norm = freeze_norm(parts.module(parts.norm), final) if parts.norm else None
         self.direction, self._head_bias = self._read_out(tokens)
         self._before_norm = self.direction if self.norm is None else self.norm.pull(self.direction)

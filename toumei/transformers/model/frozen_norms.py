@@ -75,7 +75,7 @@ def freeze_norm(norm: nn.Module, vector: Tensor) -> FrozenNorm:
     gain = (after(signs) - bias) * signs.double().cpu()
     if width % 2:
         gain[-1] = (after(signs.roll(1)) - bias)[-1] * float(signs.roll(1)[-1])
-    tolerance = torch.finfo(vector.dtype).eps ** 0.5
+    tolerance = rounding(vector.dtype)
     moved, still = after(signs + 0.5), after(signs)
     centered = torch.allclose(moved, still, rtol=0, atol=tolerance * float(still.abs().max()))
     unscaled = FrozenNorm(gain, centered, bias)(vector.double().cpu())
@@ -86,3 +86,15 @@ def freeze_norm(norm: nn.Module, vector: Tensor) -> FrozenNorm:
             f"{type(norm).__name__} is no LayerNorm or RMSNorm, whose scale can be kept constant"
         )
     return FrozenNorm(gain * scale, centered, bias)
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """Returns the relative difference up to which numbers count as equal that were computed in two ways.
+
+    It is the square root of the precision. Many models compute norms in float32, whatever their precision is.
+
+    Example:
+        >>> rounding(torch.bfloat16), rounding(torch.float64) == rounding(torch.float32)
+        (0.08838834764831845, True)
+    """
+    return max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps) ** 0.5
