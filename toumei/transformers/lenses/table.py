@@ -155,5 +155,5 @@ class LensTable(Saved):
 
 def _cell(token: str) -> str:
     """A token as it is written in a cell, with signs for what cannot be seen."""
-    text = token.strip() or token.replace("\n", "\\n").replace("\t", "\\t").replace(" ", "_")
+    text = token.strip() or token.replace("\n", "\\n").replace("\t", "\\t").replace(" ", "_") or "_"
     return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
