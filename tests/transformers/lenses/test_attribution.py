@@ -1,5 +1,7 @@
 """Direct logit attributions sum to the logit, and agree with the formula written out."""
 
+import copy
+
 import pytest
 import torch
 from architectures import ARCHITECTURES, build
@@ -122,6 +124,40 @@ def test_gpt2_by_the_formula(shaken, tokenizer):
     assert found.heads[1].tolist() == pytest.approx(heads, abs=1e-4)
     assert found.neurons[2].tolist() == pytest.approx(neurons, abs=1e-4)
     assert found.sources[1].tolist() == pytest.approx(sources, abs=1e-4)
+
+
+class Adapted(torch.nn.Module):
+    """As PEFT puts LoRA around a linear layer."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer = base_layer
+        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
+        self.lora_A = torch.nn.Linear(self.in_features, 2, bias=False)
+        self.lora_B = torch.nn.Linear(2, self.out_features, bias=False)
+
+    def forward(self, x):
+        return self.base_layer(x) + self.lora_B(self.lora_A(x)) * 2.0
+
+
+@pytest.mark.parametrize("kind", ["llama", "phi", "gemma2"])
+def test_adapters_belong_to_their_layers(kind, tokenizer):
+    model = copy.deepcopy(build(kind))
+    for block in model.model.layers:
+        for outer, name in (
+            (block.self_attn, "o_proj"),
+            (block.self_attn, "dense"),
+            (block.mlp, "down_proj"),
+        ):
+            if hasattr(outer, name):
+                setattr(outer, name, Adapted(getattr(outer, name)))
+    found = direct_logit_attribution(model, tokenizer, PROMPT, "w11", heads=True, neurons=True, sources=True)
+    assert float(found.contributions.sum()) == pytest.approx(float(logits_of(model)[11]), abs=1e-4)
+    named = dict(zip(found.labels, found.contributions.tolist(), strict=True))
+    for layer in range(3):
+        assert float(found.heads[layer].sum()) == pytest.approx(named[f"attention {layer}"], abs=1e-4)
+        assert float(found.sources[layer].sum()) == pytest.approx(named[f"attention {layer}"], abs=1e-4)
+        assert float(found.neurons[layer].sum()) == pytest.approx(named[f"MLP {layer}"], abs=1e-4)
 
 
 def test_a_bias_of_the_head_is_a_part(shaken, tokenizer):

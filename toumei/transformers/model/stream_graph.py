@@ -74,7 +74,7 @@ class StreamGraph:
             return [(before, 1.0)]
         nodes = [one for one in operation.args if isinstance(one, TensorNode)]
         if _is_addition(operation) and all(map(self._is_stream, nodes)):
-            return [(one, 1.0) for one in nodes]
+            return [] if self._in_a_part(operation) else [(one, 1.0) for one in nodes]
         if scaled := self.scaled(operation):
             return [scaled]
         if operation.function in ("mul", "div") and any(map(self._is_sum, nodes)):
@@ -115,6 +115,11 @@ class StreamGraph:
 
     def _is_stream(self, node: TensorNode) -> bool:
         return _size(node) == 2 * self.parts.width and node.shape[-1] == self.parts.width
+
+    def _in_a_part(self, operation: Operation) -> bool:
+        """Whether attention or an MLP runs an operation, such as the sum of a layer and its adapter."""
+        names = filter(None, (*self.parts.attentions, *self.parts.mlps))
+        return any(inside(operation.module, name) for name in names)
 
     def _is_sum(self, node: TensorNode) -> bool:
         """Whether a block made a tensor as the sum of two of the stream's size."""

@@ -13,6 +13,7 @@ import torch
 from ...core.checks import checked
 from ...core.modules import evaluating
 from ...instrument import Operation, TensorNode, instrument
+from .discovery import without_adapter
 from .families import Anatomy
 from .stream_graph import StreamGraph, inside, passed
 from .stream_parts import ResidualStream, StreamPart
@@ -109,28 +110,44 @@ def _part(graph: StreamGraph, node: TensorNode, factor: float) -> StreamPart:
     """What a tensor is that is added to the stream."""
     kind, layer = _origin(graph, node)
     operation = graph.producer(node)
-    norm, projection = None, operation
+    norm, last = None, operation
     if operation is not None and "norm" in graph.graph.modules.get(operation.module, "").lower():
         norm = operation.module
-        projection = graph.producer(graph.entry(norm))
-        while projection is not None and (before := passed(projection)) is not None:
-            projection = graph.producer(before)
-    linear = layer is not None and projection is not None and projection.function in _LINEAR
+        last = _before(graph, graph.entry(norm))
+    linear = None if last is None else _linear_map(graph, last)
+    biased = operation if norm or linear is None else linear
     return StreamPart(
         name=node.name,
         kind=kind,
         layer=layer,
         factor=factor,
-        bias=None if operation is None else _bias(operation),
+        bias=None if biased is None else _bias(biased),
         norm=norm,
-        projection=projection.module if linear and projection is not None else None,
-        values=_values(graph, projection) if linear and kind == "attention" and projection else None,
+        projection=last.module if layer is not None and linear and last else None,
+        values=_values(graph, linear) if linear and kind == "attention" else None,
     )
 
 
-def _values(graph: StreamGraph, projection: Operation) -> str | None:
-    """The name of the values whose weighted sums a projection takes."""
-    node = projection.inputs[projection.function == "addmm"]
+def _before(graph: StreamGraph, node: TensorNode) -> Operation | None:
+    """The operation that computed the numbers of a tensor, whatever form they were brought into."""
+    operation = graph.producer(node)
+    while operation is not None and (before := passed(operation)) is not None:
+        operation = graph.producer(before)
+    return operation
+
+
+def _linear_map(graph: StreamGraph, operation: Operation) -> Operation | None:
+    """The linear map that an operation is; of the sum of a layer and its adapter, the layer."""
+    found: Operation | None = operation
+    module = graph.parts.module(operation.module)
+    if operation.function == "add" and without_adapter(module) is not module:
+        found = _before(graph, operation.inputs[0])
+    return found if found is not None and found.function in _LINEAR else None
+
+
+def _values(graph: StreamGraph, linear: Operation) -> str | None:
+    """The name of the values whose weighted sums a linear map takes."""
+    node = linear.inputs[linear.function == "addmm"]
     while (operation := graph.producer(node)) is not None and len(operation.inputs) == 1:
         node = operation.inputs[0]  # heads are put side by side
     if operation is None or operation.function not in _WEIGHTED_SUMS:
