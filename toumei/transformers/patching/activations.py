@@ -120,9 +120,11 @@ class Patches:
         if self.by == "neuron" and self.what not in ("pre", "post", "pre_linear"):
             raise ArgumentError(f"{self.what!r} has no neurons: pre and post of an MLP have some")
         problem = self.problem
-        if "position" in self.by and self.replacement.values[self.layers[0]].shape[
-            self.replacement.position_axis
-        ] != problem.length:
+        if (
+            "position" in self.by
+            and self.replacement.values[self.layers[0]].shape[self.replacement.position_axis]
+            != problem.length
+        ):
             raise ArgumentError(f"{self.what!r} has other positions than the {problem.length} of the prompts")
 
     def changes(self) -> list[Change]:
@@ -141,7 +143,9 @@ class Patches:
         axis = self.replacement.unit_axis
         return 0 if axis is None else self.replacement.values[layer].shape[axis]
 
-    def measured(self, changes: Sequence[Change], batch_size: int | None, verbose: bool) -> dict[Change, float]:
+    def measured(
+        self, changes: Sequence[Change], batch_size: int | None, verbose: bool
+    ) -> dict[Change, float]:
         """Returns the metric of each patched run, mean over the prompts."""
         problem, direction = self.problem, self.direction
         base = problem.values[1] if direction == "denoising" else problem.values[0]
@@ -216,5 +220,3 @@ def _order(model: HookedModel, what: str, layer: int) -> tuple[str, ...]:
     """The axes of an activation."""
     point = model.points.points[Replacement(what, {}, ("batch", "position", "width")).name(layer)]
     return point.order if isinstance(point, HookPoint) else ("batch", "head", "query", "key")
-
-

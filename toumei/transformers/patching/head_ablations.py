@@ -83,7 +83,9 @@ def head_ablation(
                 read = _Loss(inputs)
                 losses[group] = read(read_logits(model, inputs)[None, :, :-1])[0]
                 new = values or _outputs(model, [rows[index - 1] for index in group], chosen)
-                runs = PatchedRuns(model, inputs, Replacement("z", new, _Z_AXES), last=1, batch_size=batch_size)
+                runs = PatchedRuns(
+                    model, inputs, Replacement("z", new, _Z_AXES), last=1, batch_size=batch_size
+                )
                 for done, found in runs.values(changes, read):
                     for change, row in zip(done, found, strict=True):
                         assert change.unit is not None

@@ -52,7 +52,9 @@ def logit_difference(answers: Answers, wrong: Answers) -> Metric:
         right, other = answer_tokens(model, ids, clean, answers), answer_tokens(model, ids, clean, wrong)
         same = (right == other).nonzero().flatten().tolist()
         if same:
-            raise ArgumentError(f"the answers of text {same[0]} begin with the same token {int(right[same[0]])}")
+            raise ArgumentError(
+                f"the answers of text {same[0]} begin with the same token {int(right[same[0]])}"
+            )
         return lambda logits: _picked(logits, right) - _picked(logits, other)
 
     return Metric("logit difference", prepare)

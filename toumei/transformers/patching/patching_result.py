@@ -105,7 +105,9 @@ class PatchingResult(Saved):
             return float(self.values[(self.layer_names.index(layer), *map(int, places))])
         except (ValueError, IndexError, TypeError):
             axes = ".".join(self.axes)
-            raise ArgumentError(f"there is no place {key!r}: expected {axes} of {tuple(self.values.shape)}") from None
+            raise ArgumentError(
+                f"there is no place {key!r}: expected {axes} of {tuple(self.values.shape)}"
+            ) from None
 
     def __len__(self) -> int:
         return int(self.values.isfinite().sum())

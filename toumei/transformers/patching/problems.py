@@ -98,7 +98,9 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
     values = tuple(float(read(one).mean()) for one in logits)
     gap = values[0] - values[1]
     if not all(map(torch.tensor(values).isfinite().tolist().__getitem__, (0, 1))):
-        raise NonFiniteError(f"the {metric.name} is {values[0]} on the clean and {values[1]} on the corrupt prompts")
+        raise NonFiniteError(
+            f"the {metric.name} is {values[0]} on the clean and {values[1]} on the corrupt prompts"
+        )
     if abs(gap) <= _SMALLEST * max(abs(values[0]), abs(values[1]), 1e-6):
         raise ArgumentError(
             f"the {metric.name} is {values[0]:.4g} on the clean and {values[1]:.4g} on the corrupt prompts: a "
@@ -126,7 +128,9 @@ def layers_with(model: HookedModel, what: str) -> list[int]:
     Raises:
         LayerError: None has; the message says why.
     """
-    known = [layer for layer in sorted(model.points.attentions) if full_name((what, layer)) in model.points.points]
+    known = [
+        layer for layer in sorted(model.points.attentions) if full_name((what, layer)) in model.points.points
+    ]
     if not known:
         raise LayerError(unknown_point(full_name((what, min(model.points.attentions))), model.points))
     return known
