@@ -81,32 +81,49 @@ def _segment(
     leaves = list(_leaves(graph, end))
     spine = set(leaves) | set(_sums(graph, end))
     found = {leaf: _components(graph, leaf, spine, inside) for leaf in leaves}
-    parts: dict[Component, TensorNode] = {}
+    groups: dict[Component, list[TensorNode]] = {}
     start, before = [], None
     for leaf, components in found.items():
         earlier = _sum_before(graph, leaf) if components else None
         if not components or earlier is not None:
             start.append(leaf)
             before = earlier or before
-        elif len(components) == 1 and (component := next(iter(components))) not in parts:
-            parts[component] = leaf
+        elif len(components) == 1:
+            groups.setdefault(next(iter(components)), []).append(leaf)
         else:
-            names = ", ".join(sorted(f"{kind} {layer}" for kind, layer in components))
-            raise ArchitectureError(
-                f"{leaf.name!r} is added to the residual stream of {graph.modules['']} and comes from "
-                f"several parts ({names})"
-            )
+            raise _several(graph, leaf, components)
+    parts = {component: _added(graph, end, component, group) for component, group in groups.items()}
     order = {component: place for place, component in enumerate(inside.values())}
     parts = dict(sorted(parts.items(), key=lambda item: order[item[0]]))
-    by_leaf = {leaf: component for component, leaf in parts.items()}
     sums: dict[frozenset[Component], TensorNode] = {}
     for node in _sums(graph, end):  # the last ones first: of equal sums the first one stays
-        inner = list(_leaves(graph, node))
-        if set(start) <= set(inner):
-            sums[frozenset(by_leaf[leaf] for leaf in inner if leaf in by_leaf)] = node
+        inner = set(_leaves(graph, node))
+        whole = {component for component, group in groups.items() if inner.issuperset(group)}
+        if inner == set(start).union(*(groups[component] for component in whole)):
+            sums[frozenset(whole)] = node
     if len(start) == 1:
         sums[frozenset()] = start[0]
     return StreamSum(tuple(start), parts, sums), before
+
+
+def _added(
+    graph: OperationGraph, end: TensorNode, component: Component, group: list[TensorNode]
+) -> TensorNode:
+    """What a component adds: one tensor, or the sum of several, as of experts and a shared one."""
+    if len(group) == 1:
+        return group[0]
+    for node in _sums(graph, end):
+        if set(_leaves(graph, node)) == set(group):
+            return node
+    raise _several(graph, group[-1], {component})
+
+
+def _several(graph: OperationGraph, leaf: TensorNode, components: Collection[Component]) -> ArchitectureError:
+    names = ", ".join(sorted(f"{kind} {layer}" for kind, layer in components))
+    return ArchitectureError(
+        f"{leaf.name!r} is added to the residual stream of {graph.modules['']} and is not all that comes "
+        f"from one part ({names})"
+    )
 
 
 def _through(graph: OperationGraph, node: TensorNode) -> TensorNode:
