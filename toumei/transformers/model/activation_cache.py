@@ -213,6 +213,11 @@ class ActivationCache(Mapping[str, Tensor]):
                 "the residual stream goes through a norm after each sum and is no sum of all parts: within a "
                 "block, resid_mid is resid_pre and attn_out"
             )
+        if segments[0].others:
+            added = listed(one.name for one in segments[0].others)
+            raise ArchitectureError(
+                f"the residual stream has other parts than attention and feed-forward layers: {added}"
+            )
         kinds = {"all": ("attn", "mlp"), "attn": ("attn",), "mlp": ("mlp",)}
         check_choice("mode", mode, kinds)
         parts = [("embed", "blocks.0.hook_resid_pre")]

@@ -87,8 +87,8 @@ class _Search:
     ) -> None:
         self._graph, self._layouts = graph, TensorLayouts(graph, attentions[0].query_length)
         self._attentions = {one.layer: one for one in attentions}
-        self._networks = {one.layer: one for one in networks if one.kind != "experts"}
         self._experts = {one.layer for one in networks if one.kind == "experts"}
+        self._networks = {one.layer: one for one in networks if one.layer not in self._experts}
         self._segments = find_stream(graph, attentions, networks)
         self._linear = {one.output: one for one in find_linear(graph)}
         self._linear |= {one.operation.outputs[0]: one for one in self._linear.values()}
@@ -282,8 +282,10 @@ class _Search:
 
     def _norm(self, prefix: str, norm: Normalization | None, node: TensorNode | None) -> None:
         """The scale of a norm that reads the stream, and what it normalizes."""
-        given: HookPoint | str = "no norm that reads the stream there was found: the architecture has none, or writes it out in "
+        given: HookPoint | str = (
+            "no norm that reads the stream there was found: the architecture has none, or writes it out in "
             "an unknown way"
+        )
         if norm is not None and node is not None:
             given = self._layouts.point(prefix, node, VECTORS)
             if isinstance(given, HookPoint):

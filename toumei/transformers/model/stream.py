@@ -23,12 +23,14 @@ class StreamSum:
     Attributes:
         start: The tensors that it begins with: the embeddings, or what the norm before it returned.
         parts: What each component adds, in the order in which they ran.
-        sums: The partial sums, by the components that are in them.
+        sums: The partial sums of the start and components, by the components.
+        others: What else is added after the start, such as the layers of a state space model.
     """
 
     start: tuple[TensorNode, ...]
     parts: Mapping[Component, TensorNode]
     sums: Mapping[frozenset[Component], TensorNode]
+    others: tuple[TensorNode, ...] = ()
 
 
 def find_stream(
@@ -82,10 +84,12 @@ def _segment(
     spine = set(leaves) | set(_sums(graph, end))
     found = {leaf: _components(graph, leaf, spine, inside) for leaf in leaves}
     groups: dict[Component, list[TensorNode]] = {}
-    start, before = [], None
-    for leaf, components in found.items():
+    start, others, before = list[TensorNode](), list[TensorNode](), None
+    for leaf, (components, reads) in found.items():
         earlier = _sum_before(graph, leaf) if components else None
-        if not components or earlier is not None:
+        if not components and reads:
+            others.append(leaf)
+        elif not components or earlier is not None:
             start.append(leaf)
             before = earlier or before
         elif len(components) == 1:
@@ -103,7 +107,7 @@ def _segment(
             sums[frozenset(whole)] = node
     if len(start) == 1:
         sums[frozenset()] = start[0]
-    return StreamSum(tuple(start), parts, sums), before
+    return StreamSum(tuple(start), parts, sums, tuple(others)), before
 
 
 def _added(
@@ -162,12 +166,13 @@ def _sums(graph: OperationGraph, node: TensorNode) -> Iterator[TensorNode]:
 
 def _components(
     graph: OperationGraph, leaf: TensorNode, spine: Collection[TensorNode], inside: Mapping[str, Component]
-) -> set[Component]:
-    """The components that a leaf was computed by since the stream was read."""
-    found, seen, waiting = set[Component](), {leaf}, [leaf]
+) -> tuple[set[Component], bool]:
+    """The components that a leaf was computed by since the stream was read, and whether it was read."""
+    found, seen, waiting, reads = set[Component](), {leaf}, [leaf], False
     while waiting:
         node = waiting.pop()
         operation = graph.producer(node)
+        reads |= node is not leaf and node in spine
         if operation is None or (node is not leaf and node in spine):
             continue
         if operation.name in inside:
@@ -175,7 +180,7 @@ def _components(
         new = [one for one in operation.inputs if one not in seen]
         seen.update(new)
         waiting += new
-    return found
+    return found, reads
 
 
 def _sum_before(graph: OperationGraph, leaf: TensorNode) -> TensorNode | None:
