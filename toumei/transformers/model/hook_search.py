@@ -237,8 +237,11 @@ class _Search:
                 }
                 for name, components in wanted.items():
                     total = None if components is None else segment.sums.get(frozenset(components))
-                    parallel = name == "mid" and len(here) < 2 and whole
-                    if total is not None and not parallel:
+                    if name == "mid" and total not in segment.reads.get(
+                        ("mlp", layer), [total] * (not whole)
+                    ):
+                        continue  # the feed-forward layer does not read it
+                    if total is not None:
                         self._streams[f"blocks.{layer}.hook_resid_{name}"] = total
         for name, total in self._streams.items():
             self._vectors(name, total)

@@ -24,13 +24,15 @@ class StreamSum:
         start: The tensors that it begins with: the embeddings, or what the norm before it returned.
         parts: What each component adds, in the order in which they ran.
         sums: The partial sums of the start and components, by the components.
+        reads: The sums that each component is computed from.
         others: What else is added after the start, such as the layers of a state space model.
     """
 
     start: tuple[TensorNode, ...]
     parts: Mapping[Component, TensorNode]
     sums: Mapping[frozenset[Component], TensorNode]
-    others: tuple[TensorNode, ...] = ()
+    reads: Mapping[Component, Collection[TensorNode]]
+    others: tuple[TensorNode, ...]
 
 
 def find_stream(
@@ -107,7 +109,8 @@ def _segment(
             sums[frozenset(whole)] = node
     if len(start) == 1:
         sums[frozenset()] = start[0]
-    return StreamSum(tuple(start), parts, sums, tuple(others)), before
+    reads = {component: found[group[0]][1] for component, group in groups.items()}
+    return StreamSum(tuple(start), parts, sums, reads, tuple(others)), before
 
 
 def _added(
@@ -166,14 +169,16 @@ def _sums(graph: OperationGraph, node: TensorNode) -> Iterator[TensorNode]:
 
 def _components(
     graph: OperationGraph, leaf: TensorNode, spine: Collection[TensorNode], inside: Mapping[str, Component]
-) -> tuple[set[Component], bool]:
-    """The components that a leaf was computed by since the stream was read, and whether it was read."""
-    found, seen, waiting, reads = set[Component](), {leaf}, [leaf], False
+) -> tuple[set[Component], set[TensorNode]]:
+    """The components that a leaf was computed by since the stream was read, and where it was read."""
+    found, seen, waiting, reads = set[Component](), {leaf}, [leaf], set[TensorNode]()
     while waiting:
         node = waiting.pop()
         operation = graph.producer(node)
-        reads |= node is not leaf and node in spine
-        if operation is None or (node is not leaf and node in spine):
+        if node is not leaf and node in spine:
+            reads.add(node)
+            continue
+        if operation is None:
             continue
         if operation.name in inside:
             found.add(inside[operation.name])
