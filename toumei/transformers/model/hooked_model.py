@@ -137,6 +137,8 @@ class HookedModel:
         try:
             return main_tensor(self.model(**inputs))
         except Exception as error:
+            if self._state.edits:
+                raise
             raise_forward_error(error, self.model, inputs.values())
             raise
 
@@ -241,7 +243,7 @@ class HookedModel:
                 layer = point if isinstance(point, str) else point.layer
                 changes.setdefault(layer, []).append((point, named(name, change)))
         edits = {layer: engine_edit(listed, self._state) for layer, listed in changes.items()}
-        with hooked(self.model, edit=edits), self._state.noting(without_wrapper(self.model)):
+        with hooked(self.model, edit=edits), self._state.noting(without_wrapper(self.model), edits=True):
             yield
 
     def generate(self, given: Any, max_new_tokens: int = 20, **options: Any) -> Any:

@@ -154,9 +154,8 @@ class ModelInputs:
     @cached_property
     def _tokens(self) -> int | None:
         """How many tokens the model knows."""
-        embedding: Any = getattr(self._model, "get_input_embeddings", lambda: None)()
-        weight = getattr(embedding, "weight", None)
-        return len(weight) if isinstance(weight, Tensor) and weight.dim() == 2 else None
+        table = input_table(self._model)
+        return None if table is None else len(table)
 
     @cached_property
     def _positions(self) -> int | None:
@@ -174,6 +173,15 @@ class ModelInputs:
                 padding = getattr(module, "padding_idx", None)  # positions of RoBERTa begin after it
                 return min(most, len(table) - (0 if padding is None else padding + 1))
         return None
+
+
+def input_table(model: nn.Module) -> Tensor | None:
+    """Returns the embeddings of tokens, (tokens, width); None for models of something else."""
+    try:
+        weight = getattr(getattr(model, "get_input_embeddings", lambda: None)(), "weight", None)
+    except NotImplementedError:  # of transformers, where there are none
+        return None
+    return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
 
 
 def _is_chat(given: Any) -> bool:

@@ -18,19 +18,23 @@ class PassState:
 
     Attributes:
         batch: How many rows it has.
+        edits: How many blocks edit it, whose functions may raise errors of their own.
         written: What edits made of tensors that the model does not keep, such as fused attention weights.
     """
 
     batch: int = 1
+    edits: int = 0
     written: dict[str, Tensor] = field(default_factory=dict)
 
     @contextmanager
-    def noting(self, model: nn.Module) -> Iterator[None]:
-        """Notes of all passes of a model in the block."""
+    def noting(self, model: nn.Module, *, edits: bool = False) -> Iterator[None]:
+        """Notes of all passes of a model in the block, which may edit it."""
+        self.edits += edits
         try:
             with wrapped_forward(model, self._note):
                 yield
         finally:
+            self.edits -= edits
             self.written.clear()
 
     def _note(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

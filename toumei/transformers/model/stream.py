@@ -87,9 +87,9 @@ def _segment(
     found = {leaf: _components(graph, leaf, spine, inside) for leaf in leaves}
     groups: dict[Component, list[TensorNode]] = {}
     start, others, before = list[TensorNode](), list[TensorNode](), None
-    for leaf, (components, reads) in found.items():
+    for leaf, (components, read) in found.items():
         earlier = _sum_before(graph, leaf) if components else None
-        if not components and reads:
+        if not components and read:
             others.append(leaf)
         elif not components or earlier is not None:
             start.append(leaf)

@@ -10,6 +10,7 @@ from ...core.errors import ArchitectureError, ToumeiError
 from ...core.modules import device_and_dtype, evaluating
 from ...instrument import instrument
 from .hook_search import HookPoints, find_hook_points
+from .model_inputs import input_table
 
 
 def hook_points_of(model: nn.Module) -> HookPoints:
@@ -55,9 +56,8 @@ def trial_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
         height, width = size if isinstance(size, Sequence) else (size, size)
         pixels = torch.rand(2, getattr(config, "num_channels", 3), height, width, generator=generator)
         return (), {"pixel_values": pixels.to(device, dtype)}
-    embedding = getattr(model, "get_input_embeddings", lambda: None)() if config is not None else None
-    weight = getattr(embedding, "weight", None)
-    if not isinstance(weight, Tensor) or name == "pixel_values":
+    weight = None if config is None else input_table(model)
+    if weight is None or name == "pixel_values":
         raise ArchitectureError(
             f"it is not known what {type(model).__name__} is given: expected a Hugging Face transformer of "
             f"tokens (input_ids) or pictures (pixel_values)"
