@@ -112,7 +112,7 @@ class ModelInputs:
 
     def _ids(self, given: Any) -> list[int]:
         """The ids of one text."""
-        if isinstance(given, Sequence) and not isinstance(given, str) and all(type(n) is int for n in given):
+        if isinstance(given, Sequence) and given and all(type(index) is int for index in given):
             return list(given)
         if self._tokenizer is None:
             raise ArgumentError(

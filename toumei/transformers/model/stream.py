@@ -99,7 +99,7 @@ def _segment(
         else:
             raise _several(graph, leaf, components)
     parts = {component: _added(graph, end, component, group) for component, group in groups.items()}
-    order = {component: place for place, component in enumerate(inside.values())}
+    order = {inside[one.name]: place for place, one in enumerate(graph) if one.name in inside}
     parts = dict(sorted(parts.items(), key=lambda item: order[item[0]]))
     sums: dict[frozenset[Component], TensorNode] = {}
     for node in _sums(graph, end):  # the last ones first: of equal sums the first one stays
