@@ -3,6 +3,7 @@
 `HookedModel` reads and writes any activation of a Hugging Face transformer. `CausalTracer` shows which states
 carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that. `logit_lens`, `TunedLens` and
 `direct_logit_attribution` show what each layer predicts and which parts the logits are made of.
+`head_ablation`, `activation_patching` and `path_patching` show which parts an answer needs.
 """
 
 from .heads import HeadScores, attention_flow, attention_rollout, head_scores, repeated_tokens
@@ -18,6 +19,19 @@ from .lenses import (
 from .model import Anatomy, anatomy
 from .model.activation_cache import ActivationCache
 from .model.hooked_model import HookedModel
+from .patching import (
+    AttributionPatching,
+    HeadAblation,
+    PatchingResult,
+    ablation,
+    activation_patching,
+    attribution_patching,
+    head_ablation,
+    kl_to_clean,
+    logit_difference,
+    path_patching,
+    probability,
+)
 from .rome import (
     AverageEffects,
     CausalTrace,
@@ -42,6 +56,7 @@ from .rome import (
 __all__ = [
     "ActivationCache",
     "Anatomy",
+    "AttributionPatching",
     "AverageEffects",
     "CausalTrace",
     "CausalTracer",
@@ -51,6 +66,7 @@ __all__ = [
     "EditSettings",
     "EmbeddingNoise",
     "Evaluation",
+    "HeadAblation",
     "HeadScores",
     "HookedModel",
     "KeyStatistics",
@@ -58,19 +74,28 @@ __all__ = [
     "LensTable",
     "LogitAttribution",
     "LogitLens",
+    "PatchingResult",
     "RankOneEditor",
     "TraceSettings",
     "TunedLens",
+    "ablation",
+    "activation_patching",
     "anatomy",
     "attention_flow",
     "attention_rollout",
+    "attribution_patching",
     "collect_statistics",
     "counterfact_cases",
     "direct_logit_attribution",
     "evaluate_edits",
     "export_lora",
+    "head_ablation",
     "head_scores",
+    "kl_to_clean",
+    "logit_difference",
     "logit_lens",
+    "path_patching",
+    "probability",
     "repeated_tokens",
     "revert_all",
     "world_cases",

@@ -13,7 +13,6 @@ from ...core.modules import evaluating
 from ..model.hook_points import HookPoint
 from ..model.hooked_model import HookedModel
 from .changes import Change, Replacement
-from .metrics import Metric
 from .patching_result import PatchingResult
 from .problems import DIRECTIONS, Direction, Problem, layers_with, make_problem, recorded
 from .sweep import PatchedRuns
@@ -75,10 +74,10 @@ def activation_patching(
         >>> from toumei.models import InductionTransformer
         >>> from toumei.transformers.patching import logit_difference
         >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
-        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 1, 3, 4, 3, 1]])
-        >>> heads = activation_patching(model, clean, corrupt, logit_difference(4, 3), "z", "head")
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> heads = activation_patching(model, clean, corrupt, logit_difference(4, 5), "z", "head")
         >>> heads.top(2)
-        (('1.0', 1.0), ('0.0', 1.0))
+        (('0.0', 1.0), ('1.0', 1.0))
     """
     check_choice("by", by, _AXES)
     check_choice("direction", direction, DIRECTIONS)

@@ -14,7 +14,7 @@ from ...instrument import LinearMap
 from ..model.blockwise import _with_module as with_module
 from ..model.hook_points import ComputedPoint, HookPoint
 from ..model.hook_search import HookPoints
-from ..model.hooked_model import output_weight
+from ..model.recording import output_weight
 from .base_run import BaseRun
 from .changes import Change, Replacement
 

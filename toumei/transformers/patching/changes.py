@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..model.activation_cache import full_name
+from ..model.point_names import full_name
 
 _POSITIONS = ("position", "query")
 _UNITS = {"z": "head", "q": "head", "k": "head", "v": "head", "pattern": "head", "attn_scores": "head"}

@@ -125,10 +125,10 @@ def attribution_patching(
         >>> from toumei.models import InductionTransformer
         >>> from toumei.transformers.patching import logit_difference
         >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
-        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 1, 3, 4, 3, 1]])
-        >>> result = attribution_patching(model, clean, corrupt, logit_difference(4, 3), layers=[1])
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> result = attribution_patching(model, clean, corrupt, logit_difference(4, 5), layers=[1])
         >>> result.values, result.error < 1e-6
-        (tensor([[1., 0.]], dtype=torch.float64), True)
+        (tensor([[1.0000, 0.0000]], dtype=torch.float64), True)
     """
     check_choice("gradient_at", gradient_at, ("clean", "corrupt"))
     check_counts(2, sample=sample)
@@ -166,8 +166,8 @@ def _estimates(problem: Problem, patches: Patches, direction: Direction) -> dict
     for layer in patches.layers:
         if (patches.what, layer) not in cache.grad:
             raise ArgumentError(
-                f"{patches.what!r} is not computed by the model apart and has no gradient: load the model with "
-                f'attn_implementation="eager"'
+                f"{patches.what!r} is not computed by the model apart and has no gradient: load the model "
+                f'with attn_implementation="eager"'
             )
         delta = sign * (patches.source[patches.what, layer] - patches.base[patches.what, layer])
         product = (delta * cache.grad[patches.what, layer]).double()

@@ -61,8 +61,8 @@ def head_ablation(
         >>> from toumei.models import InductionTransformer
         >>> network = InductionTransformer()
         >>> result = head_ablation(HookedModel(network), network.sequences(4, 8))
-        >>> [name for name, _ in result.top(2)], result.values[0, 1]
-        (['0.0', '1.0'], tensor(0., dtype=torch.float64))
+        >>> [name for name, difference in result.top(4) if difference]
+        ['0.0', '1.0']
     """
     check_choice("kind", kind, KINDS)
     check_counts(1, batch_size=batch_size)

@@ -102,7 +102,8 @@ class PatchingResult(Saved):
         """Returns the effect of one place by its name, as `top` has it."""
         try:
             layer, *places = key.split(".")
-            return float(self.values[(self.layer_names.index(layer), *map(int, places))])
+            place = (self.layer_names.index(layer), *map(int, places))
+            return float(self.values[place])
         except (ValueError, IndexError, TypeError):
             axes = ".".join(self.axes)
             raise ArgumentError(

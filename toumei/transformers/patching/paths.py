@@ -59,16 +59,16 @@ def path_patching(
         verbose: Show progress.
 
     Raises:
-        ArgumentError: There is no such receiver, numbers of tokens differ, or the gap of the metric is near 0.
+        ArgumentError: There is no such receiver, numbers of tokens differ, or the gap is near 0.
 
     Example:
         >>> from toumei.models import InductionTransformer
         >>> from toumei.transformers.patching import logit_difference
         >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
-        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 1, 3, 4, 3, 1]])
-        >>> paths = path_patching(model, clean, corrupt, logit_difference(4, 3), [(1, 0, "k")])
-        >>> paths.top(2)
-        (('0.0', 1.0), ('0.1', 0.0))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> paths = path_patching(model, clean, corrupt, logit_difference(4, 5), [(1, 0, "k")])
+        >>> paths.top(1)
+        (('0.0', 1.0),)
     """
     check_choice("senders", senders, _WHAT)
     check_choice("mlps", mlps, ("free", "frozen"))

@@ -1,14 +1,16 @@
 """Clean and corrupt prompts, and how far a metric tells them apart."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError, LayerError, NonFiniteError
-from ..model.activation_cache import ActivationCache, full_name, unknown_point
+from ..model.activation_cache import ActivationCache
 from ..model.hooked_model import HookedModel
+from ..model.point_names import full_name, unknown_point
 from .metrics import Metric, Read
 from .sweep import read_logits
 
@@ -86,10 +88,10 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
     inputs = [model.inputs(given) for given in (clean, corrupt)]
     ids = [one.get("input_ids") for one in inputs]
     main = [_main(one) for one in inputs]
-    padded = any((one.get("attention_mask") == 0).any() for one in inputs if "attention_mask" in one)
+    padded = any(bool((one["attention_mask"] == 0).any()) for one in inputs if "attention_mask" in one)
     if padded or main[0].shape != main[1].shape:
         raise ArgumentError(
-            f"all prompts must have the same number of tokens, so that positions mean the same in each: clean "
+            f"all prompts must have the same number of tokens, so that positions mean the same: clean "
             f"{_lengths(inputs[0])}, corrupt {_lengths(inputs[1])}"
         )
     with torch.no_grad():
@@ -97,14 +99,12 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
     read = metric.prepare(model, ids[0], logits[0])
     values = tuple(float(read(one).mean()) for one in logits)
     gap = values[0] - values[1]
-    if not all(map(torch.tensor(values).isfinite().tolist().__getitem__, (0, 1))):
-        raise NonFiniteError(
-            f"the {metric.name} is {values[0]} on the clean and {values[1]} on the corrupt prompts"
-        )
+    if not isfinite(gap):
+        raise NonFiniteError(f"the {metric.name} is {values[0]} on clean and {values[1]} on corrupt prompts")
     if abs(gap) <= _SMALLEST * max(abs(values[0]), abs(values[1]), 1e-6):
         raise ArgumentError(
-            f"the {metric.name} is {values[0]:.4g} on the clean and {values[1]:.4g} on the corrupt prompts: a "
-            f"share of so small a gap means nothing"
+            f"the {metric.name} is {values[0]:.4g} on clean and {values[1]:.4g} on corrupt prompts: a share "
+            f"of so small a gap means nothing"
         )
     unchanged = 0
     if ids[0] is not None and ids[1] is not None:
@@ -128,11 +128,10 @@ def layers_with(model: HookedModel, what: str) -> list[int]:
     Raises:
         LayerError: None has; the message says why.
     """
-    known = [
-        layer for layer in sorted(model.points.attentions) if full_name((what, layer)) in model.points.points
-    ]
+    points = model.points
+    known = [layer for layer in sorted(points.attentions) if full_name((what, layer)) in points.points]
     if not known:
-        raise LayerError(unknown_point(full_name((what, min(model.points.attentions))), model.points))
+        raise LayerError(unknown_point(full_name((what, min(points.attentions))), points))
     return known
 
 

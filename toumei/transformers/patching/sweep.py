@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.errors import ArchitectureError, ToumeiError
+from ...core.errors import ArchitectureError
 from ...core.outputs import main_tensor
 from ..model.blockwise import BlockwiseRunner, nearly_equal
 from ..model.families import Anatomy, anatomy
