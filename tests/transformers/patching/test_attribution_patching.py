@@ -36,16 +36,15 @@ def test_it_is_exact_where_the_rest_of_the_model_is_linear(gradient_at):
 @pytest.mark.parametrize(("what", "by"), [("z", "head"), ("mlp_out", "layer_position"), ("post", "neuron")])
 @pytest.mark.parametrize("gradient_at", ["clean", "corrupt"])
 def test_it_is_the_slope_of_exact_patching(language_model, what, by, gradient_at):
-    """Between runs that hardly differ, estimates and exact effects agree: the runs differ in one embedding."""
+    """What a patch changes is shifted a little both ways in the run of the gradient."""
     model = HookedModel(language_model("gpt2"))
     result = attribution_patching(model, CLEAN, CORRUPT, METRIC, what, by, gradient_at=gradient_at, sample=6)
     base = CLEAN if gradient_at == "clean" else CORRUPT
     caches = [model.run_with_cache(ids, [(what, 1)])[1][what, 1].detach() for ids in (CLEAN, CORRUPT)]
     delta = (caches[0] - caches[1]) * (1 if gradient_at == "corrupt" else -1)
-    index = {"head": (slice(None), slice(None), 2), "layer_position": (slice(None), 4), "neuron": (..., 2)}[
-        by
-    ]
     place = (1, 4) if by == "layer_position" else (1, 2)
+    places = {"head": (..., 2, slice(None)), "layer_position": (..., 4, slice(None)), "neuron": (..., 2)}
+    index = places[by]
     step, values = 0.02, []
     for size in (-step, step):
 
@@ -70,8 +69,6 @@ def test_the_sample_has_the_exact_effects_and_the_error_is_that_of_the_sample(la
         assert float(estimated) == pytest.approx(result.estimate[name], abs=1e-9)
     expected = (result.estimated - result.exact).square().mean().sqrt()
     assert result.error == pytest.approx(float(expected)) and -1 <= result.correlation <= 1
-    strongest = [name for name, _ in sorted(zip(result.places, result.estimated.abs(), strict=True))]
-    assert set(strongest) & {name for name, _ in result.estimate.top(2)}
 
 
 def test_results_are_kept_and_drawn(language_model, tmp_path):

@@ -9,7 +9,7 @@ from scipy import stats
 
 from toumei.core.errors import ArchitectureError, ArgumentError
 from toumei.models import InductionTransformer
-from toumei.transformers import HeadAblation, HookedModel, head_ablation
+from toumei.transformers import HeadAblation, HookedModel, ablation, head_ablation, logit_difference
 from toumei.transformers.patching import sweep
 from toumei.transformers.patching.base_run import BaseRun
 
@@ -29,7 +29,7 @@ def test_heads_cost_what_one_edited_pass_for_each_says(language_model, kind, how
     model = HookedModel(language_model(kind))
     result = head_ablation(model, ROWS, how)
     before = torch.tensor(losses(model(ROWS).detach(), ROWS), dtype=torch.float64)
-    assert torch.allclose(result.losses, before, atol=1e-5)
+    assert torch.allclose(result.before, before, atol=1e-5)
     for place, layer in enumerate(map(int, result.layer_names)):
         mean = outputs_of_heads(model, ROWS, layer).mean(0)
         for head in range(result.by_text.shape[2]):
@@ -75,7 +75,7 @@ def test_the_number_of_rows_that_run_at_once_does_not_matter(language_model, siz
 
 
 def test_blocks_below_the_ablated_one_do_not_run_and_its_attention_runs_once(language_model, monkeypatch):
-    """With four heads a layer: rows of the first layer go through two more blocks, of the last through none."""
+    """Four heads a layer: those of the first go through two more blocks, those of the last through none."""
     most, call = {}, BaseRun.call
 
     def counting(self, layer, vectors, block=None):
@@ -94,7 +94,7 @@ def test_the_previous_token_head_and_the_induction_head_are_the_circuit():
     needed = {name for name, difference in result.top(4) if abs(difference) > 1e-6}
     assert needed == set(network.circuit)
     without = [math.log(32)] * 6  # without the induction head all logits are zero
-    assert torch.allclose(result.by_text[:, 1, 0] + result.losses, torch.tensor(without).double(), atol=1e-5)
+    assert torch.allclose(result.by_text[:, 1, 0] + result.before, torch.tensor(without).double(), atol=1e-5)
 
 
 def test_intervals_are_those_of_students_t(language_model):
@@ -106,6 +106,25 @@ def test_intervals_are_those_of_students_t(language_model):
     assert alone.intervals.isnan().all() and alone.values.isfinite().all()
 
 
+@pytest.mark.parametrize("how", ["zero", "mean", "resample"])
+def test_a_metric_falls_as_far_as_in_edited_passes(language_model, how):
+    model = HookedModel(language_model("llama"))
+    metric = logit_difference([7, 8, 9], [10, 11, 12])
+    result = head_ablation(model, EVEN, how, metric=metric, pooled=False)
+
+    def difference(logits):
+        last = logits[:, -1].detach().double()
+        return torch.stack([last[row, 7 + row] - last[row, 10 + row] for row in range(3)])
+
+    for layer, head in ((0, 1), (1, 3), (2, 0)):
+        with model.edit({("z", layer): ablation(how, heads=[head])}):
+            fall = result.before - difference(model(EVEN))
+        assert torch.allclose(result.by_text[:, layer, head], fall, atol=1e-5)
+    assert result.measure == "logit difference" and torch.allclose(result.before, difference(model(EVEN)))
+    with pytest.raises(ArgumentError, match="one length"):
+        head_ablation(model, ROWS, metric=metric)
+
+
 def test_results_are_kept_and_drawn(language_model, tmp_path):
     result = head_ablation(HookedModel(language_model("gpt2")), ROWS, layers=[2, 0])
     result.save(tmp_path / "heads.safetensors")
@@ -114,6 +133,7 @@ def test_results_are_kept_and_drawn(language_model, tmp_path):
     axes = result.plot()
     assert [text.get_text() for text in axes.get_yticklabels()] == ["0", "2"]
     assert len(repr(result)) <= 200 and "zero ablation of 8 heads over 3 texts" in str(result)
+    assert "loss" in str(result)
     strongest, value = result.top(1)[0]
     layer, head = strongest.split(".")
     assert result.values[["0", "2"].index(layer), int(head)] == value == result.values.max()
@@ -130,6 +150,7 @@ def test_results_are_kept_and_drawn(language_model, tmp_path):
         ({"layers": []}, "layers with attention"),
         ({"confidence": 1.0}, "between 0 and 1"),
         ({"batch_size": 0}, "batch_size"),
+        ({"metric": "loss"}, "Metric"),
         ({"texts": torch.zeros(1, 3)}, "expected token ids"),
         ({"texts": [[3, 64]]}, "from 0 to 63"),
     ],

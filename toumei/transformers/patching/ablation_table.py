@@ -1,4 +1,4 @@
-"""What the loss gains when each attention head is ablated, as a table that can be drawn and kept."""
+"""What ablating each attention head costs, as a table that can be drawn and kept."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,40 +18,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class HeadAblation(Saved):
-    """Differences in loss after ablating each head, float64 on the CPU. Layers may have fewer heads: NaN.
+    """What ablating each head costs, float64 on the CPU. Layers may have fewer heads than others: NaN.
 
     Attributes:
         kind: What the heads became: zero, mean or resample.
-        by_text: (texts, layers, heads) how much the mean next-token loss (nats) of each text rises.
-        losses: (texts,) of the model as it is.
+        measure: What is measured: ``"loss"``, the mean next-token loss of a text in nats, or a metric.
+        by_text: (texts, layers, heads) how much the loss of each text rises, or the metric falls.
+        before: (texts,) the measure in the model as it is.
         confidence: Of the intervals over texts.
         layer_names: The number of each layer.
     """
 
     kind: str
+    measure: str
     by_text: Tensor
-    losses: Tensor
+    before: Tensor
     confidence: float
     layer_names: tuple[str, ...]
 
-    _specs = specs(by_text="texts layers heads", losses="texts", layer_names="layers")
+    _specs = specs(by_text="texts layers heads", before="texts", layer_names="layers")
 
     @property
     def values(self) -> Tensor:
-        """Mean differences (layers, heads) over the texts, all of which count the same."""
+        """Mean costs (layers, heads) over the texts, all of which count the same."""
         return self.by_text.mean(0)
-
-    @property
-    def loss(self) -> float:
-        """The mean loss of the texts in the model as it is."""
-        return float(self.losses.mean())
 
     @property
     def intervals(self) -> Tensor:
         """Confidence intervals (layers, heads, 2) by Student's t over texts; NaN for a single text."""
         from scipy.stats import t
 
-        texts = len(self.losses)
+        texts = len(self.before)
         if texts == 1:
             return torch.full((*self.values.shape, 2), torch.nan, dtype=torch.float64)
         quantile = float(t.ppf((1 + self.confidence) / 2, texts - 1))
@@ -60,7 +57,7 @@ class HeadAblation(Saved):
 
     @checked
     def top(self, k: int = 5) -> tuple[tuple[str, float], ...]:
-        """Returns the heads whose ablation costs most, as layer and head from 0 on, and the differences.
+        """Returns the heads whose ablation costs most, as layer and head from 0 on, and the costs.
 
         Args:
             k: How many heads.
@@ -70,28 +67,31 @@ class HeadAblation(Saved):
 
     @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with a heat map of the mean differences: a row for each layer, the first on top.
+        """Returns axes with a heat map of the mean costs: a row for each layer, the first on top.
 
         Args:
             ax: Where to draw; a new figure by default.
         """
         width = min(max(3.5, 0.3 * self.by_text.shape[2]), 12.0) + 1.5
         with drawing(ax, width, min(max(2.5, 0.25 * len(self.layer_names)), 10.0)) as axes:
-            heat_map(self.values, self.layer_names, axes, label=f"loss with {self.kind} ablation (nats)")
-            axes.set(xlabel="head", ylabel="layer")
+            heat_map(self.values, self.layer_names, axes, label=self._label)
+            axes.set(xlabel="head", ylabel="layer", title=f"{self.kind} ablation")
         return axes
+
+    @property
+    def _label(self) -> str:
+        return "rise of the loss (nats)" if self.measure == "loss" else f"fall of the {self.measure}"
 
     def __len__(self) -> int:
         return int(self.values.isfinite().sum())
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:+.3f}" for name, value in self.top(3))
-        return f"HeadAblation({self.kind}, {len(self)} heads, {len(self.losses)} texts: highest {best})"
+        return f"HeadAblation({self.kind}, {len(self)} heads, {len(self.before)} texts: highest {best})"
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.kind} ablation of {len(self)} heads over {len(self.losses)} texts, loss {self.loss:.3f}"
-        ]
+        mean = f"{self.measure} {float(self.before.mean()):.3f} as it is; {self._label}:"
+        lines = [f"{self.kind} ablation of {len(self)} heads over {len(self.before)} texts", mean]
         intervals = self.intervals
         for name, value in self.top(8):
             layer, head = name.split(".")

@@ -1,4 +1,4 @@
-"""How much the next-token loss rises when each attention head is ablated."""
+"""What ablating each attention head costs: in next-token loss, or in a metric."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +14,8 @@ from ..model.hooked_model import HookedModel
 from .ablation_edits import KINDS, Kind
 from .ablation_table import HeadAblation
 from .changes import Change, Replacement
-from .sweep import PatchedRuns, read_logits
+from .metrics import Metric
+from .sweep import PatchedRuns, Read, read_logits
 
 _TOKENS = 1024  # of a group of texts that run together
 _LOGITS = 2**26
@@ -27,6 +28,7 @@ def head_ablation(
     texts: Any,
     kind: Kind = "zero",
     *,
+    metric: Metric | None = None,
     reference: Any = None,
     pooled: bool = True,
     layers: Sequence[int] | None = None,
@@ -34,7 +36,7 @@ def head_ablation(
     batch_size: int | None = None,
     verbose: bool = False,
 ) -> HeadAblation:
-    """Returns how much the mean next-token loss of texts rises when each head is ablated.
+    """Returns how much the mean next-token loss of texts rises, or a metric falls, when a head is ablated.
 
     The output ``z`` of a head is ablated before its output map, whose bias stays. Blocks below a head are not
     run again, the attention of its block is computed once, and the heads of many layers run as one batch (see
@@ -45,6 +47,8 @@ def head_ablation(
         texts: Texts, or token ids.
         kind: What a head's output becomes: ``"zero"``; ``"mean"``, its mean over a reference set;
             ``"resample"``, its output at the same position of the next text.
+        metric: `logit_difference` or `probability`, at the last position of texts of one length; by default
+            the mean next-token loss of each text is measured.
         reference: Texts for the mean; by default `texts`.
         pooled: The mean is over all positions; otherwise each position has its mean, for templates.
         layers: Of which layers; all by default.
@@ -70,34 +74,52 @@ def head_ablation(
         raise ArgumentError(f"confidence is between 0 and 1, got {confidence}")
     rows = _rows(model, texts)
     with torch.no_grad(), evaluating(model.model):
-        _check_causal(model, rows)
+        if metric is None:
+            _check_causal(model, rows)
+        elif len({len(row) for row in rows}) > 1:
+            raise ArgumentError(f"a metric needs texts of one length, got lengths {_lengths(rows)}")
         chosen = _layers(model, layers)
         heads = {layer: model.points.attentions[layer].num_heads for layer in chosen}
         table = torch.full((len(rows), len(chosen), max(heads.values())), torch.nan, dtype=torch.float64)
-        losses = torch.zeros(len(rows), dtype=torch.float64)
+        before = torch.zeros(len(rows), dtype=torch.float64)
         values = _values(model, rows, kind, reference, pooled, chosen)
         changes = [Change(layer, unit=head) for layer in chosen for head in range(heads[layer])]
         with tqdm(total=len(changes) * len(rows), unit="head", disable=not verbose) as progress:
-            for group in _groups(model, rows):
+            for group in _groups(model, rows) if metric is None else [list(range(len(rows)))]:
                 inputs = model.inputs([rows[index] for index in group])
-                read = _Loss(inputs)
-                losses[group] = read(read_logits(model, inputs)[None, :, :-1])[0]
+                logits = read_logits(model, inputs)
+                read = _Loss(inputs) if metric is None else _last(metric, model, inputs, logits)
+                first, last = (0, 1) if metric is None else (logits.shape[1] - 1, 0)
+                before[group] = read(logits[None, :, first : logits.shape[1] - last])[0]
                 new = values or _outputs(model, [rows[index - 1] for index in group], chosen)
                 runs = PatchedRuns(
-                    model, inputs, Replacement("z", new, _Z_AXES), last=1, batch_size=batch_size
+                    model,
+                    inputs,
+                    Replacement("z", new, _Z_AXES),
+                    first=first,
+                    last=last,
+                    batch_size=batch_size,
                 )
                 for done, found in runs.values(changes, read):
                     for change, row in zip(done, found, strict=True):
                         assert change.unit is not None
                         table[group, chosen.index(change.layer), change.unit] = row
                     progress.update(len(done) * len(group))
+    rise = table - before[:, None, None]
     return HeadAblation(
         kind=kind,
-        by_text=table - losses[:, None, None],
-        losses=losses,
+        measure="loss" if metric is None else metric.name,
+        by_text=rise if metric is None else -rise,
+        before=before,
         confidence=confidence,
         layer_names=tuple(map(str, chosen)),
     )
+
+
+def _last(metric: Metric, model: HookedModel, inputs: dict[str, Any], logits: Tensor) -> Read:
+    """Reads a metric, from logits (rows, texts, 1, tokens)."""
+    read = metric.prepare(model, inputs["input_ids"], logits[:, -1])
+    return lambda given: read(given[:, :, -1]).double().cpu()
 
 
 class _Loss:
@@ -129,6 +151,10 @@ def _rows(model: HookedModel, texts: Any) -> list[list[int]]:
     if short is not None:
         raise ArgumentError(f"a text of {len(short)} token has no next one to predict: give two or more")
     return rows
+
+
+def _lengths(rows: list[list[int]]) -> list[int]:
+    return sorted({len(row) for row in rows})
 
 
 def _check_causal(model: HookedModel, rows: list[list[int]]) -> None:
@@ -173,7 +199,7 @@ def _values(
         if len({len(row) for row in rows}) > 1 or len(rows) < 2:
             raise ArgumentError(
                 f"resampling takes the same position of another text: expected several texts of one length, "
-                f"got lengths {sorted({len(row) for row in rows})}"
+                f"got lengths {_lengths(rows)}"
             )
         return None
     rows = rows if reference is None else _rows(model, reference)
