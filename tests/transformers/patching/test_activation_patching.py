@@ -4,7 +4,7 @@ import pytest
 import torch
 from plain_runs import WITH_HEADS, edited_logits
 
-from toumei.core.errors import ArgumentError, LayerError
+from toumei.core.errors import ArchitectureError, ArgumentError, LayerError
 from toumei.models import InductionTransformer, facts_gpt
 from toumei.transformers import (
     HookedModel,
@@ -185,6 +185,11 @@ def test_models_that_are_no_decoders_are_patched_by_plain_passes():
     new = model.run_with_cache(clean, [("z", 0)])[1]["z", 0].detach()
     found = edited_logits(model, corrupt, ("z", 0), (slice(None), slice(None), 1), new)[0]
     assert result.raw[0, 1] == pytest.approx(float(found[0] - found[1]), abs=1e-5)
+
+
+def test_a_model_without_a_head_gives_no_logits(language_model):
+    with pytest.raises(ArchitectureError, match="gives no logits"):
+        activation_patching(HookedModel(language_model("gpt2").transformer), CLEAN, CORRUPT, METRIC)
 
 
 def test_results_are_kept_drawn_and_read_by_name(language_model, tmp_path):

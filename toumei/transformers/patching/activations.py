@@ -63,7 +63,7 @@ def activation_patching(
         by: What one patch replaces.
         direction: ``"denoising"`` or ``"noising"``.
         layers: Of which layers; all by default.
-        batch_size: How many prompts times patches run at once; by default as many as have 8192 tokens.
+        batch_size: How many prompts times patches run at once; by default as many as keep the device busy.
         verbose: Show progress.
 
     Raises:

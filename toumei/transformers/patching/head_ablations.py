@@ -53,7 +53,7 @@ def head_ablation(
         pooled: The mean is over all positions; otherwise each position has its mean, for templates.
         layers: Of which layers; all by default.
         confidence: Of the intervals over texts.
-        batch_size: How many texts times heads run at once; by default as many as have 8192 tokens.
+        batch_size: How many texts times heads run at once; by default as many as keep the device busy.
         verbose: Show progress.
 
     Raises:

@@ -15,7 +15,7 @@ from ..model.activation_cache import ActivationCache
 from ..model.hooked_model import HookedModel
 from .patching_result import PatchingResult
 from .problems import DIRECTIONS, Direction, Problem, layers_with, make_problem, recorded
-from .sweep import TOKENS_AT_ONCE, read_logits
+from .sweep import read_logits, rows_at_once
 
 Input = Literal["q", "k", "v"]
 Receiver = tuple[int, int, str]
@@ -55,7 +55,7 @@ def path_patching(
         mlps: Whether MLPs on the way keep their outputs (``"frozen"``: paths go through the residual stream
             alone) or compute anew (``"free"``: paths go through MLPs, too).
         direction: ``"noising"``: the clean run, the sender's output from the corrupt run; or ``"denoising"``.
-        batch_size: How many prompts times senders run at once; by default as many as have 8192 tokens.
+        batch_size: How many prompts times senders run at once; by default as many as keep the device busy.
         verbose: Show progress.
 
     Raises:
@@ -127,13 +127,12 @@ class _Paths:
             raw[place, :count] = base  # a sender after all receivers has no path to them
             if layer < last:
                 senders += [_Sender(layer, head if self._what == "z" else None) for head in range(count)]
-        texts = len(next(iter(self._source.values())))
-        rows = batch_size or TOKENS_AT_ONCE // problem.length
-        size = max(1, rows // texts)
+        texts = next(iter(self._source.values()))
+        size = rows_at_once(texts, problem.length, batch_size)
         with tqdm(total=len(senders), unit="sender", disable=not verbose) as progress:
             for start in range(0, len(senders), size):
                 chosen = senders[start : start + size]
-                for sender, value in zip(chosen, self._measured(chosen, texts), strict=True):
+                for sender, value in zip(chosen, self._measured(chosen, len(texts)), strict=True):
                     raw[self._layers.index(sender.layer), sender.head or 0] = value
                 progress.update(len(chosen))
         raw = raw if self._what == "z" else raw[:, 0]
@@ -172,10 +171,10 @@ class _Paths:
                 if layer >= first:
                     edits[what, layer] = self._freezing(what, layer, cache[what, layer], senders)
         with self._model.edit(edits):
-            logits = read_logits(self._model, inputs)[:, -1]
+            logits = read_logits(self._model, inputs, last=True)[:, 0]
         if self._receivers:
             with self._model.edit(self._replacing(seen)):
-                logits = read_logits(self._model, inputs)[:, -1]
+                logits = read_logits(self._model, inputs, last=True)[:, 0]
         return problem.read(logits.unflatten(0, (rows, texts))).double().mean(1).tolist()
 
     def _freezing(

@@ -95,7 +95,7 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
             f"{_lengths(inputs[0])}, corrupt {_lengths(inputs[1])}"
         )
     with torch.no_grad():
-        logits = [read_logits(model, one)[:, -1] for one in inputs]
+        logits = [read_logits(model, one, last=True)[:, 0] for one in inputs]
     read = metric.prepare(model, ids[0], logits[0])
     values = tuple(float(read(one).mean()) for one in logits)
     gap = values[0] - values[1]

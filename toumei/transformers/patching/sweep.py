@@ -15,12 +15,14 @@ tried, each change is a pass of the model with an edit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...core.errors import ArchitectureError
+from ...core.modules import without_wrapper
 from ...core.outputs import main_tensor
 from ..model.blockwise import BlockwiseRunner, nearly_equal
 from ..model.families import Anatomy, anatomy
@@ -29,7 +31,6 @@ from .base_run import BaseRun
 from .branches import Branches
 from .changes import Change, Replacement
 
-TOKENS_AT_ONCE = 8192
 _LOGITS_AT_ONCE = 2**26
 Read = Callable[[Tensor], Tensor]
 """From logits (rows, texts, positions, tokens) to values (rows, texts)."""
@@ -45,7 +46,7 @@ class PatchedRuns:
         first: The first position whose logits are read.
         last: How many positions at the end are not read.
         unchanged: How many positions the new numbers leave as they are, at the beginning.
-        batch_size: How many texts times changes run at once; by default as many as have 8192 tokens.
+        batch_size: How many texts times changes run at once; by default as many as keep the device busy.
     """
 
     def __init__(
@@ -82,8 +83,7 @@ class PatchedRuns:
         while waiting:
             start = self._start(waiting[0])
             positions = self._base.length - start
-            rows = self._batch_size or TOKENS_AT_ONCE // positions
-            size = max(1, rows // self._base.texts)
+            size = rows_at_once(self._base.ids, positions, self._batch_size)
             chunk, waiting = sorted(waiting[:size], key=lambda one: one.layer), waiting[size:]
             yield chunk, self._read(self._sweep(chunk, start), read)
 
@@ -182,20 +182,42 @@ class PatchedRuns:
         return (torch.ones_like(self.inputs["input_ids"]) if mask is None else mask).bool()
 
 
-def read_logits(model: HookedModel, inputs: dict[str, Any]) -> Tensor:
+def rows_at_once(ids: Tensor, positions: int, batch_size: int | None) -> int:
+    """Returns how many changes run at once.
+
+    On a CPU more than about a thousand tokens leave its cache and gain nothing.
+
+    Args:
+        ids: The texts, (texts, T).
+        positions: How many positions of each are computed.
+        batch_size: How many texts times changes, or None.
+    """
+    tokens = 1024 if ids.device.type == "cpu" else 16384
+    return max(1, (batch_size or tokens // positions) // len(ids))
+
+
+def read_logits(model: HookedModel, inputs: dict[str, Any], *, last: bool = False) -> Tensor:
     """Returns the logits (texts, positions, tokens); those of a classifier have one position.
+
+    Args:
+        model: The model.
+        inputs: Its inputs.
+        last: Only at the last position.
 
     Raises:
         ArchitectureError: The model gives no logits.
     """
-    output = model.model(**inputs)
-    logits = main_tensor(output)
+    inner = without_wrapper(model.model)
+    short = last and "logits_to_keep" in signature(type(inner).forward).parameters
+    output = model.model(**inputs, **({"logits_to_keep": 1} if short else {}))
     if not hasattr(output, "logits"):
         raise ArchitectureError(
-            f"{type(model.model).__name__} gives no logits: give the model with its head, such as "
+            f"{type(inner).__name__} gives no logits: give the model with its head, such as "
             f"AutoModelForCausalLM"
         )
-    return logits if logits.dim() > 2 else logits[:, None]
+    logits = main_tensor(output)
+    logits = logits if logits.dim() > 2 else logits[:, None]
+    return logits[:, -1:] if last else logits
 
 
 def _one_of_each_kind(changes: Sequence[Change], parts: Anatomy) -> list[Change]:
