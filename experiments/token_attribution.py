@@ -136,7 +136,7 @@ def draw(rows: Rows, shares: dict[str, dict[str, list[float]]], path: Path) -> N
     count = len(rows) + bool(shares)
     figure, axes = pyplot.subplots(count, 1, figsize=(9, 2.3 * count), layout="constrained", squeeze=False)
     words = (
-        "contributions to the log-probability: orange for the answer, blue against it, on a scale for each row"
+        "contributions to the log-probability: orange for the answer, blue against it; each row has its scale"
     )
     figure.suptitle(words)
     for ax, (title, results) in zip(axes[:, 0], rows, strict=False):
