@@ -17,9 +17,9 @@ _SCALE = 100.0  # of the numbers that are tried: the epsilon of a norm is nothin
 class NormFactor:
     """The part of a norm that is the same for all inputs: ``norm(x) = n(x) * gain + bias``.
 
-    n(x) is x without its mean divided by its standard deviation (``"layer_norm"``), x divided by its root mean
-    square (``"rms_norm"``), or x itself (``"none"``). The divisor is one number for each vector, so that it
-    changes no direction.
+    n(x) is x without its mean divided by its standard deviation (``"layer_norm"``), x divided by its root
+    mean square (``"rms_norm"``), or x itself (``"none"``). The divisor is one number for each vector, so that
+    it changes no direction.
 
     Attributes:
         kind: ``"layer_norm"``, ``"rms_norm"`` or ``"none"``.
