@@ -141,6 +141,11 @@ def input_factor(points: HookPoints, layer: int) -> NormFactor:
     return measured_factor(points.graph, stream_before(points, linear.input), linear.input)
 
 
+def projection_output(points: HookPoints, layer: int, letter: str) -> TensorNode:
+    """Returns the output of the linear map that a layer's queries, keys or values, ``"q"``, come from."""
+    return _linear_map(points, _linear_maps(points.graph), layer, letter).output
+
+
 def output_factor(points: HookPoints, layer: int) -> NormFactor:
     """Returns what happens to the outputs of a layer's heads, summed, before they join the residual stream.
 
