@@ -66,11 +66,13 @@ def top_token_pairs(
     best, places = circuit.A.new_empty(0), torch.empty(0, dtype=torch.long, device=circuit.A.device)
     step = max(1, _NUMBERS // columns)
     for begin in range(0, rows, step):
-        block = circuit.rows(slice(begin, begin + step)).dense().flatten()
-        values, found = block.topk(min(k, len(block)), largest=largest)
-        best, places = torch.cat([best, values]), torch.cat([places, found + begin * columns])
-        best, order = best.sort(descending=largest, stable=True)
-        best, places = best[:k], places[order][:k]
+        block = circuit.rows(slice(begin, begin + step)).dense()
+        extremes = block.amax(1) if largest else block.amin(1)
+        chosen = extremes.topk(min(k, len(block)), largest=largest).indices  # no other row has one of the k
+        values, found = block[chosen].flatten().topk(min(k, len(chosen) * columns), largest=largest)
+        found = (begin + chosen[found // columns]) * columns + found % columns
+        best, order = torch.cat([best, values]).sort(descending=largest, stable=True)
+        best, places = best[:k], torch.cat([places, found])[order][:k]
     return tuple(
         TokenPair(token_text(model, place // columns), token_text(model, place % columns), value)
         for place, value in zip(places.tolist(), best.tolist(), strict=True)
