@@ -52,10 +52,8 @@ def composition_scores(
     layers = sorted(points.attentions)
     if len(layers) < 2:
         raise ArchitectureError("heads compose with heads of earlier layers: there is one layer of attention")
-    if fold_norms and len(points.segments) > 1:
-        raise ArchitectureError(
-            "norms stand in the residual stream itself and are no part of the weights: give fold_norms=False"
-        )
+    if fold_norms:
+        _check_norms(model)
     weights = [head_weights(model, layer, fold_norms=fold_norms) for layer in layers]
     heads = max(one.heads for one in weights)
     scores = torch.full((len(KINDS), len(layers), heads, len(layers), heads), torch.nan)
@@ -73,6 +71,24 @@ def composition_scores(
         baseline=baseline,
         subtracted=subtract_baseline,
     )
+
+
+def composition_of_layers(model: HookedModel, first: int, second: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns Q-, K- and V-composition of the heads of two layers, each (heads, heads), with norms folded.
+
+    Raises:
+        ArchitectureError: The weights cannot be told, or norms not be folded.
+    """
+    _check_norms(model)
+    q, k, v = _composition(*(head_weights(model, layer, fold_norms=True) for layer in (first, second)))
+    return q, k, v
+
+
+def _check_norms(model: HookedModel) -> None:
+    if len(model.points.segments) > 1:
+        raise ArchitectureError(
+            "norms stand in the residual stream itself and are no part of the weights: give fold_norms=False"
+        )
 
 
 def _composition(first: HeadWeights, second: HeadWeights) -> Iterator[Tensor]:

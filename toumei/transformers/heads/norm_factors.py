@@ -40,6 +40,12 @@ class NormFactor:
             vectors = vectors - vectors.mean(-1, keepdim=True)
         return vectors * self.gain.to(vectors)
 
+    def scale(self, vectors: Tensor, normed: Tensor) -> Tensor:
+        """Returns one over the divisors (..., 1) of vectors, given what the norm made of them."""
+        changed = self.after(vectors)
+        squares = changed.square().sum(-1, keepdim=True)
+        return (changed * (normed - self.bias.to(normed))).sum(-1, keepdim=True) / squares
+
     def before(self, weight: Tensor) -> Tensor:
         """Returns the weights (..., width, n) that read from the input what these read from the output.
 

@@ -62,7 +62,7 @@ def unembedding_weights(
         tensor([ 0.,  0.,  0., 20.,  0.])
     """
     points = model.points
-    weight = matrix_of(points.graph, _head(points)).to(dtype)
+    weight = matrix_of(points.graph, unembedding(points)).to(dtype)
     return final_factor(points).before(weight) if fold_norm else weight
 
 
@@ -72,12 +72,16 @@ def final_factor(points: HookPoints) -> NormFactor:
     Raises:
         ArchitectureError: The model has no logits of tokens, or there is more than a norm.
     """
-    head = _head(points)
+    head = unembedding(points)
     return measured_factor(points.graph, stream_before(points, head.input), head.input)
 
 
-def _head(points: HookPoints) -> LinearMap:
-    """The linear map that gives the logits of the tokens."""
+def unembedding(points: HookPoints) -> LinearMap:
+    """Returns the linear map that gives the logits of the tokens.
+
+    Raises:
+        ArchitectureError: There is none.
+    """
     model: Any = points.graph.memory.model
     head = getattr(model, "get_output_embeddings", lambda: None)()
     weight = getattr(head, "weight", None)

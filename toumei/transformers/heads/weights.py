@@ -137,13 +137,18 @@ def input_factor(points: HookPoints, layer: int) -> NormFactor:
     Raises:
         ArchitectureError: More than a norm.
     """
-    linear = _linear_map(points, _linear_maps(points.graph), layer, "q")
-    return measured_factor(points.graph, stream_before(points, linear.input), linear.input)
+    given = projection_input(points, layer, "q")
+    return measured_factor(points.graph, stream_before(points, given), given)
 
 
 def projection_output(points: HookPoints, layer: int, letter: str) -> TensorNode:
     """Returns the output of the linear map that a layer's queries, keys or values, ``"q"``, come from."""
     return _linear_map(points, _linear_maps(points.graph), layer, letter).output
+
+
+def projection_input(points: HookPoints, layer: int, letter: str) -> TensorNode:
+    """Returns what the linear map is given that a layer's queries, keys or values, ``"q"``, come from."""
+    return _linear_map(points, _linear_maps(points.graph), layer, letter).input
 
 
 def output_factor(points: HookPoints, layer: int) -> NormFactor:
