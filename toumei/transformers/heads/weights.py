@@ -229,7 +229,7 @@ def _linear_maps(graph: OperationGraph) -> dict[str, LinearMap]:
 def _linear_map(points: HookPoints, linear: dict[str, LinearMap], layer: int, letter: str) -> LinearMap:
     name = f"blocks.{layer}.attn.hook_{letter}"
     point = points.points.get(name)
-    if not isinstance(point, HookPoint) or point.columns is None:
+    if not isinstance(point, HookPoint) or point.layer not in linear:
         raise ArchitectureError(
             f"the weights of the heads of layer {layer} cannot be told: {points.missing.get(name, name)}"
         )
@@ -242,10 +242,11 @@ def _projection(
     """The weight (heads, width, d_head) and bias (heads, d_head) of queries, keys or values."""
     found = _linear_map(points, linear, layer, letter)
     point = points.points[f"blocks.{layer}.attn.hook_{letter}"]
-    assert isinstance(point, HookPoint) and point.columns is not None
+    assert isinstance(point, HookPoint)
     weight = matrix_of(points.graph, found)
-    columns = point.columns.to(weight.device)
-    return weight[:, columns].transpose(0, 1).to(dtype), _bias(points.graph, found, dtype)[columns]
+    rows = torch.cat([weight, _bias(points.graph, found, weight.dtype)[None]])  # as if they were positions
+    by_head = point.read(rows if len(point.axes) == 2 else rows[None], 1)[0].to(dtype)
+    return by_head[:-1].transpose(0, 1), by_head[-1]
 
 
 def _bias(graph: OperationGraph, linear: LinearMap, dtype: torch.dtype) -> Tensor:
