@@ -10,7 +10,10 @@ from ...core.errors import ArchitectureError
 from ...instrument import OperationGraph, TensorNode
 from ...instrument.patterns import source
 
-_SCALE = 100.0  # of the numbers that are tried: the epsilon of a norm is nothing beside their squares
+_SCALES = (
+    30.0,
+    120.0,
+)  # of the vectors that are tried: the epsilon of a norm is nothing beside their squares
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +75,11 @@ def measured_factor(graph: OperationGraph, start: TensorNode, end: TensorNode) -
     width = start.shape[-1]
     if source(graph, end) is source(graph, start):
         return NormFactor("none", torch.ones(width), torch.zeros(width))
-    vectors = _SCALE * torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
-    given = vectors.to(start.device, start.dtype)
+    given = _trial_vectors(start)
     plus, minus = (_replayed(graph, start, one, end) for one in (given, -given))
-    if plus.shape[-1] == width and plus.numel() == vectors.numel():
+    if plus.shape[-1] == width and plus.numel() == given.numel():
         wide = given.cpu().double().reshape(-1, width)
-        tolerance = 30 * torch.finfo(start.dtype).eps ** 0.75
+        tolerance = max(1e-4, 10 * torch.finfo(start.dtype).eps)
         odd, even = (plus - minus) / 2, (plus + minus) / 2
         for kind, normalized in _KINDS.items():
             inputs = normalized(wide)
@@ -104,6 +106,15 @@ def between(graph: OperationGraph, start: TensorNode, end: TensorNode) -> Iterat
         seen.update(new)
         waiting += new
         yield from new
+
+
+def _trial_vectors(start: TensorNode) -> Tensor:
+    """Vectors of two lengths, with a mean, so that norms differ from a gain and from each other."""
+    vectors = 1 + torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
+    flat = vectors.view(-1, start.shape[-1])
+    flat[::2] *= _SCALES[0]
+    flat[1::2] *= _SCALES[1]
+    return vectors.to(start.device, start.dtype)
 
 
 def _root_mean_square(x: Tensor) -> Tensor:

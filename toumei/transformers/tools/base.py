@@ -30,6 +30,16 @@ class HookedTool:
         with torch.no_grad():
             return self.model.run_with_cache(given, list(names))[1]
 
+    def _stream_parts(self, given: Any, layer: int) -> tuple[tuple[str, ...], Tensor]:
+        """The names of what was added to the stream before a layer, and the tensors (parts, ...)."""
+        layers = self.model.layers
+        if not 0 <= layer <= layers:
+            raise LayerError(f"layers are from 0 to {layers - 1}, and {layers} is the end, got {layer}")
+        names = [name for name in self.model.points.points if name.endswith(("embed", "_out"))]
+        cache = self._cache(given, [*names, "blocks.0.hook_resid_pre"])
+        parts, labels = cache.decompose_resid(None if layer == layers else layer)
+        return labels, parts
+
     @property
     def _embedding(self) -> str:
         """The name of the embedded tokens; where positions cannot be told apart, of their sum with these."""

@@ -79,19 +79,8 @@ class ResidualDecomposer(HookedTool):
             ArchitectureError: The stream is no sum, as in BERT.
         """
         check_counts(1, top_k=top_k)
-        labels, parts = stream_parts(self, input_ids, layer_idx)
+        labels, parts = self._stream_parts(input_ids, layer_idx)
         stream = parts.sum(0)
         shares = (parts * stream).flatten(1).sum(1) / stream.square().sum()
         order = shares.argsort(descending=True, stable=True)[:top_k]
         return ResidualParts(tuple(labels[one] for one in order.tolist()), parts[order], shares[order])
-
-
-def stream_parts(tool: HookedTool, given: Any, layer: int) -> tuple[tuple[str, ...], Tensor]:
-    """Returns the names of what was added to the stream before a layer, and the tensors (parts, ...)."""
-    layers = tool.model.layers
-    if not 0 <= layer <= layers:
-        raise LayerError(f"layers are from 0 to {layers - 1}, and {layers} is the end, got {layer}")
-    names = [name for name in tool.model.points.points if name.endswith(("embed", "_out"))]
-    cache = tool._cache(given, [*names, "blocks.0.hook_resid_pre"])
-    parts, labels = cache.decompose_resid(None if layer == layers else layer)
-    return labels, parts

@@ -10,7 +10,6 @@ from ...core.checks import checked
 from ...core.errors import LayerError
 from .base import HookedTool
 from .logit_attributor import LogitAttributor
-from .residual_decomposer import stream_parts
 
 
 class ResidualTools(HookedTool):
@@ -47,7 +46,7 @@ class ResidualTools(HookedTool):
             LayerError: There is no such layer.
             ArchitectureError: The stream is no sum, as in BERT.
         """
-        labels, parts = stream_parts(self, input_ids, layer_idx)
+        labels, parts = self._stream_parts(input_ids, layer_idx)
         return dict(zip(labels, parts.unbind(), strict=True))
 
     @checked
