@@ -16,7 +16,7 @@ from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, ShapeError
 from ..core.summaries import listed
 from ..plots import save_page
-from .nodes import Memory, Operation, TensorNode, nodes_in, with_values
+from .nodes import Memory, Operation, TensorNode, name_of, nodes_in, with_values
 from .replay import replayed
 from .viewer import framed, graph_page, neighbourhood, picture, save_dot
 
@@ -99,12 +99,12 @@ class OperationGraph:
         Raises:
             LayerError: The pass had no such tensor; the message names the nearest ones.
         """
-        name = place.name if isinstance(place, TensorNode) else place
+        name = name_of(place, TensorNode)
         if name in self.tensors:
             return self.tensors[name]
         runs = self._runs.get(name)
         if runs is None:
-            near = get_close_matches(str(name), [*self.tensors, *self._runs], n=6, cutoff=0.5)
+            near = get_close_matches(name, [*self.tensors, *self._runs], n=6, cutoff=0.5)
             hint = f"did you mean {', '.join(near)}?" if near else f"it had {listed(self.tensors, 6)}"
             raise LayerError(f"the pass had no tensor {name!r}: {hint}")
         return runs
@@ -115,12 +115,12 @@ class OperationGraph:
         Raises:
             LayerError: The pass had no such operation.
         """
-        name = place.name if isinstance(place, Operation) else place
+        name = name_of(place, Operation)
         if name in self.operations:
             return self.operations[name]
         runs = [one for one in self if f"{one.module}/{one.function}" == name]
         if not runs:
-            near = get_close_matches(str(name), list(self.operations), n=6, cutoff=0.5)
+            near = get_close_matches(name, list(self.operations), n=6, cutoff=0.5)
             hint = f"did you mean {', '.join(near)}?" if near else f"it had {listed(self.operations, 6)}"
             raise LayerError(f"the pass had no operation {name!r}: {hint}")
         return runs[-1]
@@ -134,6 +134,7 @@ class OperationGraph:
         """Returns the operations that take a tensor, in their order."""
         return self._consumers.get(self.tensor(place).name, [])
 
+    @checked
     def matching(self, pattern: str) -> list[TensorNode]:
         """Returns the results of operations whose names match a pattern such as ``h.*.attn/softmax``.
 
@@ -156,7 +157,8 @@ class OperationGraph:
             graph.add_edges_from((operation, node) for node in operation.written)
         return graph
 
-    def replay(self, values: Values = None, record: Iterable["str | TensorNode"] = ()) -> Any:
+    @checked
+    def replay(self, values: Values = None, record: Iterable[str | TensorNode] = ()) -> Any:
         """Computes the pass again, operation by operation, and returns the output of the model.
 
         With the inputs of the pass the output is that of the model bit for bit, also where it drew random

@@ -120,7 +120,8 @@ class _Choice:
 
     def __init__(self, only: Only) -> None:
         self.everything = only is None
-        chosen: list[Any] = [only] if isinstance(only, str) or callable(only) else list(only or ())
+        single = isinstance(only, str) or callable(only)
+        chosen: list[Any] = [only] if single else [] if only is None else list(only)
         self.names: list[str] = []
         self.weights: dict[str, AttentionWeights] = {}
         self.filters: dict[str, Predicate] = {}
@@ -165,7 +166,7 @@ class Tracker:
         folder: str | Path | None,
     ) -> None:
         self._model, self._choice, self._batched = model, choice, batched
-        self._device = None if device is None else torch.device(device)
+        self._device = None if device is None else _device(device)
         self._kept: Any = [] if folder is None else TensorFiles(folder)
         self._recorder: Recorder | None = None
         self._begun = 0
@@ -251,6 +252,13 @@ class Tracker:
             raise TrackingError(
                 f"no forward pass of the {type(self._model).__name__} ran in the block: call the model itself"
             )
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ArgumentError(f"no device {device!r}: {error}") from error
 
 
 def _storing(weights: Iterable[AttentionWeights], derived: dict[str, Tensor]) -> dict[str, Edit]:

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from ...core.checks import check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError, LayerError, ShapeError, UnitError
 from ...core.hooks import hooked
-from ...core.modules import layer_name, without_wrapper
+from ...core.kinds import shown
+from ...core.modules import check_model, layer_name, without_wrapper
 from ..fmrai_names import current_scope
 from .coefficient_reader import CoefficientReader, KeptTexts
 from .default_layers import FeedForwardLayers
 from .down_projections import find_down_projections
 from .layer_memories import LayerMemories
+from .text_batches import token_texts
 
 
 class KeyValueMaxSearchStrategy(str, Enum):
@@ -142,6 +144,9 @@ class KeyValueAnalyzer:
         check_counts(1, max_entries=max_entries)
         source = FeedForwardLayers(current_scope().probe.model) if source is None else source
         self.strategy, self.max_entries = strategy, max_entries
+        if not (hasattr(source, "model") and hasattr(source, "down_projections")):
+            raise ArgumentError(f"expected a source with model and down_projections, got {shown(source)}")
+        check_model(source.model)
         self._model = source.model
         projections = find_down_projections(self._model, source.down_projections)
         self._names = [projection.name for projection in projections]
@@ -151,6 +156,7 @@ class KeyValueAnalyzer:
         self._tracked = 0
 
     @contextmanager
+    @checked
     def track_batch(self, *, attention_mask: Tensor | None = None) -> Iterator[None]:
         """Tracks the forward pass of the model in the block; of several the last one counts.
 
@@ -180,6 +186,7 @@ class KeyValueAnalyzer:
         self._kept.add({number: tuple(row[tokens].tolist()) for number, row, tokens in rows})
         self._tracked += len(ids)
 
+    @checked
     def analyze(self, *, tokenizer: Any = None) -> KVResults:
         """Returns what triggers each neuron in the batches so far.
 
@@ -194,9 +201,7 @@ class KeyValueAnalyzer:
         texts = self._kept.result()
         tokens = None
         if tokenizer is not None:
-            tokens = {
-                number: tuple(tokenizer.batch_decode([[i] for i in ids])) for number, ids in texts.items()
-            }
+            tokens = {number: token_texts(tokenizer, ids) for number, ids in texts.items()}
         return KVResults(self._reader.result(), list(texts), self.max_entries, tokens)
 
 

@@ -28,7 +28,7 @@ from .default_layers import FeedForwardLayers
 from .down_projections import DownProjection, find_down_projections
 from .layer_memories import LayerMemories
 from .result import Memories
-from .text_batches import TextBatches, TokenizedText, most_positions, padded_ids
+from .text_batches import TextBatches, TokenizedText, most_positions, padded_ids, token_texts
 from .trigger_texts import TriggerTexts
 from .value_distributions import promoted_tokens
 
@@ -224,7 +224,7 @@ class KeyValueMemories:
         """The text of each token; rows of the embedding without a token have their number."""
         count = len(self.tokenizer)
         rows = count if self.embedding is None else max(count, len(self.embedding))
-        known = self.tokenizer.batch_decode([[token] for token in range(count)])
+        known = token_texts(self.tokenizer, range(count))
         return (*known, *(f"<{token}>" for token in range(count, rows)))
 
 

@@ -41,6 +41,7 @@ class Memories(Saved):
     def __len__(self) -> int:
         return len(self.layers)
 
+    @checked
     def layer(self, layer: int | str) -> LayerMemories:
         """Returns the memories of a layer, by its name or its place among the layers.
 

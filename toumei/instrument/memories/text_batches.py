@@ -114,6 +114,19 @@ def padded_ids(texts: Sequence[TokenizedText], device: torch.device) -> tuple[Te
     return torch.tensor(rows, device=device), mask
 
 
+def token_texts(tokenizer: Any, tokens: Iterable[int]) -> tuple[str, ...]:
+    """Returns the text of each token alone.
+
+    Raises:
+        ArgumentError: The tokenizer cannot decode tokens.
+    """
+    if not hasattr(tokenizer, "batch_decode"):
+        raise ArgumentError(
+            f"expected a tokenizer of Hugging Face, which decodes tokens, got {shown(tokenizer)}"
+        )
+    return tuple(tokenizer.batch_decode([[token] for token in tokens]))
+
+
 def most_positions(model: nn.Module, tokenizer: Any) -> int | None:
     """Returns how many tokens a model and its tokenizer take, None if neither says it."""
     config = getattr(model, "config", None)

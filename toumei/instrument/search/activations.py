@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ...core.checks import checked
 from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
+from ...core.summaries import shortened
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 from .finding import find, largest
@@ -35,7 +36,7 @@ class Activation:
     output: TensorNode
 
     def __repr__(self) -> str:
-        return f"Activation({self.name!r}, {self.output.name!r})"
+        return f"Activation({self.name!r}, {shortened(self.output.name, 90)!r})"
 
 
 @checked

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError, LayerError
-from ...core.summaries import listed
+from ...core.kinds import shown
+from ...core.summaries import listed, shortened
 from ..attention_weights import AttentionWeights
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode, nodes_in, with_values
@@ -57,7 +58,8 @@ class MultiHeadAttentionInstance:
         groups = self.num_key_value_heads
         grouped = "" if groups == self.num_heads else f", {groups} of keys"
         heads = f"{self.num_heads} heads{grouped}, {self.query_length} x {self.key_length}"
-        return f"MultiHeadAttentionInstance({self.module!r}, layer {self.layer}, {heads}, {self.kind})"
+        module = shortened(self.module, 70)
+        return f"MultiHeadAttentionInstance({module!r}, layer {self.layer}, {heads}, {self.kind})"
 
     @property
     def head_names(self) -> list[str]:
@@ -89,6 +91,8 @@ class MultiHeadAttentionInstance:
         if values is None:
             with torch.no_grad():
                 values = self._graph.replay(record=self.needed)
+        if not isinstance(values, Mapping):
+            raise ArgumentError(f"expected the tensors of a pass by name, got {shown(values)}")
         name = self.softmax_value.name
         wanted = [name] if name in values else [node.name for node in self.needed]
         missing = [one for one in wanted if one not in values]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ...core.checks import checked
+from ...core.summaries import shortened
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 from .activations import SQUASHING, Activation, activated, find_activations
@@ -46,9 +47,8 @@ class FeedForward:
 
     def __repr__(self) -> str:
         sizes = f"{self.first.in_features} -> {self.hidden_size} -> {self.down.out_features}"
-        return (
-            f"FeedForward({self.module!r}, layer {self.layer}, {self.kind}, {self.activation.name}, {sizes})"
-        )
+        module = shortened(self.module, 70)
+        return f"FeedForward({module!r}, layer {self.layer}, {self.kind}, {self.activation.name}, {sizes})"
 
     @property
     def hidden_size(self) -> int:

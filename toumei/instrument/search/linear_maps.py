@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...core.checks import checked
+from ...core.summaries import shortened
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 from .finding import find
@@ -34,7 +35,7 @@ class LinearMap:
     bias: TensorNode | None
 
     def __repr__(self) -> str:
-        return f"LinearMap({self.operation.name!r}, {self.in_features} -> {self.out_features})"
+        return f"LinearMap({shortened(self.operation.name, 90)!r}, {self.in_features} -> {self.out_features})"
 
     @property
     def in_features(self) -> int:

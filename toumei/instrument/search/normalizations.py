@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...core.checks import checked
+from ...core.summaries import shortened
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 from .finding import find, largest
@@ -44,7 +45,7 @@ class Normalization:
     bias: TensorNode | None
 
     def __repr__(self) -> str:
-        return f"Normalization({self.kind!r}, {self.output.name!r})"
+        return f"Normalization({self.kind!r}, {shortened(self.output.name, 90)!r})"
 
 
 @checked

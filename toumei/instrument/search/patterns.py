@@ -25,8 +25,10 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
+from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.function_kinds import CONVERSIONS, DROPOUTS, LAYOUT, TENSOR_PROPERTIES
+from ...core.summaries import shortened
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 
@@ -57,8 +59,10 @@ class Match:
         return name in self.groups
 
     def __repr__(self) -> str:
-        groups = ", ".join(f"{name}={getattr(one, 'name', one)!r}" for name, one in self.groups.items())
-        return f"Match({groups})"
+        names = {name: str(getattr(one, "name", one)) for name, one in self.groups.items()}
+        groups = [f"{name}={shortened(text, 40)!r}" for name, text in names.items()]
+        more = f", and {len(groups) - 3} more" if len(groups) > 3 else ""
+        return f"Match({', '.join(groups[:3])}{more})"
 
     @property
     def operation(self) -> Operation:
@@ -88,6 +92,7 @@ class Pattern:
         raise NotImplementedError
 
 
+@checked
 @dataclass(frozen=True)
 class Value(Pattern):
     """Any tensor; a name that stands several times in a pattern is the same tensor each time.
@@ -115,6 +120,7 @@ class Value(Pattern):
             yield found
 
 
+@checked
 @dataclass(frozen=True)
 class Weight(Pattern):
     """A parameter or buffer, or a part of one."""
@@ -128,6 +134,7 @@ class Weight(Pattern):
             yield found.named(self.name, node)
 
 
+@checked
 @dataclass(frozen=True)
 class Constant(Pattern):
     """A number up to a thousandth, another argument that is equal, or any argument that is no tensor."""
@@ -143,6 +150,7 @@ class Constant(Pattern):
         yield found.named(self.name, value)
 
 
+@checked
 class Either(Pattern):
     """What fits one of several patterns; the first one that fits counts."""
 
@@ -157,6 +165,7 @@ class Either(Pattern):
             yield from pattern.matches(graph, value, found)
 
 
+@checked
 class Step(Pattern):
     """What a function returns.
 
@@ -219,6 +228,7 @@ class Step(Pattern):
         return self.where is None or self.where(operation)
 
 
+@checked
 class Skip(Pattern):
     """A tensor that fits another pattern, or what some functions made of it.
 
@@ -255,6 +265,7 @@ class Skip(Pattern):
                 waiting += [(node, found, depth) for node in operation.inputs[:1]]
 
 
+@checked
 def chain(*steps: str | Pattern) -> Pattern:
     """Returns the pattern of steps one after the other, the last of which made the tensor.
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ...core.checks import checked
+from ...core.summaries import shortened
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 from .patterns import source
@@ -28,7 +29,7 @@ class ResidualSum:
     output: TensorNode
 
     def __repr__(self) -> str:
-        return f"ResidualSum({self.stream.name!r} + {self.branch.name!r})"
+        return f"ResidualSum({shortened(self.stream.name, 80)!r} + {shortened(self.branch.name, 80)!r})"
 
 
 @checked
