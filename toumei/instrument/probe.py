@@ -1,7 +1,7 @@
 """Instruments a model: a probe tracks the operations and tensors of its forward passes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from .graph import OperationGraph, name_filter
 from .nodes import Operation, TensorNode
 from .recorder import Recorder
 from .tensors import TensorFiles, TensorMap
+from .values import moved
 
 Predicate = Callable[[TensorNode], bool]
 Only = Iterable["str | TensorNode | Operation | Predicate"] | str | Predicate | None
@@ -207,16 +208,17 @@ class Tracker:
     @contextmanager
     def _passes(self) -> Iterator[None]:
         """Tracks the passes in the block."""
-        with ExitStack() as stack:
-            if self._choice.by_name:
-                names = self._choice.names
-                derived: dict[str, Tensor] = {}
-                edits = _storing(self._choice.weights.values(), derived)
-                activations = stack.enter_context(hooked(self._model, names, edits, detach=True))
-                inner = without_wrapper(self._model)
-                stack.enter_context(wrapped_forward(inner, self._around(activations, derived)))
-            else:
-                stack.enter_context(listening(self._model, _Listener(self)))
+        if not self._choice.by_name:
+            with listening(self._model, _Listener(self)):
+                yield
+            return
+        derived: dict[str, Tensor] = {}
+        edits = _storing(self._choice.weights.values(), derived)
+        inner = without_wrapper(self._model)
+        with (
+            hooked(self._model, self._choice.names, edits, detach=True) as activations,
+            wrapped_forward(inner, self._around(activations, derived)),
+        ):
             yield
 
     def _around(self, activations: Activations, derived: dict[str, Tensor]) -> Callable[..., Any]:
@@ -227,8 +229,10 @@ class Tracker:
             activations.reset(nothing)
             derived.clear()
             output = forward(*args, **kwargs)
-            kept = {name: activations[name] for name in self._choice.names} | derived
-            self._keep({name: self._moved(tensor) for name, tensor in kept.items()})
+            kept: dict[str, Tensor] = {}
+            for name, tensor in ({name: activations[name] for name in self._choice.names} | derived).items():
+                kept[name] = moved(tensor, self._device, kept)
+            self._keep(kept)
             return output
 
         return around
@@ -243,9 +247,6 @@ class Tracker:
 
     def _keep(self, tensors: Mapping[str, Tensor]) -> None:
         self._kept.append(tensors)
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        return tensor if self._device is None else tensor.to(self._device)
 
     def _check_begun(self) -> None:
         if not self._begun:
@@ -279,6 +280,7 @@ class _Listener:
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
+        self._recorder: Recorder | None = None  # of the pass that runs
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tracker = self._tracker
@@ -290,9 +292,15 @@ class _Listener:
         recorder.begin(args, kwargs)
 
     def end(self, output: Any) -> None:
-        self._recorder.end(output)
-        self._tracker._keep(self._recorder.values.results)
+        recorder, self._recorder = self._recorder, None
+        assert recorder is not None
+        recorder.end(output)
+        self._tracker._keep(recorder.values.results)
 
     def fail(self, error: BaseException) -> None:
-        self._recorder.fail(error)
-        self._tracker._keep(self._recorder.values.results)
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:  # the pass had not begun, or was over
+            return
+        recorder.fail(error)
+        if not self._tracker._batched:  # where half a pass would be taken for one of several whole ones
+            self._tracker._keep(recorder.values.results)

@@ -83,7 +83,7 @@ class CoefficientReader:
         self._strategy, self._count = strategy, count
 
     def add(self, inputs: Mapping[str, Tensor], mask: Tensor, numbers: Tensor) -> None:
-        """Adds a batch.
+        """Adds a batch: its coefficients of all layers or, if there is an error, of none.
 
         Args:
             inputs: What each down projection was given, (texts, tokens, neurons).
@@ -94,6 +94,7 @@ class CoefficientReader:
             ShapeError: A layer was given something else than a vector for each token.
             NonFiniteError: Coefficients are NaN or infinite.
         """
+        batches: dict[str, BatchCoefficients] = {}
         for name in self._gated:
             values = _by_text(name, whole(inputs[name]), mask)
             local = mask.to(values.device)
@@ -101,10 +102,11 @@ class CoefficientReader:
                 first = local.long().argmax(1)
                 values = values[torch.arange(len(first), device=first.device), first][:, None]
                 local = torch.ones_like(local[:, :1])
+            batches[name] = BatchCoefficients.of(name, values, local)
+        for name, batch in batches.items():
             if name not in self.layers:
-                self.layers[name] = LayerReader(values, self._count, self._gated[name])
-            batch = BatchCoefficients.of(name, values, local)
-            self.layers[name].add(batch, numbers.to(values.device))
+                self.layers[name] = LayerReader(batch.values, self._count, self._gated[name])
+            self.layers[name].add(batch, numbers.to(batch.values.device))
 
     def result(self) -> list[LayerMemories]:
         """Returns what was kept of each layer; triggers name texts by their rows among `kept_texts`."""

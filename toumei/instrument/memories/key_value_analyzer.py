@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...core.checks import check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError, LayerError, ShapeError, UnitError
 from ...core.hooks import hooked
+from ...core.interrupts import uninterrupted
 from ...core.kinds import shown
 from ...core.modules import check_model, layer_name, without_wrapper
 from ..fmrai_names import current_scope
@@ -180,11 +181,11 @@ class KeyValueAnalyzer:
         if not (mask := mask.bool().to(ids.device)).any(1).all():
             raise ArgumentError("the attention mask hides all tokens of a text")
         numbers = range(self._tracked, self._tracked + len(ids))
-        with torch.no_grad():
+        with torch.no_grad(), uninterrupted():  # the whole batch counts, or none of it
             self._reader.add({name: given[name] for name in self._names}, mask, torch.tensor(numbers))
-        rows = zip(numbers, ids, mask, strict=True)
-        self._kept.add({number: tuple(row[tokens].tolist()) for number, row, tokens in rows})
-        self._tracked += len(ids)
+            rows = zip(numbers, ids, mask, strict=True)
+            self._kept.add({number: tuple(row[tokens].tolist()) for number, row, tokens in rows})
+            self._tracked += len(ids)
 
     @checked
     def analyze(self, *, tokenizer: Any = None) -> KVResults:
