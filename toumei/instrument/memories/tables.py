@@ -51,17 +51,19 @@ def save_store(
     Raises:
         OSError: The file cannot be written.
     """
+    # SQLite needs a file with a name, for those that it puts beside it
     with atomic_write(path) as partial, TemporaryDirectory() as folder:
-        made = Path(
-            folder, "memories.db"
-        )  # SQLite needs a file with a name, for those that it puts beside it
-        with closing(sqlite3.connect(made)) as connection:
-            connection.executescript(
-                f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
-                f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_TABLES}"
-            )
-            _fill(connection, layers, corpus, facts)
-            connection.commit()
+        made = Path(folder, "memories.db")
+        try:
+            with closing(sqlite3.connect(made)) as connection:
+                connection.executescript(
+                    f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
+                    f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_TABLES}"
+                )
+                _fill(connection, layers, corpus, facts)
+                connection.commit()
+        except sqlite3.OperationalError as error:  # what SQLite makes of a full disk
+            raise OSError(f"cannot write {str(path)!r}: {error}") from error
         with made.open("rb") as source, partial.open("wb") as target:
             shutil.copyfileobj(source, target)
 
