@@ -13,7 +13,7 @@ import networkx as nx
 from torch import Tensor
 
 from ..core.checks import checked
-from ..core.errors import ArgumentError, LayerError, ShapeError
+from ..core.errors import ArgumentError, LayerError, ReplayError, ShapeError
 from ..core.summaries import listed
 from ..plots import save_page
 from .nodes import Memory, Operation, TensorNode, name_of, nodes_in, with_values
@@ -70,13 +70,15 @@ class OperationGraph:
 
     def __repr__(self) -> str:
         failed = "" if self.error is None else ", of a pass that failed"
-        numbers = f"{len(self.operations)} operations, {len(self.tensors)} tensors"
+        operations, tensors = len(self.operations), len(self.tensors)
+        numbers = f"{operations} operation{'s' * (operations != 1)}, {tensors} tensor{'s' * (tensors != 1)}"
         return f"OperationGraph({self.modules['']}, {numbers}{failed})"
 
     def __str__(self) -> str:
         functions = [operation.function for operation in self]
         counts = sorted({name: functions.count(name) for name in functions}.items(), key=lambda one: -one[1])
-        lines = [repr(self), "operations: " + listed((f"{name} x {n}" for name, n in counts), 12)]
+        found = listed((f"{name} x {n}" for name, n in counts), 12)
+        lines = [repr(self), f"operations: {found or 'none'}"]
         if self.untracked:
             lines.append("not seen by functions of torch: " + listed(one.name for one in self.untracked))
         if self.error is not None:
@@ -104,9 +106,7 @@ class OperationGraph:
             return self.tensors[name]
         runs = self._runs.get(name)
         if runs is None:
-            near = get_close_matches(name, [*self.tensors, *self._runs], n=6, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else f"it had {listed(self.tensors, 6)}"
-            raise LayerError(f"the pass had no tensor {name!r}: {hint}")
+            raise LayerError(_unknown("tensor", name, self.tensors, self._runs))
         return runs
 
     def operation(self, place: "str | Operation") -> Operation:
@@ -120,9 +120,7 @@ class OperationGraph:
             return self.operations[name]
         runs = [one for one in self if f"{one.module}/{one.function}" == name]
         if not runs:
-            near = get_close_matches(name, list(self.operations), n=6, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else f"it had {listed(self.operations, 6)}"
-            raise LayerError(f"the pass had no operation {name!r}: {hint}")
+            raise LayerError(_unknown("operation", name, self.operations))
         return runs[-1]
 
     def producer(self, place: "str | TensorNode") -> Operation | None:
@@ -176,9 +174,10 @@ class OperationGraph:
             such as caches, are None. With ``record`` a dictionary of the values by name.
 
         Raises:
-            ReplayError: An operation that functions of torch do not show, or that cannot take these values;
-                a tensor of which it is not known whether it follows from the given values; a number that the
-                model read of a tensor with ``item``, and that is another one now.
+            ReplayError: The pass failed and has no output; an operation that functions of torch do not show,
+                or that cannot take these values; a tensor of which it is not known whether it follows from
+                the given values; a number that the model read of a tensor with ``item``, and that is another
+                one now.
             ShapeError: A value of another shape than in the pass.
             LayerError: A tensor that the pass did not have.
 
@@ -192,6 +191,10 @@ class OperationGraph:
             tensor([[0., 0., 0., 0.]])
         """
         wanted = [self.tensor(place) for place in record]
+        if self.error is not None and not wanted:
+            raise ReplayError(
+                f"the pass ended with {self.error} and has no output: name tensors that it had, record=[...]"
+            )
         found = replayed(
             operations=list(self),
             begin=[node for node in self.tensors.values() if node.producer is None],
@@ -317,6 +320,13 @@ class OperationGraph:
             for node in operation.inputs:
                 found.setdefault(node.name, []).append(operation)
         return found
+
+
+def _unknown(kind: str, name: str, names: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Says that there is no such name, and which are near."""
+    near = get_close_matches(name, [*names, *others], n=6, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"it had {listed(names, 6) or 'none'}"
+    return f"the pass had no {kind} {name!r}: {hint}"
 
 
 def name_filter(pattern: str) -> Callable[[str], bool]:

@@ -121,8 +121,9 @@ class _Choice:
 
     def __init__(self, only: Only) -> None:
         self.everything = only is None
-        single = isinstance(only, str) or callable(only)
-        chosen: list[Any] = [only] if single else [] if only is None else list(only)
+        if isinstance(only, str) or callable(only):
+            only = [only]
+        chosen: list[Any] = [] if only is None else list(only)
         self.names: list[str] = []
         self.weights: dict[str, AttentionWeights] = {}
         self.filters: dict[str, Predicate] = {}
