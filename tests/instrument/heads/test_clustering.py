@@ -5,8 +5,10 @@ from contextlib import contextmanager
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from toumei.core.errors import ArgumentError, NonFiniteError, ShapeError, TrackingError
+from toumei.instrument import instrument
 from toumei.instrument.heads.attention_batches import AttentionBatch
 from toumei.instrument.heads.clustering import AttentionHeadClusterAnalyzer, cluster_attention_heads
 from toumei.instrument.heads.clusters import AttentionHeadClusteringResult
@@ -177,6 +179,28 @@ def test_a_tracked_batch_counts_when_its_block_ends():
     with analyzer.track_batch(mask=torch.tensor([[1] * 5 + [0] * 2])):
         pass
     assert analyzer.analyze().rows == 12
+
+
+def test_the_probe_of_a_model_records_each_pass_with_its_mask():
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8
+    )
+    model = BertModel(config, add_pooling_layer=False).eval()
+    ids, mask = torch.arange(12).view(2, 6), torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
+    with instrument(model) as probe, torch.no_grad():
+        tracked = AttentionHeadClusterAnalyzer(probe)
+        for _ in range(2):  # the first pass finds the attentions, the second reads them by name
+            with tracked.track_batch():
+                model(input_ids=ids, attention_mask=mask)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        weights = model(input_ids=ids, attention_mask=mask, output_attentions=True).attentions
+    given = AttentionHeadClusterAnalyzer()
+    for _ in range(2):
+        given.add(weights, mask)
+    assert tracked.analyze().rows == given.analyze().rows == 20
+    torch.testing.assert_close(tracked.analyze().divergences, given.analyze().divergences, atol=1e-6, rtol=0)
 
 
 def test_a_batch_whose_block_fails_does_not_count():

@@ -1,10 +1,11 @@
 """The attention weights of passes of the model of the innermost block of `fmrai`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...core.errors import ArchitectureError
@@ -42,11 +43,13 @@ class AttentionSource:
         with self._probe.track(known) as tracker, wrapped_forward(model, note):
             yield batch
         if known:
-            kept = tracker.build_map()
-            batch.weights = {one.softmax_value.name: one.weights(kept) for one in self._attentions}
-        else:  # it is not known yet which tensors they are: they are computed again
-            self._attentions = _self_attentions(tracker.build_graph())
-            batch.weights = {one.softmax_value.name: one.weights() for one in self._attentions}
+            values: Mapping[str, Any] = tracker.build_map()
+        else:  # which tensors they are follows from the graph, by which they are computed again
+            graph = tracker.build_graph()
+            self._attentions = _self_attentions(graph)
+            with torch.no_grad():
+                values = graph.replay(record=[node for one in self._attentions for node in one.needed])
+        batch.weights = {one.softmax_value.name: one.weights(values) for one in self._attentions}
         batch.mask, batch.tokens = _rows(inputs, "attention_mask"), _rows(inputs, "input_ids")
 
 

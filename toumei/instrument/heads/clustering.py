@@ -12,6 +12,7 @@ from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.seeding import make_generator
 from ..fmrai_names import current_scope
+from ..probe import Probe
 from .attention_batches import AttentionBatch
 from .attention_source import AttentionSource
 from .behaviours import HeadBehaviours, behaviours_of_text
@@ -26,8 +27,10 @@ class AttentionHeadClusterAnalyzer:
     """Compares all attention heads of a model over many texts; only sums are kept, not the weights.
 
     Args:
-        source: Records the weights for `track_batch`; by default those of the model that was instrumented in
-            the innermost block of `toumei.instrument.fmrai`. Not needed where they are given to `add`.
+        source: Records the weights for `track_batch`: the probe of a model, see
+            `toumei.instrument.instrument`, or a function of the user; by default the probe of the model that
+            was instrumented in the innermost block of `toumei.instrument.fmrai`. Not needed where weights
+            are given to `add`.
         separators: Numbers of the tokens that separate texts, such as that of [SEP].
         punctuation: Numbers of the tokens that are punctuation; in the paper those of "." and ",".
         rows_per_text: Compares only so many query rows of each text, drawn at random: the time falls in
@@ -50,7 +53,7 @@ class AttentionHeadClusterAnalyzer:
     @checked
     def __init__(
         self,
-        source: Source | None = None,
+        source: Probe | Source | None = None,
         *,
         separators: Collection[int] = (),
         punctuation: Collection[int] = (),
@@ -58,7 +61,7 @@ class AttentionHeadClusterAnalyzer:
         seed: int | None = 0,
     ) -> None:
         check_counts(1, rows_per_text=rows_per_text)
-        self.source = source
+        self.source = AttentionSource(source) if isinstance(source, Probe) else source
         self.separators = tuple(separators)
         self.punctuation = tuple(punctuation)
         self.rows_per_text = rows_per_text

@@ -74,7 +74,7 @@ def plot_heads(
             title="attends to",
             loc="upper center",
             bbox_to_anchor=(0.5, -0.01),
-            ncols=4,
+            ncols=_columns(len(set(labels))),
             frameon=False,
             fontsize=8.5 * scale,
             title_fontsize=8.5 * scale,
@@ -101,7 +101,14 @@ def plot_divergences(divergences: Tensor, names: Sequence[str], ax: "Axes | None
         axes.set_yticks([head + 0.5 for head in shown], written, fontsize=size)
         axes.tick_params(length=0)
         axes.set_aspect("equal")
+        axes.set_title("divergences of all pairs of heads, similar heads side by side", fontsize=10)
     return axes
+
+
+def _columns(count: int) -> int:
+    """How many columns a legend has, so that its rows, of at most four, are about equally long."""
+    rows = -(-count // 4)
+    return -(-count // rows)
 
 
 def _draw_points(
