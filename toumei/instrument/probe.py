@@ -30,9 +30,10 @@ Only = Iterable["str | TensorNode | Operation | Predicate"] | str | Predicate | 
 @contextmanager
 @checked
 def instrument(model: nn.Module) -> Iterator["Probe"]:
-    """Yields a probe that tracks forward passes of a model until the end of the block.
+    """Yields a probe that tracks forward passes of a model.
 
-    The model is left as it is: hooks are on it only while something is tracked. Its output is that of the
+    The model is left as it is: hooks are on it only while something is tracked, so that the probe can track
+    after the block, too. The output of the model is that of the
     plain pass bit for bit. One thing is PyTorch's: `nn.TransformerEncoderLayer` and `nn.MultiheadAttention`
     leave their fused path, as they do under any hook, so that their outputs are those of
     ``torch.backends.mha.set_fastpath_enabled(False)``. Compiled parts run as they were written.
@@ -51,11 +52,7 @@ def instrument(model: nn.Module) -> Iterator["Probe"]:
         >>> tracker.build_map()
         TensorMap(2 tensors: 0/linear#0, 1/relu#0)
     """
-    check_model(model)
-    probe = Probe(model)
-    with until_the_end() as cleanup:
-        cleanup.add(probe._end)
-        yield probe
+    yield Probe(model)
 
 
 class Probe:
@@ -66,8 +63,9 @@ class Probe:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        check_model(model)
         self.model = model
-        self._open, self._tracking = True, False
+        self._tracking = False
 
     def __repr__(self) -> str:
         return f"Probe({type(self.model).__name__})"
@@ -96,12 +94,11 @@ class Probe:
                 then none of them stay in memory.
 
         Raises:
-            TrackingError: Something is tracked already, or the model is no longer instrumented.
+            TrackingError: The probe tracks already.
             LayerError: A name of a module that the model does not have.
         """
-        if self._tracking or not self._open:
-            state = "tracked already: end that block first" if self._tracking else "no longer instrumented"
-            raise TrackingError(f"the {type(self.model).__name__} is {state}")
+        if self._tracking:
+            raise TrackingError(f"the {type(self.model).__name__} is tracked already: end that block first")
         tracker = Tracker(self.model, _Choice(only), batched, device, folder)
         with until_the_end() as cleanup:
             cleanup.add(self._end_tracking)
@@ -111,9 +108,6 @@ class Probe:
 
     def _end_tracking(self) -> None:
         self._tracking = False
-
-    def _end(self) -> None:
-        self._open = False
 
 
 class _Choice:

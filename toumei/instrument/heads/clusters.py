@@ -125,7 +125,8 @@ class AttentionHeadClusteringResult(Saved):
     def plot(self, figsize: tuple[float, float] | None = None, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with a point for each head: the nearer two points, the more alike the heads attend.
 
-        The colour is the layer, the form is the label; heads with a label have their name beside them.
+        The colour is the layer, the form is the label. Names stand beside the points where there is room; a
+        larger figure has room for more.
 
         Args:
             figsize: Width and height of a new figure in inches.

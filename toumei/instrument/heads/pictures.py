@@ -31,6 +31,7 @@ _PLACES = (
     ((0.0, 6.0), "center", "bottom"),
     ((0.0, -6.0), "center", "top"),
 )
+_LEAST_ROOM = 10.5  # points of 1/72 inch between the middle of a name and other points and names
 _MOST_NAMES = 100  # beside rows and columns
 
 
@@ -81,6 +82,8 @@ def plot_heads(
         )
         bar = color_bar(axes, "layer", (-0.5, colors.N - 0.5), colors)
         bar.set_ticks(range(0, colors.N, -(-colors.N // 12)))
+        bar.ax.tick_params(labelsize=8.5 * scale)
+        bar.ax.yaxis.label.set_fontsize(8.5 * scale)
     return axes
 
 
@@ -125,15 +128,21 @@ def _draw_points(
 def _draw_names(
     axes: "Axes", coordinates: Tensor, names: Sequence[str], labels: Sequence[str], scale: float
 ) -> None:
-    """Writes each name on the side of its point where the other points and names are farthest."""
+    """Writes each name on the side of its point where the other points and names are farthest.
+
+    Names that would cover others are left out, those of heads without a label first.
+    """
     axes.figure.canvas.draw()  # the scale of the axes is known from now on
     shown = torch.from_numpy(axes.transData.transform(coordinates.numpy())) * 72 / axes.figure.dpi
     sides = scale * torch.tensor([[12.0, 0.0], [-12.0, 0.0], [0.0, 10.0], [0.0, -10.0]], dtype=shown.dtype)
     taken = shown.clone()
-    for head, (name, label) in enumerate(zip(names, labels, strict=True)):
+    for head in sorted(range(len(names)), key=lambda head: labels[head] == OTHER):
+        name, label = names[head], labels[head]
         others = torch.cat([taken[:head], taken[head + 1 :]])
         room = torch.cdist(shown[head] + sides, others).amin(1)
         side = int(room.clamp_max(18 * scale).argmax())  # the first that has enough
+        if room[side] < _LEAST_ROOM * scale:
+            continue
         taken = torch.cat([taken, shown[head, None] + sides[side]])
         (right, up), horizontal, vertical = _PLACES[side]
         x, y = coordinates[head].tolist()
