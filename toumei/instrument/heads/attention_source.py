@@ -1,4 +1,4 @@
-"""The attention weights of passes of the model of the innermost block of `fmrai`."""
+"""The attention weights of the passes of a model, read batch by batch."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
