@@ -189,7 +189,7 @@ ROOMS = {
     ),
     "cnns": ((*SMALL, "kornia", "torchvision"), "from toumei.cnns import Pipeline, objectives, robustness"),
     "transformers": (
-        (*SMALL, "transformers"),
+        (*SMALL, "transformers", "networkx"),
         "assert 'transformers' not in sys.modules\n"
         "from toumei.transformers.rome.editing import RankOneEditor",
     ),

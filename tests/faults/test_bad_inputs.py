@@ -61,7 +61,8 @@ def finite(found, depth=0):
 
 # Parts of results and of models, what writes files, and what only hands on to other entries.
 NO_ENTRIES = """
-Activations Anatomy AnswerScore Block Communities EditCase EditEffect Fact FactPrompt IdentityMoment
+Activations Anatomy AnswerScore AttentionPage Block Communities Edge EditCase EditEffect Fact FactPrompt
+IdentityMoment
 color_bar diverging_map drawing in_range look seeded_passes
 Inception5h Interpolation Lesion LowRank ModelGraph Progress SecondMoment Survey Unit Views closed_form
 counterfact_cases draw_tokens escaped evaluate_edits export_lora fitted_vectorizer known_only
@@ -69,7 +70,7 @@ null_directions read_facts reference_score save_animation save_figure save_grid 
 save_pixels script_data settings_for show subject_range sweep token_figure_size
 Activation FeedForward Fmrai GraphDifferences KVResults LinearMap Match MultiHeadAttentionInstance
 NeuronKVRecord NeuronMemory Normalization Operation OperationGraph Pattern Probe ResidualSum TensorNode
-Tracker Trigger HeadBehaviours framed graph_page neighbourhood
+Tracker Trigger HeadBehaviours graph_page neighbourhood
 """
 
 

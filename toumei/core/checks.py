@@ -21,7 +21,8 @@ MOST = 10**8  # no count of anything that is made, kept or run through reaches i
 _SEEDS = -(2**63), 2**64
 # Whole numbers that are no counts.
 _INDICES = frozenset(("seed", "token", "tokens", "position", "channel", "index", "against"))
-_NAN_ELSEWHERE = frozenset(("images", "magnitude"))
+# Checked where they are used: attention weights may be anything in rows of padding.
+_NAN_ELSEWHERE = frozenset(("images", "magnitude", "attentions"))
 # Which show NaN, hand it on, or say more of it than that it is there.
 _NAN_PASSES = ("toumei.plots", "toumei.core", "toumei.attribution", "toumei.misc")
 

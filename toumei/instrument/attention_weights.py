@@ -45,6 +45,13 @@ def fused_weights(function: Function, args: Args, kwargs: Kwargs) -> Tensor:
     Rows whose keys are all masked are zero, as torch has it; ``is_causal`` aligns the first query with the
     first key, also where there are more keys.
     """
+    query, scores = args[0] if args else kwargs["query"], fused_scores(args, kwargs)
+    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return weights.masked_fill(scores.amax(-1, keepdim=True) == -math.inf, 0.0).to(query.dtype)
+
+
+def fused_scores(args: Args, kwargs: Kwargs) -> Tensor:
+    """Returns what the softmax is taken of in `scaled_dot_product_attention`; -inf where keys are masked."""
     return _scaled_dot_product(*args, **kwargs)
 
 
@@ -58,7 +65,7 @@ def _scaled_dot_product(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """The weights for the arguments as torch names them; those that do not change them are not used."""
+    """The scores for the arguments as torch names them; those that do not change them are not used."""
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
     scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
@@ -69,10 +76,7 @@ def _scaled_dot_product(
         allowed = attn_mask
     elif attn_mask is not None:
         scores = scores + attn_mask
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, -math.inf)
-    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
-    return weights.masked_fill(scores.amax(-1, keepdim=True) == -math.inf, 0.0).to(query.dtype)
+    return scores if allowed is None else scores.masked_fill(~allowed, -math.inf)
 
 
 def module_weights(function: Function, args: Args, kwargs: Kwargs) -> Tensor:

@@ -15,10 +15,10 @@ from torch import Tensor
 from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, ReplayError, ShapeError
 from ..core.summaries import listed
-from ..plots import save_page
+from ..plots import framed, save_page
 from .nodes import Memory, Operation, TensorNode, name_of, nodes_in, with_values
 from .replay import replayed
-from .viewer import framed, graph_page, neighbourhood, picture, save_dot
+from .viewer import graph_page, neighbourhood, picture, save_dot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +34,8 @@ class OperationGraph:
         operations: The operations by name, in the order in which they ran.
         tensors: The tensors by name.
         modules: Types of the model's modules by name; the empty name is the model itself.
+        returned: The modules whose output a tensor was, the innermost first, by its name; a module that ran
+            several times comes several times.
         inputs: The tensors among the inputs of the model.
         output: The model's output with nodes in place of tensors, None if the pass failed.
         error: What ended the pass early, as text; None if nothing did.
@@ -57,6 +59,7 @@ class OperationGraph:
     operations: Mapping[str, Operation]
     tensors: Mapping[str, TensorNode]
     modules: Mapping[str, str]
+    returned: Mapping[str, list[str]]
     inputs: tuple[TensorNode, ...]
     output: Any
     error: str | None

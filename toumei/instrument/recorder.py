@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..core.functions import Function, canonical_name, overwrites
 from ..core.generators import rewinding
 from ..core.modules import device_and_dtype
-from ..core.outputs import main_tensor, tensor_parts
+from ..core.outputs import has_tensor, main_tensor, tensor_parts
 from ..core.untracked import graph_nodes_made, in_transform
 from .attention_weights import AttentionWeights
 from .graph import OperationGraph
@@ -62,6 +62,7 @@ class Recorder:
         self._known: dict[int, _Known] = {}
         self._overwritten: dict[int, tuple[int, Operation]] = {}  # what did it last, by where memory begins
         self._touched: set[int] = set()  # where the memory of the arguments of a call begins
+        self._returned: dict[str, list[str]] = {}
         self._inputs: list[TensorNode] = []
         self._output: Any = None
         self._error: str | None = None
@@ -108,7 +109,11 @@ class Recorder:
         """Lets the module around it be the innermost one again."""
         if len(self._names) == 1:
             return
-        self._names.pop()
+        name = self._names.pop()
+        tensor = output if isinstance(output, Tensor) else _first_tensor(output)
+        known = None if tensor is None else self._known.get(id(tensor))
+        if known is not None and known[0]() is tensor:
+            self._returned.setdefault(known[1].name, []).append(name)
         for tensor, before in self._passed_on.pop():
             if any(main_tensor(output, part) is tensor for part in tensor_parts(output)):
                 self._passed_on[-1].append((tensor, before))
@@ -157,6 +162,7 @@ class Recorder:
             operations=self._operations,
             tensors=self._tensors,
             modules={name: type(module).__name__ for module, name in self._modules.items()},
+            returned=self._returned,
             inputs=tuple(self._inputs),
             output=self._output,
             error=self._error,
@@ -297,6 +303,11 @@ class Recorder:
             name, kind = f"unknown[{self._ran['', 'unknown']}]", "unknown"
             self._ran["", "unknown"] += 1
         self._add(tensor, name, kind)
+
+
+def _first_tensor(output: Any) -> Tensor | None:
+    """The main tensor of a module's output, None if it has none."""
+    return main_tensor(output) if has_tensor(output) else None
 
 
 def _holds_tensors(results: Any) -> bool:

@@ -1,19 +1,25 @@
-"""Networks to interpret: the InceptionV1 of the feature-visualization literature, and small ones."""
+"""Networks to interpret: the InceptionV1 of the feature-visualization literature, and small ones.
+
+`InductionTransformer` has a circuit that is known edge by edge, so that methods have a right answer.
+"""
 
 from .cppn import CPPN
 from .download import load_state_dict
 from .facts_model import facts_gpt
 from .facts_world import Fact, FactsWorld
 from .inception5h import Inception5h
+from .induction_transformer import Edge, InductionTransformer
 from .shapes_cnn import ShapesCNN
 from .shapes_world import ShapesDataset
 from .simple import SimpleCNN, SimpleMLP
 
 __all__ = [
     "CPPN",
+    "Edge",
     "Fact",
     "FactsWorld",
     "Inception5h",
+    "InductionTransformer",
     "ShapesCNN",
     "ShapesDataset",
     "SimpleCNN",

@@ -1,6 +1,7 @@
 """What the library draws: arrays in, matplotlib axes, pictures or pages out."""
 
-from .html import data_uri, escaped, figure, page, picture, save_page, script_data, token_spans
+from .attention_html import AttentionPage, attention_page
+from .html import data_uri, escaped, figure, framed, page, picture, save_page, script_data, token_spans
 from .image_files import save_animation, save_figure, save_grid, save_pixels
 from .images import image_grid, show, side_by_side
 from .pixels import check_overlay, in_range, montage, to_pil
@@ -9,6 +10,8 @@ from .style import color_bar, diverging_map, drawing, look, palette
 from .tokens import draw_tokens, shade, token_figure_size
 
 __all__ = [
+    "AttentionPage",
+    "attention_page",
     "check_overlay",
     "color_bar",
     "color_limits",
@@ -19,6 +22,7 @@ __all__ = [
     "drawing",
     "escaped",
     "figure",
+    "framed",
     "heat_map",
     "image_grid",
     "in_range",

@@ -83,6 +83,24 @@ def save_page(text: str, path: str | Path) -> None:
         partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace", newline="\n")
 
 
+@checked
+def framed(text: str, height: int = 620) -> str:
+    """Returns a page in a frame that can stand in a notebook; pages in frames do not disturb each other.
+
+    Args:
+        text: The page.
+        height: Height of the frame in pixels.
+
+    Example:
+        >>> framed("<p>Text</p>")[:45]
+        '<iframe srcdoc="&lt;p&gt;Text&lt;/p&gt;" styl'
+    """
+    return (
+        f'<iframe srcdoc="{escape(text)}" style="width:100%;height:{height}px;border:1px solid #888;'
+        f'border-radius:6px" sandbox="allow-scripts"></iframe>'
+    )
+
+
 def escaped(text: str) -> str:
     r"""Returns text as HTML; characters that turn the direction of the text after them become U+FFFD.
 

@@ -1,11 +1,23 @@
-"""Language models: the parts of an architecture, logit lenses, causal tracing and model editing.
+"""Transformers: activations under the names of TransformerLens, heads, lenses, causal tracing, model editing.
 
-`CausalTracer` shows which states carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that, and
-`logit_lens` shows the predictions after each layer. `anatomy` finds the parts of any causal language model.
+`HookedModel` reads and writes any activation of a Hugging Face transformer. `CausalTracer` shows which states
+carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that. `logit_lens`, `TunedLens` and
+`direct_logit_attribution` show what each layer predicts and which parts the logits are made of.
 """
 
-from .lenses import LogitLens, logit_lens
+from .heads import HeadScores, attention_flow, attention_rollout, head_scores, repeated_tokens
+from .lenses import (
+    LensEvaluation,
+    LensTable,
+    LogitAttribution,
+    LogitLens,
+    TunedLens,
+    direct_logit_attribution,
+    logit_lens,
+)
 from .model import Anatomy, anatomy
+from .model.activation_cache import ActivationCache
+from .model.hooked_model import HookedModel
 from .rome import (
     AverageEffects,
     CausalTrace,
@@ -28,6 +40,7 @@ from .rome import (
 )
 
 __all__ = [
+    "ActivationCache",
     "Anatomy",
     "AverageEffects",
     "CausalTrace",
@@ -38,16 +51,27 @@ __all__ = [
     "EditSettings",
     "EmbeddingNoise",
     "Evaluation",
+    "HeadScores",
+    "HookedModel",
     "KeyStatistics",
+    "LensEvaluation",
+    "LensTable",
+    "LogitAttribution",
     "LogitLens",
     "RankOneEditor",
     "TraceSettings",
+    "TunedLens",
     "anatomy",
+    "attention_flow",
+    "attention_rollout",
     "collect_statistics",
     "counterfact_cases",
+    "direct_logit_attribution",
     "evaluate_edits",
     "export_lora",
+    "head_scores",
     "logit_lens",
+    "repeated_tokens",
     "revert_all",
     "world_cases",
 ]

@@ -64,6 +64,8 @@ def networks():
     yield models.ShapesDataset, {"seed": 0, "size": 4}
     yield models.ShapesDataset(size=8).batch, {"indices": [0, 1]}
     yield models.FactsWorld, {"seed": 0}
+    yield models.InductionTransformer, {"vocabulary": 4, "positions": 8, "sharpness": 3.0}
+    yield models.InductionTransformer(6, 8).sequences, {"batch": 1, "length": 3, "seed": 0}
     yield models.load_state_dict, {"path": "no such file"}
     yield core.make_generator, {"seed": 0}
     yield entered(core.seeded), {"seed": 0, "device": "cpu"}

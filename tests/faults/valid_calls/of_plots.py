@@ -18,6 +18,10 @@ def drawn():
     yield plots.picture, {"image": picture, "style": ""}
     yield plots.figure, {"images": PICTURES, "caption": "two"}
     yield plots.page, {"title": "a", "body": "b", "summary": "", "style": "", "script": "", "data": None}
+    yield plots.framed, {"text": "<p>a</p>", "height": 100}
+    weights = torch.rand(1, 2, 3, 3).softmax(-1)
+    page = {"attentions": [weights], "tokens": ["a", "b", "c"], "keys": None, "mask": torch.ones(1, 3)}
+    yield plots.attention_page, {**page, "key_mask": None, "title": "a", "head": (0, 1), "most_tokens": 2}
     yield plots.token_spans, {"tokens": ["a", "b"], "values": torch.tensor([0.1, -0.5])}
     yield plots.side_by_side, {"groups": {"a": [PICTURES]}, "titles": ["x"], "columns": 1}
     axes = pyplot.figure().subplots()

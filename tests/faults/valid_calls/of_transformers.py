@@ -1,6 +1,9 @@
 """Valid calls of lenses, tracing and editing."""
 
+import torch
+
 import toumei.transformers as trans
+import toumei.transformers.heads as heads
 import toumei.transformers.model as lm
 import toumei.transformers.rome.evaluation as ev
 
@@ -46,3 +49,12 @@ def language():
     tracer = trans.CausalTracer(**parts)
     yield tracer.trace, {"prompt": fact.prompt, "subject": fact.subject, "answer": fact.target}
     yield tracer.knows, {"prompt": prompt, "answer": fact.target}
+    repeats = {"batch": 2, "length": 3, "low": 1, "high": 9, "bos": 0, "seed": 0}
+    yield heads.repeated_tokens, repeats
+    weights = {"attentions": [torch.rand(2, 3, 7, 7).softmax(-1)], "mask": torch.ones(2, 7)}
+    scores = {**weights, "tokens": heads.repeated_tokens(**repeats)}
+    yield heads.head_scores, scores
+    yield heads.head_scores(**scores).top, {"score": "induction", "k": 2}
+    yield heads.head_scores(**scores).plot, {"score": "entropy"}
+    yield heads.attention_rollout, {**weights, "without_first": True}
+    yield heads.attention_flow, {**weights, "positions": [0], "without_first": False, **QUIET}

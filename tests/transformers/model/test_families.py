@@ -9,6 +9,7 @@ from transformers import AutoModel, OPTConfig, OPTForCausalLM
 
 from toumei.core import run
 from toumei.core.errors import ArchitectureError, ArgumentError
+from toumei.models import InductionTransformer
 from toumei.transformers.model import families
 from toumei.transformers.model.blockwise import BlockwiseRunner
 from toumei.transformers.model.families import FAMILIES, Family, anatomy
@@ -85,6 +86,19 @@ def test_experts_and_state_spaces_say_why_they_have_no_down_projection(language_
     assert jamba.attention(1) == "model.layers.1.self_attn"
     with pytest.raises(ArchitectureError, match=r"layer 0 .*jamba.* no attention: .*state-space mixer"):
         jamba.attention(0)
+
+
+def test_a_model_of_attention_alone_says_so(watched):
+    model = watched(InductionTransformer(vocabulary=12, positions=8))
+    parts = anatomy(model)
+    assert parts.attentions == ("model.layers.0.self_attn", "model.layers.1.self_attn")
+    assert parts.norm is None and parts.head == "lm_head" and parts.positions == 8
+    with pytest.raises(ArchitectureError, match="induction.* has no MLP: it has attention only"):
+        parts.mlp(0)
+    with torch.no_grad():
+        found = run(model, IDS, record=[parts.blocks[-1], ""])
+        logits = BlockwiseRunner(parts).logits(found[parts.blocks[-1]][:, -1], IDS[:, -1:])
+    torch.testing.assert_close(logits, found[""][:, -1])
 
 
 @pytest.mark.parametrize("layer", [3, -1, 1.0])

@@ -3,6 +3,6 @@
 from .cut import neighbourhood
 from .drawing import picture
 from .graphviz import save_dot
-from .page import framed, graph_page
+from .page import graph_page
 
-__all__ = ["framed", "graph_page", "neighbourhood", "picture", "save_dot"]
+__all__ = ["graph_page", "neighbourhood", "picture", "save_dot"]

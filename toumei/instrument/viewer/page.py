@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from html import escape
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -52,14 +51,6 @@ def graph_page(
         style=_file("page.css"),
         script=_file("arrangement.js") + _file("page.js"),
         data=page_data(graph, tensors or {}, focus),
-    )
-
-
-def framed(page: str, height: int = 620) -> str:
-    """Returns a page in a frame that can stand in a notebook beside others."""
-    return (
-        f'<iframe srcdoc="{escape(page)}" style="width:100%;height:{height}px;border:1px solid #888;'
-        f'border-radius:6px" sandbox="allow-scripts"></iframe>'
     )
 
 

@@ -1,13 +1,13 @@
 """The logit lens: what the head of a model predicts from the output of each layer (nostalgebraist, 2020)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from ...core.checks import check_counts, checked
-from ...core.hooks import run
+from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.serialization import Saved
 from ...core.summaries import shortened
@@ -17,6 +17,8 @@ from ...plots.style import LABEL, drawing
 from ..model.blockwise import BlockwiseRunner
 from ..model.families import anatomy
 from ..model.tokens import as_prompt, continuation, tokenize
+from .read_out import lens_table, streams_of
+from .table import LensTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,20 +79,53 @@ class LogitLens(Saved):
         )
 
 
+@overload
+def logit_lens(model: nn.Module, tokenizer: Any, prompt: Any, answer: str, *, top: int = 5) -> LogitLens: ...
+
+
+@overload
+def logit_lens(
+    model: nn.Module,
+    tokenizer: Any,
+    prompt: Any,
+    answer: None = None,
+    *,
+    top: int = 5,
+    embedding: bool = False,
+    middles: bool = False,
+) -> LensTable: ...
+
+
 @checked
-def logit_lens(model: nn.Module, tokenizer: Any, prompt: Any, answer: str, *, top: int = 5) -> LogitLens:
-    """Returns how likely an answer is when final norm and head are applied to the output of each layer.
+def logit_lens(
+    model: nn.Module,
+    tokenizer: Any,
+    prompt: Any,
+    answer: str | None = None,
+    *,
+    top: int = 5,
+    embedding: bool = False,
+    middles: bool = False,
+) -> LogitLens | LensTable:
+    """Returns what is predicted when final norm and head are applied to the output of each layer.
+
+    With an answer it is how likely that is at the end of the prompt; without one it is a table of all layers
+    and tokens. Edits of the weights count, and those of `hooked` blocks around the call, which see the trial
+    passes of two tokens, too. Memory does not grow with the size of the table times that of the vocabulary.
 
     Args:
-        model: A causal language model; edits that it carries count.
+        model: A causal language model.
         tokenizer: Its tokenizer.
         prompt: A text that the answer would continue, or the ids of its tokens.
         answer: The answer; its first token is used.
         top: How many of the likeliest tokens to keep.
+        embedding: Whether the table begins with what the first layer takes.
+        middles: Whether the table has the stream between attention and MLP of each layer, too.
 
     Raises:
-        ArchitectureError: The parts of the model cannot be found.
-        ArgumentError: The prompt or the answer is empty, or the model reads no text of this length.
+        ArchitectureError: The parts of the model cannot be found, or there is no stream between them.
+        ArgumentError: The prompt or the answer is empty, or the model reads no text of this length; an answer
+            together with rows of a table.
 
     Example:
         >>> from toumei.models import facts_gpt
@@ -99,18 +134,24 @@ def logit_lens(model: nn.Module, tokenizer: Any, prompt: Any, answer: str, *, to
         >>> lens = logit_lens(model, tokenizer, fact.text, fact.target)
         >>> int(lens.ranks[-1]), lens.top[-1][0] == fact.target
         (0, True)
+        >>> logit_lens(model, tokenizer, fact.text, embedding=True).entropies.shape
+        torch.Size([7, 7])
     """
     check_counts(1, top=top)
+    if answer is not None and (embedding or middles):
+        raise ArgumentError("embedding and middles are rows of the table: leave out the answer")
     parts = anatomy(model)
     text = as_prompt(tokenizer, prompt)
     tokens = tokenize(tokenizer, text).ids
     parts.check_length(len(tokens), str(text))
     ids = torch.tensor([tokens], device=parts.device)
+    if answer is None:
+        with torch.no_grad(), evaluating(parts.model):
+            streams = streams_of(parts, ids, embedding=embedding, middles=middles)
+        return lens_table(parts, tokenizer, str(text), tokens, streams, lens="logit lens", top=top)
     token = continuation(tokenizer, text, answer)[0]
     with torch.no_grad(), evaluating(parts.model):
-        found = run(parts.model, ids, record=parts.runs(parts.blocks), detach=True)
-        device = found[parts.blocks[-1]].device
-        vectors = torch.stack([found[name][0, -1].to(device) for name in parts.blocks])
+        vectors = torch.stack([stream[0, -1] for stream in streams_of(parts, ids).values()])
         probabilities = BlockwiseRunner(parts).logits(vectors, ids[:, :1]).float().softmax(1).cpu()
     likeliest = probabilities.topk(min(top, probabilities.shape[1]))
     return LogitLens(

@@ -12,6 +12,7 @@ from ...core.linear_layers import projection_sizes, without_adapter
 from ...core.modules import find_module
 
 MIXER = "it has a state-space mixer in that place"
+NO_MLP = "it has attention only"
 EXPERTS = "its feed-forward layer is a mixture of experts"
 _MLP_NAMES = ("mlp", "ffn", "feed_forward", "feedforward", "moe")
 
@@ -98,6 +99,8 @@ def _search_block(block: nn.Module, outside: Family, width: int) -> Family:
     mlp = _first(name for name in children if any(word in name.lower() for word in _MLP_NAMES))
     if attention is None and mlp is None:
         return replace(outside, missing=MIXER)
+    if attention is not None and set(children) == {attention}:
+        return replace(outside, attention=attention, missing=NO_MLP)
     adapted = [f"{name}." for name, part in block.named_modules() if without_adapter(part) is not part]
     downs = [
         name

@@ -123,9 +123,10 @@ def as_prompt(tokenizer: Any, given: Any) -> str:
     if isinstance(ids, (list, tuple)) and len(ids) == 1 and isinstance(ids[0], (list, tuple)):
         ids = ids[0]
     whole = isinstance(ids, (list, tuple)) and all(type(index) is int for index in ids)
-    if not whole or not ids or not all(0 <= index < len(tokenizer) for index in ids):
+    known = len(tokenizer) if hasattr(tokenizer, "__len__") else 0  # a function that reads texts knows no ids
+    if not whole or not ids or not all(0 <= index < known for index in ids):
         raise ArgumentError(
-            f"expected a prompt with words, or ids from 0 to {len(tokenizer) - 1} of the tokens of one text, "
+            f"expected a prompt with words, or ids of the tokens of one text, {known} of which are known, "
             f"got {given!r}"
         )
     texts = [tokenizer.decode(ids[:count]) for count in range(1, len(ids) + 1)]

@@ -6,7 +6,7 @@ has entries (arXiv:2506.04226).
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -18,17 +18,16 @@ from tqdm import tqdm
 
 from ....core.checks import checked
 from ....core.errors import ArgumentError
-from ....core.files import check_regular
 from ....core.fingerprint import fingerprint_of
 from ....core.hooks import hooked
 from ....core.modules import evaluating
 from ....core.tensors import whole
+from ...model.corpus import texts_in, token_rows
 from ...model.families import Anatomy, anatomy
-from ...model.tokens import padded, without_second_start
+from ...model.tokens import padded
 from .second_moments import KeyStatistics, SecondMoment
 
 _SECONDS = 60.0  # between two checkpoints: those of large models are gigabytes
-_TOKENIZED_AT_ONCE = 32
 _SORTED_AT_ONCE = 16  # batches whose texts are sorted by length together, so that there is little padding
 
 
@@ -85,7 +84,7 @@ def collect_statistics(
     if dtype not in (torch.float32, torch.float64):
         raise ArgumentError(f"sums of many keys need float32 or float64, got {dtype}")
     pass_ = _Pass(parts, wanted, dtype)
-    source = _tokens(texts, tokenizer, min(max_length, parts.positions or max_length))
+    source = token_rows(texts_in(texts), tokenizer, min(max_length, parts.positions or max_length))
     if checkpoint is not None and Path(checkpoint).exists():
         pass_.resume(KeyStatistics.load(checkpoint), source)
     progress = tqdm(desc="statistics", unit="text", initial=pass_.texts, disable=not verbose)
@@ -190,39 +189,6 @@ def _saving(pass_: _Pass, checkpoint: str | Path | None) -> Iterator[Callable[[]
     finally:
         if pass_.texts:
             save(every=0)
-
-
-def _tokens(given: Any, tokenizer: Any, max_length: int) -> Iterator[list[int]]:
-    """The token ids of the texts of a corpus, text by text."""
-    texts = _texts(given)
-    while read := list(islice(texts, _TOKENIZED_AT_ONCE)):
-        encoded = tokenizer(
-            read, truncation=True, max_length=max_length, return_special_tokens_mask=True, padding=False
-        )
-        for ids, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
-            yield ids[without_second_start(tokenizer, ids, special) :]
-
-
-def _texts(given: Any) -> Iterator[str]:
-    if isinstance(given, (str, Path)):
-        check_regular(given, "read")
-        try:
-            with open(given, encoding="utf-8") as file:
-                yield from (line.strip() for line in file if line.strip())
-        except UnicodeDecodeError as error:
-            raise ArgumentError(f"{given} is no text in UTF-8: {error}") from error
-        return
-    if isinstance(given, Mapping | Tensor) or not isinstance(given, Iterable):
-        raise ArgumentError(
-            f"expected texts, rows with a 'text', or the path of a file, got {type(given).__name__}"
-            + (f" with {', '.join(map(str, given))}: give one of them" if isinstance(given, Mapping) else "")
-        )
-    for item in given:
-        text = item.get("text") if isinstance(item, Mapping) else item
-        if not isinstance(text, str):
-            raise ArgumentError(f"expected texts, or rows with a 'text', got {item!r}")
-        if text.strip():
-            yield text
 
 
 def _chained(corpus: str, row: Sequence[int]) -> str:
