@@ -4,6 +4,7 @@ import copy
 import importlib
 import pickle
 import pkgutil
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -28,6 +29,24 @@ from toumei.core import Activations
 from toumei.core.errors import ArgumentError, ShapeError
 from toumei.core.serialization import Saved
 from toumei.core.summaries import listed, shortened
+from toumei.instrument import (
+    Agreement,
+    AttentionHeadClusteringResult,
+    GraphDifferences,
+    HeadBehaviours,
+    KeyValueMemories,
+    Step,
+    TensorMap,
+    find,
+    find_activations,
+    find_feed_forward,
+    find_linear,
+    find_multi_head_attention,
+    find_normalizations,
+    find_residual_sums,
+    instrument,
+)
+from toumei.instrument import chain as steps
 from toumei.misc import MLPGraph, WeightGraph, ncut, null_test, spectral_partition
 from toumei.misc.modularity import (
     Lesion,
@@ -42,7 +61,7 @@ from toumei.misc.modularity import (
     plot_layers,
 )
 from toumei.misc.sharpness import Sharpness
-from toumei.models import SimpleMLP
+from toumei.models import SimpleMLP, facts_gpt
 from toumei.transformers import KeyStatistics, LogitLens
 from toumei.transformers.rome import AverageEffects, CausalTrace, Evaluation
 from toumei.transformers.rome.editing.edit import Edit
@@ -53,6 +72,63 @@ UNITS = tuple(f"{layer}:123:10:10" for layer in LAYERS)
 PROMPT = "The Eiffel Tower, which was built by a company of engineers, is in the city of " * 40
 RANKING = Ranking(torch.rand(512, 9), torch.zeros(512, 9, dtype=torch.long), torch.rand(512, 9, 2))
 MEASURES = "inside inside_chance pointing pointing_chance balance insertion deletion correlation gap seconds"
+
+
+def heads_of_a_large_model():
+    """The comparison of 24 x 16 heads whose layers have long names."""
+    torch.manual_seed(0)
+    count = 24 * 16
+    square = torch.rand(count, count, dtype=torch.float64)
+    columns = HeadBehaviours(*torch.rand(8, count))
+    return AttentionHeadClusteringResult(
+        divergences=(square + square.T).fill_diagonal_(0),
+        standard_errors=square,
+        layer_names=LAYERS[:24],
+        layers=torch.arange(24).repeat_interleave(16),
+        heads=torch.arange(16).repeat(24),
+        behaviours=columns,
+        labels=columns.labels(),
+        coordinates=torch.rand(count, 2),
+        stress=0.25,
+        texts=10**6,
+        rows=10**8,
+        compared_rows=10**7,
+    )
+
+
+def memories_of_facts():
+    """Memories of one layer, whose name is as long as they get in wrapped models."""
+    model, tokenizer, world = facts_gpt()
+    layers = ["transformer.h.2.mlp.c_proj"]
+    texts = [fact.text for fact in world.facts[:6]]
+    return KeyValueMemories(model, tokenizer, layers, triggers=2, verbose=False)(texts)
+
+
+def found_in_a_large_model():
+    """A graph of 12 layers with long names, what tracked it, and one of each thing that is found."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
+    model = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False).eval()
+    for name in ("encoder_of_the_text", "model_with_its_adapters", "distributed_module") * 2:
+        model = nn.Sequential(OrderedDict({name: model}))
+    with instrument(model) as probe, probe.track() as tracker:
+        model(torch.rand(1, 5, 8))
+    graph = tracker.build_graph()
+    yield from (
+        probe,
+        tracker,
+        graph,
+        tracker.build_map(),
+        next(iter(graph)),
+        next(iter(graph.tensors.values())),
+    )
+    searches = find_activations, find_linear, find_normalizations, find_residual_sums, find_feed_forward
+    for search in (*searches, find_multi_head_attention):
+        yield next(search(graph))
+    yield next(find(graph, steps(Step("linear", name="first"), "relu", Step("linear", name="second"))))
+
+
+HEADS, MEMORIES = heads_of_a_large_model(), memories_of_facts()
 
 # what has a test of its length elsewhere, because it needs a model
 ELSEWHERE = {Edit}
@@ -125,6 +201,15 @@ RESULTS = [
         }
     ),
     Activations({layer: [(torch.rand(1, 2), 0)] for layer in LAYERS}),
+    HEADS,
+    HEADS.behaviours,
+    Agreement(LAYERS, *torch.rand(3, 80), torch.full((80,), 9), torch.rand(80), 50_000),
+    MEMORIES,
+    MEMORIES.neuron(0, 3),
+    MEMORIES.layers[0],
+    GraphDifferences("torch.export", 2000, dict.fromkeys(LAYERS, 9), dict.fromkeys(LAYERS, 9)),
+    TensorMap([{layer: torch.rand(2, 3) for layer in LAYERS}] * 9, batched=True),
+    *found_in_a_large_model(),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),
 ]
 

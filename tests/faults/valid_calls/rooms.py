@@ -1,6 +1,7 @@
 """The valid calls of every room."""
 
 from .of_attribution import methods, metrics
+from .of_instrument import instrument
 from .of_networks import networks, whole_networks
 from .of_pipelines import objectives, parameterizations, views
 from .of_plots import drawn
@@ -8,4 +9,4 @@ from .of_transformers import language
 from .of_visualization import visualization
 
 ROOMS = (methods, metrics, visualization, objectives, parameterizations, views, whole_networks)
-ROOMS = (*ROOMS, drawn, networks, language)
+ROOMS = (*ROOMS, drawn, networks, language, instrument)

@@ -13,7 +13,7 @@ from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.files import atomic_write
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
-from ...instrument.patterns import source
+from ...instrument.search.patterns import source
 from .hook_search import HookPoints
 
 Key = str | tuple[str, int] | tuple[str, int, str]

@@ -23,7 +23,7 @@ from ...instrument import (
     find_normalizations,
 )
 from ...instrument.attention_weights import AttentionWeights, fused_scores
-from ...instrument.patterns import TRANSPARENT, source
+from ...instrument.search.patterns import TRANSPARENT, source
 from .hook_points import Args, ComputedPoint, HookPoint, Kwargs, Point, column_map
 from .stream import StreamSum, find_stream
 
