@@ -1,11 +1,12 @@
 """Language models: the parts of an architecture, logit lenses, causal tracing and model editing.
 
 `CausalTracer` shows which states carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that, and
-`logit_lens` shows the predictions after each layer. `anatomy` finds the parts of any causal language model.
+`logit_lens` shows the predictions after each layer. `HookedModel` reads and writes activations by the names
+of TransformerLens. `anatomy` finds the parts of any causal language model.
 """
 
 from .lenses import LogitLens, logit_lens
-from .model import Anatomy, anatomy
+from .model import ActivationCache, Anatomy, HookedModel, anatomy
 from .rome import (
     AverageEffects,
     CausalTrace,
@@ -28,6 +29,7 @@ from .rome import (
 )
 
 __all__ = [
+    "ActivationCache",
     "Anatomy",
     "AverageEffects",
     "CausalTrace",
@@ -38,6 +40,7 @@ __all__ = [
     "EditSettings",
     "EmbeddingNoise",
     "Evaluation",
+    "HookedModel",
     "KeyStatistics",
     "LogitLens",
     "RankOneEditor",

@@ -501,7 +501,7 @@ def test_a_quantized_output_map_is_dequantized(watched):
 
 def test_wrapped_models_have_the_same_names(watched):
     model = watched(build("gpt2"))
-    _, cache = HookedModel(torch.nn.DataParallel(model) if False else model).run_with_cache(IDS, "z")
+    _, cache = HookedModel(model).run_with_cache(IDS, "z")
     compiled = torch.compile(model, backend="eager")
     with torch.no_grad():
         logits, other = HookedModel(compiled).run_with_cache(IDS, "z")

@@ -78,7 +78,7 @@ class ActivationCache(Mapping[str, Tensor]):
         return len(self._values)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str | tuple) and full_name(key) in self._values  # type: ignore[arg-type]
+        return isinstance(key, str | tuple) and full_name(key) in self._values
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations: {listed(self, 3)})"
