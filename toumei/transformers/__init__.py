@@ -6,7 +6,7 @@ of TransformerLens. `anatomy` finds the parts of any causal language model.
 """
 
 from .lenses import LogitLens, logit_lens
-from .model import ActivationCache, Anatomy, HookedModel, anatomy
+from .model import ActivationCache, Anatomy, HookedAutoConfig, HookedAutoModel, HookedModel, anatomy
 from .rome import (
     AverageEffects,
     CausalTrace,
@@ -40,6 +40,8 @@ __all__ = [
     "EditSettings",
     "EmbeddingNoise",
     "Evaluation",
+    "HookedAutoConfig",
+    "HookedAutoModel",
     "HookedModel",
     "KeyStatistics",
     "LogitLens",

@@ -1,6 +1,7 @@
 """Any causal language model of Hugging Face: parts, tokens, weights, scores, passes through some blocks."""
 
 from .activation_cache import ActivationCache
+from .arrakis_names import HookedAutoConfig, HookedAutoModel
 from .families import FAMILIES, Anatomy, anatomy
 from .hooked_model import HookedModel
 from .scoring import AnswerScore, score_answers
@@ -12,6 +13,8 @@ __all__ = [
     "ActivationCache",
     "Anatomy",
     "AnswerScore",
+    "HookedAutoConfig",
+    "HookedAutoModel",
     "HookedModel",
     "anatomy",
     "continuation",

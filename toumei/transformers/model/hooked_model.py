@@ -88,7 +88,8 @@ class HookedModel:
         pre = self.points.points.get("blocks.0.hook_resid_pre")
         width = "" if pre is None else f", width {self.width}"
         return (
-            f"HookedModel({type(self.model).__name__}, {self.layers} layers, {first.num_heads} heads{width})"
+            f"{type(self).__name__}({type(self.model).__name__}, {self.layers} layers, "
+            f"{first.num_heads} heads{width})"
         )
 
     @property
