@@ -9,6 +9,7 @@ from torch import Tensor
 from ...core.checks import check_choice, checked
 from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.files import atomic_write
+from ...core.kinds import shown
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
 from ...core.tensors import whole
@@ -101,11 +102,16 @@ class ActivationCache(Mapping[str, Tensor]):
         """Returns the activations of some texts of the batch.
 
         Raises:
-            ArgumentError: There is no batch.
+            ArgumentError: There is no batch, or it is no slice.
         """
         if not self.batched:
             raise ArgumentError("the cache has no axis of the batch any more")
-        count = len(range(*rows.indices(self._batch)))
+        if not isinstance(rows, slice):
+            raise ArgumentError(f"expected a slice of the texts, such as slice(0, 2), got {shown(rows)}")
+        try:
+            count = len(range(*rows.indices(self._batch)))
+        except TypeError as error:
+            raise ArgumentError(f"{rows} is no slice of whole numbers") from error
         return self._changed(lambda tensor: tensor[rows] if self._has_rows(tensor) else tensor, batch=count)
 
     @property
@@ -121,7 +127,15 @@ class ActivationCache(Mapping[str, Tensor]):
 
     @checked
     def to(self, device: str | torch.device) -> "ActivationCache":
-        """Returns the activations on a device."""
+        """Returns the activations on a device.
+
+        Raises:
+            ArgumentError: There is no such device.
+        """
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ArgumentError(f"there is no device {str(device)!r}: {error}") from error
         return self._changed(lambda tensor: tensor.to(device))
 
     @checked

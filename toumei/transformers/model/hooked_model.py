@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.checks import checked
+from ...core.checks import check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.forward import raise_forward_error
 from ...core.hooks import hooked
@@ -124,6 +124,7 @@ class HookedModel:
         """Returns the texts of the tokens of one text."""
         return self.inputs.token_texts(given)
 
+    @checked
     def __call__(self, given: Any, **options: Any) -> Tensor:
         """Returns the logits (batch, position, tokens) of the model, or its last hidden states.
 
@@ -134,14 +135,19 @@ class HookedModel:
         return self._run({**self.inputs(given), **options})
 
     def _run(self, inputs: Mapping[str, Any]) -> Tensor:
-        """The logits of a pass; what the model cannot run on is an error that says so."""
-        try:
+        """The logits of a pass."""
+        with self._errors(inputs):
             return main_tensor(self.model(**inputs))
+
+    @contextmanager
+    def _errors(self, inputs: Mapping[str, Any]) -> Iterator[None]:
+        """Errors of a pass say what went in, but those of functions that edit it are as they are."""
+        try:
+            yield
         except Exception as error:
             if self._state.edits:
                 raise
             raise_forward_error(error, self.model, inputs.values())
-            raise
 
     @checked
     def run_with_cache(
@@ -223,6 +229,7 @@ class HookedModel:
         with self._editing(list(edits.items())):
             yield self
 
+    @checked
     def run_with_hooks(
         self, given: Any, fwd_hooks: Sequence[tuple[Any, Change]] = (), **options: Any
     ) -> Tensor:
@@ -230,6 +237,8 @@ class HookedModel:
 
         Names may come several times; their functions are called in their order. See `edit`.
         """
+        if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in fwd_hooks):
+            raise ArgumentError(f"expected pairs of names and functions, got {shown(fwd_hooks)}")
         with self._editing(fwd_hooks):
             return self(given, **options)
 
@@ -247,6 +256,7 @@ class HookedModel:
         with hooked(self.model, edit=edits), self._state.noting(without_wrapper(self.model), edits=True):
             yield
 
+    @checked
     def generate(self, given: Any, max_new_tokens: int = 20, **options: Any) -> Any:
         """Returns a text that the model continues a text with, the tokens if there is no tokenizer.
 
@@ -260,12 +270,17 @@ class HookedModel:
         Raises:
             ArchitectureError: The model generates no text.
         """
+        check_counts(1, max_new_tokens=max_new_tokens)
         inner: Any = without_wrapper(self.model)
         if not getattr(inner, "can_generate", bool)():
             raise ArchitectureError(f"{type(inner).__name__} generates no text")
         inputs = self.inputs(given, left=True)
         options = {"do_sample": False, "pad_token_id": self.inputs.padding, **options}
-        found = inner.generate(**inputs, max_new_tokens=max_new_tokens, **options)
+        if "input_ids" not in inputs:
+            raise ArgumentError(f"expected tokens to continue, got {shown(given)}")
+        inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
+        with self._errors(inputs):
+            found = inner.generate(**inputs, max_new_tokens=max_new_tokens, **options)
         new = found[:, inputs["input_ids"].shape[1] :]
         if self.tokenizer is None:
             return new
