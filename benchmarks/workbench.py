@@ -9,6 +9,8 @@ of the same model with the same names, if it is installed.
 
 import statistics
 from collections.abc import Callable
+from copy import deepcopy
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from timing import basic_parser, describe, in_turns, ratios, spread, write
+from toumei.models import facts_gpt
 from toumei.transformers import HookedModel
 
 
@@ -65,7 +68,12 @@ def bridge(model: nn.Module, tokens: torch.Tensor) -> dict[str, Callable[[], Any
     except ImportError:
         print("TransformerLens is not installed: pip install transformer-lens")
         return {}
-    bridged: Any = TransformerBridge.boot_transformers("gpt2", hf_model=model, device=str(tokens.device))
+    inside: Any = deepcopy(model)  # whose modules the bridge changes
+    inside.config.architectures = [type(model).__name__]
+    with TemporaryDirectory() as folder:
+        inside.config.save_pretrained(folder)
+        facts_gpt()[1].save_pretrained(folder)
+        bridged: Any = TransformerBridge.boot_transformers(folder, hf_model=inside, device=str(tokens.device))
 
     def cached(ends: tuple[str, ...]) -> Callable[[], Any]:
         return lambda: bridged.run_with_cache(tokens, names_filter=lambda name: name.endswith(ends))
