@@ -43,7 +43,7 @@ from toumei.misc.modularity import (
 )
 from toumei.misc.sharpness import Sharpness
 from toumei.models import SimpleMLP
-from toumei.transformers import KeyStatistics, LogitLens
+from toumei.transformers import ActivationCache, KeyStatistics, LogitLens
 from toumei.transformers.rome import AverageEffects, CausalTrace, Evaluation
 from toumei.transformers.rome.editing.edit import Edit
 from toumei.transformers.rome.statistics.second_moments import IdentityMoment
@@ -125,6 +125,7 @@ RESULTS = [
         }
     ),
     Activations({layer: [(torch.rand(1, 2), 0)] for layer in LAYERS}),
+    ActivationCache({f"blocks.{layer}.attn.hook_attn_scores": torch.rand(1, 2) for layer in LAYERS}, None),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),
 ]
 

@@ -24,7 +24,7 @@ from .stream import StreamSum, find_stream
 from .tensor_layouts import VECTORS, TensorLayouts
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HookPoints:
     """The hook points of a model.
 
@@ -48,6 +48,9 @@ class HookPoints:
     layers: int
     final_norm: Normalization | None
     graph: OperationGraph = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"HookPoints({len(self.names)} of {self.layers} layers, {len(self.missing)} missing)"
 
     @cached_property
     def names(self) -> tuple[str, ...]:
