@@ -6,7 +6,7 @@ from typing import Any
 from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.seeding import seeded
-from .hooked_model import HookedModel
+from .hooked_model import HookedModel, auto_class
 
 # Names of Arrakis that transformers writes in another way.
 _NAMES = {"gpt-neo": "gpt_neo", "gpt-neox": "gpt_neox", "stable-lm": "stablelm"}
@@ -93,14 +93,9 @@ class HookedAutoModel(HookedModel):
 
     @checked
     def __init__(self, config: HookedAutoConfig, tokenizer: Any = None, *, seed: int = 0) -> None:
-        from transformers import AutoModel, AutoModelForCausalLM
-
-        auto = (
-            AutoModelForCausalLM if type(config.config) in AutoModelForCausalLM._model_mapping else AutoModel
-        )
         try:
             with seeded(seed):
-                model = auto.from_config(config.config)
+                model = auto_class(config.config).from_config(config.config)
         except (ValueError, TypeError, RuntimeError, ZeroDivisionError, AssertionError) as error:
             raise ArgumentError(f"transformers builds no model of {config!r}: {error}") from error
         super().__init__(model.eval(), tokenizer)

@@ -67,18 +67,26 @@ class HookedModel:
     def from_pretrained(cls, name_or_path: str, **options: Any) -> "HookedModel":
         """Returns a model and its tokenizer from a folder or the Hugging Face hub.
 
+        The model is of the class that its configuration names.
+
         Args:
             name_or_path: The folder, or the name on the hub.
-            **options: Those of `AutoModel.from_pretrained`.
+            **options: Those of ``from_pretrained`` of transformers, such as ``dtype``.
+
+        Raises:
+            ArgumentError: There is no such model, or transformers cannot load it.
+            ArchitectureError: It is no transformer with one residual stream.
         """
-        from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+        import transformers
 
         try:
-            model = AutoModelForCausalLM.from_pretrained(name_or_path, **options)
-        except ValueError:  # no causal language model
-            model = AutoModel.from_pretrained(name_or_path, **options)
+            config = transformers.AutoConfig.from_pretrained(name_or_path, **_files(options))
+            named = getattr(transformers, next(iter(config.architectures or []), ""), None)
+            model = (named or auto_class(config)).from_pretrained(name_or_path, **options)
+        except (OSError, ValueError) as error:
+            raise ArgumentError(f"transformers loads no model from {name_or_path!r}: {error}") from error
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name_or_path, **_files(options))
         except (OSError, ValueError, KeyError):  # vision transformers have none
             tokenizer = None
         return cls(model.eval(), tokenizer)
@@ -286,3 +294,16 @@ class HookedModel:
             return new
         texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return texts[0] if len(texts) == 1 else texts
+
+
+def auto_class(config: Any) -> Any:
+    """Returns the class of transformers that makes the model of a configuration, with a head for tokens."""
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    return AutoModelForCausalLM if type(config) in AutoModelForCausalLM._model_mapping else AutoModel
+
+
+def _files(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that say which files are meant."""
+    names = ("gguf_file", "revision", "cache_dir", "subfolder", "local_files_only", "token")
+    return {name: options[name] for name in names if name in options}
