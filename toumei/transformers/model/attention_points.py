@@ -117,7 +117,8 @@ class AttentionPoints:
         """The last tensor with an axis of heads that holds numbers of a linear map as they are."""
         before, waiting = {node}, [node]
         while waiting:
-            operation = self._graph.producer(waiting.pop())
+            one = waiting.pop()
+            operation = None if one in self._linear else self._graph.producer(one)
             if operation is not None:
                 new = [one for one in operation.inputs if one not in before]
                 before.update(new)
