@@ -19,7 +19,7 @@ from ...instrument import (
 from ...instrument.patterns import source
 from .attention_points import AttentionPoints
 from .hook_points import HookPoint, Point
-from .norm_points import norm_points
+from .norm_points import points_of_norm
 from .stream import StreamSum, find_stream
 from .tensor_layouts import VECTORS, TensorLayouts
 
@@ -295,7 +295,7 @@ class _Search:
         if norm is not None and node is not None:
             given = self._layouts.point(prefix, node, VECTORS)
             if isinstance(given, HookPoint):
-                for point in norm_points(prefix, norm, given):
+                for point in points_of_norm(prefix, norm, given):
                     self._points[point.name] = point
                 return
         self._missing |= {f"{prefix}.hook_{name}": str(given) for name in ("scale", "normalized")}
