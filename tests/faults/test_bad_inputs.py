@@ -61,8 +61,8 @@ def finite(found, depth=0):
 
 # Parts of results and of models, what writes files, and what only hands on to other entries.
 NO_ENTRIES = """
-Activations Anatomy AnswerScore AttentionPage Block Communities Edge EditCase EditEffect Fact FactPrompt
-IdentityMoment
+ActivationCache Activations Anatomy AnswerScore AttentionPage Block Communities Edge EditCase EditEffect
+Fact FactPrompt IdentityMoment
 color_bar diverging_map drawing in_range look seeded_passes
 Inception5h Interpolation Lesion LowRank ModelGraph Progress SecondMoment Survey Unit Views closed_form
 counterfact_cases draw_tokens escaped evaluate_edits export_lora fitted_vectorizer known_only

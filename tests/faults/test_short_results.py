@@ -62,7 +62,7 @@ from toumei.misc.modularity import (
 )
 from toumei.misc.sharpness import Sharpness
 from toumei.models import SimpleMLP, facts_gpt
-from toumei.transformers import KeyStatistics, LogitLens
+from toumei.transformers import ActivationCache, KeyStatistics, LogitLens
 from toumei.transformers.rome import AverageEffects, CausalTrace, Evaluation
 from toumei.transformers.rome.editing.edit import Edit
 from toumei.transformers.rome.statistics.second_moments import IdentityMoment
@@ -210,6 +210,7 @@ RESULTS = [
     GraphDifferences("torch.export", 2000, dict.fromkeys(LAYERS, 9), dict.fromkeys(LAYERS, 9)),
     TensorMap([{layer: torch.rand(2, 3) for layer in LAYERS}] * 9, batched=True),
     *found_in_a_large_model(),
+    ActivationCache({f"blocks.{layer}.attn.hook_attn_scores": torch.rand(1, 2) for layer in LAYERS}, None),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),
 ]
 

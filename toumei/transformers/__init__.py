@@ -5,7 +5,24 @@ carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that. `logit_
 `direct_logit_attribution` show what each layer predicts and which parts the logits are made of.
 """
 
-from .heads import HeadScores, attention_flow, attention_rollout, head_scores, repeated_tokens
+from .heads import (
+    CompositionScores,
+    FactoredMatrix,
+    HeadScores,
+    HeadWeights,
+    attention_flow,
+    attention_rollout,
+    composition_scores,
+    copying_scores,
+    head_scores,
+    head_weights,
+    ov_circuit,
+    qk_circuit,
+    read_strengths,
+    repeated_tokens,
+    top_token_pairs,
+    write_strengths,
+)
 from .lenses import (
     LensEvaluation,
     LensTable,
@@ -15,9 +32,7 @@ from .lenses import (
     direct_logit_attribution,
     logit_lens,
 )
-from .model import Anatomy, anatomy
-from .model.activation_cache import ActivationCache
-from .model.hooked_model import HookedModel
+from .model import ActivationCache, Anatomy, HookedAutoConfig, HookedAutoModel, HookedModel, anatomy
 from .rome import (
     AverageEffects,
     CausalTrace,
@@ -38,40 +53,69 @@ from .rome import (
     revert_all,
     world_cases,
 )
+from .tools import (
+    AttentionComposer,
+    AttentionTools,
+    CausalTracingIntervention,
+    LogitAttributor,
+    ResidualDecomposer,
+    ResidualTools,
+    WriteReadAnalyzer,
+)
 
 __all__ = [
     "ActivationCache",
     "Anatomy",
+    "AttentionComposer",
+    "AttentionTools",
     "AverageEffects",
     "CausalTrace",
     "CausalTracer",
+    "CausalTracingIntervention",
+    "CompositionScores",
     "Edit",
     "EditCase",
     "EditRequest",
     "EditSettings",
     "EmbeddingNoise",
     "Evaluation",
+    "FactoredMatrix",
     "HeadScores",
+    "HeadWeights",
+    "HookedAutoConfig",
+    "HookedAutoModel",
     "HookedModel",
     "KeyStatistics",
     "LensEvaluation",
     "LensTable",
     "LogitAttribution",
+    "LogitAttributor",
     "LogitLens",
     "RankOneEditor",
+    "ResidualDecomposer",
+    "ResidualTools",
     "TraceSettings",
     "TunedLens",
+    "WriteReadAnalyzer",
     "anatomy",
     "attention_flow",
     "attention_rollout",
     "collect_statistics",
+    "composition_scores",
+    "copying_scores",
     "counterfact_cases",
     "direct_logit_attribution",
     "evaluate_edits",
     "export_lora",
     "head_scores",
+    "head_weights",
     "logit_lens",
+    "ov_circuit",
+    "qk_circuit",
+    "read_strengths",
     "repeated_tokens",
     "revert_all",
+    "top_token_pairs",
     "world_cases",
+    "write_strengths",
 ]

@@ -7,6 +7,7 @@ from .of_pipelines import objectives, parameterizations, views
 from .of_plots import drawn
 from .of_transformers import language
 from .of_visualization import visualization
+from .of_workbench import workbench
 
 ROOMS = (methods, metrics, visualization, objectives, parameterizations, views, whole_networks)
-ROOMS = (*ROOMS, drawn, networks, language, instrument)
+ROOMS = (*ROOMS, drawn, networks, language, instrument, workbench)

@@ -1,36 +1,38 @@
 """The activations of a forward pass under the names of TransformerLens."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...core.checks import checked
+from ...core.checks import check_choice, checked
 from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.files import atomic_write
+from ...core.kinds import shown
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
+from ...core.tensors import whole
 from ...instrument.search.patterns import source
 from .hook_search import HookPoints
+from .point_names import Key, full_name, unknown_point
 
-Key = str | tuple[str, int] | tuple[str, int, str]
 Lazy = Callable[[], Tensor]
 
 
 class ActivationCache(Mapping[str, Tensor]):
     """Activations by name: ``cache["blocks.5.attn.hook_pattern"]`` or ``cache["pattern", 5]``.
 
-    Tensors are those of the pass, by reference; attention weights that the model does not keep are computed
-    when they are asked for.
+    Tensors are those of the pass, by reference; attention weights that the model does not keep, and what each
+    head writes, are computed when they are asked for. ``hook_pos_embed`` has a first axis of length 1 where
+    it is the same for all texts.
 
     Args:
         values: The tensors by name, or functions that compute them.
         points: The hook points of the model.
         batched: Whether the first axis is the batch.
         grads: The gradients of a metric by name.
+        batch: How many texts there are; by default as many as the first axis of the first tensor has.
 
     Attributes:
         grad: The gradients of the metric, as a cache of their own.
@@ -42,9 +44,10 @@ class ActivationCache(Mapping[str, Tensor]):
         points: HookPoints | None,
         batched: bool = True,
         grads: Mapping[str, Tensor] | None = None,
+        batch: int | None = None,
     ) -> None:
         self._values, self._points, self.batched = dict(values), points, batched
-        self._grads = grads
+        self._grads, self._given_batch = grads, batch
 
     @property
     def grad(self) -> "ActivationCache":
@@ -57,7 +60,7 @@ class ActivationCache(Mapping[str, Tensor]):
             raise ArgumentError(
                 "there are no gradients: give run_with_cache(..., metric=function) of the logits"
             )
-        return ActivationCache(self._grads, self._points, self.batched)
+        return _Gradients(self._grads, self._points, self.batched, batch=self._batch)
 
     def __getitem__(self, key: Key) -> Tensor:
         name = full_name(key)
@@ -76,7 +79,7 @@ class ActivationCache(Mapping[str, Tensor]):
         return len(self._values)
 
     def __contains__(self, key: object) -> bool:
-        return full_name(key) in self._values  # type: ignore[arg-type]
+        return isinstance(key, str | tuple) and full_name(key) in self._values
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations: {listed(self, 3)})"
@@ -88,24 +91,51 @@ class ActivationCache(Mapping[str, Tensor]):
         Raises:
             ArgumentError: There are several texts.
         """
-        if self.batched and len(self) and len(next(iter(self.values()))) != 1:
-            raise ArgumentError(f"the batch has {len(next(iter(self.values())))} texts, not one")
-        return self._changed(lambda tensor: tensor[0] if self.batched else tensor, batched=False)
+        if not self.batched:
+            return self
+        if self._batch != 1:
+            raise ArgumentError(f"the batch has {self._batch} texts, not one: take one, rows(slice(0, 1))")
+        return self._changed(lambda tensor: tensor[0] if self._has_rows(tensor) else tensor, batched=False)
 
     @checked
     def rows(self, rows: slice) -> "ActivationCache":
         """Returns the activations of some texts of the batch.
 
         Raises:
-            ArgumentError: There is no batch.
+            ArgumentError: There is no batch, or it is no slice.
         """
         if not self.batched:
             raise ArgumentError("the cache has no axis of the batch any more")
-        return self._changed(lambda tensor: tensor[rows])
+        if not isinstance(rows, slice):
+            raise ArgumentError(f"expected a slice of the texts, such as slice(0, 2), got {shown(rows)}")
+        try:
+            count = len(range(*rows.indices(self._batch)))
+        except TypeError as error:
+            raise ArgumentError(f"{rows} is no slice of whole numbers") from error
+        return self._changed(lambda tensor: tensor[rows] if self._has_rows(tensor) else tensor, batch=count)
+
+    @property
+    def _batch(self) -> int:
+        """How many texts there are."""
+        if self._given_batch is None:
+            return len(next(iter(self.values()))) if len(self) else 0
+        return self._given_batch
+
+    def _has_rows(self, tensor: Tensor) -> bool:
+        """Whether the first axis is the batch, not an axis of length 1 for all texts or something else."""
+        return tensor.dim() > 0 and len(tensor) == self._batch
 
     @checked
     def to(self, device: str | torch.device) -> "ActivationCache":
-        """Returns the activations on a device."""
+        """Returns the activations on a device.
+
+        Raises:
+            ArgumentError: There is no such device.
+        """
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ArgumentError(f"there is no device {str(device)!r}: {error}") from error
         return self._changed(lambda tensor: tensor.to(device))
 
     @checked
@@ -113,7 +143,9 @@ class ActivationCache(Mapping[str, Tensor]):
         """Writes all activations as ``.safetensors``, whole or not at all."""
         with atomic_write(path) as partial:
             write_safetensors(
-                {name: self[name].detach() for name in self}, partial, {"batched": str(self.batched)}
+                {name: self[name].detach().contiguous() for name in self},
+                partial,
+                {"batched": str(self.batched), "batch": str(self._batch)},
             )
 
     @staticmethod
@@ -128,16 +160,22 @@ class ActivationCache(Mapping[str, Tensor]):
 
         try:
             with safe_open(path, "pt") as file:
-                batched = (file.metadata() or {}).get("batched") != "False"
-                names = list(file.keys())
-                return ActivationCache({name: file.get_tensor(name) for name in names}, None, batched)
+                known = file.metadata() or {}
+                values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ArgumentError(f"{str(path)!r} cannot be read as activations: {error}") from error
+        if not str(known.get("batch")).isdigit():
+            raise ArgumentError(f"{str(path)!r} holds tensors, but no activations that a cache saved")
+        return ActivationCache(values, None, known.get("batched") != "False", batch=int(known["batch"]))
 
     @checked
     def stack_activation(self, name: str) -> Tensor:
-        """Returns an activation of all layers, (layers, ...), such as ``"resid_post"`` or ``"pattern"``."""
-        return torch.stack([self[name, layer] for layer in range(self._layers)])
+        """Returns an activation of all layers, (layers, ...), such as ``"resid_post"`` or ``"pattern"``.
+
+        Raises:
+            LayerError: A layer lacks it, or it is not in the cache.
+        """
+        return torch.stack([self[name, layer] for layer in range(self._known.layers)])
 
     @checked
     def accumulated_resid(
@@ -150,15 +188,20 @@ class ActivationCache(Mapping[str, Tensor]):
             incl_mid: Also between attention and feed-forward layer.
 
         Returns:
-            (streams, batch, position, width) and a label for each.
+            (streams, batch, position, width) and a label for each, such as ``2_pre``; the last one is
+            ``final_post`` after the last layer.
+
+        Raises:
+            LayerError: A layer lacks such a stream, or it is not in the cache.
+            ArgumentError: There are not so many layers.
         """
-        last = self._layers if layer is None else layer
+        last, layers = self._before(layer), self._known.layers
         names = []
-        for number in range(last + (layer is not None)):
+        for number in range(min(last + 1, layers)):
             names.append((f"{number}_pre", f"blocks.{number}.hook_resid_pre"))
             if incl_mid and number < last:
                 names.append((f"{number}_mid", f"blocks.{number}.hook_resid_mid"))
-        if layer is None:
+        if last == layers:
             names.append(("final_post", f"blocks.{last - 1}.hook_resid_post"))
         return torch.stack([self[name] for _, name in names]), tuple(label for label, _ in names)
 
@@ -178,19 +221,22 @@ class ActivationCache(Mapping[str, Tensor]):
         Raises:
             ArchitectureError: The stream goes through norms, as in BERT, and is no sum of all parts.
         """
-        segments = self._known.segments
+        segments, last = self._known.segments, self._before(layer)
         if len(segments) > 1:
             raise ArchitectureError(
                 "the residual stream goes through a norm after each sum and is no sum of all parts: within a "
                 "block, resid_mid is resid_pre and attn_out"
             )
+        if segments[0].others:
+            added = listed(one.name for one in segments[0].others)
+            raise ArchitectureError(
+                f"the residual stream has other parts than attention and feed-forward layers: {added}"
+            )
         kinds = {"all": ("attn", "mlp"), "attn": ("attn",), "mlp": ("mlp",)}
-        if mode not in kinds:
-            raise ArgumentError(f"mode is one of {', '.join(kinds)}, got {mode!r}")
+        check_choice("mode", mode, kinds)
         parts = [("embed", "blocks.0.hook_resid_pre")]
         if "hook_pos_embed" in self and "hook_embed" in self:
             parts = [("embed", "hook_embed"), ("pos_embed", "hook_pos_embed")]
-        last = self._layers if layer is None else layer
         for kind, number in segments[0].parts:
             if number < last and kind in kinds[mode]:
                 parts.append((f"{number}_{kind}_out", f"blocks.{number}.hook_{kind}_out"))
@@ -216,7 +262,9 @@ class ActivationCache(Mapping[str, Tensor]):
         """
         stacked, labels = [], []
         graph = self._known.graph
-        for number in range(self._layers if layer is None else layer):
+        for number in range(self._before(layer)):
+            if number not in self._known.outputs:
+                continue
             added = self._known.segments[0].parts.get(("attn", number))
             written = self._known.outputs[number].output
             if added is not None and source(graph, added) is not source(graph, written):
@@ -229,14 +277,17 @@ class ActivationCache(Mapping[str, Tensor]):
             labels += [f"L{number}H{head}" for head in range(result.shape[-2])]
             bias = self._known.outputs[number].bias
             if biases and bias is not None:
-                value = graph.memory.model.get_parameter(bias.name)
-                stacked.append(value.detach().expand_as(stacked[-1]))
+                value = whole(graph.memory.model.get_parameter(bias.name)).to(stacked[-1])
+                stacked.append(value.expand_as(stacked[-1]))
                 labels.append(f"L{number}bias")
         return torch.stack(stacked), tuple(labels)
 
-    @cached_property
-    def _layers(self) -> int:
-        return self._known.layers
+    def _before(self, layer: int | None) -> int:
+        """The layer before which something ends; the number of layers for all of them."""
+        layers = self._known.layers
+        if layer is not None and not 0 <= layer <= layers:
+            raise ArgumentError(f"layer is from 0 to {layers}, before which the sum ends, got {layer}")
+        return layers if layer is None else layer
 
     @property
     def _known(self) -> HookPoints:
@@ -244,56 +295,38 @@ class ActivationCache(Mapping[str, Tensor]):
             raise ArgumentError("a loaded cache knows no model: take the stream apart before it is saved")
         return self._points
 
-    def _changed(self, change: Callable[[Tensor], Tensor], batched: bool | None = None) -> "ActivationCache":
-        batched = self.batched if batched is None else batched
-        grads = None
-        if self._grads is not None:
-            grads = {name: change(one) for name, one in self._grads.items()}
+    def _changed(
+        self, change: Callable[[Tensor], Tensor], *, batched: bool | None = None, batch: int | None = None
+    ) -> "ActivationCache":
         values: dict[str, Tensor | Lazy] = {}
         for name, value in self._values.items():
             if isinstance(value, Tensor):
                 values[name] = change(value)
             else:
                 values[name] = lambda name=name: change(self[name])  # type: ignore[misc]
-        return ActivationCache(values, self._points, batched, grads)
+        return ActivationCache(
+            values,
+            self._points,
+            self.batched if batched is None else batched,
+            None if self._grads is None else {name: change(one) for name, one in self._grads.items()},
+            self._batch if batch is None else batch,
+        )
 
     def _unknown(self, name: str) -> str:
-        if self._points is not None and name in self._points.points:
+        if self._points is not None and name in self._points.names:
             return f"{name!r} is not in the cache, name it in run_with_cache: there is {listed(self, 6)}"
         return unknown_point(name, self._points, self)
 
 
-def full_name(key: Key) -> str:
-    """Returns the name of a hook point for a short form, ``("pattern", 5)`` or ``("resid_pre", 0)``.
+class _Gradients(ActivationCache):
+    """The gradients of a metric by name."""
 
-    Example:
-        >>> full_name(("q", 3)), full_name(("post", 0, "mlp")), full_name("hook_embed")
-        ('blocks.3.attn.hook_q', 'blocks.0.mlp.hook_post', 'hook_embed')
-    """
-    if isinstance(key, str):
-        return {"embed": "hook_embed", "pos_embed": "hook_pos_embed"}.get(key, key)
-    if not isinstance(key, tuple) or not 2 <= len(key) <= 3:
-        raise ArgumentError(f"expected the name of an activation, or a short name and a layer, got {key!r}")
-    name, layer = key[0].removeprefix("hook_"), key[1]
-    if name in _ATTENTION:
-        return f"blocks.{layer}.attn.hook_{_ATTENTION[name]}"
-    if name in _MLP or (len(key) > 2 and key[2] == "mlp"):
-        return f"blocks.{layer}.mlp.hook_{_MLP.get(name, name)}"
-    return f"blocks.{layer}.hook_{name}"
-
-
-_ATTENTION = {
-    name: name for name in ("q", "k", "v", "z", "pattern", "attn_scores", "result", "rot_q", "rot_k")
-}
-_ATTENTION |= {"attn": "pattern", "scores": "attn_scores"}
-_MLP = {"pre": "pre", "post": "post", "pre_linear": "pre_linear", "mlp_pre": "pre", "mlp_post": "post"}
-
-
-def unknown_point(name: str, points: HookPoints | None, others: Iterable[str] = ()) -> str:
-    """Returns why there is no point of a name, and what there is."""
-    known = [*([] if points is None else points.points), *others]
-    if points is not None and name in points.missing:
-        return f"this model has no {name!r}: {points.missing[name]}"
-    near = get_close_matches(str(name), known, n=6, cutoff=0.6)
-    hint = f"did you mean {', '.join(near)}?" if near else f"there is {', '.join(known[:6])}, ..."
-    return f"there is no activation {name!r}: {hint}"
+    def _unknown(self, name: str) -> str:
+        if name.endswith("attn.hook_result"):
+            return f"there is no gradient of {name!r} apart: it is that of attn_out for each head"
+        if self._points is not None and name in self._points.names:
+            return (
+                f"there is no gradient of {name!r}: it is not in the cache, or is computed apart from the "
+                f"pass; there is {listed(self, 6)}"
+            )
+        return super()._unknown(name)

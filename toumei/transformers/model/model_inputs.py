@@ -1,15 +1,20 @@
 """What a transformer is given: texts, chats, token ids, encodings, pictures."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import ArchitectureError, ArgumentError
+from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import device_and_dtype
 from .tokens import encode
+
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class ModelInputs:
@@ -30,29 +35,58 @@ class ModelInputs:
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         self._model, self._tokenizer = model, tokenizer
 
-    def __call__(self, given: Any) -> dict[str, Any]:
-        """Returns the keyword arguments of the model."""
+    def __call__(self, given: Any, *, left: bool = False) -> dict[str, Any]:
+        """Returns the keyword arguments of the model.
+
+        Args:
+            given: A text, several texts, a chat, several chats, token ids, pictures, or what a tokenizer or
+                an image processor returned.
+            left: Pad shorter texts on the left, as for generation.
+
+        Raises:
+            ArgumentError: Something else, tokens that the model does not know, or more than it reads.
+        """
         device = device_and_dtype(self._model)[0]
         if isinstance(given, Mapping):
-            return {name: one.to(device) if isinstance(one, Tensor) else one for name, one in given.items()}
-        name = getattr(self._model, "main_input_name", "input_ids")
-        if isinstance(given, Tensor) and given.is_floating_point():
-            return {name: given.to(device)}
+            name = getattr(self._model, "main_input_name", "input_ids")
+            if not {name, "inputs_embeds"} & set(given):
+                raise ArgumentError(f"expected inputs with {name!r}, got {shown(given)}")
+            inputs = {key: one.to(device) if isinstance(one, Tensor) else one for key, one in given.items()}
+            if isinstance(inputs.get("input_ids"), Tensor):
+                self._check(inputs["input_ids"])
+            return inputs
+        if isinstance(given, np.ndarray) and given.dtype.kind in "iuf":
+            given = torch.as_tensor(given)
         if isinstance(given, Tensor):
-            return {"input_ids": self._checked((given if given.dim() > 1 else given[None]).to(device))}
+            return self._tensor(given.to(device))
         rows = [self._ids(one) for one in self._several(given)]
         longest = max(map(len, rows))
-        ids = torch.tensor([[*row, *[self.padding] * (longest - len(row))] for row in rows], device=device)
-        inputs = {"input_ids": self._checked(ids)}
-        if any(len(row) < longest for row in rows):
-            lengths = torch.tensor([len(row) for row in rows], device=device)
-            inputs["attention_mask"] = (torch.arange(longest, device=device) < lengths[:, None]).long()
-        return inputs
+        ids, mask = torch.full((len(rows), longest), self.padding), torch.zeros(len(rows), longest).long()
+        for place, row in enumerate(rows):
+            real = slice(longest - len(row), None) if left else slice(len(row))
+            ids[place, real], mask[place, real] = torch.tensor(row, dtype=torch.long), 1
+        self._check(ids)
+        masked = {} if bool(mask.all()) else {"attention_mask": mask.to(device)}
+        return {"input_ids": ids.to(device), **masked}
+
+    def _tensor(self, given: Tensor) -> dict[str, Any]:
+        """Pictures or token ids."""
+        name = getattr(self._model, "main_input_name", "input_ids")
+        if given.is_floating_point() and name != "input_ids":
+            dtype = device_and_dtype(self._model)[1]
+            return {name: given.to(dtype)}
+        if given.dtype not in _WHOLE or not 1 <= given.dim() <= 2:
+            raise ArgumentError(
+                f"expected token ids, whole numbers of shape (batch, position), got {shown(given)}"
+            )
+        ids = given.long() if given.dim() > 1 else given.long()[None]
+        self._check(ids)
+        return {"input_ids": ids}
 
     def tokens(self, given: Any) -> Tensor:
         """Returns token ids (batch, position)."""
         ids = self(given).get("input_ids")
-        if ids is None:
+        if not isinstance(ids, Tensor):
             raise ArgumentError(f"{shown(given)} has no tokens")
         return ids
 
@@ -79,11 +113,11 @@ class ModelInputs:
             return [given]
         if not isinstance(given, Sequence) or not given:
             raise ArgumentError(f"expected a text, texts, a chat or token ids, got {shown(given)}")
-        return [given] if all(isinstance(one, int) for one in given) else given
+        return [given] if all(type(one) is int for one in given) else given
 
     def _ids(self, given: Any) -> list[int]:
         """The ids of one text."""
-        if isinstance(given, Sequence) and not isinstance(given, str) and all(type(n) is int for n in given):
+        if isinstance(given, Sequence) and given and all(type(index) is int for index in given):
             return list(given)
         if self._tokenizer is None:
             raise ArgumentError(
@@ -91,8 +125,7 @@ class ModelInputs:
                 f"tokenizer)"
             )
         if _is_chat(given):
-            text = self._tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True)
-            return encode(self._tokenizer, text)
+            return encode(self._tokenizer, self._chat(given))
         if not isinstance(given, str) or not given:
             raise ArgumentError(f"expected a text with words, got {shown(given)}")
         if getattr(self._model, "can_generate", bool)():
@@ -100,24 +133,60 @@ class ModelInputs:
         ids: list[int] = self._tokenizer(given)["input_ids"]
         return ids
 
-    def _checked(self, ids: Tensor) -> Tensor:
-        """The ids, which the model knows and has positions for."""
-        embedding: Any = getattr(self._model, "get_input_embeddings", lambda: None)()
-        known = len(embedding.weight) if isinstance(getattr(embedding, "weight", None), Tensor) else None
+    def _chat(self, given: Any) -> str:
+        """The text of a chat, up to where the model answers."""
+        try:
+            text: str = self._tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True)
+        except ValueError as error:
+            raise ArgumentError(f"the tokenizer makes no text of a chat: {error}") from error
+        return text
+
+    def _check(self, ids: Tensor) -> None:
+        """Raises an error for ids that the model does not know or has no positions for."""
         if not ids.numel():
             raise ArgumentError(f"expected tokens, got none: {tuple(ids.shape)}")
+        known = self._tokens
         if known is not None and not bool(((ids >= 0) & (ids < known)).all()):
             raise ArgumentError(
                 f"token ids are from 0 to {known - 1}, got {int(ids.min())} to {int(ids.max())}"
             )
+        most = self._positions
+        if most is not None and ids.shape[-1] > most:
+            raise ArgumentError(
+                f"the text is {ids.shape[-1]} tokens long, {type(self._model).__name__} reads at most {most}"
+            )
+
+    @cached_property
+    def _tokens(self) -> int | None:
+        """How many tokens the model knows."""
+        table = input_table(self._model)
+        return None if table is None else len(table)
+
+    @cached_property
+    def _positions(self) -> int | None:
+        """How many positions the model has in a table; None if it computes them."""
         config = getattr(self._model, "config", None)
         most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-        learned = sum(isinstance(one, nn.Embedding) for one in self._model.modules()) > 1
-        if learned and most is not None and ids.shape[1] > most:
-            raise ArgumentError(
-                f"the text is {ids.shape[1]} tokens long, {type(self._model).__name__} reads at most {most}"
-            )
-        return ids
+        if not isinstance(most, int):
+            return None
+        for name, module in self._model.named_modules():
+            table = getattr(module, "weight", None) if isinstance(module, nn.Embedding) else None
+            table = getattr(module, "embed_positions", None) if table is None else table  # of GPT-J
+            if not isinstance(table, Tensor) or not re.search("pos|wpe|attn", name):
+                continue
+            if most <= len(table) <= most + 2:  # OPT has two rows more
+                padding = getattr(module, "padding_idx", None)  # positions of RoBERTa begin after it
+                return min(most, len(table) - (0 if padding is None else padding + 1))
+        return None
+
+
+def input_table(model: nn.Module) -> Tensor | None:
+    """Returns the embeddings of tokens, (tokens, width); None for models of something else."""
+    try:
+        weight = getattr(getattr(model, "get_input_embeddings", lambda: None)(), "weight", None)
+    except NotImplementedError:  # of transformers, where there are none
+        return None
+    return weight if isinstance(weight, Tensor) and weight.dim() == 2 else None
 
 
 def _is_chat(given: Any) -> bool:
@@ -126,32 +195,3 @@ def _is_chat(given: Any) -> bool:
         and bool(given)
         and all(isinstance(one, Mapping) and "role" in one for one in given)
     )
-
-
-def trial_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
-    """Returns inputs of two short rows for a trial pass, which tell the axes of heads and positions apart.
-
-    Raises:
-        ArchitectureError: It is not known what the model is given.
-    """
-    device, dtype = device_and_dtype(model)
-    config: Any = getattr(model, "config", None)
-    name = getattr(model, "main_input_name", None)
-    generator = torch.Generator().manual_seed(0)
-    if name == "pixel_values":
-        size = config.image_size
-        height, width = size if isinstance(size, Sequence) else (size, size)
-        pixels = torch.rand(2, getattr(config, "num_channels", 3), height, width, generator=generator)
-        return (), {"pixel_values": pixels.to(device, dtype)}
-    embedding = getattr(model, "get_input_embeddings", lambda: None)()
-    if config is None or embedding is None or not isinstance(getattr(embedding, "weight", None), Tensor):
-        raise ArchitectureError(
-            f"it is not known what {type(model).__name__} is given: expected a Hugging Face transformer of "
-            f"tokens (input_ids) or pictures (pixel_values)"
-        )
-    numbers = {value for value in vars(config).values() if isinstance(value, int)}
-    length = next(one for one in (7, 11, 13, 5, 17, 19) if one not in numbers)
-    padding = getattr(config, "pad_token_id", None)
-    known = [token for token in range(min(len(embedding.weight), 64)) if token != padding]
-    picks = torch.randint(len(known), (2, length), generator=generator)
-    return (), {"input_ids": torch.tensor(known)[picks].to(device)}

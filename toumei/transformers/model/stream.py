@@ -23,12 +23,16 @@ class StreamSum:
     Attributes:
         start: The tensors that it begins with: the embeddings, or what the norm before it returned.
         parts: What each component adds, in the order in which they ran.
-        sums: The partial sums, by the components that are in them.
+        sums: The partial sums of the start and components, by the components.
+        reads: The sums that each component is computed from.
+        others: What else is added after the start, such as the layers of a state space model.
     """
 
     start: tuple[TensorNode, ...]
     parts: Mapping[Component, TensorNode]
     sums: Mapping[frozenset[Component], TensorNode]
+    reads: Mapping[Component, Collection[TensorNode]]
+    others: tuple[TensorNode, ...]
 
 
 def find_stream(
@@ -81,32 +85,52 @@ def _segment(
     leaves = list(_leaves(graph, end))
     spine = set(leaves) | set(_sums(graph, end))
     found = {leaf: _components(graph, leaf, spine, inside) for leaf in leaves}
-    parts: dict[Component, TensorNode] = {}
-    start, before = [], None
-    for leaf, components in found.items():
+    groups: dict[Component, list[TensorNode]] = {}
+    start, others, before = list[TensorNode](), list[TensorNode](), None
+    for leaf, (components, read) in found.items():
         earlier = _sum_before(graph, leaf) if components else None
-        if not components or earlier is not None:
+        if not components and read:
+            others.append(leaf)
+        elif not components or earlier is not None:
             start.append(leaf)
             before = earlier or before
-        elif len(components) == 1 and (component := next(iter(components))) not in parts:
-            parts[component] = leaf
+        elif len(components) == 1:
+            groups.setdefault(next(iter(components)), []).append(leaf)
         else:
-            names = ", ".join(sorted(f"{kind} {layer}" for kind, layer in components))
-            raise ArchitectureError(
-                f"{leaf.name!r} is added to the residual stream of {graph.modules['']} and comes from "
-                f"several parts ({names})"
-            )
-    order = {component: place for place, component in enumerate(inside.values())}
+            raise _several(graph, leaf, components)
+    parts = {component: _added(graph, end, component, group) for component, group in groups.items()}
+    order = {inside[one.name]: place for place, one in enumerate(graph) if one.name in inside}
     parts = dict(sorted(parts.items(), key=lambda item: order[item[0]]))
-    by_leaf = {leaf: component for component, leaf in parts.items()}
     sums: dict[frozenset[Component], TensorNode] = {}
     for node in _sums(graph, end):  # the last ones first: of equal sums the first one stays
-        inner = list(_leaves(graph, node))
-        if set(start) <= set(inner):
-            sums[frozenset(by_leaf[leaf] for leaf in inner if leaf in by_leaf)] = node
+        inner = set(_leaves(graph, node))
+        whole = {component for component, group in groups.items() if inner.issuperset(group)}
+        if inner == set(start).union(*(groups[component] for component in whole)):
+            sums[frozenset(whole)] = node
     if len(start) == 1:
         sums[frozenset()] = start[0]
-    return StreamSum(tuple(start), parts, sums), before
+    reads = {component: found[group[0]][1] for component, group in groups.items()}
+    return StreamSum(tuple(start), parts, sums, reads, tuple(others)), before
+
+
+def _added(
+    graph: OperationGraph, end: TensorNode, component: Component, group: list[TensorNode]
+) -> TensorNode:
+    """What a component adds: one tensor, or the sum of several, as of experts and a shared one."""
+    if len(group) == 1:
+        return group[0]
+    for node in _sums(graph, end):
+        if set(_leaves(graph, node)) == set(group):
+            return node
+    raise _several(graph, group[-1], {component})
+
+
+def _several(graph: OperationGraph, leaf: TensorNode, components: Collection[Component]) -> ArchitectureError:
+    names = ", ".join(sorted(f"{kind} {layer}" for kind, layer in components))
+    return ArchitectureError(
+        f"{leaf.name!r} is added to the residual stream of {graph.modules['']} and is not all that comes "
+        f"from one part ({names})"
+    )
 
 
 def _through(graph: OperationGraph, node: TensorNode) -> TensorNode:
@@ -145,20 +169,23 @@ def _sums(graph: OperationGraph, node: TensorNode) -> Iterator[TensorNode]:
 
 def _components(
     graph: OperationGraph, leaf: TensorNode, spine: Collection[TensorNode], inside: Mapping[str, Component]
-) -> set[Component]:
-    """The components that a leaf was computed by since the stream was read."""
-    found, seen, waiting = set[Component](), {leaf}, [leaf]
+) -> tuple[set[Component], set[TensorNode]]:
+    """The components that a leaf was computed by since the stream was read, and where it was read."""
+    found, seen, waiting, reads = set[Component](), {leaf}, [leaf], set[TensorNode]()
     while waiting:
         node = waiting.pop()
         operation = graph.producer(node)
-        if operation is None or (node is not leaf and node in spine):
+        if node is not leaf and node in spine:
+            reads.add(node)
+            continue
+        if operation is None:
             continue
         if operation.name in inside:
             found.add(inside[operation.name])
         new = [one for one in operation.inputs if one not in seen]
         seen.update(new)
         waiting += new
-    return found
+    return found, reads
 
 
 def _sum_before(graph: OperationGraph, leaf: TensorNode) -> TensorNode | None:

@@ -1,0 +1,70 @@
+"""A trial pass of a transformer, in whose graph its hook points are found."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import ArchitectureError, ToumeiError
+from ...core.modules import device_and_dtype, evaluating
+from ...instrument import instrument
+from .hook_search import HookPoints, find_hook_points
+from .model_inputs import input_table
+
+
+def hook_points_of(model: nn.Module) -> HookPoints:
+    """Returns the hook points of a model, from a pass over two short rows in evaluation mode.
+
+    Raises:
+        ArchitectureError: It has none, or cannot be run on tokens or pictures alone.
+    """
+    name, config = type(model).__name__, getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False) and hasattr(model, "get_encoder"):
+        inner: Any = model
+        if inner.get_encoder() not in (None, model) and hasattr(model, "get_decoder"):
+            raise ArchitectureError(
+                f"{name} has an encoder and a decoder, two residual streams: give one of them, such as "
+                f"HookedModel(model.get_encoder(), tokenizer)"
+            )
+    if device_and_dtype(model)[0].type == "meta":
+        raise ArchitectureError(f"the weights of {name} are on the meta device, without numbers: load them")
+    args, kwargs = trial_inputs(model)
+    try:
+        with torch.no_grad(), evaluating(model), instrument(model) as probe, probe.track([]) as tracker:
+            model(*args, **kwargs)
+    except ToumeiError:
+        raise
+    except Exception as error:
+        given = ", ".join(kwargs)
+        raise ArchitectureError(f"{name} cannot be run on {given} alone: {error}") from error
+    return find_hook_points(tracker.build_graph())
+
+
+def trial_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
+    """Returns inputs of two short rows for a trial pass, which tell the axes of heads and positions apart.
+
+    Raises:
+        ArchitectureError: It is not known what the model is given.
+    """
+    device, dtype = device_and_dtype(model)
+    config: Any = getattr(model, "config", None)
+    name = getattr(model, "main_input_name", None)
+    generator = torch.Generator().manual_seed(0)
+    size = getattr(config, "image_size", None)
+    if name == "pixel_values" and size is not None:
+        height, width = size if isinstance(size, Sequence) else (size, size)
+        pixels = torch.rand(2, getattr(config, "num_channels", 3), height, width, generator=generator)
+        return (), {"pixel_values": pixels.to(device, dtype)}
+    weight = None if config is None else input_table(model)
+    if weight is None or name == "pixel_values":
+        raise ArchitectureError(
+            f"it is not known what {type(model).__name__} is given: expected a Hugging Face transformer of "
+            f"tokens (input_ids) or pictures (pixel_values)"
+        )
+    numbers = {value for value in vars(config).values() if isinstance(value, int)}
+    length = next(one for one in (7, 11, 13, 5, 17, 19) if one not in numbers)
+    padding = getattr(config, "pad_token_id", None)
+    known = [token for token in range(min(len(weight), 64)) if token != padding]
+    picks = torch.randint(len(known), (2, length), generator=generator)
+    return (), {"input_ids": torch.tensor(known)[picks].to(device)}
