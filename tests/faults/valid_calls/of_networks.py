@@ -81,7 +81,7 @@ def networks():
     )
     yield entered(core.hooked), {"model": NET, "record": ["0"], "edit": None}
     yield (
-        (lambda function: core.run(NET, X, edit={"0": core.CallEdit(function)})),
+        (lambda function: core.run(NET, X, record=["0"], edit={"0": core.CallEdit(function)})),
         {"function": lambda tensor, args, kwargs: tensor},
     )
     yield core.channels_first, {"activation": VALUES, "channel_axis": None}
