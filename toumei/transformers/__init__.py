@@ -3,6 +3,7 @@
 `HookedModel` reads and writes any activation of a Hugging Face transformer. `CausalTracer` shows which states
 carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that. `logit_lens`, `TunedLens` and
 `direct_logit_attribution` show what each layer predicts and which parts the logits are made of.
+`head_ablation`, `activation_patching` and `path_patching` show which parts an answer needs.
 """
 
 from .heads import (
@@ -33,6 +34,19 @@ from .lenses import (
     logit_lens,
 )
 from .model import ActivationCache, Anatomy, HookedAutoConfig, HookedAutoModel, HookedModel, anatomy
+from .patching import (
+    AttributionPatching,
+    HeadAblation,
+    PatchingResult,
+    ablation,
+    activation_patching,
+    attribution_patching,
+    head_ablation,
+    kl_to_clean,
+    logit_difference,
+    path_patching,
+    probability,
+)
 from .rome import (
     AverageEffects,
     CausalTrace,
@@ -68,6 +82,7 @@ __all__ = [
     "Anatomy",
     "AttentionComposer",
     "AttentionTools",
+    "AttributionPatching",
     "AverageEffects",
     "CausalTrace",
     "CausalTracer",
@@ -80,6 +95,7 @@ __all__ = [
     "EmbeddingNoise",
     "Evaluation",
     "FactoredMatrix",
+    "HeadAblation",
     "HeadScores",
     "HeadWeights",
     "HookedAutoConfig",
@@ -91,15 +107,19 @@ __all__ = [
     "LogitAttribution",
     "LogitAttributor",
     "LogitLens",
+    "PatchingResult",
     "RankOneEditor",
     "ResidualDecomposer",
     "ResidualTools",
     "TraceSettings",
     "TunedLens",
     "WriteReadAnalyzer",
+    "ablation",
+    "activation_patching",
     "anatomy",
     "attention_flow",
     "attention_rollout",
+    "attribution_patching",
     "collect_statistics",
     "composition_scores",
     "copying_scores",
@@ -107,10 +127,15 @@ __all__ = [
     "direct_logit_attribution",
     "evaluate_edits",
     "export_lora",
+    "head_ablation",
     "head_scores",
     "head_weights",
+    "kl_to_clean",
+    "logit_difference",
     "logit_lens",
     "ov_circuit",
+    "path_patching",
+    "probability",
     "qk_circuit",
     "read_strengths",
     "repeated_tokens",

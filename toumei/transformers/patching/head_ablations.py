@@ -1,0 +1,224 @@
+"""What ablating each attention head costs: in next-token loss, or in a metric."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...core.checks import check_choice, check_counts, checked
+from ...core.errors import ArchitectureError, ArgumentError
+from ...core.modules import evaluating
+from ..model.hooked_model import HookedModel
+from .ablation_edits import KINDS, Kind
+from .ablation_table import HeadAblation
+from .changes import Change, Replacement
+from .metrics import Metric
+from .sweep import PatchedRuns, Read, read_logits
+
+_TOKENS = 1024  # of a group of texts that run together
+_LOGITS = 2**26
+_Z_AXES = ("batch", "position", "head", "width")
+
+
+@checked
+def head_ablation(
+    model: HookedModel,
+    texts: Any,
+    kind: Kind = "zero",
+    *,
+    metric: Metric | None = None,
+    reference: Any = None,
+    pooled: bool = True,
+    layers: Sequence[int] | None = None,
+    confidence: float = 0.95,
+    batch_size: int | None = None,
+    verbose: bool = False,
+) -> HeadAblation:
+    """Returns how much the mean next-token loss of texts rises, or a metric falls, when a head is ablated.
+
+    The output ``z`` of a head is ablated before its output map, whose bias stays. Blocks below a head are not
+    run again, the attention of its block is computed once, and the heads of many layers run as one batch (see
+    `toumei.transformers.patching.sweep`); the numbers are those of one edited pass for each head.
+
+    Args:
+        model: A causal language model.
+        texts: Texts, or token ids.
+        kind: What a head's output becomes: ``"zero"``; ``"mean"``, its mean over a reference set;
+            ``"resample"``, its output at the same position of the next text.
+        metric: `logit_difference` or `probability`, at the last position of texts of one length; by default
+            the mean next-token loss of each text is measured.
+        reference: Texts for the mean; by default `texts`.
+        pooled: The mean is over all positions; otherwise each position has its mean, for templates.
+        layers: Of which layers; all by default.
+        confidence: Of the intervals over texts.
+        batch_size: How many texts times heads run at once; by default as many as have 8192 tokens.
+        verbose: Show progress.
+
+    Raises:
+        ArgumentError: There is no text with two tokens, or texts of several lengths where positions are
+            compared.
+        ArchitectureError: The model is no causal language model.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> network = InductionTransformer()
+        >>> result = head_ablation(HookedModel(network), network.sequences(4, 8))
+        >>> [name for name, difference in result.top(4) if difference]
+        ['0.0', '1.0']
+    """
+    check_choice("kind", kind, KINDS)
+    check_counts(1, batch_size=batch_size)
+    if not 0 < confidence < 1:
+        raise ArgumentError(f"confidence is between 0 and 1, got {confidence}")
+    rows = _rows(model, texts)
+    with torch.no_grad(), evaluating(model.model):
+        if metric is None:
+            _check_causal(model, rows)
+        elif len({len(row) for row in rows}) > 1:
+            raise ArgumentError(f"a metric needs texts of one length, got lengths {_lengths(rows)}")
+        chosen = _layers(model, layers)
+        heads = {layer: model.points.attentions[layer].num_heads for layer in chosen}
+        table = torch.full((len(rows), len(chosen), max(heads.values())), torch.nan, dtype=torch.float64)
+        before = torch.zeros(len(rows), dtype=torch.float64)
+        values = _values(model, rows, kind, reference, pooled, chosen)
+        changes = [Change(layer, unit=head) for layer in chosen for head in range(heads[layer])]
+        with tqdm(total=len(changes) * len(rows), unit="head", disable=not verbose) as progress:
+            for group in _groups(model, rows) if metric is None else [list(range(len(rows)))]:
+                inputs = model.inputs([rows[index] for index in group])
+                logits = read_logits(model, inputs)
+                read = _Loss(inputs) if metric is None else _last(metric, model, inputs, logits)
+                first, last = (0, 1) if metric is None else (logits.shape[1] - 1, 0)
+                before[group] = read(logits[None, :, first : logits.shape[1] - last])[0]
+                new = values or _outputs(model, [rows[index - 1] for index in group], chosen)
+                runs = PatchedRuns(
+                    model,
+                    inputs,
+                    Replacement("z", new, _Z_AXES),
+                    first=first,
+                    last=last,
+                    batch_size=batch_size,
+                )
+                for done, found in runs.values(changes, read):
+                    for change, row in zip(done, found, strict=True):
+                        assert change.unit is not None
+                        table[group, chosen.index(change.layer), change.unit] = row
+                    progress.update(len(done) * len(group))
+    rise = table - before[:, None, None]
+    return HeadAblation(
+        kind=kind,
+        measure="loss" if metric is None else metric.name,
+        by_text=rise if metric is None else -rise,
+        before=before,
+        confidence=confidence,
+        layer_names=tuple(map(str, chosen)),
+    )
+
+
+def _last(metric: Metric, model: HookedModel, inputs: dict[str, Any], logits: Tensor) -> Read:
+    """Reads a metric, from logits (rows, texts, 1, tokens)."""
+    read = metric.prepare(model, inputs["input_ids"], logits[:, -1])
+    return lambda given: read(given[:, :, -1]).double().cpu()
+
+
+class _Loss:
+    """Reads the mean loss of each text, from logits (rows, texts, positions, tokens) without the last one."""
+
+    def __init__(self, inputs: dict[str, Any]) -> None:
+        ids = inputs["input_ids"]
+        self._targets = ids[:, 1:]
+        self._valid = inputs.get("attention_mask", torch.ones_like(ids))[:, 1:].bool()
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        targets = self._targets.expand(logits.shape[:-1])
+        losses = torch.nn.functional.cross_entropy(
+            logits.flatten(0, -2).float(), targets.flatten().to(logits.device), reduction="none"
+        )
+        losses = losses.unflatten(0, targets.shape).double() * self._valid.to(logits.device)
+        return (losses.sum(-1) / self._valid.sum(-1).to(logits.device)).cpu()
+
+
+def _rows(model: HookedModel, texts: Any) -> list[list[int]]:
+    """The tokens of each text, without padding."""
+    inputs = model.inputs(texts)
+    if "input_ids" not in inputs:
+        raise ArgumentError("head_ablation needs texts or token ids")
+    ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+    mask = torch.ones_like(ids) if mask is None else mask
+    rows = [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+    short = next((row for row in rows if len(row) < 2), None)
+    if short is not None:
+        raise ArgumentError(f"a text of {len(short)} token has no next one to predict: give two or more")
+    return rows
+
+
+def _lengths(rows: list[list[int]]) -> list[int]:
+    return sorted({len(row) for row in rows})
+
+
+def _check_causal(model: HookedModel, rows: list[list[int]]) -> None:
+    """Raises an error for a model whose heads see the tokens that come next."""
+    layer = min(model.points.attentions)
+    _, cache = model.run_with_cache(rows[:1], [("pattern", layer)])
+    if bool(cache["pattern", layer].triu(1).any()):
+        raise ArchitectureError(
+            f"{type(model.model).__name__} sees the tokens that come next, it has no next-token loss"
+        )
+
+
+def _layers(model: HookedModel, layers: Sequence[int] | None) -> list[int]:
+    known = sorted(model.points.attentions)
+    if layers is None:
+        return known
+    wrong = [one for one in layers if one not in known]
+    if wrong or not layers:
+        raise ArgumentError(f"layers with attention are {known}, got {list(layers)}")
+    return sorted(set(layers))
+
+
+def _groups(model: HookedModel, rows: list[list[int]]) -> Iterator[list[int]]:
+    """Texts of about the same length that run together, by their place."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    vocabulary = getattr(getattr(model.model, "config", None), "vocab_size", 1)
+    most = min(_TOKENS, _LOGITS // vocabulary)
+    while order:
+        fitting = (n for n in range(len(order), 1, -1) if n * len(rows[order[n - 1]]) <= most)
+        count = next(fitting, 1)
+        yield order[:count]
+        order = order[count:]
+
+
+def _values(
+    model: HookedModel, rows: list[list[int]], kind: Kind, reference: Any, pooled: bool, layers: list[int]
+) -> dict[int, Tensor] | None:
+    """What the outputs of heads become, by layer; None where each text has another one."""
+    if kind == "zero":
+        return {layer: torch.zeros(1, 1, 1, 1) for layer in layers}
+    if kind == "resample":
+        if len({len(row) for row in rows}) > 1 or len(rows) < 2:
+            raise ArgumentError(
+                f"resampling takes the same position of another text: expected several texts of one length, "
+                f"got lengths {_lengths(rows)}"
+            )
+        return None
+    rows = rows if reference is None else _rows(model, reference)
+    if not pooled and len({len(row) for row in rows}) > 1:
+        raise ArgumentError("means of single positions need texts of one length: give pooled=True")
+    sums: dict[int, Tensor] = {}
+    for group in _groups(model, rows):
+        inputs = model.inputs([rows[index] for index in group])
+        mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
+        _, cache = model.run_with_cache(inputs, [("z", layer) for layer in layers])
+        for layer in layers:
+            z = cache["z", layer].double() * mask[..., None, None].to(cache["z", layer].device)
+            total = z.sum((0, 1) if pooled else 0, keepdim=True)
+            sums[layer] = sums.get(layer, torch.zeros_like(total)) + total
+    count = sum(map(len, rows)) if pooled else len(rows)
+    return {layer: (total / count).float() for layer, total in sums.items()}
+
+
+def _outputs(model: HookedModel, rows: list[list[int]], layers: list[int]) -> dict[int, Tensor]:
+    """The outputs of heads for texts, by layer."""
+    _, cache = model.run_with_cache(model.inputs(rows), [("z", layer) for layer in layers])
+    return {layer: cache["z", layer] for layer in layers}
