@@ -36,8 +36,9 @@ def lenses():
     shown = {"ax": None, "color": "entropy", "positions": [0, 1], "limit": 1.0}
     yield lens(**parts, prompt=prompt).plot, shown
     yield lens.evaluate(**given, max_tokens=16, verbose=False).plot, {"ax": None}
+    other = next(one for one in world()[2].facts if one.target != fact.target)
     split = {"heads": True, "neurons": True, "sources": True}
-    asked = {**parts, "prompt": prompt, "answer": fact.target, "against": " no"}
+    asked = {**parts, "prompt": prompt, "answer": fact.target, "against": other.target}
     yield trans.direct_logit_attribution, {**asked, **split}
     found = trans.direct_logit_attribution(**{**asked, **split})
     yield found.top, {"k": 2, "of": "neurons"}

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ...core.checks import check_counts, checked
 from ...core.serialization import Saved
+from ...core.summaries import shortened
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -73,5 +74,5 @@ class HeadValues(Saved):
         return int(self.values.isfinite().sum())
 
     def __repr__(self) -> str:
-        highest = ", ".join(f"{name} {value:.2f}" for name, value in self.top(3))
+        highest = ", ".join(f"{shortened(name, 20)} {value:.2f}" for name, value in self.top(3))
         return f"HeadValues({self.what}, {len(self)} heads: highest {highest or 'none'})"
