@@ -35,6 +35,7 @@ class FactoredMatrix:
 
     Raises:
         ShapeError: The factors do not fit.
+        ArgumentError: Their precisions differ.
 
     Example:
         >>> A, B = torch.randn(12, 1000, 4), torch.randn(12, 4, 1000)
@@ -54,6 +55,8 @@ class FactoredMatrix:
                 f"expected factors (..., rows, rank) and (..., rank, columns), got {tuple(A.shape)} and "
                 f"{tuple(B.shape)}"
             )
+        if A.dtype != B.dtype:
+            raise ArgumentError(f"expected factors of the same precision, got {A.dtype} and {B.dtype}")
         try:
             self._batch = torch.broadcast_shapes(A.shape[:-2], B.shape[:-2])
         except RuntimeError:
