@@ -62,7 +62,18 @@ from toumei.misc.modularity import (
 )
 from toumei.misc.sharpness import Sharpness
 from toumei.models import SimpleMLP, facts_gpt
-from toumei.transformers import ActivationCache, KeyStatistics, LogitLens
+from toumei.transformers import (
+    ActivationCache,
+    CompositionScores,
+    KeyStatistics,
+    LensEvaluation,
+    LensTable,
+    LogitAttribution,
+    LogitLens,
+    TunedLens,
+)
+from toumei.transformers.heads import SCORES, HeadScores, HeadValues, SingularReadOut
+from toumei.transformers.lenses import LensRecipe
 from toumei.transformers.rome import AverageEffects, CausalTrace, Evaluation
 from toumei.transformers.rome.editing.edit import Edit
 from toumei.transformers.rome.statistics.second_moments import IdentityMoment
@@ -70,6 +81,7 @@ from toumei.transformers.rome.statistics.second_moments import IdentityMoment
 LAYERS = tuple(f"features.stage{index}.block{index}.conv2.activation" for index in range(80))
 UNITS = tuple(f"{layer}:123:10:10" for layer in LAYERS)
 PROMPT = "The Eiffel Tower, which was built by a company of engineers, is in the city of " * 40
+WORD = " pneumonoultramicroscopicsilicovolcanoconiosis" * 3
 RANKING = Ranking(torch.rand(512, 9), torch.zeros(512, 9, dtype=torch.long), torch.rand(512, 9, 2))
 MEASURES = "inside inside_chance pointing pointing_chance balance insertion deletion correlation gap seconds"
 
@@ -102,6 +114,40 @@ def memories_of_facts():
     layers = ["transformer.h.2.mlp.c_proj"]
     texts = [fact.text for fact in world.facts[:6]]
     return KeyValueMemories(model, tokenizer, layers, triggers=2, verbose=False)(texts)
+
+
+def weights_of_heads():
+    """Results of the heads of layers with long names, and the singular vectors of one."""
+    torch.manual_seed(0)
+    table = {name: torch.rand(80, 16) for name in SCORES}
+    yield HeadScores(**table, layer_names=LAYERS, texts=10**6, rows=10**8)
+    yield HeadValues("share of its queries", torch.rand(80, 16), LAYERS)
+    scores = torch.rand(3, 24, 16, 24, 16)
+    yield CompositionScores(*scores, layer_names=LAYERS[:24], baseline=0.1, subtracted=True)
+    words = ((WORD,) * 2,) * 5
+    yield SingularReadOut(circuit="ov", head="79.15", values=torch.rand(5), rows=words, columns=words)
+
+
+def read_out_of_a_large_model():
+    """Lenses of 80 layers on a long prompt, and what the layers add to a logit."""
+    torch.manual_seed(0)
+    recipe = LensRecipe(10**4, 2**18, 2048, 8, "sgd", 1.0, 1e-3, "cross_entropy", False, 0)
+    losses = torch.rand(100, 80) * 1e4
+    yield TunedLens(LAYERS, torch.rand(80, 4, 4), torch.rand(80, 4), losses, recipe, "model")
+    yield LensEvaluation(LAYERS, torch.rand(80, 2) * 1e4, torch.rand(80, 2) * 1e4, 10**9, 4.5)
+    yield LensTable(
+        prompt=PROMPT,
+        lens="tuned lens",
+        tokens=(WORD,) * 99,
+        layers=LAYERS,
+        top=(((WORD,) * 5,) * 99,) * 80,
+        top_probabilities=torch.rand(80, 99, 5),
+        entropies=torch.rand(80, 99),
+        divergences=torch.rand(80, 99),
+        next_probabilities=torch.rand(80, 98),
+        next_ranks=torch.ones(80, 98, dtype=torch.long),
+    )
+    yield LogitAttribution(PROMPT, WORD, WORD, LAYERS, torch.rand(80, dtype=torch.float64), 40.0, True)
 
 
 def found_in_a_large_model():
@@ -171,7 +217,7 @@ RESULTS = [
     Sharpness(torch.rand(64), torch.rand(64), torch.rand(64), 0.123456),
     LogitLens(
         PROMPT,
-        " pneumonoultramicroscopicsilicovolcanoconiosis" * 3,
+        WORD,
         torch.rand(48),
         torch.ones(48, dtype=torch.long),
         (("a",),) * 48,
@@ -209,6 +255,8 @@ RESULTS = [
     MEMORIES.layers[0],
     GraphDifferences("torch.export", 2000, dict.fromkeys(LAYERS, 9), dict.fromkeys(LAYERS, 9)),
     TensorMap([{layer: torch.rand(2, 3) for layer in LAYERS}] * 9, batched=True),
+    *weights_of_heads(),
+    *read_out_of_a_large_model(),
     *found_in_a_large_model(),
     ActivationCache({f"blocks.{layer}.attn.hook_attn_scores": torch.rand(1, 2) for layer in LAYERS}, None),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),

@@ -9,6 +9,7 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.serialization import Saved
+from ...core.summaries import shortened
 from ...core.tensor_specs import specs
 from ...plots import style
 from ...plots.style import drawing
@@ -128,7 +129,8 @@ class SingularReadOut(Saved):
     def __str__(self) -> str:
         lines = [f"{self.circuit.upper()} circuit of head {self.head}"]
         for value, row, column in zip(self.values.tolist(), self.rows, self.columns, strict=True):
-            lines.append(f"{value:9.3g}  {' '.join(map(repr, row))} -> {' '.join(map(repr, column))}")
+            read, written = (shortened(" ".join(map(repr, side)), 100) for side in (row, column))
+            lines.append(f"{value:9.3g}  {read} -> {written}")
         return "\n".join(lines)
 
 

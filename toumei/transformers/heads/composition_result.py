@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...core.checks import check_choice, check_counts, checked
 from ...core.serialization import Saved
+from ...core.summaries import shortened
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -98,21 +99,22 @@ class CompositionScores(Saved):
         count = len(self.head_names)
         return self[kind].reshape(count, count)
 
+    def _highest(self, kind: Kind, k: int) -> list[str]:
+        return [
+            f"{shortened(one, 12)} -> {shortened(other, 12)} ({score:.2f})"
+            for one, other, score in self.top(kind, k)
+        ]
+
     def __len__(self) -> int:
         return int(self.q.isfinite().sum())
 
     def __repr__(self) -> str:
-        best = ", ".join(
-            f"{kind.upper()} {one} -> {other} ({score:.2f})"
-            for kind in KINDS
-            for one, other, score in self.top(kind, 1)
-        )
+        best = ", ".join(f"{kind.upper()} {pair}" for kind in KINDS for pair in self._highest(kind, 1))
         return f"CompositionScores({len(self)} pairs of heads: highest {best})"
 
     def __str__(self) -> str:
         subtracted = " is subtracted" if self.subtracted else ""
         lines = [f"{len(self)} pairs of heads, random heads have {self.baseline:.3f} on average{subtracted}"]
         for kind in KINDS:
-            pairs = ", ".join(f"{one} -> {other} {score:.2f}" for one, other, score in self.top(kind))
-            lines.append(f"{kind.upper()}-composition  {pairs}")
+            lines.append(f"{kind.upper()}-composition  {', '.join(self._highest(kind, 5))}")
         return "\n".join(lines)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
-from ...core.errors import ShapeError
+from ...core.errors import ArgumentError, ShapeError
 
 
 class SVD(NamedTuple):
@@ -35,6 +35,7 @@ class FactoredMatrix:
 
     Raises:
         ShapeError: The factors do not fit.
+        ArgumentError: Their precisions differ.
 
     Example:
         >>> A, B = torch.randn(12, 1000, 4), torch.randn(12, 4, 1000)
@@ -54,6 +55,8 @@ class FactoredMatrix:
                 f"expected factors (..., rows, rank) and (..., rank, columns), got {tuple(A.shape)} and "
                 f"{tuple(B.shape)}"
             )
+        if A.dtype != B.dtype:
+            raise ArgumentError(f"expected factors of the same precision, got {A.dtype} and {B.dtype}")
         try:
             self._batch = torch.broadcast_shapes(A.shape[:-2], B.shape[:-2])
         except RuntimeError:
@@ -85,6 +88,7 @@ class FactoredMatrix:
 
         Raises:
             ShapeError: There are more indices than axes of the batch; `rows` and `columns` take the others.
+            ArgumentError: There is no such part.
         """
         count = len(index) if isinstance(index, tuple) else 1
         if count > len(self._batch):
@@ -93,15 +97,17 @@ class FactoredMatrix:
                 f"choose parts of a matrix"
             )
         A, B = (one.expand(*self._batch, *one.shape[-2:]) for one in (self.A, self.B))
-        return FactoredMatrix(A[index], B[index])
+        return FactoredMatrix(_chosen(A, index), _chosen(B, index))
 
+    @checked
     def __matmul__(self, other: "Tensor | FactoredMatrix") -> "Tensor | FactoredMatrix":
         """Returns the product with a matrix or a `FactoredMatrix`, factored; with a vector, the vector.
 
         Raises:
             ShapeError: The shapes do not fit.
+            ArgumentError: The precisions do not.
         """
-        self._check_product(self.shape[-1], other.shape[-1 if len(other.shape) == 1 else -2], other)
+        self._check_product(self.shape[-1], -1 if len(other.shape) == 1 else -2, other)
         if isinstance(other, FactoredMatrix):
             middle = self.B @ other.A
             if self.rank <= other.rank:
@@ -111,9 +117,10 @@ class FactoredMatrix:
             return (self.A @ (self.B @ other)[..., None])[..., 0]
         return FactoredMatrix(self.A, self.B @ other)
 
+    @checked
     def __rmatmul__(self, other: Tensor) -> "Tensor | FactoredMatrix":
         """Returns the product of a matrix, or of a vector as a row, and this one."""
-        self._check_product(other.shape[-1], self.shape[-2], other)
+        self._check_product(self.shape[-2], -1, other)
         if other.dim() == 1:
             return ((other @ self.A)[..., None, :] @ self.B)[..., 0, :]
         return FactoredMatrix(other @ self.A, self.B)
@@ -121,12 +128,12 @@ class FactoredMatrix:
     @checked
     def rows(self, index: Any) -> "FactoredMatrix":
         """Returns some rows: an index as of a tensor that keeps the axis, such as ``[3, 7]`` or a slice."""
-        return FactoredMatrix(self.A[..., _kept(index), :], self.B)
+        return FactoredMatrix(_chosen(self.A, (..., _kept(index), slice(None))), self.B)
 
     @checked
     def columns(self, index: Any) -> "FactoredMatrix":
         """Returns some columns; see `rows`."""
-        return FactoredMatrix(self.A, self.B[..., _kept(index)])
+        return FactoredMatrix(self.A, _chosen(self.B, (..., _kept(index))))
 
     def dense(self) -> Tensor:
         """Returns the product as a tensor."""
@@ -166,10 +173,24 @@ class FactoredMatrix:
         if self.shape[-2] != self.shape[-1]:
             raise ShapeError(f"a square matrix has {what}, got {self!r}")
 
-    def _check_product(self, left: int, right: int, other: object) -> None:
-        if left != right:
-            given = tuple(other.shape) if isinstance(other, Tensor) else other
-            raise ShapeError(f"{self!r} cannot be multiplied with {given}: {left} is not {right}")
+    def _check_product(self, size: int, axis: int, other: "Tensor | FactoredMatrix") -> None:
+        given = tuple(other.shape) if isinstance(other, Tensor) else other
+        if not other.shape or other.shape[axis] != size:
+            sizes = f": {size} is not {other.shape[axis]}" if other.shape else ""
+            raise ShapeError(f"{self!r} cannot be multiplied with {given}{sizes}")
+        factor = other if isinstance(other, Tensor) else other.A
+        if factor.dtype != self.A.dtype or factor.layout != self.A.layout:
+            raise ArgumentError(
+                f"{self!r} of {self.A.dtype} cannot be multiplied with {given} of {factor.dtype}, "
+                f"{factor.layout}"
+            )
+
+
+def _chosen(factor: Tensor, index: Any) -> Tensor:
+    try:
+        return factor[index]
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ArgumentError(f"a factor of shape {tuple(factor.shape)} has no such part: {error}") from error
 
 
 def _kept(index: Any) -> Any:

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ...core.checks import check_counts, checked
+from ...core.errors import ArgumentError
 from ...core.serialization import Saved
+from ...core.summaries import listed, shortened
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -44,9 +46,20 @@ class HeadValues(Saved):
         padded = pad_sequence([one.cpu() for one in values], batch_first=True, padding_value=torch.nan)
         return cls(what, padded, tuple(map(str, layers)))
 
+    @checked
     def __getitem__(self, head: str) -> float:
-        """Returns the number of a head, given as layer and head, ``"5.1"``."""
-        layer, number = head.split(".")
+        """Returns the number of a head, given as layer and head, ``"5.1"``.
+
+        Raises:
+            ArgumentError: There is no such head.
+        """
+        layer, _, number = head.rpartition(".")
+        heads = [str(one) for one in range(self.values.shape[1])]
+        if layer not in self.layer_names or number not in heads:
+            raise ArgumentError(
+                f"heads are layer and number, layers {listed(self.layer_names)} and numbers {listed(heads)}, "
+                f"got {head!r}"
+            )
         return float(self.values[self.layer_names.index(layer), int(number)])
 
     @checked
@@ -73,5 +86,5 @@ class HeadValues(Saved):
         return int(self.values.isfinite().sum())
 
     def __repr__(self) -> str:
-        highest = ", ".join(f"{name} {value:.2f}" for name, value in self.top(3))
+        highest = ", ".join(f"{shortened(name, 20)} {value:.2f}" for name, value in self.top(3))
         return f"HeadValues({self.what}, {len(self)} heads: highest {highest or 'none'})"

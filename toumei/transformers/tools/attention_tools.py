@@ -82,6 +82,7 @@ class AttentionTools(HookedTool):
         places = received.topk(min(num_tokens, received.shape[1])).indices
         return tokens.to(places.device).gather(1, places)
 
+    @checked
     @contextmanager
     def ablate_head(self, layer_idx: int, head_idx: int) -> Iterator[HookedModel]:
         """Sets the output of a head to 0 in all passes of the block; the bias after the heads stays.
@@ -99,6 +100,7 @@ class AttentionTools(HookedTool):
         with self.model.edit({("z", layer_idx): ablate}) as model:
             yield model
 
+    @checked
     @contextmanager
     def merge_heads(
         self, layer_idx: int, head_idx1: int, head_idx2: int, alpha: float = 0.5

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
-from ...core.errors import LayerError
+from ...core.errors import ArgumentError, LayerError
 from .base import HookedTool
 from .logit_attributor import LogitAttributor
 
@@ -84,8 +84,10 @@ class ResidualTools(HookedTool):
             target_ids: The tokens whose logits after the last position are attributed.
 
         Raises:
-            ArgumentError: There is no such token.
+            ArgumentError: There is no such token, or none is given.
         """
         targets = [target_ids] if isinstance(target_ids, int) else list(target_ids)
+        if not targets:
+            raise ArgumentError("expected the tokens whose logits are attributed, got none")
         attributor = LogitAttributor(self.model)
         return torch.stack([attributor.logit_attribution(input_ids, target) for target in targets])
