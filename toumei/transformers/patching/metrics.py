@@ -17,6 +17,7 @@ Read = Callable[[Tensor], Tensor]
 Answers = str | int | Sequence[str | int] | Tensor
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Metric:
     """A number for each text, from the logits at its last position.
