@@ -35,8 +35,12 @@ def probability(answers):
     return measured(patching.probability, answers=answers)
 
 
-def metric_of_names(name, prepare):
+def metric_of_parts(name, prepare):
     return measured(patching.Metric, name=name, prepare=prepare)
+
+
+def logit_of_token_4(model, ids, clean):
+    return lambda logits: logits[..., 4]
 
 
 def ablations():
@@ -67,7 +71,7 @@ def patches():
     yield patching.attribution_patching, first_order
     yield logit_difference, {"answers": [4], "wrong": torch.tensor([5])}
     yield probability, {"answers": 4}
-    yield metric_of_names, {"name": "logit", "prepare": lambda model, ids, clean: lambda logits: logits[..., 4]}
+    yield metric_of_parts, {"name": "logit", "prepare": logit_of_token_4}
     found = patching.activation_patching(**pair)
     yield found.top, {"k": 2}
     yield found.__getitem__, {"key": "0.1"}

@@ -99,6 +99,7 @@ class PatchingResult(Saved):
             return self.values[None], ("",), ("", "layer")
         return self.values, self.layer_names, ("layer", self.axes[1])
 
+    @checked
     def __getitem__(self, key: str) -> float:
         """Returns the effect of one place by its name, as `top` has it."""
         try:
