@@ -48,7 +48,8 @@ def ablation(
         pooled: The mean is over all positions, too, not of each position by itself. Padding counts as well.
 
     Raises:
-        ArgumentError: The reference is no cache, the activation has no heads, there is no such position, or a text is alone.
+        ArgumentError: The reference is no cache, the activation has no heads, there is no such position, or a
+            text is alone.
         ShapeError: The reference has texts of another length or number.
 
     Example:
