@@ -74,6 +74,7 @@ from toumei.transformers import (
 )
 from toumei.transformers.heads import SCORES, HeadScores, HeadValues, SingularReadOut
 from toumei.transformers.lenses import LensRecipe
+from toumei.transformers.patching import AttributionPatching, HeadAblation, PatchingResult
 from toumei.transformers.rome import AverageEffects, CausalTrace, Evaluation
 from toumei.transformers.rome.editing.edit import Edit
 from toumei.transformers.rome.statistics.second_moments import IdentityMoment
@@ -148,6 +149,38 @@ def read_out_of_a_large_model():
         next_ranks=torch.ones(80, 98, dtype=torch.long),
     )
     yield LogitAttribution(PROMPT, WORD, WORD, LAYERS, torch.rand(80, dtype=torch.float64), 40.0, True)
+
+
+def patches_of_a_large_model():
+    """Ablated and patched heads of 80 layers with long names, on a long prompt."""
+    torch.manual_seed(0)
+    yield HeadAblation(
+        kind="resample",
+        measure="logit difference" * 9,
+        by_text=torch.rand(9, 80, 16, dtype=torch.float64) * 1e6,
+        before=torch.rand(9, dtype=torch.float64) * 1e6,
+        confidence=0.95,
+        layer_names=tuple(map(str, range(80))),
+    )
+    receivers = ", ".join(f"79.{head} {kind}" for head in range(99) for kind in "qkv")
+    effects = PatchingResult(
+        values=torch.rand(80, 16, 99, dtype=torch.float64) * 1e6,
+        raw=torch.rand(80, 16, 99, dtype=torch.float64),
+        clean=1e6,
+        corrupt=-1e6,
+        metric="logit difference" * 9,
+        what=f"z to {receivers}",
+        axes=("layer", "head", "position"),
+        direction="denoising",
+        layer_names=tuple(map(str, range(80))),
+        tokens=(WORD,) * 99,
+    )
+    yield effects
+    places = tuple(f"79.15.{place}" for place in range(99))
+    sample = torch.rand(2, 99, dtype=torch.float64) * 1e6
+    yield AttributionPatching(
+        estimate=effects, gradient_at="corrupt", places=places, estimated=sample[0], exact=sample[1]
+    )
 
 
 def found_in_a_large_model():
@@ -257,6 +290,7 @@ RESULTS = [
     TensorMap([{layer: torch.rand(2, 3) for layer in LAYERS}] * 9, batched=True),
     *weights_of_heads(),
     *read_out_of_a_large_model(),
+    *patches_of_a_large_model(),
     *found_in_a_large_model(),
     ActivationCache({f"blocks.{layer}.attn.hook_attn_scores": torch.rand(1, 2) for layer in LAYERS}, None),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),

@@ -5,6 +5,7 @@ from .of_heads import weights
 from .of_instrument import instrument
 from .of_lenses import lenses
 from .of_networks import networks, whole_networks
+from .of_patching import patched
 from .of_pipelines import objectives, parameterizations, views
 from .of_plots import drawn
 from .of_tools import arrakis
@@ -14,4 +15,4 @@ from .of_workbench import workbench
 
 ROOMS = (methods, metrics, visualization, objectives, parameterizations, views, whole_networks)
 ROOMS = (*ROOMS, drawn, networks, language, instrument, workbench)
-ROOMS = (*ROOMS, weights, lenses, arrakis)
+ROOMS = (*ROOMS, weights, lenses, patched, arrakis)

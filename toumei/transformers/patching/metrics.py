@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
+from ...core.kinds import shown
 from ..model.hooked_model import HookedModel
 from ..model.tokens import continuation
 
@@ -17,6 +19,7 @@ Read = Callable[[Tensor], Tensor]
 Answers = str | int | Sequence[str | int] | Tensor
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Metric:
     """A number for each text, from the logits at its last position.
@@ -113,7 +116,9 @@ def answer_tokens(model: HookedModel, ids: Tensor | None, logits: Tensor, answer
     """
     texts, known = logits.shape
     several = answers.tolist() if isinstance(answers, Tensor) else answers
-    listed: list[str | int] = [several] * texts if isinstance(several, str | int) else list(several)
+    listed = (
+        list(several) if isinstance(several, Sequence) and not isinstance(several, str) else [several] * texts
+    )
     if len(listed) != texts:
         raise ArgumentError(f"expected an answer for each of {texts} prompts, got {len(listed)}")
     found = []
@@ -122,6 +127,8 @@ def answer_tokens(model: HookedModel, ids: Tensor | None, logits: Tensor, answer
             if model.tokenizer is None or ids is None:
                 raise ArgumentError(f"there is no tokenizer to read {answer!r} with: give numbers of tokens")
             answer = continuation(model.tokenizer, ids[place].tolist(), answer)[0]
+        if not isinstance(answer, Integral) or isinstance(answer, bool):
+            raise ArgumentError(f"an answer is a text or the number of a token, got {shown(answer)}")
         if not 0 <= answer < known:
             raise ArgumentError(f"tokens are from 0 to {known - 1}, got {answer}")
         found.append(answer)
