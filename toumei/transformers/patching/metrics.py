@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -127,11 +126,11 @@ def answer_tokens(model: HookedModel, ids: Tensor | None, logits: Tensor, answer
             if model.tokenizer is None or ids is None:
                 raise ArgumentError(f"there is no tokenizer to read {answer!r} with: give numbers of tokens")
             answer = continuation(model.tokenizer, ids[place].tolist(), answer)[0]
-        if not isinstance(answer, Integral) or isinstance(answer, bool):
+        if not isinstance(answer, SupportsIndex) or isinstance(answer, bool | Tensor):
             raise ArgumentError(f"an answer is a text or the number of a token, got {shown(answer)}")
-        if not 0 <= answer < known:
-            raise ArgumentError(f"tokens are from 0 to {known - 1}, got {answer}")
-        found.append(answer)
+        if not 0 <= (token := answer.__index__()) < known:
+            raise ArgumentError(f"tokens are from 0 to {known - 1}, got {token}")
+        found.append(token)
     return torch.tensor(found, device=logits.device)
 
 
