@@ -23,8 +23,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--layers", type=int, default=12)
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    config = GPT2Config(n_layer=options.layers, attn_implementation="eager")
-    model = GPT2LMHeadModel(config).eval().to(options.device)
+    model = GPT2LMHeadModel(GPT2Config(n_layer=options.layers)).eval().to(options.device)
+    model.set_attn_implementation("eager")  # whose softmax is an operation
     tokens = torch.randint(50257, (options.rows, options.tokens), device=options.device)
     softmaxes = [f"transformer.h.{layer}.attn/softmax" for layer in range(options.layers)]
 

@@ -5,7 +5,7 @@
 
 By default on images of `ShapesDataset` that `ShapesCNN` names rightly, one of each class; with the weights of
 SqueezeNet 1.1, on a photograph and its likeliest class. Draws one row a method to outputs/attribution.png:
-red places speak for the class, blue ones against it. How well the methods find the shape in 100 images
+orange places speak for the class, blue ones against it. How well the methods find the shape in 100 images
 is what attribution_table.py measures.
 """
 
@@ -88,7 +88,7 @@ def figure_of_shapes(options: argparse.Namespace) -> None:
     table = compared(model, LAYERS, images, labels, masks, other_images(), options.samples)
     print(table)
     figure = table.plot(images, len(images), masks)
-    words = "red speaks for the class, blue against it; the shape is outlined"
+    words = "orange speaks for the class, blue against it; the shape is outlined"
     figure.suptitle(words)
     save_figure(figure, options.out)
 
@@ -184,7 +184,7 @@ def over_photograph(table: Comparison, image: Tensor, category: str, columns: in
     assert table.heat is not None
     rows = -(-(1 + len(table.methods)) // columns)
     figure = Figure(figsize=(2 * columns, 2.2 * rows + 0.3), dpi=100, layout="constrained")
-    figure.suptitle(f"which places speak for {category!r} (red) and which against it (blue)")
+    figure.suptitle(f"which places speak for {category!r} (orange) and which against it (blue)")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for ax in axes:
         ax.set_axis_off()

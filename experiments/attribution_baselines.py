@@ -96,7 +96,7 @@ def drawn(images: Tensor, masks: Tensor, rows: Sequence[tuple[str, Sequence[Tens
     """A row a baseline; the images above, DeepLift at the left and KernelSHAP at the right."""
     count = len(images)
     figure = Figure(figsize=(2.2 * count + 1.9, 1.15 * len(rows) + 1.7), dpi=90, layout="constrained")
-    words = "red speaks for the class, blue against it; the shape is outlined"
+    words = "orange speaks for the class, blue against it; the shape is outlined"
     figure.suptitle(f"DeepLift (left) and KernelSHAP (right): {words}")
     axes = figure.subplots(len(rows) + 1, 2 * count, squeeze=False)
     for index in range(2 * count):

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         ax.set_title(stage)
     left.suptitle(
         "the same image, as layers forget from the output (left) to the input (right):\n"
-        "red speaks for the class, blue against it; the shape is outlined"
+        "orange speaks for the class, blue against it; the shape is outlined"
     )
     color_bar(grid, "contribution, 1: strongest of each map")
     curves = right.subplots()

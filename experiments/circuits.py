@@ -5,7 +5,7 @@
 
 For units of a late layer of `ShapesCNN` that stand out most on images of its world, the weights from the
 layer before are shown as kernels, the strongest inputs first: where in its field of view a unit wants an
-input (red) and where it does not (blue), below a picture of what that input looks for. Writes
+input (orange) and where it does not (blue), below a picture of what that input looks for. Writes
 outputs/circuits.png.
 """
 

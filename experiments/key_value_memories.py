@@ -21,8 +21,8 @@ import torch
 from matplotlib.figure import Figure
 
 from common import basic_parser, language_model
-from toumei.instrument.key_value_memories import KeyValueMemories
-from toumei.instrument.memory_result import Memories
+from toumei.instrument.memories.key_value_memories import KeyValueMemories
+from toumei.instrument.memories.result import Memories
 from toumei.models import facts_gpt
 from toumei.plots import look, palette, save_figure
 from toumei.transformers.model import anatomy

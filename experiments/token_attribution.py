@@ -136,7 +136,7 @@ def draw(rows: Rows, shares: dict[str, dict[str, list[float]]], path: Path) -> N
     count = len(rows) + bool(shares)
     figure, axes = pyplot.subplots(count, 1, figsize=(9, 2.3 * count), layout="constrained", squeeze=False)
     words = (
-        "contributions to the log-probability: red for the answer, blue against it, on a scale for each row"
+        "contributions to the log-probability: orange for the answer, blue against it; each row has its scale"
     )
     figure.suptitle(words)
     for ax, (title, results) in zip(axes[:, 0], rows, strict=False):
@@ -149,7 +149,7 @@ def draw(rows: Rows, shares: dict[str, dict[str, list[float]]], path: Path) -> N
 
 
 def draw_words(ax: "Axes", title: str, results: dict[str, Attribution]) -> None:
-    """A row for each method and a column for each word, red for the target and blue against it."""
+    """A row for each method and a column for each word, orange for the target and blue against it."""
     values = torch.stack([of_words(result) for result in results.values()])
     scaled = values / values.abs().amax(1, keepdim=True).clamp(min=1e-12)
     ax.imshow(scaled.numpy(), cmap=diverging_map(), vmin=-1.5, vmax=1.5, aspect="auto")

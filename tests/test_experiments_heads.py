@@ -1,68 +1,34 @@
-"""The experiments on heads run, with few texts, and find what is known of the networks that ship."""
+"""The experiment on attention heads runs, with few texts, and writes what it says."""
 
-import json
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
-import indirect_objects
-import induction_heads
-import tinystories_heads
-
-from toumei.models import InductionTransformer
-from toumei.transformers import HookedModel
+import attention_heads
 
 
-def test_the_wired_circuit_is_found(tmp_path, capsys):
-    path = induction_heads.main(
-        ["--count", "3", "--length", "8", "--out", str(tmp_path / "new" / "heads.png")]
-    )
-    with Image.open(path) as image:
-        assert image.width > 2 * image.height
-    printed = capsys.readouterr().out
-    assert "noising of z to 1.0 k" in printed and "\n0.0       1.000\n" in printed
-
-
-def test_heads_of_another_model(realdata, tmp_path):
-    options = ["--model", str(realdata / "stories260k"), "--count", "2", "--length", "10"]
-    assert induction_heads.main([*options, "--out", str(tmp_path / "heads.png")]).exists()
-
-
-def test_a_model_that_does_not_repeat_has_no_paths():
-    network = InductionTransformer()
-    torch.nn.init.zeros_(network.lm_head.weight)
-    found = induction_heads.paths_to(HookedModel(network), network.sequences(3, 8), 1, 0)
-    assert "so small a gap" in found
-
-
-def test_the_attention_of_all_heads_and_what_they_cost(tmp_path):
+def test_heads_of_the_network_that_ships(tmp_path, capsys):
     out = tmp_path / "new" / "heads.png"
-    result = tinystories_heads.main(["--count", "6", "--shown", "2", "--out", str(out)])
-    assert out.stat().st_size > 10_000 and result.by_text.shape == (6, 6, 4)
-    assert "Attention of all heads" in out.with_suffix(".html").read_text()
+    result = attention_heads.main(["--count", "12", "--batch-size", "5", "--out", str(out)])
+    assert len(result) == 24 and result.texts == 12
+    printed = capsys.readouterr().out
+    assert "cluster of" in printed and "previous" in printed and "separator" not in printed
+    with Image.open(out) as image:
+        assert image.width > 1.9 * image.height
 
 
-def test_heads_of_a_small_model_of_stories(realdata, tmp_path):
-    stories = realdata / "text" / "tinystories_1000.json"
-    (tmp_path / "texts.txt").write_text("\n".join(json.loads(stories.read_text())[3].split("\n")))
-    out = str(tmp_path / "heads.png")
-    for texts in (str(stories), str(tmp_path / "texts.txt")):
-        options = ["--model", str(realdata / "stories260k"), "--texts", texts, "--tokens", "24"]
-        result = tinystories_heads.main([*options, "--count", "4", "--shown", "1", "--out", out])
-        assert result.by_text.shape[1:] == (5, 8)
+def test_heads_of_a_real_bert(realdata, tmp_path, capsys):
+    lines = (realdata / "text" / "wikitext2_valid.txt").read_text(encoding="utf-8").splitlines()
+    texts = [line for line in lines if 200 < len(line) < 400][:8]
+    (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    options = ["--model", str(realdata / "minilm_l6"), "--texts", str(tmp_path / "texts.txt")]
+    result = attention_heads.main([*options, "--rows-per-text", "40", "--out", str(tmp_path / "out.png")])
+    labels = dict(zip(result.names, result.labels, strict=True))
+    assert (labels["0.2"], labels["1.8"]) == ("previous", "next")
+    assert "separator" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        tinystories_heads.main(["--model", "gpt2"])
-
-
-def test_what_decides_an_answer(tmp_path):
-    out = tmp_path / "objects.png"
-    found = indirect_objects.main(["--count", "4", "--out", str(out)])
-    assert out.exists() and (found.differences > 0).all()
-    strongest = {name for name, _ in found.heads.top(4)}
-    assert strongest & {name for name, _ in found.needed.top(4)}
-    assert found.stream.values[-1, -1] > 0.3 and found.stream.values[0, -1] < 1e-6
+        attention_heads.main(["--model", "bert-base-uncased"])

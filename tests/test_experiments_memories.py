@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 import key_value_memories
 
-from toumei.instrument.memory_store import MemoryStore
+from toumei.instrument.memories.store import MemoryStore
 
 
 def test_memories_of_the_network_that_ships(tmp_path, capsys):

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 import toumei.attribution as att
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
+import toumei.instrument as ins
 from toumei.core import make_generator, run
 from toumei.core.checks import checked
 from toumei.core.errors import (
@@ -223,3 +224,19 @@ def test_annotations_are_what_is_checked():
     ):
         with pytest.raises(ArgumentError):
             door(**{"model": network, "values": X, "names": ["a"], **wrong})
+
+
+def test_places_of_a_graph_are_names_or_nodes_and_inputs_may_be_arrays(net):
+    with ins.instrument(net) as probe, probe.track() as tracker:
+        output = net(X)
+    graph, kept = tracker.build_graph(), tracker.build_map()
+    node, operation = graph.tensor("0/linear"), graph.operation("0/linear")
+    assert graph.tensor(node) is node and graph.operation(operation) is operation
+    assert torch.equal(kept[node], kept["0/linear#0"]) and node in kept
+    assert torch.equal(graph.replay(X.numpy()), output)
+    for wrong in (3, None, [node], {"a": node}, np.array(["a"])):
+        for ask in (graph.tensor, graph.operation, graph.consumers, graph.producer, kept.__getitem__):
+            with pytest.raises(ArgumentError, match="expected the name of"):
+                ask(wrong)
+    with ins.instrument(net) as probe, pytest.raises(ArgumentError, match="no device 'gpu'"):
+        probe.track(device="gpu").__enter__()

@@ -10,7 +10,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from toumei.core.errors import EditError
-from toumei.transformers import CausalTracer, RankOneEditor, anatomy, collect_statistics, logit_lens
+from toumei.transformers import (
+    CausalTracer,
+    HookedModel,
+    RankOneEditor,
+    anatomy,
+    collect_statistics,
+    logit_lens,
+)
 from toumei.transformers.rome.editing import Edit, EditRequest, revert_all, value
 from toumei.transformers.rome.evaluation import EditCase, evaluate_edits
 from toumei.transformers.rome.weight_edits import LowRank, registry
@@ -224,9 +231,16 @@ def collect(model, tokenizer):
     collect_statistics(model, tokenizer, ["w1 w2 w3", "w4 w5"], [1], verbose=False)
 
 
+def read_and_write(model, tokenizer):
+    hooked = HookedModel(model, tokenizer)
+    with hooked.edit({("z", 0): torch.zeros_like, ("pattern", 1): torch.clone}):
+        cache = hooked.run_with_cache("w1 w2", ["pattern", "result"], metric=lambda logits: logits.sum())[1]
+    cache.grad["pattern", 0].sum() + cache["result", 0].sum()
+
+
 @pytest.mark.parametrize("kind", ["signal", "raise"])
 @pytest.mark.parametrize(
-    "work", [lambda *given: logit_lens(*given, "w1 w2", "w3"), trace, make_many, collect]
+    "work", [lambda *given: logit_lens(*given, "w1 w2", "w3"), trace, make_many, collect, read_and_write]
 )
 def test_an_interrupt_at_many_lines_leaves_the_model_as_it_was(model, tokenizer, work, kind):
     before = state_of(model)

@@ -18,9 +18,23 @@ from toumei.cnns import Pipeline, parameterization, redirected_relu, relaxed_max
 from toumei.core import evaluating, frozen, hooked, run, seeded, survey, sweep, threads
 from toumei.core.files import atomic_write
 from toumei.core.generators import Generators, drawing_from
+from toumei.core.hooks import listening
 from toumei.core.interrupts import uninterrupted
 from toumei.core.modules import wrapped_forward
 from toumei.core.threads import alone
+from toumei.instrument import (
+    AttentionHeadClusterAnalyzer,
+    KeyValueAnalyzer,
+    KeyValueMaxSearchStrategy,
+    Probe,
+    fmrai,
+    instrument,
+    instrument_model,
+)
+from toumei.instrument.fmrai_names import _scopes
+from toumei.instrument.heads.attention_source import AttentionSource
+from toumei.instrument.tensors import TensorFiles
+from toumei.models import facts_gpt
 
 ROOT = str(Path(toumei.__file__).parent)
 
@@ -90,6 +104,7 @@ def state_of(net):
         "function mode": _get_current_function_mode(),
         "threads": (list(threads._holds), dict(threads._waiting), threads._changed._is_owned()),
         "fast path": torch.backends.mha.get_fastpath_enabled(),
+        "scopes": _scopes.get(),
     }
 
 
@@ -117,6 +132,11 @@ BLOCKS = {
     "redirected_relu": redirected_relu,
     "relaxed_max_pool": relaxed_max_pool,
     "uninterrupted": lambda net: uninterrupted(),
+    "instrument": instrument,
+    "track": lambda net: Probe(net).track(),
+    "track by name": lambda net: Probe(net).track(["0", "3/linear"]),
+    "fmrai": lambda net: fmrai(),
+    "listening": lambda net: listening(net, None),
 }
 
 
@@ -163,7 +183,25 @@ CALLS = {
     "lrp": lambda net: LRP(net)(X, 1),
     "guided backpropagation": lambda net: GuidedBackprop(net)(X, 1),
     "kernel shap": lambda net: KernelShap(net, samples=6)(X, 1),
+    "track": lambda net: tracked(net, None),
+    "track by name": lambda net: tracked(net, ["0", "3/linear"]),
+    "fmrai": lambda net: fmrai_tracked(net),
+    "replay": lambda net: tracked(net, None).build_graph().replay(X),
 }
+
+
+def tracked(net, only):
+    with instrument(net) as probe, probe.track(only) as tracker:
+        net(X)
+    return tracker
+
+
+def fmrai_tracked(net):
+    with fmrai() as scope:
+        instrument_model(net)
+        with scope.track() as tracker:
+            net(X)
+    return tracker
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -239,3 +277,70 @@ def test_a_sweep_ends_where_it_is_interrupted_and_keeps_only_what_is_whole(tmp_p
     finally:
         signal.signal(signal.SIGINT, before)
     assert calls == [0, 1, 2] and len(list(tmp_path.glob("*.result"))) == 2
+
+
+# ---------------------------------------------------------------- instrument
+
+
+@pytest.mark.parametrize("only", [None, ["0"]])
+@pytest.mark.parametrize("kind", ["signal", "raise"])
+def test_a_pass_that_is_interrupted_is_not_among_the_whole_ones_of_a_batched_tracker(kind, only):
+    net = network().eval()
+    tracked(net, only)
+    before, total = state_of(net), lines_of(lambda: tracked(net, only))
+    for number in range(1, total, max(1, total // 30)):
+        with Probe(net).track(only, batched=True) as tracker:
+            net(X)
+            with interrupted_at(number, kind) as reached:
+                net(X)
+            net(X)
+        shapes = {name: len(values) for name, values in tracker.build_map().items()}
+        assert set(shapes.values()) <= ({2, 3} if not reached else {2}), (reached, shapes)
+        assert not changes(before, state_of(net)), reached
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file that was just opened
+@pytest.mark.parametrize("kind", ["signal", "raise"])
+def test_files_of_tensors_count_whole_passes_at_any_line(tmp_path, kind):
+    for number in range(1, 1000):
+        files = TensorFiles(tmp_path / str(number))
+        files.append({"a": torch.zeros(2)})
+        with interrupted_at(number, kind) as reached:
+            files.append({"a": torch.ones(2)})
+        assert [one["a"].tolist() for one in files] in ([[0, 0]], [[0, 0], [1, 1]]), reached
+        files.append({"a": torch.ones(2)})
+        assert [one["a"].tolist() for one in files][:2] == [[0, 0], [1, 1]]
+        assert len(list(tmp_path.joinpath(str(number)).iterdir())) == len(files)
+        if not reached:
+            break
+    assert 10 < number < 999
+
+
+def test_analyzers_count_a_batch_whole_or_not_at_all():
+    model, tokenizer, world = facts_gpt()
+    inputs = tokenizer([fact.text for fact in world.facts[:2]], padding=True, return_tensors="pt")
+    rows = int(inputs.attention_mask.sum())
+    with fmrai():
+        instrument_model(model)
+        memories = KeyValueAnalyzer(KeyValueMaxSearchStrategy.PREFIX, max_entries=2)
+        heads = AttentionHeadClusterAnalyzer(AttentionSource(Probe(model)))
+    before = state_of(model)
+
+    def batch(analyzer):
+        mask = {"attention_mask": inputs.attention_mask} if analyzer is memories else {}
+        with analyzer.track_batch(**mask):
+            model(**inputs)
+
+    for analyzer in (memories, heads):
+        batch(analyzer)
+        total = lines_of(lambda analyzer=analyzer: batch(analyzer))
+        for number in range(1, total, max(1, total // 25)):
+            with interrupted_at(number, "signal") as reached:
+                batch(analyzer)
+            assert not changes(before, state_of(model)), reached
+            if analyzer is memories:
+                counts = {reader.moments.count for reader in analyzer._reader.layers.values()}
+                assert counts == {analyzer._tracked // 2 * rows}, reached
+            else:
+                found = analyzer._divergences
+                assert found.rows == found.texts // 2 * rows, reached

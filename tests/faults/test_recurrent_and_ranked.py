@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from toumei.attribution import DeepLift
+from toumei.attribution import DeepLift, Saliency
+from toumei.core import recurrent_layers
 from toumei.core.errors import ArgumentError
 
 
@@ -224,3 +225,29 @@ def test_dropout_at_work_between_recurrent_layers_is_named():
 
     with pytest.raises(ArgumentError, match="lstm"):
         DeepLift(Dropping())(torch.randn(2, 5, 4))
+
+
+def test_recurrent_layers_on_cuda_run_without_cudnn_in_evaluation_mode(monkeypatch):
+    """cuDNN has no backward pass there; a stand-in says that the layer is on CUDA."""
+    seen = []
+
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x):
+            seen.append(torch.backends.cudnn.enabled)
+            return self.lstm(x)[0][:, -1]
+
+    model, x = Reads().eval(), torch.randn(2, 5, 3)
+    wanted = Saliency(model)(x, 1).values
+    assert seen and all(seen)
+    monkeypatch.setattr(recurrent_layers, "_lacks_gradients", lambda model: not model.training)
+    seen.clear()
+    assert torch.equal(Saliency(model)(x, 1).values, wanted)
+    assert False in seen and torch.backends.cudnn.enabled
+    seen.clear()
+    with torch.no_grad(), recurrent_layers.differentiable_recurrent(model):
+        model(x)
+    assert all(seen)

@@ -4,6 +4,7 @@ import copy
 import importlib
 import pickle
 import pkgutil
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -28,6 +29,24 @@ from toumei.core import Activations
 from toumei.core.errors import ArgumentError, ShapeError
 from toumei.core.serialization import Saved
 from toumei.core.summaries import listed, shortened
+from toumei.instrument import (
+    Agreement,
+    AttentionHeadClusteringResult,
+    GraphDifferences,
+    HeadBehaviours,
+    KeyValueMemories,
+    Step,
+    TensorMap,
+    find,
+    find_activations,
+    find_feed_forward,
+    find_linear,
+    find_multi_head_attention,
+    find_normalizations,
+    find_residual_sums,
+    instrument,
+)
+from toumei.instrument import chain as steps
 from toumei.misc import MLPGraph, WeightGraph, ncut, null_test, spectral_partition
 from toumei.misc.modularity import (
     Lesion,
@@ -42,8 +61,20 @@ from toumei.misc.modularity import (
     plot_layers,
 )
 from toumei.misc.sharpness import Sharpness
-from toumei.models import SimpleMLP
-from toumei.transformers import KeyStatistics, LogitLens
+from toumei.models import SimpleMLP, facts_gpt
+from toumei.transformers import (
+    ActivationCache,
+    CompositionScores,
+    KeyStatistics,
+    LensEvaluation,
+    LensTable,
+    LogitAttribution,
+    LogitLens,
+    TunedLens,
+)
+from toumei.transformers.heads import SCORES, HeadScores, HeadValues, SingularReadOut
+from toumei.transformers.lenses import LensRecipe
+from toumei.transformers.patching import AttributionPatching, HeadAblation, PatchingResult
 from toumei.transformers.rome import AverageEffects, CausalTrace, Evaluation
 from toumei.transformers.rome.editing.edit import Edit
 from toumei.transformers.rome.statistics.second_moments import IdentityMoment
@@ -51,8 +82,132 @@ from toumei.transformers.rome.statistics.second_moments import IdentityMoment
 LAYERS = tuple(f"features.stage{index}.block{index}.conv2.activation" for index in range(80))
 UNITS = tuple(f"{layer}:123:10:10" for layer in LAYERS)
 PROMPT = "The Eiffel Tower, which was built by a company of engineers, is in the city of " * 40
+WORD = " pneumonoultramicroscopicsilicovolcanoconiosis" * 3
 RANKING = Ranking(torch.rand(512, 9), torch.zeros(512, 9, dtype=torch.long), torch.rand(512, 9, 2))
 MEASURES = "inside inside_chance pointing pointing_chance balance insertion deletion correlation gap seconds"
+
+
+def heads_of_a_large_model():
+    """The comparison of 24 x 16 heads whose layers have long names."""
+    torch.manual_seed(0)
+    count = 24 * 16
+    square = torch.rand(count, count, dtype=torch.float64)
+    columns = HeadBehaviours(*torch.rand(8, count))
+    return AttentionHeadClusteringResult(
+        divergences=(square + square.T).fill_diagonal_(0),
+        standard_errors=square,
+        layer_names=LAYERS[:24],
+        layers=torch.arange(24).repeat_interleave(16),
+        heads=torch.arange(16).repeat(24),
+        behaviours=columns,
+        labels=columns.labels(),
+        coordinates=torch.rand(count, 2),
+        stress=0.25,
+        texts=10**6,
+        rows=10**8,
+        compared_rows=10**7,
+    )
+
+
+def memories_of_facts():
+    """Memories of one layer, whose name is as long as they get in wrapped models."""
+    model, tokenizer, world = facts_gpt()
+    layers = ["transformer.h.2.mlp.c_proj"]
+    texts = [fact.text for fact in world.facts[:6]]
+    return KeyValueMemories(model, tokenizer, layers, triggers=2, verbose=False)(texts)
+
+
+def weights_of_heads():
+    """Results of the heads of layers with long names, and the singular vectors of one."""
+    torch.manual_seed(0)
+    table = {name: torch.rand(80, 16) for name in SCORES}
+    yield HeadScores(**table, layer_names=LAYERS, texts=10**6, rows=10**8)
+    yield HeadValues("share of its queries", torch.rand(80, 16), LAYERS)
+    scores = torch.rand(3, 24, 16, 24, 16)
+    yield CompositionScores(*scores, layer_names=LAYERS[:24], baseline=0.1, subtracted=True)
+    words = ((WORD,) * 2,) * 5
+    yield SingularReadOut(circuit="ov", head="79.15", values=torch.rand(5), rows=words, columns=words)
+
+
+def read_out_of_a_large_model():
+    """Lenses of 80 layers on a long prompt, and what the layers add to a logit."""
+    torch.manual_seed(0)
+    recipe = LensRecipe(10**4, 2**18, 2048, 8, "sgd", 1.0, 1e-3, "cross_entropy", False, 0)
+    losses = torch.rand(100, 80) * 1e4
+    yield TunedLens(LAYERS, torch.rand(80, 4, 4), torch.rand(80, 4), losses, recipe, "model")
+    yield LensEvaluation(LAYERS, torch.rand(80, 2) * 1e4, torch.rand(80, 2) * 1e4, 10**9, 4.5)
+    yield LensTable(
+        prompt=PROMPT,
+        lens="tuned lens",
+        tokens=(WORD,) * 99,
+        layers=LAYERS,
+        top=(((WORD,) * 5,) * 99,) * 80,
+        top_probabilities=torch.rand(80, 99, 5),
+        entropies=torch.rand(80, 99),
+        divergences=torch.rand(80, 99),
+        next_probabilities=torch.rand(80, 98),
+        next_ranks=torch.ones(80, 98, dtype=torch.long),
+    )
+    yield LogitAttribution(PROMPT, WORD, WORD, LAYERS, torch.rand(80, dtype=torch.float64), 40.0, True)
+
+
+def patches_of_a_large_model():
+    """Ablated and patched heads of 80 layers with long names, on a long prompt."""
+    torch.manual_seed(0)
+    yield HeadAblation(
+        kind="resample",
+        measure="logit difference" * 9,
+        by_text=torch.rand(9, 80, 16, dtype=torch.float64) * 1e6,
+        before=torch.rand(9, dtype=torch.float64) * 1e6,
+        confidence=0.95,
+        layer_names=tuple(map(str, range(80))),
+    )
+    receivers = ", ".join(f"79.{head} {kind}" for head in range(99) for kind in "qkv")
+    effects = PatchingResult(
+        values=torch.rand(80, 16, 99, dtype=torch.float64) * 1e6,
+        raw=torch.rand(80, 16, 99, dtype=torch.float64),
+        clean=1e6,
+        corrupt=-1e6,
+        metric="logit difference" * 9,
+        what=f"z to {receivers}",
+        axes=("layer", "head", "position"),
+        direction="denoising",
+        layer_names=tuple(map(str, range(80))),
+        tokens=(WORD,) * 99,
+    )
+    yield effects
+    places = tuple(f"79.15.{place}" for place in range(99))
+    sample = torch.rand(2, 99, dtype=torch.float64) * 1e6
+    yield AttributionPatching(
+        estimate=effects, gradient_at="corrupt", places=places, estimated=sample[0], exact=sample[1]
+    )
+
+
+def found_in_a_large_model():
+    """A graph of 12 layers with long names, what tracked it, and one of each thing that is found."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
+    model = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False).eval()
+    for name in ("encoder_of_the_text", "model_with_its_adapters", "distributed_module") * 2:
+        model = nn.Sequential(OrderedDict({name: model}))
+    with instrument(model) as probe, probe.track() as tracker:
+        model(torch.rand(1, 5, 8))
+    graph = tracker.build_graph()
+    yield from (
+        probe,
+        tracker,
+        graph,
+        tracker.build_map(),
+        next(iter(graph)),
+        next(iter(graph.tensors.values())),
+    )
+    searches = find_activations, find_linear, find_normalizations, find_residual_sums, find_feed_forward
+    for search in (*searches, find_multi_head_attention):
+        yield next(search(graph))
+    yield next(find(graph, steps(Step("linear", name="first"), "relu", Step("linear", name="second"))))
+
+
+HEADS, MEMORIES = heads_of_a_large_model(), memories_of_facts()
 
 # what has a test of its length elsewhere, because it needs a model
 ELSEWHERE = {Edit}
@@ -95,7 +250,7 @@ RESULTS = [
     Sharpness(torch.rand(64), torch.rand(64), torch.rand(64), 0.123456),
     LogitLens(
         PROMPT,
-        " pneumonoultramicroscopicsilicovolcanoconiosis" * 3,
+        WORD,
         torch.rand(48),
         torch.ones(48, dtype=torch.long),
         (("a",),) * 48,
@@ -125,6 +280,19 @@ RESULTS = [
         }
     ),
     Activations({layer: [(torch.rand(1, 2), 0)] for layer in LAYERS}),
+    HEADS,
+    HEADS.behaviours,
+    Agreement(LAYERS, *torch.rand(3, 80), torch.full((80,), 9), torch.rand(80), 50_000),
+    MEMORIES,
+    MEMORIES.neuron(0, 3),
+    MEMORIES.layers[0],
+    GraphDifferences("torch.export", 2000, dict.fromkeys(LAYERS, 9), dict.fromkeys(LAYERS, 9)),
+    TensorMap([{layer: torch.rand(2, 3) for layer in LAYERS}] * 9, batched=True),
+    *weights_of_heads(),
+    *read_out_of_a_large_model(),
+    *patches_of_a_large_model(),
+    *found_in_a_large_model(),
+    ActivationCache({f"blocks.{layer}.attn.hook_attn_scores": torch.rand(1, 2) for layer in LAYERS}, None),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),
 ]
 

@@ -17,6 +17,7 @@ from toumei.core import evaluating, frozen, hooked, run, seeded, survey
 from toumei.core.errors import BusyModelError, ToumeiError
 from toumei.core.modules import wrapped_forward
 from toumei.core.threads import alone
+from toumei.instrument import Probe, fmrai, instrument, instrument_model
 
 
 def together(*calls, apart=0.0):
@@ -61,11 +62,13 @@ BLOCKS = {
     "evaluating": evaluating,
     "frozen": frozen,
     "wrapped_forward": lambda net: wrapped_forward(net, lambda forward, args, kwargs: forward(*args)),
+    "track": lambda net: Probe(net).track(),
+    "track by name": lambda net: Probe(net).track(["0"]),
 }
 
 
 @pytest.mark.parametrize("first", BLOCKS)
-@pytest.mark.parametrize("second", ["hooked", "evaluating"])
+@pytest.mark.parametrize("second", ["hooked", "evaluating", "track", "track by name"])
 def test_the_second_thread_waits_for_the_first(first, second):
     net, events = network(), []
 
@@ -156,6 +159,56 @@ def test_a_thread_that_died_with_a_model_holds_nobody_up():
 
     together(leave_open)
     assert together(lambda: run(net, torch.ones(2, 4), record=["0"])["0"].shape) == [(2, 4)]
+
+
+# ---------------------------------------------------------------- graphs
+
+
+def graph_of(net, x):
+    with instrument(net) as probe, probe.track() as tracker:
+        output = net(x)
+    return output, tracker
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_graphs_that_are_tracked_at_once_hold_the_pass_of_their_thread(models):
+    nets = [network(seed).eval() for seed in range(models)] * 2
+    inputs = torch.randn(4, 3, 4)
+    calls = [lambda x=x, net=net: graph_of(net, x) for x, net in zip(inputs, nets * 2, strict=False)]
+    for (output, tracker), x, net in zip(together(*calls, apart=0.003), inputs, nets * 2, strict=False):
+        graph = tracker.build_graph()
+        assert torch.equal(output, net(x)) and torch.equal(graph.replay(), output)
+        assert list(graph.operations) == list(graph_of(net, x)[1].build_graph().operations)
+        assert torch.equal(tracker.build_map()["0/linear#0"], net[0](x))
+
+
+@pytest.mark.parametrize("only", [None, ["0"]])
+def test_a_plain_pass_of_another_thread_is_not_tracked(only):
+    net, x = network().eval(), torch.randn(2, 4)
+    plain = net(x)
+
+    def tracked():
+        with Probe(net).track(only, batched=True) as tracker:
+            net(x)
+            time.sleep(0.05)
+        return tracker.build_map()
+
+    found, *others = together(tracked, *[lambda: net(2 * x)] * 3, apart=0.01)
+    assert all(torch.equal(one, net(2 * x)) for one in others) and not torch.equal(others[0], plain)
+    assert len(found["0/linear#0" if only is None else "0"]) == 1
+
+
+def test_each_thread_has_the_scope_of_fmrai_that_it_entered():
+    def work(seed):
+        net, x = network(seed).eval(), torch.randn(2, 4)
+        with fmrai() as scope:
+            instrument_model(net)
+            time.sleep(0.02)
+            with scope.track() as tracker:
+                output = net(x)
+        return torch.equal(tracker.build_graph().replay(), output)
+
+    assert together(*[partial(work, seed) for seed in range(3)], apart=0.005) == [True] * 3
 
 
 # ---------------------------------------------------------------- random numbers

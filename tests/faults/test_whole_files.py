@@ -7,7 +7,8 @@ import stat
 import struct
 import sys
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +24,8 @@ from toumei.core import serialization
 from toumei.core.errors import ArgumentError
 from toumei.core.files import atomic_write
 from toumei.core.serialization import write_safetensors
+from toumei.instrument import KeyValueMemories, TensorMap, instrument
+from toumei.models import facts_gpt
 from toumei.transformers.rome.editing.lora import export_lora
 
 NETWORK = nn.Linear(3, 2)
@@ -41,9 +44,37 @@ WRITERS = {
     "grid.svg": lambda path, size: plots.save_grid(pictures(size), path, ["a", "b"]),
     "x.html": lambda path, size: plots.save_page(plots.page("x", plots.picture(pictures(size)[0])), path),
     "x.safetensors": lambda path, size: Attribution(torch.ones(1, 3 * size**2), torch.zeros(1)).save(path),
+    "graph.html": lambda path, size: graph(size).save_html(path),
+    "graph.dot": lambda path, size: graph(size).save_dot(path),
+    "memories.html": lambda path, size: memories(size).save_html(path),
+    "memories.db": lambda path, size: memories(size).save_sqlite(path),
+    "memories.safetensors": lambda path, size: memories(size).save(path),
     "shown.png": lambda path, size: shown(size).save(path),
     "shown.safetensors": lambda path, size: shown(size).save(path),
 }
+
+
+def graph(size):
+    """The graph of a pass through so many layers."""
+    network = nn.Sequential(*[nn.ReLU() for _ in range(size)])
+    with instrument(network) as probe, probe.track() as tracker:
+        network(torch.ones(1, 3))
+    return tracker.build_graph()
+
+
+@cache
+def all_memories():
+    model, tokenizer, world = facts_gpt()
+    texts = [fact.text for fact in world.facts[:2]]
+    layers = ["transformer.h.2.mlp.c_proj"]
+    return KeyValueMemories(model, tokenizer, layers, triggers=2, promoted=0, verbose=False)(texts)
+
+
+def memories(size):
+    """The memories of a layer, larger ones with a longer text."""
+    found = all_memories()
+    texts = (found.corpus.texts[0] + "." * 99 * size, *found.corpus.texts[1:])
+    return replace(found, corpus=replace(found.corpus, texts=texts))
 
 
 def shown(size):
@@ -166,6 +197,17 @@ def test_tensors_of_every_type_are_written_as_the_format_has_them(tmp_path):
     for name, tensor in {**whole, **shapes}.items():
         assert read[name].dtype == tensor.dtype and read[name].shape == tensor.shape
         assert torch.equal(read[name].reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8))
+
+
+def test_a_folder_of_tensors_has_whole_passes_only(tmp_path, monkeypatch, small_disk):
+    kept = TensorMap([{"a": torch.rand(size)} for size in (10, 20, 9999)], batched=True)
+    with small_disk(2000), pytest.raises(OSError, match="pass_000002"):
+        kept.save(tmp_path / "full")
+    with monkeypatch.context() as patched:
+        dying_while_writing(patched)
+        assert in_child(lambda: kept.save(tmp_path / "killed")) == -signal.SIGKILL
+    assert not list((tmp_path / "killed").glob("*"))
+    assert [len(one) for one in TensorMap.load(tmp_path / "full")["a"]] == [10, 20]
 
 
 # ---------------------------------------------------------------- reading

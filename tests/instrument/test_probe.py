@@ -109,9 +109,9 @@ def test_tracking_twice_and_afterwards(gpt2):
         with probe.track([]):
             pass
     assert len(tracker.build_graph()) > 50
-    with pytest.raises(TrackingError, match="no longer instrumented"):
-        with probe.track():
-            pass
+    with probe.track([SOFTMAX]) as tracker:  # nothing is on the model between passes: a probe goes on
+        gpt2(TOKENS)
+    assert len(tracker.build_map()) == 1
     with instrument(gpt2) as one, instrument(gpt2) as other:  # two probes do not disturb each other
         with one.track() as first, other.track([SOFTMAX]) as second:
             gpt2(TOKENS)
@@ -163,7 +163,8 @@ def test_kept_tensors_go_to_a_device(small_cnn):
     assert {one.device.type for one in tracker.build_map().values()} == {"meta"}
 
 
-def test_no_memory_while_keeping_names_what_is_kept(small_cnn, monkeypatch):
+@pytest.mark.parametrize("only", [None, ["conv1", "relu1", "conv2"]])
+def test_no_memory_while_keeping_names_what_is_kept(small_cnn, monkeypatch, only):
     moves = []
 
     def failing(tensor, *args, **kwargs):
@@ -177,10 +178,11 @@ def test_no_memory_while_keeping_names_what_is_kept(small_cnn, monkeypatch):
             monkeypatch.context() as patch,
             pytest.raises(MemoryError, match="2 tensors .* are kept .*only="),
         ):
-            with probe.track(device="meta") as tracker:
+            with probe.track(only, device="meta") as tracker:
                 patch.setattr(torch.Tensor, "to", failing)
                 small_cnn(torch.ones(1, 3, 8, 8))
-    assert len(tracker.build_map()) == 2 and "can't allocate" not in str(tracker)
+    if only is None:  # the graph and its tensors are there up to the failure
+        assert len(tracker.build_map()) == 2 and "OutOfMemoryError" in tracker.build_graph().error
 
 
 def test_fmrai_scopes():
@@ -196,6 +198,6 @@ def test_fmrai_scopes():
             model(torch.ones(1, 2))
             model(torch.ones(2, 2))
         assert tracker.build_map().get_cat("0").shape == (3, 2)
-    with pytest.raises(TrackingError, match="no longer"):
+    with pytest.raises(TrackingError, match="is over"):
         with fmr.track():
             pass

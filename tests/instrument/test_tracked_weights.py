@@ -4,7 +4,7 @@ from torch import nn
 from tracked import PADDED, graph_of, transformer
 
 from toumei.instrument import instrument
-from toumei.instrument.attention import find_multi_head_attention
+from toumei.instrument.search.attention import find_multi_head_attention
 
 
 def tracked(model, only, *inputs, **options):

@@ -54,7 +54,7 @@ def plot_attribution(
     images: Tensor | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Returns axes with the contributions: red for the target, blue against it.
+    """Returns axes with the contributions: orange for the target, blue against it.
 
     Args:
         values: Contributions of pictures or maps (T, N, C, H, W), shown as heat maps, or of tokens
@@ -98,7 +98,7 @@ def attribution_html(
     names: Sequence[str] | None = None,
     tokens: Sequence[Sequence[str]] | None = None,
 ) -> str:
-    """Returns a piece of HTML without links to other files: red for the target and blue against it.
+    """Returns a piece of HTML without links to other files: orange for the target and blue against it.
 
     Tokens are shown as text, the strongest one of a row in the full colour; the number of a token appears
     under the pointer. Pictures are shown as heat maps.
@@ -145,7 +145,7 @@ def _pictures(values: Tensor, names: Sequence[str] | None) -> str:
 
 
 def _picture(heat: Tensor) -> str:
-    """A heat map (H, W) as a PNG within the page: white for 0, red for the target, blue against it."""
+    """A heat map (H, W) as a PNG within the page: white for 0, orange for the target, blue against it."""
     look = "height:128px;image-rendering:pixelated;border:1px solid silver;margin:2px"
     return picture(style.diverging_colors(heat).movedim(2, 0), look)
 

@@ -156,9 +156,11 @@ def _collection(origin: Any, inner: Sequence[Any]) -> Kind:
             return value if inner == (str,) and origin is not list else MISFIT
         if isinstance(value, bytes | Mapping) and inner:
             return MISFIT
+        if isinstance(value, np.ndarray | Tensor) and not value.ndim:
+            return MISFIT
         if isinstance(value, np.ndarray | Tensor) and one is not None:
             sparse = isinstance(value, Tensor) and as_tensor(value) is MISFIT
-            if sparse or not value.ndim or "a tensor" in one.words:
+            if sparse or "a tensor" in one.words:
                 return MISFIT
             return _each(value.tolist(), one, list)
         if isinstance(value, origin):

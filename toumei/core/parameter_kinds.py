@@ -81,7 +81,8 @@ def _named_kind(door: Callable[..., Any], parameter: Parameter) -> Kind | None:
     if parameter.name == "ax":
         return _AXES
     if parameter.name == "tokenizer":
-        return _TOKENIZER if door.__name__ != "token_attribution" else _TOKENIZER_OR_NONE
+        optional = parameter.default is None or door.__name__ == "token_attribution"
+        return _TOKENIZER_OR_NONE if optional else _TOKENIZER
     return None
 
 

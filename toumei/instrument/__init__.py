@@ -1,30 +1,60 @@
 """The graph of every operation of a model, with its tensors, and what is found in it."""
 
-from .activations import Activation, find_activations
-from .attention import find_multi_head_attention
-from .attention_batches import AttentionBatch
-from .attention_instance import MultiHeadAttentionInstance
-from .feed_forward import FeedForward, FindTransformerFFN, find_feed_forward
 from .fmrai_names import Fmrai, fmrai, instrument_model
 from .graph import OperationGraph
-from .head_clustering import AttentionHeadClusterAnalyzer, cluster_attention_heads
-from .head_clusters import AttentionHeadClusteringResult
-from .key_value_analyzer import KeyValueAnalyzer, KeyValueMaxSearchStrategy, KVResults, NeuronKVRecord
-from .key_value_memories import KeyValueMemories
-from .linear_maps import LinearMap, find_linear
-from .memory_result import Memories
-from .memory_store import MemoryStore
+from .heads import (
+    AttentionBatch,
+    AttentionHeadClusterAnalyzer,
+    AttentionHeadClusteringResult,
+    HeadBehaviours,
+    cluster_attention_heads,
+    head_divergences,
+)
+from .memories import (
+    Agreement,
+    KeyValueAnalyzer,
+    KeyValueMaxSearchStrategy,
+    KeyValueMemories,
+    KVResults,
+    Memories,
+    MemoryStore,
+    NeuronKVRecord,
+    NeuronMemory,
+    Trigger,
+)
 from .nodes import Operation, TensorNode
-from .normalizations import Normalization, find_normalizations
 from .other_graphs import GraphDifferences, compare_with_export, compare_with_fx
-from .patterns import Constant, Either, Match, Pattern, Skip, Step, Value, Weight, chain
 from .probe import Probe, Tracker, instrument
-from .residual_sums import ResidualSum, find_residual_sums
-from .search import find
+from .search import (
+    Activation,
+    Constant,
+    Either,
+    FeedForward,
+    FindTransformerFFN,
+    LinearMap,
+    Match,
+    MultiHeadAttentionInstance,
+    Normalization,
+    Pattern,
+    ResidualSum,
+    Skip,
+    Step,
+    Value,
+    Weight,
+    chain,
+    find,
+    find_activations,
+    find_feed_forward,
+    find_linear,
+    find_multi_head_attention,
+    find_normalizations,
+    find_residual_sums,
+)
 from .tensors import TensorMap
 
 __all__ = [
     "Activation",
+    "Agreement",
     "AttentionBatch",
     "AttentionHeadClusterAnalyzer",
     "AttentionHeadClusteringResult",
@@ -34,6 +64,7 @@ __all__ = [
     "FindTransformerFFN",
     "Fmrai",
     "GraphDifferences",
+    "HeadBehaviours",
     "KVResults",
     "KeyValueAnalyzer",
     "KeyValueMaxSearchStrategy",
@@ -44,6 +75,7 @@ __all__ = [
     "MemoryStore",
     "MultiHeadAttentionInstance",
     "NeuronKVRecord",
+    "NeuronMemory",
     "Normalization",
     "Operation",
     "OperationGraph",
@@ -55,6 +87,7 @@ __all__ = [
     "TensorMap",
     "TensorNode",
     "Tracker",
+    "Trigger",
     "Value",
     "Weight",
     "chain",
@@ -69,6 +102,7 @@ __all__ = [
     "find_normalizations",
     "find_residual_sums",
     "fmrai",
+    "head_divergences",
     "instrument",
     "instrument_model",
 ]

@@ -9,7 +9,6 @@ from torch import nn
 from ..core.checks import checked
 from ..core.errors import TrackingError
 from ..core.interrupts import until_the_end
-from ..core.modules import check_model
 from .nodes import TensorNode
 from .probe import Probe, Tracker
 
@@ -21,14 +20,17 @@ class Fmrai:
 
     def __init__(self) -> None:
         self._probe: Probe | None = None
+        self._over = False
 
     @property
     def probe(self) -> Probe:
         """The probe of the instrumented model.
 
         Raises:
-            TrackingError: There is none yet.
+            TrackingError: There is none yet, or the block is over.
         """
+        if self._over:
+            raise TrackingError("the block of fmrai() is over, and no model is instrumented any longer")
         if self._probe is None:
             raise TrackingError("no model is instrumented: call instrument_model(model) in this block")
         return self._probe
@@ -43,8 +45,7 @@ class Fmrai:
             yield tracker
 
     def _end(self) -> None:
-        if self._probe is not None:
-            self._probe._end()
+        self._over = True
 
 
 @contextmanager
@@ -83,7 +84,6 @@ def instrument_model(model: nn.Module) -> nn.Module:
         TrackingError: There is no such block.
         ArchitectureError: Hooks do not run inside the model.
     """
-    check_model(model)
     current_scope()._probe = Probe(model)
     return model
 

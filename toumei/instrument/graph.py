@@ -13,10 +13,10 @@ import networkx as nx
 from torch import Tensor
 
 from ..core.checks import checked
-from ..core.errors import ArgumentError, LayerError, ShapeError
+from ..core.errors import ArgumentError, LayerError, ReplayError, ShapeError
 from ..core.summaries import listed
 from ..plots import framed, save_page
-from .nodes import Memory, Operation, TensorNode, nodes_in, with_values
+from .nodes import Memory, Operation, TensorNode, name_of, nodes_in, with_values
 from .replay import replayed
 from .viewer import graph_page, neighbourhood, picture, save_dot
 
@@ -73,13 +73,15 @@ class OperationGraph:
 
     def __repr__(self) -> str:
         failed = "" if self.error is None else ", of a pass that failed"
-        numbers = f"{len(self.operations)} operations, {len(self.tensors)} tensors"
+        operations, tensors = len(self.operations), len(self.tensors)
+        numbers = f"{operations} operation{'s' * (operations != 1)}, {tensors} tensor{'s' * (tensors != 1)}"
         return f"OperationGraph({self.modules['']}, {numbers}{failed})"
 
     def __str__(self) -> str:
         functions = [operation.function for operation in self]
         counts = sorted({name: functions.count(name) for name in functions}.items(), key=lambda one: -one[1])
-        lines = [repr(self), "operations: " + listed((f"{name} x {n}" for name, n in counts), 12)]
+        found = listed((f"{name} x {n}" for name, n in counts), 12)
+        lines = [repr(self), f"operations: {found or 'none'}"]
         if self.untracked:
             lines.append("not seen by functions of torch: " + listed(one.name for one in self.untracked))
         if self.error is not None:
@@ -102,14 +104,12 @@ class OperationGraph:
         Raises:
             LayerError: The pass had no such tensor; the message names the nearest ones.
         """
-        name = place.name if isinstance(place, TensorNode) else place
+        name = name_of(place, TensorNode)
         if name in self.tensors:
             return self.tensors[name]
         runs = self._runs.get(name)
         if runs is None:
-            near = get_close_matches(str(name), [*self.tensors, *self._runs], n=6, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else f"it had {listed(self.tensors, 6)}"
-            raise LayerError(f"the pass had no tensor {name!r}: {hint}")
+            raise LayerError(_unknown("tensor", name, self.tensors, self._runs))
         return runs
 
     def operation(self, place: "str | Operation") -> Operation:
@@ -118,14 +118,12 @@ class OperationGraph:
         Raises:
             LayerError: The pass had no such operation.
         """
-        name = place.name if isinstance(place, Operation) else place
+        name = name_of(place, Operation)
         if name in self.operations:
             return self.operations[name]
         runs = [one for one in self if f"{one.module}/{one.function}" == name]
         if not runs:
-            near = get_close_matches(str(name), list(self.operations), n=6, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else f"it had {listed(self.operations, 6)}"
-            raise LayerError(f"the pass had no operation {name!r}: {hint}")
+            raise LayerError(_unknown("operation", name, self.operations))
         return runs[-1]
 
     def producer(self, place: "str | TensorNode") -> Operation | None:
@@ -137,6 +135,7 @@ class OperationGraph:
         """Returns the operations that take a tensor, in their order."""
         return self._consumers.get(self.tensor(place).name, [])
 
+    @checked
     def matching(self, pattern: str) -> list[TensorNode]:
         """Returns the results of operations whose names match a pattern such as ``h.*.attn/softmax``.
 
@@ -159,7 +158,8 @@ class OperationGraph:
             graph.add_edges_from((operation, node) for node in operation.written)
         return graph
 
-    def replay(self, values: Values = None, record: Iterable["str | TensorNode"] = ()) -> Any:
+    @checked
+    def replay(self, values: Values = None, record: Iterable[str | TensorNode] = ()) -> Any:
         """Computes the pass again, operation by operation, and returns the output of the model.
 
         With the inputs of the pass the output is that of the model bit for bit, also where it drew random
@@ -177,9 +177,10 @@ class OperationGraph:
             such as caches, are None. With ``record`` a dictionary of the values by name.
 
         Raises:
-            ReplayError: An operation that functions of torch do not show, or that cannot take these values;
-                a tensor of which it is not known whether it follows from the given values; a number that the
-                model read of a tensor with ``item``, and that is another one now.
+            ReplayError: The pass failed and has no output; an operation that functions of torch do not show,
+                or that cannot take these values; a tensor of which it is not known whether it follows from
+                the given values; a number that the model read of a tensor with ``item``, and that is another
+                one now.
             ShapeError: A value of another shape than in the pass.
             LayerError: A tensor that the pass did not have.
 
@@ -193,6 +194,10 @@ class OperationGraph:
             tensor([[0., 0., 0., 0.]])
         """
         wanted = [self.tensor(place) for place in record]
+        if self.error is not None and not wanted:
+            raise ReplayError(
+                f"the pass ended with {self.error} and has no output: name tensors that it had, record=[...]"
+            )
         found = replayed(
             operations=list(self),
             begin=[node for node in self.tensors.values() if node.producer is None],
@@ -318,6 +323,13 @@ class OperationGraph:
             for node in operation.inputs:
                 found.setdefault(node.name, []).append(operation)
         return found
+
+
+def _unknown(kind: str, name: str, names: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Says that there is no such name, and which are near."""
+    near = get_close_matches(name, [*names, *others], n=6, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"it had {listed(names, 6) or 'none'}"
+    return f"the pass had no {kind} {name!r}: {hint}"
 
 
 def name_filter(pattern: str) -> Callable[[str], bool]:

@@ -7,6 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import ArgumentError
+from ..core.kinds import shown
+from ..core.summaries import shortened
+
 
 @dataclass(eq=False, slots=True)
 class TensorNode:
@@ -43,7 +47,7 @@ class TensorNode:
         return self.name
 
     def __repr__(self) -> str:
-        return f"TensorNode({self.name!r}, {self.kind}, {self.shape}, {str(self.dtype)[6:]})"
+        return f"TensorNode({shortened(self.name, 90)!r}, {self.kind}, {self.shape}, {str(self.dtype)[6:]})"
 
 
 @dataclass(eq=False, slots=True)
@@ -110,7 +114,7 @@ class Operation:
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(node.shape) for node in self.outputs[:2])
-        return f"Operation({self.name!r}, {len(self.inputs)} inputs -> {shapes})"
+        return f"Operation({shortened(self.name, 90)!r}, {len(self.inputs)} inputs -> {shapes})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +132,19 @@ class Memory:
     first: Mapping[str, Tensor]
     overwritten: frozenset[str]
     rewind: Callable[[], None]
+
+
+def name_of(place: Any, kind: type[TensorNode] | type[Operation]) -> str:
+    """Returns the name that a node has, or that was given in its place.
+
+    Raises:
+        ArgumentError: It is something else.
+    """
+    name = place.name if isinstance(place, kind) else place
+    if not isinstance(name, str):
+        thing = "a tensor" if kind is TensorNode else "an operation"
+        raise ArgumentError(f"expected the name of {thing} or its node, got {shown(place)}")
+    return name
 
 
 def nodes_in(value: Any) -> Iterable[TensorNode]:

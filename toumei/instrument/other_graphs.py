@@ -12,13 +12,14 @@ from ..core.checks import checked
 from ..core.errors import ArchitectureError
 from ..core.function_kinds import CONVERSIONS, LAYOUT, PROPERTIES
 from ..core.functions import canonical_name
-from ..core.summaries import listed
+from ..core.summaries import shortened
 from .graph import OperationGraph
 
 # What computes nothing, and what the other graphs show of tuples and of shapes.
 _LEFT_OUT = (
     LAYOUT | CONVERSIONS | PROPERTIES | frozenset(("getitem", "getattr", "detach", "alias", "sym_size"))
 )
+_SHOWN = 20  # names that are printed
 Counts = Counter[tuple[str, str]]
 
 
@@ -52,9 +53,9 @@ class GraphDifferences:
         lines = [f"{self.both} operations of the pass are in the graph of {self.other}"]
         for where, names in (("the pass", self.only_here), (self.other, self.only_there)):
             if names:
-                lines.append(
-                    f"only in {where}: " + listed((f"{name} x {n}" for name, n in names.items()), 20)
-                )
+                lines.append(f"only in {where}:")
+                lines += [f"  {shortened(name, 160)} x {n}" for name, n in list(names.items())[:_SHOWN]]
+                lines += [f"  and {len(names) - _SHOWN} more"] * (len(names) > _SHOWN)
         return "\n".join(lines)
 
 

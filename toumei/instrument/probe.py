@@ -1,7 +1,7 @@
 """Instruments a model: a probe tracks the operations and tensors of its forward passes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from .graph import OperationGraph, name_filter
 from .nodes import Operation, TensorNode
 from .recorder import Recorder
 from .tensors import TensorFiles, TensorMap
+from .values import moved
 
 Predicate = Callable[[TensorNode], bool]
 Only = Iterable["str | TensorNode | Operation | Predicate"] | str | Predicate | None
@@ -29,9 +30,10 @@ Only = Iterable["str | TensorNode | Operation | Predicate"] | str | Predicate | 
 @contextmanager
 @checked
 def instrument(model: nn.Module) -> Iterator["Probe"]:
-    """Yields a probe that tracks forward passes of a model until the end of the block.
+    """Yields a probe that tracks forward passes of a model.
 
-    The model is left as it is: hooks are on it only while something is tracked. Its output is that of the
+    The model is left as it is: hooks are on it only while something is tracked, so that the probe can track
+    after the block, too. The output of the model is that of the
     plain pass bit for bit. One thing is PyTorch's: `nn.TransformerEncoderLayer` and `nn.MultiheadAttention`
     leave their fused path, as they do under any hook, so that their outputs are those of
     ``torch.backends.mha.set_fastpath_enabled(False)``. Compiled parts run as they were written.
@@ -50,11 +52,7 @@ def instrument(model: nn.Module) -> Iterator["Probe"]:
         >>> tracker.build_map()
         TensorMap(2 tensors: 0/linear#0, 1/relu#0)
     """
-    check_model(model)
-    probe = Probe(model)
-    with until_the_end() as cleanup:
-        cleanup.add(probe._end)
-        yield probe
+    yield Probe(model)
 
 
 class Probe:
@@ -65,8 +63,9 @@ class Probe:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        check_model(model)
         self.model = model
-        self._open, self._tracking = True, False
+        self._tracking = False
 
     def __repr__(self) -> str:
         return f"Probe({type(self.model).__name__})"
@@ -95,12 +94,11 @@ class Probe:
                 then none of them stay in memory.
 
         Raises:
-            TrackingError: Something is tracked already, or the model is no longer instrumented.
+            TrackingError: The probe tracks already.
             LayerError: A name of a module that the model does not have.
         """
-        if self._tracking or not self._open:
-            state = "tracked already: end that block first" if self._tracking else "no longer instrumented"
-            raise TrackingError(f"the {type(self.model).__name__} is {state}")
+        if self._tracking:
+            raise TrackingError(f"the {type(self.model).__name__} is tracked already: end that block first")
         tracker = Tracker(self.model, _Choice(only), batched, device, folder)
         with until_the_end() as cleanup:
             cleanup.add(self._end_tracking)
@@ -111,16 +109,15 @@ class Probe:
     def _end_tracking(self) -> None:
         self._tracking = False
 
-    def _end(self) -> None:
-        self._open = False
-
 
 class _Choice:
     """Which tensors are kept."""
 
     def __init__(self, only: Only) -> None:
         self.everything = only is None
-        chosen: list[Any] = [only] if isinstance(only, str) or callable(only) else list(only or ())
+        if isinstance(only, str) or callable(only):
+            only = [only]
+        chosen: list[Any] = [] if only is None else list(only)
         self.names: list[str] = []
         self.weights: dict[str, AttentionWeights] = {}
         self.filters: dict[str, Predicate] = {}
@@ -165,7 +162,7 @@ class Tracker:
         folder: str | Path | None,
     ) -> None:
         self._model, self._choice, self._batched = model, choice, batched
-        self._device = None if device is None else torch.device(device)
+        self._device = None if device is None else _device(device)
         self._kept: Any = [] if folder is None else TensorFiles(folder)
         self._recorder: Recorder | None = None
         self._begun = 0
@@ -206,16 +203,17 @@ class Tracker:
     @contextmanager
     def _passes(self) -> Iterator[None]:
         """Tracks the passes in the block."""
-        with ExitStack() as stack:
-            if self._choice.by_name:
-                names = self._choice.names
-                derived: dict[str, Tensor] = {}
-                edits = _storing(self._choice.weights.values(), derived)
-                activations = stack.enter_context(hooked(self._model, names, edits, detach=True))
-                inner = without_wrapper(self._model)
-                stack.enter_context(wrapped_forward(inner, self._around(activations, derived)))
-            else:
-                stack.enter_context(listening(self._model, _Listener(self)))
+        if not self._choice.by_name:
+            with listening(self._model, _Listener(self)):
+                yield
+            return
+        derived: dict[str, Tensor] = {}
+        edits = _storing(self._choice.weights.values(), derived)
+        inner = without_wrapper(self._model)
+        with (
+            hooked(self._model, self._choice.names, edits, detach=True) as activations,
+            wrapped_forward(inner, self._around(activations, derived)),
+        ):
             yield
 
     def _around(self, activations: Activations, derived: dict[str, Tensor]) -> Callable[..., Any]:
@@ -226,8 +224,10 @@ class Tracker:
             activations.reset(nothing)
             derived.clear()
             output = forward(*args, **kwargs)
-            kept = {name: activations[name] for name in self._choice.names} | derived
-            self._keep({name: self._moved(tensor) for name, tensor in kept.items()})
+            kept: dict[str, Tensor] = {}
+            for name, tensor in ({name: activations[name] for name in self._choice.names} | derived).items():
+                kept[name] = moved(tensor, self._device, kept)
+            self._keep(kept)
             return output
 
         return around
@@ -243,14 +243,18 @@ class Tracker:
     def _keep(self, tensors: Mapping[str, Tensor]) -> None:
         self._kept.append(tensors)
 
-    def _moved(self, tensor: Tensor) -> Tensor:
-        return tensor if self._device is None else tensor.to(self._device)
-
     def _check_begun(self) -> None:
         if not self._begun:
             raise TrackingError(
                 f"no forward pass of the {type(self._model).__name__} ran in the block: call the model itself"
             )
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ArgumentError(f"no device {device!r}: {error}") from error
 
 
 def _storing(weights: Iterable[AttentionWeights], derived: dict[str, Tensor]) -> dict[str, Edit]:
@@ -271,6 +275,7 @@ class _Listener:
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
+        self._recorder: Recorder | None = None  # of the pass that runs
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tracker = self._tracker
@@ -282,9 +287,15 @@ class _Listener:
         recorder.begin(args, kwargs)
 
     def end(self, output: Any) -> None:
-        self._recorder.end(output)
-        self._tracker._keep(self._recorder.values.results)
+        recorder, self._recorder = self._recorder, None
+        assert recorder is not None
+        recorder.end(output)
+        self._tracker._keep(recorder.values.results)
 
     def fail(self, error: BaseException) -> None:
-        self._recorder.fail(error)
-        self._tracker._keep(self._recorder.values.results)
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:  # the pass had not begun, or was over
+            return
+        recorder.fail(error)
+        if not self._tracker._batched:  # where half a pass would be taken for one of several whole ones
+            self._tracker._keep(recorder.values.results)

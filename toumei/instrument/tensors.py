@@ -15,7 +15,7 @@ from ..core.errors import ArgumentError, LayerError, ShapeError
 from ..core.files import atomic_write
 from ..core.serialization import write_safetensors
 from ..core.summaries import listed
-from .nodes import TensorNode
+from .nodes import TensorNode, name_of
 
 _FILE = "pass_{:06d}.safetensors"
 
@@ -39,7 +39,7 @@ class TensorMap(Mapping[str, Any]):
         self._passes, self._batched = passes, batched
 
     def __getitem__(self, place: "str | TensorNode") -> Any:
-        name = place.name if isinstance(place, TensorNode) else place
+        name = name_of(place, TensorNode)
         found = [kept[name] for kept in self._passes if name in kept]
         if not found:
             raise LayerError(f"no tensor {name!r} was kept: {_there_is(self)}")
@@ -60,6 +60,7 @@ class TensorMap(Mapping[str, Any]):
         passes = f" of {len(self._passes)} passes" if self._batched else ""
         return f"TensorMap({tensors}{passes}: {listed(self, 3)})"
 
+    @checked
     def get_cat(self, place: "str | TensorNode", dim: int = 0, pad: float | None = None) -> Tensor:
         """Returns the tensors of all passes as one.
 
@@ -73,7 +74,7 @@ class TensorMap(Mapping[str, Any]):
             LayerError: No such tensor was kept.
             ShapeError: The tensors differ along other axes, or in their number.
         """
-        name = place.name if isinstance(place, TensorNode) else place
+        name = name_of(place, TensorNode)
         given = self[place]
         tensors: list[Tensor] = given if isinstance(given, list) else [given]
         rank = tensors[0].dim()
@@ -96,6 +97,7 @@ class TensorMap(Mapping[str, Any]):
             joined.append(one)
         return torch.cat(joined, dim)
 
+    @checked
     def filter_ids(self, wanted: Callable[[str], bool]) -> "TensorMap":
         """Returns the tensors whose names a function accepts."""
         names = [name for name in self if wanted(name)]

@@ -1,6 +1,6 @@
 """The values of tensors that are kept while a forward pass goes on and may overwrite them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ class Values:
         if self._device is None or self._device == tensor.device:
             self._names.setdefault(memory_of(tensor)[0], []).append(node.name)
         else:
-            value = self._moved(value)
+            value = moved(value, self._device, self.results)
         self.results[node.name] = value
 
     def before_overwriting(self, target: Any) -> None:
@@ -63,19 +63,29 @@ class Values:
 
     def described(self) -> str:
         """Returns what is kept, in words, and how to keep less."""
-        size = sum(one.nbytes for one in self.results.values())
-        return (
-            f"{len(self.results)} tensors of {size / 1e9:.2f} GB are kept ({listed(self.results, 3)}): keep "
-            f"fewer with track(only=...), or write them to a folder"
-        )
+        return _described(self.results)
 
-    def _moved(self, tensor: Tensor) -> Tensor:
-        try:
-            return tensor.to(self._device)
-        except RuntimeError as error:
-            if "memory" not in str(error):
-                raise
-            raise OutOfMemoryError(f"no memory for more tensors: {self.described()}") from error
+
+def moved(tensor: Tensor, device: torch.device | None, kept: Mapping[str, Tensor]) -> Tensor:
+    """Returns a tensor on a device, by default where it is.
+
+    Raises:
+        OutOfMemoryError: There is no memory for it; the message names the tensors that are kept already.
+    """
+    try:
+        return tensor if device is None else tensor.to(device)
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        raise OutOfMemoryError(f"no memory for more tensors: {_described(kept)}") from error
+
+
+def _described(kept: Mapping[str, Tensor]) -> str:
+    size = sum(one.nbytes for one in kept.values())
+    return (
+        f"{len(kept)} tensors of {size / 1e9:.2f} GB are kept ({listed(kept, 3)}): keep fewer with "
+        f"track(only=...), or write them to a folder"
+    )
 
 
 def memory_of(tensor: Tensor) -> tuple[int, int]:

@@ -111,7 +111,7 @@ def diverging_map(
     negative: Sequence[str] = (NEGATIVE,),
     span: tuple[float, float] = (-1.0, 1.0),
 ) -> "Colormap":
-    """Returns the colour map of signed numbers: by default red above zero, blue below, white at zero.
+    """Returns the colour map of signed numbers: by default orange above zero, blue below, white at zero.
 
     Numbers of the same size have the same strength of colour on both sides of zero.
 
@@ -157,7 +157,7 @@ def diverging_colors(values: Tensor, limit: float = 1.0) -> Tensor:
 
     Args:
         values: The numbers.
-        limit: The number of the strongest red; its negative is the strongest blue.
+        limit: The number of the strongest orange; its negative is the strongest blue.
 
     Example:
         >>> diverging_colors(torch.tensor([0.0]))

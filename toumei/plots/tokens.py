@@ -24,7 +24,7 @@ _LETTER = 0.62  # width of a letter as a share of its size
 
 @checked
 def shade(share: float) -> tuple[int, int, int]:
-    """Returns a colour of bytes: white for 0, red up to 1, blue down to -1; black letters can be read on it.
+    """Returns a colour of bytes: white for 0, orange up to 1, blue down to -1, light enough for letters.
 
     Example:
         >>> shade(0.0)

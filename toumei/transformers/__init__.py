@@ -6,7 +6,24 @@ carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that. `logit_
 `head_ablation`, `activation_patching` and `path_patching` show which parts an answer needs.
 """
 
-from .heads import HeadScores, attention_flow, attention_rollout, head_scores, repeated_tokens
+from .heads import (
+    CompositionScores,
+    FactoredMatrix,
+    HeadScores,
+    HeadWeights,
+    attention_flow,
+    attention_rollout,
+    composition_scores,
+    copying_scores,
+    head_scores,
+    head_weights,
+    ov_circuit,
+    qk_circuit,
+    read_strengths,
+    repeated_tokens,
+    top_token_pairs,
+    write_strengths,
+)
 from .lenses import (
     LensEvaluation,
     LensTable,
@@ -16,9 +33,7 @@ from .lenses import (
     direct_logit_attribution,
     logit_lens,
 )
-from .model import Anatomy, anatomy
-from .model.activation_cache import ActivationCache
-from .model.hooked_model import HookedModel
+from .model import ActivationCache, Anatomy, HookedAutoConfig, HookedAutoModel, HookedModel, anatomy
 from .patching import (
     AttributionPatching,
     HeadAblation,
@@ -52,32 +67,53 @@ from .rome import (
     revert_all,
     world_cases,
 )
+from .tools import (
+    AttentionComposer,
+    AttentionTools,
+    CausalTracingIntervention,
+    LogitAttributor,
+    ResidualDecomposer,
+    ResidualTools,
+    WriteReadAnalyzer,
+)
 
 __all__ = [
     "ActivationCache",
     "Anatomy",
+    "AttentionComposer",
+    "AttentionTools",
     "AttributionPatching",
     "AverageEffects",
     "CausalTrace",
     "CausalTracer",
+    "CausalTracingIntervention",
+    "CompositionScores",
     "Edit",
     "EditCase",
     "EditRequest",
     "EditSettings",
     "EmbeddingNoise",
     "Evaluation",
+    "FactoredMatrix",
     "HeadAblation",
     "HeadScores",
+    "HeadWeights",
+    "HookedAutoConfig",
+    "HookedAutoModel",
     "HookedModel",
     "KeyStatistics",
     "LensEvaluation",
     "LensTable",
     "LogitAttribution",
+    "LogitAttributor",
     "LogitLens",
     "PatchingResult",
     "RankOneEditor",
+    "ResidualDecomposer",
+    "ResidualTools",
     "TraceSettings",
     "TunedLens",
+    "WriteReadAnalyzer",
     "ablation",
     "activation_patching",
     "anatomy",
@@ -85,18 +121,26 @@ __all__ = [
     "attention_rollout",
     "attribution_patching",
     "collect_statistics",
+    "composition_scores",
+    "copying_scores",
     "counterfact_cases",
     "direct_logit_attribution",
     "evaluate_edits",
     "export_lora",
     "head_ablation",
     "head_scores",
+    "head_weights",
     "kl_to_clean",
     "logit_difference",
     "logit_lens",
+    "ov_circuit",
     "path_patching",
     "probability",
+    "qk_circuit",
+    "read_strengths",
     "repeated_tokens",
     "revert_all",
+    "top_token_pairs",
     "world_cases",
+    "write_strengths",
 ]

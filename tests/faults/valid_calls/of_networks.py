@@ -80,6 +80,10 @@ def networks():
         {"model": NET, "x": X, "record": ["0"]},
     )
     yield entered(core.hooked), {"model": NET, "record": ["0"], "edit": None}
+    yield (
+        (lambda function: core.run(NET, X, record=["0"], edit={"0": core.CallEdit(function)})),
+        {"function": lambda tensor, args, kwargs: tensor},
+    )
     yield core.channels_first, {"activation": VALUES, "channel_axis": None}
     yield core.with_channels_first, {"activation": VALUES, "channel_axis": None, "grid": None}
     yield core.survey, {"model": NET, "layers": ["0"], "forward": lambda: NET(X)}

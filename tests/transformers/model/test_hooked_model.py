@@ -501,7 +501,7 @@ def test_a_quantized_output_map_is_dequantized(watched):
 
 def test_wrapped_models_have_the_same_names(watched):
     model = watched(build("gpt2"))
-    _, cache = HookedModel(torch.nn.DataParallel(model) if False else model).run_with_cache(IDS, "z")
+    _, cache = HookedModel(model).run_with_cache(IDS, "z")
     compiled = torch.compile(model, backend="eager")
     with torch.no_grad():
         logits, other = HookedModel(compiled).run_with_cache(IDS, "z")
@@ -525,3 +525,39 @@ def test_pictures_go_in_as_tensors_and_as_encodings(watched):
     )
     with pytest.raises(ToumeiError, match="12"):
         hooked(torch.rand(1, 3, 20, 20))
+
+
+# files
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert", "vit"])
+def test_a_saved_model_is_loaded_with_its_class_and_tokenizer(kind, tmp_path, tokenizer):
+    model = build(kind) if kind == "llama" else build_encoder(kind)
+    model.save_pretrained(tmp_path)
+    if kind != "vit":
+        tokenizer.save_pretrained(tmp_path)
+    loaded = HookedModel.from_pretrained(str(tmp_path))
+    assert type(loaded.model) is type(model)
+    assert (loaded.tokenizer is None) == (kind == "vit")
+    given = inputs_of(model)
+    with torch.no_grad():
+        assert torch.equal(loaded(given), main_tensor(model(**given)))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    for name in (str(tmp_path), str(tmp_path / "absent")):
+        with pytest.raises(ArgumentError, match="loads no model"):
+            HookedModel.from_pretrained(name)
+
+
+def test_trained_models_are_read_from_files(realdata):
+    hooked = HookedModel.from_pretrained(str(realdata / "stories260k"))
+    with torch.no_grad():
+        logits, cache = hooked.run_with_cache(
+            "Once upon a time", ["resid_pre", "resid_post", "attn_out", "mlp_out", "embed"]
+        )
+        assert torch.equal(logits, hooked.model(hooked.to_tokens("Once upon a time")).logits)
+    parts, _ = cache.decompose_resid()
+    torch.testing.assert_close(parts.sum(0), cache["resid_post", hooked.layers - 1], rtol=1e-5, atol=1e-4)
+    sentences = HookedModel.from_pretrained(str(realdata / "minilm_l6"))
+    assert sentences.run_with_cache("A dog.", "pattern")[1]["pattern", 5].shape[:2] == (1, 12)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...core.forward import forward_errors
+from ...core.recurrent_layers import differentiable_recurrent
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Values = Tensor | tuple[Tensor, ...] | dict[str, Tensor]  # contributions, in the structure of the inputs
@@ -39,7 +40,7 @@ def output_of(model: nn.Module, inputs: Inputs, preprocess: Preprocess | None) -
     Raises:
         ForwardError: The model cannot run on them.
     """
-    with forward_errors(model, parts_of(inputs)):
+    with forward_errors(model, parts_of(inputs)), differentiable_recurrent(model):
         if isinstance(inputs, dict):
             return model(**(inputs if preprocess is None else preprocess(**inputs)))
         given = parts_of(inputs)

@@ -118,12 +118,15 @@ def lesion_test(
     Raises:
         ArgumentError: No cluster has a part that can be tested, or fewer than one sample.
         LayerError: A layer of the graph that the model does not have.
+        ShapeError: Another number of targets than of inputs.
         NonFiniteError: Outputs that are NaN or infinite.
     """
     graph = as_graph(graph)
     labels = check_labels(graph, labels)
     if samples < 1:
         raise ArgumentError(f"a lesion is compared with at least one random set, got samples={samples}")
+    if not targets.dim() or len(targets) != len(inputs):
+        raise ShapeError(f"expected a target for each of {len(inputs)} inputs, got {tuple(targets.shape)}")
     batches = list(zip(inputs.split(batch_size), targets.split(batch_size), strict=True))
     generator = make_generator(seed)
     parts = list(_parts(graph, labels))

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
-from ...instrument.attention_batches import AttentionBatch
+from ...instrument.heads.attention_batches import AttentionBatch
 
 _UNITS = 2**30  # of a capacity of 1; SciPy takes whole numbers of 32 bits
 

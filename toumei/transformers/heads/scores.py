@@ -9,8 +9,8 @@ from torch.nn.utils.rnn import pad_sequence
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
-from ...instrument.attention_batches import AttentionBatch
-from ...instrument.head_behaviours import behaviours_of_text
+from ...instrument.heads.attention_batches import AttentionBatch
+from ...instrument.heads.behaviours import behaviours_of_text
 from .score_table import SCORES, HeadScores
 
 Sums = dict[str, tuple[Tensor, int]]  # by score the sums (heads,) of one text, and over how many rows

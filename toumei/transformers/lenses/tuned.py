@@ -223,6 +223,7 @@ class TunedLens(Saved):
         )
 
     @classmethod
+    @checked
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Self:
         """Returns a saved lens.
 

@@ -9,10 +9,11 @@ from torch import Tensor
 from ...core.checks import check_choice, checked
 from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.files import atomic_write
+from ...core.kinds import shown
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
 from ...core.tensors import whole
-from ...instrument.patterns import source
+from ...instrument.search.patterns import source
 from .hook_search import HookPoints
 from .point_names import Key, full_name, unknown_point
 
@@ -78,7 +79,7 @@ class ActivationCache(Mapping[str, Tensor]):
         return len(self._values)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str | tuple) and full_name(key) in self._values  # type: ignore[arg-type]
+        return isinstance(key, str | tuple) and full_name(key) in self._values
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations: {listed(self, 3)})"
@@ -101,11 +102,16 @@ class ActivationCache(Mapping[str, Tensor]):
         """Returns the activations of some texts of the batch.
 
         Raises:
-            ArgumentError: There is no batch.
+            ArgumentError: There is no batch, or it is no slice.
         """
         if not self.batched:
             raise ArgumentError("the cache has no axis of the batch any more")
-        count = len(range(*rows.indices(self._batch)))
+        if not isinstance(rows, slice):
+            raise ArgumentError(f"expected a slice of the texts, such as slice(0, 2), got {shown(rows)}")
+        try:
+            count = len(range(*rows.indices(self._batch)))
+        except TypeError as error:
+            raise ArgumentError(f"{rows} is no slice of whole numbers") from error
         return self._changed(lambda tensor: tensor[rows] if self._has_rows(tensor) else tensor, batch=count)
 
     @property
@@ -121,7 +127,15 @@ class ActivationCache(Mapping[str, Tensor]):
 
     @checked
     def to(self, device: str | torch.device) -> "ActivationCache":
-        """Returns the activations on a device."""
+        """Returns the activations on a device.
+
+        Raises:
+            ArgumentError: There is no such device.
+        """
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ArgumentError(f"there is no device {str(device)!r}: {error}") from error
         return self._changed(lambda tensor: tensor.to(device))
 
     @checked

@@ -11,7 +11,7 @@ from ...core.outputs import main_tensor, tensor_parts
 from ...instrument import LinearMap, MultiHeadAttentionInstance, TensorNode
 from ...instrument.attention_weights import AttentionWeights, fused_scores
 from ...instrument.nodes import with_values
-from ...instrument.patterns import TRANSPARENT, source
+from ...instrument.search.patterns import TRANSPARENT, source
 from .hook_points import Args, Columns, ComputedPoint, HookPoint, Kwargs, Point, column_map
 from .tensor_layouts import HEADS, PATTERN, Axes, TensorLayouts
 
@@ -117,7 +117,8 @@ class AttentionPoints:
         """The last tensor with an axis of heads that holds numbers of a linear map as they are."""
         before, waiting = {node}, [node]
         while waiting:
-            operation = self._graph.producer(waiting.pop())
+            one = waiting.pop()
+            operation = None if one in self._linear else self._graph.producer(one)
             if operation is not None:
                 new = [one for one in operation.inputs if one not in before]
                 before.update(new)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ...core.errors import ArchitectureError
+from ...core.linear_layers import projection_sizes, without_adapter
 from ...core.modules import find_module
 
 MIXER = "it has a state-space mixer in that place"
@@ -60,42 +61,6 @@ def search_family(model: nn.Module) -> tuple[Family, list[Family]]:
     )
     width = stream_width(model)
     return outside, [_search_block(block, outside, width) for block in find_module(model, blocks).children()]
-
-
-def without_adapter(module: nn.Module) -> nn.Module:
-    """Returns the layer inside of an adapter's, as PEFT puts LoRA around it; any other module itself.
-
-    Example:
-        >>> linear = nn.Linear(2, 2)
-        >>> without_adapter(linear) is linear
-        True
-    """
-    while isinstance(inner := getattr(module, "base_layer", None), nn.Module):
-        module = inner
-    return module
-
-
-def projection_sizes(module: nn.Module) -> tuple[int, int] | None:
-    """Returns (inputs, outputs) of a linear layer or a `Conv1D`, also where its weight is quantized.
-
-    Example:
-        >>> projection_sizes(nn.Linear(3, 5))
-        (3, 5)
-    """
-    if is_conv1d(module):
-        inputs, outputs = without_adapter(module).weight.shape  # type: ignore[misc]
-        return int(inputs), int(outputs)
-    if hasattr(module, "in_features") and hasattr(module, "out_features"):
-        return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
-    return None
-
-
-def is_conv1d(module: nn.Module) -> bool:
-    """Returns whether a module is GPT-2's transposed linear layer (`transformers.pytorch_utils.Conv1D`).
-
-    An adapter around one counts, too.
-    """
-    return any(base.__name__ == "Conv1D" for base in type(without_adapter(module)).__mro__)
 
 
 def stream_width(model: nn.Module) -> int:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from ...core.checks import checked
 from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.hooks import hooked
+from ...core.linear_layers import is_conv1d, projection_sizes
 from ...core.modules import evaluating, find_module
 from ...core.tensors import in_place, whole
-from .discovery import EXPERTS, MIXER, Family, is_conv1d, projection_sizes, search_family, stream_width
+from .discovery import EXPERTS, MIXER, Family, search_family, stream_width
 from .wrappers import check_wrapper, language_model
 
 _TRIED = 64  # tokens among which those of trial passes are chosen

@@ -16,15 +16,15 @@ from ...instrument import (
     find_multi_head_attention,
     find_normalizations,
 )
-from ...instrument.patterns import source
+from ...instrument.search.patterns import source
 from .attention_points import AttentionPoints
 from .hook_points import HookPoint, Point
-from .norm_points import norm_points
+from .norm_points import points_of_norm
 from .stream import StreamSum, find_stream
 from .tensor_layouts import VECTORS, TensorLayouts
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HookPoints:
     """The hook points of a model.
 
@@ -48,6 +48,9 @@ class HookPoints:
     layers: int
     final_norm: Normalization | None
     graph: OperationGraph = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"HookPoints({len(self.names)} of {self.layers} layers, {len(self.missing)} missing)"
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -292,7 +295,7 @@ class _Search:
         if norm is not None and node is not None:
             given = self._layouts.point(prefix, node, VECTORS)
             if isinstance(given, HookPoint):
-                for point in norm_points(prefix, norm, given):
+                for point in points_of_norm(prefix, norm, given):
                     self._points[point.name] = point
                 return
         self._missing |= {f"{prefix}.hook_{name}": str(given) for name in ("scale", "normalized")}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.checks import checked
+from ...core.checks import check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.forward import raise_forward_error
 from ...core.hooks import hooked
@@ -67,18 +67,26 @@ class HookedModel:
     def from_pretrained(cls, name_or_path: str, **options: Any) -> "HookedModel":
         """Returns a model and its tokenizer from a folder or the Hugging Face hub.
 
+        The model is of the class that its configuration names.
+
         Args:
             name_or_path: The folder, or the name on the hub.
-            **options: Those of `AutoModel.from_pretrained`.
+            **options: Those of ``from_pretrained`` of transformers, such as ``dtype``.
+
+        Raises:
+            ArgumentError: There is no such model, or transformers cannot load it.
+            ArchitectureError: It is no transformer with one residual stream.
         """
-        from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+        import transformers
 
         try:
-            model = AutoModelForCausalLM.from_pretrained(name_or_path, **options)
-        except ValueError:  # no causal language model
-            model = AutoModel.from_pretrained(name_or_path, **options)
+            config = transformers.AutoConfig.from_pretrained(name_or_path, **_files(options))
+            named = getattr(transformers, next(iter(config.architectures or []), ""), None)
+            model = (named or auto_class(config)).from_pretrained(name_or_path, **options)
+        except (OSError, ValueError) as error:
+            raise ArgumentError(f"transformers loads no model from {name_or_path!r}: {error}") from error
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name_or_path, **_files(options))
         except (OSError, ValueError, KeyError):  # vision transformers have none
             tokenizer = None
         return cls(model.eval(), tokenizer)
@@ -88,7 +96,8 @@ class HookedModel:
         pre = self.points.points.get("blocks.0.hook_resid_pre")
         width = "" if pre is None else f", width {self.width}"
         return (
-            f"HookedModel({type(self.model).__name__}, {self.layers} layers, {first.num_heads} heads{width})"
+            f"{type(self).__name__}({type(self.model).__name__}, {self.layers} layers, "
+            f"{first.num_heads} heads{width})"
         )
 
     @property
@@ -123,6 +132,7 @@ class HookedModel:
         """Returns the texts of the tokens of one text."""
         return self.inputs.token_texts(given)
 
+    @checked
     def __call__(self, given: Any, **options: Any) -> Tensor:
         """Returns the logits (batch, position, tokens) of the model, or its last hidden states.
 
@@ -133,14 +143,19 @@ class HookedModel:
         return self._run({**self.inputs(given), **options})
 
     def _run(self, inputs: Mapping[str, Any]) -> Tensor:
-        """The logits of a pass; what the model cannot run on is an error that says so."""
-        try:
+        """The logits of a pass."""
+        with self._errors(inputs):
             return main_tensor(self.model(**inputs))
+
+    @contextmanager
+    def _errors(self, inputs: Mapping[str, Any]) -> Iterator[None]:
+        """Errors of a pass say what went in, but those of functions that edit it are as they are."""
+        try:
+            yield
         except Exception as error:
             if self._state.edits:
                 raise
             raise_forward_error(error, self.model, inputs.values())
-            raise
 
     @checked
     def run_with_cache(
@@ -222,6 +237,7 @@ class HookedModel:
         with self._editing(list(edits.items())):
             yield self
 
+    @checked
     def run_with_hooks(
         self, given: Any, fwd_hooks: Sequence[tuple[Any, Change]] = (), **options: Any
     ) -> Tensor:
@@ -229,6 +245,8 @@ class HookedModel:
 
         Names may come several times; their functions are called in their order. See `edit`.
         """
+        if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in fwd_hooks):
+            raise ArgumentError(f"expected pairs of names and functions, got {shown(fwd_hooks)}")
         with self._editing(fwd_hooks):
             return self(given, **options)
 
@@ -246,6 +264,7 @@ class HookedModel:
         with hooked(self.model, edit=edits), self._state.noting(without_wrapper(self.model), edits=True):
             yield
 
+    @checked
     def generate(self, given: Any, max_new_tokens: int = 20, **options: Any) -> Any:
         """Returns a text that the model continues a text with, the tokens if there is no tokenizer.
 
@@ -259,14 +278,32 @@ class HookedModel:
         Raises:
             ArchitectureError: The model generates no text.
         """
+        check_counts(1, max_new_tokens=max_new_tokens)
         inner: Any = without_wrapper(self.model)
         if not getattr(inner, "can_generate", bool)():
             raise ArchitectureError(f"{type(inner).__name__} generates no text")
         inputs = self.inputs(given, left=True)
         options = {"do_sample": False, "pad_token_id": self.inputs.padding, **options}
-        found = inner.generate(**inputs, max_new_tokens=max_new_tokens, **options)
+        if "input_ids" not in inputs:
+            raise ArgumentError(f"expected tokens to continue, got {shown(given)}")
+        inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
+        with self._errors(inputs):
+            found = inner.generate(**inputs, max_new_tokens=max_new_tokens, **options)
         new = found[:, inputs["input_ids"].shape[1] :]
         if self.tokenizer is None:
             return new
         texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return texts[0] if len(texts) == 1 else texts
+
+
+def auto_class(config: Any) -> Any:
+    """Returns the class of transformers that makes the model of a configuration, with a head for tokens."""
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    return AutoModelForCausalLM if type(config) in AutoModelForCausalLM._model_mapping else AutoModel
+
+
+def _files(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that say which files are meant."""
+    names = ("gguf_file", "revision", "cache_dir", "subfolder", "local_files_only", "token")
+    return {name: options[name] for name in names if name in options}

@@ -14,6 +14,8 @@ from ...core.kinds import shown
 from ...core.modules import device_and_dtype
 from .tokens import encode
 
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 class ModelInputs:
     """Makes the inputs of a model from what the user has.
@@ -46,11 +48,14 @@ class ModelInputs:
         """
         device = device_and_dtype(self._model)[0]
         if isinstance(given, Mapping):
+            name = getattr(self._model, "main_input_name", "input_ids")
+            if not {name, "inputs_embeds"} & set(given):
+                raise ArgumentError(f"expected inputs with {name!r}, got {shown(given)}")
             inputs = {key: one.to(device) if isinstance(one, Tensor) else one for key, one in given.items()}
             if isinstance(inputs.get("input_ids"), Tensor):
                 self._check(inputs["input_ids"])
             return inputs
-        if isinstance(given, np.ndarray):
+        if isinstance(given, np.ndarray) and given.dtype.kind in "iuf":
             given = torch.as_tensor(given)
         if isinstance(given, Tensor):
             return self._tensor(given.to(device))
@@ -70,11 +75,11 @@ class ModelInputs:
         if given.is_floating_point() and name != "input_ids":
             dtype = device_and_dtype(self._model)[1]
             return {name: given.to(dtype)}
-        if given.is_floating_point() or given.dtype == torch.bool or not 1 <= given.dim() <= 2:
+        if given.dtype not in _WHOLE or not 1 <= given.dim() <= 2:
             raise ArgumentError(
                 f"expected token ids, whole numbers of shape (batch, position), got {shown(given)}"
             )
-        ids = given if given.dim() > 1 else given[None]
+        ids = given.long() if given.dim() > 1 else given.long()[None]
         self._check(ids)
         return {"input_ids": ids}
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from ...instrument import Normalization
-from ...instrument.patterns import arguments
+from ...instrument.search.patterns import arguments
 from .hook_points import DerivedPoint, HookPoint
 
 _PLACES = {"layer_norm": 4, "rms_norm": 3}  # of eps among the arguments
 
 
-def norm_points(prefix: str, norm: Normalization, given: HookPoint) -> Iterator[DerivedPoint]:
+def points_of_norm(prefix: str, norm: Normalization, given: HookPoint) -> Iterator[DerivedPoint]:
     """Yields ``hook_scale`` (batch, position, 1) and ``hook_normalized`` (batch, position, width) of a norm.
 
     The scale is the root of the variance and eps, of the mean square and eps for an RMS norm; what is

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ...core.activations import Activations, version_of
 from ...core.errors import ArgumentError, OverwrittenError
@@ -15,7 +14,7 @@ from ...core.modules import without_wrapper
 from ...core.targets import CallEdit, Edit
 from ...core.tensors import whole
 from .activation_cache import ActivationCache, Lazy
-from .hook_points import ComputedPoint, DerivedPoint, HookPoint
+from .hook_points import Args, ComputedPoint, DerivedPoint, HookPoint, Kwargs
 from .hook_search import HookPoints
 from .pass_state import PassState
 
@@ -63,7 +62,7 @@ class Recording:
 
     def _storing(self, layer: str, differentiable: bool) -> Callable[[Tensor, Any, Any], Tensor]:
         def store(tensor: Tensor, args: Any, kwargs: Any) -> Tensor:
-            self._calls[layer] = tree_map_only(Tensor, Tensor.detach, (args, kwargs))
+            self._calls[layer] = _detached(args, kwargs)
             return _differentiable(tensor) if differentiable else tensor
 
         return store
@@ -139,22 +138,31 @@ class Recording:
             return self._tensor(point)
         if isinstance(point, ComputedPoint):
             args, kwargs = self._calls[point.layer]
-            return unchanged(name, (args, kwargs), lambda: point.compute(args, kwargs))
+            used = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
+            return unchanged(name, used, lambda: point.compute(args, kwargs))
         tensor, batch = self._tensor(point.layer), self._batch
         if isinstance(point, DerivedPoint):
-            return unchanged(name, tensor, lambda: point.read(tensor.detach(), batch))
+            return unchanged(name, [tensor], lambda: point.read(tensor.detach(), batch))
         held = point.read(tensor, batch)
         if not name.endswith("attn.hook_result"):
             return held
         layer = int(name.split(".")[1])
         parameter = output_parameter(self._points, layer)
-        return unchanged(name, (held, parameter), lambda: _results(held.detach(), self._points, layer))
+        return unchanged(name, [held, parameter], lambda: _results(held.detach(), self._points, layer))
 
 
 def _results(heads: Tensor, points: HookPoints, layer: int) -> Tensor:
     """What each head of a layer writes into the stream."""
     with torch.no_grad():
         return torch.einsum("bphd,hdw->bphw", heads, output_weight(points, layer).to(heads))
+
+
+def _detached(args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+    """The arguments of a call outside of the graph of autograd."""
+    return (
+        tuple(one.detach() if isinstance(one, Tensor) else one for one in args),
+        {key: one.detach() if isinstance(one, Tensor) else one for key, one in kwargs.items()},
+    )
 
 
 def _held(name: str) -> str:
@@ -169,15 +177,15 @@ def _differentiable(tensor: Tensor) -> Tensor:
     return tensor.detach().requires_grad_()
 
 
-def unchanged(name: str, used: Any, compute: Callable[[], Tensor]) -> Lazy:
+def unchanged(name: str, used: Sequence[Tensor], compute: Callable[[], Tensor]) -> Lazy:
     """Returns a function that computes an activation, and refuses once a tensor it uses was written into.
 
     Args:
         name: The name of the activation.
-        used: The tensors, in tuples and dictionaries.
+        used: The tensors that it is computed from.
         compute: The function.
     """
-    versions = [(one, version_of(one)) for one in tree_leaves(used) if isinstance(one, Tensor)]
+    versions = [(one, version_of(one)) for one in used]
 
     def checked() -> Tensor:
         if any(version_of(one) != version for one, version in versions):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ...core.errors import ArchitectureError
 from ...instrument import FeedForward, MultiHeadAttentionInstance, OperationGraph, TensorNode
-from ...instrument.patterns import TRANSPARENT
+from ...instrument.search.patterns import TRANSPARENT
 
 Component = tuple[str, int]  # "attn" or "mlp", and the layer
 

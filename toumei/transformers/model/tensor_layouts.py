@@ -53,9 +53,16 @@ class TensorLayouts:
         )
 
     def engine_name(self, node: TensorNode) -> str:
-        """Returns the name of the innermost module that returns a tensor, else that of the operation."""
+        """Returns the name of the innermost module that returns a tensor, else that of the operation.
+
+        A module in which the tensor is read before it returns it comes too late.
+        """
         returned = self.graph.returned.get(node.name, [])
-        return f"{returned[0]}#0" if returned and self._runs[returned[0]] == 1 else node.name
+        if not returned or self._runs[returned[0]] != 1:
+            return node.name
+        inside = f"{returned[0]}." if returned[0] else ""
+        read = (f"{one.module}.".startswith(inside) for one in self.graph.consumers(node))
+        return node.name if any(read) else f"{returned[0]}#0"
 
     def axes(self, node: TensorNode, heads: int | None = None) -> Axes | None:
         """Returns what the axes of vectors, or of vectors of heads, are, by their sizes."""

@@ -124,10 +124,12 @@ def as_prompt(tokenizer: Any, given: Any) -> str:
         ids = ids[0]
     whole = isinstance(ids, (list, tuple)) and all(type(index) is int for index in ids)
     known = len(tokenizer) if hasattr(tokenizer, "__len__") else 0  # a function that reads texts knows no ids
+    if not known:
+        raise ArgumentError(f"expected a prompt with words, since the tokenizer has no ids, got {given!r}")
     if not whole or not ids or not all(0 <= index < known for index in ids):
         raise ArgumentError(
-            f"expected a prompt with words, or ids of the tokens of one text, {known} of which are known, "
-            f"got {given!r}"
+            f"expected a prompt with words, or ids from 0 to {known - 1} of the tokens of one text, got "
+            f"{given!r}"
         )
     texts = [tokenizer.decode(ids[:count]) for count in range(1, len(ids) + 1)]
     ends = [_common(text, texts[-1]) for text in texts]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import EditError
+from ...core.linear_layers import is_conv1d
 from ...core.tensors import in_place, is_sharded, whole
-from .discovery import is_conv1d
 
 _PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

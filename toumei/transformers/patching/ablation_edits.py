@@ -48,7 +48,8 @@ def ablation(
         pooled: The mean is over all positions, too, not of each position by itself. Padding counts as well.
 
     Raises:
-        ArgumentError: The activation has no heads, there is no such position, or a text is alone.
+        ArgumentError: The reference is no cache, the activation has no heads, there is no such position, or a
+            text is alone.
         ShapeError: The reference has texts of another length or number.
 
     Example:
@@ -61,6 +62,8 @@ def ablation(
         False
     """
     check_choice("kind", kind, KINDS)
+    if not isinstance(reference, ActivationCache | None):
+        raise ArgumentError(f"reference is an ActivationCache, got {type(reference).__name__}")
 
     def ablate(tensor: Tensor, name: str) -> Tensor:
         others = tensor if reference is None else reference[name].to(tensor)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...core.checks import check_counts, checked
 from ...core.serialization import Saved
+from ...core.summaries import shortened
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -90,7 +91,8 @@ class HeadAblation(Saved):
         return f"HeadAblation({self.kind}, {len(self)} heads, {len(self.before)} texts: highest {best})"
 
     def __str__(self) -> str:
-        mean = f"{self.measure} {float(self.before.mean()):.3f} as it is; {self._label}:"
+        measure, label = shortened(self.measure), shortened(self._label)
+        mean = f"{measure} {float(self.before.mean()):.3f} as it is; {label}:"
         lines = [f"{self.kind} ablation of {len(self)} heads over {len(self.before)} texts", mean]
         intervals = self.intervals
         for name, value in self.top(8):

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
+from ...core.kinds import shown
 from ..model.hooked_model import HookedModel
 from ..model.tokens import continuation
 
@@ -17,6 +18,7 @@ Read = Callable[[Tensor], Tensor]
 Answers = str | int | Sequence[str | int] | Tensor
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Metric:
     """A number for each text, from the logits at its last position.
@@ -113,7 +115,9 @@ def answer_tokens(model: HookedModel, ids: Tensor | None, logits: Tensor, answer
     """
     texts, known = logits.shape
     several = answers.tolist() if isinstance(answers, Tensor) else answers
-    listed: list[str | int] = [several] * texts if isinstance(several, str | int) else list(several)
+    listed = (
+        list(several) if isinstance(several, Sequence) and not isinstance(several, str) else [several] * texts
+    )
     if len(listed) != texts:
         raise ArgumentError(f"expected an answer for each of {texts} prompts, got {len(listed)}")
     found = []
@@ -122,9 +126,11 @@ def answer_tokens(model: HookedModel, ids: Tensor | None, logits: Tensor, answer
             if model.tokenizer is None or ids is None:
                 raise ArgumentError(f"there is no tokenizer to read {answer!r} with: give numbers of tokens")
             answer = continuation(model.tokenizer, ids[place].tolist(), answer)[0]
-        if not 0 <= answer < known:
-            raise ArgumentError(f"tokens are from 0 to {known - 1}, got {answer}")
-        found.append(answer)
+        if not isinstance(answer, SupportsIndex) or isinstance(answer, bool | Tensor):
+            raise ArgumentError(f"an answer is a text or the number of a token, got {shown(answer)}")
+        if not 0 <= (token := answer.__index__()) < known:
+            raise ArgumentError(f"tokens are from 0 to {known - 1}, got {token}")
+        found.append(token)
     return torch.tensor(found, device=logits.device)
 
 

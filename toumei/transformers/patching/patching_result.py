@@ -8,6 +8,7 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
+from ...core.summaries import shortened
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -98,6 +99,7 @@ class PatchingResult(Saved):
             return self.values[None], ("",), ("", "layer")
         return self.values, self.layer_names, ("layer", self.axes[1])
 
+    @checked
     def __getitem__(self, key: str) -> float:
         """Returns the effect of one place by its name, as `top` has it."""
         try:
@@ -115,12 +117,13 @@ class PatchingResult(Saved):
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:.2f}" for name, value in self.top(3))
-        return f"PatchingResult({self.direction} of {self.what}, {len(self)} patches: highest {best})"
+        what = shortened(self.what)
+        return f"PatchingResult({self.direction} of {what}, {len(self)} patches: highest {best})"
 
     def __str__(self) -> str:
         lines = [
-            f"{self.direction} of {self.what} by {', '.join(self.axes)}",
-            f"{self.metric}: {self.clean:.3f} clean, {self.corrupt:.3f} corrupt",
+            f"{self.direction} of {shortened(self.what)} by {', '.join(self.axes)}",
+            f"{shortened(self.metric)}: {self.clean:.3f} clean, {self.corrupt:.3f} corrupt",
         ]
         return "\n".join([*lines, *(f"{name:<10}{value:.3f}" for name, value in self.top(8))])
 

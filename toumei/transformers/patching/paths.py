@@ -221,7 +221,7 @@ def _noting(seen: dict[tuple[int, str], Tensor], place: tuple[int, str]) -> Call
 
 def _receivers(model: HookedModel, receivers: Any) -> list[Receiver]:
     """The receivers, which the model has; none for the logits."""
-    if receivers == "logits":
+    if isinstance(receivers, str) and receivers == "logits":
         return []
     listed = [receivers] if isinstance(receivers, tuple) and len(receivers) == 3 else receivers
     expected = 'expected "logits" or a list of (layer, head, "q"), (layer, head, "k"), (layer, head, "v")'
@@ -229,10 +229,10 @@ def _receivers(model: HookedModel, receivers: Any) -> list[Receiver]:
         raise ArgumentError(f"{expected}, got {receivers!r}")
     found: list[Receiver] = []
     for one in listed:
-        if not isinstance(one, Sequence) or len(one) != 3 or one[2] not in ("q", "k", "v"):
+        if not isinstance(one, Sequence) or len(one) != 3 or str(one[2]) not in ("q", "k", "v"):
             raise ArgumentError(f"{expected}, got {one!r}")
         layer, head, kind = one
-        attention = model.points.attentions.get(layer)
+        attention = model.points.attentions.get(layer) if isinstance(layer, int) else None
         if attention is None:
             raise ArgumentError(f"layers with attention are {sorted(model.points.attentions)}, got {layer!r}")
         count = attention.num_heads if kind == "q" else attention.num_key_value_heads

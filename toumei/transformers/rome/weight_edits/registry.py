@@ -19,8 +19,8 @@ from ....core.activations import version_of
 from ....core.errors import EditError
 from ....core.fingerprint import fingerprint_of
 from ....core.interrupts import uninterrupted
+from ....core.linear_layers import is_conv1d, without_adapter
 from ....core.tensors import whole
-from ...model.discovery import is_conv1d, without_adapter
 from ...model.weights import backup, editable, set_weight
 from .low_rank import LowRank
 
