@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ...core.checks import checked
-from ...core.errors import ArgumentError
+from ...core.errors import ArgumentError, ShapeError
 from ...instrument.heads.attention_batches import AttentionBatch
 
 _UNITS = 2**30  # of a capacity of 1; SciPy takes whole numbers of 32 bits
@@ -104,6 +104,8 @@ def attention_flow(
 
 
 def _checked(attentions: Weights, mask: Tensor | None) -> AttentionBatch:
+    if isinstance(attentions, Tensor) and attentions.dim() != 5:
+        raise ShapeError(f"expected (layers, batch, heads, query, key), got {tuple(attentions.shape)}")
     batch = AttentionBatch(list(attentions) if isinstance(attentions, Tensor) else attentions, mask)
     batch.check()
     return batch

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ...core.checks import check_counts, checked
-from ...core.errors import ArgumentError
+from ...core.errors import ArgumentError, ShapeError
 from ...core.seeding import make_generator
 from ...instrument.heads.attention_batches import AttentionBatch
 from ...instrument.heads.behaviours import behaviours_of_text
@@ -47,6 +47,8 @@ def head_scores(
         >>> head_scores(weights[None, None], tokens).top("induction", 1)
         (('0.1', 1.0),)
     """
+    if isinstance(attentions, Tensor) and attentions.dim() != 5:
+        raise ShapeError(f"expected (layers, batch, heads, query, key), got {tuple(attentions.shape)}")
     weights = list(attentions) if isinstance(attentions, Tensor) else attentions
     batch = AttentionBatch(weights, mask, tokens)
     batch.check()

@@ -221,6 +221,8 @@ def continuation(tokenizer: Any, prompt: Any, text: str) -> tuple[int, ...]:
     if not isinstance(text, str) or not text.strip():
         raise ArgumentError(f"expected words to continue the prompt {prompt!r} with, got {text!r}")
     prompt = as_prompt(tokenizer, prompt)
+    if not hasattr(tokenizer, "unk_token_id"):
+        raise ArgumentError(f"expected a tokenizer of Hugging Face, got {type(tokenizer).__name__}")
     unknown = tokenizer.unk_token_id
     ids = _following(tokenizer, prompt, space_between(prompt, text) + text)
     if unknown in ids and unknown not in (glued := _following(tokenizer, prompt, text)):

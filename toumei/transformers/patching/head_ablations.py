@@ -118,7 +118,7 @@ def head_ablation(
 
 def _last(metric: Metric, model: HookedModel, inputs: dict[str, Any], logits: Tensor) -> Read:
     """Reads a metric, from logits (rows, texts, 1, tokens)."""
-    read = metric.prepare(model, inputs["input_ids"], logits[:, -1])
+    read = metric.reading(model, inputs["input_ids"], logits[:, -1])
     return lambda given: read(given[:, :, -1]).double().cpu()
 
 

@@ -32,6 +32,17 @@ class Metric:
     name: str
     prepare: Callable[[HookedModel, Tensor | None, Tensor], Read]
 
+    def reading(self, model: HookedModel, ids: Tensor | None, clean: Tensor) -> Read:
+        """Returns the function of logits for a model and clean prompts.
+
+        Raises:
+            ArgumentError: `prepare` made no function.
+        """
+        read: Any = self.prepare(model, ids, clean)
+        if not callable(read):
+            raise ArgumentError(f"prepare of {self.name!r} makes a function of logits, got {shown(read)}")
+        return read
+
     def __repr__(self) -> str:
         return f"Metric({self.name!r})"
 

@@ -96,7 +96,7 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
         )
     with torch.no_grad():
         logits = [read_logits(model, one, last=True)[:, 0] for one in inputs]
-    read = metric.prepare(model, ids[0], logits[0])
+    read = metric.reading(model, ids[0], logits[0])
     values = tuple(float(read(one).mean()) for one in logits)
     gap = values[0] - values[1]
     if not isfinite(gap):
