@@ -21,7 +21,7 @@ import torch
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from common import basic_parser
+from common import basic_parser, texts_in
 from toumei.core import evaluating
 from toumei.instrument import AttentionHeadClusterAnalyzer, AttentionHeadClusteringResult, instrument
 from toumei.models import facts_gpt
@@ -120,8 +120,7 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, Iterable[str]]:
             AutoTokenizer.from_pretrained(options.model),
         )
     if options.texts:
-        lines = Path(options.texts).read_text(encoding="utf-8").splitlines()
-        texts = [line.strip() for line in lines if line.strip()]
+        texts = texts_in(options.texts)
     return model.to(options.device), tokenizer, texts
 
 

@@ -171,3 +171,9 @@ def outstanding(responses: Tensor, count: int, best: int = 6, same: float = 0.5)
         if len(chosen) < count and (likeness[channel, chosen] < same).all():
             chosen.append(channel)
     return chosen
+
+
+def texts_in(path: str | Path) -> list[str]:
+    """The texts of a file that has one on each line."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from matplotlib.figure import Figure
 
-from common import basic_parser, language_model
+from common import basic_parser, language_model, texts_in
 from toumei.instrument.memories.key_value_memories import KeyValueMemories
 from toumei.instrument.memories.result import Memories
 from toumei.models import facts_gpt
@@ -136,8 +136,7 @@ def loaded(options: argparse.Namespace) -> tuple[Any, Any, Iterable[str]]:
     else:
         model, tokenizer = language_model(options.model)
     if options.texts:
-        lines = Path(options.texts).read_text(encoding="utf-8").splitlines()
-        texts = [line for line in lines if line.strip()]
+        texts = texts_in(options.texts)
     return model.to(options.device), tokenizer, texts
 
 
