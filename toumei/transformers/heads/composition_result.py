@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
 from torch import Tensor
 
 from ...core.checks import check_choice, check_counts, checked
+from ...core.ordering import largest
 from ...core.serialization import Saved
 from ...core.summaries import shortened
 from ...core.tensor_specs import specs
@@ -59,12 +59,11 @@ class CompositionScores(Saved):
             k: How many pairs.
         """
         check_counts(1, k=k)
-        names, matrix = self.head_names, self._matrix(kind)
-        flat = matrix.flatten()
-        order = flat.nan_to_num(-torch.inf).argsort(descending=True, stable=True)
-        chosen = [place for place in order.tolist() if flat[place].isfinite()][:k]
-        count = len(names)
-        return tuple((names[one // count], names[one % count], float(flat[one])) for one in chosen)
+        names = self.head_names
+        return tuple(
+            (names[writer], names[reader], score)
+            for (writer, reader), score in largest(self._matrix(kind), k)
+        )
 
     @property
     def head_names(self) -> list[str]:

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
+from ...core.ordering import largest
 from ...core.serialization import Saved
 from ...core.summaries import listed, shortened
 from ...core.tensor_specs import specs
@@ -66,11 +67,8 @@ class HeadValues(Saved):
     def top(self, k: int = 5) -> tuple[tuple[str, float], ...]:
         """Returns the heads with the largest numbers, as layer and head from 0 on, and their numbers."""
         check_counts(1, k=k)
-        flat, heads = self.values.flatten(), self.values.shape[1]
-        order = flat.nan_to_num(-torch.inf).argsort(descending=True, stable=True)
-        chosen = [place for place in order.tolist() if flat[place].isfinite()][:k]
         return tuple(
-            (f"{self.layer_names[place // heads]}.{place % heads}", float(flat[place])) for place in chosen
+            (f"{self.layer_names[layer]}.{head}", value) for (layer, head), value in largest(self.values, k)
         )
 
     @checked

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
 from torch import Tensor
 
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
+from ...core.ordering import largest
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
@@ -105,14 +105,7 @@ class HeadScores(Saved):
             ArgumentError: There is no such score, or the tokens do not allow it.
         """
         check_counts(1, k=k)
-        values = self[score]
-        known = values.isfinite().flatten()
-        order = values.flatten().nan_to_num(-torch.inf).argsort(descending=True, stable=True)
-        heads = values.shape[1]
-        chosen = [place for place in order.tolist() if known[place]][:k]
-        return tuple(
-            (f"{place // heads}.{place % heads}", float(values.flatten()[place])) for place in chosen
-        )
+        return tuple((f"{layer}.{head}", value) for (layer, head), value in largest(self[score], k))
 
     @checked
     def plot(self, score: Score = "induction", ax: "Axes | None" = None) -> "Axes":

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import check_counts, checked
+from ...core.ordering import largest
 from ...core.serialization import Saved
 from ...core.summaries import shortened
 from ...core.tensor_specs import specs
@@ -64,7 +65,9 @@ class HeadAblation(Saved):
             k: How many heads.
         """
         check_counts(1, k=k)
-        return ranked(self.values, self.layer_names)[:k]
+        return tuple(
+            (f"{self.layer_names[layer]}.{head}", cost) for (layer, head), cost in largest(self.values, k)
+        )
 
     @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
@@ -100,19 +103,3 @@ class HeadAblation(Saved):
             low, high = intervals[self.layer_names.index(layer), int(head)].tolist()
             lines.append(f"{name:<8}{value:+.4f}  {self.confidence:.0%} from {low:+.4f} to {high:+.4f}")
         return "\n".join(lines)
-
-
-def ranked(values: Tensor, layer_names: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
-    """Returns all heads of a table (layers, heads) by their values, the highest first, without NaN.
-
-    Example:
-        >>> ranked(torch.tensor([[0.0, 2.0], [1.0, torch.nan]]), ("0", "1"))
-        (('0.1', 2.0), ('1.0', 1.0), ('0.0', 0.0))
-    """
-    flat, heads = values.flatten(), values.shape[1]
-    order = flat.nan_to_num(-torch.inf).argsort(descending=True, stable=True).tolist()
-    return tuple(
-        (f"{layer_names[place // heads]}.{place % heads}", float(flat[place]))
-        for place in order
-        if not bool(flat[place].isnan())
-    )

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
+from ...core.ordering import largest
 from ...core.serialization import Saved
 from ...core.summaries import shortened
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
-from .ablation_table import ranked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,14 +63,10 @@ class PatchingResult(Saved):
             ``("9.6", 0.4)`` is head 6 of layer 9; with positions ``"9.6.14"`` at position 14.
         """
         check_counts(1, k=k)
-        flat = self.values.reshape(len(self.layer_names), -1)
-        found = []
-        for name, value in ranked(flat, self.layer_names)[:k]:
-            layer, place = name.split(".")
-            if len(self.axes) == 3:
-                place = ".".join(map(str, divmod(int(place), self.values.shape[2])))
-            found.append((layer if len(self.axes) == 1 else f"{layer}.{place}", value))
-        return tuple(found)
+        return tuple(
+            (".".join([self.layer_names[layer], *map(str, place)]), value)
+            for (layer, *place), value in largest(self.values, k)
+        )
 
     @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
@@ -92,9 +89,9 @@ class PatchingResult(Saved):
             return self.values.T, self.tokens, ("", "layer")
         if self.axes == ("layer", "head", "position"):
             strength = self.values.abs().amax(2)
-            names = [name for name, _ in ranked(strength, self.layer_names)[:_MOST_ROWS]]
-            rows = [self.values[self.layer_names.index(layer), int(head)] for layer, head in _split(names)]
-            return self.values.new_tensor([row.tolist() for row in rows]), tuple(names), ("head", "position")
+            heads = [place for place, _ in largest(strength, _MOST_ROWS)]
+            names = tuple(f"{self.layer_names[layer]}.{head}" for layer, head in heads)
+            return torch.stack([self.values[place] for place in heads]), names, ("head", "position")
         if self.axes == ("layer",):
             return self.values[None], ("",), ("", "layer")
         return self.values, self.layer_names, ("layer", self.axes[1])
@@ -126,7 +123,3 @@ class PatchingResult(Saved):
             f"{shortened(self.metric)}: {self.clean:.3f} clean, {self.corrupt:.3f} corrupt",
         ]
         return "\n".join([*lines, *(f"{name:<10}{value:.3f}" for name, value in self.top(8))])
-
-
-def _split(names: list[str]) -> list[list[str]]:
-    return [name.split(".") for name in names]
