@@ -10,7 +10,7 @@ JOBS ?= auto
 # Threads that wait by spinning bring each other to a standstill where others use the cores too.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test coverage lint bench
 
 setup: .venv/installed
 
@@ -24,6 +24,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(TESTS)
+
+coverage: setup
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report term:skip-covered $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .
