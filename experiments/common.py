@@ -96,9 +96,11 @@ def classifier(
 
 
 def language_model(name: str) -> tuple[Any, Any]:
-    """A causal language model of Hugging Face and its tokenizer, downloaded or from a folder."""
+    """A causal language model and its tokenizer: ``smollm2``, or a name or folder of Hugging Face."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    if name == "smollm2":
+        return toumei.models.smollm2()
     return AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
 
 

@@ -9,6 +9,7 @@ from .facts_model import facts_gpt
 from .facts_world import Fact, FactsWorld
 from .inception5h import Inception5h
 from .induction_transformer import Edge, InductionTransformer
+from .language_models import minilm, smollm2
 from .shapes_cnn import ShapesCNN
 from .shapes_world import ShapesDataset
 from .simple import SimpleCNN, SimpleMLP
@@ -26,4 +27,6 @@ __all__ = [
     "SimpleMLP",
     "facts_gpt",
     "load_state_dict",
+    "minilm",
+    "smollm2",
 ]

@@ -67,6 +67,8 @@ def networks():
     yield models.InductionTransformer, {"vocabulary": 4, "positions": 8, "sharpness": 3.0}
     yield models.InductionTransformer(6, 8).sequences, {"batch": 1, "length": 3, "seed": 0}
     yield models.load_state_dict, {"path": "no such file"}
+    yield models.smollm2, {"folder": "no such folder"}
+    yield models.minilm, {"folder": "no such folder"}
     yield core.make_generator, {"seed": 0}
     yield entered(core.seeded), {"seed": 0, "device": "cpu"}
     yield core.parse, {"unit": "a:1"}
