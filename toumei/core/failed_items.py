@@ -2,9 +2,9 @@
 
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from traceback import format_exception
-from typing import Any, NamedTuple
+from typing import Any
 
 from .errors import SweepError
 from .kinds import shown
@@ -40,8 +40,9 @@ class FailedItem:
         return f"item {self.index}, {self.item}:\n{self.traceback}"
 
 
-class Outcome(NamedTuple):
-    """The result of an item, or its failure."""
+@dataclass(frozen=True)
+class Outcome:
+    """The result of the item with this index, or its failure."""
 
     index: int
     result: Any
@@ -61,10 +62,7 @@ def attempt_elsewhere(function: Callable[[Any], Any], index: int, item: Any) -> 
     outcome = attempt(function, index, item)
     if outcome.failed is None:
         return outcome
-    failed = outcome.failed
-    return outcome._replace(
-        failed=FailedItem(failed.index, failed.item, _sendable(failed.error), failed.traceback)
-    )
+    return replace(outcome, failed=replace(outcome.failed, error=_sendable(outcome.failed.error)))
 
 
 def failure(index: int, item: Any, error: Exception) -> FailedItem:
@@ -86,7 +84,7 @@ def named(failed: FailedItem, elsewhere: bool) -> Exception:
 
 
 def without_frames(failed: FailedItem) -> FailedItem:
-    """Returns a failed item whose error no longer holds the variables of the functions that it came through."""
+    """Returns a failed item whose error does not hold the variables of the functions that it came through."""
     error: BaseException | None = failed.error
     while error is not None and error.__traceback__ is not None:
         error.__traceback__ = None

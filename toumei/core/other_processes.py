@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -16,7 +16,7 @@ _SECONDS = 5.0  # of a round of items on a backend that hands over nothing befor
 
 def outcomes_elsewhere(
     function: Callable[[Any], Any], items: Sequence[tuple[int, Any]], jobs: int
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Yields the outcomes of a function as they arrive, in any order.
 
     Args:
@@ -38,7 +38,8 @@ def outcomes_elsewhere(
         calls = (joblib.delayed(attempt_elsewhere)(function_there, *pair) for pair in items)
         if streams:
             with _ended(parallel(calls)) as outcomes:
-                yield from outcomes
+                for outcome in outcomes:  # `yield from` would close them outside of `_ended`
+                    yield outcome
         else:
             yield from _in_rounds(parallel, calls, 4 * joblib.effective_n_jobs(jobs))
 

@@ -1,6 +1,6 @@
 """Sweeps: one function over many units, facts, images or shuffles, with finished items on disk."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from .checks import check_choice, check_jobs
 from .errors import ArgumentError
-from .failed_items import FailedItem, Outcome, attempt, failure, named, without_frames
+from .failed_items import Outcome, attempt, failure, named, without_frames
 from .kept_results import KeptResults, keep, kept
 from .kinds import shown
 from .other_processes import outcomes_elsewhere
@@ -72,14 +72,15 @@ def sweep(
     failures = 0
     with bar, closing(outcomes):
         for outcome in outcomes:
-            index, result, failed = _kept(outcome, items, results)
+            outcome = _kept(outcome, items, results)
+            result, failed = outcome.result, outcome.failed
             if failed is not None:
                 if errors == "raise":
                     raise named(failed, elsewhere=not here)
                 result = without_frames(failed)
                 failures += 1
                 bar.set_postfix(failed=failures, refresh=False)
-            found[index] = result
+            found[outcome.index] = result
             bar.update()
     return [found[index] for index in range(len(items))]
 
@@ -92,7 +93,9 @@ def _found(results: KeptResults | None, count: int) -> dict[int, Any]:
     return {index: content[0] for index, content in contents if content is not None}
 
 
-def _one_by_one(function: Callable[[Any], Any], missing: Sequence[tuple[int, Any]]) -> Iterator[Outcome]:
+def _one_by_one(
+    function: Callable[[Any], Any], missing: Sequence[tuple[int, Any]]
+) -> Generator[Outcome, None, None]:
     for index, item in missing:
         yield attempt(function, index, item)
 
