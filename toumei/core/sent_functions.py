@@ -51,8 +51,12 @@ def sent(function: Callable[[Any], Any], backend: Any) -> Iterator[Callable[[Any
             yield _InFile(path)
     elif name == "DaskDistributedBackend":
         (future,) = backend.client.scatter([content], broadcast=True, hash=False)
-        yield _OnDask(future.key)
-        future.release()
+        backend.client.publish_dataset(future, name=future.key)
+        try:
+            yield _OnDask(future.key)
+        finally:
+            backend.client.unpublish_dataset(future.key)
+            future.release()
     elif name == "RayBackend":
         yield _OnRay(require("ray", "a sweep on Ray").put(content))
     else:
@@ -117,14 +121,18 @@ class _InFile(_Sent):
 
 @dataclass(frozen=True)
 class _OnDask(_Sent):
-    """A function that each worker of a Dask cluster holds under a key."""
+    """A function that each worker of a Dask cluster holds under a name.
 
-    key: str
+    A `distributed.Future` of the key alone would wait forever in another process: nobody tells its client
+    that the content is there.
+    """
+
+    name: str
 
     def content(self) -> bytes:
         """Returns the pickled function."""
         distributed = require("distributed", "a sweep on Dask")
-        content: bytes = distributed.Future(self.key, distributed.get_client()).result()
+        content: bytes = distributed.get_client().get_dataset(self.name).result()
         return content
 
 
