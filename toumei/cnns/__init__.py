@@ -6,7 +6,8 @@ networks, `redirected_relu` and `relaxed_max_pool` let gradients through units t
 
 `accentuate`, `caricature`, `deep_dream` and `invert` start from a photograph. `activation_atlas`,
 `group_channels` and `expanded_weights` look at a whole layer. `dataset_examples` finds the images that excite
-a unit, and `sanity_check` says how far a picture can be believed. `unit_pictures` makes those of all units of a layer.
+a unit, and `sanity_check` says how far a picture can be believed. `unit_pictures` makes pictures of all units
+of a layer.
 """
 
 from . import objectives, parameterization, robustness

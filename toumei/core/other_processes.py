@@ -38,7 +38,7 @@ def outcomes_elsewhere(
         calls = (joblib.delayed(attempt_elsewhere)(function_there, *pair) for pair in items)
         if streams:
             with _ended(parallel(calls)) as outcomes:
-                for outcome in outcomes:  # `yield from` would close them outside of `_ended`
+                for outcome in outcomes:  # noqa: UP028, `yield from` would close them outside of `_ended`
                     yield outcome
         else:
             yield from _in_rounds(parallel, calls, 4 * joblib.effective_n_jobs(jobs))

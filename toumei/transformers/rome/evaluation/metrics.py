@@ -211,7 +211,9 @@ def evaluate_edits(
         ArgumentError: Jobs or a folder for facts that are written together.
     """
     if together and (jobs != 1 or folder is not None):
-        raise ArgumentError("facts that are written together are one edit: jobs and folder are for single ones")
+        raise ArgumentError(
+            "facts that are written together are one edit: jobs and folder are for single ones"
+        )
     cases = known_only(editor.parts, editor.tokenizer, cases, batch_size)
     references = [text for case in cases for text in case.references]
     vectorizer = fitted_vectorizer(references) if generate_tokens and references else None
@@ -247,7 +249,7 @@ class _EditTask:
         """All that the scores of an edit depend on beside its case."""
         statistics = self.editor.statistics
         keys = None if statistics is None else (statistics.corpus, sorted(statistics.moments))
-        editor = [self.editor.seed, self.editor.batch_size, self.editor.given_contexts, keys]
+        editor = [self.editor.seed, self.editor.batch_size, self.editor._given, keys]
         return [self.model, editor, self.batch_size, self.generate_tokens, self.vectorizer, self.options]
 
     def __call__(self, case: EditCase) -> Evaluation:
