@@ -2,7 +2,7 @@
 
     python experiments/units_of_a_network.py
     python experiments/units_of_a_network.py --jobs 2 --limit 16
-    python experiments/units_of_a_network.py --model resnet18 --weights DEFAULT --images my_photographs --jobs -1
+    python experiments/units_of_a_network.py --model resnet18 --weights DEFAULT --images photographs --jobs -1
 
 By default it looks into all units of three layers of `ShapesCNN`. Pictures are optimized in batches of 16,
 several batches at once with --jobs, and kept beside the page: a run that was killed goes on where it was. On
@@ -29,7 +29,7 @@ nav { position: sticky; top: 0; background: var(--paper); padding: 10px 0; displ
 nav button, nav select, nav input { font: inherit; color: inherit; background: var(--chip); padding: 3px 10px;
   border: 1px solid var(--line); border-radius: 6px; }
 nav button.on { background: var(--chip-active); font-weight: 600; }
-#units { display: grid; grid-template-columns: repeat(auto-fill, minmax(236px, 1fr)); gap: 12px; }
+#units { display: grid; grid-template-columns: repeat(auto-fill, minmax(311px, 1fr)); gap: 12px; }
 figure { margin: 0; padding: 8px; border: 1px solid var(--line); border-radius: 8px; cursor: zoom-in; }
 figure > div { display: flex; gap: 8px; height: 112px; }
 figure img { display: block; height: 112px; image-rendering: auto; border-radius: 4px; }
@@ -48,18 +48,22 @@ const buttons = [...document.querySelectorAll("nav button")];
 let layer = "";
 function figure(unit) {
   const one = document.createElement("figure"), row = document.createElement("div");
-  for (const [source, words] of [[unit.picture, "picture optimized for "], [unit.images, "images that excite "]])
-    if (source) row.append(Object.assign(new Image(), {src: source, alt: words + unit.name, title: words + unit.name}));
+  const images = [[unit.picture, "optimized for "], [unit.images, "images that excite "]];
+  for (const [src, words] of images) {
+    const title = words + unit.name;
+    if (src) row.append(Object.assign(new Image(), {src, title, alt: title}));
+  }
   const words = document.createElement("figcaption"), name = document.createElement("b");
   const number = document.createElement("span");
   name.textContent = unit.name;
-  number.textContent = unit.contrast === null ? "" : "stands out " + unit.contrast.toFixed(1) + " sd";
+  number.textContent = unit.contrast === null ? "" : "stands out by " + unit.contrast.toFixed(1);
   words.append(name, number);
   one.append(row, words);
   return one;
 }
 function show() {
-  const chosen = data.filter(unit => (!layer || unit.layer === layer) && unit.name.includes(search.value.trim()));
+  const text = search.value.trim();
+  const chosen = data.filter(unit => (!layer || unit.layer === layer) && unit.name.includes(text));
   if (order.value === "contrast") chosen.sort((a, b) => b.contrast - a.contrast);
   grid.replaceChildren(...chosen.map(unit => {
     const one = figure(unit);
@@ -100,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
             folder=out.with_suffix(""),
         )
         units += [card(subject, unit, image) for unit, image in zip(found.titles, found.images, strict=True)]
-        save_page(gallery(options.model, units), out)
+        save_page(gallery(type(subject.model).__name__, units), out)
         print(f"{layer}: {found}")
     print(f"{len(units)} units in {out}, {time.perf_counter() - started:.0f} s")
     return out
@@ -134,12 +138,16 @@ def gallery(network: str, units: Sequence[dict[str, Any]]) -> str:
     layers = list(dict.fromkeys(unit["layer"] for unit in units))
     buttons = "".join(f'<button value="{layer}">{layer}</button>' for layer in layers)
     body = (
-        f'<!--heading--><nav><button value="">all</button>{buttons}<select><option value="">by channel</option>'
+        f'<!--heading--><nav><button value="">all</button>{buttons}'
+        f'<select><option value="">by channel</option>'
         f'<option value="contrast">by how much they stand out</option></select>'
         f'<input placeholder="find, such as {units[0]["name"]}"><span id="count"></span></nav>'
         f'<div id="units"></div><dialog></dialog>'
     )
-    summary = "Left: the picture optimized for the unit. Right: the images that excite it most."
+    summary = (
+        "Left: the picture optimized for the unit. Right: the images that excite it most, and how far they "
+        "are above the mean of all images, in standard deviations."
+    )
     if units[0]["images"] is None:
         summary = "The picture optimized for each unit."
     return page(

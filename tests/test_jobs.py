@@ -76,7 +76,7 @@ def methods(**more):
     chosen = [
         Saliency(network),
         IntegratedGradients(network, steps=4),
-        KernelShap(network, samples=40, seed=1),
+        KernelShap(network, samples=200, seed=1),
     ]
     found = compare(chosen, images, 1, torch.rand(4, 8, 8) > 2, samples=4, steps=4, **more)
     found.columns.pop("seconds")
@@ -96,7 +96,9 @@ def effects(**more):
 
 def edits(**more):
     model, tokenizer, world = facts_gpt()
-    editor = RankOneEditor(model, tokenizer, contexts=["{}"])
+    texts = [fact.text for fact in world.facts[:400]]
+    statistics = collect_statistics(model, tokenizer, texts, [2], **QUIET)
+    editor = RankOneEditor(model, tokenizer, statistics, contexts=["{}"])
     settings = {"layer": 2, "method": "memit", "steps": 2}
     return evaluate_edits(editor, world_cases(world, 2), **settings, **more, **QUIET)
 
@@ -117,7 +119,7 @@ def test_a_wrong_number_of_jobs_is_refused(entry):
 
 def test_attributions_of_single_images_are_a_sweep():
     network, images = pictures()
-    method = KernelShap(network, samples=40, seed=1)
+    method = KernelShap(network, samples=200, seed=1)
     attribute = lambda image: method(image[None], 1)  # noqa: E731
     one, two = (sweep(attribute, images, jobs=jobs, **QUIET) for jobs in (1, 2))
     assert same(one, two) and all(isinstance(each, Attribution) for each in two)
@@ -131,11 +133,9 @@ def test_statistics_of_parts_of_a_corpus_are_a_sweep(tmp_path):
     first, second = sweep(collect, parts, jobs=2, folder=tmp_path, **QUIET)
     whole, merged = collect(texts), first.merge(second)
     assert merged[2].count == whole[2].count and merged.texts == 40
-    assert torch.allclose(merged[2].total, whole[2].total, rtol=1e-6)
+    assert torch.allclose(merged[2].total, whole[2].total, rtol=1e-4, atol=1e-3)  # other batches
     again = sweep(collect, parts, folder=tmp_path, **QUIET)
-    assert all(
-        torch.equal(one[2].total, two[2].total) for one, two in zip(again, [first, second], strict=True)
-    )
+    assert torch.equal(again[0][2].total, first[2].total) and torch.equal(again[1][2].total, second[2].total)
 
 
 def test_caches_of_texts_are_a_sweep():
