@@ -7,6 +7,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from toumei.core.errors import ArchitectureError
+from toumei.core.fingerprint import fingerprint_of
 from toumei.transformers import CausalTracer, HookedModel, collect_statistics, head_ablation
 
 WORDS = ["?", "Ann", "lives", "in", "Rome", "Bob", "works", "Oslo"]
@@ -21,7 +23,15 @@ def tokenizer():
 
 def gpt2():
     torch.manual_seed(0)
-    sizes = {"vocab_size": 8, "n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 16}
+    sizes = {
+        "vocab_size": 8,
+        "n_embd": 16,
+        "n_layer": 3,
+        "n_head": 2,
+        "n_positions": 16,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
     return GPT2LMHeadModel(GPT2Config(**sizes)).eval(), "transformer.h"
 
 
@@ -52,15 +62,19 @@ def on_two_devices(accelerate, model, blocks, folder):
 PLACES = [offloaded_to_memory, offloaded_to_disk, on_two_devices]
 
 
-def results(model):
-    """What tracing, statistics, caches and ablations find."""
+def traced(model):
+    """What tracing and statistics find."""
     words = tokenizer()
-    hooked = HookedModel(model, words)
     trace = CausalTracer(model, words).trace("Ann lives in", "Ann", samples=2, answer="Rome")
     statistics = collect_statistics(model, words, TEXTS, [1, 2], verbose=False)
-    logits, cache = hooked.run_with_cache(TEXTS)
     yield trace.scores
     yield from (statistics[layer].total for layer in (1, 2))
+
+
+def read(model):
+    """What caches and ablations find."""
+    hooked = HookedModel(model, tokenizer())
+    logits, cache = hooked.run_with_cache(TEXTS)
     yield logits
     yield from (cache[name, layer] for name in ("resid_post", "pattern", "z") for layer in range(3))
     yield head_ablation(hooked, TEXTS).by_text
@@ -72,20 +86,47 @@ def results(model):
 def test_weights_that_are_elsewhere_give_the_same(make, place, tmp_path):
     accelerate = pytest.importorskip("accelerate")
     model, blocks = make()
-    wanted = list(results(model))
     moved = place(accelerate, deepcopy(model), blocks, str(tmp_path))
-    assert any(weight.is_meta for weight in moved.parameters())
-    for want, got in zip(wanted, results(moved), strict=True):
-        assert got.device.type == "cpu" and torch.equal(got.nan_to_num(-7), want.nan_to_num(-7))
-    assert any(weight.is_meta for weight in moved.parameters())  # nothing was loaded for good
+    elsewhere = [name for name, weight in moved.named_parameters() if weight.is_meta]
+    assert elsewhere and fingerprint_of(moved) == fingerprint_of(model)
+    for want, got in zip(traced(model), traced(moved), strict=True):
+        assert got.device.type == "cpu" and torch.equal(got, want)
+    assert elsewhere == [name for name, weight in moved.named_parameters() if weight.is_meta]
+    with pytest.raises(ArchitectureError, match="offloaded: load them"):
+        HookedModel(moved, tokenizer())
+
+
+@pytest.mark.parametrize("make", [gpt2, llama])
+def test_a_model_that_is_dispatched_to_devices_gives_the_same(make):
+    accelerate = pytest.importorskip("accelerate")
+    model, blocks = make()
+    root = blocks.split(".")[0]
+    names = [f"{root}.{name}" for name, _ in getattr(model, root).named_children()]
+    places = {name: "cpu" for name in names if name != blocks} | {"lm_head": "cpu"}
+    places |= {f"{blocks}.{number}": "cpu" for number in range(3)}
+    moved = accelerate.dispatch_model(deepcopy(model), places, main_device="cpu", force_hooks=True)
+    assert any(hasattr(module, "_hf_hook") for module in moved.modules())
+    for want, got in zip([*traced(model), *read(model)], [*traced(moved), *read(moved)], strict=True):
+        assert torch.equal(got.nan_to_num(-7), want.nan_to_num(-7))
+
+
+def test_offloaded_models_with_other_weights_are_other_models(tmp_path):
+    accelerate = pytest.importorskip("accelerate")
+    model, blocks = gpt2()
+    other = deepcopy(model)
+    with torch.no_grad():
+        other.transformer.h[2].mlp.c_fc.weight[3, 4] += 1
+    prints = {fingerprint_of(offloaded_to_disk(accelerate, other, blocks, str(tmp_path / "other")))}
+    prints |= {fingerprint_of(offloaded_to_disk(accelerate, model, blocks, str(tmp_path / "model")))}
+    assert len(prints) == 2
 
 
 @pytest.mark.parametrize("make", [gpt2, llama])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_gives_about_the_same(make, dtype):
     model, _ = make()
-    wanted = list(results(model))
-    found = list(results(deepcopy(model).to(dtype)))
+    half = deepcopy(model).to(dtype)
+    wanted, found = ([*traced(each), *read(each)] for each in (model, half))
     for want, got in zip(wanted, found, strict=True):
-        assert torch.allclose(got.float(), want.float(), rtol=0.1, atol=0.05)
+        assert torch.allclose(got.float(), want.float(), rtol=0.1, atol=0.05, equal_nan=True)
     assert found[1].dtype == torch.float64  # sums of statistics
