@@ -23,6 +23,9 @@ from toumei.transformers import (
     world_cases,
 )
 
+# joblib starts a worker again that has become 300 MB larger, as by its first model
+pytestmark = pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given")
+
 QUIET = {"verbose": False}
 
 
