@@ -213,6 +213,28 @@ def test_what_the_function_changes_itself_does_not_make_it_another_one(tmp_path)
     assert quiet(third, [1], folder=tmp_path) == [3]
 
 
+class Drawing:
+    """A function that says what counts of it, which its calls change."""
+
+    def __init__(self, scale):
+        self.scale, self.draws = scale, 0
+
+    @property
+    def sweep_content(self):
+        return self.scale, self.draws
+
+    def __call__(self, item):
+        self.draws += 1
+        return self.scale * item
+
+
+def test_what_tells_functions_apart_counts_even_if_calls_change_it(tmp_path):
+    assert quiet(Drawing(2), [1, 2], folder=tmp_path) == [2, 4]
+    assert quiet(Drawing(3), [1, 2], folder=tmp_path) == [3, 6]
+    found = Drawing(2)
+    assert quiet(found, [1, 2], folder=tmp_path) == [2, 4] and not found.draws
+
+
 class OwnFormat:
     """A result with a format of its own."""
 

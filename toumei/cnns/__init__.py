@@ -6,7 +6,8 @@ networks, `redirected_relu` and `relaxed_max_pool` let gradients through units t
 
 `accentuate`, `caricature`, `deep_dream` and `invert` start from a photograph. `activation_atlas`,
 `group_channels` and `expanded_weights` look at a whole layer. `dataset_examples` finds the images that excite
-a unit, and `sanity_check` says how far a picture can be believed.
+a unit, and `sanity_check` says how far a picture can be believed. `unit_pictures` makes pictures of all units
+of a layer.
 """
 
 from . import objectives, parameterization, robustness
@@ -30,6 +31,7 @@ from .optimization import Progress
 from .parameterization import Generator
 from .pipeline import Pipeline
 from .sanity import SanityScore, sanity_check
+from .unit_pictures import unit_pictures
 from .visualization import Visualization
 
 __all__ = [
@@ -63,4 +65,5 @@ __all__ = [
     "robustness",
     "sample_activations",
     "sanity_check",
+    "unit_pictures",
 ]

@@ -1,5 +1,6 @@
 """The ground floor: names, recording and editing of activations, layouts, seeds, sweeps and errors."""
 
+from .failed_items import FailedItem
 from .hooks import Activations, hooked, run, seeded_passes
 from .layout import channels_first, with_channels_first
 from .modules import evaluating, find_module, find_modules, frozen
@@ -13,6 +14,7 @@ from .targets import CallEdit
 __all__ = [
     "Activations",
     "CallEdit",
+    "FailedItem",
     "Layer",
     "Survey",
     "Unit",

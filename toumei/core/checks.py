@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from .conversions import MISFIT, as_whole
 from .errors import ArgumentError, NonFiniteError, OutOfMemoryError, ToumeiError
 from .kinds import Kind, fitted, kind_of, shown
 from .modules import check_model, device_and_dtype, layer_name
@@ -199,6 +200,8 @@ def _argument(name: str, value: Any, kind: Kind | None, model: object) -> Any:
 def _check_count(name: str, count: int) -> None:
     if name == "seed":
         check_seed(count)
+    elif name == "jobs":
+        check_jobs(count)
     elif name == "batch_size" and count < 1:
         raise ArgumentError(f"batch_size is a whole number from 1 on, got {count}")
     elif count >= MOST and name not in _INDICES:
@@ -241,6 +244,20 @@ def check_counts(least: int, **counts: int | None) -> None:
         if number < least:
             raise ArgumentError(f"{name} is a whole number from {least} on, got {count!r}")
         _check_count(name, number)
+
+
+def check_jobs(jobs: int) -> None:
+    """Raises an error for what is no number of processes.
+
+    Raises:
+        ArgumentError: No whole number from 1 on, and not -1.
+
+    Example:
+        >>> check_jobs(-1)
+    """
+    count = as_whole(jobs)
+    if count is MISFIT or (count < 1 and count != -1):
+        raise ArgumentError(f"jobs is a whole number from 1 on, or -1 for one a core, got {shown(jobs)}")
 
 
 def check_choice(name: str, given: object, choices: Iterable[str]) -> None:

@@ -85,6 +85,10 @@ class NonFiniteError(ToumeiError, ArithmeticError):
     """A number that is NaN or infinite: a loss, a score, an input, a contribution."""
 
 
+class SweepError(ToumeiError, RuntimeError):
+    """An item of a sweep that failed with an error that cannot be sent between processes."""
+
+
 class DownloadError(ToumeiError, OSError):
     """Weights that could not be fetched, or that are not the file they should be."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +33,25 @@ def fingerprint_of(model: nn.Module, instead: Mapping[str, Tensor] | None = None
         if not isinstance(tensor, Tensor):
             continue
         tensor = (instead or {}).get(name, tensor)
-        name = name.replace("_orig_mod.", "")  # of what `torch.compile` wrapped
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        if not tensor.is_meta:  # else it is on a disk until it is needed
+        plain = name.replace("_orig_mod.", "")  # of what `torch.compile` wrapped
+        digest.update(f"{plain} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        tensor = _offloaded(model, name) if tensor.is_meta else tensor
+        if tensor is not None:
             digest.update(_sums(whole(tensor)).cpu().numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def _offloaded(model: nn.Module, name: str) -> Tensor | None:
+    """A weight that accelerate keeps in memory or on a disk until it is needed; None if it is nowhere."""
+    parts = name.split(".")
+    for cut in range(len(parts) - 1, -1, -1):  # the hook may be that of a module around it
+        hook: Any = getattr(model.get_submodule(".".join(parts[:cut])), "_hf_hook", None)
+        for each in getattr(hook, "hooks", [hook]):
+            try:
+                return getattr(each, "weights_map", None)[".".join(parts[cut:])]  # type: ignore[index]
+            except (TypeError, KeyError):  # no hook that offloads, or not this weight
+                continue
+    return None
 
 
 def bits_of(tensor: Tensor) -> str:

@@ -59,6 +59,7 @@ class KeptResults:
         self._noted = True
         now = function_parts(self.function)
         changed = {name for name in {*now, *self._parts} if now.get(name) != self._parts.get(name)}
+        changed = {name for name in changed if not name.endswith("code")}  # which tells functions apart
         if changed - self._changed:
             self._changed |= changed
             with atomic_write(self._changing) as partial:

@@ -1,16 +1,21 @@
 """Sweeps: one function over many units, facts, images or shuffles, with finished items on disk."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
+from .checks import check_choice, check_jobs
+from .errors import ArgumentError
+from .failed_items import Outcome, attempt, failure, named, without_frames
 from .kept_results import KeptResults, keep, kept
-from .optional import require
-from .sent_functions import active_backend, sent
+from .kinds import shown
+from .other_processes import outcomes_elsewhere
 
 Item = TypeVar("Item")
+Errors = Literal["raise", "collect"]
 
 
 def sweep(
@@ -19,6 +24,7 @@ def sweep(
     *,
     jobs: int = 1,
     folder: str | Path | None = None,
+    errors: Errors = "raise",
     verbose: bool = True,
 ) -> list[Any]:
     """Returns the results of a function for all items, in their order.
@@ -30,65 +36,78 @@ def sweep(
     Args:
         function: What to compute.
         items: What to compute it for.
-        jobs: How many run at once; -1 for one a core.
-        folder: Where each finished item is kept, so that a killed sweep goes on where it was. The results
-            must then be tensors, numbers, strings, None, or lists, tuples and dicts of them, or objects with
-            the methods ``save(path)`` and ``load(path)``. A result is found again by the content of the item
-            and of the function: its code, what it encloses or holds, and the global variables that it reads,
+        jobs: How many run at once; -1 for one a core. On Dask all threads of its workers run.
+        folder: Where each result is kept as soon as it arrives, so that a killed sweep goes on where it was.
+            Only this process writes there: workers on other machines need not see it. The results must then
+            be tensors, numbers, strings, None, or lists, tuples and dicts of them, or objects with the
+            methods ``save(path)`` and ``load(path)``. A result is found again by the content of the item and
+            of the function: its code, what it encloses or holds, and the global variables that it reads,
             except for what the first call changes, such as a counter. A file that is damaged is made again.
+        errors: What the first item does that fails: ``"raise"`` ends the sweep with its error, and a note
+            that names the item; ``"collect"`` puts a `FailedItem` in the place of its result, and the others
+            go on. Failed items are not kept, so that the next sweep tries them again.
         verbose: Show a progress bar.
 
     Raises:
-        ArgumentError: The content of an item or of the function cannot be read, or a result cannot be kept
-            in the folder.
+        ArgumentError: The content of an item or of the function cannot be read, a result cannot be kept
+            in the folder, the function cannot be pickled for other processes, or `jobs` or `errors` make no
+            sense.
         OSError: The folder cannot be written.
 
     Example:
         >>> sweep(abs, [-1, 2, -3], verbose=False)
         [1, 2, 3]
     """
+    check_jobs(jobs)
+    check_choice("errors", errors, ("raise", "collect"))
+    if not callable(function):
+        raise ArgumentError(f"expected a function to sweep with, got {shown(function)}")
     items = list(items)
     results = None if folder is None else KeptResults(Path(folder), function, items)
-    if jobs == 1:
-        found = _one_by_one(function, items, results)
-        return list(tqdm(found, total=len(items), disable=not verbose))
-    joblib = require("joblib", "a sweep")
-    backend = active_backend()
-    streams = getattr(backend, "supports_return_generator", False)  # Ray's and others hand over a list
-    paths = [None if results is None else results.path(index) for index in range(len(items))]
-    with sent(function, backend) as function_there:
-        task = _Task(function_there)
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator" if streams else "list")
-        found = parallel(joblib.delayed(task)(*pair) for pair in zip(items, paths, strict=True))
-        return list(tqdm(found, total=len(items), disable=not verbose))
+    found = _found(results, len(items))
+    missing = [(index, item) for index, item in enumerate(items) if index not in found]
+    here = jobs == 1 or not missing
+    outcomes = _one_by_one(function, missing) if here else outcomes_elsewhere(function, missing, jobs)
+    bar = tqdm(total=len(items), initial=len(found), disable=not verbose)
+    failures = 0
+    with bar, closing(outcomes):
+        for outcome in outcomes:
+            outcome = _kept(outcome, items, results)
+            result, failed = outcome.result, outcome.failed
+            if failed is not None:
+                if errors == "raise":
+                    raise named(failed, elsewhere=not here)
+                result = without_frames(failed)
+                failures += 1
+                bar.set_postfix(failed=failures, refresh=False)
+            found[outcome.index] = result
+            bar.update()
+    return [found[index] for index in range(len(items))]
+
+
+def _found(results: KeptResults | None, count: int) -> dict[int, Any]:
+    """The results that are on disk, by the index of their item."""
+    if results is None:
+        return {}
+    contents = ((index, kept(results.path(index))) for index in range(count))
+    return {index: content[0] for index, content in contents if content is not None}
 
 
 def _one_by_one(
-    function: Callable[[Any], Any], items: list[Any], results: KeptResults | None
-) -> Iterator[Any]:
-    for index, item in enumerate(items):
-        if results is None:
-            yield function(item)
-        elif (found := kept(results.path(index))) is not None:
-            yield found[0]
-        else:
-            result = function(item)
-            results.note_changes()
-            keep(results.path(index), result, item)
-            yield result
+    function: Callable[[Any], Any], missing: Sequence[tuple[int, Any]]
+) -> Generator[Outcome, None, None]:
+    for index, item in missing:
+        yield attempt(function, index, item)
 
 
-class _Task:
-    """What runs in other processes: the function, unless its result is in a file already."""
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
-
-    def __call__(self, item: Any, path: Path | None) -> Any:
-        if path is None:
-            return self.function(item)
-        if (found := kept(path)) is not None:
-            return found[0]
-        result = self.function(item)
-        keep(path, result, item)
-        return result
+def _kept(outcome: Outcome, items: Sequence[Any], results: KeptResults | None) -> Outcome:
+    """The outcome of an item, once its result is on disk; a failure if it cannot be kept there."""
+    if results is None or outcome.failed is not None:
+        return outcome
+    results.note_changes()
+    item = items[outcome.index]
+    try:
+        keep(results.path(outcome.index), outcome.result, item)
+    except ArgumentError as error:
+        return Outcome(outcome.index, None, failure(outcome.index, item, error))
+    return outcome

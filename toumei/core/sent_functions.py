@@ -8,12 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from inspect import getclosurevars
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FunctionType, MethodType
 from typing import Any
 
+from .errors import ArgumentError
 from .files import atomic_write
+from .kinds import shown
 from .optional import require
 
 
@@ -30,13 +34,15 @@ def sent(function: Callable[[Any], Any], backend: Any) -> Iterator[Callable[[Any
     Args:
         function: The function.
         backend: A backend of joblib.
+
+    Raises:
+        ArgumentError: The function cannot be pickled.
     """
     name = type(backend).__name__
     if name in ("ThreadingBackend", "SequentialBackend"):
         yield function
         return
-    reduction = require("joblib.externals.loky.backend.reduction", "a sweep", "joblib")
-    content = bytes(reduction.dumps(function))
+    content = _pickled(function)
     if name in ("LokyBackend", "MultiprocessingBackend"):
         with TemporaryDirectory() as folder:
             path = Path(folder, "function")
@@ -45,12 +51,49 @@ def sent(function: Callable[[Any], Any], backend: Any) -> Iterator[Callable[[Any
             yield _InFile(path)
     elif name == "DaskDistributedBackend":
         (future,) = backend.client.scatter([content], broadcast=True, hash=False)
-        yield _OnDask(future.key)
-        future.release()
+        backend.client.publish_dataset(future, name=future.key)
+        try:
+            yield _OnDask(future.key)
+        finally:
+            backend.client.unpublish_dataset(future.key)
+            future.release()
     elif name == "RayBackend":
         yield _OnRay(require("ray", "a sweep on Ray").put(content))
     else:
         yield _Along(content)
+
+
+def _pickled(function: Callable[[Any], Any]) -> bytes:
+    """The function as bytes, also where it was defined in a notebook or inside another function."""
+    dumps = require("joblib.externals.loky.backend.reduction", "a sweep", "joblib").dumps
+    try:
+        return bytes(dumps(function))
+    except Exception as error:  # whatever the classes of users raise
+        for name, part in _parts(function):
+            try:
+                dumps(part)
+            except Exception:
+                raise ArgumentError(
+                    f"{shown(function)} cannot be sent to other processes, because its {name} cannot be "
+                    f"pickled: {error}"
+                ) from error
+        raise ArgumentError(f"{shown(function)} cannot be sent to other processes: {error}") from error
+
+
+def _parts(function: Any) -> Iterator[tuple[str, Any]]:
+    """What a function encloses or holds, by name."""
+    for name, value in (getattr(function, "__dict__", None) or {}).items():
+        yield f"attribute {name!r}", value
+    if isinstance(function, FunctionType):
+        variables = getclosurevars(function)
+        for name, value in {**variables.nonlocals, **variables.globals}.items():
+            yield f"variable {name!r}", value
+    if isinstance(function, MethodType):
+        yield "object", function.__self__
+    if isinstance(function, partial):
+        yield "function", function.func
+        for name, value in [*enumerate(function.args), *function.keywords.items()]:
+            yield f"argument {name!r}", value
 
 
 @dataclass(frozen=True)
@@ -78,14 +121,18 @@ class _InFile(_Sent):
 
 @dataclass(frozen=True)
 class _OnDask(_Sent):
-    """A function that each worker of a Dask cluster holds under a key."""
+    """A function that each worker of a Dask cluster holds under a name.
 
-    key: str
+    A `distributed.Future` of the key alone would wait forever in another process: nobody tells its client
+    that the content is there.
+    """
+
+    name: str
 
     def content(self) -> bytes:
         """Returns the pickled function."""
         distributed = require("distributed", "a sweep on Dask")
-        content: bytes = distributed.Future(self.key, distributed.get_client()).result()
+        content: bytes = distributed.get_client().get_dataset(self.name).result()
         return content
 
 

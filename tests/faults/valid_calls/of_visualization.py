@@ -5,6 +5,7 @@ from torch import nn
 
 import toumei.cnns as cnns
 import toumei.cnns.parameterization as param
+from toumei.cnns.objectives import Channel
 from toumei.misc.style_transfer import StyleTransfer
 
 from .small_models import CNN, PICTURES, QUIET, VALUES, entered
@@ -44,6 +45,13 @@ def visualization():
         {
             **{"model": CNN, "layer": "0", "directions": torch.eye(4)[:2], "size": 8, "channels": 3},
             **{"steps": 1, "batch_size": 2, "seed": 0, "channel_axis": None, **QUIET},
+        },
+    )
+    yield (
+        cnns.unit_pictures,
+        {
+            **{"model": CNN, "layer": "0", "channels": [1], "objective": Channel, "size": 8, "batch_size": 2},
+            **{"jobs": 1, "folder": None, "tv_loss": False, **plain},
         },
     )
     factors = {"groups": 2, "iterations": 5, "seed": 0}

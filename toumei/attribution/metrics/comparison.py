@@ -11,6 +11,7 @@ from torch import Tensor
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.kinds import shown
+from ...core.parallel import sweep
 from ...core.serialization import Saved
 from ...core.summaries import listed
 from ...core.tensor_specs import Spec, specs
@@ -180,6 +181,8 @@ def compare(
     samples: int = 30,
     steps: int = 16,
     batch_size: int = 128,
+    jobs: int = 1,
+    verbose: bool = False,
 ) -> Comparison:
     """Returns one table and one figure of methods on the same inputs.
 
@@ -196,6 +199,9 @@ def compare(
         samples: Sets for the correlation.
         steps: Points of the curves.
         batch_size: How many inputs pass through the network at a time for these measures.
+        jobs: How many methods run at once, in processes or on a cluster; see `toumei.core.sweep`. Any number
+            gives the same table but for the seconds.
+        verbose: Show a progress bar.
 
     Raises:
         ArgumentError: No methods, methods of several networks or of layers, baselines for a method that does
@@ -212,28 +218,65 @@ def compare(
     named, method_baselines = _named(methods), method_baselines or {}
     if unknown := sorted(set(method_baselines) - set(named)):
         raise ArgumentError(f"baselines for {unknown}, the methods are {list(named)}")
-    rows, heats = [], []
-    for name, method in named.items():
+    task = _MethodTask(
+        methods=named,
+        inputs=inputs,
+        target=target,
+        masks=masks,
+        baselines={name: method_baselines.get(name, baselines) for name in named},
+        measured_with=baselines,
+        faithfulness=faithfulness,
+        samples=samples,
+        steps=steps,
+        batch_size=batch_size,
+    )
+    rows, heats = zip(*sweep(task, named, jobs=jobs, verbose=verbose), strict=True)
+    columns = {name: _column(name, rows) for name in _HEADS if any(name in row for row in rows)}
+    heat = [each for each in heats if each is not None]
+    return Comparison(tuple(named), columns, torch.stack(heat) if heat else None)
+
+
+@dataclass(frozen=True)
+class _MethodTask:
+    """The function of a sweep over methods; most attributes are arguments of `compare`.
+
+    Attributes:
+        baselines: Those of each method.
+        measured_with: Those of the measures.
+    """
+
+    methods: Mapping[str, Method]
+    inputs: Tensor
+    target: Target | None
+    masks: Tensor | None
+    baselines: Mapping[str, BaselineLike]
+    measured_with: BaselineLike
+    faithfulness: bool
+    samples: int
+    steps: int
+    batch_size: int
+
+    def __call__(self, name: str) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Returns the measures of a method, and its contributions where they can be drawn."""
+        method = self.methods[name]
         start = time.perf_counter()
-        result = method(inputs, target, method_baselines.get(name, baselines))
+        result = method(self.inputs, self.target, self.baselines[name])
         row = {"seconds": torch.tensor(time.perf_counter() - start, dtype=torch.float64)}
-        values = _fitting(name, result, inputs)
-        if masks is not None:
-            row |= located(values, masks)
-        if faithfulness:
+        values = _fitting(name, result, self.inputs)
+        if self.masks is not None:
+            row |= located(values, self.masks)
+        if self.faithfulness:
             _check_preprocess(method)
-            given = (method.model, inputs, values, target, baselines)
-            row["insertion"] = insertion(*given, steps=steps, batch_size=batch_size).auc
-            row["deletion"] = deletion(*given, steps=steps, batch_size=batch_size).auc
-            row["correlation"] = removals(*given, samples=samples, batch_size=batch_size).correlation()
+            given = (method.model, self.inputs, values, self.target, self.measured_with)
+            row["insertion"] = insertion(*given, steps=self.steps, batch_size=self.batch_size).auc
+            row["deletion"] = deletion(*given, steps=self.steps, batch_size=self.batch_size).auc
+            row["correlation"] = removals(
+                *given, samples=self.samples, batch_size=self.batch_size
+            ).correlation()
         if result.gap is not None and result.baseline_output is not None:
             change = (result.output - result.baseline_output).double().abs().clamp(min=1e-3)
             row["gap"] = result.gap.abs() / change
-        rows.append(row)
-        if values.dim() == 4:
-            heats.append(heat_map(values.cpu()))
-    columns = {name: _column(name, rows) for name in _HEADS if any(name in row for row in rows)}
-    return Comparison(tuple(named), columns, torch.stack(heats) if heats else None)
+        return row, heat_map(values.cpu()) if values.dim() == 4 else None
 
 
 def _named(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, Method]:

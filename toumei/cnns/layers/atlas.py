@@ -157,6 +157,7 @@ def activation_atlas(
     token_grid: tuple[int, int] | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    jobs: int = 1,
     verbose: bool = True,
 ) -> ActivationAtlas:
     """Returns a map of what a layer distinguishes (Carter et al., Activation Atlas, 2019).
@@ -186,6 +187,7 @@ def activation_atlas(
         token_grid: Height and width of the grid that tokens stand on, where it cannot be told.
         batch_size: Icons in a batch.
         seed: Seed of the positions, the layout and the icons.
+        jobs: How many batches of icons run at once; see `render_icons`.
         verbose: Show progress bars.
 
     Raises:
@@ -211,6 +213,7 @@ def activation_atlas(
         channel_axis=channel_axis,
         batch_size=batch_size,
         seed=seed,
+        jobs=jobs,
         verbose=verbose,
     )
     check_icons(model, layer, settings)  # an error here comes before minutes of work

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from ...core.checks import checked
 from ...core.modules import device_and_dtype
+from ...core.parallel import sweep
 from .. import robustness
 from ..objectives import Layer, NeuronDirection
 from ..optimization import Progress
@@ -29,6 +30,7 @@ class IconSettings:
     channel_axis: int | None = None
     batch_size: int = 64
     seed: int = 0
+    jobs: int = 1
     verbose: bool = True
 
     def start(self, count: int, device: torch.device) -> Transform:
@@ -59,6 +61,7 @@ def render_icons(
     channel_axis: int | None = None,
     batch_size: int = 64,
     seed: int = 0,
+    jobs: int = 1,
     verbose: bool = True,
 ) -> Tensor:
     """Returns a picture of each direction in a layer, (directions, channels, size, size), on the CPU.
@@ -77,6 +80,8 @@ def render_icons(
         channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
         batch_size: Pictures in a batch.
         seed: Seed of the noise and of the transforms.
+        jobs: How many batches run at once, in processes or on a cluster; see `toumei.core.sweep`. Any number
+            gives the same pictures; with several, Ctrl-C ends the call.
         verbose: Show a progress bar.
 
     Raises:
@@ -96,6 +101,7 @@ def render_icons(
         channel_axis=channel_axis,
         batch_size=batch_size,
         seed=seed,
+        jobs=jobs,
         verbose=verbose,
     )
     return rendered(model, layer, directions, settings)
@@ -104,6 +110,9 @@ def render_icons(
 def rendered(model: nn.Module, layer: str, directions: Tensor, settings: IconSettings) -> Tensor:
     """Returns the pictures of `render_icons`."""
     parts = directions.split(settings.batch_size)
+    if settings.jobs != 1:
+        task = _IconTask(model, layer, settings)
+        return torch.cat(sweep(task, parts, jobs=settings.jobs, verbose=settings.verbose))
     pictures: list[Tensor] = []
     steps = settings.steps * len(parts)
     with tqdm(total=steps, desc="icons", unit="step", disable=not settings.verbose) as bar:
@@ -119,6 +128,20 @@ def rendered(model: nn.Module, layer: str, directions: Tensor, settings: IconSet
                 settings = replace(settings, steps=0)
             pictures.append(result.images)
     return torch.cat(pictures)
+
+
+@dataclass(frozen=True)
+class _IconTask:
+    """The function of a sweep over batches of directions."""
+
+    model: nn.Module
+    layer: str
+    settings: IconSettings
+
+    def __call__(self, directions: Tensor) -> Tensor:
+        """Returns the pictures of some directions."""
+        pipeline = _pipeline(self.model, self.layer, directions, self.settings)
+        return pipeline.optimize(self.settings.steps, verbose=False, seed=self.settings.seed).images
 
 
 def _pipeline(model: nn.Module, layer: str, directions: Tensor, settings: IconSettings) -> Pipeline:

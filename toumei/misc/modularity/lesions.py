@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from ...core.hooks import hooked
 from ...core.layout import channel_axis_of
 from ...core.modules import evaluating
 from ...core.outputs import main_tensor
+from ...core.parallel import sweep
 from ...core.repeats import check_repeats
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
@@ -97,6 +97,8 @@ def lesion_test(
     seed: int = 0,
     score: Score | None = None,
     batch_size: int = 1000,
+    jobs: int = 1,
+    verbose: bool = False,
 ) -> LesionTest:
     """Returns how much the score falls without the units of a cluster in a layer, compared with random sets.
 
@@ -114,6 +116,9 @@ def lesion_test(
         score: From outputs and targets to one score for each input, (N,); by default 1 for the right class,
             else 0.
         batch_size: Inputs at a time.
+        jobs: How many sets of units are removed at once, in processes or on a cluster; see
+            `toumei.core.sweep`. Any number gives the same scores.
+        verbose: Show a progress bar.
 
     Raises:
         ArgumentError: No cluster has a part that can be tested, or fewer than one sample.
@@ -134,20 +139,19 @@ def lesion_test(
         raise ArgumentError(
             "no cluster has at least two but not all units of a layer between input and output"
         )
-    lesions = []
     found = survey(model, [layer for layer, *_ in parts], lambda: model(inputs[:1]))
-    without = partial(_score_without, model, found, batches, score or _is_right)
+    without = _ScoreWithout(model, found, batches, score or _is_right)
+    removed = [(parts[0][0], torch.zeros(0, dtype=torch.long))]
+    for layer, size, _, units in parts:
+        drawn = [torch.randperm(size, generator=generator)[: len(units)] for _ in range(samples)]
+        removed += [(layer, each) for each in (units, *drawn)]
+    lesions = []
     with evaluating(model):
         check_repeats(model, inputs[:1])
-        whole = without(parts[0][0], torch.zeros(0, dtype=torch.long))
-        for layer, size, cluster, units in parts:
-            drop = whole - without(layer, units)
-            random = torch.tensor(
-                [
-                    whole - without(layer, torch.randperm(size, generator=generator)[: len(units)])
-                    for _ in range(samples)
-                ]
-            )
+        whole, *others = sweep(without, removed, jobs=jobs, verbose=verbose)
+        for (layer, _, cluster, units), start in zip(parts, range(0, len(others), samples + 1), strict=True):
+            drop, *drops = [whole - each for each in others[start : start + samples + 1]]
+            random = torch.tensor(drops)
             p = (int((random >= drop - 1e-12).sum()) + 1) / (samples + 1)
             deviation = float(random.std()) if samples > 1 else float("nan")
             lesion = Lesion(
@@ -163,27 +167,31 @@ def lesion_test(
     return LesionTest(whole, tuple(lesions), samples)
 
 
-def _score_without(
-    model: nn.Module,
-    found: Survey,
-    batches: list[tuple[Tensor, Tensor]],
-    score: Score,
-    layer: str,
-    units: Tensor,
-) -> float:
-    """The mean score without these units of a layer."""
+@dataclass(frozen=True)
+class _ScoreWithout:
+    """The function of a sweep over sets of units: the mean score without them."""
 
-    def remove(activation: Tensor) -> Tensor:
-        axis = channel_axis_of(activation, found.layouts[layer], layer)
-        return activation.index_fill_(axis, units.to(activation.device), 0)
+    model: nn.Module
+    found: Survey
+    batches: list[tuple[Tensor, Tensor]]
+    score: Score
 
-    with hooked(model, edit={found.names[layer]: remove} if len(units) else {}):
-        scores = []
-        for inputs, targets in batches:
-            outputs = model(inputs)
-            check_finite(main_tensor(outputs), "the outputs of the network")
-            scores.append(score(outputs, targets).double().sum())
-    return float(torch.stack(scores).sum()) / sum(len(inputs) for inputs, _ in batches)
+    @torch.no_grad()
+    def __call__(self, removed: tuple[str, Tensor]) -> float:
+        """Returns the mean score without these units of a layer."""
+        layer, units = removed
+
+        def remove(activation: Tensor) -> Tensor:
+            axis = channel_axis_of(activation, self.found.layouts[layer], layer)
+            return activation.index_fill_(axis, units.to(activation.device), 0)
+
+        with hooked(self.model, edit={self.found.names[layer]: remove} if len(units) else {}):
+            scores = []
+            for inputs, targets in self.batches:
+                outputs = self.model(inputs)
+                check_finite(main_tensor(outputs), "the outputs of the network")
+                scores.append(self.score(outputs, targets).double().sum())
+        return float(torch.stack(scores).sum()) / sum(len(inputs) for inputs, _ in self.batches)
 
 
 def _parts(graph: WeightGraph, labels: Tensor) -> list[tuple[str, int, int, Tensor]]:

@@ -1,6 +1,5 @@
 """Null tests: is a network more modular than graphs with the same weights in shuffled positions?"""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
+from ...core.parallel import sweep
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Shuffle = Literal["layer", "layer-nonzero"]
 ModularityMeasure = Literal["ncut", "modularity"]
+_MEASURES = {"ncut": ncuts, "modularity": modularities}
 _BYTES = 2**30  # for the weights of the shuffled graphs that an accelerator clusters at once
 
 
@@ -84,6 +85,7 @@ def null_test(
     *,
     shuffle: Shuffle = "layer",
     measure: ModularityMeasure = "ncut",
+    jobs: int = 1,
     verbose: bool = False,
 ) -> NullTest:
     """Returns how modular a graph is, compared with graphs whose weights are shuffled within each block.
@@ -99,6 +101,8 @@ def null_test(
         shuffle: ``"layer"`` permutes all weights of a block, ``"layer-nonzero"`` those that are not zero,
             so that the zeros of a pruned network keep their positions.
         measure: ``"ncut"`` or ``"modularity"``.
+        jobs: How many shuffled graphs are clustered at once, in processes or on a cluster; see
+            `toumei.core.sweep`. Any number gives the same values.
         verbose: Show a progress bar.
 
     Raises:
@@ -117,18 +121,31 @@ def null_test(
             f"shuffle is one of {get_args(Shuffle)} and measure one of {get_args(ModularityMeasure)}, "
             f"got {shuffle!r} and {measure!r}"
         )
-    from tqdm import tqdm
-
     graph = as_graph(graph)
     found = spectral_partition(graph, n_clusters, seed)
-    clusters, measured = found.n_clusters, ncuts if measure == "ncut" else modularities
-    values = []
-    with tqdm(total=samples, disable=not verbose, unit="shuffle") as bar:
-        for shuffled in _shuffled(graph, samples, seed, shuffle):
-            values.append(measured(shuffled, _labels(shuffled, clusters, seed)).cpu())
-            bar.update(len(values[-1]))
-    value = float(measured(graph, found.labels))
-    return NullTest(measure=measure, value=value, samples=torch.cat(values), n_clusters=clusters)
+    task = _ShuffleTask(graph, found.n_clusters, seed, shuffle, measure)
+    values = sweep(task, _starts(graph, samples, seed, shuffle), jobs=jobs, verbose=verbose)
+    value = float(_MEASURES[measure](graph, found.labels))
+    return NullTest(measure=measure, value=value, samples=torch.cat(values), n_clusters=found.n_clusters)
+
+
+@dataclass(frozen=True)
+class _ShuffleTask:
+    """The function of a sweep over shuffled graphs; the attributes are arguments of `null_test`."""
+
+    graph: WeightGraph
+    n_clusters: int
+    seed: int
+    shuffle: Shuffle
+    measure: ModularityMeasure
+
+    def __call__(self, start: tuple[Tensor, int]) -> Tensor:
+        """Returns the measure of some shuffled graphs, from the state of the generator and their number."""
+        generator = torch.Generator()
+        generator.set_state(start[0])
+        shuffled = _shuffled(self.graph, start[1], self.shuffle, generator)
+        labels = _labels(shuffled, self.n_clusters, self.seed)
+        return _MEASURES[self.measure](shuffled, labels).cpu()
 
 
 def _labels(graph: WeightGraph, n_clusters: int, seed: int) -> Tensor:
@@ -141,19 +158,30 @@ def _labels(graph: WeightGraph, n_clusters: int, seed: int) -> Tensor:
     )
 
 
-def _shuffled(graph: WeightGraph, samples: int, seed: int, shuffle: Shuffle) -> Iterator[WeightGraph]:
-    """Several graphs at a time: as many as fit into the memory of an accelerator; on the CPU one."""
+def _starts(graph: WeightGraph, samples: int, seed: int, shuffle: Shuffle) -> list[tuple[Tensor, int]]:
+    """The state of the generator before some shuffled graphs and their number, until there are enough.
+
+    As many are shuffled and clustered at once as fit into the memory of an accelerator; on the CPU one. All
+    draw from one generator in turn, wherever they are shuffled.
+    """
     generator = make_generator(seed)
     assert generator is not None
     size = sum(block.weight.numel() * block.weight.element_size() for block in graph.blocks)
     batch = 1 if graph.device.type == "cpu" else max(1, min(samples, _BYTES // size))
+    starts = []
     for start in range(0, samples, batch):
-        count = min(batch, samples - start)
-        blocks = [
-            replace(block, weight=torch.stack([_permuted(block, shuffle, generator) for _ in range(count)]))
-            for block in graph.blocks
-        ]
-        yield replace(graph, blocks=tuple(blocks))
+        starts.append((generator.get_state(), min(batch, samples - start)))
+        _shuffled(graph, starts[-1][1], shuffle, generator)
+    return starts
+
+
+def _shuffled(graph: WeightGraph, count: int, shuffle: Shuffle, generator: torch.Generator) -> WeightGraph:
+    """Several shuffled graphs in one."""
+    blocks = [
+        replace(block, weight=torch.stack([_permuted(block, shuffle, generator) for _ in range(count)]))
+        for block in graph.blocks
+    ]
+    return replace(graph, blocks=tuple(blocks))
 
 
 def _permuted(block: Block, shuffle: Shuffle, generator: torch.Generator) -> Tensor:

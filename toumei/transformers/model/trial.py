@@ -27,8 +27,11 @@ def hook_points_of(model: nn.Module) -> HookPoints:
                 f"{name} has an encoder and a decoder, two residual streams: give one of them, such as "
                 f"HookedModel(model.get_encoder(), tokenizer)"
             )
-    if device_and_dtype(model)[0].type == "meta":
-        raise ArchitectureError(f"the weights of {name} are on the meta device, without numbers: load them")
+    if any(weight.is_meta for weight in model.parameters()):
+        raise ArchitectureError(
+            f"weights of {name} are on the meta device, without numbers or offloaded: load them. Causal "
+            f"tracing and collect_statistics take offloaded models"
+        )
     args, kwargs = trial_inputs(model)
     try:
         with torch.no_grad(), evaluating(model), instrument(model) as probe, probe.track([]) as tracker:

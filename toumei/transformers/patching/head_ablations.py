@@ -1,6 +1,7 @@
 """What ablating each attention head costs: in next-token loss, or in a metric."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from tqdm.auto import tqdm
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.modules import evaluating
+from ...core.parallel import sweep
 from ..model.hooked_model import HookedModel
 from .ablation_edits import KINDS, Kind
 from .ablation_table import HeadAblation
@@ -34,6 +36,7 @@ def head_ablation(
     layers: Sequence[int] | None = None,
     confidence: float = 0.95,
     batch_size: int | None = None,
+    jobs: int = 1,
     verbose: bool = False,
 ) -> HeadAblation:
     """Returns how much the mean next-token loss of texts rises, or a metric falls, when a head is ablated.
@@ -54,6 +57,8 @@ def head_ablation(
         layers: Of which layers; all by default.
         confidence: Of the intervals over texts.
         batch_size: How many texts times heads run at once; by default as many as keep the device busy.
+        jobs: How many groups of texts of about the same length run at once, in processes or on a cluster; see
+            `toumei.core.sweep`. Any number gives the same result.
         verbose: Show progress.
 
     Raises:
@@ -80,31 +85,23 @@ def head_ablation(
             raise ArgumentError(f"a metric needs texts of one length, got lengths {_lengths(rows)}")
         chosen = _layers(model, layers)
         heads = {layer: model.points.attentions[layer].num_heads for layer in chosen}
-        table = torch.full((len(rows), len(chosen), max(heads.values())), torch.nan, dtype=torch.float64)
-        before = torch.zeros(len(rows), dtype=torch.float64)
-        values = _values(model, rows, kind, reference, pooled, chosen)
-        changes = [Change(layer, unit=head) for layer in chosen for head in range(heads[layer])]
-        with tqdm(total=len(changes) * len(rows), unit="head", disable=not verbose) as progress:
-            for group in _groups(model, rows) if metric is None else [list(range(len(rows)))]:
-                inputs = model.inputs([rows[index] for index in group])
-                logits = read_logits(model, inputs)
-                read = _Loss(inputs) if metric is None else _last(metric, model, inputs, logits)
-                first, last = (0, 1) if metric is None else (logits.shape[1] - 1, 0)
-                before[group] = read(logits[None, :, first : logits.shape[1] - last])[0]
-                new = values or _outputs(model, [rows[index - 1] for index in group], chosen)
-                runs = PatchedRuns(
-                    model,
-                    inputs,
-                    Replacement("z", new, _Z_AXES),
-                    first=first,
-                    last=last,
-                    batch_size=batch_size,
-                )
-                for done, found in runs.values(changes, read):
-                    for change, row in zip(done, found, strict=True):
-                        assert change.unit is not None
-                        table[group, chosen.index(change.layer), change.unit] = row
-                    progress.update(len(done) * len(group))
+        task = _GroupTask(
+            model=model,
+            rows=rows,
+            metric=metric,
+            layers=chosen,
+            heads=heads,
+            values=_values(model, rows, kind, reference, pooled, chosen),
+            batch_size=batch_size,
+        )
+        groups = list(_groups(model, rows)) if metric is None else [list(range(len(rows)))]
+        found = (
+            _one_by_one(task, groups, verbose)
+            if jobs == 1
+            else sweep(task, groups, jobs=jobs, verbose=verbose)
+        )
+    order = torch.tensor([index for group in groups for index in group]).argsort()
+    before, table = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
     rise = table - before[:, None, None]
     return HeadAblation(
         kind=kind,
@@ -114,6 +111,66 @@ def head_ablation(
         confidence=confidence,
         layer_names=tuple(map(str, chosen)),
     )
+
+
+@dataclass(frozen=True)
+class _GroupTask:
+    """The function of a sweep over groups of texts.
+
+    Attributes:
+        model: The model.
+        rows: The tokens of each text.
+        metric: What is measured, None for the loss.
+        layers: The layers whose heads are ablated.
+        heads: How many heads each has.
+        values: What their outputs become, None where each text has another one.
+        batch_size: As for `head_ablation`.
+    """
+
+    model: HookedModel
+    rows: list[list[int]]
+    metric: Metric | None
+    layers: list[int]
+    heads: dict[int, int]
+    values: dict[int, Tensor] | None
+    batch_size: int | None
+
+    @property
+    def changes(self) -> list[Change]:
+        """The heads."""
+        return [Change(layer, unit=head) for layer in self.layers for head in range(self.heads[layer])]
+
+    @torch.no_grad()
+    def __call__(
+        self, group: list[int], advance: Callable[[int], object] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the measure of some texts (texts,), and without each head (texts, layers, heads)."""
+        model, rows, metric = self.model, self.rows, self.metric
+        inputs = model.inputs([rows[index] for index in group])
+        logits = read_logits(model, inputs)
+        read = _Loss(inputs) if metric is None else _last(metric, model, inputs, logits)
+        first, last = (0, 1) if metric is None else (logits.shape[1] - 1, 0)
+        before = read(logits[None, :, first : logits.shape[1] - last])[0]
+        new = self.values or _outputs(model, [rows[index - 1] for index in group], self.layers)
+        runs = PatchedRuns(
+            model, inputs, Replacement("z", new, _Z_AXES), first=first, last=last, batch_size=self.batch_size
+        )
+        shape = len(group), len(self.layers), max(self.heads.values())
+        table = torch.full(shape, torch.nan, dtype=torch.float64)
+        for done, found in runs.values(self.changes, read):
+            for change, row in zip(done, found, strict=True):
+                assert change.unit is not None
+                table[:, self.layers.index(change.layer), change.unit] = row
+            if advance is not None:
+                advance(len(done) * len(group))
+        return before.double(), table
+
+
+def _one_by_one(task: _GroupTask, groups: Sequence[list[int]], verbose: bool) -> list[tuple[Tensor, Tensor]]:
+    """The results of groups, with a bar that counts heads of texts: there may be few groups."""
+    total = len(task.changes) * sum(map(len, groups))
+    with tqdm(total=total, unit="head", disable=not verbose) as progress:
+        return [task(group, progress.update) for group in groups]
 
 
 def _last(metric: Metric, model: HookedModel, inputs: dict[str, Any], logits: Tensor) -> Read:

@@ -8,14 +8,16 @@ CounterFact does not measure changes of the subject's other facts, nor of subjec
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ....core.checks import checked
 from ....core.errors import ArgumentError
+from ....core.fingerprint import fingerprint_of
+from ....core.parallel import sweep
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
 from ....core.threads import alone
@@ -184,6 +186,8 @@ def evaluate_edits(
     together: bool = False,
     batch_size: int = 64,
     generate_tokens: int = 0,
+    jobs: int = 1,
+    folder: str | Path | None = None,
     verbose: bool = True,
     **options: Any,
 ) -> Evaluation:
@@ -197,36 +201,80 @@ def evaluate_edits(
         together: Write all facts in one edit.
         batch_size: How many texts run through the model at once.
         generate_tokens: As in `evaluate`.
+        jobs: How many edits are made at once, in processes or on a cluster; see `toumei.core.sweep`. Any
+            number gives the same scores.
+        folder: Where the scores of each finished edit are kept, so that a killed run goes on where it was.
         verbose: Show a progress bar.
         **options: Arguments of the editor's `edit`, or of `edit_many`.
+
+    Raises:
+        ArgumentError: Jobs or a folder for facts that are written together.
     """
+    if together and (jobs != 1 or folder is not None):
+        raise ArgumentError(
+            "facts that are written together are one edit: jobs and folder are for single ones"
+        )
     cases = known_only(editor.parts, editor.tokenizer, cases, batch_size)
     references = [text for case in cases for text in case.references]
     vectorizer = fitted_vectorizer(references) if generate_tokens and references else None
 
-    def measured(some: Sequence[EditCase]) -> Evaluation:
-        return evaluate(
-            editor.model,
-            editor.tokenizer,
-            some,
-            batch_size=batch_size,
-            generate_tokens=generate_tokens,
-            vectorizer=vectorizer,
-            seed=editor.seed,
-        )
-
+    task = _EditTask(editor, batch_size, generate_tokens, vectorizer, options)
     with alone(editor.parts.model):
         if together:
             with editor._many([case.request for case in cases], False, verbose=verbose, **options):
-                return measured(cases)
-        found = []
-        for case in tqdm(cases, desc="edits", disable=not verbose):
-            edit = editor._one(case.request, False, **options)  # the scores say whether it took
-            if edit.interrupted:
-                raise KeyboardInterrupt  # which the optimization held back
-            with edit:
-                found.append(measured([case]))
+                return task.measured(cases)
+        if folder is not None:
+            task = replace(task, model=fingerprint_of(editor.parts.model))
+        found = sweep(task, cases, jobs=jobs, folder=folder, verbose=verbose)
     return Evaluation({metric: torch.cat([each.values[metric] for each in found]) for metric in METRICS})
+
+
+@dataclass(frozen=True)
+class _EditTask:
+    """The function of a sweep over edits; most attributes are arguments of `evaluate_edits`.
+
+    Attributes:
+        model: The fingerprint of the model, if results are kept.
+    """
+
+    editor: RankOneEditor
+    batch_size: int
+    generate_tokens: int
+    vectorizer: "TfidfVectorizer | None"
+    options: dict[str, Any]
+    model: str = ""
+
+    @property
+    def sweep_content(self) -> list[Any]:
+        """All that the scores of an edit depend on beside its case."""
+        statistics = self.editor.statistics
+        keys = None if statistics is None else (statistics.corpus, sorted(statistics.moments))
+        editor = [self.editor.seed, self.editor.batch_size, self.editor._given, keys]
+        return [self.model, editor, self.batch_size, self.generate_tokens, self.vectorizer, self.options]
+
+    def __call__(self, case: EditCase) -> Evaluation:
+        """Returns the scores of one edit.
+
+        Raises:
+            KeyboardInterrupt: The optimization, which held it back.
+        """
+        edit = self.editor._one(case.request, False, **self.options)  # the scores say whether it took
+        if edit.interrupted:
+            raise KeyboardInterrupt
+        with edit:
+            return self.measured([case])
+
+    def measured(self, cases: Sequence[EditCase]) -> Evaluation:
+        """Returns the scores of the model on some cases."""
+        return evaluate(
+            self.editor.model,
+            self.editor.tokenizer,
+            cases,
+            batch_size=self.batch_size,
+            generate_tokens=self.generate_tokens,
+            vectorizer=self.vectorizer,
+            seed=self.editor.seed,
+        )
 
 
 @checked

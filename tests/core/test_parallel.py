@@ -1,0 +1,189 @@
+"""Sweeps: failures, interruptions, and what cannot be sent, in this process and in others."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from toumei.core import FailedItem, sweep
+from toumei.core.errors import ArgumentError, SweepError
+
+quiet = partial(sweep, verbose=False)
+MANY = pytest.mark.parametrize("jobs", [1, 2])
+
+
+def root(item):
+    if item < 0:
+        raise ValueError(f"no root of {item}")
+    return item**0.5
+
+
+@MANY
+def test_failed_items_are_collected_while_the_others_go_on(jobs):
+    first, failed, last, other = quiet(root, [4, -1, 9, -2], jobs=jobs, errors="collect")
+    assert (first, last) == (2, 3) and (failed.index, other.index) == (1, 3)
+    assert isinstance(failed, FailedItem) and failed.item == "-1"
+    assert type(failed.error) is ValueError and str(failed.error) == "no root of -1"
+    assert "in root" in failed.traceback and "no root of -1" in failed.traceback
+    assert failed.error.__traceback__ is None  # which would keep the variables of the function
+
+
+@MANY
+def test_an_error_is_raised_as_it_is_and_names_the_item(jobs):
+    with pytest.raises(ValueError, match="no root of -7") as caught:
+        quiet(root, [1, 2, 3, -7], jobs=jobs)
+    (note,) = caught.value.__notes__
+    assert note.startswith("item 3, -7") and ("in root" in note) == (jobs == 2)
+
+
+@MANY
+def test_failed_items_are_tried_again_and_the_others_are_found(tmp_path, jobs):
+    marker = tmp_path / "mended"
+
+    def fails_at_first(item):
+        if item == 2 and not marker.exists():
+            raise RuntimeError("not yet")
+        return item, time.time_ns()
+
+    kept = tmp_path / "kept"
+    first = quiet(fails_at_first, range(4), jobs=jobs, folder=kept, errors="collect")
+    marker.touch()
+    second = quiet(fails_at_first, range(4), jobs=jobs, folder=kept, errors="collect")
+    assert isinstance(first[2], FailedItem) and second[2][0] == 2
+    assert [first[index] for index in (0, 1, 3)] == [second[index] for index in (0, 1, 3)]
+
+
+@MANY
+def test_a_result_that_cannot_be_kept_is_a_failure(tmp_path, jobs):
+    def value(item):
+        return pickle.Pickler if item == 1 else item
+
+    found = quiet(value, range(3), jobs=jobs, folder=tmp_path, errors="collect")
+    assert [found[0], found[2]] == [0, 2] and isinstance(found[1].error, ArgumentError)
+    with pytest.raises(ArgumentError, match="the result for 1 cannot be kept"):
+        quiet(value, range(3), jobs=jobs, folder=tmp_path)
+
+
+class Unreadable(Exception):
+    """An error that cannot be read again after it was pickled."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def unreadable(item):
+    raise Unreadable(item, item + 1)
+
+
+def test_an_error_that_cannot_be_sent_arrives_in_words():
+    with pytest.raises(Unreadable, match="5 and 6"):
+        quiet(unreadable, [5])
+    with pytest.raises(SweepError, match="Unreadable: 5 and 6"):
+        quiet(unreadable, [5], jobs=2)
+
+
+@pytest.mark.parametrize("jobs", [0, -2, 1.5, "2", True, None])
+def test_a_wrong_number_of_jobs_is_refused(jobs):
+    with pytest.raises(ArgumentError, match="jobs is a whole number from 1 on, or -1"):
+        quiet(root, [1], jobs=jobs)
+
+
+def test_other_wrong_arguments_are_refused():
+    assert quiet(root, [4], jobs=np.int64(1)) == [2] and quiet(root, [], jobs=2) == []
+    with pytest.raises(ArgumentError, match="errors is one of 'raise', 'collect', got 'ignore'"):
+        quiet(root, [1], errors="ignore")
+    with pytest.raises(ArgumentError, match="expected a function to sweep with, got 3"):
+        quiet(3, [1])
+
+
+class Locked:
+    """A function that holds what no other process can have."""
+
+    def __init__(self):
+        self.scale, self.guard = 2, threading.Lock()
+
+    def __call__(self, item):
+        return self.scale * item
+
+    def method(self, item):
+        return self(item)
+
+
+def test_a_function_that_cannot_be_sent_says_which_part():
+    lock, locked = threading.Lock(), Locked()
+    for function, part in {
+        locked: "attribute 'guard'",
+        locked.method: "object",
+        (lambda item: (item, lock)): "variable 'lock'",
+        partial(pow, lock): "argument 0",
+    }.items():
+        with pytest.raises(ArgumentError, match=f"cannot be sent.*its {part} cannot be pickled"):
+            quiet(function, [1, 2], jobs=2)
+    with joblib.parallel_config("threading"):  # to which nothing is sent
+        assert quiet(locked, [1, 2], jobs=2) == [2, 4]
+
+
+def test_the_bar_counts_what_is_found_and_what_failed(tmp_path, capsys):
+    quiet(root, [1, 4], folder=tmp_path)
+    sweep(root, [1, 4, -1, 9], folder=tmp_path, errors="collect")
+    shown = capsys.readouterr().err
+    assert "2/4" in shown and "4/4" in shown and "failed=1" in shown
+
+
+KILLED = """
+import sys, time
+from toumei.core import sweep
+def slow(item):
+    time.sleep(0.02)
+    return item, time.time_ns()
+for item, _ in sweep(slow, range(int(sys.argv[2])), jobs=2, folder=sys.argv[1], verbose=False):
+    print(item)
+"""
+
+
+def test_results_are_kept_as_they_arrive_and_a_killed_sweep_goes_on(tmp_path):
+    def started(items):
+        command = [sys.executable, "-c", KILLED, str(tmp_path), str(items)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    process = started(10**4)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("*.result"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)  # with its workers, which would wait for more
+    process.communicate()
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.result")}
+    assert 5 <= len(kept) < 10**4
+    output, _ = started(len(kept) + 3).communicate()
+    assert output.split() == [str(item) for item in range(len(kept) + 3)]
+    now = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.result")}
+    assert kept.items() <= now.items()
+
+
+def test_ctrl_c_ends_a_sweep_in_other_processes_and_what_is_kept_is_whole(tmp_path):
+    parent = os.getpid()
+
+    def interrupting(item):
+        if item == 30:
+            os.kill(parent, signal.SIGINT)
+        time.sleep(0.01)
+        return torch.full((100,), float(item))
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            quiet(interrupting, range(2000), jobs=2, folder=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    kept = len(list(tmp_path.glob("*.result")))
+    assert kept < 2000
+    assert quiet(root, [4, 9], jobs=2) == [2, 3]  # the processes are ready for the next

@@ -1,0 +1,167 @@
+"""Every entry that takes `jobs` gives the same with two processes as in this one."""
+
+from dataclasses import fields, is_dataclass
+
+import joblib
+import pytest
+import torch
+from torch import Tensor, nn
+
+from toumei.attribution import Attribution, IntegratedGradients, KernelShap, Saliency, compare
+from toumei.cnns import render_icons
+from toumei.core import sweep
+from toumei.core.errors import ArgumentError
+from toumei.misc import MLPGraph, lesion_test, null_test
+from toumei.models import SimpleMLP, facts_gpt
+from toumei.transformers import (
+    CausalTracer,
+    HookedModel,
+    RankOneEditor,
+    collect_statistics,
+    evaluate_edits,
+    head_ablation,
+    world_cases,
+)
+
+# joblib starts a worker again that has become 300 MB larger, as by its first model
+pytestmark = pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given")
+
+QUIET = {"verbose": False}
+
+
+def same(one, two):
+    """Whether two results have the same numbers, bit for bit; NaN equals NaN."""
+    if isinstance(one, Tensor):
+        return torch.equal(one.nan_to_num(-7.5), two.nan_to_num(-7.5))
+    if is_dataclass(one):
+        return all(same(getattr(one, field.name), getattr(two, field.name)) for field in fields(one))
+    if isinstance(one, dict):
+        return list(one) == list(two) and all(same(one[name], two[name]) for name in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(two) and all(map(same, one, two))
+    return one == two
+
+
+def pictures():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 3))
+    return network.eval(), torch.rand(4, 3, 8, 8)
+
+
+def shuffles(**more):
+    torch.manual_seed(0)
+    return null_test(SimpleMLP(6, 8, 8, 4), 2, samples=5, **more, **QUIET)
+
+
+def zeros_kept(**more):
+    torch.manual_seed(0)
+    return null_test(
+        SimpleMLP(6, 8, 8, 4), 2, samples=4, shuffle="layer-nonzero", measure="modularity", **more
+    )
+
+
+def lesions(**more):
+    torch.manual_seed(0)
+    network, inputs = SimpleMLP(6, 8, 8, 4), torch.rand(20, 6)
+    graph = MLPGraph(network)
+    labels = torch.arange(26) % 2
+    return lesion_test(network, graph, labels, inputs, torch.arange(20) % 4, samples=4, **more)
+
+
+def icons(**more):
+    network, _ = pictures()
+    settings = {"size": 8, "steps": 2, "batch_size": 2}
+    return render_icons(network, "0", torch.eye(4), **settings, **more, **QUIET)
+
+
+def methods(**more):
+    network, images = pictures()
+    chosen = [
+        Saliency(network),
+        IntegratedGradients(network, steps=4),
+        KernelShap(network, samples=200, seed=1),
+    ]
+    found = compare(chosen, images, 1, torch.rand(4, 8, 8) > 2, samples=4, steps=4, **more)
+    found.columns.pop("seconds")
+    return found
+
+
+def ablations(**more):
+    model, tokenizer, world = facts_gpt()
+    texts = [fact.text for fact in world.facts[:60]]
+    return head_ablation(HookedModel(model, tokenizer), texts, layers=[2, 3], **more)
+
+
+def effects(**more):
+    model, tokenizer, world = facts_gpt()
+    return CausalTracer(model, tokenizer).trace_many(world.facts[:3], samples=2, **more)
+
+
+def edits(**more):
+    model, tokenizer, world = facts_gpt()
+    texts = [fact.text for fact in world.facts[:400]]
+    statistics = collect_statistics(model, tokenizer, texts, [2], **QUIET)
+    editor = RankOneEditor(model, tokenizer, statistics, contexts=["{}"])
+    settings = {"layer": 2, "method": "memit", "steps": 2}
+    return evaluate_edits(editor, world_cases(world, 2), **settings, **more, **QUIET)
+
+
+ENTRIES = [shuffles, zeros_kept, lesions, icons, methods, ablations, effects, edits]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.__name__)
+def test_two_processes_give_what_one_gives(entry):
+    assert same(entry(), entry(jobs=2))
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.__name__)
+def test_a_wrong_number_of_jobs_is_refused(entry):
+    with pytest.raises(ArgumentError, match="jobs is a whole number from 1 on, or -1"):
+        entry(jobs=0)
+
+
+def test_attributions_of_single_images_are_a_sweep():
+    network, images = pictures()
+    method = KernelShap(network, samples=200, seed=1)
+    attribute = lambda image: method(image[None], 1)  # noqa: E731
+    one, two = (sweep(attribute, images, jobs=jobs, **QUIET) for jobs in (1, 2))
+    assert same(one, two) and all(isinstance(each, Attribution) for each in two)
+
+
+def test_statistics_of_parts_of_a_corpus_are_a_sweep(tmp_path):
+    model, tokenizer, world = facts_gpt()
+    texts = [fact.text for fact in world.facts[:40]]
+    collect = lambda part: collect_statistics(model, tokenizer, part, [2], **QUIET)  # noqa: E731
+    parts = [texts[:25], texts[25:]]
+    first, second = sweep(collect, parts, jobs=2, folder=tmp_path, **QUIET)
+    whole, merged = collect(texts), first.merge(second)
+    assert merged[2].count == whole[2].count and merged.texts == 40
+    assert torch.allclose(merged[2].total, whole[2].total, rtol=1e-4, atol=1e-3)  # other batches
+    again = sweep(collect, parts, folder=tmp_path, **QUIET)
+    assert torch.equal(again[0][2].total, first[2].total) and torch.equal(again[1][2].total, second[2].total)
+
+
+def test_caches_of_texts_are_a_sweep():
+    model, tokenizer, world = facts_gpt()
+    hooked = HookedModel(model, tokenizer)
+    read = lambda text: hooked.run_with_cache(text, [("resid_post", 2)])[1]["resid_post", 2]  # noqa: E731
+    texts = [fact.text for fact in world.facts[:4]]
+    assert same(sweep(read, texts, **QUIET), sweep(read, texts, jobs=2, **QUIET))
+
+
+def test_finished_edits_are_found_and_those_of_another_setting_are_not(tmp_path):
+    def made():
+        return len(list(tmp_path.glob("*.result")))
+
+    first = edits(folder=tmp_path)
+    assert made() == 2 and same(edits(folder=tmp_path), first) and made() == 2
+    edits(folder=tmp_path, batch_size=32)
+    assert made() == 4
+    with pytest.raises(ArgumentError, match="written together are one edit"):
+        edits(folder=tmp_path, together=True)
+
+
+def test_threads_of_this_process_take_turns_with_the_model():
+    with joblib.parallel_config("threading"):
+        found = effects(jobs=2)
+    assert same(found, effects())
