@@ -1,0 +1,33 @@
+"""How a corpus lights up a model: maps and graphs of where the texts of each category lie in each layer."""
+
+from .activation_areas import ActivationAreas
+from .comparison import GraphComparison
+from .evaluation import AreaEvaluation, Evaluation
+from .graph_metrics import Metrics, graph_metrics
+from .grid import cell_edges, cells_of
+from .pictures import plot_graph
+from .pooling import pooled
+from .reductions import PCA, SVD, UMAP, Reduction
+from .result import Areas
+
+LLM_MRI = ActivationAreas
+"""The name of the class in LLM-MRI's first README."""
+
+__all__ = [
+    "LLM_MRI",
+    "PCA",
+    "SVD",
+    "UMAP",
+    "ActivationAreas",
+    "AreaEvaluation",
+    "Areas",
+    "Evaluation",
+    "GraphComparison",
+    "Metrics",
+    "Reduction",
+    "cell_edges",
+    "cells_of",
+    "graph_metrics",
+    "plot_graph",
+    "pooled",
+]

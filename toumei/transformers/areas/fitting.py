@@ -1,0 +1,149 @@
+"""Coordinates of the texts of a corpus, by one fit of a reduction to the texts of all categories.
+
+There are two ways. Pooled states are kept, and the corpus is read once; or only means and covariances are
+kept, and the corpus is read twice, the second time to place the texts. For PCA and SVD both give the same.
+"""
+
+import warnings
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...core.checks import check_memory
+from .moments import Moments
+from .reductions import Projection, Reduction
+from .states import States
+
+_TOGETHER = 1024  # texts whose products are summed at once
+_ROUNDING = 1e-5  # share of a coordinate's size below which its range is rounding
+
+
+class Coordinates(NamedTuple):
+    """Where texts lie.
+
+    Attributes:
+        values: (layers, texts, components), float64.
+        explained: (layers, components), NaN where it is not known.
+        constant: The layers in which all texts have the same state.
+    """
+
+    values: Tensor
+    explained: Tensor
+    constant: tuple[str, ...]
+
+
+def gathered(batches: Iterable[tuple[Tensor, States]], texts: int) -> States:
+    """Returns the states of all texts in their order, by layer (texts, width).
+
+    Args:
+        batches: Of `StateReader.batches`.
+        texts: How many there are, 0 where nobody knows.
+
+    Raises:
+        ArgumentError: They would take more than 8 GB.
+    """
+    numbers: list[Tensor] = []
+    kept: dict[str, list[Tensor]] = {}
+    for batch, states in batches:
+        if not numbers:
+            width = sum(one.shape[1] for one in states.values())
+            check_memory(
+                f"the states of {texts} texts",
+                texts * width,
+                "give keep_states=False, which reads texts twice",
+            )
+        numbers.append(batch)
+        for layer, rows in states.items():
+            kept.setdefault(layer, []).append(rows)
+    order = torch.cat(numbers).argsort()
+    return {layer: torch.cat(kept.pop(layer))[order] for layer in list(kept)}
+
+
+def streamed_moments(batches: Iterable[tuple[Tensor, States]]) -> dict[str, Moments]:
+    """Returns the moments of the states of all texts, by layer."""
+    moments: dict[str, Moments] = {}
+    waiting: dict[str, list[Tensor]] = {}
+    for _, states in batches:
+        for layer, rows in states.items():
+            if layer not in moments:
+                moments[layer], waiting[layer] = Moments(rows.shape[1]), []
+            waiting[layer].append(rows)
+            if sum(map(len, waiting[layer])) >= _TOGETHER:
+                moments[layer].add(torch.cat(waiting.pop(layer)))
+                waiting[layer] = []
+    for layer, rows_left in waiting.items():
+        if rows_left:
+            moments[layer].add(torch.cat(rows_left))
+    return moments
+
+
+def moments_of(states: States) -> dict[str, Moments]:
+    """Returns the moments of kept states, by layer."""
+    found = {}
+    for layer, rows in states.items():
+        found[layer] = Moments(rows.shape[1])
+        for part in rows.split(_TOGETHER):
+            found[layer].add(part)
+    return found
+
+
+def projections(reduction: Reduction, moments: dict[str, Moments]) -> dict[str, Projection | None]:
+    """Returns the linear map of each layer; None where the reduction has none.
+
+    Raises:
+        ArgumentError: There are too few texts for so many components.
+    """
+    for layer, one in moments.items():
+        reduction.check(layer, one.count, len(one.mean))
+    return {layer: reduction.projection(one) for layer, one in moments.items()}
+
+
+def placed_again(batches: Iterable[tuple[Tensor, States]], maps: dict[str, Projection]) -> dict[str, Tensor]:
+    """Returns the coordinates of the texts of a second pass, in their order."""
+    numbers: list[Tensor] = []
+    found: dict[str, list[Tensor]] = {layer: [] for layer in maps}
+    for batch, states in batches:
+        numbers.append(batch)
+        for layer, project in maps.items():
+            found[layer].append(project(states[layer]))
+    order = torch.cat(numbers).argsort()
+    return {layer: torch.cat(rows)[order] for layer, rows in found.items()}
+
+
+def placed(
+    reduction: Reduction, states: States, maps: dict[str, Projection | None], constant: Iterable[str]
+) -> dict[str, Tensor]:
+    """Returns the coordinates of kept states."""
+    found = {}
+    for layer, rows in states.items():
+        project = maps[layer]
+        if project is not None:
+            found[layer] = project(rows)
+        elif layer in constant:
+            found[layer] = torch.zeros(len(rows), reduction.n_components, dtype=torch.float64)
+        else:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="umap")  # says that a seed takes one thread
+                values = reduction.estimator().fit_transform(rows.numpy())
+            found[layer] = torch.from_numpy(values).double()
+    return found
+
+
+def constant_layers(moments: dict[str, Moments]) -> tuple[str, ...]:
+    """Returns the layers in which nothing varies beyond rounding."""
+    return tuple(layer for layer, one in moments.items() if not bool(one.deviations.any()))
+
+
+def coordinates_of(
+    found: dict[str, Tensor], maps: dict[str, Projection | None], constant: tuple[str, ...]
+) -> Coordinates:
+    """Returns the coordinates of all layers as one tensor; those that only round differently become equal."""
+    values = torch.stack(list(found.values()))
+    low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
+    same = (high - low) <= _ROUNDING * torch.maximum(low.abs(), high.abs())
+    values = torch.where(same, (low + high) / 2, values)
+    unknown = torch.full((values.shape[2],), torch.nan, dtype=torch.float64)
+    explained = torch.stack([unknown if one is None else one.explained for one in maps.values()])
+    return Coordinates(values, explained, constant)

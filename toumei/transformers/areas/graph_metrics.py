@@ -1,0 +1,120 @@
+"""Numbers that describe a graph of areas: degrees, strengths, assortativity, density, centres."""
+
+import warnings
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import torch
+
+from ...core.checks import checked
+from ...core.errors import ArgumentError
+from ...core.kinds import shown
+from .graph import Edges
+
+NAMES = (
+    *("mean_degree", "var_degree", "skew_degree", "kurt_degree"),
+    *("mean_strength", "var_strength", "skew_strength", "kurt_strength"),
+    *("assortativity", "density", "center_of_mass", "center_of_strength"),
+)
+
+
+@checked
+def graph_metrics(graph: nx.DiGraph) -> dict[str, float]:
+    """Returns the numbers that describe a graph of areas or of components.
+
+    The graph counts as undirected. Degrees are numbers of edges, strengths sums of weights; variance,
+    skewness and excess kurtosis are the unbiased ones. ``assortativity`` is the correlation of the strengths
+    at both ends of an edge, ``density`` the share of all pairs of nodes that have an edge. ``center_of_mass``
+    is the mean layer of the nodes and ``center_of_strength`` that of the standard deviations of strengths
+    within each layer, both counted from the middle of the network. What is not defined is NaN.
+
+    Args:
+        graph: A graph from `Areas.graph`.
+
+    Raises:
+        ArgumentError: It is none.
+
+    Example:
+        >>> graph = nx.DiGraph(layers=("embedding", "block"))
+        >>> graph.add_edge("0_0_0", "1_0_0", weight=2)
+        >>> graph.add_edge("0_0_1", "1_0_0", weight=1)
+        >>> found = graph_metrics(graph)
+        >>> round(found["mean_degree"], 3), found["mean_strength"], round(found["center_of_mass"], 3)
+        (1.333, 2.0, -0.167)
+    """
+    if not isinstance(graph, nx.Graph) or "layers" not in graph.graph:
+        raise ArgumentError(f"expected a graph of get_graph or get_composed_graph, got {shown(graph)}")
+    places = {node: place for place, node in enumerate(graph)}
+    rows = [(places[one], places[two], data["weight"]) for one, two, data in graph.edges(data=True)]
+    columns = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3).T
+    layers = np.array([int(str(node).split("_")[0]) for node in graph], dtype=int)
+    edges = Edges(columns[0].long(), columns[1].long(), columns[2])
+    return metrics_of(edges, layers, len(graph.graph["layers"]))
+
+
+def metrics_of(edges: Edges, layers: np.ndarray, depth: int) -> dict[str, float]:
+    """Returns the numbers of `graph_metrics`.
+
+    Args:
+        edges: Edges between nodes that are counted from 0 on.
+        layers: (nodes,) the layer of each node.
+        depth: How many layers there are.
+    """
+    from scipy.stats import kurtosis, skew
+
+    ends = np.concatenate([edges.sources.numpy(), edges.targets.numpy()])
+    weights = np.tile(edges.weights.numpy().astype(float), 2)
+    nodes = len(layers)
+    degrees = np.bincount(ends, minlength=nodes).astype(float)
+    strengths = np.bincount(ends, weights, minlength=nodes)
+    found = {}
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numbers that are all the same, whose skewness is NaN
+        for name, numbers in (("degree", degrees), ("strength", strengths)):
+            found[f"mean_{name}"] = float(numbers.mean()) if nodes else np.nan
+            found[f"var_{name}"] = float(numbers.var(ddof=1)) if nodes > 1 else np.nan
+            found[f"skew_{name}"] = float(skew(numbers, bias=False)) if nodes > 2 else np.nan
+            found[f"kurt_{name}"] = float(kurtosis(numbers, bias=False)) if nodes > 3 else np.nan
+    found["assortativity"] = _correlation(strengths[ends], strengths[np.roll(ends, len(ends) // 2)])
+    found["density"] = 2 * len(edges.sources) / (nodes * (nodes - 1)) if nodes > 1 else np.nan
+    middle = (depth - 1) / 2
+    found["center_of_mass"] = float(layers.mean() - middle) if nodes else np.nan
+    spreads = np.array(
+        [strengths[layers == layer].std() if (layers == layer).any() else 0 for layer in range(depth)]
+    )
+    total = spreads.sum()
+    found["center_of_strength"] = float(spreads @ np.arange(depth) / total - middle) if total else np.nan
+    return found
+
+
+class Metrics:
+    """The numbers of a graph under LLM-MRI's names.
+
+    Args:
+        graph: A graph from `Areas.graph`.
+        model: The name of the model, kept beside the numbers.
+        label: The name of the category.
+
+    Example:
+        >>> graph = nx.DiGraph(layers=("embedding", "block"))
+        >>> graph.add_edge("0_0_0", "1_0_0", weight=2)
+        >>> Metrics(graph, "gpt2", "true").get_basic_metrics()["density"]
+        1.0
+    """
+
+    @checked
+    def __init__(self, graph: nx.DiGraph, model: str, label: str) -> None:
+        self.graph, self.model, self.label = graph, model, label
+        self._found = graph_metrics(graph)
+
+    def get_basic_metrics(self) -> dict[str, Any]:
+        """Returns all numbers, and the names of the model and of the category."""
+        return {**self._found, "model_name": self.model, "label": self.label}
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """The correlation of two lists of numbers, NaN where one is constant."""
+    if not len(one) or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float(np.nan)
+    return float(np.corrcoef(one, other)[0, 1])
