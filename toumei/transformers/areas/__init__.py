@@ -4,9 +4,7 @@ from .activation_areas import ActivationAreas
 from .comparison import GraphComparison
 from .evaluation import AreaEvaluation, Evaluation
 from .graph_metrics import Metrics, graph_metrics
-from .grid import cell_edges, cells_of
 from .pictures import plot_graph
-from .pooling import pooled
 from .reductions import PCA, SVD, UMAP, Reduction
 from .result import Areas
 
@@ -25,9 +23,6 @@ __all__ = [
     "GraphComparison",
     "Metrics",
     "Reduction",
-    "cell_edges",
-    "cells_of",
     "graph_metrics",
     "plot_graph",
-    "pooled",
 ]

@@ -1,9 +1,9 @@
 """How a corpus lights up a model: maps and graphs of the states of its texts, layer by layer.
 
 After "LLM-MRI Python module: a brain scanner for LLMs" (Costa et al., SBBD 2024,
-https://sol.sbc.org.br/index.php/sbbd_estendido/article/view/30782), whose calls work here: each layer's states
-are reduced to two coordinates, cut into N x N cells, and the cells of neighbouring layers are joined by the
-texts that they share.
+https://sol.sbc.org.br/index.php/sbbd_estendido/article/view/30782), whose calls work here: each layer's
+states are reduced to two coordinates, cut into N x N cells, and the cells of neighbouring layers are joined
+by the texts that they share.
 """
 
 import warnings
@@ -351,7 +351,7 @@ class ActivationAreas:
         self, category1: str | int, category2: str | int, permutations: int = 999, seed: int = 0
     ) -> GraphComparison:
         """Returns how two categories differ, against shuffled categories; see `Areas.compare`."""
-        return self.areas.compare(category1, category2, permutations, seed)
+        return self.areas.compare(category1, category2, permutations, seed, self.verbose)
 
     @checked
     def evaluate(self, folds: int = 5, seed: int = 0) -> AreaEvaluation:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from tqdm.auto import trange
 
 from ...core.checks import check_counts, check_seed, checked
 from ...core.errors import ArgumentError
@@ -145,17 +146,17 @@ class GraphComparison(Saved):
             for layer, value, p, adjusted in zip(self.layers, *columns, strict=True)
         ]
         lines.append(f"{'metric of graphs':{width}} {names}        p  adjusted")
-        columns = (self.p_values.tolist(), by_metric)
+        metrics = zip(self.metrics, *self.values.tolist(), self.p_values.tolist(), by_metric, strict=True)
         lines += [
             f"{name:{width}} {one:14.4g} {other:14.4g}  {p:7.2g}  {adjusted:8.2g}"
-            for name, one, other, p, adjusted in zip(
-                self.metrics, *self.values.tolist(), *columns, strict=True
-            )
+            for name, one, other, p, adjusted in metrics
         ]
         return "\n".join(lines)
 
 
-def compared(areas: "Areas", pair: tuple[int, int], permutations: int, seed: int) -> GraphComparison:
+def compared(
+    areas: "Areas", pair: tuple[int, int], permutations: int, seed: int, verbose: bool
+) -> GraphComparison:
     """Returns the comparison of two categories; see `Areas.compare`."""
     check_counts(1, permutations=permutations)
     check_seed(seed)
@@ -168,7 +169,8 @@ def compared(areas: "Areas", pair: tuple[int, int], permutations: int, seed: int
     numbers = cell_numbers(areas.cells[:, chosen], areas.size)
     cells = len(areas.layers) * areas.size**2
     distances, values = _measured(numbers, second, len(areas.layers), cells)
-    null = [_measured(numbers, shuffles.next(), len(areas.layers), cells) for _ in range(permutations)]
+    turns = trange(permutations, desc="shuffles", disable=not verbose)
+    null = [_measured(numbers, shuffles.next(), len(areas.layers), cells) for _ in turns]
     return GraphComparison(
         categories=names,
         texts=(int((~second).sum()), int(second.sum())),

@@ -139,7 +139,7 @@ def evaluated(
     splitter = (StratifiedKFold if single else StratifiedGroupKFold)(
         folds, shuffle=True, random_state=seed % 2**32
     )
-    splits = list(splitter.split(labels, labels, groups))
+    splits = list(splitter.split(labels, labels, None if single else groups))
     rows: dict[str, list[Tensor]] = {"states": [], "maps": []}
     for layer, found in tqdm(states.items(), "classifiers", disable=not verbose):
         reduction.check(layer, min(len(train) for train, _ in splits), found.shape[1])
@@ -245,7 +245,7 @@ class Evaluation:
         splitter = (StratifiedShuffleSplit if single else GroupShuffleSplit)(
             n_splits, test_size=test_size, random_state=random_state % 2**32
         )
-        splits = list(splitter.split(areas.labels, areas.labels, areas.groups))
+        splits = list(splitter.split(areas.labels, areas.labels, None if single else areas.groups))
         reduction = self.activation_areas.reduction
         reduction = reduction if n_components is None else replace(reduction, n_components=n_components)
         reduction.check(areas.layers[-1], min(len(train) for train, _ in splits), last.shape[1])

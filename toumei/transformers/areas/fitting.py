@@ -139,8 +139,17 @@ def constant_layers(moments: dict[str, Moments]) -> tuple[str, ...]:
 def coordinates_of(
     found: dict[str, Tensor], maps: dict[str, Projection | None], constant: tuple[str, ...]
 ) -> Coordinates:
-    """Returns the coordinates of all layers as one tensor; those that only round differently become equal."""
+    """Returns the coordinates of all layers as one tensor.
+
+    Their signs are arbitrary: each layer takes those with which its coordinates rise with those of the layer
+    before. Coordinates that only round differently become equal.
+    """
     values = torch.stack(list(found.values()))
+    centred = values - values.mean(1, keepdim=True)
+    for layer in range(1, len(values)):
+        signs = torch.where((centred[layer] * centred[layer - 1]).sum(0) < 0, -1.0, 1.0)
+        values[layer] *= signs
+        centred[layer] *= signs
     low, high = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     same = (high - low) <= _ROUNDING * torch.maximum(low.abs(), high.abs())
     values = torch.where(same, (low + high) / 2, values)

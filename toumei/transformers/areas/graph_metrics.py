@@ -1,6 +1,5 @@
 """Numbers that describe a graph of areas: degrees, strengths, assortativity, density, centres."""
 
-import warnings
 from typing import Any
 
 import networkx as nx
@@ -61,21 +60,15 @@ def metrics_of(edges: Edges, layers: np.ndarray, depth: int) -> dict[str, float]
         layers: (nodes,) the layer of each node.
         depth: How many layers there are.
     """
-    from scipy.stats import kurtosis, skew
-
     ends = np.concatenate([edges.sources.numpy(), edges.targets.numpy()])
     weights = np.tile(edges.weights.numpy().astype(float), 2)
     nodes = len(layers)
     degrees = np.bincount(ends, minlength=nodes).astype(float)
     strengths = np.bincount(ends, weights, minlength=nodes)
     found = {}
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of numbers that are all the same, whose skewness is NaN
-        for name, numbers in (("degree", degrees), ("strength", strengths)):
-            found[f"mean_{name}"] = float(numbers.mean()) if nodes else np.nan
-            found[f"var_{name}"] = float(numbers.var(ddof=1)) if nodes > 1 else np.nan
-            found[f"skew_{name}"] = float(skew(numbers, bias=False)) if nodes > 2 else np.nan
-            found[f"kurt_{name}"] = float(kurtosis(numbers, bias=False)) if nodes > 3 else np.nan
+    for name, numbers in (("degree", degrees), ("strength", strengths)):
+        moments = zip(("mean", "var", "skew", "kurt"), _moments(numbers), strict=True)
+        found.update({f"{kind}_{name}": value for kind, value in moments})
     found["assortativity"] = _correlation(strengths[ends], strengths[np.roll(ends, len(ends) // 2)])
     found["density"] = 2 * len(edges.sources) / (nodes * (nodes - 1)) if nodes > 1 else np.nan
     middle = (depth - 1) / 2
@@ -111,6 +104,26 @@ class Metrics:
     def get_basic_metrics(self) -> dict[str, Any]:
         """Returns all numbers, and the names of the model and of the category."""
         return {**self._found, "model_name": self.model, "label": self.label}
+
+
+def _moments(numbers: np.ndarray) -> tuple[float, float, float, float]:
+    """The mean and the unbiased variance, skewness and excess kurtosis; NaN where they are not defined.
+
+    scipy.stats says the same, and takes ten times as long for so few numbers.
+    """
+    count = len(numbers)
+    if not count:
+        return (np.nan,) * 4
+    centred = numbers - numbers.mean()
+    second, third, fourth = (float((centred**power).mean()) for power in (2, 3, 4))
+    variance = second * count / (count - 1) if count > 1 else np.nan
+    skewness = kurtosis = np.nan
+    if count > 2 and second > 0:
+        skewness = third / second**1.5 * (count * (count - 1)) ** 0.5 / (count - 2)
+    if count > 3 and second > 0:
+        excess = (count + 1) * fourth / second**2 - 3 * (count - 1)
+        kurtosis = excess * (count - 1) / ((count - 2) * (count - 3))
+    return float(numbers.mean()), variance, skewness, kurtosis
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

@@ -5,13 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ...core.checks import check_choice, check_counts, checked
-from ...core.errors import ShapeError
-
 Bins = Literal["width", "quantile"]
 
 
-@checked
 def cell_edges(values: Tensor, size: int, bins: Bins = "width") -> Tensor:
     """Returns the edges of the cells along one coordinate, (size + 1,), in float64.
 
@@ -26,10 +22,6 @@ def cell_edges(values: Tensor, size: int, bins: Bins = "width") -> Tensor:
         >>> cell_edges(torch.tensor([0.0, 1.0, 2.0, 10.0]), 2), cell_edges(torch.arange(5.0), 2, "quantile")
         (tensor([ 0.,  5., 10.], dtype=torch.float64), tensor([0., 2., 4.], dtype=torch.float64))
     """
-    check_counts(1, size=size)
-    check_choice("bins", bins, ("width", "quantile"))
-    if values.dim() != 1 or not len(values):
-        raise ShapeError(f"expected the coordinates of texts, (texts,), got {tuple(values.shape)}")
     values = values.double()
     low, high = values.min(), values.max()
     if not bool(high > low):
@@ -38,7 +30,6 @@ def cell_edges(values: Tensor, size: int, bins: Bins = "width") -> Tensor:
     return low + (high - low) * steps if bins == "width" else values.quantile(steps)
 
 
-@checked
 def cells_of(values: Tensor, edges: Tensor) -> Tensor:
     """Returns the number of the cell of each text along one coordinate, from 0 on.
 
@@ -52,7 +43,8 @@ def cells_of(values: Tensor, edges: Tensor) -> Tensor:
         >>> cells_of(torch.tensor([0.0, 4.9, 5.0, 10.0]), torch.tensor([0.0, 5.0, 10.0]))
         tensor([0, 0, 1, 1])
     """
-    return torch.bucketize(values.double(), edges.double()[1:-1].contiguous(), right=True)
+    inner = edges.double()[1:-1].contiguous()
+    return torch.bucketize(values.double().contiguous(), inner, right=True)
 
 
 def grid_counts(cells: Tensor, size: int) -> Tensor:

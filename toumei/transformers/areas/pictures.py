@@ -34,6 +34,7 @@ def plot_grid(counts: Tensor, title: str, ax: "Axes | None" = None) -> "Axes":
         heat_map(counts, list(map(str, range(size))), ax, label="texts", color=style.BLUE)
         ax.invert_yaxis()
         ax.set_aspect("equal")
+        ax.spines[:].set_visible(True)
         ax.set(xlabel="x", ylabel="y", title=f"{title}: {int(counts.sum())} texts")
         if size <= 12:
             half = float(counts.max()) / 2

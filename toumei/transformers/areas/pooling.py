@@ -5,14 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ...core.checks import check_choice, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.tensors import whole
 
 Pooling = Literal["last", "mean", "first"]
 
 
-@checked
 def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     """Returns one vector for each text, (texts, width).
 
@@ -31,7 +29,6 @@ def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
         >>> pooled(states, mask, "last").T, pooled(states, mask, "mean").T
         (tensor([[2., 5.]]), tensor([[1.5000, 4.0000]]))
     """
-    check_choice("pooling", pooling, ("last", "mean", "first"))
     states, mask = whole(states), mask.bool().to(states.device)
     texts, tokens = mask.shape
     if states.shape[:1] == (texts,) and states.dim() == 2:

@@ -154,7 +154,12 @@ class Areas(Saved):
 
     @checked
     def compare(
-        self, first: str | int, second: str | int, permutations: int = 999, seed: int = 0
+        self,
+        first: str | int,
+        second: str | int,
+        permutations: int = 999,
+        seed: int = 0,
+        verbose: bool = False,
     ) -> GraphComparison:
         """Returns how two categories differ, against shuffled categories; see `GraphComparison`.
 
@@ -163,13 +168,14 @@ class Areas(Saved):
             second: The other one.
             permutations: How often the categories are shuffled.
             seed: Of the shuffles.
+            verbose: Show a progress bar.
 
         Raises:
             ArgumentError: There is no such category, it has one text or group, or both are the same.
         """
         self.check_cells()
         pair = category_of(self.categories, first), category_of(self.categories, second)
-        return compared(self, pair, permutations, seed)
+        return compared(self, pair, permutations, seed, verbose)
 
     @checked
     def plot(
