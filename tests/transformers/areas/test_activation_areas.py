@@ -5,9 +5,10 @@ import torch
 from architectures import build
 from area_helpers import texts_of_two_kinds
 from encoders import build_encoder
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from toumei.core.errors import ArgumentError, ForwardError, LayerError, NonFiniteError, ShapeError
-from toumei.models import facts_gpt
 from toumei.transformers import HookedModel
 from toumei.transformers.areas import PCA, ActivationAreas
 
@@ -28,7 +29,7 @@ def areas_with(language_model, tokenizer):
 
 @pytest.fixture(scope="module", autouse=True)
 def hooks_of_transformers():
-    """Those with which transformers itself records hidden states, which stay on a model after its first use."""
+    """Those with which transformers records hidden states stay on a model after their first use."""
     for model in (*map(build, ("gpt2", "llama", "gpt_neox")), *map(build_encoder, ("bert", "roberta", "t5"))):
         model(torch.tensor([[3, 4]]), output_hidden_states=True)
 
@@ -70,7 +71,7 @@ def test_decoders_take_the_last_state_by_default(areas_with):
 
 
 def test_kinds_that_a_model_tells_apart_lie_apart(areas_with):
-    texts = [f"{word} {end}" for end in ("w1", "w60") for word in TEXTS[0:32:2]]
+    texts = [f"w{word} {end}" for end in ("w1 w1", "w60 w60") for word in range(10, 26)]
     areas = areas_with(texts=texts, labels=["one"] * 16 + ["other"] * 16).process_activation_areas()
     found = areas.compare("one", "other", permutations=99)
     assert (found.distance_p_values == 0.01).all()
@@ -171,7 +172,7 @@ def test_what_makes_maps_say_nothing_is_warned_of(areas_with):
     with pytest.warns(UserWarning, match="fewer than two texts has no area: 'rare' has 1"):
         areas_with(labels=["rare", *["often"] * 31]).process_activation_areas()
     same = [f"w7 {text}" for text in TEXTS]
-    with pytest.warns(UserWarning, match="all 32 texts have the same first state in transformer.drop, "):
+    with pytest.warns(UserWarning, match="all 32 texts have the same first state in transformer.drop#0, "):
         found = areas_with(texts=same, pooling="first").process_activation_areas()
     assert found.constant == found.layers and (found.cells == 2).all()
     long = [*TEXTS, " ".join(["w3"] * 80), "w4"]
@@ -194,8 +195,11 @@ def test_other_bad_input(areas_with, language_model, tokenizer):
         areas_with(reduction="umap", keep_states=False)
     with pytest.raises(ArgumentError, match="two names of the same"):
         areas_with(dataset=TEXTS)
+    words = Tokenizer(models.WordLevel({f"w{index}": index for index in range(100)}, "w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    larger = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")
     with pytest.raises(ForwardError, match="GPT2LMHeadModel cannot run"):
-        areas_with(tokenizer=facts_gpt()[1]).process_activation_areas()  # knows more tokens
+        areas_with(tokenizer=larger, texts=["w1", "w99"], labels=[0, 1]).process_activation_areas()
 
 
 def test_states_that_are_no_numbers_are_refused(areas_with):

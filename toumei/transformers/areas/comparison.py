@@ -87,16 +87,12 @@ class GraphComparison(Saved):
 
     @property
     def adjusted(self) -> tuple[Tensor, Tensor]:
-        """The p-values of layers and of metrics, adjusted for all together (Benjamini and Yekutieli 2001)."""
-        from scipy.stats import false_discovery_control
+        """The p-values of layers, and those of metrics, adjusted for their number.
 
-        together = torch.cat([self.distance_p_values, self.p_values])
-        known = ~together.isnan()
-        adjusted = together.clone()
-        if bool(known.any()):
-            found = false_discovery_control(together[known].double().numpy(), method="by")
-            adjusted[known] = torch.from_numpy(found).to(together.dtype)
-        return adjusted[: len(self.layers)], adjusted[len(self.layers) :]
+        By Benjamini and Yekutieli (2001), which holds for tests that depend on each other: of the layers at
+        or below a level, at most this share is expected to be there by chance.
+        """
+        return _adjusted(self.distance_p_values), _adjusted(self.p_values)
 
     def __len__(self) -> int:
         """How many permutations there were."""
@@ -226,6 +222,18 @@ def _measured(numbers: Tensor, second: Tensor, depth: int, cells: int) -> tuple[
 
 def _p_values(observed: Tensor, null: Tensor) -> Tensor:
     """The share of shuffles, and of what was observed, that reach what was observed."""
-    reached = (null >= observed - 1e-9 * observed.abs().clamp(min=1e-9)).sum(0)
+    reached = (null >= observed - 1e-6 * observed.abs()).sum(0)
     p_values = (1 + reached) / (1 + len(null))
     return torch.where(observed.isnan() | null.isnan().any(0), torch.nan, p_values)
+
+
+def _adjusted(p_values: Tensor) -> Tensor:
+    """The p-values for their number, NaN where there is none."""
+    from scipy.stats import false_discovery_control
+
+    known = ~p_values.isnan()
+    adjusted = p_values.clone()
+    if bool(known.any()):
+        found = false_discovery_control(p_values[known].double().numpy(), method="by")
+        adjusted[known] = torch.from_numpy(found).to(p_values.dtype)
+    return adjusted

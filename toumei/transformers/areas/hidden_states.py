@@ -27,7 +27,7 @@ def hidden_state_layers(model: nn.Module) -> tuple[str, ...]:
     Example:
         >>> from toumei.models import facts_gpt
         >>> hidden_state_layers(facts_gpt()[0])[:3]
-        ('transformer.drop', 'transformer.h.0', 'transformer.h.1')
+        ('transformer.drop#0', 'transformer.h.0', 'transformer.h.1')
     """
     hooks = HookedModel(model).points
     embedding = hooks.points["blocks.0.hook_resid_pre"].layer
@@ -37,8 +37,8 @@ def hidden_state_layers(model: nn.Module) -> tuple[str, ...]:
         if isinstance(blocks, nn.ModuleList) and len(blocks) == hooks.layers:
             inside = zip(after, names, strict=True)
             if all(re.match(rf"{re.escape(block)}[./#]", layer) for layer, block in inside):
-                return _without_number(embedding), *names
-    return _without_number(embedding), *map(_without_number, after)
+                return embedding, *names
+    return embedding, *after
 
 
 def sees_later_tokens(model: nn.Module, layer: str, forward: Callable[[Tensor], Any], ids: Tensor) -> bool:
@@ -59,7 +59,3 @@ def sees_later_tokens(model: nn.Module, layer: str, forward: Callable[[Tensor], 
         states.append(found["state"].reshape(-1, found["state"].shape[-1])[0])
     size = float(states[0].abs().max())
     return bool((states[0] - states[1]).abs().max() > 1e-5 * size)
-
-
-def _without_number(layer: str) -> str:
-    return layer.partition("#")[0]
