@@ -6,10 +6,10 @@
 The states of all texts in a layer are reduced to a map of N x N cells, and the cells of neighbouring layers
 are joined by the texts that lie in both. The figure outputs/activation_areas.png shows the maps of both kinds
 in three layers, the graph of both, how far apart their maps are, against shuffled kinds, and how well a
-classifier tells the kinds apart. By default the network is the small GPT that ships with toumei, and the texts
-ask in six ways where people live: the answer is one city for those of the first kind, another for those of the
-second, and no word of a text says which. A group is one person. Any other network is downloaded; its texts are
-files with one on each line.
+classifier tells the kinds apart. By default the network is the small GPT that ships with toumei, and the
+texts ask in six ways where people live: the answer is one city for the first kind, another for the second,
+and no word of a text says which. A group is one person. Any other network is downloaded; its texts are files
+with one on each line.
 """
 
 import argparse

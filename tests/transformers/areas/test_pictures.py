@@ -13,7 +13,7 @@ from toumei.transformers.areas import plot_graph
 def test_maps_write_the_number_of_texts_into_cells_y_upwards():
     areas = areas_of(torch.tensor([[[0.0, 0.0], [0.0, 0.0], [9.0, 9.0], [9.0, 0.0]]]), [0, 0, 0, 1])
     axes = areas.plot(0, "a")
-    assert axes.get_title() == "a in embedding: 3 texts"
+    assert axes.get_title() == "a in layer 0, embedding: 3 texts"
     written = {(text.get_position(), text.get_text()) for text in axes.texts}
     assert written == {((0.5, 0.5), "2"), ((3.5, 3.5), "1")}
     low, high = axes.get_ylim()

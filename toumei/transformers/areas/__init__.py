@@ -5,7 +5,7 @@ from .comparison import GraphComparison
 from .evaluation import AreaEvaluation, Evaluation
 from .graph_metrics import Metrics, graph_metrics
 from .pictures import plot_graph
-from .reductions import PCA, SVD, UMAP, Reduction
+from .reductions import PCA, SVD, UMAP
 from .result import Areas
 
 LLM_MRI = ActivationAreas
@@ -22,7 +22,6 @@ __all__ = [
     "Evaluation",
     "GraphComparison",
     "Metrics",
-    "Reduction",
     "graph_metrics",
     "plot_graph",
 ]

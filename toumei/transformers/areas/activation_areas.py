@@ -393,7 +393,7 @@ def _model_and_tokenizer(
         raise ArgumentError(
             f"the model is on {device_and_dtype(model)[0]}, and device is {device}: move it with model.to"
         )
-    if tokenizer is None or not hasattr(tokenizer, "decode"):
+    if tokenizer is None or not (callable(tokenizer) and hasattr(tokenizer, "decode")):
         raise ArgumentError(f"expected the tokenizer of the model, got {shown(tokenizer)}")
     return model, tokenizer
 

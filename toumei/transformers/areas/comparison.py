@@ -117,7 +117,8 @@ class GraphComparison(Saved):
             ax.set_ylim(0, 1)
             ax.set_xlabel("layer")
             ax.set_ylabel("total variation distance")
-            ax.set_title(" and ".join(shortened(name, 30) for name in self.categories))
+            first, second = (shortened(name, 30) for name in self.categories)
+            ax.set_title(f"How far apart the maps of {first} and {second} are")
             ax.locator_params("x", integer=True)
             ax.legend()
         return ax

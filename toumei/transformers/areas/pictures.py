@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 _SWEEPS = 6  # over the layers, to lay neighbours side by side
 
 
-def plot_grid(counts: Tensor, title: str, ax: "Axes | None" = None) -> "Axes":
+def plot_grid(counts: Tensor, most: int, title: str, ax: "Axes | None" = None) -> "Axes":
     """Returns axes with a map, y upwards: the number of texts in each cell, written into cells that have any.
 
     Args:
         counts: (size, size), a row for each y.
+        most: The number of texts of the darkest colour, the same for maps that are compared.
         title: Of the axes.
         ax: Where to draw; a new figure by default.
     """
     size = len(counts)
     with drawing(ax, 5.2, 4.2) as ax:
-        heat_map(counts, list(map(str, range(size))), ax, label="texts", color=style.BLUE)
+        heat_map(counts, list(map(str, range(size))), ax, label="texts", color=style.BLUE, limits=(0.0, most))
         ax.invert_yaxis()
         ax.set_aspect("equal")
         ax.spines[:].set_visible(True)
         ax.set(xlabel="x", ylabel="y", title=f"{title}: {int(counts.sum())} texts")
         if size <= 12:
-            half = float(counts.max()) / 2
             for y, x in counts.nonzero().tolist():
-                color = "white" if float(counts[y, x]) > 0.6 * half else "black"
+                color = "white" if int(counts[y, x]) > 0.3 * most else "black"
                 ax.text(
                     x + 0.5, y + 0.5, str(int(counts[y, x])), ha="center", va="center", size=7, color=color
                 )

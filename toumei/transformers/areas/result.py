@@ -183,15 +183,20 @@ class Areas(Saved):
     ) -> "Axes":
         """Returns axes with the map of a layer: how many texts each cell has.
 
+        Maps of categories have the same colours for the same numbers.
+
         Args:
             layer: The name of a layer or its number.
             category: The name of a category or its number; None for all texts.
             ax: Where to draw; a new figure by default.
         """
         counts = self.counts(layer, category)
-        name = self.layers[layer_of(self.layers, layer)]
+        number = layer_of(self.layers, layer)
+        known = range(len(self.categories)) if category is not None else (None,)
+        most = max(int(self.counts(number, one).max()) for one in known)
         of = "all texts" if category is None else self.categories[category_of(self.categories, category)]
-        return plot_grid(counts, f"{shortened(of)} in {shortened(name)}", ax)
+        place = f"layer {number}, {shortened(self.layers[number])}"
+        return plot_grid(counts, max(most, 1), f"{shortened(of)} in {place}", ax)
 
     @checked
     def plot_points(self, layer: str | int = -1, ax: "Axes | None" = None) -> "Axes":
