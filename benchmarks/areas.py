@@ -19,7 +19,7 @@ from transformers import AutoModel, BertConfig, BertModel
 from timing import basic_parser, describe, in_turns, ratios, spread, timed, write
 from toumei.models import facts_gpt
 from toumei.transformers.areas import PCA, ActivationAreas
-from toumei.transformers.areas.fitting import moments_of, projections
+from toumei.transformers.areas.fitting import coordinates_of_states
 
 TEXTS = 10_000
 WINDOW = 512  # texts that are sorted by length together
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     found, twice = ratios(times, "areas", "plain"), ratios(times, "two passes", "plain")
     results["areas / plain"], results["two passes / plain"] = map(statistics.median, (found, twice))
     states = {str(layer): torch.randn(TEXTS, 384) for layer in range(7)}
-    results["fit"] = timed(lambda: projections(PCA(), moments_of(states)))
+    results["fit"] = timed(lambda: coordinates_of_states(PCA(), states))
     share = results["fit"] / (results["plain"] * TEXTS / options.texts)
     tokens = sum(int(batch["attention_mask"].sum()) for batch in batches) / options.texts
     where = describe(torch.device(options.device))

@@ -1,4 +1,4 @@
-"""Valid calls of activation areas, of facts of two relations in two layers of facts_gpt."""
+"""Valid calls of activation areas, in LLM-MRI `LLM_MRI`, of facts in two layers of facts_gpt."""
 
 from functools import cache
 

@@ -2,14 +2,12 @@
 
 from .activation_areas import ActivationAreas
 from .comparison import GraphComparison
-from .evaluation import AreaEvaluation, Evaluation
-from .graph_metrics import Metrics, graph_metrics
+from .evaluation import AreaEvaluation
+from .llm_mri_names import LLM_MRI, Evaluation, Metrics
+from .metrics import graph_metrics
 from .pictures import plot_graph
 from .reductions import PCA, SVD, UMAP
 from .result import Areas
-
-LLM_MRI = ActivationAreas
-"""The name of the class in LLM-MRI's first README."""
 
 __all__ = [
     "LLM_MRI",

@@ -6,7 +6,6 @@ states are reduced to two coordinates, cut into N x N cells, and the cells of ne
 by the texts that they share.
 """
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,26 +15,17 @@ from torch import Tensor, nn
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
-from ...core.modules import check_model, device_and_dtype, without_wrapper
-from ...core.summaries import listed
+from ...core.modules import without_wrapper
 from ...core.targets import resolve
 from ..model.hooked_model import HookedModel
 from .comparison import GraphComparison
 from .corpus import LabelledTexts
+from .doubts import doubts_about_cells, doubts_about_texts, warn_of
 from .evaluation import AreaEvaluation, evaluated
-from .fitting import (
-    Coordinates,
-    constant_layers,
-    coordinates_of,
-    gathered,
-    moments_of,
-    placed,
-    placed_again,
-    projections,
-    streamed_moments,
-)
+from .fitting import Coordinates, coordinates_of_states, gathered, read_twice
 from .grid import Bins
 from .hidden_states import hidden_state_layers
+from .loading import model_and_tokenizer
 from .pictures import plot_graph
 from .pooling import Pooling
 from .reductions import Reduction, reduction_of
@@ -45,8 +35,6 @@ from .states import StateReader, States
 if TYPE_CHECKING:
     import networkx as nx
     from matplotlib.figure import Figure
-
-_KINDS = ("pca", "svd", "umap")
 
 
 @checked
@@ -138,8 +126,10 @@ class ActivationAreas:
         self.corpus = LabelledTexts(dataset if texts is None else texts, labels)
         self.reduction = reduction_of(reduction if reduction_method is None else reduction_method)
         self.groups = None if groups is None else list(groups)
+        if self.groups is not None and len(self.corpus):
+            self._numbered_groups(len(self.corpus))
         self._check_streaming(keep_states)
-        self.model, self.tokenizer = _model_and_tokenizer(model, tokenizer, device)
+        self.model, self.tokenizer = model_and_tokenizer(model, tokenizer, device)
         self.layers = hidden_state_layers(self.model) if layers is None else _known(self.model, layers)
         self.map_dimension = map_dimension or self.reduction.gridsize
         self.bins, self.keep_states, self.verbose = bins, keep_states, verbose
@@ -152,7 +142,6 @@ class ActivationAreas:
             max_length=max_length,
             verbose=verbose,
         )
-        self._max_length = max_length
         self._states: States | None = None
         self._areas: Areas | None = None
 
@@ -197,10 +186,10 @@ class ActivationAreas:
                 reduction=self.reduction.name,
                 pooling=str(self._reader.pooling),
             )
-            self._warn(self._areas)
+            warn_of([*self._reader.doubts(), *doubts_about_texts(self._areas)], stacklevel=3)
         elif size != self._areas.size:
             self._areas = self._areas.resized(size)
-        self._warn_of_cells(self._areas)
+        warn_of(doubts_about_cells(self._areas), stacklevel=3)
         return self._areas
 
     def _read(self) -> Coordinates:
@@ -209,15 +198,10 @@ class ActivationAreas:
         def batches(description: str) -> Any:
             return self._reader.batches(self.corpus.texts(), len(self.corpus), description)
 
-        if self.keep_states:
-            self._states = gathered(batches("states"), len(self.corpus))
-            moments = moments_of(self._states)
-            maps, constant = projections(self.reduction, moments), constant_layers(moments)
-            return coordinates_of(placed(self.reduction, self._states, maps, constant), maps, constant)
-        moments = streamed_moments(batches("covariances"))
-        maps, constant = projections(self.reduction, moments), constant_layers(moments)
-        linear = {layer: one for layer, one in maps.items() if one is not None}
-        return coordinates_of(placed_again(batches("coordinates"), linear), maps, constant)
+        if not self.keep_states:
+            return read_twice(self.reduction, batches)
+        self._states = gathered(batches("states"), len(self.corpus))
+        return coordinates_of_states(self.reduction, self._states)
 
     def _numbered_groups(self, texts: int) -> Tensor:
         if self.groups is None:
@@ -226,40 +210,6 @@ class ActivationAreas:
             raise ArgumentError(f"expected a group for each text, got {len(self.groups)} for {texts} texts")
         numbers: dict[Any, int] = {}
         return torch.tensor([numbers.setdefault(group, len(numbers)) for group in self.groups])
-
-    def _warn(self, areas: Areas) -> None:
-        """Warns of what makes maps say nothing."""
-        reader = self._reader
-        if reader.cut and self._max_length is None:
-            warnings.warn(
-                f"{reader.cut} of {reader.read} texts have more tokens than the {reader.limit} that the "
-                f"model takes and were cut off: split them, or give max_length",
-                stacklevel=4,
-            )
-        if areas.constant:
-            warnings.warn(
-                f"all {len(areas)} texts have the same {areas.pooling} state in {listed(areas.constant)}, "
-                f"so that one cell holds them all: give another pooling or leave these layers out",
-                stacklevel=4,
-            )
-        counts = torch.bincount(areas.labels, minlength=len(areas.categories)).tolist()
-        few = [
-            f"{name!r} has {count}" for name, count in zip(areas.categories, counts, strict=True) if count < 2
-        ]
-        if few:
-            warnings.warn(
-                f"a category with fewer than two texts has no area: {listed(few)}. Give more texts",
-                stacklevel=4,
-            )
-
-    def _warn_of_cells(self, areas: Areas) -> None:
-        if areas.cells.numel() and areas.size**2 > len(areas):
-            enough = max(1, int((len(areas) / 4) ** 0.5))
-            warnings.warn(
-                f"maps of {areas.size} x {areas.size} have more cells than there are texts, {len(areas)}, "
-                f"so that most cells hold none: give more texts, or map_dimension={enough}",
-                stacklevel=4,
-            )
 
     @property
     def areas(self) -> Areas:
@@ -376,26 +326,6 @@ class ActivationAreas:
             seed=seed,
             verbose=self.verbose,
         )
-
-
-def _model_and_tokenizer(
-    model: Any, tokenizer: Any, device: str | torch.device | None
-) -> tuple[nn.Module, Any]:
-    """The module and the tokenizer, which are loaded if a name is given."""
-    if isinstance(model, str):
-        hooked = HookedModel.from_pretrained(model, dtype=torch.float32)
-        hooked.model.to(device or "cpu")
-        model, tokenizer = hooked.model, tokenizer or hooked.tokenizer
-    elif isinstance(model, HookedModel):
-        model, tokenizer = model.model, tokenizer or model.tokenizer
-    check_model(model)
-    if device is not None and device_and_dtype(model)[0].type != torch.device(device).type:
-        raise ArgumentError(
-            f"the model is on {device_and_dtype(model)[0]}, and device is {device}: move it with model.to"
-        )
-    if tokenizer is None or not (callable(tokenizer) and hasattr(tokenizer, "decode")):
-        raise ArgumentError(f"expected the tokenizer of the model, got {shown(tokenizer)}")
-    return model, tokenizer
 
 
 def _known(model: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:

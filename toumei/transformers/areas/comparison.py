@@ -14,13 +14,12 @@ from ...core.summaries import shortened
 from ...core.tensor_specs import Spec, specs
 from ...plots import style
 from ...plots.style import drawing
-from .graph import Edges, cell_numbers, edges_of
-from .graph_metrics import NAMES, metrics_of
+from .cell_graph import Edges, cell_numbers, edges_of
+from .maps import Maps
+from .metrics import NAMES, metrics_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from .result import Areas
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -114,7 +113,7 @@ class GraphComparison(Saved):
             )
             ax.plot(places, middle, color=style.GRAY, linestyle="--", label="median of shuffles")
             ax.plot(places, self.distances, color=style.BLUE, marker="o", label="categories")
-            ax.set_ylim(0, 1)
+            ax.set_ylim(0, 1.04)
             ax.set_xlabel("layer")
             ax.set_ylabel("total variation distance")
             first, second = (shortened(name, 30) for name in self.categories)
@@ -152,7 +151,7 @@ class GraphComparison(Saved):
 
 
 def compared(
-    areas: "Areas", pair: tuple[int, int], permutations: int, seed: int, verbose: bool
+    areas: Maps, pair: tuple[int, int], permutations: int, seed: int, verbose: bool
 ) -> GraphComparison:
     """Returns the comparison of two categories; see `Areas.compare`."""
     check_counts(1, permutations=permutations)

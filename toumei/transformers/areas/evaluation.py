@@ -5,7 +5,7 @@ each fold alone. Texts of a group are never on both sides.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +14,8 @@ from tqdm.auto import tqdm
 
 from ...core.checks import check_counts, check_seed, checked
 from ...core.errors import ArgumentError
-from ...core.kinds import shown
 from ...core.serialization import Saved
-from ...core.summaries import listed, shortened
+from ...core.summaries import shortened
 from ...core.tensor_specs import specs
 from ...plots import style
 from ...plots.style import drawing
@@ -24,12 +23,6 @@ from .reductions import Reduction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from .activation_areas import ActivationAreas
-
-METRICS = ("accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro")
-"""The metrics of `Evaluation` by default, under scikit-learn's names."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -78,7 +71,7 @@ class AreaEvaluation(Saved):
                 ax.fill_between(places, scores.amin(1), scores.amax(1), color=color, alpha=0.2, linewidth=0)
                 ax.plot(places, scores.mean(1), color=color, marker="o", label=name)
             ax.axhline(self.chance, color=style.GRAY, linestyle="--", label="guessing")
-            ax.set_ylim(min(self.chance, float(self.maps.min())) - 0.05, 1.02)
+            ax.set_ylim(min(self.chance, float(self.maps.min())) - 0.05, 1.04)
             ax.set(xlabel="layer", ylabel="balanced accuracy", title="Categories told apart")
             ax.locator_params("x", integer=True)
             ax.legend()
@@ -184,91 +177,3 @@ def check_members(labels: Tensor, groups: Tensor, folds: int) -> None:
     if min(counts) < folds:
         what = "texts" if len(groups.unique()) == len(groups) else "groups"
         raise ArgumentError(f"the smallest category has {min(counts)} {what}, too few for {folds} folds")
-
-
-class Evaluation:
-    """What a map loses of what the states say, under LLM-MRI's names.
-
-    Both classifiers see the same layer, the last one, so that the reduction is the only difference; it is
-    fitted on training texts alone.
-
-    Args:
-        activation_areas: Areas whose states were kept.
-
-    Raises:
-        ArgumentError: It is something else.
-    """
-
-    @checked
-    def __init__(self, activation_areas: "ActivationAreas") -> None:
-        if not hasattr(activation_areas, "process_activation_areas"):
-            raise ArgumentError(f"expected ActivationAreas, got {shown(activation_areas)}")
-        self.activation_areas = activation_areas
-
-    @checked
-    def evaluate_model(
-        self,
-        n_splits: int = 5,
-        test_size: float = 0.3,
-        random_state: int = 42,
-        n_components: int | None = None,
-        metrics: str | Sequence[str] | None = None,
-    ) -> dict[str, float]:
-        """Returns, for each metric, its mean with all states minus that with the map alone.
-
-        Args:
-            n_splits: How many random splits.
-            test_size: The share of texts, or of groups, that are held out.
-            random_state: The seed of the splits.
-            n_components: Coordinates of the map, by default those of the areas.
-            metrics: Names of scorers of scikit-learn; `METRICS` by default.
-
-        Raises:
-            ArgumentError: There is one category, one with too few texts, or no such metric.
-        """
-        from sklearn.metrics import get_scorer_names
-        from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
-
-        check_counts(1, n_splits=n_splits)
-        if not 0 < test_size < 1:
-            raise ArgumentError(f"test_size is a share between 0 and 1, got {test_size}")
-        names = METRICS if metrics is None else (metrics,) if isinstance(metrics, str) else tuple(metrics)
-        unknown = [name for name in names if name not in get_scorer_names()]
-        if unknown:
-            raise ArgumentError(
-                f"scikit-learn has no scorer {unknown[0]!r}: there are {listed(METRICS)}, ..."
-            )
-        areas, states = self.activation_areas.areas, self.activation_areas.states
-        last = states[areas.layers[-1]]
-        check_members(areas.labels, areas.groups, 2)
-        single = len(areas.groups.unique()) == len(areas)
-        splitter = (StratifiedShuffleSplit if single else GroupShuffleSplit)(
-            n_splits, test_size=test_size, random_state=random_state % 2**32
-        )
-        splits = list(splitter.split(areas.labels, areas.labels, None if single else areas.groups))
-        reduction = self.activation_areas.reduction
-        reduction = reduction if n_components is None else replace(reduction, n_components=n_components)
-        reduction.check(areas.layers[-1], min(len(train) for train, _ in splits), last.shape[1])
-        full = scored(last, areas.labels, None, splits, names)
-        reduced = scored(last, areas.labels, reduction, splits, names)
-        return {name: float((full[name] - reduced[name]).mean()) for name in names}
-
-    @checked
-    def display_metrics(self, classifier_metrics: dict[str, float]) -> "Figure":
-        """Returns a figure with what `evaluate_model` returned as bars.
-
-        Args:
-            classifier_metrics: Differences by metric.
-        """
-        if not classifier_metrics:
-            raise ArgumentError("expected metrics to draw, got none")
-        with drawing(None, 5.5, 0.8 + 0.4 * len(classifier_metrics)) as ax:
-            names = list(classifier_metrics)[::-1]
-            values = [classifier_metrics[name] for name in names]
-            bars = ax.barh([shortened(name) for name in names], values, color=style.BLUE)
-            ax.bar_label(bars, fmt="%+.3f", padding=3, fontsize=style.LABEL)
-            ax.axvline(0, color="black", linewidth=0.8)
-            ax.margins(x=0.15)
-            ax.set_xlabel("states minus map")
-        figure: Figure = ax.figure  # type: ignore[assignment]
-        return figure

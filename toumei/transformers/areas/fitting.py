@@ -5,7 +5,7 @@ kept, and the corpus is read twice, the second time to place the texts. For PCA 
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,9 @@ from .states import States
 
 _TOGETHER = 1024  # texts whose products are summed at once
 _ROUNDING = 1e-5  # share of a coordinate's size below which its range is rounding
+
+
+Batch = tuple[Tensor, States]
 
 
 class Coordinates(NamedTuple):
@@ -34,7 +37,7 @@ class Coordinates(NamedTuple):
     constant: tuple[str, ...]
 
 
-def gathered(batches: Iterable[tuple[Tensor, States]], texts: int) -> States:
+def gathered(batches: Iterable[Batch], texts: int) -> States:
     """Returns the states of all texts in their order, by layer (texts, width).
 
     Args:
@@ -61,7 +64,7 @@ def gathered(batches: Iterable[tuple[Tensor, States]], texts: int) -> States:
     return {layer: torch.cat(kept.pop(layer))[order] for layer in list(kept)}
 
 
-def streamed_moments(batches: Iterable[tuple[Tensor, States]]) -> dict[str, Moments]:
+def streamed_moments(batches: Iterable[Batch]) -> dict[str, Moments]:
     """Returns the moments of the states of all texts, by layer."""
     moments: dict[str, Moments] = {}
     waiting: dict[str, list[Tensor]] = {}
@@ -89,33 +92,14 @@ def moments_of(states: States) -> dict[str, Moments]:
     return found
 
 
-def projections(reduction: Reduction, moments: dict[str, Moments]) -> dict[str, Projection | None]:
-    """Returns the linear map of each layer; None where the reduction has none.
+def coordinates_of_states(reduction: Reduction, states: States) -> Coordinates:
+    """Returns where texts lie whose states were kept.
 
     Raises:
         ArgumentError: There are too few texts for so many components.
     """
-    for layer, one in moments.items():
-        reduction.check(layer, one.count, len(one.mean))
-    return {layer: reduction.projection(one) for layer, one in moments.items()}
-
-
-def placed_again(batches: Iterable[tuple[Tensor, States]], maps: dict[str, Projection]) -> dict[str, Tensor]:
-    """Returns the coordinates of the texts of a second pass, in their order."""
-    numbers: list[Tensor] = []
-    found: dict[str, list[Tensor]] = {layer: [] for layer in maps}
-    for batch, states in batches:
-        numbers.append(batch)
-        for layer, project in maps.items():
-            found[layer].append(project(states[layer]))
-    order = torch.cat(numbers).argsort()
-    return {layer: torch.cat(rows)[order] for layer, rows in found.items()}
-
-
-def placed(
-    reduction: Reduction, states: States, maps: dict[str, Projection | None], constant: Iterable[str]
-) -> dict[str, Tensor]:
-    """Returns the coordinates of kept states."""
+    moments = moments_of(states)
+    maps, constant = _projections(reduction, moments), constant_layers(moments)
     found = {}
     for layer, rows in states.items():
         project = maps[layer]
@@ -128,7 +112,37 @@ def placed(
                 warnings.filterwarnings("ignore", module="umap")  # says that a seed takes one thread
                 values = reduction.estimator().fit_transform(rows.numpy())
             found[layer] = torch.from_numpy(values).double()
-    return found
+    return coordinates_of(found, maps, constant)
+
+
+def read_twice(reduction: Reduction, batches: Callable[[str], Iterable[Batch]]) -> Coordinates:
+    """Returns where texts lie that are read twice: for the covariances, and to be placed.
+
+    Args:
+        reduction: A reduction that is a linear map.
+        batches: Begins to read all texts, under a description of what for.
+
+    Raises:
+        ArgumentError: There are too few texts for so many components.
+    """
+    moments = streamed_moments(batches("covariances"))
+    maps, constant = _projections(reduction, moments), constant_layers(moments)
+    numbers: list[Tensor] = []
+    found: dict[str, list[Tensor]] = {layer: [] for layer in maps}
+    for batch, states in batches("coordinates"):
+        numbers.append(batch)
+        for layer, project in maps.items():
+            assert project is not None
+            found[layer].append(project(states[layer]))
+    order = torch.cat(numbers).argsort()
+    return coordinates_of({layer: torch.cat(rows)[order] for layer, rows in found.items()}, maps, constant)
+
+
+def _projections(reduction: Reduction, moments: dict[str, Moments]) -> dict[str, Projection | None]:
+    """The linear map of each layer; None where the reduction has none."""
+    for layer, one in moments.items():
+        reduction.check(layer, one.count, len(one.mean))
+    return {layer: reduction.projection(one) for layer, one in moments.items()}
 
 
 def constant_layers(moments: dict[str, Moments]) -> tuple[str, ...]:

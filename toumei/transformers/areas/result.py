@@ -12,8 +12,10 @@ from ...core.errors import ArgumentError
 from ...core.serialization import Saved
 from ...core.summaries import listed, shortened
 from ...core.tensor_specs import Spec, specs
+from .cell_graph import activation_graph
 from .choices import category_of, layer_of
 from .comparison import GraphComparison, compared
+from .component_graph import correlation_graph
 from .grid import Bins, cell_edges, cells_of, grid_counts
 from .pictures import plot_grid, plot_points
 
@@ -135,7 +137,9 @@ class Areas(Saved):
     def graph(
         self, category: str | int | Sequence[str] | None = None, threshold: float = 0.3
     ) -> "nx.DiGraph":
-        """Returns the graph of the areas of a category, or of two; see `toumei.transformers.areas.graph`.
+        """Returns the graph of the areas of a category, or of two.
+
+        See `toumei.transformers.areas.cell_graph`.
 
         Args:
             category: The name of a category or its number, or two names; None for all texts.
@@ -145,9 +149,6 @@ class Areas(Saved):
         Raises:
             ArgumentError: There is no such category, or there are more than two.
         """
-        from .correlation_graph import correlation_graph
-        from .graph import activation_graph
-
         if self.coordinates.shape[2] == 2:
             return activation_graph(self, category)
         return correlation_graph(self, category, threshold)

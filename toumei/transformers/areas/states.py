@@ -57,7 +57,7 @@ class StateReader:
     ) -> None:
         self.model, self.layers, self.pooling = model, tuple(layers), pooling
         self._tokenizer, self._batch_size, self._verbose = tokenizer, batch_size, verbose
-        limit = most_positions(model, tokenizer)
+        self._max_length, limit = max_length, most_positions(model, tokenizer)
         self.limit = min(filter(None, (max_length, limit)), default=None)
         self.read = self.cut = 0
         self._runs: dict[str, str] = {}
@@ -101,6 +101,15 @@ class StateReader:
             raise ArgumentError(f"{source.read - seen} of {source.read} texts have no tokens: leave them out")
         if not seen:
             raise ArgumentError("expected texts, got an empty corpus")
+
+    def doubts(self) -> list[str]:
+        """Returns that texts were cut off, unless that was asked for."""
+        if not self.cut or self._max_length is not None:
+            return []
+        return [
+            f"{self.cut} of {self.read} texts have more tokens than the {self.limit} that the model takes "
+            f"and were cut off: split them, or give max_length"
+        ]
 
     def _pooled(self, ids: Tensor, mask: Tensor, numbers: Tensor) -> States:
         """The states of a batch in all layers, float32 on the CPU."""

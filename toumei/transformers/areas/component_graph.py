@@ -1,21 +1,18 @@
 """The graph of components: those of neighbouring layers, joined where they rise and fall together."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import networkx as nx
 import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
-from .graph import categories_among, empty_graph
-
-if TYPE_CHECKING:
-    from .result import Areas
+from .cell_graph import categories_among, empty_graph
+from .maps import Maps
 
 
 def correlation_graph(
-    areas: "Areas", category: str | int | Sequence[str] | None = None, threshold: float = 0.3
+    areas: Maps, category: str | int | Sequence[str] | None = None, threshold: float = 0.3
 ) -> nx.DiGraph:
     """Returns the graph of the components of one category, of two, or of all texts.
 
@@ -56,7 +53,7 @@ def correlation_graph(
     return graph
 
 
-def _correlations(areas: "Areas", name: str, number: int | None) -> Tensor:
+def _correlations(areas: Maps, name: str, number: int | None) -> Tensor:
     """The rank correlations of neighbours, (layers - 1, components, components); 0 where constant."""
     from scipy.stats import rankdata
 

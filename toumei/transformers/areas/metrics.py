@@ -1,7 +1,5 @@
 """Numbers that describe a graph of areas: degrees, strengths, assortativity, density, centres."""
 
-from typing import Any
-
 import networkx as nx
 import numpy as np
 import torch
@@ -9,7 +7,7 @@ import torch
 from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
-from .graph import Edges
+from .cell_graph import Edges
 
 NAMES = (
     *("mean_degree", "var_degree", "skew_degree", "kurt_degree"),
@@ -79,31 +77,6 @@ def metrics_of(edges: Edges, layers: np.ndarray, depth: int) -> dict[str, float]
     total = spreads.sum()
     found["center_of_strength"] = float(spreads @ np.arange(depth) / total - middle) if total else np.nan
     return found
-
-
-class Metrics:
-    """The numbers of a graph under LLM-MRI's names.
-
-    Args:
-        graph: A graph from `Areas.graph`.
-        model: The name of the model, kept beside the numbers.
-        label: The name of the category.
-
-    Example:
-        >>> graph = nx.DiGraph(layers=("embedding", "block"))
-        >>> graph.add_edge("0_0_0", "1_0_0", weight=2)
-        >>> Metrics(graph, "gpt2", "true").get_basic_metrics()["density"]
-        1.0
-    """
-
-    @checked
-    def __init__(self, graph: nx.DiGraph, model: str, label: str) -> None:
-        self.graph, self.model, self.label = graph, model, label
-        self._found = graph_metrics(graph)
-
-    def get_basic_metrics(self) -> dict[str, Any]:
-        """Returns all numbers, and the names of the model and of the category."""
-        return {**self._found, "model_name": self.model, "label": self.label}
 
 
 def _moments(numbers: np.ndarray) -> tuple[float, float, float, float]:

@@ -1,14 +1,13 @@
 """Classifiers: right on planted categories, at chance on shuffled ones, whatever is fitted before them."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from area_helpers import areas_of
 
 from toumei.core.errors import ArgumentError
-from toumei.transformers.areas import PCA, AreaEvaluation, Evaluation
-from toumei.transformers.areas.evaluation import METRICS, evaluated
+from toumei.transformers.areas import PCA, ActivationAreas, AreaEvaluation, Evaluation
+from toumei.transformers.areas.evaluation import evaluated
+from toumei.transformers.areas.llm_mri_names import METRICS
 
 
 def random_states(texts, width, seed=0):
@@ -57,9 +56,10 @@ def test_results_are_kept_and_shown(tmp_path):
 def processed(states, labels, groups=None):
     """What `Evaluation` needs of activation areas."""
     areas = areas_of(torch.zeros(1, len(labels), 2), labels, groups=groups, layers=("block",))
-    return SimpleNamespace(
-        areas=areas, states={"block": states}, reduction=PCA(), process_activation_areas=None
-    )
+    found = object.__new__(ActivationAreas)
+    found.reduction, found.keep_states = PCA(), True
+    found._areas, found._states = areas, {"block": states}
+    return found
 
 
 def test_differences_under_the_names_of_llm_mri():
@@ -87,5 +87,5 @@ def test_what_cannot_be_evaluated():
         evaluation.evaluate_model(metrics="acuracy")
     with pytest.raises(ArgumentError, match="test_size is a share"):
         evaluation.evaluate_model(test_size=2.0)
-    with pytest.raises(ArgumentError, match="expected ActivationAreas, got"):
+    with pytest.raises(ArgumentError, match="activation_areas is an? ActivationAreas"):
         Evaluation(3)

@@ -6,7 +6,7 @@ leave a layer sum to the number of texts (LLM-MRI, https://github.com/explic-ai/
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import networkx as nx
 import torch
@@ -14,9 +14,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from .choices import category_of
-
-if TYPE_CHECKING:
-    from .result import Areas
+from .maps import Maps
 
 
 class Edges(NamedTuple):
@@ -64,7 +62,7 @@ def edges_of(numbers: Tensor) -> Edges:
     return Edges(pairs // base, pairs % base, weights)
 
 
-def activation_graph(areas: "Areas", category: str | int | Sequence[str] | None = None) -> nx.DiGraph:
+def activation_graph(areas: Maps, category: str | int | Sequence[str] | None = None) -> nx.DiGraph:
     """Returns the graph of the areas of one category, of two, or of all texts.
 
     Nodes have ``layer``, ``x``, ``y``, ``texts`` and ``weights``, the number of texts of each category. Edges
@@ -79,7 +77,6 @@ def activation_graph(areas: "Areas", category: str | int | Sequence[str] | None 
     Raises:
         ArgumentError: There is no such category, or there are more than two.
     """
-    areas.check_cells()
     chosen = categories_among(areas.categories, category)
     graph = empty_graph(areas, chosen)
     for name, number in chosen.items():
@@ -116,7 +113,7 @@ def categories_among(
     return {categories[number]: number for number in numbers}
 
 
-def empty_graph(areas: "Areas", chosen: dict[str, int | None]) -> nx.DiGraph:
+def empty_graph(areas: Maps, chosen: dict[str, int | None]) -> nx.DiGraph:
     """Returns a graph without nodes that says what it is of."""
     return nx.DiGraph(
         layers=areas.layers,
