@@ -1,10 +1,14 @@
 """Areas of models: states against those of plain passes, both ways to read, and bad input."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from architectures import build
 from area_helpers import texts_of_two_kinds
 from encoders import build_encoder
+from sklearn.decomposition import PCA as Components
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -130,6 +134,21 @@ def test_more_components_make_graphs_of_components(areas_with):
     assert set(areas.get_graph("low").nodes) == {f"{layer}_{part}" for layer in range(4) for part in range(3)}
     with pytest.raises(ArgumentError, match="give n_components=2"):
         areas.get_layer_image(1, "low")
+
+
+def test_umap_places_the_states_of_layers_that_vary(areas_with, monkeypatch):
+    class Stand(Components):
+        """Takes the settings of umap-learn, which need not be installed."""
+
+        def __init__(self, n_components=2, metric="", random_state=None, n_jobs=None):
+            self.metric, self.n_jobs = metric, n_jobs
+            super().__init__(n_components, random_state=random_state)
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Stand))
+    areas = areas_with(reduction="umap")
+    found, linear = areas.process_activation_areas(), areas_with(reduction="pca").process_activation_areas()
+    assert torch.allclose(found.coordinates.abs(), linear.coordinates.abs(), atol=1e-4)
+    assert found.explained.isnan().all() and found.reduction == "umap"
 
 
 def test_hooked_models_and_groups(language_model, tokenizer):
