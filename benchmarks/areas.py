@@ -1,7 +1,7 @@
 """Areas of a corpus against the forward passes alone, in turns (wanted: at most 1.3 times).
 
 The network has the shape of MiniLM (6 layers of width 384), with the weights of `--model` if there are any;
-texts are sentences of the world of facts_gpt, eight to a text, read by its tokenizer. A part of 10,000 texts
+texts are sentences of the world of facts_gpt, six to a text, read by its tokenizer. A part of 10,000 texts
 is measured: looking for the layers, reading the texts, the fit of the reduction, the maps and one graph. The
 plain passes have the same texts in batches of the same size, sorted by length in the same windows, tokenized
 before the clock starts. The fit is also timed on 10,000 texts.
@@ -36,8 +36,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     torch.manual_seed(0)
     model = network(options.model).eval().to(options.device)
     _, tokenizer, world = facts_gpt()
-    sentences = list(islice(world.texts(seed=0), 8 * options.texts))
-    texts = [" ".join(sentences[start : start + 8]) for start in range(0, len(sentences), 8)]
+    sentences = list(islice(world.texts(seed=0), 6 * options.texts))
+    texts = [" ".join(sentences[start : start + 6]) for start in range(0, len(sentences), 6)]
     labels = [index % 2 for index in range(len(texts))]
     batches = list(batches_of(tokenizer, texts, options.batch_size, options.device))
 
