@@ -57,6 +57,7 @@ def test_categories_of_a_graph_are_one_or_two_different_ones():
         with pytest.raises(ArgumentError, match="one category or two different ones"):
             areas.graph(wrong)
     assert nx.utils.graphs_equal(areas.graph(["a"]), areas.graph("a"))
+    assert nx.utils.graphs_equal(areas.graph([0, 1]), areas.graph(["a", "b"]))
 
 
 def components(texts=50, count=3):

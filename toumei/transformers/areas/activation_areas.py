@@ -258,7 +258,7 @@ class ActivationAreas:
 
     @checked
     def get_graph(
-        self, category: str | int | Sequence[str] | None = None, threshold: float = 0.3
+        self, category: str | int | Sequence[str | int] | None = None, threshold: float = 0.3
     ) -> "nx.DiGraph":
         """Returns the graph of the areas of a category, of two, or of all texts; see `Areas.graph`.
 
@@ -278,7 +278,7 @@ class ActivationAreas:
         Raises:
             ArgumentError: There is no such category, or both are the same.
         """
-        return self.areas.graph([category1, category2])  # type: ignore[list-item]
+        return self.areas.graph([category1, category2])
 
     @checked
     def get_graph_image(

@@ -62,7 +62,7 @@ def edges_of(numbers: Tensor) -> Edges:
     return Edges(pairs // base, pairs % base, weights)
 
 
-def activation_graph(areas: Maps, category: str | int | Sequence[str] | None = None) -> nx.DiGraph:
+def activation_graph(areas: Maps, category: str | int | Sequence[str | int] | None = None) -> nx.DiGraph:
     """Returns the graph of the areas of one category, of two, or of all texts.
 
     Nodes have ``layer``, ``x``, ``y``, ``texts`` and ``weights``, the number of texts of each category. Edges

@@ -12,7 +12,7 @@ from .maps import Maps
 
 
 def correlation_graph(
-    areas: Maps, category: str | int | Sequence[str] | None = None, threshold: float = 0.3
+    areas: Maps, category: str | int | Sequence[str | int] | None = None, threshold: float = 0.3
 ) -> nx.DiGraph:
     """Returns the graph of the components of one category, of two, or of all texts.
 

@@ -135,7 +135,7 @@ class Areas(Saved):
 
     @checked
     def graph(
-        self, category: str | int | Sequence[str] | None = None, threshold: float = 0.3
+        self, category: str | int | Sequence[str | int] | None = None, threshold: float = 0.3
     ) -> "nx.DiGraph":
         """Returns the graph of the areas of a category, or of two.
 
