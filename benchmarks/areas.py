@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             tokenizer=tokenizer,
             batch_size=options.batch_size,
             keep_states=keep_states,
+            map_dimension=8,
             verbose=False,
         )
         found.process_activation_areas()
