@@ -72,6 +72,7 @@ from toumei.transformers import (
     LogitLens,
     TunedLens,
 )
+from toumei.transformers.areas import AreaEvaluation, Areas, GraphComparison
 from toumei.transformers.heads import SCORES, HeadScores, HeadValues, SingularReadOut
 from toumei.transformers.lenses import LensRecipe
 from toumei.transformers.patching import AttributionPatching, HeadAblation, PatchingResult
@@ -183,6 +184,36 @@ def patches_of_a_large_model():
     )
 
 
+def areas_of_a_large_model():
+    """Areas of many texts in 80 layers with long names, and how two categories with long names differ."""
+    torch.manual_seed(0)
+    names = (WORD, f"{WORD}s", *map(str, range(60)))
+    yield Areas.of(
+        10,
+        layers=LAYERS,
+        categories=names,
+        labels=torch.arange(500) % 62,
+        groups=torch.arange(500),
+        coordinates=torch.rand(80, 500, 2, dtype=torch.float64),
+        explained=torch.rand(80, 2),
+        constant=LAYERS,
+        reduction="pca",
+        pooling="last",
+    )
+    yield AreaEvaluation(layers=LAYERS, states=torch.rand(80, 10), maps=torch.rand(80, 10), chance=1 / 62)
+    metrics = tuple(f"{kind}_strength" for kind in ("mean", "var", "skew", "kurt"))
+    yield GraphComparison(
+        categories=names[:2],
+        texts=(10**6, 10**6),
+        layers=LAYERS,
+        distances=torch.rand(80),
+        null_distances=torch.rand(99, 80),
+        metrics=metrics,
+        values=torch.rand(2, 4) * 1e6,
+        null_differences=torch.randn(99, 4),
+    )
+
+
 def found_in_a_large_model():
     """A graph of 12 layers with long names, what tracked it, and one of each thing that is found."""
     torch.manual_seed(0)
@@ -291,6 +322,7 @@ RESULTS = [
     *weights_of_heads(),
     *read_out_of_a_large_model(),
     *patches_of_a_large_model(),
+    *areas_of_a_large_model(),
     *found_in_a_large_model(),
     ActivationCache({f"blocks.{layer}.attn.hook_attn_scores": torch.rand(1, 2) for layer in LAYERS}, None),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),

@@ -3,9 +3,11 @@
 `HookedModel` reads and writes any activation of a Hugging Face transformer. `CausalTracer` shows which states
 carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that. `logit_lens`, `TunedLens` and
 `direct_logit_attribution` show what each layer predicts and which parts the logits are made of.
-`head_ablation`, `activation_patching` and `path_patching` show which parts an answer needs.
+`head_ablation`, `activation_patching` and `path_patching` show which parts an answer needs. `ActivationAreas`
+maps where the texts of each category lie in each layer.
 """
 
+from .areas import ActivationAreas, Areas
 from .heads import (
     CompositionScores,
     FactoredMatrix,
@@ -78,8 +80,10 @@ from .tools import (
 )
 
 __all__ = [
+    "ActivationAreas",
     "ActivationCache",
     "Anatomy",
+    "Areas",
     "AttentionComposer",
     "AttentionTools",
     "AttributionPatching",

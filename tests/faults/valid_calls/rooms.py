@@ -1,5 +1,6 @@
 """The valid calls of every room."""
 
+from .of_areas import areas_of_texts
 from .of_attribution import methods, metrics
 from .of_heads import weights
 from .of_instrument import instrument
@@ -15,4 +16,4 @@ from .of_workbench import workbench
 
 ROOMS = (methods, metrics, visualization, objectives, parameterizations, views, whole_networks)
 ROOMS = (*ROOMS, drawn, networks, language, instrument, workbench)
-ROOMS = (*ROOMS, weights, lenses, patched, arrakis)
+ROOMS = (*ROOMS, weights, lenses, patched, arrakis, areas_of_texts)
