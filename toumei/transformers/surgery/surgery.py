@@ -36,9 +36,11 @@ class Surgery:
         description: What is done, such as ``"delete layer 3"``.
         plan: Returns the changes, for the model as it is then, or raises an error.
         check: Called when they are made; raises an error if the model does not compute what it should.
+        way_out: What to do if it does not, or cannot be run.
 
     Example:
         >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers.surgery import delete_layers
         >>> model, tokenizer, world = facts_gpt()
         >>> with delete_layers(model, [4]):
         ...     len(model.transformer.h), model.config.n_layer
@@ -56,9 +58,10 @@ class Surgery:
         description: str,
         plan: Callable[[], Sequence[Replacement]],
         check: Callable[[], None] | None = None,
+        way_out: str = "",
     ) -> None:
         self.model, self.description = model, description
-        self._plan, self._check = plan, check
+        self._plan, self._check, self._way_out = plan, check, way_out
         self._undo: Callable[[], None] | None = None
         plan()  # an error comes at once
 
@@ -151,10 +154,10 @@ class Surgery:
             if self._check is not None:
                 self._check()
         except ToumeiError as error:
-            raise EditError(f"{self.description}: {error}") from error
+            raise EditError(f"{self.description}: {error}{self._way_out}") from error
         except Exception as error:
             raise EditError(
-                f"{type(self.model).__name__} cannot be run after {self.description}: {error}"
+                f"{type(self.model).__name__} cannot be run after {self.description}: {error}{self._way_out}"
             ) from error
 
     def __repr__(self) -> str:
@@ -170,6 +173,7 @@ def revert_surgeries(model: nn.Module) -> None:
 
     Example:
         >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers.surgery import delete_layers
         >>> model, tokenizer, world = facts_gpt()
         >>> _ = delete_layers(model, [4]).apply()
         >>> revert_surgeries(model)
