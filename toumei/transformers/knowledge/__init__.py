@@ -5,6 +5,8 @@ from .head_relations import HeadRelations
 from .knowledge_graph import GraphComparison, KnowledgeGraph
 from .probe_result import ProbeResult
 from .prober import KnowledgeProber
+from .steering import SteeringVector, steering_vector
+from .steering_sweep import SteeringSweep, steering_sweep
 
 __all__ = [
     "GraphComparison",
@@ -13,4 +15,8 @@ __all__ = [
     "KnowledgeGraphExtractor",
     "KnowledgeProber",
     "ProbeResult",
+    "SteeringSweep",
+    "SteeringVector",
+    "steering_sweep",
+    "steering_vector",
 ]

@@ -92,7 +92,7 @@ def copy_heads(model: nn.Module, heads: Mapping[Head, Head], donor: nn.Module | 
         tensor(2., grad_fn=<DivBackward0>)
     """
     given = dict(heads)
-    for pair in (*given, *given.values()):
+    for pair in given:
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise ArgumentError(f"heads are pairs (layer, head), got {pair!r}")
     if not given:

@@ -78,7 +78,7 @@ class Surgery:
             ArgumentError: An earlier surgery took away what it is about.
         """
         if self.applied:
-            raise EditError(f"{self} already: revert it first")
+            raise EditError(f"{self.description} is applied already: revert it first")
         with alone(self.model):
             changes = self._plan()
             try:
@@ -101,10 +101,10 @@ class Surgery:
             EditError: It is not applied, or a later surgery still is.
         """
         if not self.applied:
-            raise EditError(f"{self}: there is nothing to revert")
+            raise EditError(f"{self.description} is not applied: there is nothing to revert")
         last = _APPLIED[self.model][-1]
         if last is not self:
-            raise EditError(f"{self}, but {last.description} came later: revert that first")
+            raise EditError(f"{last.description} came later than {self.description}: revert that first")
         with alone(self.model):
             self._take_back()
         return self
