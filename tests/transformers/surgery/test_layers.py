@@ -156,10 +156,10 @@ def test_a_transplanted_layer_is_the_donors(language_model):
     with transplant_layers(model, donor, {1: 2}):
         found, moved = logits_of(model), model.model.layers[1]
         assert torch.equal(tokens_after(model, True), tokens_after(model, False))
+        assert moved.self_attn.layer_idx == 1 and donor.model.layers[2].self_attn.layer_idx == 2
     mixed = deepcopy(model)
     mixed.model.layers[1].load_state_dict(donor.model.layers[2].state_dict())
     assert torch.equal(found, logits_of(mixed))
-    assert moved.self_attn.layer_idx == 1 and donor.model.layers[2].self_attn.layer_idx == 2
     assert all(torch.equal(one, weights[name]) for name, one in donor.state_dict().items())
 
 

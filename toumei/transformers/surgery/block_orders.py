@@ -47,8 +47,8 @@ class BlockOrders:
 
     def prepare(self, order: Sequence[int]) -> None:
         """Makes the streams of the model ready, if an order runs on them as it does in the model itself."""
-        runner = BlockwiseRunner(self._parts)
         try:
+            runner = BlockwiseRunner(self._parts)
             self._calls = runner.calls(self._tokens)
             self._streams = [self._calls[0].vectors]
             for layer in range(len(self._blocks)):
