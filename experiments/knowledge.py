@@ -85,7 +85,12 @@ def main(argv: Sequence[str] | None = None) -> Found:
     heads = extractor.from_heads(facts.known, seed=options.seed, verbose=True)
     found = Found(probes, graph.compared(facts.known), heads, steering(options))
     out = Path(options.out)
-    for name, result in (("probes", probes), ("graph", graph), ("heads", heads), ("steering", found.steering)):
+    for name, result in (
+        ("probes", probes),
+        ("graph", graph),
+        ("heads", heads),
+        ("steering", found.steering),
+    ):
         save_figure(result.plot().figure, out / f"knowledge_{name}.png")
     for result in found:
         print(result)
@@ -154,9 +159,7 @@ def residence(hooked: HookedModel, world: Any, options: argparse.Namespace) -> S
     half = len(names) // 2
     lengths = [len(hooked.to_tokens(text)[0]) for text in texts["profession"]]
     tested = [place for place in range(half, len(names)) if lengths[place] == lengths[-1]]
-    answers = [
-        [facts[names[place]].target for place in tested] for facts in by_relation.values()
-    ]
+    answers = [[facts[names[place]].target for place in tested] for facts in by_relation.values()]
     vector = steering_vector(
         hooked, texts["residence"][:half], texts["profession"][:half], ("resid_post", options.layer)
     )
@@ -177,7 +180,9 @@ def liking(hooked: HookedModel, options: argparse.Namespace) -> SteeringSweep:
     texts = [[f"{thing} {word}." for thing in THINGS for word in words] for words in (LIKED, DISLIKED)]
     vector = steering_vector(hooked, texts[0], texts[1], ("resid_post", options.layer))
     prompts = ["I think that this movie is", "To me this old hotel is"]
-    same = [text for text in prompts if len(hooked.to_tokens(text)[0]) == len(hooked.to_tokens(prompts[0])[0])]
+    same = [
+        text for text in prompts if len(hooked.to_tokens(text)[0]) == len(hooked.to_tokens(prompts[0])[0])
+    ]
     sweep = steering_sweep(
         hooked,
         vector,

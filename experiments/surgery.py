@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, LayerPerplexities]:
         print(result)
     if "delete" in found:
         for count in range(min(options.without, len(found["delete"]) - 1) + 1):
-            print(without(model, tokenizer, texts, prompt, found["delete"].least(count) if count else (), sizes))
+            print(
+                without(model, tokenizer, texts, prompt, found["delete"].least(count) if count else (), sizes)
+            )
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return found
 
@@ -50,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, LayerPerplexities]:
 def drawn(found: dict[str, LayerPerplexities]) -> Figure:
     """The figure: a curve for each change, with one scale."""
     figure = Figure(figsize=(9, 2.9 * len(found)), dpi=130, layout="constrained")
-    for ax, result in zip(figure.subplots(len(found), squeeze=False, sharey=True)[:, 0], found.values(), strict=True):
+    for ax, result in zip(
+        figure.subplots(len(found), squeeze=False, sharey=True)[:, 0], found.values(), strict=True
+    ):
         result.plot(ax)
     return figure
 

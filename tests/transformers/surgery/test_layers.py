@@ -33,7 +33,9 @@ def logits_of(model):
 def state_of(model):
     """Every object of a model, and every attribute that is a plain number."""
     modules = list(model.named_modules())
-    plain = {name: {k: v for k, v in vars(part).items() if isinstance(v, int | float)} for name, part in modules}
+    plain = {
+        name: {k: v for k, v in vars(part).items() if isinstance(v, int | float)} for name, part in modules
+    }
     return modules, dict(model.named_parameters()), plain, id(model.config), dict(vars(model.config))
 
 

@@ -32,6 +32,8 @@ class Probes:
         from sklearn.model_selection import StratifiedGroupKFold
 
         self._kind, self._seed = kind, seed
+        if len(groups.unique()) < splits:
+            raise ArgumentError(f"{len(groups.unique())} groups cannot be divided into {splits} splits")
         folds = StratifiedGroupKFold(splits, shuffle=True, random_state=seed % 2**32)
         places = np.zeros(len(labels))
         self._folds = list(folds.split(places, labels.numpy(), groups.numpy()))

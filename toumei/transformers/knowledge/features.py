@@ -80,7 +80,9 @@ def read_features(
             owners.append(start + rows)
             last = torch.stack([row.nonzero()[-1, 0] for row in weights])
             tokens.append(
-                ids.cpu()[weights.bool()] if position == "token" else ids.cpu()[torch.arange(len(batch)), last]
+                ids.cpu()[weights.bool()]
+                if position == "token"
+                else ids.cpu()[torch.arange(len(batch)), last]
             )
     return Features(
         names=tuple(wanted),

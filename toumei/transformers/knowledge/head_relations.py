@@ -190,7 +190,9 @@ def _head_logits(
     tokenizer = model.tokenizer
     place = {subject: number for number, subject in enumerate(subjects)}
     first = {
-        relation: [continuation(tokenizer, next(iter(pairs)), target)[0] for target in dict.fromkeys(pairs.values())]
+        relation: [
+            continuation(tokenizer, next(iter(pairs)), target)[0] for target in dict.fromkeys(pairs.values())
+        ]
         for relation, pairs in by_relation.items()
     }
     unembedding = unembedding_weights(model, fold_norm=True)

@@ -154,7 +154,8 @@ class KnowledgeGraph(Saved):
         Raises:
             ArgumentError: The graph has none of them.
         """
-        wanted = {names} if isinstance(names, str) else set(names)
+        names = [names] if isinstance(names, str) else list(names)
+        wanted = set(names)
         places = [place for place, fact in enumerate(self.facts) if {fact[0], fact[2]} & wanted]
         if not places:
             raise ArgumentError(f"the graph has no facts about {listed(names)}")
@@ -222,7 +223,9 @@ class KnowledgeGraph(Saved):
                 axes.plot([], [], color=colors[relation], label=shortened(relation, 28))
             axes.set(xlim=(-0.9, 1.9), ylim=(0, 1))
             axes.axis("off")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=min(4, len(relations)), frameon=False)
+            axes.legend(
+                loc="upper center", bbox_to_anchor=(0.5, 0), ncols=min(4, len(relations)), frameon=False
+            )
         return axes
 
     def __len__(self) -> int:

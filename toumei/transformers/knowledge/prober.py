@@ -178,7 +178,9 @@ def _labelled(features: Features, labels: Sequence[Any], by_token: bool) -> tupl
     for text, row in enumerate(labels):
         count = int((features.texts == text).sum())
         if isinstance(row, str) or not isinstance(row, Sequence) or len(row) != count:
-            raise ArgumentError(f"text {text} has {count} tokens, expected a label for each, got {shown(row)}")
+            raise ArgumentError(
+                f"text {text} has {count} tokens, expected a label for each, got {shown(row)}"
+            )
         flat += list(row)
     kept = [place for place, label in enumerate(flat) if label is not None]
     return torch.tensor(kept, dtype=torch.long), [flat[place] for place in kept]

@@ -135,7 +135,9 @@ def steering_vector(
     vector = values[0].mean(0) - values[1].mean(0)
     check_finite(vector, "the difference of the activations")
     if not bool(vector.any()):
-        raise ArgumentError("positive and negative texts have the same activation: there is nothing to steer by")
+        raise ArgumentError(
+            "positive and negative texts have the same activation: there is nothing to steer by"
+        )
     return SteeringVector(
         name=sides[0].names[0],
         vector=vector,

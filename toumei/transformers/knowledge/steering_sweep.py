@@ -150,7 +150,9 @@ def steering_sweep(
         raise ArgumentError("the loss is measured on texts: give HookedModel(model, tokenizer)")
     inputs = model.inputs(list(prompts))
     if "attention_mask" in inputs and not bool(inputs["attention_mask"].all()):
-        raise ArgumentError("a metric needs prompts of one length, got several: the answers come after the last")
+        raise ArgumentError(
+            "a metric needs prompts of one length, got several: the answers come after the last"
+        )
     chunks = _chunks(TokenChunks(texts, model.tokenizer, length), max_tokens)
     ordered = sorted({0.0, *map(float, strengths)})
     values, losses = [], []

@@ -74,7 +74,9 @@ def sharing_copy(module: nn.Module) -> nn.Module:
     new = object.__new__(type(module))
     for key, value in module.__dict__.items():
         if key not in _BOUND:
-            new.__dict__[key] = copy(value) if key.startswith("_") and isinstance(value, dict | set) else value
+            new.__dict__[key] = (
+                copy(value) if key.startswith("_") and isinstance(value, dict | set) else value
+            )
     new.__dict__["_modules"] = {
         name: None if child is None else sharing_copy(child) for name, child in module._modules.items()
     }

@@ -190,9 +190,7 @@ def nearest_sum(read: Sequence[Tensor], written: Sequence[Tensor]) -> tuple[Tens
     return (Q @ U[:, :rank] * roots).to(dtype), (roots[:, None] * (Vh[:rank] @ P.T)).to(dtype)
 
 
-def _pruned(
-    model: nn.Module, places: HeadPlaces, pruned: Sequence[int], drafts: Drafts
-) -> list[Replacement]:
+def _pruned(model: nn.Module, places: HeadPlaces, pruned: Sequence[int], drafts: Drafts) -> list[Replacement]:
     """Cuts heads out of the drafts of a layer, and returns the attributes that count heads."""
     heads, groups = places.kept(pruned)
     gone = [group for group in range(places.groups) if group not in groups]
