@@ -4,11 +4,11 @@
     python experiments/knowledge.py --model HuggingFaceTB/SmolLM2-135M-Instruct --facts known_1000.json \
         --texts wikitext.txt --layer 12
 
-By default on the small GPT that ships with toumei, whose world is known: probes of a profession on names alone,
-all facts of the world asked by prompts and read out of heads, and a vector that turns the question for a
-profession into that for a residence. With --facts, a file with subject, attribute, template and relation_id of
-each fact as that of Meng et al. (2022), the probes tell by the last token of a subject which relations are asked
-of it, and a vector steers between liking and disliking. The figures are outputs/knowledge_probes.png,
+By default on the small GPT that ships with toumei, whose world is known: probes of a profession on names
+alone, all facts of the world asked by prompts and read out of heads, and a vector that turns the question for
+a profession into that for a residence. With --facts, a file with subject, attribute, template and relation_id
+of each fact as that of Meng et al. (2022), the probes tell by the last token of a subject which relation is
+asked of it, and a vector steers between liking and disliking. The figures are outputs/knowledge_probes.png,
 knowledge_graph.png, knowledge_heads.png and knowledge_steering.png.
 """
 

@@ -1,12 +1,12 @@
-"""Which layers a language model can lose: its perplexity without each layer, with two swapped, with one repeated.
+"""Which layers a language model can lose: its perplexity without each, with two swapped, with one repeated.
 
     python experiments/surgery.py
     python experiments/surgery.py --model HuggingFaceTB/SmolLM2-135M-Instruct --texts wikitext.txt \
         --prompt "The Eiffel Tower is located in the city of" --length 256 --max-tokens 4096
 
-By default on the small GPT that ships with toumei and texts of its world. The figure outputs/surgery.png shows
-the three curves. Then layers are deleted one after the other, those first that cost least alone, and each time
-the perplexity and what the model writes after a prompt are printed.
+By default on the small GPT that ships with toumei and texts of its world. The figure outputs/surgery.png
+shows the three curves. Then layers are deleted one after the other, those first that cost least alone, and
+each time the perplexity and what the model writes after a prompt are printed.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that. `logit_lens`, `TunedLens` and
 `direct_logit_attribution` show what each layer predicts and which parts the logits are made of.
 `head_ablation`, `activation_patching` and `path_patching` show which parts an answer needs.
-`delete_layers`, `prune_heads` and `perplexity_by_layer` show which parts a model can lose. `KnowledgeProber` and
-`KnowledgeGraphExtractor` read what it knows, `steering_vector` finds directions that steer it.
+`delete_layers`, `prune_heads` and `perplexity_by_layer` show which parts a model can lose. `KnowledgeProber`
+and `KnowledgeGraphExtractor` read what it knows, `steering_vector` finds directions that steer it.
 """
 
 from .heads import (

@@ -13,8 +13,8 @@ from toumei.transformers.surgery import (
     LayerPerplexities,
     block_orders,
     delete_layers,
-    perplexity_by_layer,
     permute_layers,
+    perplexity_by_layer,
     repeat_layers,
 )
 

@@ -69,7 +69,7 @@ def read_features(
         for start in tqdm(starts, desc="activations", disable=not verbose):
             batch = list(texts[start : start + batch_size])
             inputs = model.inputs(batch)
-            ids = inputs["input_ids"] if "input_ids" in inputs else None
+            ids = inputs.get("input_ids")
             if ids is None:
                 raise ArgumentError("probes read texts or token ids")
             weights = _weights(inputs, places[start : start + len(batch)])

@@ -1,4 +1,4 @@
-"""KnowledgeProber: what a classifier can read out of each layer, and whether the layer or the probe knows it."""
+"""KnowledgeProber: what a classifier reads out of each layer, and whether the layer or the probe knows it."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -178,9 +178,7 @@ def _labelled(features: Features, labels: Sequence[Any], by_token: bool) -> tupl
     for text, row in enumerate(labels):
         count = int((features.texts == text).sum())
         if isinstance(row, str) or not isinstance(row, Sequence) or len(row) != count:
-            raise ArgumentError(
-                f"text {text} has {count} tokens, expected a label for each, got {shown(row)}"
-            )
+            raise ArgumentError(f"text {text} has {count} tokens, expected a label for each: {shown(row)}")
         flat += list(row)
     kept = [place for place, label in enumerate(flat) if label is not None]
     return torch.tensor(kept, dtype=torch.long), [flat[place] for place in kept]
@@ -204,6 +202,6 @@ def _check_classes(classes: Sequence[Any], numbers: Tensor, splits: int) -> None
     few = int(counts.argmin())
     if counts[few] < splits:
         raise ArgumentError(
-            f"label {classes[few]!r} has {int(counts[few])} examples, fewer than the {splits} splits: leave it "
-            f"out, or give fewer splits"
+            f"label {classes[few]!r} has {int(counts[few])} examples, fewer than the {splits} splits: "
+            f"leave it out, or give fewer splits"
         )

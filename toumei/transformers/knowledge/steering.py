@@ -82,7 +82,7 @@ class SteeringVector(Saved):
     def __repr__(self) -> str:
         share = float(self.vector.norm()) / self.size if self.size else float("nan")
         return (
-            f"SteeringVector({self.name[-60:]!r}, {self.texts[0]} positive and {self.texts[1]} negative texts, "
+            f"SteeringVector({self.name[-60:]!r}, {self.texts[0]} positive, {self.texts[1]} negative texts, "
             f"length {float(self.vector.norm()):.3g}, {share:.2f} of the activation's)"
         )
 
@@ -135,9 +135,7 @@ def steering_vector(
     vector = values[0].mean(0) - values[1].mean(0)
     check_finite(vector, "the difference of the activations")
     if not bool(vector.any()):
-        raise ArgumentError(
-            "positive and negative texts have the same activation: there is nothing to steer by"
-        )
+        raise ArgumentError("positive and negative texts have the same activation: nothing to steer by")
     return SteeringVector(
         name=sides[0].names[0],
         vector=vector,

@@ -59,7 +59,7 @@ class SteeringSweep(Saved):
 
     @checked
     def within(self, cost: float) -> float:
-        """Returns the strength with the highest metric among those that cost at most so much loss, in nats."""
+        """Returns the strength with the highest metric of those that cost at most so much loss, in nats."""
         allowed = self.means.masked_fill(self.costs > max(cost, 0.0), -torch.inf)
         return float(self.strengths[int(allowed.argmax())])
 
@@ -150,9 +150,7 @@ def steering_sweep(
         raise ArgumentError("the loss is measured on texts: give HookedModel(model, tokenizer)")
     inputs = model.inputs(list(prompts))
     if "attention_mask" in inputs and not bool(inputs["attention_mask"].all()):
-        raise ArgumentError(
-            "a metric needs prompts of one length, got several: the answers come after the last"
-        )
+        raise ArgumentError("a metric needs prompts of one length: it is read at the last token")
     chunks = _chunks(TokenChunks(texts, model.tokenizer, length), max_tokens)
     ordered = sorted({0.0, *map(float, strengths)})
     values, losses = [], []

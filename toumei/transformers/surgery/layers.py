@@ -133,7 +133,8 @@ def repeat_layers(model: nn.Module, layers: Sequence[int], times: int = 2) -> Su
         >>> from toumei.models import facts_gpt
         >>> model, tokenizer, world = facts_gpt()
         >>> with repeat_layers(model, [2], times=3):
-        ...     len(model.transformer.h), model.transformer.h[4].ln_1.weight is model.transformer.h[2].ln_1.weight
+        ...     blocks = model.transformer.h
+        ...     len(blocks), blocks[4].ln_1.weight is blocks[2].ln_1.weight
         (8, True)
     """
     check_counts(1, times=times)
@@ -208,7 +209,8 @@ def transplant_layers(model: nn.Module, donor: nn.Module, layers: Mapping[int, i
         >>> from toumei.models import facts_gpt
         >>> model, donor = facts_gpt()[0], facts_gpt(pretrained=False)[0]
         >>> with transplant_layers(model, donor, {0: 3}):
-        ...     (model.transformer.h[0].mlp.c_fc.weight == donor.transformer.h[3].mlp.c_fc.weight).all().item()
+        ...     moved, source = model.transformer.h[0].mlp.c_fc, donor.transformer.h[3].mlp.c_fc
+        ...     bool((moved.weight == source.weight).all())
         True
     """
     pairs = dict(layers)

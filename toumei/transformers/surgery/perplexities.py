@@ -55,7 +55,7 @@ class LayerPerplexities(Saved):
 
     @property
     def perplexities(self) -> Tensor:
-        """exp of the mean loss over all texts, (layers,)."""
+        """Exp of the mean loss over all texts, (layers,)."""
         return self.losses.mean(1).exp()
 
     @property

@@ -13,10 +13,9 @@ from ..model.blockwise import nearly_equal
 from ..model.hooked_model import HookedModel
 from ..model.trial import trial_inputs
 
-
 WAY_OUT = (
-    ". Where the code of a model takes sizes of layers from its config, parts of one layer cannot be cut out: "
-    "write zeros in their places with HookedModel.edit"
+    ". Where the code of a model takes sizes of layers from its config, parts of one layer cannot be cut "
+    "out: write zeros in their places with HookedModel.edit"
 )
 
 
@@ -45,7 +44,7 @@ class SameResult:
         assert self._expected is not None
         if not nearly_equal(self._output(), self._expected):
             raise ArchitectureError(
-                f"the result of {type(self._model).__name__} is not that of zeros in place of what was cut out"
+                f"the result of {type(self._model).__name__} is not that of zeros in place of these parts"
             )
 
     def _output(self) -> Tensor:
