@@ -83,7 +83,7 @@ def test_heads_are_chosen_on_other_subjects_than_those_in_the_graph(extractor, f
 
 
 def written(hooked, known, layer, head):
-    """What a head adds to the logits of all objects when it attends to the end of a subject, less the mean."""
+    """What a head adds to the logits of the objects when it attends to a subject, less the mean."""
     objects = list(dict.fromkeys(fact[2] for fact in known))
     tokens = [continuation(hooked.tokenizer, known[0][0], one)[0] for one in objects]
     W_O = head_weights(hooked, layer).W_O[head]

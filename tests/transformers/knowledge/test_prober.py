@@ -11,7 +11,7 @@ from toumei.transformers import HookedModel
 from toumei.transformers.knowledge import KnowledgeProber, ProbeResult
 from toumei.transformers.knowledge.classifiers import Probes, control_labels
 from toumei.transformers.knowledge.features import read_features
-from toumei.transformers.knowledge.random_model import random_model
+from toumei.transformers.knowledge.random_weights import random_model
 
 DRAW = torch.Generator().manual_seed(0)
 ROWS = [row.tolist() for row in torch.randint(3, TOKENS, (60, 5), generator=DRAW)]

@@ -6,7 +6,7 @@ from .knowledge_graph import GraphComparison, KnowledgeGraph
 from .probe_result import ProbeResult
 from .prober import KnowledgeProber
 from .steering import SteeringVector, steering_vector
-from .steering_sweep import SteeringSweep, steering_sweep
+from .strengths import SteeringSweep, steering_sweep
 
 __all__ = [
     "GraphComparison",

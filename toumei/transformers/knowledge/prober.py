@@ -14,7 +14,7 @@ from ..model.hooked_model import HookedModel
 from .classifiers import Probes, control_labels
 from .features import Features, read_features
 from .probe_result import ProbeResult
-from .random_model import random_model
+from .random_weights import random_model
 
 
 class KnowledgeProber:

@@ -55,7 +55,7 @@ class SteeringSweep(Saved):
     def costs(self) -> Tensor:
         """How much the mean loss is above that without steering, in nats, (strengths,)."""
         mean = self.losses.mean(1)
-        return mean - mean[int((self.strengths == 0).nonzero()[0, 0])]
+        return mean - mean[int(self.strengths.abs().argmin())]
 
     @checked
     def within(self, cost: float) -> float:
@@ -88,7 +88,7 @@ class SteeringSweep(Saved):
         low, high = self.means.min(), self.means.max()
         return (
             f"SteeringSweep({len(self)} strengths at {self.name[-40:]}: {shortened(self.metric, 40)} "
-            f"{float(low):.3g} to {float(high):.3g}, loss up to {float(self.costs.max()):.2f} above)"
+            f"{float(low):.3g} to {float(high):.3g}, loss up to {float(self.costs.max()):.3g} above)"
         )
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ def steering_sweep(
     batch_size: int = 16,
     verbose: bool = False,
 ) -> SteeringSweep:
-    """Returns what a steering vector does to a metric, and to the loss on texts that are about something else.
+    """Returns what a steering vector does to a metric, and to the loss on texts about something else.
 
     Args:
         model: The model.
