@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from typing_extensions import Self
 
+from ...core.checks import checked
 from ...core.errors import EditError, ToumeiError
 from ...core.interrupts import uninterrupted
 from ...core.modules import evaluating
@@ -165,6 +166,7 @@ class Surgery:
         return f"Surgery({type(self.model).__name__}: {shortened(self.description, 120)}; {state})"
 
 
+@checked
 def revert_surgeries(model: nn.Module) -> None:
     """Reverts every surgery that is applied to a model, also those whose objects are lost.
 
