@@ -80,9 +80,9 @@ class Surgery:
         """
         if self.applied:
             raise EditError(f"{self.description} is applied already: revert it first")
-        with alone(self.model):
-            changes = self._plan()
-            try:
+        try:
+            with alone(self.model):
+                changes = self._plan()
                 with uninterrupted():
                     self._undo = undoing(changes)
                     _APPLIED.setdefault(self.model, []).append(self)
@@ -90,10 +90,10 @@ class Surgery:
                         one.holder[one.key] = one.value
                     forget_captures(self.model)
                 self._try()
-            except BaseException:  # Ctrl-C may come when the changes have been made
-                self._take_back()
-                raise
-        return self
+            return self
+        except BaseException:  # Ctrl-C may come when the changes have been made
+            self._take_back()
+            raise
 
     def revert(self) -> Self:
         """Gives the model back as it was, and returns the surgery.
