@@ -117,7 +117,8 @@ class Blocks:
         count = getattr(new, "attribute_map", {}).get("num_hidden_layers", "num_hidden_layers")
         new.__dict__[count] = len(order)
         for name, value in self.lists.items():
-            new.__dict__[name] = type(value)(value[layer] for layer in order)
+            listed = [value[layer] for layer in order]
+            new.__dict__[name] = tuple(listed) if isinstance(value, tuple) else listed
         pairs = {id(self.config): new}
         outer = getattr(self.model, "config", self.config)
         if outer is not self.config:

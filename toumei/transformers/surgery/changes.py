@@ -59,7 +59,7 @@ def parameter(module: nn.Module, name: str, value: Any) -> Replacement:
     old = module._parameters[name]
     assert old is not None
     new = nn.Parameter(value.detach().to(old.dtype).contiguous(), requires_grad=old.requires_grad)
-    return Replacement(module._parameters, name, new)  # type: ignore[arg-type]
+    return Replacement(module._parameters, name, new)
 
 
 def sharing_copy(module: nn.Module) -> nn.Module:
