@@ -112,7 +112,7 @@ class KnowledgeProber:
             ArchitectureError: It is not known how the weights of the model begin.
         """
         _check_lengths(texts, labels=labels, groups=groups, types=types)
-        settings = {"batch_size": self.batch_size, "verbose": verbose}
+        settings: dict[str, Any] = {"batch_size": self.batch_size, "verbose": verbose}
         features = read_features(self.model, texts, names, position, **settings)
         kept, given = _labelled(features, labels, position == "token")
         classes, numbers = _numbered(given)
