@@ -72,13 +72,21 @@ from toumei.transformers import (
     LogitLens,
     TunedLens,
 )
-from toumei.transformers.areas import AreaEvaluation, Areas, GraphComparison
+from toumei.transformers.areas import AreaComparison, AreaEvaluation, Areas
 from toumei.transformers.heads import SCORES, HeadScores, HeadValues, SingularReadOut
+from toumei.transformers.knowledge import (
+    HeadRelations,
+    KnowledgeGraph,
+    ProbeResult,
+    SteeringSweep,
+    SteeringVector,
+)
 from toumei.transformers.lenses import LensRecipe
 from toumei.transformers.patching import AttributionPatching, HeadAblation, PatchingResult
 from toumei.transformers.rome import AverageEffects, CausalTrace, Evaluation
 from toumei.transformers.rome.editing.edit import Edit
 from toumei.transformers.rome.statistics.second_moments import IdentityMoment
+from toumei.transformers.surgery import LayerPerplexities
 
 LAYERS = tuple(f"features.stage{index}.block{index}.conv2.activation" for index in range(80))
 UNITS = tuple(f"{layer}:123:10:10" for layer in LAYERS)
@@ -202,7 +210,7 @@ def areas_of_a_large_model():
     )
     yield AreaEvaluation(layers=LAYERS, states=torch.rand(80, 10), maps=torch.rand(80, 10), chance=1 / 62)
     metrics = tuple(f"{kind}_strength" for kind in ("mean", "var", "skew", "kurt"))
-    yield GraphComparison(
+    yield AreaComparison(
         categories=names[:2],
         texts=(10**6, 10**6),
         layers=LAYERS,
@@ -211,6 +219,47 @@ def areas_of_a_large_model():
         metrics=metrics,
         values=torch.rand(2, 4) * 1e6,
         null_differences=torch.randn(99, 4),
+    )
+
+
+def known_by_a_large_model():
+    """Facts, probes and directions of 80 layers with long names, and what each layer is worth."""
+    torch.manual_seed(0)
+    facts = tuple((f"{WORD} {number}", f"{number % 40} {PROMPT}", PROMPT) for number in range(99))
+    graph = KnowledgeGraph(facts=facts, scores=torch.rand(99), source=PROMPT)
+    yield graph
+    yield graph.compared(facts)
+    yield HeadRelations(
+        relations=tuple(f"{number} {PROMPT}" for number in range(40)),
+        heads=tuple(f"79.{head}" for head in range(1280)),
+        accuracies=torch.rand(40, 1280),
+        chance=torch.rand(40),
+        chosen=torch.arange(40),
+        graph=graph,
+        known=facts,
+        read="embedding",
+    )
+    yield ProbeResult(
+        names=LAYERS,
+        kind="linear",
+        position="token",
+        classes=(PROMPT,) * 99,
+        correct=torch.rand(80, 1000).round(),
+        control=torch.rand(80, 1000).round(),
+        random=torch.rand(0, 1000),
+        groups=torch.arange(1000),
+        majority=0.1,
+        confidence=0.95,
+    )
+    strengths = torch.linspace(-1, 1, 99, dtype=torch.float64)
+    swept = {"values": torch.rand(99, 9) * 1e9, "losses": torch.rand(99, 9) * 1e9}
+    yield SteeringVector(
+        name=LAYERS[0], vector=torch.rand(4096), size=1e-9, texts=(10**6, 10**6), position="last"
+    )
+    yield SteeringSweep(strengths=strengths, metric=PROMPT, name=LAYERS[0], **swept)
+    losses = torch.rand(80, 9, dtype=torch.float64) * 40
+    yield LayerPerplexities(
+        change="delete", layers=tuple(range(80)), losses=losses, before=losses[0], length=4096
     )
 
 
@@ -323,6 +372,7 @@ RESULTS = [
     *read_out_of_a_large_model(),
     *patches_of_a_large_model(),
     *areas_of_a_large_model(),
+    *known_by_a_large_model(),
     *found_in_a_large_model(),
     ActivationCache({f"blocks.{layer}.attn.hook_attn_scores": torch.rand(1, 2) for layer in LAYERS}, None),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),

@@ -9,6 +9,7 @@ from .of_networks import networks, whole_networks
 from .of_patching import patched
 from .of_pipelines import objectives, parameterizations, views
 from .of_plots import drawn
+from .of_surgery import changed_and_known
 from .of_tools import arrakis
 from .of_transformers import language
 from .of_visualization import visualization
@@ -16,4 +17,4 @@ from .of_workbench import workbench
 
 ROOMS = (methods, metrics, visualization, objectives, parameterizations, views, whole_networks)
 ROOMS = (*ROOMS, drawn, networks, language, instrument, workbench)
-ROOMS = (*ROOMS, weights, lenses, patched, arrakis, areas_of_texts)
+ROOMS = (*ROOMS, weights, lenses, patched, arrakis, areas_of_texts, changed_and_known)

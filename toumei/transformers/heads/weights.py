@@ -141,14 +141,23 @@ def input_factor(points: HookPoints, layer: int) -> NormFactor:
     return measured_factor(points.graph, stream_before(points, given), given)
 
 
+def projection_map(points: HookPoints, layer: int, letter: str) -> LinearMap:
+    """Returns the linear map that a layer's queries, keys or values, ``"q"``, come from.
+
+    Raises:
+        ArchitectureError: It cannot be told.
+    """
+    return _linear_map(points, _linear_maps(points.graph), layer, letter)
+
+
 def projection_output(points: HookPoints, layer: int, letter: str) -> TensorNode:
     """Returns the output of the linear map that a layer's queries, keys or values, ``"q"``, come from."""
-    return _linear_map(points, _linear_maps(points.graph), layer, letter).output
+    return projection_map(points, layer, letter).output
 
 
 def projection_input(points: HookPoints, layer: int, letter: str) -> TensorNode:
     """Returns what the linear map is given that a layer's queries, keys or values, ``"q"``, come from."""
-    return _linear_map(points, _linear_maps(points.graph), layer, letter).input
+    return projection_map(points, layer, letter).input
 
 
 def output_factor(points: HookPoints, layer: int) -> NormFactor:

@@ -3,8 +3,10 @@
 from .attention_composer import AttentionComposer, HeadComposition
 from .attention_tools import AttentionTools
 from .causal_tracing_intervention import CausalTracingIntervention, TokenTrace
+from .knowledge_tools import KnowledgeGraphExtractor, KnowledgeProber, NeuronProbe, Subspaces
 from .logit_attributor import LogitAttributor
 from .logit_lens import LogitLens
+from .model_surgery import ModelSurgery
 from .residual_decomposer import ResidualDecomposer, ResidualParts
 from .residual_tools import ResidualTools
 from .write_read_analyzer import Hop, InformationFlow, WriteReadAnalyzer
@@ -16,11 +18,16 @@ __all__ = [
     "HeadComposition",
     "Hop",
     "InformationFlow",
+    "KnowledgeGraphExtractor",
+    "KnowledgeProber",
     "LogitAttributor",
     "LogitLens",
+    "ModelSurgery",
+    "NeuronProbe",
     "ResidualDecomposer",
     "ResidualParts",
     "ResidualTools",
+    "Subspaces",
     "TokenTrace",
     "WriteReadAnalyzer",
 ]
