@@ -53,7 +53,7 @@ class DecoderForCausalLM(nn.Module):
         output_hidden_states: bool = False,
         use_cache: bool = False,
     ) -> "CausalLMOutput":
-        """Returns logits (N, T, outputs) and what is asked for, as the causal language models of Hugging Face.
+        """Returns logits (N, T, outputs) and what is asked for, as causal language models of Hugging Face do.
 
         Args:
             input_ids: Tokens (N, T).

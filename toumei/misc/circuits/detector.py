@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,8 +48,8 @@ class CircuitDetector:
         model: The network. Of a `HookedModel` nodes are the heads and MLPs, of any other the channels of
             layers.
         nodes: Names of layers, each channel of which is a node, ``"layer:channel"``. Of a `HookedModel` short
-            names of activations: ``z`` for the heads, ``"layer.head"``, ``mlp_out`` for the MLPs,
-            ``"mlp.layer"``, which both are the default, and others such as ``post``, ``embed``, ``resid_pre``.
+            names of activations: by default ``z`` for the heads, ``"layer.head"``, and ``mlp_out`` for the
+            MLPs, ``"mlp.layer"``; others are ``post``, ``attn_out``, ``resid_pre``, ``embed``.
         method: One of these names, another class of `toumei.attribution` that takes a layer, or a
             `functools.partial` of one with its settings.
         edges: Between so many nodes with the largest absolute scores edges are computed, too; 0 for none.
@@ -90,7 +92,8 @@ class CircuitDetector:
                     f"HookedModel"
                 )
         self.model, self.nodes, self.edges, self.batch_size = model, nodes, edges, batch_size
-        self.method, self._method = method_named(method)
+        self.method, made = method_named(method)
+        self._method = partial(made, layer="gates", batch_size=batch_size)
 
     @checked
     def __call__(self, inputs: Any, baselines: Any, target: Goal = None) -> NodeCircuit:
@@ -115,9 +118,7 @@ class CircuitDetector:
         """
         with self._playing(inputs, baselines, target) as game:
             network = game.network()
-            found = self._method(network, layer="gates", batch_size=self.batch_size)(
-                game.rows, None, AtLayer(0.0)
-            )
+            found = self._method(network)(game.rows, None, AtLayer(0.0))
             assert isinstance(found.values, Tensor)
             circuit = NodeCircuit(
                 nodes=game.names,
@@ -192,14 +193,11 @@ class CircuitDetector:
             yield make_game(network, inputs, baselines, target, self.batch_size)
 
     def _with_edges(self, circuit: NodeCircuit, game: Game) -> NodeCircuit:
-        from dataclasses import replace
-
-        found, passes = edges_between(game, list(circuit.order[: self.edges]), self._method)
+        found = edges_between(game, list(circuit.order[: self.edges]), self._method)
         return replace(
             circuit,
             edges=tuple(found),
             weights=torch.tensor(list(found.values()), dtype=circuit.values.dtype),
-            passes=circuit.passes + passes,
         )
 
     def _shares(self, game: Game, order: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -19,8 +19,8 @@ from .scores import weighted_sums
 Edges = dict[tuple[str, str], float]
 
 
-def edges_between(game: Game, strongest: list[str], method: Callable[..., Method]) -> tuple[Edges, float]:
-    """Returns the weights of the edges between some nodes, and how many passes an input took for them.
+def edges_between(game: Game, strongest: list[str], method: Callable[..., Method]) -> Edges:
+    """Returns the weights of the edges between some nodes, and from them to the output.
 
     The weight of an edge from u to v is the attribution of w . a_v to u, where a_v is what v computes and w
     the gradient of the score by it; all nodes before v have the values that they have at the inputs, or are
@@ -30,12 +30,12 @@ def edges_between(game: Game, strongest: list[str], method: Callable[..., Method
     Args:
         game: The network and its inputs.
         strongest: The nodes.
-        method: Makes the attribution method.
+        method: Makes the attribution method of a network.
     """
     names, slopes = game.names, _slopes(game)
     chosen = [index for index, name in enumerate(names) if name in strongest]
     found: Edges = {}
-    passes, first = 1.0, 0
+    first = 0
     for site in game.nodes.sites:
         columns = [place for place, node in enumerate(site.nodes) if node in strongest]
         senders = [index for index in chosen if index < first]
@@ -45,12 +45,11 @@ def edges_between(game: Game, strongest: list[str], method: Callable[..., Method
             values = _attributed(network, method, game, list(range(len(columns)))).mean(1)
             for column, of_receiver in zip(columns, values.tolist(), strict=True):
                 _add(found, [names[one] for one in senders], site.nodes[column], of_receiver)
-            passes += network.passes / len(game.full)
         first += len(site.nodes)
     network = game.network(chosen=chosen, held=game.present)
     values = _attributed(network, method, game, [0]).mean(1)
     _add(found, [names[one] for one in chosen], OUTPUT, values[0].tolist())
-    return found, passes + network.passes / len(game.full)
+    return found
 
 
 def _attributed(
@@ -60,7 +59,7 @@ def _attributed(
     with warnings.catch_warnings():
         # nodes of parallel branches contribute nothing to each other
         warnings.filterwarnings("ignore", "(all contributions to|the score does not use)")
-        found: Attribution = method(network, layer="gates")(game.rows, targets, AtLayer(0.0))
+        found: Attribution = method(network)(game.rows, targets, AtLayer(0.0))
     assert isinstance(found.values, Tensor)
     return found.values.double()
 

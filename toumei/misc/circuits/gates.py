@@ -27,7 +27,7 @@ class GatedNetwork(nn.Module):
         inputs: Its inputs.
         absent: The value of each site at the baseline, by name, each (N, ...).
         read: Makes scores (B, T) of an output.
-        chosen: The numbers of the nodes that have gates; all by default. The others pass on what they compute.
+        chosen: The numbers of the nodes with gates, all by default; the others pass on what they compute.
         held: The values of sites at the inputs. If given, nodes pass on a mixture with these instead of what
             they compute, so that effects of one node on another one do not count.
         watched: A site whose activation is the output, instead of the output of the network.

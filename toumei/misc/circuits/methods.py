@@ -13,8 +13,8 @@ METHODS: dict[str, Callable[..., Method]] = {
     "gradient": InputXGradient,
     "integrated_gradients": IntegratedGradients,
     "deep_lift": DeepLift,
-    "shapley": partial(ShapleySampling, verbose=False),
-    "ablation": partial(Occlusion, window=1, verbose=False),
+    "shapley": ShapleySampling,
+    "ablation": partial(Occlusion, window=1),
 }
 
 

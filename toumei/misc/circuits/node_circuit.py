@@ -36,7 +36,7 @@ class NodeCircuit(Saved):
         weights: (edges,) what the sender contributes directly to what the receiver reads, mean over inputs.
         method: The name of the method.
         complete: Whether the contributions of an input sum to `full` - `empty`.
-        passes: Forward passes that each input took.
+        passes: Forward passes that each input took for the nodes, without those for the edges.
         backward_passes: How many of them had a backward pass.
     """
 
@@ -163,7 +163,7 @@ class NodeCircuit(Saved):
         best = ", ".join(f"{shortened(node, 20)} {self[node]:.2g}" for node in self.order[:3])
         return (
             f"NodeCircuit({shortened(self.method, 20)}: {len(self.nodes)} nodes, {len(self.edges)} edges, "
-            f"{self.passes:.0f} passes; highest {best})"
+            f"{self.passes:.0f} passes; strongest {best})"
         )
 
     def __str__(self) -> str:
