@@ -78,13 +78,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Row]]:
     found = {name: rows(CASES[name](args)) for name in args.networks}
     for name, of_network in found.items():
         print(f"\n{name}: {len(next(iter(of_network.values())).circuit)} nodes\n")
-        print("| method | AUROC | CPR | CPR of random nodes | forward | backward |")
-        print("|---|---:|---:|---:|---:|---:|")
+        print("| method | AUROC | CPR | CPR of random nodes | forward | backward | strongest |")
+        print("|---|---:|---:|---:|---:|---:|---|")
         for method, row in of_network.items():
             auroc = "-" if row.auroc is None else f"{row.auroc:.2f}"
             print(
                 f"| {method} | {auroc} | {row.curve.cpr:.2f} | {row.curve.random_cpr:.2f} "
-                f"| {row.circuit.passes:.0f} | {row.circuit.backward_passes:.0f} |"
+                f"| {row.circuit.passes:.0f} | {row.circuit.backward_passes:.0f} "
+                f"| {', '.join(row.circuit.order[:4])} |"
             )
     save_figure(drawn(found), args.out)
     print(f"\nfigure in {args.out}, {time.perf_counter() - started:.0f} s")
@@ -120,7 +121,7 @@ def drawn(found: dict[str, dict[str, Row]]) -> Figure:
         found[name]["DeepLift"].circuit.prune(10).plot(below)
         below.set_title("the circuit by DeepLift")
     axes[0, 0].set_ylabel("share of the score")
-    axes[0, 0].legend()
+    axes[0, -1].legend(fontsize="x-small")
     return figure
 
 
@@ -166,8 +167,8 @@ def addition(args: argparse.Namespace) -> Case:
 def redundant(args: argparse.Namespace) -> Case:
     """A network that says whether the first or the second colour is there: either of two channels suffices.
 
-    Channel 0 of relu2 is on unless channel 0 or 1 of relu1 is on, and turns the output off. Six other channels
-    of each layer are active, too, and change the output a little.
+    Channel 0 of relu2 is on unless channel 0 or 1 of relu1 is on, and turns the output off. The other channels
+    of both layers are active, too, and change the output a little.
     """
     model = nn.Sequential()
     for name, layer in (

@@ -3,8 +3,8 @@
 `modularity` asks whether a network falls into modules: its graphs, clusterings, and tests are exported here
 too. `StyleTransfer` paints one photograph in the style of another. `perturbation_sharpness`, `hessian_trace`
 and `top_eigenvalue` measure minima, `neural_tangent_kernel` compares inputs by their gradients, and
-`effective_rank` and `participation_ratio` count the dimensions that activations use. `CircuitDetector` finds the
-heads, MLPs or channels that make a score.
+`effective_rank` and `participation_ratio` count the dimensions that activations use. `CircuitDetector` finds
+the heads, MLPs or channels that make a score.
 """
 
 from importlib import import_module
