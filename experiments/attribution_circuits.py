@@ -167,8 +167,8 @@ def addition(args: argparse.Namespace) -> Case:
 def redundant(args: argparse.Namespace) -> Case:
     """A network that says whether the first or the second colour is there: either of two channels suffices.
 
-    Channel 0 of relu2 is on unless channel 0 or 1 of relu1 is on, and turns the output off. The other channels
-    of both layers are active, too, and change the output a little.
+    Channel 0 of relu2 is on unless channel 0 or 1 of relu1 is on, and turns the output off. The other
+    channels of both layers are active, too, and change the output a little.
     """
     model = nn.Sequential()
     for name, layer in (

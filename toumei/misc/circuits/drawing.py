@@ -28,7 +28,8 @@ def draw_circuit(axes: "Axes", circuit: NodeCircuit) -> None:
     limit = float(scores.abs().max()) or 1.0
     labelled = len(circuit.nodes) <= _LABELLED
     axes.scatter(
-        *zip(*(places[node] for node in circuit.nodes), strict=True),
+        [places[node][0] for node in circuit.nodes],
+        [places[node][1] for node in circuit.nodes],
         c=scores.tolist(),
         cmap=diverging_map(),
         vmin=-limit,

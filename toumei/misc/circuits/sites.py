@@ -13,7 +13,9 @@ from ...attribution.base.baselines import as_baseline
 from ...attribution.base.inputs import Inputs, like, output_of, parts_of
 from ...core.errors import ArgumentError, LayerError, ShapeError
 from ...core.hooks import hooked
+from ...core.kinds import shown
 from ...core.layout import channel_axis_of
+from ...core.summaries import listed
 from ...core.surveys import survey
 from ...transformers import HookedModel
 from ...transformers.model.point_names import full_name, unknown_point
@@ -97,7 +99,7 @@ class LayerNodes(NodeNetwork):
 
     def __init__(self, model: nn.Module, layers: Sequence[str], inputs: Inputs) -> None:
         self.model = model
-        first = like(inputs, [part[:1] for part in parts_of(inputs)])
+        first = like(self.inputs(inputs), [part[:1] for part in parts_of(inputs)])
         found = survey(model, layers, lambda: output_of(model, first, None))
         sites = []
         for layer in layers:
@@ -109,7 +111,20 @@ class LayerNodes(NodeNetwork):
         self.put_in_order(first)
 
     def inputs(self, given: Any) -> Inputs:
-        """Returns what the user gave, which is checked where the network is made."""
+        """Returns what the user gave.
+
+        Raises:
+            ArgumentError: It is no tensor, nor a tuple or a dictionary of tensors.
+            ShapeError: There is no input, or another number of one than of another.
+        """
+        parts = parts_of(given) if isinstance(given, Tensor | tuple | dict) else ()
+        if not parts or not all(isinstance(part, Tensor) for part in parts):
+            raise ArgumentError(
+                f"inputs are a tensor, a tuple or a dictionary of tensors, got {shown(given)}"
+            )
+        shapes = [tuple(part.shape) for part in parts]
+        if len({shape[:1] for shape in shapes}) > 1 or not shapes[0] or not shapes[0][0]:
+            raise ShapeError(f"inputs are batches of the same, positive length, got {listed(shapes)}")
         found: Inputs = given
         return found
 
