@@ -42,6 +42,7 @@ METHODS: dict[str, Any] = {
     "Shapley": partial(ShapleySampling, verbose=False),
     "ablation": partial(Occlusion, window=1, verbose=False),
 }
+EDGES = 224  # between all nodes of each network
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def rows(case: Case) -> dict[str, Row]:
     for name, method in METHODS.items():
         if name == "Shapley" and isinstance(case.model, ShapesCNN):
             method = partial(KernelShap, samples=512, verbose=False)  # orders of 224 nodes take too long
-        detector = CircuitDetector(case.model, case.nodes, method, edges=10 if name == "DeepLift" else 0)
+        detector = CircuitDetector(case.model, case.nodes, method, edges=EDGES if name == "DeepLift" else 0)
         circuit = detector(*case.data)
         curve = detector.faithfulness(circuit, *case.data, random=10)
         found[name] = Row(circuit, curve, circuit.auroc(case.known) if case.known else None)
@@ -118,7 +119,8 @@ def drawn(found: dict[str, dict[str, Row]]) -> Figure:
         curves.plot(random.sizes, random.random.mean(0), color="0.6", linestyle="--", label="random nodes")
         curves.axhline(1, color="0.6", linewidth=0.6)
         curves.set(title=name, xlabel="nodes that are kept")
-        found[name]["DeepLift"].circuit.prune(10).plot(below)
+        circuit = found[name]["DeepLift"].circuit
+        (circuit.prune(5, by_site=True) if name == "shapes" else circuit.prune(10)).plot(below)
         below.set_title("the circuit by DeepLift")
     axes[0, 0].set_ylabel("share of the score")
     axes[0, -1].legend(fontsize="x-small")

@@ -153,7 +153,7 @@ def explained(logits: Tensor, sums: Tensor, frequencies: Sequence[int]) -> float
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, Path("modular_addition.safetensors"), steps=10_400, seed=0)
+    parser = basic_parser(__doc__, Path("modular_addition.safetensors"), steps=11_200, seed=0)
     parser.add_argument("--prime", type=int, default=113, help="what sums are taken modulo")
     parser.add_argument("--report", type=int, default=200, help="steps between two reports")
     return parser.parse_args(argv)

@@ -19,7 +19,7 @@ def node_circuits():
     yield detector.__call__, data
     circuit = detector(**data)
     yield detector.faithfulness, {"circuit": circuit, **data, "random": 2, "seed": 0}
-    yield circuit.prune, {"top": 2}
+    yield circuit.prune, {"top": 2, "by_site": True}
     yield circuit.auroc, {"known": ["1:0"]}
     yield circuit.__getitem__, {"node": "1:0"}
     yield circuit.plot, {"ax": None}

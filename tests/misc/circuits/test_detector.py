@@ -122,6 +122,12 @@ def test_gradient_edges_out_of_a_node_sum_to_its_score(mixed):
     torch.testing.assert_close(found, circuit.scores)
 
 
+def test_what_passes_through_other_nodes_is_no_edge(induction):
+    metric = logit_difference(4, 5)
+    circuit = CircuitDetector(induction, method="shapley", edges=1)(CLEAN, CORRUPT, metric)
+    assert circuit.order[0] == "0.0" and circuit.edges == ()  # head 1.0 reads it, the output does not
+
+
 def test_nodes_are_put_in_the_order_of_the_pass(planted, images):
     circuit = CircuitDetector(planted, ["relu2", "relu1"], "gradient")(images, 0.0)
     assert list(dict.fromkeys(circuit.sites)) == ["relu1", "relu2"]

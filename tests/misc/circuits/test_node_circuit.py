@@ -35,6 +35,10 @@ def test_pruning_keeps_the_order_of_the_pass_and_the_edges_between_what_is_kept(
     assert small.weights.tolist() == [2, -3] and small.gap is None and len(circuit) == 4
 
 
+def test_pruning_by_site_keeps_the_strongest_of_each(circuit):
+    assert circuit.prune(1, by_site=True).nodes == ("0.0", "mlp.0", "1.0")
+
+
 def test_auroc_counts_the_pairs_in_the_right_order(circuit):
     assert circuit.auroc(["mlp.0", "0.0"]) == 1
     assert circuit.auroc(["mlp.0", "0.1"]) == 0.5

@@ -79,7 +79,7 @@ class GatedNetwork(nn.Module):
             if site == self.watched:
                 edits[site.key] = partial(_watch, seen)
                 break
-            if bool((self.index[start:stop] < len(self.chosen)).any()):
+            if self.held is not None or bool((self.index[start:stop] < len(self.chosen)).any()):
                 edits[site.key] = partial(self._mix, site, whole[:, start:stop], rows)
             start = stop
         parts = [part[rows.to(part.device)] for part in parts_of(self.inputs)]

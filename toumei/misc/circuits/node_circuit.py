@@ -90,14 +90,17 @@ class NodeCircuit(Saved):
         return len(self.nodes)
 
     @checked
-    def prune(self, top: int) -> Self:
+    def prune(self, top: int, by_site: bool = False) -> Self:
         """Returns the circuit of the nodes with the largest absolute scores, and the edges between them.
 
         Args:
             top: How many nodes.
+            by_site: Whether that is how many of each site.
         """
         check_counts(1, top=top)
-        chosen = set(self.order[:top])
+        place, order = dict(zip(self.nodes, self.sites, strict=True)), self.order
+        groups = [[node for node in order if place[node] == site] for site in dict.fromkeys(self.sites)]
+        chosen = {node for group in (groups if by_site else [order]) for node in group[:top]}
         kept = [index for index, node in enumerate(self.nodes) if node in chosen]
         chosen.add(OUTPUT)
         edges = [index for index, edge in enumerate(self.edges) if chosen.issuperset(edge)]
