@@ -13,6 +13,7 @@ from ...core.serialization import Saved
 from ...core.summaries import listed, shortened
 from ...core.tensor_specs import specs
 from ...plots.style import drawing
+from .drawing import draw_circuit
 
 if TYPE_CHECKING:
     import networkx
@@ -154,12 +155,11 @@ class NodeCircuit(Saved):
         Args:
             ax: Where to draw; a new figure by default.
         """
-        from .drawing import draw_circuit
-
         rows = len(set(self.sites)) + 1
         widest = max(self.sites.count(site) for site in self.sites)
         with drawing(ax, min(max(5.0, 0.8 * widest), 14.0) + 1.5, min(max(2.5, 0.75 * rows), 12.0)) as axes:
-            draw_circuit(axes, self)
+            draw_circuit(axes, self.to_networkx())
+            axes.set_title(self.method)
         return axes
 
     def __repr__(self) -> str:
