@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import mode
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ METHODS: dict[str, Any] = {
     "gradient": "gradient",
     "integrated gradients": "integrated_gradients",
     "DeepLift": "deep_lift",
-    "Shapley": partial(ShapleySampling, verbose=False),
+    "Shapley": partial(ShapleySampling, samples=64, verbose=False),
     "ablation": partial(Occlusion, window=1, verbose=False),
 }
 EDGES = 224  # between all nodes of each network
@@ -140,14 +141,20 @@ def induction(args: argparse.Namespace) -> Case:
 
 
 def facts(args: argparse.Namespace) -> Case:
-    """A fact; in the baseline the same is asked about a subject of which something else is true."""
+    """A fact; in the baseline the same is asked about a subject of which something else is true.
+
+    Phrasings have different lengths, so those of the most frequent length are taken.
+    """
     model, tokenizer, world = facts_gpt()
     asked = [fact for fact in world.facts if fact.relation == "residence"]
-    pairs: list[tuple[str, str, str, str]] = []
-    for first, second in zip(asked[::2], asked[1::2], strict=True):
-        lengths = {len(tokenizer(fact.text).input_ids) for fact in (first, second)}
-        if lengths == {len(tokenizer(asked[0].text).input_ids)} and first.target != second.target:
-            pairs.append((first.text, second.text, first.target, second.target))
+    asked = [fact for fact in asked if len(fact.subject.split()) == 2]
+    pairs = [
+        (first.text, first.prompt.format(second.subject), first.target, second.target)
+        for first, second in zip(asked[::2], asked[1::2], strict=False)
+        if first.target != second.target
+    ]
+    counts = [len(tokenizer(text).input_ids) for text, *_ in pairs]
+    pairs = [pair for pair, count in zip(pairs, counts, strict=True) if count == mode(counts)]
     clean, corrupt, answers, wrong = (list(column) for column in zip(*pairs[: args.inputs], strict=True))
     heads = tuple(f"{layer}.{head}" for layer in (3, 4, 5) for head in range(4))
     data = (clean, corrupt, logit_difference(answers, wrong))
