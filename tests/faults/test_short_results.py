@@ -48,6 +48,7 @@ from toumei.instrument import (
 )
 from toumei.instrument import chain as steps
 from toumei.misc import MLPGraph, WeightGraph, ncut, null_test, spectral_partition
+from toumei.misc.circuits import Faithfulness, NodeCircuit
 from toumei.misc.modularity import (
     Lesion,
     LesionTest,
@@ -263,6 +264,27 @@ def known_by_a_large_model():
     )
 
 
+def circuits_of_a_large_model():
+    """A circuit of the channels of layers with long names, and how faithful it is."""
+    nodes = tuple(f"{layer}:{channel}" for layer in LAYERS for channel in range(16))
+    yield NodeCircuit(
+        nodes=nodes,
+        values=torch.rand(9, len(nodes)) * 1e6,
+        sites=tuple(layer for layer in LAYERS for _ in range(16)),
+        full=torch.rand(9) * 1e6,
+        empty=torch.rand(9),
+        edges=tuple(zip(nodes, (*nodes[1:], "output"), strict=True)),
+        weights=torch.rand(len(nodes)),
+        method="integrated_gradients",
+        complete=True,
+        passes=1e6,
+        backward_passes=1e6,
+    )
+    sizes = torch.arange(99)
+    shares = torch.rand(10, 99)
+    yield Faithfulness(sizes=sizes, values=shares[0], random=shares, nodes=10**6, method="A" * 30)
+
+
 def found_in_a_large_model():
     """A graph of 12 layers with long names, what tracked it, and one of each thing that is found."""
     torch.manual_seed(0)
@@ -373,6 +395,7 @@ RESULTS = [
     *patches_of_a_large_model(),
     *areas_of_a_large_model(),
     *known_by_a_large_model(),
+    *circuits_of_a_large_model(),
     *found_in_a_large_model(),
     ActivationCache({f"blocks.{layer}.attn.hook_attn_scores": torch.rand(1, 2) for layer in LAYERS}, None),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),

@@ -30,7 +30,7 @@ from .heads import (
     write_strengths,
 )
 from .knowledge import (
-    AreaComparison,
+    GraphComparison,
     HeadRelations,
     KnowledgeGraph,
     KnowledgeGraphExtractor,
@@ -115,7 +115,6 @@ __all__ = [
     "ActivationAreas",
     "ActivationCache",
     "Anatomy",
-    "AreaComparison",
     "Areas",
     "AttentionComposer",
     "AttentionTools",
@@ -132,6 +131,7 @@ __all__ = [
     "EmbeddingNoise",
     "Evaluation",
     "FactoredMatrix",
+    "GraphComparison",
     "HeadAblation",
     "HeadRelations",
     "HeadScores",

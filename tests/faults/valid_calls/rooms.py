@@ -6,6 +6,7 @@ from .of_heads import weights
 from .of_instrument import instrument
 from .of_lenses import lenses
 from .of_networks import networks, whole_networks
+from .of_node_circuits import node_circuits
 from .of_patching import patched
 from .of_pipelines import objectives, parameterizations, views
 from .of_plots import drawn
@@ -17,4 +18,5 @@ from .of_workbench import workbench
 
 ROOMS = (methods, metrics, visualization, objectives, parameterizations, views, whole_networks)
 ROOMS = (*ROOMS, drawn, networks, language, instrument, workbench)
-ROOMS = (*ROOMS, weights, lenses, patched, arrakis, areas_of_texts, changed_and_known)
+ROOMS = (*ROOMS, weights, lenses, patched, arrakis)
+ROOMS = (*ROOMS, areas_of_texts, changed_and_known, node_circuits)
