@@ -79,41 +79,77 @@ def head_ablation(
         elif len({len(row) for row in rows}) > 1:
             raise ArgumentError(f"a metric needs texts of one length, got lengths {_lengths(rows)}")
         chosen = _layers(model, layers)
-        heads = {layer: model.points.attentions[layer].num_heads for layer in chosen}
-        table = torch.full((len(rows), len(chosen), max(heads.values())), torch.nan, dtype=torch.float64)
-        before = torch.zeros(len(rows), dtype=torch.float64)
         values = _values(model, rows, kind, reference, pooled, chosen)
-        changes = [Change(layer, unit=head) for layer in chosen for head in range(heads[layer])]
-        with tqdm(total=len(changes) * len(rows), unit="head", disable=not verbose) as progress:
-            for group in _groups(model, rows) if metric is None else [list(range(len(rows)))]:
-                inputs = model.inputs([rows[index] for index in group])
-                logits = read_logits(model, inputs)
-                read = _Loss(inputs) if metric is None else _last(metric, model, inputs, logits)
-                first, last = (0, 1) if metric is None else (logits.shape[1] - 1, 0)
-                before[group] = read(logits[None, :, first : logits.shape[1] - last])[0]
-                new = values or _outputs(model, [rows[index - 1] for index in group], chosen)
-                runs = PatchedRuns(
-                    model,
-                    inputs,
-                    Replacement("z", new, _Z_AXES),
-                    first=first,
-                    last=last,
-                    batch_size=batch_size,
-                )
-                for done, found in runs.values(changes, read):
-                    for change, row in zip(done, found, strict=True):
-                        assert change.unit is not None
-                        table[group, chosen.index(change.layer), change.unit] = row
-                    progress.update(len(done) * len(group))
-    rise = table - before[:, None, None]
+        ablations = _Ablations(model, rows, chosen, values, metric)
+        ablations.run(batch_size, verbose)
+    rise = ablations.after - ablations.before[:, None, None]
     return HeadAblation(
         kind=kind,
         measure="loss" if metric is None else metric.name,
         by_text=rise if metric is None else -rise,
-        before=before,
+        before=ablations.before,
         confidence=confidence,
         layer_names=tuple(map(str, chosen)),
     )
+
+
+class _Ablations:
+    """The measure of each text, before and after the ablation of each head.
+
+    Args:
+        model: The model.
+        rows: The tokens of each text.
+        layers: Of which layers.
+        values: What the outputs of heads become, by layer; None for those of the text before.
+        metric: What is measured; None for the loss.
+    """
+
+    def __init__(
+        self,
+        model: HookedModel,
+        rows: list[list[int]],
+        layers: list[int],
+        values: dict[int, Tensor] | None,
+        metric: Metric | None,
+    ) -> None:
+        self._model, self._rows, self._layers = model, rows, layers
+        self._values, self._metric = values, metric
+        self._heads = {layer: model.points.attentions[layer].num_heads for layer in layers}
+        self.before = torch.zeros(len(rows), dtype=torch.float64)
+        size = len(rows), len(layers), max(self._heads.values())
+        self.after = torch.full(size, torch.nan, dtype=torch.float64)
+
+    def run(self, batch_size: int | None, verbose: bool) -> None:
+        """Runs all groups of texts."""
+        everything = [list(range(len(self._rows)))]
+        groups = everything if self._metric is not None else _groups(self._model, self._rows)
+        total = sum(self._heads.values()) * len(self._rows)
+        with tqdm(total=total, unit="head", disable=not verbose) as progress:
+            for group in groups:
+                self._run_group(group, batch_size, progress)
+
+    def _run_group(self, group: list[int], batch_size: int | None, progress: Any) -> None:
+        """Runs texts of about the same length, by their place."""
+        model, layers = self._model, self._layers
+        inputs = model.inputs([self._rows[index] for index in group])
+        logits = read_logits(model, inputs)
+        read, first, last = self._reading(inputs, logits)
+        self.before[group] = read(logits[None, :, first : logits.shape[1] - last])[0]
+        values = self._values or _outputs(model, [self._rows[index - 1] for index in group], layers)
+        replacement = Replacement("z", values, _Z_AXES)
+        runs = PatchedRuns(model, inputs, replacement, first=first, last=last, batch_size=batch_size)
+        changes = [Change(layer, unit=head) for layer in layers for head in range(self._heads[layer])]
+        for done, found in runs.values(changes, read):
+            for change, row in zip(done, found, strict=True):
+                assert change.unit is not None
+                self.after[group, layers.index(change.layer), change.unit] = row
+            progress.update(len(done) * len(group))
+
+    def _reading(self, inputs: dict[str, Any], logits: Tensor) -> tuple[Read, int, int]:
+        """What reads the measure, the first position that it needs, and how many at the end it does not."""
+        if self._metric is None:
+            return _Loss(inputs), 0, 1
+        return _last(self._metric, self._model, inputs, logits), logits.shape[1] - 1, 0
 
 
 def _last(metric: Metric, model: HookedModel, inputs: dict[str, Any], logits: Tensor) -> Read:
@@ -160,7 +196,7 @@ def _lengths(rows: list[list[int]]) -> list[int]:
 def _check_causal(model: HookedModel, rows: list[list[int]]) -> None:
     """Raises an error for a model whose heads see the tokens that come next."""
     layer = min(model.points.attentions)
-    _, cache = model.run_with_cache(rows[:1], [("pattern", layer)])
+    _, cache = model.run_with_cache([rows[0][:2]], [("pattern", layer)])
     if bool(cache["pattern", layer].triu(1).any()):
         raise ArchitectureError(
             f"{type(model.model).__name__} sees the tokens that come next, it has no next-token loss"

@@ -19,7 +19,7 @@ from .changes import Change, Replacement
 from .patching_result import PatchingResult
 from .path_sweep import PathSweep
 from .problems import DIRECTIONS, Direction, Problem, axes_of, layers_with, make_problem, recorded
-from .sweep import read_logits, rows_at_once
+from .sweep import read_logits, repeated, rows_at_once
 
 Input = Literal["q", "k", "v"]
 Receiver = tuple[int, int, str]
@@ -196,10 +196,7 @@ class _Paths:
     def _plain(self, senders: Sequence[Change]) -> Tensor:
         """The logits (senders, texts, tokens) from two passes of the whole model with all senders as rows."""
         rows = len(senders)
-        inputs = {
-            name: one.repeat(rows, *[1] * (one.dim() - 1)) if isinstance(one, Tensor) else one
-            for name, one in self._problem.base(self._direction).items()
-        }
+        inputs = repeated(self._problem.base(self._direction), rows)
         seen: dict[tuple[int, str], Tensor] = {}
         edits: dict[Any, Callable[..., Any]] = {}
         for layer, _, kind in self._receivers:
