@@ -4,10 +4,10 @@ Three shapes with random weights: GPT-2's blocks 12 x 12 of width 192, GPT-2 sma
 plain way is timed on some heads and multiplied, in the same round; heads are patched at each position, in the
 first, the middle and the last layer. On a CPU times are those of the process, so that others disturb less.
 
-Two limits are printed for the ablation. The first counts products of weights: heads of layer l need the blocks
-above l, the MLP of l and the logits, where a pass needs everything. The second divides both by the measured
-speed of products with the rows of one text and with a thousand rows. A pass of a small model takes longer than
-its products, so that the second limit can be exceeded there.
+Two limits are printed for the ablation. The first counts products of weights: heads of layer l need the
+blocks above l, the MLP of l and the logits, where a pass needs everything. The second divides both by the
+measured speed of products with the rows of one text and with a thousand rows. A pass of a small model takes
+longer than its products, so that the second limit can be exceeded there.
 
     python benchmarks/interventions.py [--models small gpt2 smollm2] [--lengths 12 96] [--device cuda]
 """
