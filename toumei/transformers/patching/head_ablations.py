@@ -107,7 +107,7 @@ def head_ablation(
         kind=kind,
         measure="loss" if metric is None else metric.name,
         by_text=rise if metric is None else -rise,
-        before=before,
+        before=ablations.before,
         confidence=confidence,
         layer_names=tuple(map(str, chosen)),
     )
@@ -217,7 +217,7 @@ def _lengths(rows: list[list[int]]) -> list[int]:
 def _check_causal(model: HookedModel, rows: list[list[int]]) -> None:
     """Raises an error for a model whose heads see the tokens that come next."""
     layer = min(model.points.attentions)
-    _, cache = model.run_with_cache(rows[:1], [("pattern", layer)])
+    _, cache = model.run_with_cache([rows[0][:2]], [("pattern", layer)])
     if bool(cache["pattern", layer].triu(1).any()):
         raise ArchitectureError(
             f"{type(model.model).__name__} sees the tokens that come next, it has no next-token loss"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError, LayerError, NonFiniteError
 from ..model.activation_cache import ActivationCache
+from ..model.hook_points import HookPoint
 from ..model.hooked_model import HookedModel
 from ..model.point_names import full_name, unknown_point
 from .metrics import Metric, Read
@@ -133,6 +134,12 @@ def layers_with(model: HookedModel, what: str) -> list[int]:
     if not known:
         raise LayerError(unknown_point(full_name((what, min(points.attentions))), points))
     return known
+
+
+def axes_of(model: HookedModel, what: str, layer: int) -> tuple[str, ...]:
+    """Returns the axes of an activation, in the order in which it is read."""
+    point = model.points.points[full_name((what, layer))]
+    return point.order if isinstance(point, HookPoint) else ("batch", "head", "query", "key")
 
 
 def recorded(problem: Problem, inputs: dict[str, Any], what: str, layers: list[int]) -> ActivationCache:
