@@ -95,19 +95,13 @@ def head_ablation(
             batch_size=batch_size,
         )
         groups = list(_groups(model, rows)) if metric is None else [list(range(len(rows)))]
-        found = (
-            _one_by_one(task, groups, verbose)
-            if jobs == 1
-            else sweep(task, groups, jobs=jobs, verbose=verbose)
-        )
-    order = torch.tensor([index for group in groups for index in group]).argsort()
-    before, table = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
+        before, table = _measured(task, groups, jobs, verbose)
     rise = table - before[:, None, None]
     return HeadAblation(
         kind=kind,
         measure="loss" if metric is None else metric.name,
         by_text=rise if metric is None else -rise,
-        before=ablations.before,
+        before=before,
         confidence=confidence,
         layer_names=tuple(map(str, chosen)),
     )
@@ -164,6 +158,18 @@ class _GroupTask:
             if advance is not None:
                 advance(len(done) * len(group))
         return before.double(), table
+
+
+def _measured(
+    task: _GroupTask, groups: Sequence[list[int]], jobs: int, verbose: bool
+) -> tuple[Tensor, Tensor]:
+    """The measure of each text and that without each head, in the order of the texts."""
+    found = (
+        _one_by_one(task, groups, verbose) if jobs == 1 else sweep(task, groups, jobs=jobs, verbose=verbose)
+    )
+    order = torch.tensor([index for group in groups for index in group]).argsort()
+    before, table = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
+    return before, table
 
 
 def _one_by_one(task: _GroupTask, groups: Sequence[list[int]], verbose: bool) -> list[tuple[Tensor, Tensor]]:
