@@ -32,7 +32,9 @@ class AblatedRun:
         self._cut = cut[None] if cut.dim() == 2 else cut
         self._needed = self._cut.any(1).any(0).nonzero().flatten().tolist()
         self._replaced = replaced
-        self._changes: Tensor | None = None  # of the needed writers, (writers, rows x texts, positions, width)
+        self._changes: Tensor | None = (
+            None  # of the needed writers, (writers, rows x texts, positions, width)
+        )
         self._true: dict[str, Tensor] = {}
         self._shift: Tensor | None = None
         self._heads: Tensor | None = None

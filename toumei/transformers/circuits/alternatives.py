@@ -28,9 +28,7 @@ class Chunks:
         batch_size: How many pairs run at once; by default as many as keep what all writers write in memory.
     """
 
-    def __init__(
-        self, wiring: Wiring, problem: Problem, ablation: Ablation, batch_size: int | None
-    ) -> None:
+    def __init__(self, wiring: Wiring, problem: Problem, ablation: Ablation, batch_size: int | None) -> None:
         self.wiring, self.problem, self.ablation = wiring, problem, ablation
         self.texts = len(next(one for one in problem.clean.values() if isinstance(one, Tensor)))
         numbers = len(wiring.writers) * problem.length * wiring.model.width
@@ -61,7 +59,7 @@ class Chunks:
         return read
 
     def replaced(self, chosen: slice) -> Tensor:
-        """Returns what replaces the contribution of each writer, (writers, 1 or prompts, positions, width)."""
+        """Returns what replaces each contribution, (writers, 1 or prompts, positions, width)."""
         if self._mean is not None:
             return self._mean
         if self.ablation == "zero":

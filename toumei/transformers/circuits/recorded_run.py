@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...core.modules import without_wrapper
-from ..model.activation_cache import ActivationCache
 from .wiring import Stage, Wiring, wide
 
 Inputs = dict[str, Any]
@@ -39,9 +39,7 @@ class RecordedRun:
         last = None if metric is None else lambda logits: metric(logits[:, -1])
         edits = {} if start is None else {wiring.start: lambda tensor: start.to(tensor)}
         with wiring.model.edit(edits):
-            logits, self._cache = wiring.model.run_with_cache(
-                inputs, names, metric=last, **shortened(wiring)
-            )
+            logits, self._cache = wiring.model.run_with_cache(inputs, names, metric=last, **shortened(wiring))
         self.logits = logits[:, -1].detach()
 
     def written(self) -> Tensor:
@@ -73,7 +71,7 @@ class RecordedRun:
         """
         grad = self._cache.grad
         streams = list(dict.fromkeys(stage.stream for stage in self._wiring.stages))
-        following = dict(zip(streams, streams[1:], strict=False))
+        following = dict(pairwise(streams))
         of_heads: dict[str, Tensor] = {}
         for stage in self._wiring.stages:
             if stage.kind == "attn":

@@ -1,0 +1,91 @@
+"""Draws a circuit: nodes by layer, edges as wide as their scores are large, in two colours."""
+
+from typing import TYPE_CHECKING
+
+from ...plots import style
+from .labels import place_of
+from .positions import Line, end_of, lines_of, node_positions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .circuit import Circuit
+
+_WIDEST = 4.0  # points
+_MOST = 400  # edges in a picture
+
+
+def draw_circuit(circuit: "Circuit", ax: "Axes | None") -> "Axes":
+    """Returns axes with a circuit.
+
+    Args:
+        circuit: The circuit; of more than 400 edges the strongest.
+        ax: Where to draw; a new figure by default.
+    """
+    positions = node_positions(circuit)
+    width = max(x for x, _ in positions.values()) + 1.5
+    height = max(y for _, y in positions.values()) + 2
+    size = min(max(5.0, 0.75 * width), 14.0), min(max(4.0, 0.62 * height), 16.0)
+    lines = lines_of(circuit, _MOST)
+    used = {label for line in lines for label in (line.writer, line.reader)}
+    with style.drawing(ax, *size) as axes:
+        _draw_nodes(axes, positions, used)
+        largest = max((abs(line.score) for line in lines), default=0.0) or 1.0
+        for line in reversed(lines):
+            _draw_line(axes, line, positions, largest)
+        _draw_frame(axes, circuit, positions, len({line.name for line in lines}))
+    return axes
+
+
+def _draw_nodes(axes: "Axes", positions: dict[str, tuple[float, float]], used: set[str]) -> None:
+    for label, (x, y) in positions.items():
+        if label not in used:
+            axes.plot(x, y, "o", color="0.85", markersize=3, zorder=1)
+            continue
+        place = place_of(label)
+        shape = "square,pad=0.3" if place.kind == "mlp" else "round,pad=0.3"
+        box = {"boxstyle": shape, "facecolor": "white", "edgecolor": "0.3", "linewidth": 0.8}
+        text = f"{place.layer}.{place.heads[0]}" if place.kind == "head" else label
+        axes.text(x, y, text, ha="center", va="center", fontsize=7, bbox=box, zorder=3)
+
+
+def _draw_line(axes: "Axes", line: Line, positions: dict[str, tuple[float, float]], largest: float) -> None:
+    from matplotlib.patches import FancyArrowPatch
+
+    x, y = positions[line.writer]
+    strength = abs(line.score) / largest
+    axes.add_patch(
+        FancyArrowPatch(
+            (x, y + 0.16),
+            end_of(line, positions),
+            arrowstyle="-|>,head_length=2.5,head_width=1.2",
+            connectionstyle="arc3,rad=0.12",
+            color=style.POSITIVE if line.score >= 0 else style.NEGATIVE,
+            alpha=0.25 + 0.65 * strength,
+            linewidth=0.4 + _WIDEST * strength,
+            shrinkA=0,
+            shrinkB=0,
+            zorder=2,
+        )
+    )
+
+
+def _draw_frame(
+    axes: "Axes", circuit: "Circuit", positions: dict[str, tuple[float, float]], drawn: int
+) -> None:
+    """Limits, layers beside the axis, and what the colours mean."""
+    from matplotlib.lines import Line2D
+
+    top = max(y for _, y in positions.values())
+    axes.set(
+        xlim=(-0.8, max(x for x, _ in positions.values()) + 0.8),
+        ylim=(-1.5, top + 0.6),
+        yticks=range(int(top)),
+        xticks=[],
+        ylabel="layer",
+        title=f"{drawn} of {int(circuit.allowed.sum()):,} edges, {circuit.found_by}",
+    )
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    colors = {"positive score": style.POSITIVE, "negative score": style.NEGATIVE}
+    marks = [Line2D([], [], color=color, label=label) for label, color in colors.items()]
+    axes.legend(handles=marks, loc="lower right", frameon=False, fontsize=style.LABEL)
