@@ -1,7 +1,22 @@
 """Circuits: which edges between embeddings, heads, MLPs and logits carry a behaviour."""
 
+from .acdc import acdc
 from .attribution import attribution_graph
 from .attribution_result import AttributionGraph
+from .checks import CircuitChecks, circuit_checks
 from .circuit import Circuit
+from .circuit_runs import run_circuit
+from .curves import SHARES, FaithfulnessCurves, faithfulness_curves
 
-__all__ = ["AttributionGraph", "Circuit", "attribution_graph"]
+__all__ = [
+    "SHARES",
+    "AttributionGraph",
+    "Circuit",
+    "CircuitChecks",
+    "FaithfulnessCurves",
+    "acdc",
+    "attribution_graph",
+    "circuit_checks",
+    "faithfulness_curves",
+    "run_circuit",
+]

@@ -33,7 +33,7 @@ class Chunks:
         self.texts = len(next(one for one in problem.clean.values() if isinstance(one, Tensor)))
         numbers = len(wiring.writers) * problem.length * wiring.model.width
         self.size = min(batch_size or max(1, _MOST_NUMBERS // numbers), self.texts)
-        self._mean = self._mean_written() if ablation == "mean" else None
+        self._kept = self._mean_written() if ablation == "mean" else None
 
     def slices(self) -> Iterator[slice]:
         """Yields which prompts run at once."""
@@ -60,14 +60,16 @@ class Chunks:
 
     def replaced(self, chosen: slice) -> Tensor:
         """Returns what replaces each contribution, (writers, 1 or prompts, positions, width)."""
-        if self._mean is not None:
-            return self._mean
+        if self._kept is not None:
+            return self._kept
         if self.ablation == "zero":
             sizes = len(self.wiring.writers), 1, self.problem.length, self.wiring.model.width
             device = next(self.wiring.model.model.parameters()).device
             return torch.zeros(1, device=device).expand(sizes)
         with torch.no_grad():
-            return RecordedRun(self.wiring, self.corrupt(chosen)).written()
+            found = RecordedRun(self.wiring, self.corrupt(chosen)).written()
+        self._kept = found if self.size == self.texts else None
+        return found
 
     def _mean_written(self) -> Tensor:
         total: Tensor | None = None

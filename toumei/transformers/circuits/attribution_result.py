@@ -121,24 +121,26 @@ class AttributionGraph(Saved):
         known = {name: one for name, one in given.items() if one is not None}
         if len(known) != 1:
             raise ArgumentError(f"give one of edges, share and threshold, got {known or 'none'}")
-        name, value = known.popitem()
         if share is not None and not 0 <= share <= 1:
             raise ArgumentError(f"a share is from 0 to 1, got {share}")
         if threshold is not None and not threshold >= 0:
             raise ArgumentError(f"a threshold is 0 or more, got {threshold}")
         check_counts(0, edges=edges)
+        total = int(self.allowed.sum())
         if threshold is not None:
-            kept = (self.scores.abs() >= threshold) & self.scores.isfinite()
+            kept, chosen = self.scores.abs() >= threshold, f"scores from {threshold:g} on"
+        elif share is not None:
+            kept = strongest(self.scores, round(share * total))
+            chosen = f"the strongest {100 * share:g} % of the edges"
         else:
-            count = edges if edges is not None else round((share or 0.0) * int(self.allowed.sum()))
-            kept = strongest(self.scores, count)
+            kept, chosen = strongest(self.scores, edges or 0), f"the {edges} strongest edges"
         return Circuit(
             kept=kept,
             allowed=self.allowed,
             scores=self.scores,
             writers=self.writers,
             readers=self.readers,
-            found_by=f"{self.method}, {name} {value:g}",
+            found_by=f"{self.method}, {chosen}",
         )
 
     @checked

@@ -100,7 +100,7 @@ function draw() {
 }
 
 picture.setAttribute("viewBox", `-1.4 -0.6 ${right + 2.6} ${top_ + 2.2}`);
-picture.style.height = `${Math.max(320, Math.min(46 * (top_ + 2), 1400))}px`;
+picture.style.height = `${Math.max(320, Math.min(Math.max(46, 100 - 6 * top_) * (top_ + 2), 1400))}px`;
 slider.max = data.edges.length;
 slider.value = data.shown;
 slider.addEventListener("input", draw);

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .circuit import Circuit
 
 _WIDEST = 4.0  # points
+_GAP = 0.16  # from the middle of a node to the beginning of its edges
 _MOST = 400  # edges in a picture
 
 
@@ -51,20 +52,21 @@ def _draw_nodes(axes: "Axes", positions: dict[str, tuple[float, float]], used: s
 
 def _draw_line(axes: "Axes", line: Line, positions: dict[str, tuple[float, float]], largest: float) -> None:
     from matplotlib.patches import FancyArrowPatch
+    from matplotlib.path import Path
 
     x, y = positions[line.writer]
+    to, end = end_of(line, positions)
+    start = y + _GAP
+    bend = max(0.4, (end - start) / 3)
+    curve = Path([(x, start), (x, start + bend), (to, end - bend), (to, end)], [1, 4, 4, 4])
     strength = abs(line.score) / largest
     axes.add_patch(
         FancyArrowPatch(
-            (x, y + 0.16),
-            end_of(line, positions),
+            path=curve,
             arrowstyle="-|>,head_length=2.5,head_width=1.2",
-            connectionstyle="arc3,rad=0.12",
             color=style.POSITIVE if line.score >= 0 else style.NEGATIVE,
             alpha=0.25 + 0.65 * strength,
             linewidth=0.4 + _WIDEST * strength,
-            shrinkA=0,
-            shrinkB=0,
             zorder=2,
         )
     )

@@ -18,7 +18,7 @@ Direction = Literal["denoising", "noising"]
 """Denoising puts clean activations into the corrupt run, noising corrupt ones into the clean run."""
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
-_SMALLEST = 1e-3  # gap, as a share of the larger metric
+SMALLEST = 1e-3  # gap, as a share of the larger metric
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,15 +85,8 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
         raise ArgumentError(
             f"metric is a Metric such as logit_difference(answers, wrong), got {type(metric).__name__}"
         )
-    inputs = [model.inputs(given) for given in (clean, corrupt)]
+    inputs = paired_inputs(model, clean, corrupt)
     ids = [one.get("input_ids") for one in inputs]
-    main = [_main(one) for one in inputs]
-    padded = any(bool((one["attention_mask"] == 0).any()) for one in inputs if "attention_mask" in one)
-    if padded or main[0].shape != main[1].shape:
-        raise ArgumentError(
-            f"all prompts must have the same number of tokens, so that positions mean the same: clean "
-            f"{_lengths(inputs[0])}, corrupt {_lengths(inputs[1])}"
-        )
     with torch.no_grad():
         logits = [read_logits(model, one, last=True)[:, 0] for one in inputs]
     read = metric.reading(model, ids[0], logits[0])
@@ -101,7 +94,7 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
     gap = values[0] - values[1]
     if not isfinite(gap):
         raise NonFiniteError(f"the {metric.name} is {values[0]} on clean and {values[1]} on corrupt prompts")
-    if abs(gap) <= _SMALLEST * max(abs(values[0]), abs(values[1]), 1e-6):
+    if abs(gap) <= SMALLEST * max(abs(values[0]), abs(values[1]), 1e-6):
         raise ArgumentError(
             f"the {metric.name} is {values[0]:.4g} on clean and {values[1]:.4g} on corrupt prompts: a share "
             f"of so small a gap means nothing"
@@ -118,8 +111,24 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
         metric=metric.name,
         values=(values[0], values[1]),
         unchanged=unchanged,
-        length=main[0].shape[1],
+        length=_main(inputs[0]).shape[1],
     )
+
+
+def paired_inputs(model: HookedModel, clean: Any, corrupt: Any) -> list[dict[str, Any]]:
+    """Returns the model's inputs of clean and corrupt prompts.
+
+    Raises:
+        ArgumentError: They have different numbers of tokens.
+    """
+    inputs = [model.inputs(given) for given in (clean, corrupt)]
+    padded = any(bool((one["attention_mask"] == 0).any()) for one in inputs if "attention_mask" in one)
+    if padded or _main(inputs[0]).shape != _main(inputs[1]).shape:
+        raise ArgumentError(
+            f"all prompts must have the same number of tokens, so that positions mean the same: clean "
+            f"{_lengths(inputs[0])}, corrupt {_lengths(inputs[1])}"
+        )
+    return inputs
 
 
 def layers_with(model: HookedModel, what: str) -> list[int]:
