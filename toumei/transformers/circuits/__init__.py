@@ -7,6 +7,7 @@ from .checks import CircuitChecks, circuit_checks
 from .circuit import Circuit
 from .circuit_runs import run_circuit
 from .curves import SHARES, FaithfulnessCurves, faithfulness_curves
+from .tasks import PromptPairs, greater_than, indirect_objects
 
 __all__ = [
     "SHARES",
@@ -14,9 +15,12 @@ __all__ = [
     "Circuit",
     "CircuitChecks",
     "FaithfulnessCurves",
+    "PromptPairs",
     "acdc",
     "attribution_graph",
     "circuit_checks",
     "faithfulness_curves",
+    "greater_than",
+    "indirect_objects",
     "run_circuit",
 ]

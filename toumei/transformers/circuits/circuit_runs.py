@@ -103,8 +103,8 @@ class CircuitValues:
         full, empty = self.problem.values[0], self.of(torch.zeros_like(self.wiring.allowed))
         if abs(full - empty) <= SMALLEST * max(abs(full), abs(empty)):
             raise ArgumentError(
-                f"the {self.problem.metric} is {full:.4g} with all edges and {empty:.4g} without any: a share "
-                f"of so small a gap means nothing"
+                f"the {self.problem.metric} is {full:.4g} with all edges and {empty:.4g} without any: a "
+                f"share of so small a gap means nothing"
             )
         return empty
 
