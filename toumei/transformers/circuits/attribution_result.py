@@ -128,19 +128,18 @@ class AttributionGraph(Saved):
         check_counts(0, edges=edges)
         total = int(self.allowed.sum())
         if threshold is not None:
-            kept, chosen = self.scores.abs() >= threshold, f"scores from {threshold:g} on"
+            kept, chosen = self.scores.abs() >= threshold, f"scores of {self.method} from {threshold:g} on"
         elif share is not None:
-            kept = strongest(self.scores, round(share * total))
-            chosen = f"the strongest {100 * share:g} % of the edges"
+            kept, chosen = strongest(self.scores, round(share * total)), f"strongest by {self.method}"
         else:
-            kept, chosen = strongest(self.scores, edges or 0), f"the {edges} strongest edges"
+            kept, chosen = strongest(self.scores, edges or 0), f"strongest by {self.method}"
         return Circuit(
             kept=kept,
             allowed=self.allowed,
             scores=self.scores,
             writers=self.writers,
             readers=self.readers,
-            found_by=f"{self.method}, {chosen}",
+            found_by=chosen,
         )
 
     @checked

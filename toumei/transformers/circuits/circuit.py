@@ -175,7 +175,7 @@ class Circuit(Saved):
         return f"Circuit({len(self)} of {int(self.allowed.sum())} edges, {len(self.nodes)} nodes, {found})"
 
     def __str__(self) -> str:
-        lines = [f"{len(self)} edges ({self.share:.1%}) by {self.found_by}"]
+        lines = [f"{len(self)} edges ({self.share:.1%}), {self.found_by}"]
         for name in self.edges[:12]:
             writer, reader = name.split("->")
             score = float(self.scores[self.readers.index(reader), self.writers.index(writer)])
