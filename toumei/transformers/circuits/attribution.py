@@ -102,7 +102,7 @@ def attribution_graph(
         with torch.no_grad():
             problem = make_problem(model, clean, corrupt, metric)
         chunks = Chunks(wiring, problem, ablation, batch_size)
-        error = float("nan")
+        error: float | None = None
         if method == "exact":
             places = _drawn([(reader, writer) for reader, writer in chosen.nonzero().tolist()], sample, seed)
             scores = patched_scores(chunks, direction, places, batch_size, verbose)

@@ -42,7 +42,7 @@ class AttributionGraph(Saved):
         corrupt: Its mean over the corrupt prompts.
         completeness_error: Of integrated gradients: the sum of the scores of all edges from the embeddings
             minus the change of the metric between the ends of the path. It is 0 with infinitely many steps.
-            NaN for other methods.
+            None for other methods.
     """
 
     scores: Tensor
@@ -56,7 +56,7 @@ class AttributionGraph(Saved):
     metric: str
     clean: float
     corrupt: float
-    completeness_error: float = float("nan")
+    completeness_error: float | None = None
 
     _specs = specs(
         scores="readers writers",
@@ -200,7 +200,7 @@ class AttributionGraph(Saved):
             f"{self.ablation}{where}",
             f"{self.clean:.3f} clean, {self.corrupt:.3f} corrupt",
         ]
-        if self.method == "eap-ig":
+        if self.completeness_error is not None:
             lines.append(f"completeness error {self.completeness_error:+.2g}")
         return "\n".join([*lines, *(f"{name:<24}{value:+.4f}" for name, value in self.top(12))])
 

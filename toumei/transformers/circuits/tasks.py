@@ -23,6 +23,7 @@ NOUNS = ("war", "strike", "trial", "siege", "conflict", "alliance", "voyage", "r
 _CENTURIES = (11, 12, 13, 14, 15, 16, 17, 18)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class PromptPairs:
     """Clean and corrupt prompts of one number of tokens, and what tells them apart.
@@ -81,12 +82,12 @@ def indirect_objects(tokenizer: Any, count: int = 40, seed: int = 0) -> PromptPa
     generator = make_generator(seed)
     clean, corrupt, answers, wrong = [], [], [], []
     for number in range(count):
-        drawn = [names[one] for one in torch.randperm(len(names), generator=generator)[:5].tolist()]
-        rest = _one_of(places, generator), _one_of(objects, generator)
-        answer, other = drawn[:2]
-        first, second = (answer, other) if number % 2 == 0 else (other, answer)
-        clean.append(_indirect(first, second, other, *rest))
-        corrupt.append(_indirect(*drawn[2:], *rest))
+        order = torch.randperm(len(names), generator=generator)[:5].tolist()
+        answer, other, *three = (names[place] for place in order)
+        place, thing = _one_of(places, generator), _one_of(objects, generator)
+        two = (answer, other) if number % 2 == 0 else (other, answer)
+        clean.append(_indirect((*two, other), place, thing))
+        corrupt.append(_indirect(three, place, thing))
         answers.append(f" {answer}")
         wrong.append(f" {other}")
     return PromptPairs(tuple(clean), tuple(corrupt), logit_difference(answers, wrong))
@@ -126,7 +127,8 @@ def greater_than(tokenizer: Any, count: int = 40, seed: int = 0) -> PromptPairs:
     return PromptPairs(tuple(clean), tuple(corrupt), _later(years, ends))
 
 
-def _indirect(first: str, second: str, giver: str, place: str, thing: str) -> str:
+def _indirect(names: Sequence[str], place: str, thing: str) -> str:
+    first, second, giver = names
     return f"When {first} and {second} went to the {place}, {giver} gave a {thing} to"
 
 
@@ -139,7 +141,7 @@ def _single(tokenizer: Any, words: Sequence[str]) -> list[str]:
     return [word for word in words if len(tokenizer(f" {word}", add_special_tokens=False)["input_ids"]) == 1]
 
 
-def _one_of(items: Sequence[Any], generator: torch.Generator) -> Any:
+def _one_of(items: Sequence[Any], generator: torch.Generator | None) -> Any:
     return items[int(torch.randint(len(items), (), generator=generator))]
 
 
