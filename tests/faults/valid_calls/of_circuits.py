@@ -31,10 +31,7 @@ def words():
     from transformers import PreTrainedTokenizerFast
 
     known = [*circuits.tasks.NAMES, *circuits.tasks.PLACES, *circuits.tasks.OBJECTS, *circuits.tasks.NOUNS]
-    known += [
-        *"0123456789",
-        *["When", "and", "went", "to", "the", "gave", "a", "The", "lasted", "from", "year"],
-    ]
+    known += [*"0123456789", "When", "and", "went", "to", "the", "gave", "a", "The", "lasted", "from", "year"]
     inner = Tokenizer(kinds.WordLevel({word: index for index, word in enumerate(["?", *known])}, "?"))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"\d|[A-Za-z]+"), "removed", invert=True)
     return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="?")

@@ -78,9 +78,8 @@ def test_a_picture_has_a_curve_for_each_edge(graph):
 
 def drawn(circuit):
     """The labels of nodes of a circuit, of heads that share an input those that go on, or all."""
-    from toumei.transformers.circuits.positions import lines_of
-
-    return {label for line in lines_of(circuit) for label in (line.writer, line.reader)}
+    lines = circuit._sketch(None).lines
+    return {label for line in lines for label in (line.writer, line.reader)}
 
 
 def test_a_page_has_all_edges_in_itself(graph, tmp_path):

@@ -1,6 +1,6 @@
 """Circuits: which edges between embeddings, heads, MLPs and logits carry a behaviour."""
 
-from .acdc import acdc
+from .discovery import acdc
 from .attribution import attribution_graph
 from .attribution_result import AttributionGraph
 from .checks import CircuitChecks, circuit_checks

@@ -14,11 +14,12 @@ from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.summaries import listed, shortened
 from ...core.tensor_specs import Spec, specs
-from ...plots.html import framed
+from ...plots.html import framed, save_page
 from .edge_names import edge_mask, edge_name
 from .labels import LOGITS, place_of
-from .page import circuit_page, save_circuit_page
-from .picture import draw_circuit
+from .page import circuit_page
+from .picture import MOST, draw_circuit
+from .positions import Sketch, lines_of, node_positions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,8 +138,7 @@ class Circuit(Saved):
             for label in (writer, reader, *place_of(reader).writers):
                 place = place_of(label)
                 graph.add_node(label, kind=place.kind, layer=place.layer, input=place.input)
-            score = float(self.scores[self.readers.index(reader), self.writers.index(writer)])
-            graph.add_edge(writer, reader, score=score)
+            graph.add_edge(writer, reader, score=self._score(writer, reader))
             for label in place_of(reader).writers:
                 if label != reader:
                     graph.add_edge(reader, label, inside=True)
@@ -154,7 +154,7 @@ class Circuit(Saved):
         Args:
             ax: Where to draw; a new figure by default.
         """
-        return draw_circuit(self, ax)
+        return draw_circuit(self._sketch(MOST), ax)
 
     @checked
     def save_html(self, path: str | Path) -> None:
@@ -165,7 +165,25 @@ class Circuit(Saved):
         Args:
             path: The file.
         """
-        save_circuit_page(self, path)
+        save_page(circuit_page(self._sketch(None)), path)
+
+    def _sketch(self, most: int | None) -> Sketch:
+        """What is drawn, at most so many edges."""
+        pairs = [tuple(name.split("->")) for name in self.edges[:most]]
+        scores = {(writer, reader): self._score(writer, reader) for writer, reader in pairs}
+        going_on = {self.writers[place] for place in self.kept.any(0).nonzero().flatten().tolist()}
+        return Sketch(
+            positions=node_positions(self.writers),
+            lines=lines_of(scores, going_on),
+            kept=len(self),
+            total=int(self.allowed.sum()),
+            found_by=self.found_by,
+        )
+
+    def _score(self, writer: str, reader: str) -> float:
+        """The score of an edge, 0 where it has none."""
+        score = self.scores[self.readers.index(reader), self.writers.index(writer)]
+        return float(score.nan_to_num(0.0))
 
     def __len__(self) -> int:
         return int(self.kept.sum())
@@ -177,10 +195,8 @@ class Circuit(Saved):
     def __str__(self) -> str:
         lines = [f"{len(self)} edges ({self.share:.1%}), {self.found_by}"]
         for name in self.edges[:12]:
-            writer, reader = name.split("->")
-            score = float(self.scores[self.readers.index(reader), self.writers.index(writer)])
-            lines.append(f"{name:<24}{score:+.4f}")
+            lines.append(f"{name:<24}{self._score(*name.split('->')):+.4f}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return framed(circuit_page(self, _MOST_IN_FRAME), 720)
+        return framed(circuit_page(self._sketch(_MOST_IN_FRAME)), 720)

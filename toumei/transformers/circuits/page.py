@@ -2,35 +2,26 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...plots.html import page, save_page
+from ...plots.html import page
 from ...plots.style import NEGATIVE, POSITIVE
 from .labels import place_of
-from .positions import lines_of, node_positions
-
-if TYPE_CHECKING:
-    from .circuit import Circuit
+from .positions import Sketch
 
 _FOLDER = Path(__file__).parent
 _SHOWN = 60  # edges at first
 
 
-def save_circuit_page(circuit: "Circuit", path: str | Path) -> None:
-    """Writes the page of a circuit."""
-    save_page(circuit_page(circuit, None), path)
-
-
-def circuit_page(circuit: "Circuit", most: int | None) -> str:
+def circuit_page(sketch: Sketch) -> str:
     """Returns the page of a circuit.
 
     Args:
-        circuit: The circuit.
-        most: The most edges, the strongest ones; None for all.
+        sketch: What is shown of it.
     """
     summary = (
-        f"{len(circuit):,} of {int(circuit.allowed.sum()):,} edges, {circuit.found_by}. Edges end at the "
-        f"left of a head for queries, in the middle for keys, at the right for values."
+        f"{sketch.kept:,} of {sketch.total:,} edges, {sketch.found_by}. Edges end at the left of a head for "
+        f"queries, in the middle for keys, at the right for values."
     )
     return page(
         "Circuit",
@@ -38,14 +29,13 @@ def circuit_page(circuit: "Circuit", most: int | None) -> str:
         summary=summary,
         style=_file("page.css") + f":root {{ --positive: {POSITIVE}; --negative: {NEGATIVE}; }}",
         script=_file("page.js"),
-        data=_data(circuit, most),
+        data=_data(sketch),
     )
 
 
-def _data(circuit: "Circuit", most: int | None) -> dict[str, Any]:
+def _data(sketch: Sketch) -> dict[str, Any]:
     """Nodes with their places, and lines from the strongest on."""
-    positions = node_positions(circuit)
-    lines = lines_of(circuit, most)
+    positions, lines = sketch.positions, sketch.lines
     names = list(dict.fromkeys(line.name for line in lines))
     numbers = {name: number for number, name in enumerate(names)}
     nodes = {label: number for number, label in enumerate(positions)}

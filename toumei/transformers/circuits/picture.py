@@ -1,44 +1,42 @@
 """Draws a circuit: nodes by layer, edges as wide as their scores are large, in two colours."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...plots import style
 from .labels import place_of
-from .positions import Line, end_of, lines_of, node_positions
+from .positions import Line, Sketch, end_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .circuit import Circuit
-
 _WIDEST = 4.0  # points
 _GAP = 0.16  # from the middle of a node to the beginning of its edges
-_MOST = 400  # edges in a picture
+MOST = 400  # edges in a picture
 
 
-def draw_circuit(circuit: "Circuit", ax: "Axes | None") -> "Axes":
+def draw_circuit(sketch: Sketch, ax: "Axes | None") -> "Axes":
     """Returns axes with a circuit.
 
     Args:
-        circuit: The circuit; of more than 400 edges the strongest.
+        sketch: What is drawn of it.
         ax: Where to draw; a new figure by default.
     """
-    positions = node_positions(circuit)
+    positions, lines = sketch.positions, sketch.lines
     width = max(x for x, _ in positions.values()) + 1.5
     height = max(y for _, y in positions.values()) + 2
     size = min(max(5.0, 0.75 * width), 14.0), min(max(4.0, 0.62 * height), 16.0)
-    lines = lines_of(circuit, _MOST)
     used = {label for line in lines for label in (line.writer, line.reader)}
     with style.drawing(ax, *size) as axes:
         _draw_nodes(axes, positions, used)
         largest = max((abs(line.score) for line in lines), default=0.0) or 1.0
         for line in reversed(lines):
             _draw_line(axes, line, positions, largest)
-        _draw_frame(axes, circuit, positions, len({line.name for line in lines}))
+        _draw_frame(axes, sketch)
     return axes
 
 
-def _draw_nodes(axes: "Axes", positions: dict[str, tuple[float, float]], used: set[str]) -> None:
+def _draw_nodes(axes: "Axes", positions: Mapping[str, tuple[float, float]], used: set[str]) -> None:
     for label, (x, y) in positions.items():
         if label not in used:
             axes.plot(x, y, "o", color="0.85", markersize=3, zorder=1)
@@ -50,7 +48,9 @@ def _draw_nodes(axes: "Axes", positions: dict[str, tuple[float, float]], used: s
         axes.text(x, y, text, ha="center", va="center", fontsize=7, bbox=box, zorder=3)
 
 
-def _draw_line(axes: "Axes", line: Line, positions: dict[str, tuple[float, float]], largest: float) -> None:
+def _draw_line(
+    axes: "Axes", line: Line, positions: Mapping[str, tuple[float, float]], largest: float
+) -> None:
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 
@@ -72,12 +72,11 @@ def _draw_line(axes: "Axes", line: Line, positions: dict[str, tuple[float, float
     )
 
 
-def _draw_frame(
-    axes: "Axes", circuit: "Circuit", positions: dict[str, tuple[float, float]], drawn: int
-) -> None:
+def _draw_frame(axes: "Axes", sketch: Sketch) -> None:
     """Limits, layers beside the axis, and what the colours mean."""
     from matplotlib.lines import Line2D
 
+    positions = sketch.positions
     top = max(y for _, y in positions.values())
     axes.set(
         xlim=(-0.8, max(x for x, _ in positions.values()) + 0.8),
@@ -85,7 +84,7 @@ def _draw_frame(
         yticks=range(int(top)),
         xticks=[],
         ylabel="layer",
-        title=f"{drawn} of {int(circuit.allowed.sum()):,} edges, {circuit.found_by}",
+        title=f"{sketch.drawn} of {sketch.total:,} edges, {sketch.found_by}",
     )
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     colors = {"positive score": style.POSITIVE, "negative score": style.NEGATIVE}
