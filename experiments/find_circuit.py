@@ -82,6 +82,7 @@ def drawn(graph: AttributionGraph, curves: FaithfulnessCurves, edges: int) -> Fi
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     graph.plot(left, edges=min(edges, len(graph)))
     curves.plot(right)
+    right.set_box_aspect(0.8)
     return figure
 
 

@@ -1,12 +1,12 @@
 """Circuits: which edges between embeddings, heads, MLPs and logits carry a behaviour."""
 
-from .discovery import acdc
 from .attribution import attribution_graph
 from .attribution_result import AttributionGraph
 from .checks import CircuitChecks, circuit_checks
 from .circuit import Circuit
 from .circuit_runs import run_circuit
 from .curves import SHARES, FaithfulnessCurves, faithfulness_curves
+from .discovery import acdc
 from .tasks import PromptPairs, greater_than, indirect_objects
 
 __all__ = [

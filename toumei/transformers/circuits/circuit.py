@@ -148,8 +148,9 @@ class Circuit(Saved):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the circuit: layers from bottom to top, heads side by side, MLPs on the right.
 
-        Edges are as wide as their scores are large, orange for positive and blue for negative ones; they end
-        at the left of a head for queries, in the middle for keys, at the right for values.
+        Edges with larger scores are wider, by the square root of the score, orange for positive and blue for
+        negative ones. They end at the left of a head for queries, in the middle for keys, at the right for
+        values.
 
         Args:
             ax: Where to draw; a new figure by default.

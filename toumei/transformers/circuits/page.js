@@ -30,7 +30,7 @@ function curve(line) {
 
 function drawEdges(lines) {
   for (const line of [...lines].reverse()) {
-    const strength = Math.abs(line.score) / largest;
+    const strength = Math.sqrt(Math.abs(line.score) / largest);
     const sign = line.score < 0 ? "negative" : "positive";
     const apart = chosen !== null && line.from !== chosen && line.to !== chosen;
     const path = element("path", {
@@ -75,7 +75,7 @@ function table(title, lines) {
 function drawDetails(lines) {
   details.replaceChildren();
   if (chosen === null) {
-    table("Strongest edges", lines.slice(0, 60));
+    table("Strongest edges", lines.filter((line) => line.edge < 60));
     return;
   }
   const heading = document.createElement("h2");

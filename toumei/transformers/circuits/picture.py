@@ -59,13 +59,13 @@ def _draw_line(
     start = y + _GAP
     bend = max(0.4, (end - start) / 3)
     curve = Path([(x, start), (x, start + bend), (to, end - bend), (to, end)], [1, 4, 4, 4])
-    strength = abs(line.score) / largest
+    strength = (abs(line.score) / largest) ** 0.5
     axes.add_patch(
         FancyArrowPatch(
             path=curve,
             arrowstyle="-|>,head_length=2.5,head_width=1.2",
             color=style.POSITIVE if line.score >= 0 else style.NEGATIVE,
-            alpha=0.25 + 0.65 * strength,
+            alpha=0.3 + 0.6 * strength,
             linewidth=0.4 + _WIDEST * strength,
             zorder=2,
         )
