@@ -144,3 +144,20 @@ def test_circuits_of_another_model_and_other_things_are_refused(wired, language_
     ):
         with pytest.raises(ArgumentError, match=message):
             call()
+
+
+def test_pictures_have_circuits_too():
+    """A vision transformer, whose logits have no positions."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    network = ViTForImageClassification(ViTConfig(**sizes, image_size=16, patch_size=8, num_labels=4)).eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+    model = HookedModel(network)
+    clean, corrupt = ({"pixel_values": torch.rand(2, 3, 16, 16, generator=generator)} for _ in range(2))
+    circuit = attribution_graph(model, clean, corrupt, logit_difference(1, 2), "eap").prune(share=1.0)
+    for kept, pictures in ((circuit, clean), (circuit.with_edges([]), corrupt)):
+        assert torch.allclose(run_circuit(model, kept, clean, corrupt), model(pictures), atol=1e-4)
+    run_circuit(model, circuit.without("a0.1"), clean, corrupt, ablation="zero")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .recorded_run import Inputs, shortened
+from .recorded_run import Inputs, at_last, shortened
 from .wiring import Stage, Wiring, wide
 
 Edit = Callable[[Tensor], Tensor | None]
@@ -22,7 +22,7 @@ class AblatedRun:
 
     Args:
         wiring: The nodes of the model.
-        replaced: What replaces the contribution of each writer, (writers, 1 or texts, positions, width).
+        replaced: What replaces the contribution of each writer, (writers, 1 or texts, 1 or positions, width).
         cut: Which edges are cut, (readers, writers) or (rows, readers, writers); texts come in rows then, all
             texts of the first row first.
     """
@@ -55,7 +55,7 @@ class AblatedRun:
         self._texts = next(len(one) for one in repeated.values() if isinstance(one, Tensor))
         model = self._wiring.model
         with torch.no_grad():
-            return model.run_with_hooks(repeated, self._edits(), **shortened(self._wiring))[:, -1]
+            return at_last(model.run_with_hooks(repeated, self._edits(), **shortened(self._wiring)))
 
     def _edits(self) -> list[tuple[Any, Edit]]:
         """What is done at each activation."""

@@ -59,11 +59,11 @@ class Chunks:
         return read
 
     def replaced(self, chosen: slice) -> Tensor:
-        """Returns what replaces each contribution, (writers, 1 or prompts, positions, width)."""
+        """Returns what replaces each contribution, (writers, 1 or prompts, 1 or positions, width)."""
         if self._kept is not None:
             return self._kept
         if self.ablation == "zero":
-            sizes = len(self.wiring.writers), 1, self.problem.length, self.wiring.model.width
+            sizes = len(self.wiring.writers), 1, 1, self.wiring.model.width
             device = next(self.wiring.model.model.parameters()).device
             return torch.zeros(1, device=device).expand(sizes)
         with torch.no_grad():

@@ -36,11 +36,11 @@ class RecordedRun:
     ) -> None:
         self._wiring = wiring
         names = list(dict.fromkeys(_names(wiring, gradients=metric is not None)))
-        last = None if metric is None else lambda logits: metric(logits[:, -1])
+        last = None if metric is None else lambda logits: metric(at_last(logits))
         edits = {} if start is None else {wiring.start: lambda tensor: start.to(tensor)}
         with wiring.model.edit(edits):
             logits, self._cache = wiring.model.run_with_cache(inputs, names, metric=last, **shortened(wiring))
-        self.logits = logits[:, -1].detach()
+        self.logits = at_last(logits).detach()
 
     def written(self) -> Tensor:
         """Returns what each node wrote, (writers, texts, positions, width)."""
@@ -87,6 +87,11 @@ class RecordedRun:
                         found = found - of_heads[stage.stream]
                 found = found[None]
             yield stage, found
+
+
+def at_last(logits: Tensor) -> Tensor:
+    """Returns the logits (texts, tokens) at the last position; those of a classifier have one position."""
+    return logits[:, -1] if logits.dim() > 2 else logits
 
 
 def shortened(wiring: Wiring) -> dict[str, Any]:
