@@ -31,8 +31,7 @@ class Chunks:
     def __init__(self, wiring: Wiring, problem: Problem, ablation: Ablation, batch_size: int | None) -> None:
         self.wiring, self.problem, self.ablation = wiring, problem, ablation
         self.texts = len(next(one for one in problem.clean.values() if isinstance(one, Tensor)))
-        numbers = len(wiring.writers) * problem.length * wiring.model.width
-        self.size = min(batch_size or max(1, _MOST_NUMBERS // numbers), self.texts)
+        self.size = prompts_at_once(wiring, problem.clean, batch_size)
         self._kept = self._mean_written() if ablation == "mean" else None
 
     def slices(self) -> Iterator[slice]:
@@ -79,6 +78,13 @@ class Chunks:
                 total = summed if total is None else total + summed
         assert total is not None
         return total / self.texts
+
+
+def prompts_at_once(wiring: Wiring, inputs: Inputs, batch_size: int | None) -> int:
+    """Returns how many prompts run at once, at most all."""
+    texts, length = next(one for one in inputs.values() if isinstance(one, Tensor)).shape[:2]
+    numbers = len(wiring.writers) * length * wiring.model.width
+    return int(min(batch_size or max(1, _MOST_NUMBERS // numbers), texts))
 
 
 def sliced(inputs: Inputs, chosen: slice) -> Inputs:

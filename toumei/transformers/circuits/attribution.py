@@ -1,20 +1,22 @@
 """Which edges between the parts of a transformer carry a behaviour: attribution graphs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
+from torch import Tensor
 
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.seeding import make_generator
 from ..model.hooked_model import HookedModel
-from ..patching.problems import DIRECTIONS, Direction, make_problem
-from .alternatives import ABLATIONS, Ablation, Chunks
+from ..patching.problems import DIRECTIONS, Direction, make_problem, paired_inputs
+from .alternatives import ABLATIONS, Ablation, Chunks, prompts_at_once
 from .attribution_result import AttributionGraph
 from .edge_names import edge_mask
-from .edge_scores import GradientScores, patched_scores
+from .edge_scores import GradientScores, patched_scores, scores_of_a_batch
+from .recorded_run import Inputs
 from .wiring import Wiring
 
 Method = Literal["eap", "eap-ig", "exact"]
@@ -99,22 +101,28 @@ def attribution_graph(
     allowed = wiring.allowed
     chosen = allowed if edges is None else edge_mask(edges, wiring.writers, wiring.readers, allowed)
     with evaluating(model.model):
-        with torch.no_grad():
-            problem = make_problem(model, clean, corrupt, metric)
-        chunks = Chunks(wiring, problem, ablation, batch_size)
+        inputs = paired_inputs(model, clean, corrupt)
         error: float | None = None
-        if method == "exact":
-            places = _drawn([(reader, writer) for reader, writer in chosen.nonzero().tolist()], sample, seed)
-            scores = patched_scores(chunks, direction, places, batch_size, verbose)
+        if (method, ablation, direction) == ("eap", "resample", "noising") and _fits(
+            wiring, inputs, batch_size
+        ):
+            problem, scores = scores_of_a_batch(wiring, inputs, metric)
         else:
-            found = GradientScores(chunks, direction, steps if method == "eap-ig" else None, verbose)
-            scores = found.scores.masked_fill(~allowed, torch.nan)
-            if method == "eap-ig":
-                error = float(scores[:, : len(wiring.embeddings)].nansum()) - found.way
+            with torch.no_grad():
+                problem = make_problem(model, clean, corrupt, metric)
+            chunks = Chunks(wiring, problem, ablation, batch_size)
+            if method == "exact":
+                places = _drawn([(one[0], one[1]) for one in chosen.nonzero().tolist()], sample, seed)
+                scores = patched_scores(chunks, direction, places, batch_size, verbose)
+            else:
+                found = GradientScores(chunks, direction, steps if method == "eap-ig" else None, verbose)
+                scores = found.scores
+                if method == "eap-ig":
+                    error = float(scores[:, : len(wiring.embeddings)].sum()) - found.way
     path = method == "eap-ig"
     run = "clean" if direction == "noising" else "corrupt"
     return AttributionGraph(
-        scores=scores,
+        scores=scores.masked_fill(~allowed, torch.nan),
         allowed=allowed,
         writers=wiring.writers,
         readers=wiring.readers,
@@ -127,6 +135,12 @@ def attribution_graph(
         corrupt=problem.values[1],
         completeness_error=error,
     )
+
+
+def _fits(wiring: Wiring, inputs: Sequence[Inputs], batch_size: int | None) -> bool:
+    """Whether all prompts run at once."""
+    texts = len(next(one for one in inputs[0].values() if isinstance(one, Tensor)))
+    return prompts_at_once(wiring, inputs[0], batch_size) == texts
 
 
 def _check_direction(method: str, ablation: str, direction: str) -> None:

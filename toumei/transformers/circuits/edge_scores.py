@@ -1,16 +1,18 @@
 """Scores of all edges from gradients, and of single edges by patching them."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..patching.problems import Direction
+from ..patching.problems import Direction, Problem, problem_of
 from ..patching.sweep import rows_at_once
 from .ablated_run import AblatedRun
 from .alternatives import Chunks
-from .recorded_run import RecordedRun
+from .recorded_run import Inputs, RecordedRun
+from .wiring import Wiring
 
 Edge = tuple[int, int]  # numbers of reader and writer
 
@@ -83,12 +85,40 @@ class GradientScores:
 
     def _add(self, changes: Tensor, run: RecordedRun, weight: float) -> None:
         """Adds the products of all changes and gradients."""
-        writers, rows = len(self._wiring.writers), []
-        for stage, gradients in run.gradients():
-            products = gradients.flatten(1) @ changes[: stage.sees].flatten(1).T
-            rows.append(torch.nn.functional.pad(products, (0, writers - stage.sees)))
-        self.scores += weight * torch.cat(rows).double().cpu()
+        self.scores += weight * _products(self._wiring, changes, run)
         self._progress.update(changes.shape[1])
+
+
+def scores_of_a_batch(wiring: Wiring, inputs: Sequence[Inputs], metric: Any) -> tuple[Problem, Tensor]:
+    """Returns the problem and the score of each edge for noising, when all prompts run at once.
+
+    Two passes and a gradient are all that runs: the metric is made of the logits of these passes.
+
+    Args:
+        wiring: The nodes of the model.
+        inputs: The inputs of the clean and of the corrupt prompts.
+        metric: The metric.
+    """
+    problems: list[Problem] = []
+    with torch.no_grad():
+        corrupt = RecordedRun(wiring, inputs[1])
+
+    def total(logits: Tensor) -> Tensor:
+        problems.append(problem_of(wiring.model, inputs, [logits.detach(), corrupt.logits], metric))
+        return problems[0].read(logits).sum()
+
+    clean = RecordedRun(wiring, inputs[0], total)
+    scores = _products(wiring, clean.written() - corrupt.written(), clean)
+    return problems[0], scores / len(clean.logits)
+
+
+def _products(wiring: Wiring, changes: Tensor, run: RecordedRun) -> Tensor:
+    """The products of all changes and gradients, (readers, writers) in float64 on the CPU."""
+    rows = []
+    for stage, gradients in run.gradients():
+        products = gradients.flatten(1) @ changes[: stage.sees].flatten(1).T
+        rows.append(torch.nn.functional.pad(products, (0, len(wiring.writers) - stage.sees)))
+    return torch.cat(rows).double().cpu()
 
 
 def patched_scores(

@@ -1,5 +1,6 @@
 """Clean and corrupt prompts, and how far a metric tells them apart."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal, get_args
@@ -81,14 +82,32 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
         ArgumentError: The prompts have different numbers of tokens, or the metric hardly tells them apart.
         NonFiniteError: The metric is NaN or infinite.
     """
+    inputs = paired_inputs(model, clean, corrupt)
+    with torch.no_grad():
+        logits = [read_logits(model, one, last=True)[:, 0] for one in inputs]
+    return problem_of(model, inputs, logits, metric)
+
+
+def problem_of(
+    model: HookedModel, inputs: Sequence[dict[str, Any]], logits: Sequence[Tensor], metric: Any
+) -> Problem:
+    """Returns the problem of some pairs of prompts for logits that are known.
+
+    Args:
+        model: The model.
+        inputs: Its inputs of the clean and of the corrupt prompts.
+        logits: (texts, tokens) at the last position, of both.
+        metric: The metric.
+
+    Raises:
+        ArgumentError: The metric is none, or hardly tells the prompts apart.
+        NonFiniteError: The metric is NaN or infinite.
+    """
     if not isinstance(metric, Metric):
         raise ArgumentError(
             f"metric is a Metric such as logit_difference(answers, wrong), got {type(metric).__name__}"
         )
-    inputs = paired_inputs(model, clean, corrupt)
     ids = [one.get("input_ids") for one in inputs]
-    with torch.no_grad():
-        logits = [read_logits(model, one, last=True)[:, 0] for one in inputs]
     read = metric.reading(model, ids[0], logits[0])
     values = tuple(float(read(one).mean()) for one in logits)
     gap = values[0] - values[1]
