@@ -1,17 +1,16 @@
 """Draws a circuit: nodes by layer, edges as wide as their scores are large, in two colours."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from ...plots import style
 from .labels import place_of
-from .positions import Line, Sketch, end_of
+from .positions import GAP, Line, Sketch, end_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDEST = 4.0  # points
-_GAP = 0.16  # from the middle of a node to the beginning of its edges
 MOST = 400  # edges in a picture
 
 
@@ -36,16 +35,22 @@ def draw_circuit(sketch: Sketch, ax: "Axes | None") -> "Axes":
     return axes
 
 
-def _draw_nodes(axes: "Axes", positions: Mapping[str, tuple[float, float]], used: set[str]) -> None:
+def _draw_nodes(axes: "Axes", positions: Mapping[str, tuple[float, float]], used: Collection[str]) -> None:
+    """Boxes with labels for nodes with edges, dots for the others."""
+    from matplotlib.patches import FancyBboxPatch
+
     for label, (x, y) in positions.items():
         if label not in used:
             axes.plot(x, y, "o", color="0.85", markersize=3, zorder=1)
             continue
         place = place_of(label)
-        shape = "square,pad=0.3" if place.kind == "mlp" else "round,pad=0.3"
-        box = {"boxstyle": shape, "facecolor": "white", "edgecolor": "0.3", "linewidth": 0.8}
+        half = 0.32 if place.kind in ("head", "mlp") else 0.75
+        shape = "square,pad=0" if place.kind == "mlp" else "round,pad=0,rounding_size=0.08"
+        box = FancyBboxPatch((x - half, y - GAP), 2 * half, 2 * GAP, boxstyle=shape, linewidth=0.8, zorder=3)
+        box.set(facecolor="white", edgecolor="0.3")
+        axes.add_patch(box)
         text = f"{place.layer}.{place.heads[0]}" if place.kind == "head" else label
-        axes.text(x, y, text, ha="center", va="center", fontsize=7, bbox=box, zorder=3)
+        axes.text(x, y, text, ha="center", va="center", fontsize=7, zorder=4)
 
 
 def _draw_line(
@@ -56,7 +61,7 @@ def _draw_line(
 
     x, y = positions[line.writer]
     to, end = end_of(line, positions)
-    start = y + _GAP
+    start = y + GAP
     bend = max(0.4, (end - start) / 3)
     curve = Path([(x, start), (x, start + bend), (to, end - bend), (to, end)], [1, 4, 4, 4])
     strength = (abs(line.score) / largest) ** 0.5

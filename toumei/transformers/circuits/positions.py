@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from .labels import LOGITS, place_of
 
+GAP = 0.17  # from the middle of a node to its edges above and below
 _INPUTS = {"q": -0.22, "k": 0.0, "v": 0.22}  # where the edges end at a head
 
 
@@ -96,4 +97,4 @@ def lines_of(edges: Mapping[tuple[str, str], float], going_on: set[str]) -> list
 def end_of(line: Line, positions: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
     """Returns where a line ends: below its node, for heads at the place of its input."""
     x, y = positions[line.reader]
-    return x + _INPUTS.get(line.input, 0.0), y - 0.16
+    return x + _INPUTS.get(line.input, 0.0), y - GAP
