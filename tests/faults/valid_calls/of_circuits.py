@@ -1,8 +1,6 @@
 """Valid calls of what finds, runs and shows circuits, of an induction head that is wired by hand."""
 
 from functools import cache
-from pathlib import Path
-from tempfile import gettempdir
 
 import torch
 
@@ -57,13 +55,12 @@ def found():
 
 
 def shown():
-    circuit, path = graph().prune(edges=3), Path(gettempdir()) / "toumei_circuit.html"
+    circuit = graph().prune(edges=3)
     yield graph().prune, {"edges": 3, "share": None, "threshold": None}
     yield graph().top, {"k": 2}
     yield graph().__getitem__, {"edge": "a1.0->logits"}
     yield graph().auroc, {"edges": ["a1.0->logits"]}
     yield graph().plot, {"ax": None, "edges": 3}
-    yield graph().save_html, {"path": path, "edges": 3}
     yield circuit.without, {"nodes": ["a0.0"]}
     yield circuit.with_edges, {"edges": ["a1.0->logits"]}
     yield circuit.random, {"seed": 1}
