@@ -39,9 +39,10 @@ BAD = (
 )
 
 
-# What holds or hands on what it is given; memories of a single prefix have no variance.
+# What holds or hands on what it is given; memories of a single prefix have no variance; NaN is the score of
+# what is no edge.
 HOLDERS = ("main_tensor", "with_main_tensor", "channels_first", "with_channels_first", "montage", "AtLayer")
-HOLDERS = (*HOLDERS, "memories_of")
+HOLDERS = (*HOLDERS, "memories_of", "attribution_graph", "acdc", "prune", "without", "with_edges", "random")
 
 
 def finite(found, depth=0):

@@ -74,6 +74,7 @@ from toumei.transformers import (
     TunedLens,
 )
 from toumei.transformers.areas import AreaComparison, AreaEvaluation, Areas
+from toumei.transformers.circuits import AttributionGraph, Circuit, CircuitChecks, FaithfulnessCurves
 from toumei.transformers.heads import SCORES, HeadScores, HeadValues, SingularReadOut
 from toumei.transformers.knowledge import (
     HeadRelations,
@@ -314,7 +315,58 @@ HEADS, MEMORIES = heads_of_a_large_model(), memories_of_facts()
 # what has a test of its length elsewhere, because it needs a model
 ELSEWHERE = {Edit}
 
+
+def edges_of_a_large_model():
+    """Scores of some edges of a model of 80 layers, a circuit, and how much of the model it is."""
+    torch.manual_seed(0)
+    writers = ("embed", *(f"a79.{head}" for head in range(64)), "m79")
+    readers = (*(f"a79.{8 * group}-{8 * group + 7}<k>" for group in range(8)), "logits")
+    named = {"writers": writers, "readers": readers}
+    scores = torch.rand(9, 66, dtype=torch.float64) * 1e6
+    allowed = torch.ones(9, 66, dtype=torch.bool)
+    metric = "logit difference" * 9
+    yield AttributionGraph(
+        scores=scores,
+        allowed=allowed,
+        **named,
+        method="eap-ig",
+        ablation="resample",
+        direction="path",
+        gradient_at="path",
+        metric=metric,
+        clean=1e6,
+        corrupt=-1e6,
+        completeness_error=-1e5,
+    )
+    yield Circuit(kept=scores > 5e5, allowed=allowed, scores=scores, **named, found_by="strongest" * 20)
+    methods, shares = (*(f"method {WORD} {place}" for place in range(3)), "random"), (0.001, 0.5, 1.0)
+    values = torch.rand(4, 3, dtype=torch.float64) * 1e3
+    yield FaithfulnessCurves(
+        values=values,
+        spread=values,
+        methods=methods,
+        shares=shares,
+        edges=(1, 2, 3),
+        full=1e6,
+        empty=-1e6,
+        metric=metric,
+        ablation="resample",
+    )
+    yield CircuitChecks(
+        faithfulness=1e3,
+        random=torch.rand(9),
+        without=torch.rand(9, 2) * 1e3,
+        random_without=torch.rand(9, 2),
+        minimality=torch.rand(65),
+        nodes=writers[1:],
+        full=1e6,
+        empty=-1e6,
+        metric=metric,
+    )
+
+
 RESULTS = [
+    *edges_of_a_large_model(),
     Attribution(
         {name: torch.rand(64, 512) for name in LAYERS},
         torch.rand(64),

@@ -3,14 +3,28 @@
 `HookedModel` reads and writes any activation of a Hugging Face transformer. `CausalTracer` shows which states
 carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that. `logit_lens`, `TunedLens` and
 `direct_logit_attribution` show what each layer predicts and which parts the logits are made of.
-`head_ablation`, `activation_patching` and `path_patching` show which parts an answer needs. `ActivationAreas`
-maps where the texts of each category lie in each layer.
-`head_ablation`, `activation_patching` and `path_patching` show which parts an answer needs.
-`delete_layers`, `prune_heads` and `perplexity_by_layer` show which parts a model can lose. `KnowledgeProber`
-and `KnowledgeGraphExtractor` read what it knows, `steering_vector` finds directions that steer it.
+`head_ablation`, `activation_patching` and `path_patching` show which parts an answer needs,
+`attribution_graph` which edges between them. `ActivationAreas` maps where the texts of each category lie in
+each layer. `train_dictionary` finds the features that activations are made of. `delete_layers`, `prune_heads`
+and `perplexity_by_layer` show which parts a model can lose. `KnowledgeProber` and `KnowledgeGraphExtractor` read
+what it knows, `steering_vector` finds directions that steer it.
 """
 
 from .areas import ActivationAreas, Areas
+from .circuits import (
+    AttributionGraph,
+    Circuit,
+    CircuitChecks,
+    FaithfulnessCurves,
+    PromptPairs,
+    acdc,
+    attribution_graph,
+    circuit_checks,
+    faithfulness_curves,
+    greater_than,
+    indirect_objects,
+    run_circuit,
+)
 from .heads import (
     CompositionScores,
     FactoredMatrix,
@@ -118,11 +132,14 @@ __all__ = [
     "Areas",
     "AttentionComposer",
     "AttentionTools",
+    "AttributionGraph",
     "AttributionPatching",
     "AverageEffects",
     "CausalTrace",
     "CausalTracer",
     "CausalTracingIntervention",
+    "Circuit",
+    "CircuitChecks",
     "CompositionScores",
     "Edit",
     "EditCase",
@@ -131,6 +148,7 @@ __all__ = [
     "EmbeddingNoise",
     "Evaluation",
     "FactoredMatrix",
+    "FaithfulnessCurves",
     "GraphComparison",
     "HeadAblation",
     "HeadRelations",
@@ -152,6 +170,7 @@ __all__ = [
     "ModelSurgery",
     "PatchingResult",
     "ProbeResult",
+    "PromptPairs",
     "RankOneEditor",
     "ResidualDecomposer",
     "ResidualTools",
@@ -162,12 +181,15 @@ __all__ = [
     "TunedLens",
     "WriteReadAnalyzer",
     "ablation",
+    "acdc",
     "activation_patching",
     "anatomy",
     "arrange_layers",
     "attention_flow",
     "attention_rollout",
+    "attribution_graph",
     "attribution_patching",
+    "circuit_checks",
     "collect_statistics",
     "composition_scores",
     "copy_heads",
@@ -177,9 +199,12 @@ __all__ = [
     "direct_logit_attribution",
     "evaluate_edits",
     "export_lora",
+    "faithfulness_curves",
+    "greater_than",
     "head_ablation",
     "head_scores",
     "head_weights",
+    "indirect_objects",
     "kl_to_clean",
     "logit_difference",
     "logit_lens",
@@ -198,6 +223,7 @@ __all__ = [
     "replace_layers",
     "revert_all",
     "revert_surgeries",
+    "run_circuit",
     "steering_sweep",
     "steering_vector",
     "top_token_pairs",
