@@ -1,0 +1,166 @@
+"""Functions of features of which few are active, with gradients that cost no dense product.
+
+The products with the decoder, and the gradients of both matrices, are sums over the active features only.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Active(NamedTuple):
+    """Which features are active in which inputs, sorted by input.
+
+    Attributes:
+        rows: The input of each, (active,).
+        features: The feature of each, (active,).
+        starts: Where each input begins, (inputs,).
+    """
+
+    rows: Tensor
+    features: Tensor
+    starts: Tensor
+
+
+def active_of(rows: Tensor, features: Tensor, inputs: int) -> Active:
+    """Returns which features are active, from sorted rows and the feature of each.
+
+    Example:
+        >>> active_of(torch.tensor([0, 2]), torch.tensor([5, 6]), inputs=3).starts
+        tensor([0, 1, 1])
+    """
+    counts = torch.bincount(rows, minlength=inputs)
+    return Active(rows, features, counts.cumsum(0) - counts)
+
+
+class SelectedFeatures(torch.autograd.Function):
+    """The numbers of active features before the activation function, for a gradient of the weights.
+
+    It takes the numbers themselves (active,), which were computed for all features to select some, the inputs
+    (N, width), the encoder (features, width), its bias (features,), and which are active. The inputs get no
+    gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, inputs: Tensor, encoder: Tensor, bias: Tensor, active: Active
+    ) -> Tensor:
+        """Returns the numbers."""
+        ctx.save_for_backward(inputs)
+        ctx.active, ctx.features = active, len(bias)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Returns the gradients of encoder and bias."""
+        (inputs,) = ctx.saved_tensors
+        (gradient,) = gradients
+        for_encoder = by_feature(gradient, ctx.active, inputs, ctx.features)
+        for_bias = gradient.new_zeros(ctx.features).index_add_(0, ctx.active.features, gradient)
+        return None, None, for_encoder, for_bias, None
+
+
+class SparseDecode(torch.autograd.Function):
+    """The sums (N, width) of the directions of active features, times their activations.
+
+    It takes the activations (active,), which are active, and the decoder (features, width).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, active: Active, decoder: Tensor) -> Tensor:
+        """Returns the sums."""
+        ctx.save_for_backward(values, decoder)
+        ctx.active = active
+        return by_input(values, active, decoder)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Returns the gradients of activations and decoder."""
+        values, decoder = ctx.saved_tensors
+        (gradient,) = gradients
+        with torch.enable_grad():  # torch has no other name for products of pairs of rows that is as fast
+            weights = values.detach().requires_grad_()
+            (for_values,) = torch.autograd.grad(by_input(weights, ctx.active, decoder), weights, gradient)
+        return for_values, None, by_feature(values, ctx.active, gradient, len(decoder))
+
+
+def by_input(values: Tensor, active: Active, matrix: Tensor) -> Tensor:
+    """Returns for each input the sum of the rows of its features times their values, (inputs, width).
+
+    Example:
+        >>> active = active_of(torch.tensor([0, 0]), torch.tensor([0, 2]), inputs=1)
+        >>> by_input(torch.tensor([2.0, 1.0]), active, torch.eye(3))
+        tensor([[2., 0., 1.]])
+    """
+    return F.embedding_bag(
+        active.features, matrix, active.starts, per_sample_weights=values.to(matrix), mode="sum"
+    )
+
+
+def by_feature(values: Tensor, active: Active, rows: Tensor, features: int) -> Tensor:
+    """Returns for each feature the sum of the rows of its inputs times its values, (features, width).
+
+    Example:
+        >>> active = active_of(torch.tensor([0]), torch.tensor([1]), inputs=1)
+        >>> by_feature(torch.tensor([2.0]), active, torch.tensor([[3.0, 4.0]]), 2)
+        tensor([[0., 0.],
+                [6., 8.]])
+    """
+    order = active.features.argsort(stable=True)
+    counts = torch.bincount(active.features, minlength=features)
+    return F.embedding_bag(
+        active.rows[order],
+        rows,
+        counts.cumsum(0) - counts,
+        per_sample_weights=values[order].to(rows),
+        mode="sum",
+    )
+
+
+class JumpReLU(torch.autograd.Function):
+    """Numbers above a threshold, else 0, with an estimate of the gradient of the threshold.
+
+    The estimate is -(threshold / bandwidth) for numbers within half a bandwidth of the threshold
+    (Rajamanoharan et al. 2024, equation 11).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, before: Tensor, thresholds: Tensor, bandwidth: float) -> Tensor:
+        """Returns the numbers."""
+        ctx.save_for_backward(before, thresholds)
+        ctx.bandwidth = bandwidth
+        return before * (before > thresholds)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Returns the gradients of numbers and thresholds."""
+        before, thresholds = ctx.saved_tensors
+        (gradient,) = gradients
+        near = (before - thresholds).abs() < ctx.bandwidth / 2
+        for_thresholds = -(thresholds / ctx.bandwidth) * (near * gradient).sum(0)
+        return gradient * (before > thresholds), for_thresholds, None
+
+
+class Step(torch.autograd.Function):
+    """Whether numbers are above a threshold, with an estimate of the gradient of the threshold.
+
+    The estimate is -1 / bandwidth for numbers within half a bandwidth of the threshold (Rajamanoharan et al.
+    2024, equation 12).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, before: Tensor, thresholds: Tensor, bandwidth: float) -> Tensor:
+        """Returns 1 above the threshold, else 0."""
+        ctx.save_for_backward(before, thresholds)
+        ctx.bandwidth = bandwidth
+        return (before > thresholds).to(before)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Returns the gradient of the thresholds."""
+        before, thresholds = ctx.saved_tensors
+        (gradient,) = gradients
+        near = (before - thresholds).abs() < ctx.bandwidth / 2
+        return None, -(near * gradient).sum(0) / ctx.bandwidth, None
