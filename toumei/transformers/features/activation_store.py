@@ -16,6 +16,7 @@ from ...core.errors import ArgumentError
 from ...core.files import atomic_write
 from ...core.optional import require
 from ...core.serialization import write_safetensors
+from ...core.summaries import listed
 from .activation_source import ActivationSource, Block
 from .token_batches import TokenBatch
 
@@ -56,7 +57,9 @@ class ActivationStore:
         self._notes = [_notes(path) for path in self.shards]
         self.tokens = sum(note["tokens"] for note in self._notes)
         if not self.tokens:
-            raise ArgumentError(f"{folder} has no shard of activations yet: write them with the same call again")
+            raise ArgumentError(
+                f"{folder} has no shard of activations yet: write them with the same call again"
+            )
 
     @classmethod
     @checked
@@ -89,7 +92,9 @@ class ActivationStore:
         if dtype not in _DTYPES.values():
             raise ArgumentError(f"activations are stored as {', '.join(_DTYPES)}, got {dtype}")
         writer = _Writer(source, Path(folder), shard_tokens, dtype)
-        with tqdm(desc="activations", unit="token", total=source.batches.max_tokens, disable=not verbose) as bar:
+        with tqdm(
+            desc="activations", unit="token", total=source.batches.max_tokens, disable=not verbose
+        ) as bar:
             for batch in source.batches:
                 bar.update(writer.add(batch))
         writer.close()
@@ -106,8 +111,8 @@ class ActivationStore:
         return self.tokens
 
     def __repr__(self) -> str:
-        names = ", ".join(self.names[:2]) + (f" and {len(self.names) - 2} more" if len(self.names) > 2 else "")
-        return f"ActivationStore({names}: {self.tokens} tokens in {len(self.shards)} shards)"
+        tokens = f"{self.tokens} tokens in {len(self.shards)} shards"
+        return f"ActivationStore({listed(self.names)}: {tokens})"
 
 
 class _Writer:
@@ -154,7 +159,7 @@ class _Writer:
         if self._known is not None and self.passes == self._known["passes"]:
             if self._known["corpus"] != self.corpus or self._known["tokens"] != self.tokens:
                 raise ArgumentError(
-                    f"{self._path()} was made of other texts or other tokens: give another folder, or remove it"
+                    f"{self._path()} was made of other texts or tokens: give another folder, or remove it"
                 )
             self._begin_next()
         elif self._known is None and self.tokens >= self.most:
@@ -220,7 +225,9 @@ def _notes(path: Path) -> dict[str, Any]:
         if not all(type(notes[name]) is int for name in ("tokens", "passes")):
             raise ValueError("its notes are no counts")
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
-        raise ArgumentError(f"{path} is damaged, remove it and write the activations again: {error}") from error
+        raise ArgumentError(
+            f"{path} is damaged, remove it and write the activations again: {error}"
+        ) from error
     return dict(notes)
 
 
@@ -230,4 +237,6 @@ def _read_shard(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
         with safetensors.safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, OSError) as error:
-        raise ArgumentError(f"{path} is damaged, remove it and write the activations again: {error}") from error
+        raise ArgumentError(
+            f"{path} is damaged, remove it and write the activations again: {error}"
+        ) from error

@@ -113,8 +113,8 @@ class DictionaryEvaluation(Saved):
                 repr(self),
                 f"{'cross-entropy':>24}  model {self.clean:.3f}  spliced {self.spliced:.3f}  "
                 f"zeros {self.zeroed:.3f}  recovered {self.recovered:.3f}",
-                f"{'KL to the model':>24}  spliced {self.divergence:.3f}  zeros {self.zeroed_divergence:.3f}  "
-                f"recovered {self.recovered_divergence:.3f}",
+                f"{'KL to the model':>24}  spliced {self.divergence:.3f}  zeros "
+                f"{self.zeroed_divergence:.3f}  recovered {self.recovered_divergence:.3f}",
                 f"{'reconstruction':>24}  {self.reconstruction!r}",
             )
         )
@@ -285,7 +285,9 @@ class _Sums:
         number, mean = len(targets), targets.mean(0)
         far = mean - self.mean
         total = self.tokens + number
-        self.spread += float((targets - mean).square().sum() + far.square().sum() * self.tokens * number / total)
+        self.spread += float(
+            (targets - mean).square().sum() + far.square().sum() * self.tokens * number / total
+        )
         self.mean += far * number / total
         self.tokens = total
 

@@ -1,4 +1,4 @@
-"""The weights with which the training of a dictionary begins, and those with which dead features begin again."""
+"""The weights with which the training of a dictionary begins, and with which dead features begin again."""
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ def scale_of(values: Tensor) -> float:
 
 
 def geometric_median(values: Tensor, steps: int = 50) -> Tensor:
-    """Returns the point (width,) with the smallest sum of distances to vectors (N, width), by Weiszfeld's steps.
+    """Returns the point (width,) with the smallest sum of distances to vectors (N, width) (Weiszfeld).
 
     Example:
         >>> values = torch.tensor([[0.0, 0.0], [1.0, 0.0], [100.0, 0.0]])
@@ -46,7 +46,11 @@ def geometric_median(values: Tensor, steps: int = 50) -> Tensor:
 
 
 def initial_weights(
-    inputs: Tensor, targets: Tensor, settings: DictionarySettings, transcoder: bool, generator: torch.Generator
+    inputs: Tensor,
+    targets: Tensor,
+    settings: DictionarySettings,
+    transcoder: bool,
+    generator: torch.Generator,
 ) -> Weights:
     """Returns unit decoder rows in random directions, encoders tied to them, and a bias in the median.
 
@@ -74,7 +78,9 @@ def initial_weights(
     if settings.activation == "jump_relu":
         before = F.linear(inputs, weights.encoder, weights.bias)
         share = 1 - min(1.0, settings.k / settings.features)
-        start = before.flatten()[: 2**24].quantile(share) if before.numel() < 2**24 else _quantile(before, share)
+        start = (
+            before.flatten()[: 2**24].quantile(share) if before.numel() < 2**24 else _quantile(before, share)
+        )
         weights.thresholds = start.clamp_min(settings.bandwidth).repeat(settings.features)
     return weights
 

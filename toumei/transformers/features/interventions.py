@@ -76,7 +76,9 @@ def ablate_features(
     check_fits(dictionary, model)
     chosen = list(features)
     dictionary.check_features(chosen)
-    with _edited(model, dictionary, lambda values, inputs: values - dictionary.written(inputs, chosen).to(values)):
+    with _edited(
+        model, dictionary, lambda values, inputs: values - dictionary.written(inputs, chosen).to(values)
+    ):
         yield model
 
 

@@ -39,8 +39,8 @@ def load_saelens(folder: str | Path) -> SparseAutoencoder:
         folder: The folder with ``cfg.json`` and ``sae_weights.safetensors``.
 
     Raises:
-        ArgumentError: A file is missing or damaged, or of an architecture other than standard, topk, jumprelu,
-            batchtopk, transcoder and jumprelu_transcoder.
+        ArgumentError: A file is missing or damaged, or of an architecture other than standard, topk,
+            jumprelu, batchtopk, transcoder and jumprelu_transcoder.
     """
     folder = Path(folder)
     config = _config(folder / _CONFIG)

@@ -20,7 +20,7 @@ class DictionarySettings:
       al. 2024, equation in section A.2).
     - ``jump_relu``: `penalty` times (L0 / k - 1)^2, by straight-through estimators (Rajamanoharan et al. 2024
       and 2025).
-    - ``relu``: `penalty` times the sum of the features' activations, divided by the width (Bricken et al. 2023).
+    - ``relu``: `penalty` times the sum of the features' activations over the width (Bricken et al. 2023).
 
     Attributes:
         features: How many features the dictionary has.
@@ -84,7 +84,9 @@ class DictionarySettings:
         shares = {"warm_up": self.warm_up, "decay": self.decay}
         for name, value in (*positive.items(), ("penalty", self.penalty), ("aux_weight", self.aux_weight)):
             if not _is_number(value) or not (value > 0 if name in positive else value >= 0):
-                raise ArgumentError(f"{name} is a number {'above' if name in positive else 'from'} 0, got {value}")
+                raise ArgumentError(
+                    f"{name} is a number {'above' if name in positive else 'from'} 0, got {value}"
+                )
         if not all(_is_number(one) and 0 <= one <= 1 for one in shares.values()) or sum(shares.values()) > 1:
             raise ArgumentError(
                 f"warm_up and decay are shares of the steps, at most 1 together, got {self.warm_up} and "

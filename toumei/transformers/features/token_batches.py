@@ -81,7 +81,9 @@ class TokenBatches:
         if isinstance(corpus, Tensor):
             model.inputs(corpus)  # raises the errors of tokens that the model does not know
         elif model.tokenizer is None:
-            raise ArgumentError("the model has no tokenizer: give HookedModel(model, tokenizer), or token ids")
+            raise ArgumentError(
+                "the model has no tokenizer: give HookedModel(model, tokenizer), or token ids"
+            )
         self.model, self.corpus = model, corpus
         self.length, self.batch_size, self.skip_first = length, batch_size, skip_first
         self.max_tokens = max_tokens
@@ -95,8 +97,8 @@ class TokenBatches:
         """
         if self._begun and not self.can_repeat:
             raise ArgumentError(
-                "the corpus is an iterator that was read before, and there is nothing left of it: give a list "
-                "of texts or the path of a file"
+                "the corpus is an iterator that was read before, and it is exhausted: give a list of texts, "
+                "or the path of a file"
             )
         self._begun = True
         left = self.max_tokens or float("inf")

@@ -92,9 +92,7 @@ class _Training:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.curves: dict[str, list[float]] = {name: [] for name in _CURVES}
         names = tuple(dict.fromkeys((reads, self.writes)))
-        self.batches = shuffled_batches(
-            source, names, settings.batch_size, settings.buffer, settings.seed
-        )
+        self.batches = shuffled_batches(source, names, settings.batch_size, settings.buffer, settings.seed)
         first = self._first_batches()
         inputs, targets = (torch.cat([one[name] for one in first])[:_SAMPLE] for name in (reads, self.writes))
         self.scales = scale_of(inputs), scale_of(targets)
@@ -134,7 +132,9 @@ class _Training:
         """Takes the steps that are left."""
         done = self._resume(checkpoint) if checkpoint is not None and Path(checkpoint).exists() else 0
         steps, last = self._steps(), time.monotonic()
-        with tqdm(total=self.settings.steps, initial=done, desc="dictionary", disable=not verbose) as progress:
+        with tqdm(
+            total=self.settings.steps, initial=done, desc="dictionary", disable=not verbose
+        ) as progress:
             try:
                 for step in range(self.settings.steps):
                     batch = next(steps)
@@ -203,7 +203,9 @@ class _Training:
             for name in _LEARNED:
                 for part, value in self.optimizer.state.get(getattr(self.weights, name), {}).items():
                     tensors[f"{name}.{part}"] = value
-            tensors |= {name: torch.tensor(values, dtype=torch.float64) for name, values in self.curves.items()}
+            tensors |= {
+                name: torch.tensor(values, dtype=torch.float64) for name, values in self.curves.items()
+            }
             tensors |= {"silent": self.silent, "generator": self.generator.get_state()}
             notes = {"settings": asdict(self.settings), "scales": self.scales, "cut": self.weights.cut}
             write_checkpoint(path, tensors, {**notes, **self._identity})
