@@ -7,20 +7,26 @@ from .logit_attributor import LogitAttributor
 from .logit_lens import LogitLens
 from .residual_decomposer import ResidualDecomposer, ResidualParts
 from .residual_tools import ResidualTools
+from .sparsity_analyzer import PolysemanticNeurons, SparsityAnalyzer
+from .superposition_disentangler import Directions, SuperpositionDisentangler
 from .write_read_analyzer import Hop, InformationFlow, WriteReadAnalyzer
 
 __all__ = [
     "AttentionComposer",
     "AttentionTools",
     "CausalTracingIntervention",
+    "Directions",
     "HeadComposition",
     "Hop",
     "InformationFlow",
     "LogitAttributor",
     "LogitLens",
+    "PolysemanticNeurons",
     "ResidualDecomposer",
     "ResidualParts",
     "ResidualTools",
+    "SparsityAnalyzer",
+    "SuperpositionDisentangler",
     "TokenTrace",
     "WriteReadAnalyzer",
 ]
