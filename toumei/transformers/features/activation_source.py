@@ -1,6 +1,6 @@
 """Activations over a corpus, pass by pass, and what training takes them from."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -11,11 +11,13 @@ from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.fingerprint import fingerprint_of
 from ...core.modules import evaluating, without_wrapper
+from ..model.hook_points import ComputedPoint, HookPoint
 from ..model.hooked_model import HookedModel
 from ..model.point_names import Names, wanted_names
 from .token_batches import TokenBatch, TokenBatches
 
 Block = dict[str, Tensor]
+_INSTEAD = "name a residual stream, the output or the neurons of a layer, or the outputs 'z' of heads"
 
 
 class Activations(Protocol):
@@ -55,6 +57,7 @@ class ActivationSource:
 
     Raises:
         LayerError: A name that the model does not have.
+        ShapeError: An activation that has no vector for each token, such as attention weights.
         ArgumentError: A setting that is no count.
 
     Example:
@@ -80,6 +83,7 @@ class ActivationSource:
     ) -> None:
         self.model = model
         self.names = tuple(wanted_names(model.model, names, model.points))
+        check_vectors(model, self.names)
         self.batches = TokenBatches(
             model,
             corpus,
@@ -107,6 +111,23 @@ class ActivationSource:
         return {name: counted_vectors(name, found[name], batch).cpu() for name in self.names}
 
 
+def check_vectors(model: HookedModel, names: Iterable[str]) -> None:
+    """Makes sure that activations have a vector for each token.
+
+    Args:
+        model: The model.
+        names: Full names of activations; native names are looked at when they are read.
+
+    Raises:
+        ShapeError: One has not, such as attention weights.
+    """
+    for name in names:
+        point = model.points.points.get(name)
+        order = point.order if isinstance(point, HookPoint) else ("batch", "position")
+        if isinstance(point, ComputedPoint) or order[:2] != ("batch", "position"):
+            raise ShapeError(f"{name!r} has no vector for each token: {_INSTEAD}")
+
+
 def counted_vectors(name: str, values: Tensor, batch: TokenBatch) -> Tensor:
     """Returns the vectors (tokens, width) of the tokens that count.
 
@@ -121,7 +142,7 @@ def counted_vectors(name: str, values: Tensor, batch: TokenBatch) -> Tensor:
     if values.shape[:2] != batch.ids.shape or values.dim() < 3 or not values.is_floating_point():
         raise ShapeError(
             f"{name!r} of shape {tuple(values.shape)} has no vector for each of {tuple(batch.ids.shape)} "
-            f"tokens: name a residual stream, the output of a layer, or 'z' or 'result' of heads"
+            f"tokens: {_INSTEAD}"
         )
     vectors: Tensor = values.flatten(2)[batch.counted.to(values.device)]
     return vectors

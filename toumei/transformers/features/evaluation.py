@@ -34,7 +34,7 @@ class Reconstruction(Saved):
     Attributes:
         active: How many features are active on average (L0).
         unexplained: sum |x - x^|^2 / sum |x - mean|^2, both sums over all tokens.
-        shrinkage: The mean of |x^| / |x|; below 1 where features are too weak.
+        shrinkage: The mean of |x^| / |x| over tokens whose x is not 0; below 1 where features are too weak.
         rates: In which share of the tokens each feature is active, (features,).
         largest: The largest activation of each feature, (features,).
         tokens: How many tokens were read.
@@ -261,6 +261,7 @@ class _Sums:
         self.largest = torch.zeros(dictionary.features)
         self.mean = torch.zeros(dictionary.output_width, dtype=torch.float64)
         self.spread = self.error = self.ratios = 0.0
+        self.not_zero = 0
 
     @torch.no_grad()
     def add(self, block: Block) -> None:
@@ -276,7 +277,8 @@ class _Sums:
             self._add_spread(targets)
             self.error += float((targets - found).square().sum())
             lengths = targets.norm(dim=1)
-            self.ratios += float((found.norm(dim=1) / lengths.clamp_min(1e-12)).sum())
+            self.ratios += float((found.norm(dim=1) / lengths)[lengths > 0].sum())
+            self.not_zero += int((lengths > 0).sum())
             self.counts += (features > 0).sum(0).double().cpu()
             self.largest = torch.maximum(self.largest, features.amax(0).cpu())
 
@@ -302,7 +304,7 @@ class _Sums:
         return Reconstruction(
             active=float(self.counts.sum()) / self.tokens,
             unexplained=self.error / self.spread,
-            shrinkage=self.ratios / self.tokens,
+            shrinkage=self.ratios / self.not_zero,
             rates=(self.counts / self.tokens).float(),
             largest=self.largest,
             tokens=self.tokens,

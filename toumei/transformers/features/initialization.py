@@ -54,6 +54,8 @@ def initial_weights(
 ) -> Weights:
     """Returns unit decoder rows in random directions, encoders tied to them, and a bias in the median.
 
+    The encoder of a transcoder is random, and the decoder what the best linear map makes of it.
+
     Args:
         inputs: Activations (N, width).
         targets: What is reconstructed, (N, output width).
@@ -61,34 +63,35 @@ def initial_weights(
         transcoder: Whether the targets are other activations.
         generator: Draws the directions.
     """
-    shape = settings.features, targets.shape[1]
-    decoder = F.normalize(torch.randn(shape, generator=generator), dim=1)
-    encoder = decoder.clone()
+    shape = settings.features, inputs.shape[1]
+    encoder = F.normalize(torch.randn(shape, generator=generator), dim=1)
+    encoder_bias = torch.zeros(settings.features)
+    decoder = encoder.clone()
     if transcoder:
-        random = torch.randn(settings.features, inputs.shape[1], generator=generator)
-        encoder = decoder.clone() if inputs.shape[1] == targets.shape[1] else F.normalize(random, dim=1)
+        encoder_bias = -encoder @ geometric_median(inputs)
+        decoder = F.normalize(encoder @ _linear_map(inputs, targets), dim=1)
     weights = Weights(
         encoder=encoder,
-        encoder_bias=torch.zeros(settings.features),
+        encoder_bias=encoder_bias,
         decoder=decoder,
         decoder_bias=geometric_median(targets),
         thresholds=torch.zeros(settings.features),
         subtract_bias=not transcoder,
     )
-    if settings.activation == "jump_relu":
-        before = F.linear(inputs, weights.encoder, weights.bias)
-        share = 1 - min(1.0, settings.k / settings.features)
-        start = (
-            before.flatten()[: 2**24].quantile(share) if before.numel() < 2**24 else _quantile(before, share)
-        )
-        weights.thresholds = start.clamp_min(settings.bandwidth).repeat(settings.features)
+    if settings.activation == "jump_relu":  # as many features are active as are wanted
+        before = F.linear(inputs, weights.encoder, weights.bias).flatten()
+        rank = round(len(before) * (1 - settings.k / settings.features))
+        start = float(before.kthvalue(max(1, rank)).values)
+        weights.thresholds = torch.full((settings.features,), max(start, settings.bandwidth))
     return weights
 
 
-def _quantile(values: Tensor, share: float) -> Tensor:
-    """A quantile of more numbers than torch takes."""
-    flat = values.flatten()
-    return flat.kthvalue(max(1, round(share * len(flat)))).values
+def _linear_map(inputs: Tensor, targets: Tensor) -> Tensor:
+    """The matrix (width, output width) that predicts targets from inputs best, both around their means."""
+    centred, wanted = (inputs - inputs.mean(0)).double(), (targets - targets.mean(0)).double()
+    covariance = centred.T @ centred
+    covariance.diagonal().add_(1e-3 * covariance.diagonal().mean())  # has an inverse where inputs are few
+    return torch.linalg.solve(covariance, centred.T @ wanted).float()
 
 
 def begin_again(
