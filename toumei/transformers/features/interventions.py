@@ -9,9 +9,15 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
+from ..model.hook_points import DerivedPoint
 from ..model.hooked_model import HookedModel
 from ..model.point_names import wanted_names
 from .dictionary import SparseAutoencoder
+
+_UNNAMED = (
+    "activations",
+    "outputs",
+)  # of dictionaries that were trained on tensors, or whose file has no name
 
 
 @contextmanager
@@ -116,7 +122,7 @@ def check_fits(dictionary: SparseAutoencoder, model: HookedModel) -> None:
     places = {dictionary.reads: dictionary.width, dictionary.writes: dictionary.output_width}
     names = []
     for name in places:
-        found = wanted_names(model.model, name, model.points) if name != "activations" else []
+        found = wanted_names(model.model, name, model.points) if name not in _UNNAMED else []
         if len(found) != 1:
             raise ArgumentError(
                 f"{dictionary!r} says of no single activation of a model that it reads it: "
@@ -139,15 +145,18 @@ def check_fits(dictionary: SparseAutoencoder, model: HookedModel) -> None:
 def _edited(model: HookedModel, dictionary: SparseAutoencoder, change: Any) -> Iterator[None]:
     """Edits what is written, by a function of it and of what is read, both with one vector a token."""
     read: list[Tensor] = []
+    (name,) = wanted_names(model.model, dictionary.reads, model.points)
+    point = model.points.points.get(name)
 
     def keep(values: Tensor) -> None:
-        read[:] = [values]
+        read[:] = [point.compute(values) if isinstance(point, DerivedPoint) else values]
 
     def write(values: Tensor) -> Tensor:
         inputs = read[0] if dictionary.is_transcoder else values
         changed: Tensor = change(values.flatten(2), inputs.flatten(2))
         return changed.reshape(values.shape)
 
-    before = {dictionary.reads: keep} if dictionary.is_transcoder else {}
+    place = point.of.name if isinstance(point, DerivedPoint) else dictionary.reads
+    before = {place: keep} if dictionary.is_transcoder else {}
     with model.edit({**before, dictionary.writes: write}):
         yield
