@@ -181,7 +181,7 @@ def test_a_killed_training_goes_on_bit_for_bit(activation, tmp_path, monkeypatch
     settings = replace(FEW, activation=activation, dead_after=400)
     whole = train_dictionary(WORLD, settings, verbose=False)
     path = tmp_path / "state.safetensors"
-    step, count = training._Training._step, 0
+    step, count = training.Training.step, 0
 
     def dying(self, *args):
         nonlocal count
@@ -190,7 +190,7 @@ def test_a_killed_training_goes_on_bit_for_bit(activation, tmp_path, monkeypatch
             raise RuntimeError("killed")
         return step(self, *args)
 
-    monkeypatch.setattr(training._Training, "_step", dying)
+    monkeypatch.setattr(training.Training, "step", dying)
     with pytest.raises(RuntimeError, match="killed"):
         train_dictionary(WORLD, settings, checkpoint=path, verbose=False)
     found = train_dictionary(WORLD, settings, checkpoint=path, verbose=False)

@@ -33,7 +33,7 @@ def test_sparsity_is_a_share_and_rates_are_its_parts(model):
     with pytest.raises(ArgumentError, match="names 3"):
         tool.firing_rates(TOKENS, "post")
     for wrong in ([], "text"):
-        with pytest.raises(ArgumentError, match="list of texts"):
+        with pytest.raises(ArgumentError, match="list of texts|sequence"):
             tool.firing_rates(wrong, KEY)
 
 

@@ -149,14 +149,22 @@ def _edited(model: HookedModel, dictionary: SparseAutoencoder, change: Any) -> I
     point = model.points.points.get(name)
 
     def keep(values: Tensor) -> None:
-        read[:] = [point.compute(values) if isinstance(point, DerivedPoint) else values]
+        read[:] = [point.read(values, len(values)) if isinstance(point, DerivedPoint) else values]
 
     def write(values: Tensor) -> Tensor:
         inputs = read[0] if dictionary.is_transcoder else values
         changed: Tensor = change(values.flatten(2), inputs.flatten(2))
         return changed.reshape(values.shape)
 
-    place = point.of.name if isinstance(point, DerivedPoint) else dictionary.reads
+    place = dictionary.reads
+    if isinstance(
+        point, DerivedPoint
+    ):  # nothing computes it apart, so the tensor that it is computed from is read
+        place = point.layer
+        if point.of.axes[0] != ("batch",):
+            raise ArgumentError(
+                f"{name!r} cannot be read here: give a dictionary that reads the residual stream"
+            )
     before = {place: keep} if dictionary.is_transcoder else {}
     with model.edit({**before, dictionary.writes: write}):
         yield

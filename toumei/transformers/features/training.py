@@ -72,7 +72,7 @@ def train_dictionary(
     """
     source = as_activations(activations)
     read = one_name(source.names, reads, "reads")
-    training = _Training(source, settings, read, read if writes is None else writes, torch.device(device))
+    training = Training(source, settings, read, read if writes is None else writes, torch.device(device))
     try:
         training.run(checkpoint, verbose)
     except KeyboardInterrupt:
@@ -81,8 +81,16 @@ def train_dictionary(
     return training.result()
 
 
-class _Training:
-    """The state of a training."""
+class Training:
+    """The state of a training, which takes one step after the other.
+
+    Args:
+        source: The activations.
+        settings: How to train.
+        reads: The name of the activation that is read.
+        writes: The name of the one that is reconstructed.
+        device: Where to compute.
+    """
 
     def __init__(
         self, source: Activations, settings: DictionarySettings, reads: str, writes: str, device: torch.device
@@ -129,7 +137,12 @@ class _Training:
             yield self._next()
 
     def run(self, checkpoint: str | Path | None, verbose: bool) -> None:
-        """Takes the steps that are left."""
+        """Takes the steps that are left.
+
+        Args:
+            checkpoint: The file from which it goes on, and that it writes.
+            verbose: Show a progress bar.
+        """
         done = self._resume(checkpoint) if checkpoint is not None and Path(checkpoint).exists() else 0
         steps, last = self._steps(), time.monotonic()
         with tqdm(
@@ -140,7 +153,7 @@ class _Training:
                     batch = next(steps)
                     if step < done:  # seen before the training was killed
                         continue
-                    self._step(step, batch)
+                    self.step(step, batch)
                     progress.update()
                     progress.set_postfix(unexplained=f"{self.curves['unexplained'][-1]:.3f}")
                     if checkpoint is not None and time.monotonic() - last > _SECONDS:
@@ -150,7 +163,16 @@ class _Training:
                 if checkpoint is not None and self.curves["losses"]:
                     self._save(checkpoint)
 
-    def _step(self, step: int, batch: Block) -> None:
+    def step(self, step: int, batch: Block) -> None:
+        """Takes a step.
+
+        Args:
+            step: Its number, which says how large the learning rate is.
+            batch: The activations.
+
+        Raises:
+            NonFiniteError: The loss is not finite.
+        """
         settings, weights = self.settings, self.weights
         inputs = batch[self.reads].to(self.device) * self.scales[0]
         targets = inputs if self.reads == self.writes else batch[self.writes].to(self.device) * self.scales[1]
