@@ -107,19 +107,20 @@ def test_dead_features_learn_from_the_error():
 
 def test_thresholds_of_jumps_get_the_estimated_gradients():
     """Rajamanoharan et al. (2024), equations 11 and 12, in plain loops."""
-    from toumei.transformers.features.sparse_functions import JumpReLU, Step
+    from toumei.transformers.features.sparse_functions import JumpReLU
 
-    before = torch.tensor([[0.1, 0.52], [0.49, 0.9], [0.55, 0.4]])
+    before = torch.tensor([[0.1, 0.52], [0.49, 0.9], [0.55, 0.4]], requires_grad=True)
     thresholds = torch.tensor([0.5, 0.5], requires_grad=True)
     weights = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
-    for function, scale in ((JumpReLU, 0.5 / 0.2), (Step, 1 / 0.2)):
-        (gradient,) = torch.autograd.grad(
-            (function.apply(before, thresholds, 0.2) * weights).sum(), thresholds
-        )
-        for column in range(2):
-            near = [row for row in range(3) if abs(before[row, column] - 0.5) < 0.1]
-            expected = -scale * sum(float(weights[row, column]) for row in near)
-            assert float(gradient[column]) == pytest.approx(expected, rel=1e-5)
+    numbers, count = JumpReLU.apply(before, thresholds, 0.25)
+    assert float(count.detach()) == pytest.approx(3 / 3)
+    torch.testing.assert_close(numbers, before * (before > 0.5))
+    of_numbers, of_both = torch.autograd.grad((numbers * weights).sum() + 7 * count, [thresholds, before])
+    for column in range(2):
+        near = [row for row in range(3) if abs(float(before[row, column]) - 0.5) < 0.125]
+        expected = -sum(0.5 * float(weights[row, column]) + 7 / 3 for row in near) / 0.25
+        assert float(of_numbers[column]) == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(of_both, weights * (before > 0.5))
 
 
 def test_features_that_begin_again_point_to_bad_inputs():

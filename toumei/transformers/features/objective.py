@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .settings import DictionarySettings
-from .sparse_functions import Active, JumpReLU, SelectedFeatures, SparseDecode, Step, active_of
+from .sparse_functions import Active, JumpReLU, SelectedFeatures, SparseDecode, active_of
 
 _DEAD_PENALTY = 3e-6  # of SAELens, for features of jump_relu whose thresholds are never reached
 
@@ -86,8 +86,7 @@ def _dense_loss(
         sparsity = settings.penalty * features.sum(1).mean() / width
     else:
         thresholds = weights.thresholds
-        features = JumpReLU.apply(before, thresholds, settings.bandwidth)
-        number = Step.apply(before, thresholds, settings.bandwidth).sum(1).mean()
+        features, number = JumpReLU.apply(before, thresholds, settings.bandwidth)
         sparsity = settings.penalty * (number / settings.k - 1) ** 2
         if bool(dead.any()):
             short = (thresholds[dead] - before[:, dead]).relu().sum(1).mean()

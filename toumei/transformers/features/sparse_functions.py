@@ -120,47 +120,29 @@ def by_feature(values: Tensor, active: Active, rows: Tensor, features: int) -> T
 
 
 class JumpReLU(torch.autograd.Function):
-    """Numbers above a threshold, else 0, with an estimate of the gradient of the threshold.
+    """Numbers above a threshold, else 0, and how many are above it on average.
 
-    The estimate is -(threshold / bandwidth) for numbers within half a bandwidth of the threshold
-    (Rajamanoharan et al. 2024, equation 11).
+    It takes numbers (N, features), thresholds (features,) and the bandwidth of the estimates of the gradients
+    of the thresholds: for numbers within half a bandwidth of the threshold -(threshold / bandwidth) times the
+    gradient of the number, and -1 / bandwidth times that of the count (Rajamanoharan et al. 2024, equations
+    11 and 12). The count gives the numbers no gradient.
     """
 
     @staticmethod
-    def forward(ctx: Any, before: Tensor, thresholds: Tensor, bandwidth: float) -> Tensor:
-        """Returns the numbers."""
-        ctx.save_for_backward(before, thresholds)
+    def forward(ctx: Any, before: Tensor, thresholds: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
+        """Returns the numbers, and the count."""
+        above = before > thresholds
+        ctx.save_for_backward(before, thresholds, above)
         ctx.bandwidth = bandwidth
-        return before * (before > thresholds)
+        return before * above, above.sum() / len(before)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Returns the gradients of numbers and thresholds."""
-        before, thresholds = ctx.saved_tensors
-        (gradient,) = gradients
-        near = (before - thresholds).abs() < ctx.bandwidth / 2
-        for_thresholds = -(thresholds / ctx.bandwidth) * (near * gradient).sum(0)
-        return gradient * (before > thresholds), for_thresholds, None
-
-
-class Step(torch.autograd.Function):
-    """Whether numbers are above a threshold, with an estimate of the gradient of the threshold.
-
-    The estimate is -1 / bandwidth for numbers within half a bandwidth of the threshold (Rajamanoharan et al.
-    2024, equation 12).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, before: Tensor, thresholds: Tensor, bandwidth: float) -> Tensor:
-        """Returns 1 above the threshold, else 0."""
-        ctx.save_for_backward(before, thresholds)
-        ctx.bandwidth = bandwidth
-        return (before > thresholds).to(before)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        """Returns the gradient of the thresholds."""
-        before, thresholds = ctx.saved_tensors
-        (gradient,) = gradients
-        near = (before - thresholds).abs() < ctx.bandwidth / 2
-        return None, -(near * gradient).sum(0) / ctx.bandwidth, None
+        before, thresholds, above = ctx.saved_tensors
+        of_numbers, of_count = gradients
+        half = ctx.bandwidth / 2
+        rows, features = ((before > thresholds - half) & (before < thresholds + half)).nonzero().unbind(1)
+        each = of_numbers[rows, features] * thresholds[features] + of_count / len(before)
+        for_thresholds = torch.zeros_like(thresholds).index_add_(0, features, -each / ctx.bandwidth)
+        return of_numbers * above, for_thresholds, None
