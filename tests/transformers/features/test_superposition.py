@@ -66,7 +66,8 @@ def test_instances_are_sorted_and_repeated_by_the_seed():
     one, again = (train_superposition(4, 2, **options, seed=4) for _ in range(2))
     assert [each.loss for each in one] == sorted(each.loss for each in again)
     assert torch.equal(one[0].directions, again[0].directions)
-    assert one[0].plot().get_title().endswith("dimension") or "0 features" in one[0].plot().get_title()
+    number = int(one[0].represented.sum())
+    assert one[0].plot().get_title().startswith(f"density 0.05\n{number} features in 2 dimensions")
     train_superposition(4, 3, **options)[0].plot()
 
 
