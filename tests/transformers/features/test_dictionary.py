@@ -274,6 +274,24 @@ def test_norms_of_the_decoder_count_as_in_saelens(tmp_path):
     torch.testing.assert_close(found(x), (active / lengths) @ given.W_dec + given.b_dec, atol=1e-4, rtol=1e-4)
 
 
+def test_configurations_of_before_version_6_are_read(tmp_path):
+    given = dictionary()
+    save_saelens(given, tmp_path)
+    old = {"d_in": 32, "d_sae": 50, "hook_point": NAME, "normalize_activations": False}
+    old |= {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}, "apply_b_dec_to_input": True}
+    (tmp_path / "cfg.json").write_text(json.dumps(old))
+    found, x = load_saelens(tmp_path), torch.randn(5, 32)
+    assert (found.activation, found.k, found.reads) == ("topk", 4, NAME)
+    assert torch.equal(found(x), given(x))
+    for changed, match in (
+        ({"activation_fn_str": "tanh-relu"}, "tanh-relu"),
+        ({"activation_fn_kwargs": {}}, "k is"),
+    ):
+        (tmp_path / "cfg.json").write_text(json.dumps({**old, **changed}))
+        with pytest.raises(ArgumentError, match=match):
+            load_saelens(tmp_path)
+
+
 def test_damaged_files_of_saelens_are_one_kind_of_error(tmp_path):
     def refused(match):
         with pytest.raises(ArgumentError, match=match):

@@ -83,21 +83,21 @@ def _dense_loss(
     before = F.linear(inputs, weights.encoder, weights.bias)
     if settings.activation == "relu":
         features = before.relu()
-        sparsity = settings.penalty * features.sum(1).mean() / width
+        counts = (features.detach() > 0).sum(0, dtype=features.dtype)
+        sparsity = settings.penalty * features.sum() / (len(inputs) * width)
     else:
         thresholds = weights.thresholds
-        features, number = JumpReLU.apply(before, thresholds, settings.bandwidth)
-        sparsity = settings.penalty * (number / settings.k - 1) ** 2
+        features, counts = JumpReLU.apply(before, thresholds, settings.bandwidth)
+        sparsity = settings.penalty * (counts.sum() / len(inputs) / settings.k - 1) ** 2
         if bool(dead.any()):
             short = (thresholds[dead] - before[:, dead]).relu().sum(1).mean()
             sparsity = sparsity + _DEAD_PENALTY * short / width
     error = targets - features @ weights.decoder - weights.decoder_bias
-    active = features.detach() > 0
     return BatchLoss(
         loss=error.square().mean() + sparsity,
         error=error.detach(),
-        active=float(active.sum() / len(inputs)),
-        fired=active.any(0),
+        active=float(counts.detach().sum() / len(inputs)),
+        fired=counts.detach() > 0,
     )
 
 

@@ -15,6 +15,10 @@ from ...core.serialization import write_safetensors
 from .dictionary import Activation, Normalization, SparseAutoencoder
 
 _CONFIG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
+_VERSION = (
+    "6.0.0"  # without one SAELens takes a configuration for one of before version 6, and drops the names
+)
+_NAMES = {"hook_point": "hook_name", "activation_fn_str": "activation_fn"}  # of before version 6
 _ACTIVATIONS: dict[str, Activation] = {
     "standard": "relu",
     "topk": "topk",
@@ -33,7 +37,7 @@ _NORMALIZATIONS: dict[str, Normalization] = {
 
 @checked
 def load_saelens(folder: str | Path) -> SparseAutoencoder:
-    """Returns a dictionary from a folder that SAELens wrote (its format of version 6).
+    """Returns a dictionary from a folder that SAELens wrote, in its format of version 6 or of before.
 
     Args:
         folder: The folder with ``cfg.json`` and ``sae_weights.safetensors``.
@@ -46,7 +50,7 @@ def load_saelens(folder: str | Path) -> SparseAutoencoder:
     config = _config(folder / _CONFIG)
     tensors = _tensors(folder / _WEIGHTS)
     try:
-        return _dictionary(config, tensors)
+        return _dictionary(_as_new(config), tensors)
     except (ArgumentError, KeyError, TypeError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise ArgumentError(f"{folder} is no dictionary of SAELens that toumei can read: {reason}") from error
@@ -93,7 +97,7 @@ def save_saelens(dictionary: SparseAutoencoder, folder: str | Path) -> None:
         "apply_b_dec_to_input": dictionary.subtract_bias,
         "normalize_activations": normalization,
         "reshape_activations": "hook_z" if dictionary.reads.endswith("hook_z") else "none",
-        "metadata": {"hook_name": dictionary.reads},
+        "metadata": {"hook_name": dictionary.reads, "sae_lens_version": _VERSION},
     }
     if architecture == "topk":
         config |= {"k": dictionary.k, "rescale_acts_by_decoder_norm": False}
@@ -109,13 +113,34 @@ def save_saelens(dictionary: SparseAutoencoder, folder: str | Path) -> None:
         partial.write_text(json.dumps(config), encoding="utf-8")
 
 
+def _as_new(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as that of version 6; before it, TopK was an activation function of ``standard``.
+
+    Raises:
+        ArgumentError: It has another activation function.
+    """
+    config = {_NAMES.get(key, key): value for key, value in config.items()}
+    function = config.get("activation_fn") or "relu"
+    if function == "topk" and config.get("architecture", "standard") in ("standard", "topk"):
+        kept = {"k": (config.get("activation_fn_kwargs") or {}).get("k", config.get("k"))}
+        config |= {"architecture": "topk", **kept}
+    elif function not in ("relu", "topk"):
+        raise ArgumentError(f"its activation_fn is {function!r}, and there are 'relu' and 'topk'")
+    if not isinstance(config.get("normalize_activations"), str):
+        config["normalize_activations"] = "none"  # None, or whether a number is folded into the weights
+    return config
+
+
 def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor]) -> SparseAutoencoder:
     architecture = config.get("architecture", "standard")
     if architecture not in _ACTIVATIONS:
         raise ArgumentError(
             f"its architecture is {architecture!r}, and there are {', '.join(map(repr, _ACTIVATIONS))}"
         )
-    normalization = config.get("normalize_activations", "none")
+    scaling = tensors.get("scaling_factor")
+    if scaling is not None and not torch.allclose(scaling, torch.ones_like(scaling)):
+        raise ArgumentError("it has a finetuned scaling_factor")
+    normalization = config["normalize_activations"]
     if normalization not in _NORMALIZATIONS:
         raise ArgumentError(f"its normalize_activations is {normalization!r}")
     weights = {name: tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")}

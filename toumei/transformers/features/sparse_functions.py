@@ -120,29 +120,29 @@ def by_feature(values: Tensor, active: Active, rows: Tensor, features: int) -> T
 
 
 class JumpReLU(torch.autograd.Function):
-    """Numbers above a threshold, else 0, and how many are above it on average.
+    """Numbers above a threshold, else 0, and how many of each feature are above it, (features,).
 
     It takes numbers (N, features), thresholds (features,) and the bandwidth of the estimates of the gradients
     of the thresholds: for numbers within half a bandwidth of the threshold -(threshold / bandwidth) times the
-    gradient of the number, and -1 / bandwidth times that of the count (Rajamanoharan et al. 2024, equations
-    11 and 12). The count gives the numbers no gradient.
+    gradient of the number, and -1 / bandwidth times that of the counts (Rajamanoharan et al. 2024, equations
+    11 and 12). The counts give the numbers no gradient.
     """
 
     @staticmethod
     def forward(ctx: Any, before: Tensor, thresholds: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
-        """Returns the numbers, and the count."""
+        """Returns the numbers and the counts."""
         above = before > thresholds
         ctx.save_for_backward(before, thresholds, above)
         ctx.bandwidth = bandwidth
-        return before * above, above.sum() / len(before)
+        return before * above, above.sum(0, dtype=before.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Returns the gradients of numbers and thresholds."""
         before, thresholds, above = ctx.saved_tensors
-        of_numbers, of_count = gradients
+        of_numbers, of_counts = gradients
         half = ctx.bandwidth / 2
         rows, features = ((before > thresholds - half) & (before < thresholds + half)).nonzero().unbind(1)
-        each = of_numbers[rows, features] * thresholds[features] + of_count / len(before)
+        each = of_numbers[rows, features] * thresholds[features] + of_counts[features]
         for_thresholds = torch.zeros_like(thresholds).index_add_(0, features, -each / ctx.bandwidth)
         return of_numbers * above, for_thresholds, None
