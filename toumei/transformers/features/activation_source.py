@@ -66,7 +66,7 @@ class ActivationSource:
         >>> texts = [fact.text for fact in world.facts[:3]]
         >>> source = ActivationSource(HookedModel(model, tokenizer), texts, ("mlp_out", 2))
         >>> source.names, [block["blocks.2.hook_mlp_out"].shape for block in source.blocks(seed=0)]
-        (('blocks.2.hook_mlp_out',), [torch.Size([21, 128])])
+        (('blocks.2.hook_mlp_out',), [torch.Size([20, 128])])
     """
 
     @checked

@@ -155,7 +155,7 @@ class Training:
                         continue
                     self.step(step, batch)
                     progress.update()
-                    progress.set_postfix(unexplained=f"{self.curves['unexplained'][-1]:.3f}")
+                    progress.set_postfix(unexplained=f"{self.curves['unexplained'][-1]:.3f}", refresh=False)
                     if checkpoint is not None and time.monotonic() - last > _SECONDS:
                         self._save(checkpoint)
                         last = time.monotonic()
