@@ -64,13 +64,11 @@ def test_activations_are_those_of_the_whole_pass_and_end_it_early(hooked_of):
     assert set(found) == set(names)
     for name in names:
         assert torch.equal(found[name], cache[name]), name
-    head = hooked.model.get_output_embeddings()
-    head.register_forward_hook(lambda *_: ran.append(1))
-    hooked.activations(tokens, names)
-    assert not ran
-    hooked(tokens)
-    assert ran
-    head._forward_hooks.clear()
+    with hooked.model.get_output_embeddings().register_forward_hook(lambda *_: ran.append(1)):
+        hooked.activations(tokens, names[:3])
+        assert not ran
+        hooked(tokens)
+        assert ran
 
 
 def test_short_names_mean_all_layers_and_patterns_and_functions_choose(hooked_of):

@@ -198,6 +198,9 @@ class HookedModel:
     def activations(self, given: Any, names: Names, **options: Any) -> ActivationCache:
         """Returns the activations that are named; the pass ends as soon as the model has computed them.
 
+        Native names without a number, such as ``model.layers.0.mlp``, mean the last run, and need the whole
+        pass; with one, ``model.layers.0.mlp#0``, they do not.
+
         Args:
             given: See `__call__`.
             names: See `run_with_cache`.
