@@ -73,7 +73,7 @@ Activation FeedForward Fmrai GraphDifferences KVResults LinearMap Match MultiHea
 NeuronKVRecord NeuronMemory Normalization Operation OperationGraph Pattern Probe ResidualSum TensorNode
 Tracker Trigger HeadBehaviours graph_page neighbourhood
 HeadComposition HeadWeights Hop InformationFlow LensRecipe NeuronProbe ResidualParts SVD Subspaces Surgery
-TokenPair TokenTrace
+PolysemanticNeurons TokenPair TokenTrace
 """
 
 

@@ -75,6 +75,16 @@ from toumei.transformers import (
 )
 from toumei.transformers.areas import AreaComparison, AreaEvaluation, Areas
 from toumei.transformers.circuits import AttributionGraph, Circuit, CircuitChecks, FaithfulnessCurves
+from toumei.transformers.features import (
+    DictionaryEvaluation,
+    DictionarySettings,
+    DictionaryTraining,
+    FeatureMatches,
+    FeatureTable,
+    Reconstruction,
+    SparseAutoencoder,
+    Superposition,
+)
 from toumei.transformers.heads import SCORES, HeadScores, HeadValues, SingularReadOut
 from toumei.transformers.knowledge import (
     HeadRelations,
@@ -89,6 +99,7 @@ from toumei.transformers.rome import AverageEffects, CausalTrace, Evaluation
 from toumei.transformers.rome.editing.edit import Edit
 from toumei.transformers.rome.statistics.second_moments import IdentityMoment
 from toumei.transformers.surgery import LayerPerplexities
+from toumei.transformers.tools import Directions
 
 LAYERS = tuple(f"features.stage{index}.block{index}.conv2.activation" for index in range(80))
 UNITS = tuple(f"{layer}:123:10:10" for layer in LAYERS)
@@ -365,7 +376,50 @@ def edges_of_a_large_model():
     )
 
 
+def features_of_a_large_model():
+    """A transcoder between layers with long names, and what is known of it."""
+    torch.manual_seed(0)
+    count, curve = 4096, torch.rand(10_000)
+    dictionary = SparseAutoencoder(
+        W_enc=torch.rand(8, count),
+        b_enc=torch.rand(count),
+        W_dec=torch.rand(count, 8),
+        b_dec=torch.rand(8),
+        thresholds=torch.rand(count),
+        activation="batch_topk",
+        k=128,
+        subtract_bias=False,
+        normalization="none",
+        reads=LAYERS[78],
+        writes=LAYERS[79],
+    )
+    yield dictionary
+    settings = DictionarySettings(features=count)
+    yield DictionaryTraining(dictionary, settings, curve * 1e6, curve, curve * 1e4, curve, "model")
+    found = Reconstruction(1e4, 0.5, 0.9, torch.rand(count), torch.rand(count), 10**9, torch.rand(count))
+    yield found
+    yield DictionaryEvaluation(found, 3.0, 4.0, 15.0, 1.0, 12.0, 10**9)
+    words = ((WORD,) * 8,) * count
+    sides = {"promoted": words, "suppressed": words}
+    logits = {f"{side}_logits": torch.rand(count, 8) for side in sides}
+    table = {"values": torch.rand(count, 4), "activations": torch.rand(count, 4, 8)}
+    yield FeatureTable(
+        features=tuple(range(count)),
+        rates=torch.rand(count),
+        texts=(((WORD,) * 8,) * 4,) * count,
+        reads=LAYERS[79],
+        **table,
+        **sides,
+        **logits,
+    )
+    yield FeatureMatches(torch.rand(count), torch.arange(count))
+    yield Superposition(torch.rand(count, 8), torch.rand(count), torch.rand(count), 1e-3, 123.456)
+    square = torch.rand(256, 256)
+    yield Directions("dictionary", square, square, square[0], 0.123456, dictionary)
+
+
 RESULTS = [
+    *features_of_a_large_model(),
     *edges_of_a_large_model(),
     Attribution(
         {name: torch.rand(64, 512) for name in LAYERS},

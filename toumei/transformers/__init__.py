@@ -6,8 +6,8 @@ carry a fact, `RankOneEditor` rewrites it, `evaluate_edits` scores that. `logit_
 `head_ablation`, `activation_patching` and `path_patching` show which parts an answer needs,
 `attribution_graph` which edges between them. `ActivationAreas` maps where the texts of each category lie in
 each layer. `train_dictionary` finds the features that activations are made of. `delete_layers`, `prune_heads`
-and `perplexity_by_layer` show which parts a model can lose. `KnowledgeProber` and `KnowledgeGraphExtractor` read
-what it knows, `steering_vector` finds directions that steer it.
+and `perplexity_by_layer` show which parts a model can lose. `KnowledgeProber` and `KnowledgeGraphExtractor`
+read what it knows, `steering_vector` finds directions that steer it.
 """
 
 from .areas import ActivationAreas, Areas
@@ -24,6 +24,24 @@ from .circuits import (
     greater_than,
     indirect_objects,
     run_circuit,
+)
+from .features import (
+    ActivationSource,
+    ActivationStore,
+    DictionaryEvaluation,
+    DictionarySettings,
+    DictionaryTraining,
+    FeatureTable,
+    SparseAutoencoder,
+    SyntheticFeatures,
+    ablate_features,
+    evaluate_dictionary,
+    load_saelens,
+    save_saelens,
+    show_features,
+    spliced,
+    steer_by_feature,
+    train_dictionary,
 )
 from .heads import (
     CompositionScores,
@@ -122,12 +140,16 @@ from .tools import (
     ModelSurgery,
     ResidualDecomposer,
     ResidualTools,
+    SparsityAnalyzer,
+    SuperpositionDisentangler,
     WriteReadAnalyzer,
 )
 
 __all__ = [
     "ActivationAreas",
     "ActivationCache",
+    "ActivationSource",
+    "ActivationStore",
     "Anatomy",
     "Areas",
     "AttentionComposer",
@@ -141,6 +163,9 @@ __all__ = [
     "Circuit",
     "CircuitChecks",
     "CompositionScores",
+    "DictionaryEvaluation",
+    "DictionarySettings",
+    "DictionaryTraining",
     "Edit",
     "EditCase",
     "EditRequest",
@@ -149,6 +174,7 @@ __all__ = [
     "Evaluation",
     "FactoredMatrix",
     "FaithfulnessCurves",
+    "FeatureTable",
     "GraphComparison",
     "HeadAblation",
     "HeadRelations",
@@ -174,12 +200,17 @@ __all__ = [
     "RankOneEditor",
     "ResidualDecomposer",
     "ResidualTools",
+    "SparseAutoencoder",
+    "SparsityAnalyzer",
     "SteeringSweep",
     "SteeringVector",
+    "SuperpositionDisentangler",
     "Surgery",
+    "SyntheticFeatures",
     "TraceSettings",
     "TunedLens",
     "WriteReadAnalyzer",
+    "ablate_features",
     "ablation",
     "acdc",
     "activation_patching",
@@ -197,6 +228,7 @@ __all__ = [
     "counterfact_cases",
     "delete_layers",
     "direct_logit_attribution",
+    "evaluate_dictionary",
     "evaluate_edits",
     "export_lora",
     "faithfulness_curves",
@@ -206,6 +238,7 @@ __all__ = [
     "head_weights",
     "indirect_objects",
     "kl_to_clean",
+    "load_saelens",
     "logit_difference",
     "logit_lens",
     "merge_heads",
@@ -224,9 +257,14 @@ __all__ = [
     "revert_all",
     "revert_surgeries",
     "run_circuit",
+    "save_saelens",
+    "show_features",
+    "spliced",
+    "steer_by_feature",
     "steering_sweep",
     "steering_vector",
     "top_token_pairs",
+    "train_dictionary",
     "transplant_layers",
     "world_cases",
     "write_strengths",

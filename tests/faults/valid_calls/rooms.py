@@ -3,6 +3,7 @@
 from .of_areas import areas_of_texts
 from .of_attribution import methods, metrics
 from .of_circuits import edges_of_transformers
+from .of_features import features
 from .of_heads import weights
 from .of_instrument import instrument
 from .of_lenses import lenses
@@ -20,4 +21,4 @@ from .of_workbench import workbench
 ROOMS = (methods, metrics, visualization, objectives, parameterizations, views, whole_networks)
 ROOMS = (*ROOMS, drawn, networks, language, instrument, workbench)
 ROOMS = (*ROOMS, weights, lenses, patched, arrakis)
-ROOMS = (*ROOMS, areas_of_texts, changed_and_known, node_circuits, edges_of_transformers)
+ROOMS = (*ROOMS, areas_of_texts, changed_and_known, node_circuits, edges_of_transformers, features)

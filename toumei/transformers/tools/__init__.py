@@ -9,12 +9,15 @@ from .logit_lens import LogitLens
 from .model_surgery import ModelSurgery
 from .residual_decomposer import ResidualDecomposer, ResidualParts
 from .residual_tools import ResidualTools
+from .sparsity_analyzer import PolysemanticNeurons, SparsityAnalyzer
+from .superposition_disentangler import Directions, SuperpositionDisentangler
 from .write_read_analyzer import Hop, InformationFlow, WriteReadAnalyzer
 
 __all__ = [
     "AttentionComposer",
     "AttentionTools",
     "CausalTracingIntervention",
+    "Directions",
     "HeadComposition",
     "Hop",
     "InformationFlow",
@@ -24,10 +27,13 @@ __all__ = [
     "LogitLens",
     "ModelSurgery",
     "NeuronProbe",
+    "PolysemanticNeurons",
     "ResidualDecomposer",
     "ResidualParts",
     "ResidualTools",
+    "SparsityAnalyzer",
     "Subspaces",
+    "SuperpositionDisentangler",
     "TokenTrace",
     "WriteReadAnalyzer",
 ]
