@@ -1,0 +1,10 @@
+"""The bench: every run of every experiment is kept, told apart by version, and compared."""
+
+from .comparison import Rerun, VersionDifference
+from .experiment_bench import Bench
+from .loaded_values import NotKept
+from .run_table import RunTable
+from .runs import Run
+from .tools import Tool
+
+__all__ = ["Bench", "NotKept", "Rerun", "Run", "RunTable", "Tool", "VersionDifference"]

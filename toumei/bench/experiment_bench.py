@@ -1,0 +1,319 @@
+"""The bench: a folder in which every run of every experiment is kept."""
+
+import json
+import os
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from ..core.checks import checked
+from ..core.errors import ArgumentError, ToumeiError
+from ..core.files import atomic_write
+from ..core.kinds import shown
+from .comparison import Rerun, VersionDifference, compare_results, compare_versions
+from .decorators import with_tools
+from .experiment import Experiment, Recording
+from .hashes import plain_model
+from .index import Index, Row
+from .loaded_values import loaded, not_kept
+from .run_table import RunTable, table_of
+from .runs import FORMAT, Run, check_format, read_run
+from .tools import Tools
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Bench:
+    """Keeps every run of every experiment: source, arguments, results, figures, seed and environment.
+
+    A version is a hash of the source (with what it calls in the user's modules), the arguments, the weights
+    of the model and the tools; the same experiment again is another run of the same version. Each run has a
+    folder, ``runs/EXPERIMENT/RUN``; several processes may write into one bench, and a run that is killed
+    stays there as far as it came.
+
+    Args:
+        folder: Where everything is kept; it is made where it is missing.
+        model: The model that experiments and tools work on: a `HookedModel` or a module.
+
+    Raises:
+        ArgumentError: The folder is of a newer version of toumei, or it is none.
+        OSError: The folder cannot be made.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel
+        >>> folder = TemporaryDirectory()
+        >>> bench = Bench(folder.name, HookedModel(InductionTransformer(vocabulary=8, positions=16)))
+        >>> @bench.log_experiment
+        ... @bench.use_tools("write_read")
+        ... def writers(layer, write_read=None):
+        ...     return write_read.identify_write_heads(layer)
+        >>> writers(0)
+        [0]
+        >>> versions = bench.list_versions("writers")
+        >>> print(bench.get_version("writers", versions[0])["source"].splitlines()[-1])
+            return write_read.identify_write_heads(layer)
+        >>> bench.rerun(versions[0])
+        Rerun(equal bit for bit)
+        >>> folder.cleanup()
+    """
+
+    @checked
+    def __init__(self, folder: str | Path, model: Any = None) -> None:
+        if model is not None and plain_model(model) is None:
+            raise ArgumentError(f"model is a HookedModel or a module, got {shown(model)}")
+        self.folder, self.model = Path(folder), model
+        self.tools = Tools(model)
+        self._experiments: dict[str, Experiment] = {}
+        self._check_folder()
+        self._index = Index(self.folder)
+
+    def __repr__(self) -> str:
+        model = "" if self.model is None else f", {type(plain_model(self.model)).__name__}"
+        return f"Bench({str(self.folder)!r}{model}, {len(self.list_experiments())} experiments)"
+
+    @overload
+    def log_experiment(self, function: Function) -> Function: ...
+    @overload
+    def log_experiment(
+        self, function: None = None, *, seed: int | None = None
+    ) -> Callable[[Function], Function]: ...
+    @checked
+    def log_experiment(self, function: Any = None, *, seed: int | None = None) -> Any:
+        """Makes every run of a function be kept; as a decorator, ``@bench.log_experiment``.
+
+        The function returns what it returns, and raises what it raises; both are kept. Figures of matplotlib
+        that it returns or leaves open are kept as PNG. Random numbers that it draws come from a seed that is
+        kept, another one in each run; ``torch.manual_seed`` before fixes the seeds of all runs of a script.
+
+        Args:
+            function: The function.
+            seed: A seed for all its runs.
+
+        Raises:
+            ArgumentError: Python does not have its source, or it is a lambda, a generator or a coroutine.
+        """
+        if function is None:
+            return lambda function: self.log_experiment(function, seed=seed)
+        if not callable(function):
+            raise ArgumentError(f"an experiment is a function, got {shown(function)}")
+        experiment = Experiment(function, seed, self._left_out)
+        self._experiments[experiment.name] = experiment
+
+        @wraps(function)
+        def logged(*args: Any, **kwargs: Any) -> Any:
+            return self._run(experiment, args, kwargs)[0]
+
+        return logged
+
+    def use_tools(self, *keys: str) -> Callable[[Function], Function]:
+        """Gives a function tools, each as the argument with its key; as a decorator.
+
+        Args:
+            *keys: Keys of `tools`.
+
+        Raises:
+            ArgumentError: There is no such tool, or the function has no such argument.
+        """
+        for key in keys:
+            self.tools.check(key)
+        return lambda function: with_tools(function, self.tools, keys)
+
+    def list_experiments(self) -> list[str]:
+        """Returns the names of all experiments that have run."""
+        return self._index.experiments()
+
+    @checked
+    def runs(self, experiment: str | None = None, version: str | None = None) -> list[Run]:
+        """Returns the runs of all experiments, of one, or of one version of it, the oldest one first.
+
+        Raises:
+            ArgumentError: There is no such experiment or version.
+        """
+        rows = self._rows(experiment)
+        if version is not None:
+            version = self._version(version, rows)
+            rows = [row for row in rows if row.version == version]
+        found = (read_run(self.folder / "runs" / row.experiment / row.run) for row in rows)
+        return [run for run in found if run is not None]
+
+    @checked
+    def list_versions(self, experiment: str) -> list[str]:
+        """Returns the versions of an experiment, the oldest one first.
+
+        Raises:
+            ArgumentError: There is no such experiment.
+        """
+        return list(dict.fromkeys(row.version for row in self._rows(experiment)))
+
+    @checked
+    def get_version(self, experiment: str, version: str) -> dict[str, Any]:
+        """Returns everything about a version, from its last run.
+
+        Args:
+            experiment: The name of the experiment.
+            version: The version, or its first digits.
+
+        Returns:
+            ``"source"``, ``"helpers"`` (sources of what it calls, by name), ``"arguments"``, ``"result"``
+            (None if no run finished), ``"model"``, ``"tools"``, ``"environment"``, ``"timestamp"``,
+            ``"version"`` and ``"runs"``.
+
+        Raises:
+            ArgumentError: There is no such experiment or version.
+        """
+        runs = self.runs(experiment, version)
+        last = next((run for run in reversed(runs) if run.status == "finished"), runs[-1])
+        kept = ("source", "helpers", "model", "tools", "environment")
+        return {
+            **{name: last.record[name] for name in kept},
+            "arguments": last.arguments(),
+            "result": last.result() if "result" in last.record else None,
+            "timestamp": last.started,
+            "version": last.version,
+            "runs": runs,
+        }
+
+    @checked
+    def diff(self, first: str, second: str) -> VersionDifference:
+        """Returns in what two versions differ: in source, arguments, values, model or tools.
+
+        Args:
+            first: A version, or its first digits.
+            second: Another one, also of another experiment.
+
+        Raises:
+            ArgumentError: There is no such version.
+        """
+        return compare_versions(self._last(first), self._last(second))
+
+    @checked
+    def rerun(self, version: str, *, tolerance: float = 1e-6) -> Rerun:
+        """Runs a version again, as it ran last: with its arguments and its seed.
+
+        The function is the one that has the name of the experiment now, and so are model and tools; the
+        result says which of them are not those of the version any more.
+
+        Args:
+            version: The version, or its first digits.
+            tolerance: How far numbers may be apart, relative to the largest one of their tensor.
+
+        Raises:
+            ArgumentError: There is no such version, its function is not known to this bench, or its
+                arguments were not kept.
+        """
+        before = self._last(version)
+        experiment = self._experiments.get(before.experiment)
+        if experiment is None:
+            raise ArgumentError(
+                f"this bench does not have the function {before.experiment} yet: run the code that decorates it"
+            )
+        lost = [name for name, tree in before.record["arguments"].items() if not_kept(tree)]
+        if lost:
+            raise ArgumentError(f"{before.experiment} cannot run again: {', '.join(lost)} could not be kept")
+        given = loaded(before.folder, before.record["arguments"])
+        given |= {key: self.tools[key] for key in before.record["tools"] if key not in experiment.tools}
+        args, kwargs = experiment.call_of(given)
+        after = self._run(experiment, args, kwargs, seed=before.seed, again=True)[1]
+        if after is None:
+            raise ArgumentError(f"the run could not be kept in {self.folder}, so there is nothing to compare")
+        parts = ("source", "helpers", "values", "argument_hashes", "model", "tools")
+        changed = tuple(part for part in parts if before.record[part] != after.record[part])
+        return compare_results(before, after, tolerance, changed)
+
+    @checked
+    def table(self, experiment: str) -> RunTable:
+        """Returns a table of the runs of an experiment: arguments, and the numbers of the results.
+
+        Raises:
+            ArgumentError: There is no such experiment.
+        """
+        return table_of(experiment, self._rows(experiment))
+
+    def _run(
+        self,
+        experiment: Experiment,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        seed: int | None = None,
+        again: bool = False,
+    ) -> tuple[Any, Run | None]:
+        """Runs an experiment and returns its result and its run; with `again`, no error of it is raised."""
+        recording = Recording(
+            experiment,
+            self.folder / "runs" / experiment.name,
+            args,
+            kwargs,
+            model=self.model,
+            tools={key: self.tools[key] for key in experiment.tools},
+            seed=seed,
+        )
+        try:
+            result, run = recording.run()
+        except Exception:
+            run = read_run(recording.folder)
+            if run is not None:
+                self._index.add(run)
+            if not again:
+                raise
+            return None, run
+        if run is not None:
+            self._index.add(run)
+        return result, run
+
+    def _left_out(self, value: Any) -> bool:
+        """Whether a variable counts as part of the bench, whose model and tools are looked at anyway."""
+        plain = plain_model(value)
+        return isinstance(value, Bench) or (plain is not None and plain is plain_model(self.model))
+
+    def _rows(self, experiment: str | None) -> list[Row]:
+        if experiment is not None:
+            names = self.list_experiments()
+            if experiment not in names and experiment not in self._experiments:
+                near = get_close_matches(experiment, names) or names[:8]
+                hint = (
+                    f": did you mean {', '.join(map(repr, near))}?" if near else ", and nothing else either"
+                )
+                raise ArgumentError(f"{self.folder} has no experiment {experiment!r}{hint}")
+        return self._index.rows(experiment)
+
+    def _version(self, version: str, rows: list[Row]) -> str:
+        """The version that begins with these digits."""
+        known = list(dict.fromkeys(row.version for row in rows))
+        found = [one for one in known if version and one.startswith(version)]
+        if len(found) == 1:
+            return found[0]
+        near = found or get_close_matches(version, known, cutoff=0.3) or known[-8:]
+        hint = f": did you mean {', '.join(map(repr, near))}?" if near else ", and no other either"
+        raise ArgumentError(f"{self.folder} has no single version {version!r}{hint}")
+
+    def _last(self, version: str) -> Run:
+        """The last run of a version that ended by itself, or its last one."""
+        rows = self._index.rows()
+        version = self._version(version, rows)
+        rows = [row for row in rows if row.version == version]
+        row = next((row for row in reversed(rows) if row.status in ("finished", "failed")), rows[-1])
+        run = read_run(self.folder / "runs" / row.experiment / row.run)
+        if run is None:
+            raise ArgumentError(f"the last run of version {version} is gone")
+        return run
+
+    def _check_folder(self) -> None:
+        """Makes the folder, or makes sure that it can be read."""
+        path = self.folder / "bench.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if self.folder.exists() and not self.folder.is_dir():
+                raise ArgumentError(f"{self.folder} is no folder") from None
+            with atomic_write(path) as partial:
+                partial.write_text(json.dumps({"format": FORMAT}), encoding="utf-8")
+            return
+        except (OSError, ValueError) as error:
+            if isinstance(error, ToumeiError) or (isinstance(error, OSError) and os.path.isdir(self.folder)):
+                raise
+            raise ArgumentError(f"{path} is damaged, or {self.folder} is no folder: {error}") from error
+        check_format(path, content if isinstance(content, dict) else {})
