@@ -22,11 +22,11 @@ from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..core.seeding import seeded
 from ..transformers.tools.base import HookedTool
-from .surroundings import GitState, PeakMemory, environment
 from .hashes import model_parts
 from .runs import FORMAT, Run, new_id, read_run, this_process, write_record
 from .sources import Code, code_of
 from .stored_values import Stored
+from .surroundings import GitState, PeakMemory, environment
 from .tools import Tool
 from .versions import Ingredients, argument_hash, tool_parts
 

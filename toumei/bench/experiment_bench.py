@@ -20,6 +20,7 @@ from .index import Index, Row
 from .loaded_values import loaded, not_kept
 from .run_table import RunTable, table_of
 from .runs import FORMAT, Run, check_format, read_run
+from .runs_page import runs_page
 from .tools import Tools
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -209,7 +210,7 @@ class Bench:
         experiment = self._experiments.get(before.experiment)
         if experiment is None:
             raise ArgumentError(
-                f"this bench does not have the function {before.experiment} yet: run the code that decorates it"
+                f"this bench has no function {before.experiment} yet: run the code that decorates it first"
             )
         lost = [name for name, tree in before.record["arguments"].items() if not_kept(tree)]
         if lost:
@@ -232,6 +233,26 @@ class Bench:
             ArgumentError: There is no such experiment.
         """
         return table_of(experiment, self._rows(experiment))
+
+    @checked
+    def page(
+        self, path: str | Path | None = None, experiment: str | None = None, *, verbose: bool = True
+    ) -> Path:
+        """Writes a page to browse the runs and to compare two of them, with figures and sources.
+
+        Args:
+            path: The file, by default ``runs.html`` in the folder of the bench.
+            experiment: The experiment; by default all of them.
+            verbose: Show a progress bar.
+
+        Returns:
+            The file, which needs no other one.
+
+        Raises:
+            ArgumentError: There is no such experiment.
+        """
+        path = self.folder / "runs.html" if path is None else path
+        return runs_page(self.runs(experiment), path, f"Runs in {self.folder.name}", verbose)
 
     def _run(
         self,
