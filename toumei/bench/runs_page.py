@@ -108,8 +108,7 @@ def _printed(tree: Any, place: str, depth: int = 0) -> Iterator[str]:
         for name, part in tree.items():
             yield from _printed(part, f"{place}.{name}", depth + 1)
     else:
-        values = list(tree.values())
-        shown = values[0] if isinstance(tree, dict) and next(iter(tree), "").startswith("$") else tree
+        shown = next(iter(tree.values()), "") if isinstance(tree, dict) else tree
         text = shown if isinstance(shown, str) else json.dumps(shown)
         yield f"{place}: {text if len(text) <= 400 else text[:400] + ' ...'}"
 
