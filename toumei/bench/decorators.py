@@ -7,6 +7,8 @@ from typing import Any
 
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
+from ..core.seeding import seeded
+from .hypotheses import compare_samples
 
 
 def with_tools(function: Callable[..., Any], tools: Mapping[str, Any], keys: Sequence[str]) -> Any:
@@ -28,6 +30,67 @@ def with_tools(function: Callable[..., Any], tools: Mapping[str, Any], keys: Seq
 
     setattr(given, "tools", (*keys, *getattr(function, "tools", ())))  # noqa: B010, mypy knows no such attribute
     return given
+
+
+def with_figures(function: Callable[..., Any], draw: Callable[[], list[Any]], argument: str = "fig") -> Any:
+    """Returns a function that gets figures as an argument: the only one, or a list of several.
+
+    Args:
+        function: The function.
+        draw: Draws the figures.
+        argument: The argument.
+
+    Raises:
+        ArgumentError: It has no such argument.
+    """
+    check_takes(function, [argument])
+
+    @wraps(function)
+    def given(*args: Any, **kwargs: Any) -> Any:
+        figures = draw()
+        return function(*args, **{argument: figures[0] if len(figures) == 1 else figures, **kwargs})
+
+    return given
+
+
+def with_hypothesis_test(
+    function: Callable[..., Any],
+    groups: tuple[Callable[..., Any], Callable[..., Any]],
+    samples: int,
+    **test: Any,
+) -> Any:
+    """Returns a function whose result has a test of two groups of samples, as ``"hypothesis_test"``.
+
+    Args:
+        function: The function.
+        groups: Functions that return a sample of each group; they get what the function gets.
+        samples: How many samples of each group.
+        **test: The arguments of `compare_samples`.
+    """
+    check_takes(function, ())
+
+    @wraps(function)
+    def tested(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        drawn: tuple[list[float], list[float]] = ([], [])
+        for index in range(samples):
+            for group, draw in zip(drawn, groups, strict=True):
+                # a pair has the same random numbers
+                with seeded(test["seed"] + index if test["method"] == "paired" else None):
+                    group.append(_sample(draw, draw(*args, **kwargs)))
+        found = compare_samples(*drawn, **test)
+        parts = result if isinstance(result, dict) else {"result": result}
+        return {**parts, "hypothesis_test": found}
+
+    return tested
+
+
+def _sample(draw: Callable[..., Any], value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        name = getattr(draw, "__name__", "the function")
+        raise ArgumentError(f"{name} returns a number, a sample, got {shown(value)}") from error
 
 
 def check_takes(function: Callable[..., Any], names: Sequence[str]) -> None:

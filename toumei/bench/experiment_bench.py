@@ -8,16 +8,21 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from ..core.checks import checked
+from ..core.checks import check_choice, check_counts, checked
 from ..core.errors import ArgumentError, ToumeiError
 from ..core.files import atomic_write
 from ..core.kinds import shown
 from .comparison import Rerun, VersionDifference, compare_results, compare_versions
-from .decorators import with_tools
+from .decorators import with_figures, with_hypothesis_test, with_tools
 from .experiment import Experiment, Recording
+from .families import HypothesisFamily, family_of
 from .hashes import plain_model
+from .hypotheses import METHODS, SIDES, HypothesisTest
 from .index import Index, Row
-from .loaded_values import loaded, not_kept
+from .loaded_values import loaded, not_kept, saved_results
+from .panels import panels_of
+from .plot_specs import PlotSpec
+from .plotting_libraries import MatplotlibWrapper, PlottingLibrary, plotting_library
 from .run_table import RunTable, table_of
 from .runs import FORMAT, Run, check_format, read_run
 from .runs_page import runs_page
@@ -68,6 +73,7 @@ class Bench:
             raise ArgumentError(f"model is a HookedModel or a module, got {shown(model)}")
         self.folder, self.model = Path(folder), model
         self.tools = Tools(model)
+        self._plotting: PlottingLibrary = MatplotlibWrapper()
         self._experiments: dict[str, Experiment] = {}
         self._check_folder()
         self._index = Index(self.folder)
@@ -122,6 +128,98 @@ class Bench:
         for key in keys:
             self.tools.check(key)
         return lambda function: with_tools(function, self.tools, keys)
+
+    def set_plotting_lib(self, library: Any) -> None:
+        """Chooses what draws the plots of `plot_results`.
+
+        Args:
+            library: ``"matplotlib"``, which is the default, ``"plotly"``, or something with
+                ``draw(panels, title)``.
+
+        Raises:
+            ArgumentError: It is none of these.
+        """
+        self._plotting = plotting_library(library)
+
+    def plot_results(self, *specs: PlotSpec, input_ids: Any) -> Callable[[Function], Function]:
+        """Gives a function plots of the model as its argument ``fig``; as a decorator.
+
+        Args:
+            *specs: What to plot; with several, ``fig`` is a list.
+            input_ids: Texts or tokens on which the model is looked at.
+
+        Raises:
+            ArgumentError: There is nothing to plot, or the function has no argument ``fig``.
+        """
+        if not specs or not all(isinstance(spec, PlotSpec) for spec in specs):
+            raise ArgumentError(f"plots are PlotSpec('attention', data_keys=0) and such, got {shown(specs)}")
+
+        def draw() -> list[Any]:
+            panels = [panels_of(self.tools.hooked, input_ids, spec) for spec in specs]
+            titles = [spec.title or spec.plot_type.replace("_", " ") for spec in specs]
+            return [self._plotting.draw(*pair) for pair in zip(panels, titles, strict=True)]
+
+        return lambda function: with_figures(function, draw)
+
+    @checked
+    def test_hypothesis(
+        self,
+        null_func: Callable[..., Any],
+        alt_func: Callable[..., Any],
+        n_samples: int = 100,
+        alpha: float = 0.05,
+        *,
+        method: str = "welch",
+        alternative: str = "two-sided",
+        family: str = "",
+        seed: int = 0,
+    ) -> Callable[[Function], Function]:
+        """Adds a test of two groups of samples to the result of a function; as a decorator.
+
+        The result becomes a dictionary with ``"hypothesis_test"``, a `HypothesisTest`. Both functions are
+        called with the arguments of the decorated one; with ``"paired"`` both draw the same random numbers
+        for each pair.
+
+        Args:
+            null_func: Returns a sample under the null hypothesis.
+            alt_func: Returns a sample of the other group.
+            n_samples: How many samples of each.
+            alpha: Up to which p-value the null hypothesis is rejected.
+            method: ``"welch"``, ``"paired"``, ``"permutation"`` or ``"bootstrap"``; see `compare_samples`.
+            alternative: ``"two-sided"``, ``"greater"`` (the other group is) or ``"less"``.
+            family: The family of tests that it belongs to; see `family`.
+            seed: Of the pairs, permutations or bootstrap samples.
+
+        Raises:
+            ArgumentError: A setting that makes no sense.
+        """
+        check_counts(2, n_samples=n_samples)
+        check_choice("method", method, METHODS)
+        check_choice("alternative", alternative, SIDES)
+        test = {"alpha": alpha, "method": method, "alternative": alternative, "family": family, "seed": seed}
+        groups = null_func, alt_func
+        return lambda function: with_hypothesis_test(function, groups, n_samples, **test)
+
+    @checked
+    def family(self, name: str) -> HypothesisFamily:
+        """Returns the tests of a family, those of the last run of each version, adjusted for their number.
+
+        Raises:
+            ArgumentError: No run has a test of this family.
+        """
+        last = {run.version: run for run in self.runs() if run.status == "finished"}
+        known = {}
+        for run in last.values():
+            for place, test in saved_results(run.folder, run.record["result"], HypothesisTest):
+                shown_as = ", ".join(
+                    f"{key}={text}" for key, text in run.record["shown"]["arguments"].items()
+                )
+                known[f"{run.experiment}({shown_as}) {place}".removesuffix(" result.hypothesis_test")] = test
+        found = {label: test for label, test in known.items() if test.family == name}
+        if not found:
+            families = sorted({test.family for test in known.values() if test.family})
+            raise ArgumentError(f"no run has a test of the family {name!r}; there are {families}")
+        return family_of(found)
 
     def list_experiments(self) -> list[str]:
         """Returns the names of all experiments that have run."""

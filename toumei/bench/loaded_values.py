@@ -2,7 +2,7 @@
 
 import base64
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from ..core.errors import ArgumentError, ToumeiError
 from ..core.optional import require
+from .hashes import class_name
 from .stored_values import tensor_file
 
 
@@ -55,6 +56,30 @@ def not_kept(tree: Any) -> bool:
             map(not_kept, tree.values())
         )
     return False
+
+
+def saved_parts(tree: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the results that were kept by their own save inside a stored value, and their places."""
+    if isinstance(tree, list):
+        for index, item in enumerate(tree):
+            yield from saved_parts(item, f"{place}[{index}]")
+    elif isinstance(tree, dict):
+        if "$saved" in tree:
+            yield place, tree
+            return
+        for name, part in tree.items():
+            yield from saved_parts(part, place if name.startswith("$") else f"{place}.{name}")
+
+
+def saved_results(folder: Path, tree: Any, kind: type[Any]) -> Iterator[tuple[str, Any]]:
+    """Yields the results of a class inside a stored value, and their places.
+
+    Raises:
+        ArgumentError: A file is missing or damaged.
+    """
+    for place, part in saved_parts(tree, "result"):
+        if part["class"] == class_name(kind):
+            yield place, loaded(folder, part)
 
 
 def class_of(name: str) -> Any:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..core.errors import ArgumentError
 from ..core.files import atomic_write
 from ..plots.html import page, save_page
-from .loaded_values import class_of, loaded
+from .loaded_values import class_of, loaded, saved_parts
 from .runs import Run
 
 _FOLDER = Path(__file__).parent
@@ -118,7 +118,7 @@ def _figures(run: Run) -> Iterator[tuple[str, str]]:
     for place, path in run.figures.items():
         if path.exists():
             yield place, _uri(path.read_bytes())
-    for place, tree in _saved_parts(run.record.get("result"), "result"):
+    for place, tree in saved_parts(run.record.get("result"), "result"):
         content = _drawn(run, tree)
         if content:
             yield place, _uri(content)
@@ -126,19 +126,6 @@ def _figures(run: Run) -> Iterator[tuple[str, str]]:
 
 def _uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _saved_parts(tree: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The results of the library inside a stored value."""
-    if isinstance(tree, list):
-        for index, item in enumerate(tree):
-            yield from _saved_parts(item, f"{place}[{index}]")
-    elif isinstance(tree, dict):
-        if "$saved" in tree:
-            yield place, tree
-            return
-        for name, part in tree.items():
-            yield from _saved_parts(part, place if name.startswith("$") else f"{place}.{name}")
 
 
 def _drawn(run: Run, tree: dict[str, Any]) -> bytes | None:

@@ -4,8 +4,6 @@ from collections.abc import Iterator, MutableMapping
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
-from torch import nn
-
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..transformers import tools as workbench
@@ -85,6 +83,7 @@ class Tools(MutableMapping[str, Any]):
         self.model = model
         self._kinds: dict[str, Any] = {**workbench_tools(), **Tool.registered}
         self._made: dict[str, Any] = {}
+        self._hooked: HookedModel | None = None
 
     def __getitem__(self, key: str) -> Any:
         self.check(key)
@@ -129,12 +128,23 @@ class Tools(MutableMapping[str, Any]):
             near = get_close_matches(str(key), self._kinds) or list(self._kinds)
             raise ArgumentError(f"there is no tool {shown(key)}: did you mean {', '.join(map(repr, near))}?")
 
-    def _model_for(self, kind: type) -> Any:
+    @property
+    def hooked(self) -> HookedModel:
+        """The model under the names of TransformerLens.
+
+        Raises:
+            ArgumentError: There is no model.
+            ArchitectureError: It is no transformer.
+        """
         if self.model is None:
             raise ArgumentError("tools look into a model: give the bench one, Bench(folder, model=hooked)")
-        if issubclass(kind, HookedTool) and isinstance(self.model, nn.Module):
-            self.model = HookedModel(self.model)
+        if not isinstance(self.model, HookedModel):
+            self._hooked = self._hooked or HookedModel(self.model)
+            return self._hooked
         return self.model
+
+    def _model_for(self, kind: type) -> Any:
+        return self.hooked if issubclass(kind, HookedTool) or self.model is None else self.model
 
 
 def _check_key(key: Any) -> None:
