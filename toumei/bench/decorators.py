@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
+from torch import nn
+
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..core.seeding import seeded
 from .hypotheses import compare_samples
+from .profiling import profile_call
 
 
 def with_tools(function: Callable[..., Any], tools: Mapping[str, Any], keys: Sequence[str]) -> Any:
@@ -79,10 +82,31 @@ def with_hypothesis_test(
                 with seeded(test["seed"] + index if test["method"] == "paired" else None):
                     group.append(_sample(draw, draw(*args, **kwargs)))
         found = compare_samples(*drawn, **test)
-        parts = result if isinstance(result, dict) else {"result": result}
-        return {**parts, "hypothesis_test": found}
+        return {**_parts(result), "hypothesis_test": found}
 
     return tested
+
+
+def with_profile(function: Callable[..., Any], model: nn.Module, granularity: str) -> Any:
+    """Returns a function whose result has a profile of a model, as ``"profiling"``.
+
+    Args:
+        function: The function, which runs the model.
+        model: The model.
+        granularity: ``"module"`` or ``"operation"``.
+    """
+    check_takes(function, ())
+
+    @wraps(function)
+    def profiled(*args: Any, **kwargs: Any) -> Any:
+        result, found = profile_call(model, lambda: function(*args, **kwargs), granularity)
+        return {**_parts(result), "profiling": found}
+
+    return profiled
+
+
+def _parts(result: Any) -> dict[str, Any]:
+    return result if isinstance(result, dict) else {"result": result}
 
 
 def _sample(draw: Callable[..., Any], value: Any) -> float:

@@ -1,30 +1,27 @@
 """The bench: a folder in which every run of every experiment is kept."""
 
-import json
-import os
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from ..core.checks import check_choice, check_counts, checked
-from ..core.errors import ArgumentError, ToumeiError
-from ..core.files import atomic_write
+from ..core.errors import ArgumentError
 from ..core.kinds import shown
+from .archive import Archive
 from .comparison import Rerun, VersionDifference, compare_results, compare_versions
-from .decorators import with_figures, with_hypothesis_test, with_tools
+from .decorators import with_figures, with_hypothesis_test, with_profile, with_tools
 from .experiment import Experiment, Recording
 from .families import HypothesisFamily, family_of
 from .hashes import plain_model
 from .hypotheses import METHODS, SIDES, HypothesisTest
-from .index import Index, Row
 from .loaded_values import loaded, not_kept, saved_results
 from .panels import panels_of
 from .plot_specs import PlotSpec
 from .plotting_libraries import MatplotlibWrapper, PlottingLibrary, plotting_library
+from .profiling import GRANULARITIES
 from .run_table import RunTable, table_of
-from .runs import FORMAT, Run, check_format, read_run
+from .runs import Run, read_run
 from .runs_page import runs_page
 from .tools import Tools
 
@@ -75,8 +72,7 @@ class Bench:
         self.tools = Tools(model)
         self._plotting: PlottingLibrary = MatplotlibWrapper()
         self._experiments: dict[str, Experiment] = {}
-        self._check_folder()
-        self._index = Index(self.folder)
+        self._archive = Archive(self.folder)
 
     def __repr__(self) -> str:
         model = "" if self.model is None else f", {type(plain_model(self.model)).__name__}"
@@ -109,6 +105,7 @@ class Bench:
             raise ArgumentError(f"an experiment is a function, got {shown(function)}")
         experiment = Experiment(function, seed, self._left_out)
         self._experiments[experiment.name] = experiment
+        self._archive.expected.add(experiment.name)
 
         @wraps(function)
         def logged(*args: Any, **kwargs: Any) -> Any:
@@ -160,6 +157,25 @@ class Bench:
             return [self._plotting.draw(*pair) for pair in zip(panels, titles, strict=True)]
 
         return lambda function: with_figures(function, draw)
+
+    @checked
+    def profile_model(self, granularity: str = "module") -> Callable[[Function], Function]:
+        """Adds a profile of the model to the result of a function; as a decorator.
+
+        The result becomes a dictionary with ``"profiling"``, a `Profile`. The function runs twice: see
+        `profile_call`.
+
+        Args:
+            granularity: ``"module"`` or ``"operation"``.
+
+        Raises:
+            ArgumentError: There is no such granularity, or the bench has no model.
+        """
+        check_choice("granularity", granularity, GRANULARITIES)
+        model = plain_model(self.model)
+        if model is None:
+            raise ArgumentError("a model is profiled: give the bench one, Bench(folder, model=hooked)")
+        return lambda function: with_profile(function, model, granularity)
 
     @checked
     def test_hypothesis(
@@ -223,7 +239,7 @@ class Bench:
 
     def list_experiments(self) -> list[str]:
         """Returns the names of all experiments that have run."""
-        return self._index.experiments()
+        return self._archive.experiments()
 
     @checked
     def runs(self, experiment: str | None = None, version: str | None = None) -> list[Run]:
@@ -232,12 +248,7 @@ class Bench:
         Raises:
             ArgumentError: There is no such experiment or version.
         """
-        rows = self._rows(experiment)
-        if version is not None:
-            version = self._version(version, rows)
-            rows = [row for row in rows if row.version == version]
-        found = (read_run(self.folder / "runs" / row.experiment / row.run) for row in rows)
-        return [run for run in found if run is not None]
+        return self._archive.runs(experiment, version)
 
     @checked
     def list_versions(self, experiment: str) -> list[str]:
@@ -246,7 +257,7 @@ class Bench:
         Raises:
             ArgumentError: There is no such experiment.
         """
-        return list(dict.fromkeys(row.version for row in self._rows(experiment)))
+        return list(dict.fromkeys(row.version for row in self._archive.rows(experiment)))
 
     @checked
     def get_version(self, experiment: str, version: str) -> dict[str, Any]:
@@ -287,7 +298,7 @@ class Bench:
         Raises:
             ArgumentError: There is no such version.
         """
-        return compare_versions(self._last(first), self._last(second))
+        return compare_versions(self._archive.last(first), self._archive.last(second))
 
     @checked
     def rerun(self, version: str, *, tolerance: float = 1e-6) -> Rerun:
@@ -304,7 +315,7 @@ class Bench:
             ArgumentError: There is no such version, its function is not known to this bench, or its
                 arguments were not kept.
         """
-        before = self._last(version)
+        before = self._archive.last(version)
         experiment = self._experiments.get(before.experiment)
         if experiment is None:
             raise ArgumentError(
@@ -330,7 +341,7 @@ class Bench:
         Raises:
             ArgumentError: There is no such experiment.
         """
-        return table_of(experiment, self._rows(experiment))
+        return table_of(experiment, self._archive.rows(experiment))
 
     @checked
     def page(
@@ -375,64 +386,15 @@ class Bench:
         except Exception:
             run = read_run(recording.folder)
             if run is not None:
-                self._index.add(run)
+                self._archive.add(run)
             if not again:
                 raise
             return None, run
         if run is not None:
-            self._index.add(run)
+            self._archive.add(run)
         return result, run
 
     def _left_out(self, value: Any) -> bool:
         """Whether a variable counts as part of the bench, whose model and tools are looked at anyway."""
         plain = plain_model(value)
         return isinstance(value, Bench) or (plain is not None and plain is plain_model(self.model))
-
-    def _rows(self, experiment: str | None) -> list[Row]:
-        if experiment is not None:
-            names = self.list_experiments()
-            if experiment not in names and experiment not in self._experiments:
-                near = get_close_matches(experiment, names) or names[:8]
-                hint = (
-                    f": did you mean {', '.join(map(repr, near))}?" if near else ", and nothing else either"
-                )
-                raise ArgumentError(f"{self.folder} has no experiment {experiment!r}{hint}")
-        return self._index.rows(experiment)
-
-    def _version(self, version: str, rows: list[Row]) -> str:
-        """The version that begins with these digits."""
-        known = list(dict.fromkeys(row.version for row in rows))
-        found = [one for one in known if version and one.startswith(version)]
-        if len(found) == 1:
-            return found[0]
-        near = found or get_close_matches(version, known, cutoff=0.3) or known[-8:]
-        hint = f": did you mean {', '.join(map(repr, near))}?" if near else ", and no other either"
-        raise ArgumentError(f"{self.folder} has no single version {version!r}{hint}")
-
-    def _last(self, version: str) -> Run:
-        """The last run of a version that ended by itself, or its last one."""
-        rows = self._index.rows()
-        version = self._version(version, rows)
-        rows = [row for row in rows if row.version == version]
-        row = next((row for row in reversed(rows) if row.status in ("finished", "failed")), rows[-1])
-        run = read_run(self.folder / "runs" / row.experiment / row.run)
-        if run is None:
-            raise ArgumentError(f"the last run of version {version} is gone")
-        return run
-
-    def _check_folder(self) -> None:
-        """Makes the folder, or makes sure that it can be read."""
-        path = self.folder / "bench.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            if self.folder.exists() and not self.folder.is_dir():
-                raise ArgumentError(f"{self.folder} is no folder") from None
-            with atomic_write(path) as partial:
-                partial.write_text(json.dumps({"format": FORMAT}), encoding="utf-8")
-            return
-        except (OSError, ValueError) as error:
-            if isinstance(error, ToumeiError) or (isinstance(error, OSError) and os.path.isdir(self.folder)):
-                raise
-            raise ArgumentError(f"{path} is damaged, or {self.folder} is no folder: {error}") from error
-        check_format(path, content if isinstance(content, dict) else {})

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
+
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..core.optional import require
-from ..plots.statistics import heat_map
-from ..plots.style import LABEL, POSITIVE, look, palette
+from ..plots.statistics import color_limits, heat_map
+from ..plots.style import GRAY, LABEL, POSITIVE, look, palette
 from .plot_specs import Panel
 
 if TYPE_CHECKING:
@@ -117,8 +119,12 @@ def _spread(panel: Panel, ax: "Axes") -> None:
     import seaborn
 
     groups = {name: group.tolist() for name, group in zip(panel.rows, panel.values, strict=True)}
-    seaborn.boxplot(groups, ax=ax, color="0.9", showfliers=False)
-    seaborn.stripplot(groups, ax=ax, color=POSITIVE, size=3, alpha=0.6)
+    seaborn.stripplot(groups, ax=ax, color=POSITIVE, size=4, alpha=0.6)
+    medians = panel.values.nanmedian(1).values
+    ax.hlines(
+        medians, *(torch.arange(len(medians)) + side for side in (-0.3, 0.3)), color="black", label="median"
+    )
+    ax.legend()
 
 
 _DRAW = {"heat": _heat, "lines": _lines, "spread": _spread}
@@ -126,10 +132,17 @@ _DRAW = {"heat": _heat, "lines": _lines, "spread": _spread}
 
 def _traces(objects: Any, panel: Panel) -> list[Any]:
     if panel.kind == "heat":
-        limits = {} if panel.limits is None else {"zmin": panel.limits[0], "zmax": panel.limits[1]}
-        places = [f"{number} {name}" for number, name in enumerate(panel.columns)]
-        names = [f"{number} {name}" for number, name in enumerate(panel.rows)]
-        return [objects.Heatmap(z=panel.values.tolist(), x=places, y=names, coloraxis="coloraxis", **limits)]
+        low, high = panel.limits or color_limits(panel.values)
+        heat = objects.Heatmap(
+            z=panel.values.tolist(),
+            x=[f"{number} {name}" for number, name in enumerate(panel.columns)],
+            y=[f"{number} {name}" for number, name in enumerate(panel.rows)],
+            zmin=low,
+            zmax=high,
+            colorscale=[[0, GRAY if low < 0 else "white"], [-low / (high - low), "white"], [1, POSITIVE]],
+            showscale=False,
+        )
+        return [heat]
     if panel.kind == "lines":
         places = [f"{number} {name}" for number, name in enumerate(panel.columns)]
         return [
