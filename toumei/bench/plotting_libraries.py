@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..core.optional import require
@@ -116,15 +114,10 @@ def _lines(panel: Panel, ax: "Axes") -> None:
 
 
 def _spread(panel: Panel, ax: "Axes") -> None:
-    import seaborn
-
-    groups = {name: group.tolist() for name, group in zip(panel.rows, panel.values, strict=True)}
-    seaborn.stripplot(groups, ax=ax, color=POSITIVE, size=4, alpha=0.6)
-    medians = panel.values.nanmedian(1).values
-    ax.hlines(
-        medians, *(torch.arange(len(medians)) + side for side in (-0.3, 0.3)), color="black", label="median"
-    )
-    ax.legend()
+    for place, group in enumerate(panel.values):
+        ax.scatter([place] * len(group), group.tolist(), s=14, color=POSITIVE, alpha=0.6, linewidths=0)
+        ax.hlines(float(group.nanmedian()), place - 0.3, place + 0.3, color="black")
+    ax.set_xticks(range(len(panel.rows)), panel.rows)
 
 
 _DRAW = {"heat": _heat, "lines": _lines, "spread": _spread}
