@@ -1,12 +1,15 @@
 """The bench: a folder in which every run of every experiment is kept."""
 
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from tqdm import tqdm
+
 from ..core.checks import check_choice, check_counts, checked
-from ..core.errors import ArgumentError
+from ..core.errors import ArgumentError, ServerError
 from ..core.kinds import shown
 from .archive import Archive
 from .comparison import Rerun, VersionDifference, compare_results, compare_versions
@@ -16,6 +19,7 @@ from .families import HypothesisFamily, family_of
 from .hashes import plain_model
 from .hypotheses import METHODS, SIDES, HypothesisTest
 from .loaded_values import loaded, not_kept, saved_results
+from .mlflow_mirror import Mirror
 from .panels import panels_of
 from .plot_specs import PlotSpec
 from .plotting_libraries import MatplotlibWrapper, PlottingLibrary, plotting_library
@@ -39,10 +43,13 @@ class Bench:
     Args:
         folder: Where everything is kept; it is made where it is missing.
         model: The model that experiments and tools work on: a `HookedModel` or a module.
+        mlflow: The address of an MLflow server or database to which each run also goes, such as
+            ``"http://host:5000"`` or ``"sqlite:///runs.db"``. It needs the extra ``toumei[bench]``.
 
     Raises:
         ArgumentError: The folder is of a newer version of toumei, or it is none.
         OSError: The folder cannot be made.
+        MissingDependencyError: mlflow is not installed.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -65,7 +72,7 @@ class Bench:
     """
 
     @checked
-    def __init__(self, folder: str | Path, model: Any = None) -> None:
+    def __init__(self, folder: str | Path, model: Any = None, *, mlflow: str | None = None) -> None:
         if model is not None and plain_model(model) is None:
             raise ArgumentError(f"model is a HookedModel or a module, got {shown(model)}")
         self.folder, self.model = Path(folder), model
@@ -73,6 +80,7 @@ class Bench:
         self._plotting: PlottingLibrary = MatplotlibWrapper()
         self._experiments: dict[str, Experiment] = {}
         self._archive = Archive(self.folder)
+        self._mirror = None if mlflow is None else Mirror(mlflow, self.folder)
 
     def __repr__(self) -> str:
         model = "" if self.model is None else f", {type(plain_model(self.model)).__name__}"
@@ -344,6 +352,22 @@ class Bench:
         return table_of(experiment, self._archive.rows(experiment))
 
     @checked
+    def sync(self, *, verbose: bool = True) -> int:
+        """Sends all runs to MLflow that have not been sent yet, and returns how many.
+
+        Args:
+            verbose: Show a progress bar.
+
+        Raises:
+            ArgumentError: The bench has no MLflow.
+            ServerError: The store cannot be reached; what was sent before is not sent again.
+        """
+        if self._mirror is None:
+            raise ArgumentError("this bench has no MLflow: Bench(folder, mlflow='http://host:5000')")
+        runs = tqdm(self.runs(), desc="to MLflow", disable=not verbose)
+        return sum([self._mirror.send(run) for run in runs])
+
+    @checked
     def page(
         self, path: str | Path | None = None, experiment: str | None = None, *, verbose: bool = True
     ) -> Path:
@@ -385,14 +409,24 @@ class Bench:
             result, run = recording.run()
         except Exception:
             run = read_run(recording.folder)
-            if run is not None:
-                self._archive.add(run)
+            self._note(run)
             if not again:
                 raise
             return None, run
-        if run is not None:
-            self._archive.add(run)
+        self._note(run)
         return result, run
+
+    def _note(self, run: Run | None) -> None:
+        """Writes a run into the index and sends it to MLflow, or leaves that to `sync`."""
+        if run is None:
+            return
+        self._archive.add(run)
+        if self._mirror is None:
+            return
+        try:
+            self._mirror.send(run)
+        except (ServerError, OSError) as error:
+            warnings.warn(f"{error}. The run is kept, and bench.sync() sends it later", stacklevel=5)
 
     def _left_out(self, value: Any) -> bool:
         """Whether a variable counts as part of the bench, whose model and tools are looked at anyway."""
