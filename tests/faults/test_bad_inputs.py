@@ -71,6 +71,7 @@ save_pixels script_data settings_for show subject_range sweep token_figure_size
 Activation FeedForward Fmrai GraphDifferences KVResults LinearMap Match MultiHeadAttentionInstance
 NeuronKVRecord NeuronMemory Normalization Operation OperationGraph Pattern Probe ResidualSum TensorNode
 Tracker Trigger HeadBehaviours graph_page neighbourhood
+BaseInterpretabilityTool MatplotlibWrapper NotKept PlotlyWrapper Rerun Run RunTable Tool VersionDifference
 HeadComposition HeadWeights Hop InformationFlow LensRecipe ResidualParts SVD TokenPair TokenTrace
 """
 

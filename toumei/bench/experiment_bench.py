@@ -320,9 +320,11 @@ class Bench:
             tolerance: How far numbers may be apart, relative to the largest one of their tensor.
 
         Raises:
-            ArgumentError: There is no such version, its function is not known to this bench, or its
-                arguments were not kept.
+            ArgumentError: There is no such version or tolerance, its function is not known to this bench,
+                or its arguments were not kept.
         """
+        if not 0 <= tolerance < float("inf"):
+            raise ArgumentError(f"tolerance is from 0 on, got {tolerance}")
         before = self._archive.last(version)
         experiment = self._experiments.get(before.experiment)
         if experiment is None:

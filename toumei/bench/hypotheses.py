@@ -13,6 +13,7 @@ from ..core.checks import check_choice, check_counts, checked
 from ..core.errors import ArgumentError, NonFiniteError
 from ..core.kinds import shown
 from ..core.serialization import Saved
+from ..core.summaries import shortened
 from ..core.tensor_specs import specs
 from ..plots.style import BLUE, RED, drawing
 from .effects import detectable_effect, standardized_effect
@@ -78,7 +79,7 @@ class HypothesisTest(Saved):
         said = "rejected" if self.reject_null else "not rejected"
         return "\n".join(
             [
-                f"{self.names[1]} against {self.names[0]}: {self.method}, {self.alternative}",
+                f"{shortened(self.names[1])} against {shortened(self.names[0])}: {self.method}, {self.alternative}",
                 f"p = {self.p_value:.3g}, null hypothesis {said} at {self.alpha:g}",
                 f"difference {self.difference:.4g}, {share} in [{low:.4g}, {high:.4g}]",
                 f"effect g = {self.effect:.2f}, {share} in [{least:.2f}, {most:.2f}]",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.checks import check_choice, check_counts
 from ..core.errors import ArgumentError, LayerError
-from ..core.kinds import shown
+from ..core.kinds import fitted, kind_of, shown
 
 Key = str | int | tuple[str, int]
 
@@ -56,10 +56,15 @@ class PlotSpec:
     def __post_init__(self) -> None:
         check_choice("plot_type", self.plot_type, PLOT_TYPES)
         check_counts(1, count=self.count)
-        keys = self.data_keys
+        check_counts(0, text=self.text)
+        fitted("title", self.title, kind_of(str | None))
+        keys: Any = self.data_keys
         named = isinstance(keys, tuple) and any(isinstance(part, int) for part in keys)
-        single = named or isinstance(keys, str | int)
-        object.__setattr__(self, "data_keys", (keys,) if single else tuple(keys))  # type: ignore[arg-type]
+        if named or isinstance(keys, str | int):
+            keys = [keys]
+        if not isinstance(keys, tuple | list) or not all(isinstance(key, str | int | tuple) for key in keys):
+            raise ArgumentError(f"data_keys has layers or names of activations, got {shown(self.data_keys)}")
+        object.__setattr__(self, "data_keys", tuple(keys))
 
     def layer(self, layers: int) -> int:
         """Returns the layer that the first key names: its only or first number.

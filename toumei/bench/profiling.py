@@ -16,6 +16,7 @@ from ..core.checks import check_choice
 from ..core.errors import ArgumentError
 from ..core.functions import Function, canonical_name, tensors_among
 from ..core.hooks import listening
+from ..core.kinds import shown
 from ..core.modules import check_model, device_and_dtype, without_wrapper
 from ..instrument.probe import instrument
 from .profile_result import Profile
@@ -49,6 +50,8 @@ def profile_call(
     """
     check_choice("granularity", granularity, GRANULARITIES)
     check_model(model)
+    if not callable(call):
+        raise ArgumentError(f"call is a function without arguments that runs the model, got {shown(call)}")
     operations = granularity == "operation"
     lines: dict[str, str] = {}
     with FlopCounterMode(display=False) as counter, ExitStack() as tracked:

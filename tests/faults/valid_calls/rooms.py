@@ -1,6 +1,7 @@
 """The valid calls of every room."""
 
 from .of_attribution import methods, metrics
+from .of_bench import bench
 from .of_heads import weights
 from .of_instrument import instrument
 from .of_lenses import lenses
@@ -15,4 +16,4 @@ from .of_workbench import workbench
 
 ROOMS = (methods, metrics, visualization, objectives, parameterizations, views, whole_networks)
 ROOMS = (*ROOMS, drawn, networks, language, instrument, workbench)
-ROOMS = (*ROOMS, weights, lenses, patched, arrakis)
+ROOMS = (*ROOMS, weights, lenses, patched, arrakis, bench)
