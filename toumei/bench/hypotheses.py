@@ -76,10 +76,11 @@ class HypothesisTest(Saved):
     def __str__(self) -> str:
         share = f"{100 * (1 - self.alpha):g} %"
         (low, high), (least, most) = self.interval, self.effect_interval
+        groups = [shortened(name) for name in self.names]
         said = "rejected" if self.reject_null else "not rejected"
         return "\n".join(
             [
-                f"{shortened(self.names[1])} against {shortened(self.names[0])}: {self.method}, {self.alternative}",
+                f"{groups[1]} against {groups[0]}: {self.method}, {self.alternative}",
                 f"p = {self.p_value:.3g}, null hypothesis {said} at {self.alpha:g}",
                 f"difference {self.difference:.4g}, {share} in [{low:.4g}, {high:.4g}]",
                 f"effect g = {self.effect:.2f}, {share} in [{least:.2f}, {most:.2f}]",
