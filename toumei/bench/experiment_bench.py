@@ -26,7 +26,7 @@ from .plotting_libraries import MatplotlibWrapper, PlottingLibrary, plotting_lib
 from .profiling import GRANULARITIES
 from .run_table import RunTable, table_of
 from .runs import Run, read_run
-from .runs_page import runs_page
+from .runs_page import write_page
 from .tools import Tools
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -387,7 +387,7 @@ class Bench:
             ArgumentError: There is no such experiment.
         """
         path = self.folder / "runs.html" if path is None else path
-        return runs_page(self.runs(experiment), path, f"Runs in {self.folder.name}", verbose)
+        return write_page(self.runs(experiment), path, f"Runs in {self.folder.name}", verbose)
 
     def _run(
         self,

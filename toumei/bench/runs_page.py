@@ -27,7 +27,7 @@ _BODY = """
 """
 
 
-def runs_page(runs: Iterable[Run], path: str | Path, title: str, verbose: bool = True) -> Path:
+def write_page(runs: Iterable[Run], path: str | Path, title: str, verbose: bool = True) -> Path:
     """Writes a page that needs no other file, with the figures of all runs in it.
 
     Results of the library that can be drawn are drawn for it, and the pictures are kept with the run.
