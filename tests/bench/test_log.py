@@ -1,8 +1,12 @@
 """Experiments are kept with everything that they depend on, and told apart by exactly that."""
 
+import importlib
 import json
+import os
+import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections import namedtuple
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from matplotlib import pyplot
 from torch import nn
 
 from toumei.bench import Bench, NotKept, Tool
+from toumei.bench.surroundings import GitState
 from toumei.core.errors import ArgumentError
 from toumei.models import InductionTransformer
 from toumei.transformers import CompositionScores, HeadScores, HookedModel, composition_scores, head_scores
@@ -416,3 +421,44 @@ def test_a_damaged_run_is_left_out_with_a_warning_and_a_damaged_index_is_made_ag
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert len(bench.table("number")) == 2
+
+
+def test_the_state_of_git_is_kept_where_there_is_one(tmp_path, monkeypatch):
+    def git(*words):
+        settings = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        done = subprocess.run(
+            ["git", *settings, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    (tmp_path / "measure_in_git.py").write_text("def measure():\n    return 1\n")
+    git("init", "-b", "work")
+    git("add", "measure_in_git.py")
+    git("commit", "-m", "Measure")
+    monkeypatch.syspath_prepend(tmp_path)
+    measure = importlib.import_module("measure_in_git").measure
+    bench = Bench(tmp_path / "bench")
+    logged = bench.log_experiment(measure)
+    logged()
+    (tmp_path / "measure_in_git.py").write_text("def measure():\n    return 2\n")
+    logged()
+    GitState._known.clear()
+    logged()
+    first, soon, later = (run.record["git"] for run in bench.runs("measure"))
+    assert first == {"commit": git("rev-parse", "HEAD"), "branch": "work", "changed": []} == soon
+    assert later["changed"] == ["measure_in_git.py"]
+
+
+def test_environment_memory_and_time_are_kept(bench):
+    @bench.log_experiment
+    def holding():
+        time.sleep(0.01)
+        return len(bytearray(200 * 2**20))
+
+    holding()
+    run = bench.runs("holding")[0]
+    assert 0.01 <= run.seconds < 10
+    assert run.record["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
+    with open("/proc/self/statm") as file:
+        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert run.record["peak_memory"]["cpu"] > resident + 100 * 2**20

@@ -4,14 +4,16 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 _STATUS = Path("/proc/self/status")  # of Linux
+_FRESH = 2.0  # seconds for which the state of a repository counts
 
 
 @cache
@@ -34,14 +36,23 @@ def environment() -> dict[str, Any]:
 class GitState:
     """The state of the repository of a file, which git finds out while the experiment runs.
 
+    Runs that follow each other within two seconds share one answer, for git takes longer than a short run.
+
     Args:
         file: A file; without one, or outside of a repository, there is no state.
     """
 
+    _known: ClassVar[dict[Path, tuple[float, dict[str, Any]]]] = {}
+
     def __init__(self, file: str | None) -> None:
         self._process: subprocess.Popen[str] | None = None
-        folder = Path(file).parent if file else None
-        if folder is None or not _in_repository(folder):
+        self._folder = folder = Path(file or "").parent
+        self._found, self._asked = None, time.monotonic()
+        asked, found = self._known.get(folder, (-_FRESH, None))
+        if self._asked - asked < _FRESH:
+            self._found = found
+            return
+        if not file or not _in_repository(folder):
             return
         command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
         try:
@@ -54,7 +65,7 @@ class GitState:
     def found(self) -> dict[str, Any] | None:
         """Returns the commit, the branch and the files that were changed since; None without a repository."""
         if self._process is None:
-            return None
+            return self._found
         try:
             lines = self._process.communicate(timeout=5)[0].splitlines()
         except subprocess.TimeoutExpired:
@@ -63,11 +74,13 @@ class GitState:
             return None
         heads = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# branch."))
         changed = [line.split(" ", 8)[-1].split("\t")[0] for line in lines if not line.startswith("#")]
-        return {
+        found = {
             "commit": heads.get("branch.oid"),
             "branch": heads.get("branch.head"),
             "changed": changed,
         }
+        self._known[self._folder] = self._asked, found
+        return found
 
 
 @cache
