@@ -243,7 +243,8 @@ def _numbers(value: Any, place: str) -> Iterator[tuple[str, Any]]:
         yield place, value if math.isfinite(value) else str(value)
     elif isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         for index, item in enumerate(value[:_LONGEST]):
-            yield from _numbers(item, f"{place}[{index}]")
+            if not isinstance(item, str):  # such as the names of layers
+                yield from _numbers(item, f"{place}[{index}]")
     else:
         parts = _parts_of(value)
         inside = "" if place == "result" else f"{place}."
