@@ -462,3 +462,44 @@ def test_environment_memory_and_time_are_kept(bench):
     with open("/proc/self/statm") as file:
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     assert run.record["peak_memory"]["cpu"] > resident + 100 * 2**20
+
+
+class Odd:
+    """An object on which nothing works."""
+
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    def __reduce_ex__(self, protocol):
+        raise LookupError("no content")
+
+    @property
+    def model(self):
+        raise RuntimeError("no model")
+
+
+class Unsaved:
+    def save(self, path):
+        raise LookupError("no file")
+
+    @classmethod
+    def load(cls, path):
+        return cls()
+
+
+def test_objects_on_which_nothing_works_cost_neither_the_run_nor_the_result(bench):
+    @bench.log_experiment
+    def odd(given):
+        figure = pyplot.figure()
+        figure.suptitle("$\\nothing$")  # it cannot be drawn
+        parts = [torch.zeros(1, device="meta"), torch.eye(2).to_sparse(), np.array([object()])]
+        return {"given": given, "figure": figure, "unsaved": Unsaved(), "parts": parts, "last": 1}
+
+    given = Odd()
+    assert odd(given)["given"] is given
+    pyplot.close("all")
+    run = bench.runs("odd")[0]
+    assert run.status == "finished" and run.result()["last"] == 1
+    places = {f"result.{name}" for name in ("given", "figure", "unsaved", "parts[0]", "parts[1]", "parts[2]")}
+    assert places | {"arguments.given"} <= set(run.record["unkept"])
+    assert "no file" in run.record["unkept"]["result.unsaved"]

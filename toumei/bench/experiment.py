@@ -209,7 +209,7 @@ class Recording:
             if result:
                 record["result"] = self._stored.tree(result[0], "result")
                 for number, figure in result[1].items():
-                    self._stored.add_figure(figure, f"figure {number}")
+                    self._stored.tree(figure, f"figure {number}")
                 record["shown"] = {**record["shown"], "results": numbers_of(result[0])}
             record["figures"] = self._stored.figures
             self._stored.write_tensors("result")
@@ -236,7 +236,8 @@ def numbers_of(result: Any, place: str = "result") -> dict[str, Any]:
 
 def _numbers(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, np.generic | np.ndarray | Tensor):
-        value = value.item() if math.prod(value.shape) == 1 else None
+        single = math.prod(value.shape) == 1 and getattr(value, "device", None) != torch.device("meta")
+        value = value.item() if single else None
     if isinstance(value, bool | int) or (isinstance(value, str) and len(value) <= 60):
         yield place, value
     elif isinstance(value, float):

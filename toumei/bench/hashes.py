@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from ..core.content import content_hash
-from ..core.errors import ArgumentError
 from ..core.fingerprint import fingerprint_of
 
 
@@ -20,7 +19,10 @@ def plain_model(value: Any) -> nn.Module | None:
     """Returns the module that is given, or that something such as a `HookedModel` holds as its model."""
     if isinstance(value, nn.Module):
         return value
-    inner = getattr(value, "model", None)
+    try:
+        inner = getattr(value, "model", None)
+    except Exception:  # a property of a class of the user
+        return None
     return inner if isinstance(inner, nn.Module) else None
 
 
@@ -44,5 +46,5 @@ def value_hash(value: Any) -> str | None:
         return hashlib.sha256(json.dumps(model_parts(value)).encode()).hexdigest()[:32]
     try:
         return content_hash(value)[:32]
-    except (ArgumentError, RecursionError):
+    except Exception:  # of a class of the user, or because it is an open file
         return None

@@ -63,6 +63,10 @@ class Stored:
             return self._tree(value, place)
         except RecursionError:
             return self._refused(value, place, "it is nested too deeply")
+        except OSError:
+            raise
+        except Exception as error:  # of a class of the user, or of a figure that cannot be drawn
+            return self._refused(value, place, f"{type(error).__name__}: {error}")
         finally:
             self._inside.pop()
 
@@ -155,20 +159,12 @@ class Stored:
 
     def _saved(self, value: Any, place: str) -> Any:
         name = f"results/{self._files}.safetensors"
-        try:
-            value.save(self.folder / name)
-        except OSError:
-            raise
-        except Exception as error:  # of a class of the user
-            return self._refused(value, place, f"its save failed: {error}")
         self._files += 1
+        value.save(self.folder / name)
         return {"$saved": name, "class": class_name(type(value)), "text": text_of(value)}
 
     def _page(self, value: Any, place: str) -> Any:
-        try:
-            page = value._repr_html_()
-        except Exception as error:  # of a class of the user
-            return self._refused(value, place, f"its page failed: {error}")
+        page = value._repr_html_()
         name = f"pages/{self._files}.html"
         self._files += 1
         with atomic_write(self.folder / name) as partial:
