@@ -449,6 +449,7 @@ def test_the_state_of_git_is_kept_where_there_is_one(tmp_path, monkeypatch):
     assert later["changed"] == ["measure_in_git.py"]
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="of Linux")
 def test_environment_memory_and_time_are_kept(bench):
     @bench.log_experiment
     def holding():
