@@ -74,6 +74,7 @@ NeuronKVRecord NeuronMemory Normalization Operation OperationGraph Pattern Probe
 Tracker Trigger HeadBehaviours graph_page neighbourhood
 HeadComposition HeadWeights Hop InformationFlow LensRecipe NeuronProbe ResidualParts SVD Subspaces Surgery
 PolysemanticNeurons TokenPair TokenTrace
+BaseInterpretabilityTool MatplotlibWrapper NotKept PlotlyWrapper Rerun Run RunTable Tool VersionDifference
 """
 
 

@@ -16,6 +16,7 @@ from torch import nn
 import toumei
 from toumei.attribution import Attribution, Comparison, Curve, Randomization
 from toumei.attribution.metrics.removed_sets import Removals
+from toumei.bench import HypothesisFamily, HypothesisTest, Profile
 from toumei.cnns import (
     ActivationAtlas,
     ChannelGroups,
@@ -321,6 +322,32 @@ def found_in_a_large_model():
     yield next(find(graph, steps(Step("linear", name="first"), "relu", Step("linear", name="second"))))
 
 
+def kept_by_a_bench():
+    """A test of many samples, a family of tests with long names, and the profile of a deep model."""
+    torch.manual_seed(0)
+    samples = torch.rand(2, 10**4, dtype=torch.float64)
+    numbers = {"p_value": 1e-300, "alpha": 0.05, "difference": 0.1, "effect": -1.5, "detectable": 0.1}
+    ends = {"interval": (-1e6, 1e6), "effect_interval": (-1e6, 1e6)}
+    yield HypothesisTest(
+        *samples, method="permutation", alternative="two-sided", **numbers, **ends, names=(WORD, WORD)
+    )
+    columns = torch.rand(5, 80, dtype=torch.float64)
+    yield HypothesisFamily(LAYERS, *columns[:4], columns[:2].T, 0.05)
+    counts = torch.arange(80) * 10**9
+    yield Profile(
+        granularity="operation",
+        names=("(model)", *LAYERS[1:]),
+        calls=counts,
+        seconds=columns[0],
+        self_seconds=columns[1],
+        memory=counts,
+        flop_counts=counts,
+        self_flop_counts=counts,
+        lines=("modeling_a_large_model.py:1234",) * 80,
+        trace=torch.zeros(10**5, dtype=torch.uint8),
+    )
+
+
 HEADS, MEMORIES = heads_of_a_large_model(), memories_of_facts()
 
 # what has a test of its length elsewhere, because it needs a model
@@ -503,6 +530,7 @@ RESULTS = [
     *known_by_a_large_model(),
     *circuits_of_a_large_model(),
     *found_in_a_large_model(),
+    *kept_by_a_bench(),
     ActivationCache({f"blocks.{layer}.attn.hook_attn_scores": torch.rand(1, 2) for layer in LAYERS}, None),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),
 ]

@@ -2,6 +2,7 @@
 
 from .of_areas import areas_of_texts
 from .of_attribution import methods, metrics
+from .of_bench import bench
 from .of_circuits import edges_of_transformers
 from .of_features import features
 from .of_heads import weights
@@ -21,4 +22,4 @@ from .of_workbench import workbench
 ROOMS = (methods, metrics, visualization, objectives, parameterizations, views, whole_networks)
 ROOMS = (*ROOMS, drawn, networks, language, instrument, workbench)
 ROOMS = (*ROOMS, weights, lenses, patched, arrakis)
-ROOMS = (*ROOMS, areas_of_texts, changed_and_known, node_circuits, edges_of_transformers, features)
+ROOMS = (*ROOMS, areas_of_texts, changed_and_known, node_circuits, edges_of_transformers, features, bench)
