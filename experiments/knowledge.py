@@ -91,9 +91,10 @@ def main(argv: Sequence[str] | None = None) -> Found:
         ("heads", heads),
         ("steering", found.steering),
     ):
-        save_figure(result.plot().figure, out / f"knowledge_{name}.png")
-    for result in found:
-        print(result)
+        figure: Any = result.plot().figure
+        save_figure(figure, out / f"knowledge_{name}.png")
+    for part in found:
+        print(part)
     print(f"{out}, {time.perf_counter() - started:.0f} s")
     return found
 

@@ -14,7 +14,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -95,7 +95,8 @@ def answers(model: ModularAddition, tokens: Tensor) -> Tensor:
     Queries, keys and values are computed once for each number and place, not for each pair, and the MLP only
     at the last position.
     """
-    body, layer = model.model, model.model.layers[0]
+    body = model.model
+    layer: Any = body.layers[0]
     attention = layer.self_attn
     vectors = body.embed_tokens.weight[None] + body.embed_positions.weight[:, None]
     keys, values = (
@@ -119,7 +120,8 @@ def algorithm(model: ModularAddition) -> Algorithm:
     logits = model(tokens).logits[:, -1]
     power = spectrum(model.model.embed_tokens.weight[:prime])
     frequencies = [int(k) for k in power.argsort(descending=True) if power[k] > KEY]
-    to_logits = spectrum(model.lm_head.weight @ model.model.layers[0].mlp.down_proj.weight)
+    layer: Any = model.model.layers[0]
+    to_logits = spectrum(model.lm_head.weight @ layer.mlp.down_proj.weight)
     return Algorithm(
         accuracy=float((logits.argmax(1) == sums).float().mean()),
         frequencies=tuple(frequencies),
