@@ -69,7 +69,9 @@ def drawn(found: Findings) -> Figure:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/activation_areas.png", seed=0, device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/activation_areas.png", seed=0, device="cpu"
+    )
     parser.add_argument("--model", help="a transformer to download, encoder or decoder, or a folder with one")
     parser.add_argument("--texts", nargs=2, help="two files with a text on each line")
     parser.add_argument("--count", type=int, default=500, help="most texts of each kind")

@@ -221,7 +221,7 @@ CASES: dict[str, Callable[[argparse.Namespace], Case]] = {
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/attribution_circuits.png")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/attribution_circuits.png")
     parser.add_argument("--networks", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--inputs", type=int, default=16, help="of each network")
     return parser.parse_args(argv)

@@ -113,7 +113,7 @@ def true_edges(model: InductionTransformer) -> list[str]:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/find_circuit.png", device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/find_circuit.png", device="cpu")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument(
         "--task", choices=("facts", "induction", *REAL), help="default: facts, ioi with --model"

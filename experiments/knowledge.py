@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> Found:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs", seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs", seed=0, device="auto")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--facts", help="with --model: a file of facts")
     parser.add_argument("--texts", help="with --model: a file with a text on each line, for the loss")

@@ -109,7 +109,8 @@ def answers(model: ModularAddition, tokens: Tensor) -> Tensor:
     scores = (keys * query).sum(3)[places, tokens] * attention.head_dim**-0.5
     mixed = (scores.softmax(1)[..., None] * values[places, tokens]).sum(1)
     stream = last + attention.o_proj(mixed.flatten(1))
-    return model.lm_head(stream + layer.mlp(stream))
+    result: Tensor = model.lm_head(stream + layer.mlp(stream))
+    return result
 
 
 @torch.no_grad()
@@ -134,7 +135,8 @@ def algorithm(model: ModularAddition) -> Algorithm:
 def spectrum(table: Tensor) -> Tensor:
     """The share of the variance of a table (p, width) at each frequency along its rows, (p // 2 + 1,)."""
     power = torch.fft.rfft(table.double() - table.double().mean(0), dim=0).abs().square().sum(1)
-    return power / power.sum()
+    result: Tensor = power / power.sum()
+    return result
 
 
 def explained(logits: Tensor, sums: Tensor, frequencies: Sequence[int]) -> float:
@@ -155,7 +157,9 @@ def explained(logits: Tensor, sums: Tensor, frequencies: Sequence[int]) -> float
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, Path("modular_addition.safetensors"), steps=11_200, seed=0)
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, Path("modular_addition.safetensors"), steps=11_200, seed=0
+    )
     parser.add_argument("--prime", type=int, default=113, help="what sums are taken modulo")
     parser.add_argument("--report", type=int, default=200, help="steps between two reports")
     return parser.parse_args(argv)
