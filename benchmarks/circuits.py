@@ -86,7 +86,8 @@ def network(layers: int) -> nn.Module:
         num_key_value_heads=3,
         tie_word_embeddings=True,
     )
-    return LlamaForCausalLM(config).eval()
+    result: nn.Module = LlamaForCausalLM(config).eval()
+    return result
 
 
 if __name__ == "__main__":
