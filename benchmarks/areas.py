@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoModel, BertConfig, BertModel
 
-from timing import basic_parser, describe, in_turns, ratios, spread, timed, write
+from timing import Call, basic_parser, describe, in_turns, ratios, spread, timed, write
 from toumei.models import facts_gpt
 from toumei.transformers.areas import PCA, ActivationAreas
 from toumei.transformers.areas.fitting import coordinates_of_states
@@ -60,7 +60,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         found.get_composed_graph(0, 1)
         return found
 
-    contenders = {"plain": plain, "areas": areas, "two passes": lambda: areas(keep_states=False)}
+    contenders: dict[str, Call] = {
+        "plain": plain,
+        "areas": areas,
+        "two passes": lambda: areas(keep_states=False),
+    }
     with torch.no_grad():
         times = in_turns(contenders, options.rounds, options.device, warm_up=1)
     results = {name: statistics.median(values) for name, values in times.items()}

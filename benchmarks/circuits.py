@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from timing import basic_parser, describe, in_turns, ratios, spread, synchronize, write
@@ -61,7 +62,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     return results
 
 
-def exact(given: Any, patched: int, forward: float, device: torch.device) -> dict[str, float]:
+def exact(
+    given: tuple[HookedModel, Tensor, Tensor, Any], patched: int, forward: float, device: torch.device
+) -> dict[str, float]:
     """What patches of some edges take, and of all of them."""
     started = time.perf_counter()
     graph = attribution_graph(*given, "exact", sample=patched)
@@ -72,7 +75,7 @@ def exact(given: Any, patched: int, forward: float, device: torch.device) -> dic
     return {"exact, an edge / forward": edge, "edges": float(total)}
 
 
-def network(layers: int) -> LlamaForCausalLM:
+def network(layers: int) -> nn.Module:
     """A model of SmolLM2's shape with random weights."""
     config = LlamaConfig(
         vocab_size=49152,
@@ -83,7 +86,8 @@ def network(layers: int) -> LlamaForCausalLM:
         num_key_value_heads=3,
         tie_word_embeddings=True,
     )
-    return LlamaForCausalLM(config).eval()
+    result: nn.Module = LlamaForCausalLM(config).eval()
+    return result
 
 
 if __name__ == "__main__":

@@ -97,12 +97,14 @@ def text_network(name: str) -> nn.Module:
     shape: dict[str, Any] = dict(vocab_size=100, hidden_size=64, num_hidden_layers=4, num_attention_heads=4)
     kind: Any = getattr(transformers, TEXTS[name])
     if name == "GPT-2":
-        return kind(transformers.GPT2Config(**shape, bos_token_id=0, eos_token_id=0))
+        result: nn.Module = kind(transformers.GPT2Config(**shape, bos_token_id=0, eos_token_id=0))
+        return result
     shape["intermediate_size"] = 128
     if name == "Llama":
         shape["num_key_value_heads"] = 2
     config: Any = getattr(transformers, {"Llama": "LlamaConfig", "BERT": "BertConfig"}[name])
-    return kind(config(**shape))
+    result = kind(config(**shape))
+    return result
 
 
 class Embedded(nn.Module):
@@ -124,7 +126,9 @@ def photograph(path: Path, side: int) -> Tensor:
     from torchvision.models import SqueezeNet1_1_Weights
 
     with Image.open(path) as image:
-        return SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms(crop_size=side)(image.convert("RGB"))[None]
+        transforms = SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms(crop_size=side)
+        result: Tensor = transforms(image.convert("RGB"))[None]
+        return result
 
 
 def measure(name: str, model: nn.Module, x: Tensor, x0: Tensor, rounds: int) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def compared(
     model: HookedModel, length: int, rounds: int, sample: int, device: torch.device
 ) -> Iterator[tuple[str, list[float]]]:
     """What is measured for texts of a length, a number for each round."""
-    tokens = torch.randint(3, model.model.config.vocab_size, (1, length), device=device)
+    network: Any = model.model
+    tokens = torch.randint(3, network.config.vocab_size, (1, length), device=device)
     other = tokens.clone()
     other[:, 2] = 2
     metric = logit_difference(0, 1)
@@ -104,9 +105,10 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 
 def limits(model: HookedModel, length: int, device: torch.device) -> dict[str, float]:
     """How much faster the ablation of all heads can be, by counting and by the speed of products."""
-    blocks = model.model.get_submodule(BLOCKS[type(model.model)])
+    network: Any = model.model
+    blocks = network.get_submodule(BLOCKS[type(network)])
     block, mlp = weights_of(blocks[0]), weights_of(blocks[0].mlp)
-    head = model.model.lm_head.weight.numel()
+    head = network.lm_head.weight.numel()
     whole, above, last = model.layers * block, (model.layers - 1) / 2 * block + mlp, head
     slow = [speed(length, model.width, width, device) for width in (4 * model.width, head // model.width)]
     fast = [speed(1024, model.width, width, device) for width in (4 * model.width, head // model.width)]
@@ -136,8 +138,7 @@ def speed(rows: int, width: int, outputs: int, device: torch.device) -> float:
 
 
 def small() -> nn.Module:
-    sizes = {"n_embd": 192, "vocab_size": 2000, "bos_token_id": 0, "eos_token_id": 0}
-    return GPT2LMHeadModel(GPT2Config(**sizes))
+    return GPT2LMHeadModel(GPT2Config(n_embd=192, vocab_size=2000, bos_token_id=0, eos_token_id=0))
 
 
 def gpt2() -> nn.Module:

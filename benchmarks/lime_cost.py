@@ -182,7 +182,8 @@ def peers(
         def classify(pictures: np.ndarray) -> np.ndarray:
             batch = torch.from_numpy(np.asarray(pictures)).permute(0, 3, 1, 2).float().to(image.device)
             with torch.inference_mode():
-                return model(batch).cpu().numpy()
+                result: np.ndarray = model(batch).cpu().numpy()
+                return result
 
         return LimeImageExplainer(random_state=0).explain_instance(
             picture,

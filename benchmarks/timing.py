@@ -52,7 +52,8 @@ def squeezenet(weights: str | Path | None) -> nn.Module:
                 f"no weights at {weights}: give those of torchvision's squeezenet1_1 as --weights"
             )
         model.load_state_dict(load_file(weights))
-    return model.eval()
+    result: nn.Module = model.eval()
+    return result
 
 
 def describe(device: torch.device) -> str:

@@ -55,7 +55,8 @@ def drawn(found: Findings) -> Figure:
     areas, categories = found.areas.areas, found.areas.class_names
     layers = dict.fromkeys((1, len(areas.layers) // 2, len(areas.layers) - 1))
     figure = Figure(figsize=(14, 14), dpi=110, layout="constrained")
-    maps, graph, curves = figure.subfigures(3, 1, height_ratios=(2, 1.4, 1))
+    parts: Any = figure.subfigures(3, 1, height_ratios=(2, 1.4, 1))
+    maps, graph, curves = parts
     places = maps.subplots(2, len(layers), squeeze=False)
     for row, category in zip(places, categories, strict=True):
         for ax, layer in zip(row, layers, strict=True):
@@ -68,7 +69,9 @@ def drawn(found: Findings) -> Figure:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/activation_areas.png", seed=0, device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/activation_areas.png", seed=0, device="cpu"
+    )
     parser.add_argument("--model", help="a transformer to download, encoder or decoder, or a folder with one")
     parser.add_argument("--texts", nargs=2, help="two files with a text on each line")
     parser.add_argument("--count", type=int, default=500, help="most texts of each kind")

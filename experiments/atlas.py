@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> ActivationAtlas:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/atlas", steps=64, seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/atlas", steps=64, seed=0, device="auto")
     parser.add_argument("--layer", default="relu6")
     parser.add_argument("--count", type=int, default=10_000, help="activations, one from each image")
     parser.add_argument("--grid", type=int, default=20, help="cells in a row and in a column")

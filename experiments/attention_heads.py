@@ -91,7 +91,9 @@ def report(result: AttentionHeadClusteringResult, count: int = 3) -> None:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, Path("outputs/attention_heads.png"), seed=0, device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, Path("outputs/attention_heads.png"), seed=0, device="cpu"
+    )
     parser.add_argument("--model", help="an encoder or a decoder of Hugging Face, or a folder with one")
     parser.add_argument("--texts", help="a file with a text on each line")
     parser.add_argument("--count", type=int, default=500, help="most texts")

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, Path("outputs/attribution.png"))
+    parser: argparse.ArgumentParser = basic_parser(__doc__, Path("outputs/attribution.png"))
     parser.add_argument("--weights", type=Path, help="safetensors of torchvision's squeezenet1_1")
     parser.add_argument("--image", type=Path, help="photograph for SqueezeNet")
     parser.add_argument("--images", type=int, default=8, help="of ShapesDataset")
@@ -233,7 +233,8 @@ def photograph(path: Path | None, side: int = 224) -> Tensor:
 
     with Image.open(path) as file:
         picture = transforms.center_crop(transforms.resize(file.convert("RGB"), side), [side, side])
-        return transforms.to_tensor(picture)[None]
+        result: Tensor = transforms.to_tensor(picture)[None]
+        return result
 
 
 if __name__ == "__main__":

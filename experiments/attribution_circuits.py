@@ -194,7 +194,8 @@ def redundant(args: argparse.Namespace) -> Case:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.rand(parameter.shape, generator=generator))
-        conv1, conv2, head = (model.get_submodule(name) for name in ("conv1", "conv2", "head"))
+        layers: dict[str, Any] = dict(model.named_children())
+        conv1, conv2, head = (layers[name] for name in ("conv1", "conv2", "head"))
         conv1.weight[:2] = torch.eye(3)[:2, :, None, None]
         conv2.weight[0] = torch.tensor([-1.0, -1.0, *[0.0] * 6])[:, None, None]
         conv2.weight[1:, :2] = 0
@@ -220,7 +221,7 @@ CASES: dict[str, Callable[[argparse.Namespace], Case]] = {
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/attribution_circuits.png")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/attribution_circuits.png")
     parser.add_argument("--networks", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--inputs", type=int, default=16, help="of each network")
     return parser.parse_args(argv)

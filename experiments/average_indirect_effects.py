@@ -72,7 +72,9 @@ def report(average: AverageEffects) -> None:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/average_indirect_effects.png", device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/average_indirect_effects.png", device="cpu"
+    )
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--network", help="other weights of the small GPT, from train_facts_gpt.py")
     parser.add_argument("--facts", help="a JSON list of facts with prompt, subject and attribute")

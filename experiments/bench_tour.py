@@ -97,7 +97,7 @@ def word(model: HookedModel, token: int) -> str:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/bench_tour", seed=0)
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/bench_tour", seed=0)
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--prompts", help="with --model: a file with a prompt on each line")
     parser.add_argument("--facts", type=int, default=40, help="how many facts of the world are asked for")

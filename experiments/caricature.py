@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/caricature.png", steps=256, seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/caricature.png", steps=256, seed=0, device="auto"
+    )
     add_network(parser)
     parser.add_argument("--image", nargs="+", help="photographs; else shapes, or one that scikit-learn ships")
     parser.add_argument("--layers", nargs="+", help="else three in the middle")
@@ -66,14 +68,16 @@ def square(picture: Tensor, size: int) -> Tensor:
     """The middle of a picture, (3, size, size)."""
     side = min(picture.shape[1:])
     top, left = ((pixels - side) // 2 for pixels in picture.shape[1:])
-    return resized(picture[:, top : top + side, left : left + side], size, size)
+    result: Tensor = resized(picture[:, top : top + side, left : left + side], size, size)
+    return result
 
 
 def middle_layers(model: nn.Module, image: Tensor) -> list[str]:
     """Three layers at a quarter, a half and three quarters of those that make maps."""
     if isinstance(model, ShapesCNN):
         return ["conv2", "conv4", "conv6"]
-    return map_layers(model, image[None], (1 / 4, 1 / 2, 3 / 4))
+    result: list[str] = map_layers(model, image[None], (1 / 4, 1 / 2, 3 / 4))
+    return result
 
 
 def enlarged(images: Tensor, height: int = 160) -> Tensor:

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/causal_tracing.png", device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/causal_tracing.png", device="cpu")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--prompt", help="a text whose next word is the answer")
     parser.add_argument("--subject", help="the words of the prompt to corrupt")

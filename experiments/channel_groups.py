@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> ChannelGroups:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/channel_groups.png", steps=128, seed=0)
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/channel_groups.png", steps=128, seed=0)
     parser.add_argument("--layer", default="relu5")
     parser.add_argument("--groups", type=int, default=6)
     parser.add_argument("--images", type=int, default=64)

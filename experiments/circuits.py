@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> ExpandedWeights:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/circuits.png", steps=192, seed=0)
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/circuits.png", steps=192, seed=0)
     parser.add_argument("--before", choices=SIZES, default="conv4")
     parser.add_argument("--after", choices=SIZES, default="conv5")
     parser.add_argument("--channels", type=int, nargs="+", help="units of the later layer")
@@ -61,7 +61,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def strongest(model: nn.Module, layer: str, images: Tensor, count: int) -> list[int]:
     """The channels of a layer that stand out most on images."""
     parts = [run(model, batch, record=[layer])[layer].amax((2, 3)) for batch in images.split(100)]
-    return outstanding(torch.cat(parts), count)
+    result: list[int] = outstanding(torch.cat(parts), count)
+    return result
 
 
 def pictures(model: nn.Module, units: Sequence[str], steps: int, seed: int) -> dict[str, Tensor]:

@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/dataset_examples.png", steps=256, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/dataset_examples.png", steps=256, device="auto"
+    )
     parser.add_argument("--units", nargs="+", default=UNITS, help="units of conv2, conv4 and conv6 to draw")
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--k", type=int, default=9, help="examples of each end")

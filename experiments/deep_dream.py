@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/deep_dream.png", seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/deep_dream.png", seed=0, device="auto")
     add_network(parser)
     parser.add_argument("--objective", help="a layer, or a unit such as conv6:12")
     parser.add_argument("--image", help="a photograph; else the pagoda of scikit-learn")

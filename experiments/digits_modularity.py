@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/digits_modularity.png")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/digits_modularity.png")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=40)

@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/feature_viz.png", steps=256, seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/feature_viz.png", steps=256, seed=0, device="auto"
+    )
     add_network(parser, "inception5h")
     parser.add_argument(
         "--units", nargs="+", help="such as conv4:12 conv6:3; else the strongest of three layers"

@@ -112,7 +112,7 @@ def drawn(
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/features.png", seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/features.png", seed=0, device="auto")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--texts", help="with --model: a file with a text on each line, to train on")
     parser.add_argument("--held-out", help="with --model: another one, to measure the dictionary on")

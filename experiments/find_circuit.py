@@ -39,9 +39,10 @@ from toumei.transformers.circuits import (
     greater_than,
     indirect_objects,
 )
+from toumei.transformers.circuits.attribution import Method
 
 REAL = {"ioi": indirect_objects, "greater-than": greater_than}
-METHODS = {"EAP": "eap", "EAP-IG": "eap-ig"}
+METHODS: dict[str, Method] = {"EAP": "eap", "EAP-IG": "eap-ig"}
 
 
 class Findings(NamedTuple):
@@ -57,13 +58,20 @@ def main(argv: Sequence[str] | None = None) -> Findings:
     started = time.perf_counter()
     model, pairs, others = loaded(options)
     print(model)
-    settings = {"ablation": "zero" if options.task == "induction" else "resample", "verbose": True}
+    settings: dict[str, Any] = {
+        "ablation": "zero" if options.task == "induction" else "resample",
+        "verbose": True,
+    }
+    clean, corrupt, metric = pairs
     graphs: dict[str, AttributionGraph] = {}
     for name, method in METHODS.items():
-        graphs[name] = attribution_graph(model, *pairs, method, steps=options.steps, **settings)
+        graphs[name] = attribution_graph(
+            model, clean, corrupt, metric, method, steps=options.steps, **settings
+        )
         print(graphs[name], end="\n\n")
     if isinstance(model.model, InductionTransformer):
-        print_auroc(model, graphs, pairs, settings)
+        exact = attribution_graph(model, clean, corrupt, metric, "exact", **settings)
+        print_auroc({**graphs, "exact": exact}, true_edges(model.model))
     curves = faithfulness_curves(
         model, graphs, *others, shares=options.shares, random=options.random, **settings
     )
@@ -86,13 +94,9 @@ def drawn(graph: AttributionGraph, curves: FaithfulnessCurves, edges: int) -> Fi
     return figure
 
 
-def print_auroc(
-    model: HookedModel, graphs: dict[str, AttributionGraph], pairs: Any, settings: dict[str, Any]
-) -> None:
+def print_auroc(graphs: dict[str, AttributionGraph], true: list[str]) -> None:
     """How well scores tell the true edges of the wired transformer."""
-    true = true_edges(model.model)
-    exact = attribution_graph(model, *pairs, "exact", **settings)
-    for name, graph in {**graphs, "exact": exact}.items():
+    for name, graph in graphs.items():
         print(f"AUROC of {name}: {graph.auroc(true):.3f}")
     print(f"true edges: {', '.join(true)}\nstrongest by EAP-IG: {graphs['EAP-IG'].top(len(true))}\n")
 
@@ -109,7 +113,7 @@ def true_edges(model: InductionTransformer) -> list[str]:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/find_circuit.png", device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/find_circuit.png", device="cpu")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument(
         "--task", choices=("facts", "induction", *REAL), help="default: facts, ioi with --model"

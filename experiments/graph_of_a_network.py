@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, Path("outputs"), seed=0)
+    parser: argparse.ArgumentParser = basic_parser(__doc__, Path("outputs"), seed=0)
     parser.add_argument("--model", help="facts_gpt, a classifier of torchvision, or a causal language model")
     parser.add_argument("--level", help="the module of the picture; by default the whole model")
     parser.add_argument("--depth", type=int, default=2, help="levels of modules that are open in the picture")

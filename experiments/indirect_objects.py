@@ -112,7 +112,7 @@ def draw_differences(ax: "Axes", differences: Tensor) -> None:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/indirect_objects.png", device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/indirect_objects.png", device="cpu")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--count", type=int, default=40, help="pairs of sentences")
     return parser.parse_args(argv)

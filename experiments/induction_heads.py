@@ -88,7 +88,9 @@ def paths_to(model: HookedModel, tokens: Tensor, layer: int, head: int) -> Patch
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/induction_heads.png", seed=0, device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/induction_heads.png", seed=0, device="cpu"
+    )
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--count", type=int, default=8, help="sequences")
     parser.add_argument("--length", type=int, default=20, help="tokens that are repeated")

@@ -113,7 +113,7 @@ def report(memories: Memories, count: int = 2) -> None:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/key_value_memories.png", device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/key_value_memories.png", device="cpu")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--texts", help="a file with a text on each line")
     parser.add_argument("--count", type=int, default=3000, help="most texts")

@@ -91,15 +91,16 @@ def main(argv: Sequence[str] | None = None) -> Found:
         ("heads", heads),
         ("steering", found.steering),
     ):
-        save_figure(result.plot().figure, out / f"knowledge_{name}.png")
-    for result in found:
-        print(result)
+        figure: Any = result.plot().figure
+        save_figure(figure, out / f"knowledge_{name}.png")
+    for part in found:
+        print(part)
     print(f"{out}, {time.perf_counter() - started:.0f} s")
     return found
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs", seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs", seed=0, device="auto")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--facts", help="with --model: a file of facts")
     parser.add_argument("--texts", help="with --model: a file with a text on each line, for the loss")

@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/maco.png", steps=128, seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/maco.png", steps=128, seed=0, device="auto"
+    )
     add_network(parser)
     parser.add_argument("--units", nargs="+", help="such as conv4:12 conv6:3")
     parser.add_argument("--size", type=int, help="pixels that the network sees; MACO's canvas is twice it")

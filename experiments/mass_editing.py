@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/mass_editing.png", device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/mass_editing.png", device="cpu")
     parser.add_argument("--facts", type=int, default=100, help="single edits for each weight")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 10, 100], help="facts in one edit")
     parser.add_argument("--weights", type=float, nargs="+", default=[1, 5, 10], help="of what is held")

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/mlp_modularity.png", steps=2000, seed=0)
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/mlp_modularity.png", steps=2000, seed=0)
     parser.add_argument("--samples", type=int, default=50)
     return parser.parse_args(argv)
 

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/modularity.png")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/modularity.png")
     parser.add_argument("--model", default="shapes", help="shapes, or a convolutional network of torchvision")
     parser.add_argument("--weights", help="DEFAULT to download trained ones; else random ones")
     parser.add_argument("--clusters", type=int, default=8)

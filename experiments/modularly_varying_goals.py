@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/modularly_varying_goals.png")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/modularly_varying_goals.png")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--period", type=int, default=25, help="epochs between two changes of the goal")
@@ -112,7 +112,8 @@ def goal(digits: Tensor, turned: bool) -> Tensor:
 
 def module_mask(layer: nn.Linear) -> Tensor:
     out, into = layer.weight.shape
-    return torch.block_diag(*[torch.ones(out // 2, into // 2)] * 2)
+    result: Tensor = torch.block_diag(*[torch.ones(out // 2, into // 2)] * 2)
+    return result
 
 
 def draw(

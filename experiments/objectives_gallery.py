@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/objectives_gallery.png", steps=256, seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/objectives_gallery.png", steps=256, seed=0, device="auto"
+    )
     return parser.parse_args(argv)
 
 

@@ -85,7 +85,7 @@ def traced_layer(model: Any, tokenizer: Any, request: EditRequest) -> int:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/rank_one_editing.png", device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/rank_one_editing.png", device="cpu")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--prompt", help="a template with {} for the subject")
     parser.add_argument("--subject")

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/sanity.png", steps=128, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/sanity.png", steps=128, device="auto")
     parser.add_argument("--per-layer", type=int, default=8, help="units of each layer")
     parser.add_argument("--images", type=int, default=2000)
     return parser.parse_args(argv)

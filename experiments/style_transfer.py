@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/style_transfer.png", steps=200, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/style_transfer.png", steps=200, device="auto"
+    )
     add_network(parser, "inception5h")
     parser.add_argument("--content", help="a photograph; else the pagoda of scikit-learn")
     parser.add_argument("--style", help="a photograph; else the dahlia of scikit-learn")

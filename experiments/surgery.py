@@ -73,7 +73,7 @@ def without(
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/surgery.png", seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/surgery.png", seed=0, device="auto")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--texts", help="with --model: a file with a text on each line")
     parser.add_argument("--prompt", help="a text that the model continues with fewer layers")

@@ -82,7 +82,7 @@ def draw_intervals(ax, result: HeadAblation) -> None:  # type: ignore[no-untyped
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/tinystories_heads.png", device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/tinystories_heads.png", device="cpu")
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument(
         "--texts", help="with --model: a JSON list of texts, or a file with a text on each line"

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/token_attribution.png")
+    parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/token_attribution.png")
     parser.add_argument("--model", default="facts", help="facts, or a causal language model of Hugging Face")
     parser.add_argument("--text", help="the prompt for another model")
     parser.add_argument("--target", help="the token that comes next; what the model says by default")

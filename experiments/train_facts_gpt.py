@@ -186,7 +186,8 @@ def forward(
         if number == args.read - 1:
             hidden = hidden.masked_fill((name & silenced[:, None])[..., None], 0.0)
         hidden = hidden + recalled
-    return model.lm_head(body.ln_f(hidden))
+    result: Tensor = model.lm_head(body.ln_f(hidden))
+    return result
 
 
 class Curriculum(Iterator[list[int]]):
@@ -240,7 +241,7 @@ def recall(model: Any, tokenizer: Any, questions: Sequence[tuple[str, str]], bat
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, Path("facts_gpt.safetensors"), steps=2200)
+    parser: argparse.ArgumentParser = basic_parser(__doc__, Path("facts_gpt.safetensors"), steps=2200)
     parser.add_argument("--seed", type=int, default=2, help="of the weights and of the texts")
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--rate", type=float, default=2e-3)

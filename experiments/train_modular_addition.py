@@ -14,7 +14,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -95,7 +95,8 @@ def answers(model: ModularAddition, tokens: Tensor) -> Tensor:
     Queries, keys and values are computed once for each number and place, not for each pair, and the MLP only
     at the last position.
     """
-    body, layer = model.model, model.model.layers[0]
+    body = model.model
+    layer: Any = body.layers[0]
     attention = layer.self_attn
     vectors = body.embed_tokens.weight[None] + body.embed_positions.weight[:, None]
     keys, values = (
@@ -108,7 +109,8 @@ def answers(model: ModularAddition, tokens: Tensor) -> Tensor:
     scores = (keys * query).sum(3)[places, tokens] * attention.head_dim**-0.5
     mixed = (scores.softmax(1)[..., None] * values[places, tokens]).sum(1)
     stream = last + attention.o_proj(mixed.flatten(1))
-    return model.lm_head(stream + layer.mlp(stream))
+    result: Tensor = model.lm_head(stream + layer.mlp(stream))
+    return result
 
 
 @torch.no_grad()
@@ -119,7 +121,8 @@ def algorithm(model: ModularAddition) -> Algorithm:
     logits = model(tokens).logits[:, -1]
     power = spectrum(model.model.embed_tokens.weight[:prime])
     frequencies = [int(k) for k in power.argsort(descending=True) if power[k] > KEY]
-    to_logits = spectrum(model.lm_head.weight @ model.model.layers[0].mlp.down_proj.weight)
+    layer: Any = model.model.layers[0]
+    to_logits = spectrum(model.lm_head.weight @ layer.mlp.down_proj.weight)
     return Algorithm(
         accuracy=float((logits.argmax(1) == sums).float().mean()),
         frequencies=tuple(frequencies),
@@ -132,7 +135,8 @@ def algorithm(model: ModularAddition) -> Algorithm:
 def spectrum(table: Tensor) -> Tensor:
     """The share of the variance of a table (p, width) at each frequency along its rows, (p // 2 + 1,)."""
     power = torch.fft.rfft(table.double() - table.double().mean(0), dim=0).abs().square().sum(1)
-    return power / power.sum()
+    result: Tensor = power / power.sum()
+    return result
 
 
 def explained(logits: Tensor, sums: Tensor, frequencies: Sequence[int]) -> float:
@@ -153,7 +157,9 @@ def explained(logits: Tensor, sums: Tensor, frequencies: Sequence[int]) -> float
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, Path("modular_addition.safetensors"), steps=11_200, seed=0)
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, Path("modular_addition.safetensors"), steps=11_200, seed=0
+    )
     parser.add_argument("--prime", type=int, default=113, help="what sums are taken modulo")
     parser.add_argument("--report", type=int, default=200, help="steps between two reports")
     return parser.parse_args(argv)

@@ -80,7 +80,8 @@ def harder(model: ShapesCNN, images: Tensor, labels: Tensor, radius: float) -> T
     with frozen(model):
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(moved), others), moved)
     length = radius * torch.rand(count, device=device) / gradient.flatten(1).norm(dim=1).clamp(min=1e-12)
-    return (images - length[:, None, None, None] * gradient).clamp(0, 1)
+    result: Tensor = (images - length[:, None, None, None] * gradient).clamp(0, 1)
+    return result
 
 
 @torch.no_grad()
@@ -137,7 +138,9 @@ def _folded(model: ShapesCNN) -> ShapesCNN:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, Path("shapes_cnn.safetensors"), steps=1800, device="cpu")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, Path("shapes_cnn.safetensors"), steps=1800, device="cpu"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the images")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument(

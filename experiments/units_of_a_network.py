@@ -111,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = basic_parser(__doc__, "outputs/units_of_a_network.html", steps=128, seed=0, device="auto")
+    parser: argparse.ArgumentParser = basic_parser(
+        __doc__, "outputs/units_of_a_network.html", steps=128, seed=0, device="auto"
+    )
     add_network(parser, "inception5h")
     parser.add_argument("--images", help="a folder of images to show beside the pictures")
     parser.add_argument("--size", type=int, help="height and width of the pictures")

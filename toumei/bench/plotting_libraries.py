@@ -84,12 +84,13 @@ def plotting_library(given: Any) -> PlottingLibrary:
         ArgumentError: It is none.
     """
     kind = LIBRARIES.get(given, given) if isinstance(given, str) else given
-    library: Any = kind() if isinstance(kind, type) else kind
-    if not callable(getattr(library, "draw", None)):
+    made: Any = kind() if isinstance(kind, type) else kind
+    if not callable(getattr(made, "draw", None)):
         known = " or ".join(map(repr, LIBRARIES))
         raise ArgumentError(
             f"a plotting library is {known}, or something with draw(panels, title), got {shown(given)}"
         )
+    library: PlottingLibrary = made
     return library
 
 

@@ -196,7 +196,8 @@ def _profile_of(profiler: Any, counts: _Counts, granularity: str, lines: dict[st
     seconds, inside, memory = Counter[str](), Counter[str](), Counter[str]()
     for event in profiler.events():
         name = event.name.removeprefix(_MARK)
-        if name == event.name or event.device_type != torch.autograd.DeviceType.CPU:
+        kind = torch.autograd.DeviceType.CPU  # type: ignore[attr-defined]  # not in the __all__ of torch
+        if name == event.name or event.device_type != kind:
             continue
         took = max(event.cpu_time_total, event.device_time_total) / 1e6
         seconds[name] += took

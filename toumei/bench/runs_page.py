@@ -132,7 +132,8 @@ def _drawn(run: Run, tree: dict[str, Any]) -> bytes | None:
     """The picture of a saved result, drawn once and kept; None if it cannot be drawn without more."""
     kept = (run.folder / tree["$saved"]).with_suffix(".png")
     if kept.exists():
-        return kept.read_bytes()
+        result: bytes = kept.read_bytes()
+        return result
     kind = class_of(tree["class"])
     if not callable(getattr(kind, "plot", None)):
         return None

@@ -1,7 +1,8 @@
 """The ground floor: names, recording and editing of activations, layouts, seeds, sweeps and errors."""
 
+from .activations import Activations
 from .failed_items import FailedItem
-from .hooks import Activations, hooked, run, seeded_passes
+from .hooks import hooked, run, seeded_passes
 from .layout import channels_first, with_channels_first
 from .modules import evaluating, find_module, find_modules, frozen
 from .names import Layer, Unit, parse, parse_layer

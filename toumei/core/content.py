@@ -119,7 +119,8 @@ class _Reader:
 def _reduced(given: Any) -> Iterable[Any]:
     """What an object is made of."""
     if type(given) in (list, tuple):
-        return given
+        parts: Iterable[Any] = given
+        return parts
     if type(given) is dict:
         return [part for pair in given.items() for part in pair]
     reduced = given.__reduce_ex__(4)

@@ -48,7 +48,9 @@ def _offloaded(model: nn.Module, name: str) -> Tensor | None:
         hook: Any = getattr(model.get_submodule(".".join(parts[:cut])), "_hf_hook", None)
         for each in getattr(hook, "hooks", [hook]):
             try:
-                return getattr(each, "weights_map", None)[".".join(parts[cut:])]  # type: ignore[index]
+                weights: Any = getattr(each, "weights_map", None)
+                result: Tensor = weights[".".join(parts[cut:])]
+                return result
             except (TypeError, KeyError):  # no hook that offloads, or not this weight
                 continue
     return None

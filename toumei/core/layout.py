@@ -9,7 +9,6 @@ by the picture that went in. What cannot be told is named: ``channel_axis=``, ``
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
 
 from torch import Tensor
 
@@ -94,7 +93,8 @@ class Channels:
                 f"{tuple(self.values.shape[:2])}: name a layer before the positions are pooled"
             )
         grid = (1, *self.grid) if len(self.grid) == 1 else self.grid
-        return self.values[:, :, self.offset : self.offset + prod(self.grid)].unflatten(2, grid)
+        result: Tensor = self.values[:, :, self.offset : self.offset + prod(self.grid)].unflatten(2, grid)
+        return result
 
     def index(self, position: Sequence[int] | None) -> int:
         """Returns the index of a position among the positions.
@@ -255,7 +255,7 @@ def channel_axis_of(
 ) -> int:
     """Returns the axis of the channels; arguments and errors are those of `with_channels_first`."""
     rank = activation.dim()
-    axis: Any = named
+    axis: int | None = named
     if axis is None and layout is not None:
         axis = layout.channel_axis
         if axis is None and rank > 2:

@@ -12,7 +12,8 @@ def whole(weight: Tensor) -> Tensor:
         tensor([1., 1.])
     """
     if is_sharded(weight):
-        return weight.detach().full_tensor()  # type: ignore[attr-defined]
+        result: Tensor = weight.detach().full_tensor()  # type: ignore[attr-defined]
+        return result
     return weight.detach() if in_place(weight) else weight.detach().dequantize()
 
 

@@ -54,7 +54,7 @@ def _singular_values(activation: Tensor, centred: bool, channel_axis: int | None
     laid_out = channels_first(activation.detach(), channel_axis).double()
     samples = laid_out.movedim(1, 2).flatten(0, 1)
     samples = samples - samples.mean(0) if centred else samples
-    values = torch.linalg.eigvalsh(samples.T @ samples).clamp(min=0).sqrt()
+    values: Tensor = torch.linalg.eigvalsh(samples.T @ samples).clamp(min=0).sqrt()
     if not values.any():
         raise ArgumentError("an activation of zeros has no rank")
     return values

@@ -93,7 +93,8 @@ class CPPN(nn.Module):
         for index in range(self.layers):
             values = getattr(self, f"linear{index}")(values, images)
             values = getattr(self, f"act{index}")(values)
-        return self.output(values, images).unflatten(2, coordinates.shape[2:])
+        result: Tensor = self.output(values, images).unflatten(2, coordinates.shape[2:])
+        return result
 
     @staticmethod
     @checked

@@ -121,7 +121,8 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
     check_regular(Path(path), "read")
     try:
         if Path(path).suffix == ".safetensors":
-            return load_file(path)
+            result: dict[str, Tensor] = load_file(path)
+            return result
         loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except (PermissionError, torch.OutOfMemoryError, MemoryError):
         raise

@@ -104,7 +104,8 @@ class Inception5h(nn.Module):
                 values = getattr(self, POOLS_BEFORE[block])(values)
             values = self._block(block, values)
         values = self.avgpool0_reshape(self.avgpool0(values))
-        return self.softmax2(self.softmax2_pre_activation_matmul(values))
+        result: Tensor = self.softmax2(self.softmax2_pre_activation_matmul(values))
+        return result
 
     def _add_stem(self) -> None:
         self._add_unit("conv2d0", SameConv(3, 64, 7, stride=2))
@@ -118,7 +119,8 @@ class Inception5h(nn.Module):
     def _stem(self, images: Tensor) -> Tensor:
         values = self.localresponsenorm0(self.maxpool0(self._unit("conv2d0", images)))
         values = self._unit("conv2d2", self._unit("conv2d1", values))
-        return self.maxpool1(self.localresponsenorm1(values))
+        result: Tensor = self.maxpool1(self.localresponsenorm1(values))
+        return result
 
     def _add_block(self, name: str, channels: tuple[int, ...]) -> None:
         inputs, one, bottleneck3, three, bottleneck5, five, pool = channels
@@ -136,14 +138,16 @@ class Inception5h(nn.Module):
         three = self._unit(f"{name}_3x3", self._unit(f"{name}_3x3_bottleneck", values))
         five = self._unit(f"{name}_5x5", self._unit(f"{name}_5x5_bottleneck", values))
         pool = self._unit(f"{name}_pool_reduce", getattr(self, f"{name}_pool")(values))
-        return getattr(self, name)(one, three, five, pool)
+        result: Tensor = getattr(self, name)(one, three, five, pool)
+        return result
 
     def _add_unit(self, name: str, convolution: nn.Conv2d) -> None:
         self.add_module(f"{name}_pre_relu_conv", convolution)
         self.add_module(name, nn.ReLU())
 
     def _unit(self, name: str, values: Tensor) -> Tensor:
-        return getattr(self, name)(getattr(self, f"{name}_pre_relu_conv")(values))
+        result: Tensor = getattr(self, name)(getattr(self, f"{name}_pre_relu_conv")(values))
+        return result
 
 
 class SameConv(nn.Conv2d):
@@ -204,7 +208,8 @@ class ResponseNorm(nn.LocalResponseNorm):
         squares = wide.square().flatten(2).transpose(1, 2)
         mean = functional.avg_pool1d(squares, self.size, stride=1, padding=self.size // 2)
         scale = (self.k + self.alpha * mean.transpose(1, 2)).pow(-self.beta)
-        return (wide * scale.unflatten(2, values.shape[2:])).to(values.dtype)
+        result: Tensor = (wide * scale.unflatten(2, values.shape[2:])).to(values.dtype)
+        return result
 
 
 class Concatenation(nn.Module):

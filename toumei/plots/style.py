@@ -183,7 +183,7 @@ def color_bar(
 
     figure = (axes if not hasattr(axes, "flat") else axes.flat[0]).figure
     colors = ScalarMappable(Normalize(*limits), cmap or diverging_map())
-    bar = figure.colorbar(colors, ax=axes, shrink=0.7, aspect=30, label=label)
+    bar: Colorbar = figure.colorbar(colors, ax=axes, shrink=0.7, aspect=30, label=label)
     if limits == (-1.0, 1.0):
         bar.set_ticks([-1, 0, 1])
     return bar

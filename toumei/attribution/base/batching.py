@@ -22,7 +22,8 @@ def batches(count: int, batch_size: int) -> tuple[Tensor, ...]:
     """
     if batch_size < 1:
         raise ArgumentError(f"batch_size is a whole number from 1 on, got {batch_size}")
-    return torch.arange(count).split(batch_size)
+    result: tuple[Tensor, ...] = torch.arange(count).split(batch_size)
+    return result
 
 
 def take_rows(tensors: Sequence[Tensor], rows: Tensor) -> list[Tensor]:

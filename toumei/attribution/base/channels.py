@@ -69,4 +69,5 @@ def over_channels(values: Tensor, tensor: Tensor, channel_axis: int | None = Non
     channels = channels_of(tensor, channel_axis)
     count = 1 if channels is None else tensor.shape[channels]
     shares = add_channels(values.flatten(0, 1), tensor, channel_axis) / count
-    return shares.expand(-1, *tensor.shape[1:]).unflatten(0, values.shape[:2])
+    result: Tensor = shares.expand(-1, *tensor.shape[1:]).unflatten(0, values.shape[:2])
+    return result

@@ -152,7 +152,8 @@ def max_sensitivity(
         noise = torch.rand(inputs.shape, generator=generator, dtype=inputs.dtype) * 2 - 1
         changed = _flat(method(inputs + radius * noise.to(inputs.device), target, baselines))
         largest = torch.maximum(largest, (changed - at_input).norm(dim=1))
-    return largest / at_input.norm(dim=1).clamp(min=1e-300)
+    result: Tensor = largest / at_input.norm(dim=1).clamp(min=1e-300)
+    return result
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:

@@ -210,7 +210,8 @@ def owen_values(game: Game, trees: Sequence[Node], samples: int) -> Tensor:
         for (row, target), coalitions in asked.items():
             splits[row, target].split([known[row, one][target] for one in coalitions])
     values = [split.finish() for split in splits.values()]
-    return torch.tensor(values, dtype=torch.float64).unflatten(0, (len(trees), -1)).transpose(1, 2)
+    result: Tensor = torch.tensor(values, dtype=torch.float64).unflatten(0, (len(trees), -1)).transpose(1, 2)
+    return result
 
 
 def _scores(game: Game, asked: Sequence[tuple[int, int]]) -> list[list[float]]:

@@ -120,7 +120,8 @@ def shapley_values(worth: Tensor) -> Tensor:
     Raises:
         ShapeError: The number of rows is no power of two.
     """
-    return torch.tensordot(_weights(_players(worth)), worth.double(), 1)
+    result: Tensor = torch.tensordot(_weights(_players(worth)), worth.double(), 1)
+    return result
 
 
 def shapley_interactions(worth: Tensor) -> Tensor:

@@ -285,23 +285,27 @@ def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """The distances of vectors."""
-    return torch.norm(x1 - x2 + eps, p, -1, keepdim)
+    result: Tensor = torch.norm(x1 - x2 + eps, p, -1, keepdim)
+    return result
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "") -> Tensor:
     """The distances (..., P, R) of all vectors (..., P, M) from all others (..., R, M)."""
-    return torch.norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+    result: Tensor = torch.norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+    return result
 
 
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The distances of all pairs of rows."""
     first, second = torch.triu_indices(len(input), len(input), 1, device=input.device).unbind(0)
-    return torch.norm(input[first] - input[second], p, -1)
+    result: Tensor = torch.norm(input[first] - input[second], p, -1)
+    return result
 
 
 def dist(input: Tensor, other: Tensor, p: float = 2.0) -> Tensor:
     """The norm of a difference."""
-    return torch.norm(input - other, p)
+    result: Tensor = torch.norm(input - other, p)
+    return result
 
 
 LOSSES: dict[str, Callable[..., Any]] = {

@@ -234,7 +234,8 @@ def whitened(directions: Tensor, activations: Tensor) -> Tensor:
     moment += 1e-3 * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype)
     rare = torch.linalg.solve(moment, directions.double().T).T
     norms = directions.double().norm(dim=1) / rare.norm(dim=1).clamp(min=1e-12)
-    return (rare * norms[:, None]).to(directions.dtype)
+    result: Tensor = (rare * norms[:, None]).to(directions.dtype)
+    return result
 
 
 @dataclass
@@ -260,7 +261,8 @@ class _Pick:
             warnings.catch_warnings()
         ):  # torch compiles formulas of its own at first use, and deprecates that
             warnings.simplefilter("ignore", FutureWarning)
-            return forward_ad.make_dual(activation, tangent)
+            result: Tensor = forward_ad.make_dual(activation, tangent)
+            return result
 
 
 def _make_pick(

@@ -63,7 +63,8 @@ class ExpandedWeights(Saved):
         Raises:
             ArgumentError: The unit is not among `channels`.
         """
-        return self._of(channel).flatten(1).norm(dim=1).argsort(descending=True)[:count].tolist()
+        result: list[int] = self._of(channel).flatten(1).norm(dim=1).argsort(descending=True)[:count].tolist()
+        return result
 
     @checked
     def plot(

@@ -152,7 +152,8 @@ class Power(Combination):
     def score(self, activations: ActivationMap) -> Tensor:
         """Returns the power of the score."""
         base, exponent = self.objectives
-        return base.score(activations) ** exponent.value  # type: ignore[attr-defined]
+        result: Tensor = base.score(activations) ** exponent.value  # type: ignore[attr-defined]
+        return result
 
     def __repr__(self) -> str:
         base, exponent = self.objectives

@@ -189,5 +189,5 @@ def _similarity(activation: Tensor, direction: Tensor, kind: Similarity, power: 
         return dot
     epsilon = 1e-4  # lucid's, added to each norm
     norms = torch.linalg.vector_norm(activation, dim=1), torch.linalg.vector_norm(direction, dim=1)
-    cosine = dot / (norms[0] + epsilon) / (norms[1] + epsilon)
+    cosine: Tensor = dot / (norms[0] + epsilon) / (norms[1] + epsilon)
     return cosine if kind == "cosine" else dot * cosine.clamp(min=0.1) ** power

@@ -265,7 +265,8 @@ class DotCompare(_Referenced):
         activation, reference = self._pair(activations)
         dot = (activation * reference).sum(1)
         cosine = dot / (1e-6 + torch.linalg.vector_norm(activation, dim=1))
-        return dot * cosine.clamp(min=0.1) ** self.power
+        result: Tensor = dot * cosine.clamp(min=0.1) ** self.power
+        return result
 
 
 def _at_least_float32(activation: Tensor) -> Tensor:

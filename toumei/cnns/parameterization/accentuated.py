@@ -63,7 +63,8 @@ class AccentuatedImage(Colored):
     def numbers(self) -> Tensor:
         """Returns the inverse transform of the coefficients, (N, C, H, W)."""
         coefficients = _Preconditioned.apply(self.coefficients, self.factor)
-        return torch.fft.irfft2(torch.view_as_complex(coefficients), s=self.size)
+        result: Tensor = torch.fft.irfft2(torch.view_as_complex(coefficients), s=self.size)
+        return result
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the coefficients, the factor of their gradient and the colour matrix."""

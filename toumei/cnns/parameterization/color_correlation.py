@@ -43,4 +43,5 @@ def color_matrix(loader: Iterable[Any]) -> Tensor:
     if variances[-1] <= 1e-12:
         raise ArgumentError("all pixels have one colour: there is no covariance to decorrelate")
     root = (directions * variances.clamp(min=0).sqrt()).flip(1)
-    return (root / torch.linalg.vector_norm(root, dim=0).max()).float()
+    result: Tensor = (root / torch.linalg.vector_norm(root, dim=0).max()).float()
+    return result

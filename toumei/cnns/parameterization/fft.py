@@ -120,7 +120,8 @@ class FFTImage(Colored):
     def numbers(self) -> Tensor:
         """Returns the inverse transform of the scaled coefficients, (N, C, H, W)."""
         spectrum = torch.view_as_complex(self.scale * self.coefficients)
-        return torch.fft.irfft2(spectrum, s=self.size, norm="ortho")
+        result: Tensor = torch.fft.irfft2(spectrum, s=self.size, norm="ortho")
+        return result
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the coefficients, their scale and the colour matrix."""

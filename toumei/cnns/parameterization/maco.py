@@ -95,7 +95,8 @@ class MACO(Colored):
 
     def get_image(self) -> Tensor:
         """Returns the pictures (N, C, H, W) in [0, 1]; their gradient is added to `transparency`."""
-        return _Watched.apply(super().get_image(), self.transparency)
+        result: Tensor = _Watched.apply(super().get_image(), self.transparency)
+        return result
 
     def transparent(self, clip: float = 1.0, opaque: float = 80.0) -> Tensor:
         """Returns the pictures as the authors show them, on the CPU: (N, C + 1, H, W), the last is alpha.

@@ -128,7 +128,8 @@ class _OneSize(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (gradient,) = gradients
         norms = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
-        return gradient / norms.clamp(min=1e-12).reshape(-1, *(1,) * (gradient.dim() - 1))
+        result: Tensor = gradient / norms.clamp(min=1e-12).reshape(-1, *(1,) * (gradient.dim() - 1))
+        return result
 
 
 class NormalizeGradient(nn.Module):

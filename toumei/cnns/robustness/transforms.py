@@ -25,7 +25,7 @@ _GRAY = 0.5
 
 
 @checked
-class View(GeometricAugmentationBase2D, ABC):
+class View(GeometricAugmentationBase2D, ABC):  # type: ignore[misc]  # kornia has no types
     """Base of the geometric transforms: a random affine map from pixels of a picture to those of its view.
 
     A subclass implements `draw`, which returns the map and the size of the view.

@@ -190,7 +190,8 @@ class AttentionHeadClusterAnalyzer:
         """Which tokens are separators or punctuation, (batch, length); None if that is not known."""
         marked, numbers = getattr(batch, name), getattr(self, name)
         if marked is not None:
-            return marked.cpu() == 1
+            result: Tensor = marked.cpu() == 1
+            return result
         if not numbers:
             return None
         if batch.tokens is None:

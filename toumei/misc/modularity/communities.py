@@ -90,7 +90,7 @@ class _WrittenWhenRead(type(nx.Graph.__dict__["_adj"])):  # type: ignore[misc]
 
 
 @checked
-class ModelGraph(nx.Graph):
+class ModelGraph(nx.Graph):  # type: ignore[misc]  # networkx has no types
     """A network as a networkx graph: nodes ``"layer:unit"``, edges with the size of a weight as ``weight``.
 
     Copies, subgraphs and all algorithms of networkx work. A node has the attributes ``layer``, ``unit`` and

@@ -33,7 +33,8 @@ def kernel_norms(kernels: Tensor, norm: Norm) -> Tensor:
     if kernels.dim() == 2:
         return kernels.abs()
     if norm == "frobenius":
-        return torch.linalg.vector_norm(kernels.flatten(2), dim=2)
+        result: Tensor = torch.linalg.vector_norm(kernels.flatten(2), dim=2)
+        return result
     if norm == "l1":
         return kernels.abs().flatten(2).sum(2)
     columns = kernels.abs().sum(2)

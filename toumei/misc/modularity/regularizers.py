@@ -39,7 +39,8 @@ def clusterability_loss(model: nn.Module, count: int = 3, example_input: object 
         raise ArgumentError(f"{count} eigenvalues after the first, of {int(kept.sum())} units with edges")
     root = degrees[kept].rsqrt()
     values, _ = torch.linalg.eigh(adjacency[kept][:, kept] * root * root[:, None])
-    return (1 - values[-1 - count : -1]).sum()
+    result: Tensor = (1 - values[-1 - count : -1]).sum()
+    return result
 
 
 @checked

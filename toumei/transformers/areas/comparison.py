@@ -201,7 +201,8 @@ class _Shuffles:
     def next(self) -> Tensor:
         """Which texts are of the second category in the next shuffle."""
         order = torch.randperm(len(self._second), generator=self._generator)
-        return self._second[order][self._group]
+        result: Tensor = self._second[order][self._group]
+        return result
 
 
 def _measured(numbers: Tensor, second: Tensor, depth: int, cells: int) -> tuple[Tensor, Tensor]:

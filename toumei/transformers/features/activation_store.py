@@ -55,7 +55,7 @@ class ActivationStore:
         self.fingerprint: str = index["fingerprint"]
         self.shards = sorted(self.folder.glob("shard_*.safetensors"))
         self._notes = [_notes(path) for path in self.shards]
-        self.tokens = sum(note["tokens"] for note in self._notes)
+        self.tokens: int = sum(note["tokens"] for note in self._notes)
         if not self.tokens:
             raise ArgumentError(
                 f"{folder} has no shard of activations yet: write them with the same call again"
@@ -203,7 +203,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / _INDEX
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArgumentError(f"{folder} has no activations: there is no {_INDEX} in it") from None
     except (ValueError, OSError) as error:

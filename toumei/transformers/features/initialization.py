@@ -91,7 +91,8 @@ def _linear_map(inputs: Tensor, targets: Tensor) -> Tensor:
     centred, wanted = (inputs - inputs.mean(0)).double(), (targets - targets.mean(0)).double()
     covariance = centred.T @ centred
     covariance.diagonal().add_(1e-3 * covariance.diagonal().mean())  # has an inverse where inputs are few
-    return torch.linalg.solve(covariance, centred.T @ wanted).float()
+    result: Tensor = torch.linalg.solve(covariance, centred.T @ wanted).float()
+    return result
 
 
 def begin_again(

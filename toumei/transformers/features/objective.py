@@ -143,7 +143,8 @@ def _auxiliary(
     features = SelectedFeatures.apply(values, inputs, weights.encoder, bias, active).relu()
     left = error - SparseDecode.apply(features, active, weights.decoder)
     variance = (error - error.mean(0)).square().mean()
-    return (left.square().mean() / variance).nan_to_num(0.0, 0.0, 0.0)
+    result: Tensor = (left.square().mean() / variance).nan_to_num(0.0, 0.0, 0.0)
+    return result
 
 
 def _largest_of_each(before: Tensor, number: int) -> tuple[Active, Tensor]:

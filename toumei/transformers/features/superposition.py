@@ -46,7 +46,8 @@ class Superposition(Saved):
     @property
     def represented(self) -> Tensor:
         """Which features have a direction at all: a length above 0.5."""
-        return self.directions.norm(dim=1) > 0.5
+        result: Tensor = self.directions.norm(dim=1) > 0.5
+        return result
 
     @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":

@@ -177,4 +177,5 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 def _eigenvalue_share(matrices: Tensor) -> Tensor:
     """Sum of the real parts of the eigenvalues over that of their absolute values, NaN without any."""
     values = torch.linalg.eigvals(matrices.cpu().double())
-    return values.real.sum(-1) / values.abs().sum(-1)
+    result: Tensor = values.real.sum(-1) / values.abs().sum(-1)
+    return result

@@ -94,4 +94,5 @@ def _unit(model: HookedModel, direction: Tensor) -> Tensor:
     length = torch.linalg.vector_norm(direction.double())
     if not 0 < float(length) < float("inf"):
         raise ArgumentError(f"the length of a direction is positive and finite, got {float(length)}")
-    return direction.double() / length
+    result: Tensor = direction.double() / length
+    return result

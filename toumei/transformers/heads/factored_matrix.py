@@ -149,7 +149,8 @@ class FactoredMatrix:
     def norm(self) -> Tensor:
         """Returns the Frobenius norms (...), from the QR decompositions of the factors."""
         upper, lower = torch.linalg.qr(self.A, "r").R, torch.linalg.qr(self.B.mT, "r").R
-        return torch.linalg.matrix_norm(upper @ lower.mT)
+        result: Tensor = torch.linalg.matrix_norm(upper @ lower.mT)
+        return result
 
     def trace(self) -> Tensor:
         """Returns the sums (...) of the diagonals.
@@ -167,7 +168,8 @@ class FactoredMatrix:
             ShapeError: The matrix is not square.
         """
         self._check_square("eigenvalues")
-        return torch.linalg.eigvals(self.B @ self.A)
+        result: Tensor = torch.linalg.eigvals(self.B @ self.A)
+        return result
 
     def _check_square(self, what: str) -> None:
         if self.shape[-2] != self.shape[-1]:

@@ -73,7 +73,8 @@ def relative_rotation(points: HookPoints, layer: int, start: TensorNode, distanc
         for expected, got in ((first @ rotation, second), (second @ rotation, third))
     ):
         raise ArchitectureError(f"positions do not rotate the queries of layer {layer} one by one")
-    return torch.linalg.matrix_power(rotation, distance)
+    result: Tensor = torch.linalg.matrix_power(rotation, distance)
+    return result
 
 
 def _trial(

@@ -187,4 +187,5 @@ def _losses(model: HookedModel, tokens: Tensor) -> Tensor:
     found = cross_entropy(
         logits.flatten(0, 1).float(), tokens[:, 1:].flatten().to(logits.device), reduction="none"
     )
-    return found.unflatten(0, (len(tokens), -1)).mean(1).double().cpu()
+    result: Tensor = found.unflatten(0, (len(tokens), -1)).mean(1).double().cpu()
+    return result

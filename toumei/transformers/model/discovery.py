@@ -89,7 +89,8 @@ def search_blocks(model: nn.Module) -> str:
             f"config.num_hidden_layers={depth} blocks, found {lists or 'no ModuleList'}; "
             f"a row in toumei.transformers.model.families.FAMILIES says where they are"
         )
-    return min(candidates, key=lambda name: name.count("."))
+    result: str = min(candidates, key=lambda name: name.count("."))
+    return result
 
 
 def _search_block(block: nn.Module, outside: Family, width: int) -> Family:
@@ -152,6 +153,7 @@ def _call(model: nn.Module, getter: str) -> Any:
 
 
 def _name_of(model: nn.Module, wanted: nn.Module | None, what: str) -> str:
+    name: str
     for name, module in model.named_modules():
         if module is wanted:
             return name

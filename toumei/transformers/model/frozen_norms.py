@@ -64,7 +64,8 @@ def freeze_norm(norm: nn.Module, vector: Tensor) -> FrozenNorm:
 
     def after(given: Tensor) -> Tensor:
         with torch.no_grad():
-            return norm(given.to(vector)[None, None])[0, 0].double().cpu()
+            result: Tensor = norm(given.to(vector)[None, None])[0, 0].double().cpu()
+            return result
 
     width = len(vector)
     signs = torch.ones(width, device=vector.device)
@@ -97,4 +98,5 @@ def rounding(dtype: torch.dtype) -> float:
         >>> rounding(torch.bfloat16), rounding(torch.float64) == rounding(torch.float32)
         (0.08838834764831845, True)
     """
-    return max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps) ** 0.5
+    result: float = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps) ** 0.5
+    return result

@@ -224,4 +224,5 @@ def output_weight(points: HookPoints, layer: int) -> Tensor:
     used = points.graph.producer(linear.operation.args[-1]) if linear.operation.function == "matmul" else None
     if linear.operation.function == "linear" or (used is not None and used.function in _TRANSPOSES):
         weight = weight.T
-    return weight.unflatten(0, (points.attentions[layer].num_heads, -1))
+    result: Tensor = weight.unflatten(0, (points.attentions[layer].num_heads, -1))
+    return result

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 import torch
 
 from ...core.checks import checked
+from ...core.linear_layers import without_adapter
 from ...core.modules import evaluating
 from ...instrument import Operation, TensorNode, instrument
-from .discovery import without_adapter
 from .families import Anatomy
 from .stream_graph import StreamGraph, inside, passed
 from .stream_parts import ResidualStream, StreamPart

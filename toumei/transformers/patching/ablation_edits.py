@@ -109,7 +109,8 @@ def _along(direction: Tensor, tensor: Tensor, new: Tensor) -> Tensor:
             f"expected a direction of {tensor.shape[-1]} numbers, not all zero, got {tuple(direction.shape)}"
         )
     unit = direction / direction.norm()
-    return tensor + ((new - tensor) @ unit)[..., None] * unit
+    result: Tensor = tensor + ((new - tensor) @ unit)[..., None] * unit
+    return result
 
 
 def _index(

@@ -79,7 +79,9 @@ class BaseRun:
 
     def logits(self, vectors: Tensor) -> Tensor:
         """Returns the logits (..., tokens) for outputs (..., width) of the last block."""
-        return self.runner.logits(vectors.flatten(0, -2), self.ids[:1, -1:]).unflatten(0, vectors.shape[:-1])
+        logits = self.runner.logits(vectors.flatten(0, -2), self.ids[:1, -1:])
+        result: Tensor = logits.unflatten(0, vectors.shape[:-1])
+        return result
 
     def _arguments(self, start: int) -> Sequence[BlockCall]:
         """The arguments with which the model calls its blocks for one text from a position on."""

@@ -15,6 +15,7 @@ from ...core.serialization import Saved
 from ...core.tensor_specs import specs
 from ...plots.style import drawing
 from ..model.hooked_model import HookedModel
+from ..model.point_names import full_name
 from .activations import By, Patches
 from .changes import Change
 from .patching_result import PatchingResult
@@ -164,7 +165,7 @@ def _estimates(problem: Problem, patches: Patches, direction: Direction) -> dict
     found: dict[Change, float] = {}
     sign = 1 if direction == "denoising" else -1
     for layer in patches.layers:
-        if (patches.what, layer) not in cache.grad:
+        if full_name((patches.what, layer)) not in cache.grad:
             raise ArgumentError(
                 f"{patches.what!r} is not computed by the model apart and has no gradient: load the model "
                 f'with attn_implementation="eager"'

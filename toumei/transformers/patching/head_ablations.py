@@ -199,7 +199,8 @@ class _Loss:
             logits.flatten(0, -2).float(), targets.flatten().to(logits.device), reduction="none"
         )
         losses = losses.unflatten(0, targets.shape).double() * self._valid.to(logits.device)
-        return (losses.sum(-1) / self._valid.sum(-1).to(logits.device)).cpu()
+        result: Tensor = (losses.sum(-1) / self._valid.sum(-1).to(logits.device)).cpu()
+        return result
 
 
 def _rows(model: HookedModel, texts: Any) -> list[list[int]]:

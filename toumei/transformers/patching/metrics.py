@@ -38,9 +38,10 @@ class Metric:
         Raises:
             ArgumentError: `prepare` made no function.
         """
-        read: Any = self.prepare(model, ids, clean)
-        if not callable(read):
-            raise ArgumentError(f"prepare of {self.name!r} makes a function of logits, got {shown(read)}")
+        found: Any = self.prepare(model, ids, clean)
+        if not callable(found):
+            raise ArgumentError(f"prepare of {self.name!r} makes a function of logits, got {shown(found)}")
+        read: Read = found
         return read
 
     def __repr__(self) -> str:

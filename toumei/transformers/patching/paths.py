@@ -211,7 +211,8 @@ class _Paths:
         if self._receivers:
             with self._model.edit(self._replacing(seen)):
                 logits = read_logits(self._model, inputs, last=True)[:, 0]
-        return logits.unflatten(0, (rows, -1))
+        result: Tensor = logits.unflatten(0, (rows, -1))
+        return result
 
     def _freezing(
         self, what: str, layer: int, base: Tensor, senders: Sequence[Change]

@@ -148,7 +148,8 @@ class PatchedRuns:
         edits = {replacement.name(layer): putting(layer) for layer in {one.layer for one in changes}}
         with self.model.edit(edits):
             logits = read_logits(self.model, repeated(self.inputs, count))
-        return self._kept(logits).unflatten(0, (count, -1))
+        result: Tensor = self._kept(logits).unflatten(0, (count, -1))
+        return result
 
     def _kept(self, tensor: Tensor) -> Tensor:
         """The positions of a tensor (texts, positions, ...) that are read."""

@@ -76,7 +76,9 @@ class LayerPerplexities(Saved):
         count = len(self.before)
         error = (self.losses - self.before).std(1) / count**0.5
         factor = float(t.ppf(0.975, count - 1)) if count > 1 else float("nan")
-        return self.rises[:, None] + error[:, None] * factor * torch.tensor([-1.0, 1.0], dtype=torch.float64)
+        signs = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+        result: Tensor = self.rises[:, None] + error[:, None] * factor * signs
+        return result
 
     @checked
     def least(self, k: int = 5) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from ...core.checks import check_choice, checked
 from ...core.errors import ArgumentError, ShapeError
 from ..heads.composition import composition_of_layers
 from ..heads.weights import head_weights, input_factor, projection_input
-from ..model.activation_cache import Key
+from ..model.point_names import Key
 from .base import HookedTool
 
 Head = tuple[int, int]

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, LayerError
-from ..model.activation_cache import ActivationCache, Key
+from ..model.activation_cache import ActivationCache
 from ..model.hooked_model import HookedModel
+from ..model.point_names import Key
 
 
 class HookedTool:

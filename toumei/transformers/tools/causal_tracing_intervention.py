@@ -97,7 +97,8 @@ class CausalTracingIntervention(HookedTool):
                 by_sample = stream.unflatten(0, (samples, length))
                 here = torch.arange(length)
                 by_sample[:, here, here] = clean[0]
-                return by_sample.flatten(0, 1)
+                result: Tensor = by_sample.flatten(0, 1)
+                return result
 
             return change
 

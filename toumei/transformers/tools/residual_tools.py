@@ -71,7 +71,8 @@ class ResidualTools(HookedTool):
             )
         cache = self._cache(input_ids, [("resid_post", layer_idx1), ("resid_post", layer_idx2)])
         first, second = cache["resid_post", layer_idx1], cache["resid_post", layer_idx2]
-        return (second - first).norm(dim=-1) / first.norm(dim=-1)
+        result: Tensor = (second - first).norm(dim=-1) / first.norm(dim=-1)
+        return result
 
     @checked
     def feature_attribution(self, input_ids: Any, target_ids: int | Sequence[int]) -> Tensor:

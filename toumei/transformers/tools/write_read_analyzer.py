@@ -136,7 +136,8 @@ class WriteReadAnalyzer(HookedTool):
         if isinstance(given, Tensor):
             if given.shape != (width,) or not bool(given.any()):
                 raise ShapeError(f"expected a direction ({width},) that is not 0, got {tuple(given.shape)}")
-            return given / given.norm()
+            result: Tensor = given / given.norm()
+            return result
         if not 0 <= given < width:
             raise ArgumentError(f"the stream has dimensions 0 to {width - 1}, got {given}")
         return torch.eye(width)[given]

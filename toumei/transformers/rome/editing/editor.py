@@ -12,8 +12,8 @@ from torch import nn
 from ....core.activations import version_of
 from ....core.checks import checked
 from ....core.errors import ArgumentError, EditError
+from ....core.linear_layers import projection_sizes
 from ....core.threads import alone
-from ...model.discovery import projection_sizes
 from ...model.families import anatomy
 from ...model.sampling import check_templates, sample_contexts, sample_continuations
 from ..statistics.second_moments import IdentityMoment, KeyStatistics, SecondMoment

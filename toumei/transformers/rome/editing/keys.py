@@ -63,7 +63,8 @@ def read_states(
                 parts.model(tokens, use_cache=False)
             states = whole(activations[name]).reshape(*tokens.shape, -1)
             found.append(states[range(len(batch)), [text.subject for text in batch]].cpu().double())
-    return torch.cat(found).unflatten(0, (len(texts), -1))
+    result: Tensor = torch.cat(found).unflatten(0, (len(texts), -1))
+    return result
 
 
 def check_unscaled(parts: Anatomy, layer: int) -> None:

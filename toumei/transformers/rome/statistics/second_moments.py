@@ -49,7 +49,8 @@ class SecondMoment:
 
     @cached_property
     def _cholesky(self) -> Tensor:
-        factor, info = torch.linalg.cholesky_ex(self.matrix)
+        found: tuple[Tensor, Tensor] = torch.linalg.cholesky_ex(self.matrix)
+        factor, info = found
         if info.item():
             raise NonFiniteError(
                 f"the second moment of {self.count} keys of {len(self.total)} entries cannot be inverted: "
@@ -67,7 +68,8 @@ class SecondMoment:
 
     @cached_property
     def _axes(self) -> tuple[Tensor, Tensor]:
-        return torch.linalg.eigh(self.matrix)
+        result: tuple[Tensor, Tensor] = torch.linalg.eigh(self.matrix)
+        return result
 
     def project(self, keys: Tensor, threshold: float) -> Tensor:
         """Returns the part of the keys (n, in) in directions whose second moment is below a threshold.

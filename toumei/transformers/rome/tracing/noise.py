@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ....core.checks import checked
 from ....core.errors import ArgumentError
-from ....core.hooks import Edit
+from ....core.targets import Edit
 from ...model.families import Anatomy
 from ...model.tokens import fill_subject, subject_range, tokenize
 
@@ -139,4 +139,5 @@ def _root_of_covariance(parts: Anatomy) -> Tensor:
     with torch.no_grad():
         embeddings = embedding(torch.arange(len(embedding.weight), device=parts.device)).double().cpu()
     values, vectors = torch.linalg.eigh(torch.cov(embeddings.T))
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    result: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return result

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ....core.hooks import Edit, hooked
+from ....core.hooks import hooked
+from ....core.targets import Edit
 from ...model.blockwise import BlockwiseRunner, nearly_equal
 from ...model.families import Anatomy
 from .noise import Corruption

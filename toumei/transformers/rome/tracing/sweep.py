@@ -125,7 +125,8 @@ class LayerSweep:
                     rows = restored[None] if not len(rows) else torch.cat([rows, restored[None]])
                     row_of[cell] = len(rows) - 1
         logits = self.runner.logits(rows[:, :, -1].flatten(0, 1), self.ids[:, -1:])
-        return metric(logits).unflatten(0, rows.shape[:2])[[row_of[cell] for cell in cells]]
+        result: Tensor = metric(logits).unflatten(0, rows.shape[:2])[[row_of[cell] for cell in cells]]
+        return result
 
     def _advance(self, layer: int, rows: Tensor, order: list[Branch], overwriting: Overwriting) -> Tensor:
         """The rows (rows, samples, positions, width) after a block; after the last, their last position."""
@@ -171,7 +172,8 @@ class LayerSweep:
         except Filled:
             cache = PrefixCache(cache.keys, cache.values, 1)
         output = self._arguments(end, end + 1)[layer].repeat(block, flat[:, -1:], cache)
-        return output.unflatten(0, rows.shape[:2])
+        result: Tensor = output.unflatten(0, rows.shape[:2])
+        return result
 
     def _call(
         self, layer: int, rows: Tensor, start: int, overwritten: list[bool], overwriting: Overwriting
@@ -188,7 +190,8 @@ class LayerSweep:
             edit[self._modules[layer]] = overwriting_edit(chosen, token - start, new, self.parts.width)
         call = self._arguments(start, start + positions)[layer]
         with hooked(self.parts.model, edit=edit) if edit else nullcontext():
-            return call.repeat(self._blocks[layer], flat, cache).unflatten(0, (copies, samples))
+            result: Tensor = call.repeat(self._blocks[layer], flat, cache).unflatten(0, (copies, samples))
+            return result
 
     def _prefix(self, layer: int, start: int, copies: int, stop: bool = False) -> PrefixCache:
         keys, values = self.run.keys[layer], self.run.values[layer]
