@@ -21,6 +21,7 @@ from .metrics.insertion_curves import Curve, deletion, insertion
 from .metrics.localization import balance_inside, chance_level, pointing_game, relevance_mass_accuracy
 from .metrics.removed_sets import Removals, faithfulness_correlation, infidelity, removals
 from .metrics.sanity_checks import Randomization, max_sensitivity, randomization
+from .overlays import overlay
 from .perturbation.image_segments import grid, superpixels
 from .perturbation.kernel_shap import KernelShap
 from .perturbation.lime import Lime
@@ -84,6 +85,7 @@ __all__ = [
     "infidelity",
     "insertion",
     "max_sensitivity",
+    "overlay",
     "pointing_game",
     "randomization",
     "relevance_mass_accuracy",
