@@ -9,6 +9,8 @@ from .base.method import Method
 from .base.picture_baselines import Blur, Inpaint
 from .base.random_baselines import FromData, Gaussian, Uniform
 from .base.result import Attribution
+from .explain import explain
+from .explanation import Explanation
 from .gradient.cams import GradCam, GradCamPlusPlus, GuidedGradCam, LayerCam
 from .gradient.conductance import LayerConductance
 from .gradient.expected_gradients import ExpectedGradients
@@ -48,6 +50,7 @@ __all__ = [
     "DeepLiftShap",
     "ExactShapley",
     "ExpectedGradients",
+    "Explanation",
     "FromData",
     "Gaussian",
     "GradCam",
@@ -79,6 +82,7 @@ __all__ = [
     "chance_level",
     "compare",
     "deletion",
+    "explain",
     "faithfulness_correlation",
     "generation_attribution",
     "grid",

@@ -22,7 +22,7 @@ MOST = 10
 """Columns that are drawn; the others are added up."""
 
 _VALUES = "viridis"  # of the values of columns, from low to high
-_ROOM = 0.12  # beside bars for their numbers, as a share of the width
+_ROOM = 0.16  # beside bars for their numbers, as a share of the width
 _POINTS = 12  # least bins of a swarm
 
 
@@ -34,6 +34,7 @@ def bar_chart(
     *,
     errors: Tensor | None = None,
     most: int = MOST,
+    color: str | None = None,
     label: str = "contribution",
     ax: "Axes | None" = None,
 ) -> "Axes":
@@ -45,6 +46,7 @@ def bar_chart(
         targets: Names of the targets, for the legend.
         errors: Standard errors in the shape of the values, drawn as lines.
         most: Bars; the others are added up in one more.
+        color: Of the bars of a single target; by default that of their sign.
         label: What the numbers are.
         ax: Where to draw; a new figure by default.
 
@@ -72,17 +74,17 @@ def bar_chart(
         width = 0.8 / count
         for row, lengths in enumerate(heights):
             places = [place + (row - (count - 1) / 2) * width for place in range(len(labels))]
-            one = [style.POSITIVE if length >= 0 else style.NEGATIVE for length in lengths]
-            color = one if count == 1 else style.palette(count)[row]
+            of_signs = [style.POSITIVE if length >= 0 else style.NEGATIVE for length in lengths]
+            colors = color or of_signs if count == 1 else style.palette(count)[row]
             name = targets[row] if count > 1 and targets else None
-            ax.barh(places, lengths.tolist(), width, color=color, label=name)
+            ax.barh(places, lengths.tolist(), width, color=colors, label=name)
             if errors is not None:
                 spread = errors.reshape(values.shape)[row, shown].tolist()
                 tops, places = lengths[: len(shown)].tolist(), places[: len(shown)]
                 ax.errorbar(tops, places, xerr=spread, fmt="none", ecolor="black", elinewidth=1)
             if count == 1:
                 _write_numbers(ax, lengths, places)
-        _finish(ax, labels, label)
+        _finish(ax, labels, label, (min(0.0, float(heights.min())), max(0.0, float(heights.max()))))
         if count > 1 and targets:
             ax.legend(title="target")
     return ax
@@ -162,7 +164,9 @@ def waterfall(
                 fontsize=style.LABEL,
                 color=style.ink(ax),
             )
-        _finish(ax, [name for name, _, _ in steps], label, zero=False)
+        passed = start + torch.tensor([0.0, *(step for _, step, _ in reversed(steps))]).cumsum(0)
+        ends = float(passed.min()), float(passed.max())
+        _finish(ax, [name for name, _, _ in steps], label, ends, zero=False)
         ax.xaxis.labelpad = 14
     return ax
 
@@ -210,7 +214,8 @@ def beeswarm(
                 rasterized=True,
                 **({"color": style.BLUE} if colors is None else {"c": colors.numpy(), "cmap": _VALUES}),
             )
-        _finish(ax, [names[column] for column in order], label)
+        drawn = values[:, order]
+        _finish(ax, [names[column] for column in order], label, (float(drawn.min()), float(drawn.max())))
         ax.grid(axis="y", color="0.85", linestyle=":")
         ax.set_axisbelow(True)
         if data is not None:
@@ -281,13 +286,17 @@ def _write_numbers(ax: "Axes", lengths: Tensor, places: Sequence[float]) -> None
         )
 
 
-def _finish(ax: "Axes", labels: Sequence[str], label: str, zero: bool = True) -> None:
+def _finish(
+    ax: "Axes", labels: Sequence[str], label: str, ends: tuple[float, float], zero: bool = True
+) -> None:
     """Names the rows from top to bottom and the axis, and leaves room for numbers."""
+    low, high = ends
+    room = _ROOM * ((high - low) or 1.0)
     if zero:
         ax.axvline(0, color="gray", linewidth=0.8)
     ax.set_yticks(range(len(labels)), [_short(name) for name in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    ax.margins(x=_ROOM)
+    ax.set_xlim(low - room * (low != 0), high + room * (high != 0))
     ax.set_xlabel(label)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params("y", length=0)

@@ -215,7 +215,8 @@ def as_baseline(given: Any) -> Baseline:
     """Returns the baseline that a user's argument stands for.
 
     Args:
-        given: A number, a tensor, an array, a row or a table of pandas, or a `Baseline`; None stands for zeros.
+        given: A number, a tensor, an array, a row or a table of pandas, or a `Baseline`; None stands for
+            zeros.
 
     Raises:
         ArgumentError: Something else.

@@ -151,8 +151,9 @@ def columns_of(result: "Attribution") -> Tensor:
 
 
 def column_names(result: "Attribution", count: int) -> tuple[str, ...]:
-    """Returns the names of M columns, by default their numbers."""
-    return result.feature_names or tuple(f"feature {index}" for index in range(count))
+    """Returns the names of M columns, or numbers of features that are other than the columns."""
+    names = result.feature_names or ()
+    return names if len(names) == count else tuple(f"feature {index}" for index in range(count))
 
 
 def target_labels(result: "Attribution", count: int) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .result import Attribution
 
+_NEUTRAL = "dimgray"  # of magnitudes, which have no sign
 _BELOW = (NEGATIVE, darker(NEGATIVE))
 
 
@@ -31,7 +32,14 @@ def bar(result: "Attribution", row: int | str | None, most: int, ax: "Axes | Non
         values, label, errors = values[:, number], "contribution", _errors(result, number)
     targets = target_labels(result, len(values))
     axes = tables.bar_chart(
-        values, names, targets, errors=errors, most=most, label=label + _to(result, row), ax=ax
+        values,
+        names,
+        targets,
+        errors=errors,
+        most=most,
+        color=_NEUTRAL if row is None else None,
+        label=label + _to(result, row),
+        ax=ax,
     )
     axes.set_title(_title(result, row))
     return axes
