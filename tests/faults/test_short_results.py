@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import toumei
-from toumei.attribution import Attribution, Comparison, Curve, Randomization
+from toumei.attribution import Attribution, Comparison, Curve, Explanation, Randomization
 from toumei.attribution.metrics.removed_sets import Removals
 from toumei.cnns import (
     ActivationAtlas,
@@ -251,6 +251,13 @@ RESULTS = [
         standard_error={name: torch.rand(64, 512) for name in LAYERS},
         method="IntegratedGradients",
         complete=True,
+    ),
+    Explanation(
+        Attribution(torch.rand(64, 512), torch.rand(64), torch.rand(64), method=WORD, complete=True),
+        Attribution(torch.rand(64, 512), torch.rand(64), method=WORD),
+        torch.rand(64, dtype=torch.float64),
+        PROMPT,
+        PROMPT,
     ),
     Comparison(LAYERS, {name: torch.rand(80, 64) for name in MEASURES.split()}),
     Curve(torch.linspace(0, 1, 1000), torch.rand(512, 1000)),

@@ -112,7 +112,8 @@ def explain(
     if target is None:
         target = _predicted(network, tensor, preprocess)
     attribution, check = (
-        method(rows, target, choice.baselines, **names) for method in (choice.method, choice.check)
+        method(inputs if is_table(inputs) else tensor, target, choice.baselines, **names)
+        for method in (choice.method, choice.check)
     )
     return Explanation(
         attribution,
