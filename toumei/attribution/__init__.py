@@ -9,7 +9,7 @@ from .base.method import Method
 from .base.picture_baselines import Blur, Inpaint
 from .base.random_baselines import FromData, Gaussian, Uniform
 from .base.result import Attribution
-from .explain import explain
+from .explaining import explain
 from .explanation import Explanation
 from .gradient.cams import GradCam, GradCamPlusPlus, GuidedGradCam, LayerCam
 from .gradient.conductance import LayerConductance

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from ..core.checks import checked
 from ..core.serialization import Saved
+from ..core.summaries import listed
 from ..core.tensor_specs import specs
 from .base.inputs import parts_of
 from .base.result import Attribution
@@ -66,7 +68,7 @@ class Explanation(Saved):
 
     def __str__(self) -> str:
         gap = "" if self.gap is None else f"\ngap: at most {float(self.gap.abs().max()):.2g}"
-        target = ", ".join(dict.fromkeys(self.attribution.classes or self.attribution.names or ()))
+        target = listed(list(dict.fromkeys(self.attribution.classes or self.attribution.names or ())))
         return (
             f"{self.attribution.method}: {self.reason}\n"
             f"explains: {target or 'the score'}\nbaseline: {self.baseline}{gap}\n"
@@ -107,7 +109,7 @@ def _coarse(result: Attribution) -> Tensor:
     """Contributions (N, numbers), of pictures in cells."""
     (values, *_) = parts_of(result.values)
     if values.dim() == 4:
-        cells = [min(14, side) for side in values.shape[-2:]]
-        values = torch.nn.functional.adaptive_avg_pool2d(values.double().sum(1, keepdim=True), cells)
+        height, width = (min(14, side) for side in values.shape[-2:])
+        values = adaptive_avg_pool2d(values.double().sum(1, keepdim=True), (height, width))
     flat = values.double().flatten(1)
     return (flat / flat.abs().amax(1, keepdim=True).clamp(min=1e-300)).round(decimals=6)

@@ -10,8 +10,8 @@ from ..core.errors import ArgumentError, ShapeError
 from ..plots import style
 from ..plots.pixels import check_overlay, columns_of
 from ..plots.style import color_bar, drawing
+from .base.contributions import Contributions
 from .base.inputs import parts_of
-from .base.result import Attribution
 from .plots import draw_map, heat_map
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _OUTSIDE = 0.05  # how far numbers of a picture may leave [0, 1], such as by bic
 
 @checked
 def overlay(
-    results: Sequence[Attribution],
+    results: Sequence[Contributions],
     images: Tensor,
     *,
     show: Sequence[Part] = ("original", "blend"),
@@ -94,7 +94,7 @@ def overlay(
     return ax
 
 
-def _maps_of(result: Attribution, images: Tensor) -> Tensor:
+def _maps_of(result: Contributions, images: Tensor) -> Tensor:
     """The contributions (N, C, H, W) that are drawn over pictures."""
     if result.several:
         raise ArgumentError("this attribution is for several targets: give attribution[i], that for one")
@@ -115,7 +115,7 @@ def _maps_of(result: Attribution, images: Tensor) -> Tensor:
     return maps[0]
 
 
-def _label(results: Sequence[Attribution], row: int) -> str:
+def _label(results: Sequence[Contributions], row: int) -> str:
     """The name of a picture, its class and its score, as far as all attributions agree."""
     first = results[0]
     names = {_class_of(result, row) for result in results}
@@ -126,7 +126,7 @@ def _label(results: Sequence[Attribution], row: int) -> str:
     return "\n".join(lines)
 
 
-def _class_of(result: Attribution, row: int) -> str:
+def _class_of(result: Contributions, row: int) -> str:
     if result.classes is not None:
         return result.classes[row]
     return result.names[0] if result.names else ""

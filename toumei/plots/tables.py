@@ -125,7 +125,9 @@ def waterfall(
         raise ShapeError(f"expected a number for each of {len(names)} columns, got {tuple(values.shape)}")
     values = values.detach().double().cpu()
     order = values.abs().argsort(descending=True, stable=True).tolist()
-    steps = [(names[index], float(values[index]), None) for index in order[:most]]
+    steps: list[tuple[str, float, str | None]] = [
+        (names[index], float(values[index]), None) for index in order[:most]
+    ]
     if len(order) > most:
         steps.append((_of_others(len(order) - most), float(values[order[most:]].sum()), None))
     rest = end - start - float(values.sum())

@@ -79,7 +79,7 @@ def named(
         counting = type(inputs.index).__name__ == "RangeIndex" and inputs.index[:1].tolist() == [0]
         rows = tuple(map(str, inputs.index)) if rows is None and not counting else rows
         return numbers_of(inputs), Names(features or columns, rows)
-    shape = getattr(inputs, "shape", ())
+    shape: tuple[int, ...] = tuple(getattr(inputs, "shape", ()))
     if features is None and fitted is not None and len(shape) == 2 and shape[1] == len(fitted):
         features = fitted
     return inputs, Names(features, rows)

@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError, ShapeError
+from .contributions import Contributions
 from .inputs import parts_of
 from .names import nearest
 
-if TYPE_CHECKING:
-    from .result import Attribution
-
-    Result = TypeVar("Result", bound=Attribution)
+Result = TypeVar("Result", bound=Contributions)
 
 OF_TARGETS = (
     *("values", "output", "baseline_output", "standard_error", "r_squared", "features"),
@@ -34,7 +32,7 @@ def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
     return {name: change(part) for name, part in value.items()}
 
 
-def row_number(result: "Attribution", row: int | str) -> int:
+def row_number(result: Contributions, row: int | str) -> int:
     """Returns the number of a row, given by its number or its name.
 
     Raises:
@@ -52,7 +50,7 @@ def row_number(result: "Attribution", row: int | str) -> int:
     return row % count
 
 
-def taken_rows(result: "Result", rows: Any) -> "Result":
+def taken_rows(result: Result, rows: Any) -> Result:
     """Returns an attribution of some rows.
 
     Args:
@@ -82,7 +80,7 @@ def taken_rows(result: "Result", rows: Any) -> "Result":
     return replace(result, data=data, **changed)
 
 
-def concatenated(results: Sequence["Result"]) -> "Result":
+def concatenated(results: Sequence[Result]) -> Result:
     """Returns attributions of the same method, targets and columns as one, with all their rows.
 
     Raises:
@@ -116,7 +114,7 @@ def concatenated(results: Sequence["Result"]) -> "Result":
     )
 
 
-def listed_shapes(results: Sequence["Attribution"]) -> str:
+def listed_shapes(results: Sequence[Contributions]) -> str:
     """Returns the shapes of contributions, for a message."""
     return ", ".join(str([tuple(part.shape) for part in parts_of(result.values)]) for result in results[:6])
 
@@ -133,7 +131,7 @@ def _joined(values: Sequence[Any], axis: int) -> Any:
     return {name: torch.cat([value[name] for value in values], axis) for name in first}
 
 
-def columns_of(result: "Attribution") -> Tensor:
+def columns_of(result: Contributions) -> Tensor:
     """Returns contributions of columns, or of other features, (T, N, M).
 
     Raises:
@@ -150,18 +148,18 @@ def columns_of(result: "Attribution") -> Tensor:
     return values if result.several else values[None]
 
 
-def column_names(result: "Attribution", count: int) -> tuple[str, ...]:
+def column_names(result: Contributions, count: int) -> tuple[str, ...]:
     """Returns the names of M columns, or numbers of features that are other than the columns."""
     names = result.feature_names or ()
     return names if len(names) == count else tuple(f"feature {index}" for index in range(count))
 
 
-def target_labels(result: "Attribution", count: int) -> tuple[str, ...]:
+def target_labels(result: Contributions, count: int) -> tuple[str, ...]:
     """Returns the names of T targets, by default their numbers."""
     return result.names or tuple(f"target {index}" for index in range(count))
 
 
-def as_frame(result: "Attribution") -> Any:
+def as_frame(result: Contributions) -> Any:
     """Returns a table of pandas: a row for each input, below each other for several targets.
 
     Texts have a row for each token, with the columns ``token`` and ``contribution``.
@@ -188,7 +186,7 @@ def as_frame(result: "Attribution") -> Any:
     return pandas.concat(frames, keys=targets, names=["target", "row"])
 
 
-def summed(result: "Result", groups: Mapping[str, Sequence[str | int]] | Sequence[str]) -> "Result":
+def summed(result: Result, groups: Mapping[str, Sequence[str | int]] | Sequence[str]) -> Result:
     """Returns an attribution of groups of columns, each the sum of its columns' contributions.
 
     Args:
@@ -217,8 +215,11 @@ def summed(result: "Result", groups: Mapping[str, Sequence[str | int]] | Sequenc
     return replace(
         result,
         values=total if result.several else total[0],
-        # the error of a sum does not follow from the errors of its terms
-        **dict.fromkeys(("standard_error", "features", "interactions", "data", "tokens")),
+        standard_error=None,  # does not follow from the errors of the terms
+        features=None,
+        interactions=None,
+        data=None,
+        tokens=None,
         feature_names=tuple(of_groups),
     )
 

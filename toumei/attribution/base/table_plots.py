@@ -8,19 +8,18 @@ from ...core.errors import ArgumentError
 from ...plots import tables
 from ...plots.statistics import heat_map
 from ...plots.style import NEGATIVE, darker, drawing
+from .contributions import Contributions
 from .inputs import parts_of
 from .rows import column_names, columns_of, feature_number, row_number, target_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .result import Attribution
-
 _NEUTRAL = "dimgray"  # of magnitudes, which have no sign
 _BELOW = (NEGATIVE, darker(NEGATIVE))
 
 
-def bar(result: "Attribution", row: int | str | None, most: int, ax: "Axes | None") -> "Axes":
+def bar(result: Contributions, row: int | str | None, most: int, ax: "Axes | None") -> "Axes":
     """See `Attribution.bar`."""
     values = columns_of(result)
     names, errors = column_names(result, values.shape[2]), None
@@ -45,7 +44,7 @@ def bar(result: "Attribution", row: int | str | None, most: int, ax: "Axes | Non
     return axes
 
 
-def waterfall(result: "Attribution", row: int | str, most: int, ax: "Axes | None") -> "Axes":
+def waterfall(result: Contributions, row: int | str, most: int, ax: "Axes | None") -> "Axes":
     """See `Attribution.waterfall`."""
     values = _of_one_target(result)
     if result.baseline_output is None:
@@ -59,7 +58,7 @@ def waterfall(result: "Attribution", row: int | str, most: int, ax: "Axes | None
     return axes
 
 
-def beeswarm(result: "Attribution", most: int, ax: "Axes | None") -> "Axes":
+def beeswarm(result: Contributions, most: int, ax: "Axes | None") -> "Axes":
     """See `Attribution.beeswarm`."""
     values = _of_one_target(result)
     names = column_names(result, values.shape[1])
@@ -70,7 +69,7 @@ def beeswarm(result: "Attribution", most: int, ax: "Axes | None") -> "Axes":
     return axes
 
 
-def scatter(result: "Attribution", feature: int | str, by: int | str | None, ax: "Axes | None") -> "Axes":
+def scatter(result: Contributions, feature: int | str, by: int | str | None, ax: "Axes | None") -> "Axes":
     """See `Attribution.scatter`."""
     values = _of_one_target(result)
     if result.data is None:
@@ -91,7 +90,7 @@ def scatter(result: "Attribution", feature: int | str, by: int | str | None, ax:
     return axes
 
 
-def heatmap(result: "Attribution", most: int, ax: "Axes | None") -> "Axes":
+def heatmap(result: Contributions, most: int, ax: "Axes | None") -> "Axes":
     """See `Attribution.heatmap`."""
     values = _of_one_target(result)
     columns = values.abs().mean(0).argsort(descending=True, stable=True)[:most]
@@ -105,7 +104,7 @@ def heatmap(result: "Attribution", most: int, ax: "Axes | None") -> "Axes":
     return ax
 
 
-def interaction_matrix(result: "Attribution", row: int | str, ax: "Axes | None") -> "Axes":
+def interaction_matrix(result: Contributions, row: int | str, ax: "Axes | None") -> "Axes":
     """See `Attribution.interaction_matrix`."""
     if result.interactions is None:
         raise ArgumentError(
@@ -127,7 +126,7 @@ def interaction_matrix(result: "Attribution", row: int | str, ax: "Axes | None")
     return ax
 
 
-def _of_one_target(result: "Attribution") -> Tensor:
+def _of_one_target(result: Contributions) -> Tensor:
     """Contributions (N, M) to the only target.
 
     Raises:
@@ -138,7 +137,7 @@ def _of_one_target(result: "Attribution") -> Tensor:
     return columns_of(result)[0]
 
 
-def _errors(result: "Attribution", row: int) -> Tensor | None:
+def _errors(result: Contributions, row: int) -> Tensor | None:
     """Standard errors (T, M) of a row, None where they cannot be told."""
     if result.standard_error is None:
         return None
@@ -149,7 +148,7 @@ def _errors(result: "Attribution", row: int) -> Tensor | None:
     return None if errors.isnan().any() else errors
 
 
-def _with_values(result: "Attribution", row: int, names: tuple[str, ...]) -> tuple[str, ...]:
+def _with_values(result: Contributions, row: int, names: tuple[str, ...]) -> tuple[str, ...]:
     """Names of columns with the values that a row has there."""
     if result.data is None:
         return names
@@ -157,7 +156,7 @@ def _with_values(result: "Attribution", row: int, names: tuple[str, ...]) -> tup
     return tuple(f"{name} = {number:.4g}" for name, number in zip(names, numbers, strict=True))
 
 
-def _to(result: "Attribution", row: int | str | None) -> str:
+def _to(result: Contributions, row: int | str | None) -> str:
     """Of which class the contributions are, for labels."""
     if result.several:
         return ""
@@ -168,7 +167,7 @@ def _to(result: "Attribution", row: int | str | None) -> str:
     return f" to {result.names[0]}" if result.names else ""
 
 
-def _title(result: "Attribution", row: int | str | None) -> str:
+def _title(result: Contributions, row: int | str | None) -> str:
     """The method, and the row or how many there are."""
     if row is None:
         return f"{result.method}, {len(result)} rows"
