@@ -68,10 +68,10 @@ def test_pictures_are_explained_for_their_classes(of_pictures):
     images, labels, found = of_pictures
     names = ShapesCNN().categories
     assert found.attribution.classes == tuple(names[label] for label in labels.tolist())
-    assert found.attribution.method == "IntegratedGradients" and found.check.method == "Occlusion"
+    assert found.attribution.method == "PartitionShap" and found.check.method == "Occlusion"
     assert found.agreement.min() > 0.2 and torch.equal(found.images, images)
     shown = [text.get_text() for text in found.plot().texts]
-    assert shown[-3:] == ["original", "IntegratedGradients", "Occlusion"]
+    assert shown[-3:] == ["original", "PartitionShap", "Occlusion"]
     assert shown[0].startswith(found.attribution.classes[0])
 
 

@@ -59,9 +59,9 @@ def explain(
     """Returns why a model predicts what it does, by a method that suits it and the inputs, and by a second.
 
     - A text and its tokenizer: `IntegratedGradients` of the embeddings, checked by `Occlusion` of tokens.
-    - Pictures (N, 1 or 3, H, W) and a network: `IntegratedGradients`, which of the methods with a sign points
-      at the object most often after occlusion (docs/attribution_table.md) at 1/10 of its passes, checked by
-      `Occlusion`. For functions, which have no gradients, `PartitionShap` of superpixels.
+    - Pictures (N, 1 or 3, H, W): `PartitionShap` of superpixels, of all methods the one with the largest share
+      of its contributions on the object (docs/attribution_table.md), checked by `Occlusion`, which points at
+      it most often. Single pixels, as gradients tell them apart, show as noise on photographs.
     - A table (N, M) of up to 10 columns: `ExactShapley`, checked by `Occlusion`, which hides one column.
     - A larger table and a network: `IntegratedGradients`, checked by `ShapleySampling`.
     - A larger table and an estimator or a function: `KernelShap`, checked by `ShapleySampling`.
@@ -164,12 +164,8 @@ def _choice(
         )
         told = "the mean colour of each picture" if baselines is None else _told(baselines)
         given = Mean() if baselines is None else baselines
-        if differentiable:
-            method: Method = IntegratedGradients(network, **settings)
-            return _Choice(method, occlusion, "pictures and a network, which has gradients", given, told)
-        method = PartitionShap(network, **settings, **sampling)
-        reason = "pictures and a function, which has no gradients: superpixels are hidden"
-        return _Choice(method, occlusion, reason, given, told)
+        parts = PartitionShap(network, **settings, **sampling)
+        return _Choice(parts, occlusion, "pictures, whose superpixels are hidden", given, told)
     if inputs.dim() != 2:
         raise ArgumentError(
             f"inputs are pictures (N, 1 or 3, H, W), a table (N, M) or a text, got {tuple(inputs.shape)}: "
