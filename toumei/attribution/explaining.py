@@ -58,10 +58,11 @@ def explain(
 ) -> Explanation:
     """Returns why a model predicts what it does, by a method that suits it and the inputs, and by a second.
 
-    - A text and its tokenizer: `IntegratedGradients` of the embeddings, checked by `Occlusion` of tokens.
-    - Pictures (N, 1 or 3, H, W): `PartitionShap` of superpixels, of all methods the one with the largest share
-      of its contributions on the object (docs/attribution_table.md), checked by `Occlusion`, which points at
-      it most often. Single pixels, as gradients tell them apart, show as noise on photographs.
+    - A text and its tokenizer: `PartitionShap` of tokens, checked by `Occlusion` of tokens. Integrated
+      gradients from embeddings of zero do not add up in networks with RMSNorm (docs/attribution.md).
+    - Pictures (N, 1 or 3, H, W): `PartitionShap` of superpixels, of all methods the one with the largest
+      share of its contributions on the object (docs/attribution_table.md), checked by `Occlusion`, which
+      points at it most often. Single pixels, as gradients tell them apart, show as noise on photographs.
     - A table (N, M) of up to 10 columns: `ExactShapley`, checked by `Occlusion`, which hides one column.
     - A larger table and a network: `IntegratedGradients`, checked by `ShapleySampling`.
     - A larger table and an estimator or a function: `KernelShap`, checked by `ShapleySampling`.
@@ -73,7 +74,7 @@ def explain(
         target: Index or name of an output. By default what is predicted: for each picture its class, for all
             rows of a table the class that is predicted most often, for a text the likeliest.
         baselines: What stands for absence. By default the mean colour of pictures, the mean of the given rows
-            of a table, and embeddings of zero.
+            of a table, and the tokenizer's mask, unknown, padding or end token, the first that it has.
         tokenizer: Of a text.
         preprocess: Applied to the inputs before the network, such as a normalization.
         feature_names: Of the columns of a table; by default those of a table of pandas.
@@ -96,7 +97,8 @@ def explain(
         ('ExactShapley', 'petal width (cm)')
     """
     if tokenizer is not None or isinstance(inputs, str):
-        return _of_text(model, tokenizer, inputs, target, baselines)
+        sampling = {"seed": seed, "verbose": verbose}
+        return _of_text(model, tokenizer, inputs, target, baselines, sampling)
     rows = inputs if is_table(inputs) else as_tensor(inputs)
     if rows is MISFIT:
         raise NotATensorError(f"inputs are pictures, a table or a text, got {shown(inputs)}")
@@ -125,22 +127,20 @@ def explain(
     )
 
 
-def _of_text(model: Any, tokenizer: Any, text: Any, target: Any, baseline: Any) -> Explanation:
+def _of_text(
+    model: Any, tokenizer: Any, text: Any, target: Any, baseline: Any, sampling: dict[str, Any]
+) -> Explanation:
     """The explanation of a text."""
     if tokenizer is None:
         raise ArgumentError("a text needs the tokenizer of the model: give tokenizer=")
-    methods = IntegratedGradients(model), Occlusion(model, verbose=False)
+    methods = PartitionShap(model, **sampling), Occlusion(model, window=1, verbose=sampling["verbose"])
     first, second = (
-        token_attribution(model, tokenizer, text, target, method=method, baseline=given)
-        for method, given in zip(methods, (baseline, None), strict=True)
+        token_attribution(model, tokenizer, text, target, method=method, baseline=baseline)
+        for method in methods
     )
-    return Explanation(
-        first,
-        second,
-        rank_agreement(first, second),
-        "a text has embeddings, which have gradients; contributions add up to the difference of scores",
-        "embeddings of zero" if baseline is None else _told(baseline),
-    )
+    told = "the mask, unknown, padding or end token" if baseline is None else _told(baseline)
+    agreement = rank_agreement(first, second)
+    return Explanation(first, second, agreement, "a text, whose tokens are hidden", told)
 
 
 def _choice(
