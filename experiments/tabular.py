@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
 class Standardized(nn.Module):
     """Columns with mean 0 and standard deviation 1 over the training table."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, rows: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", rows.mean(0))
@@ -116,6 +119,7 @@ def beside_shap(scores: Callable[[Any], Any], explanation: Explanation, baseline
     found = shap.KernelExplainer(scores, background).shap_values(data.numpy(), l1_reg=0, silent=True)
     theirs = torch.as_tensor(found).double()
     ours = KernelShap(lambda rows: scores(rows.numpy()), verbose=False)(data, baselines=baseline)
+    assert isinstance(ours.values, Tensor)
     apart, size = (ours.values - theirs).abs().mean(), theirs.abs().mean()
     first, second = ((one.sums - theirs.sum(1)).abs().max() for one in (explanation.attribution, ours))
     return (
