@@ -13,6 +13,7 @@ import attribution
 import attribution_baselines
 import attribution_sanity
 import attribution_table
+import tabular
 
 import toumei.attribution
 from toumei.attribution import GuidedBackprop, Method
@@ -105,3 +106,13 @@ def test_sanity(tmp_path, capsys, monkeypatch):
     out = tmp_path / "sanity.png"
     attribution_sanity.main(["--images", "1", "--draws", "1", "--out", str(out)])
     assert out.stat().st_size > 10_000 and "GuidedBackprop" in capsys.readouterr().out
+
+
+def test_a_table_with_names(tmp_path, capsys):
+    out = tmp_path / "new" / "tabular.png"
+    few = ["--rows", "3", "--trees", "5", "--steps", "100", "--out", str(out)]
+    assert tabular.main(few) == out
+    with Image.open(out) as image:
+        assert image.size[0] == 1300
+    said = capsys.readouterr().out
+    assert said.count("of 3 tumours named rightly") == 2 and said.count("explains: malignant") == 2

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 import toumei
-from toumei.attribution import Attribution, Comparison, Curve, Randomization
+from toumei.attribution import Attribution, Comparison, Curve, Explanation, Randomization
+from toumei.attribution.base.contributions import Contributions
 from toumei.attribution.metrics.removed_sets import Removals
 from toumei.bench import HypothesisFamily, HypothesisTest, Profile
 from toumei.cnns import (
@@ -456,6 +457,16 @@ RESULTS = [
         method="IntegratedGradients",
         complete=True,
     ),
+    Explanation(
+        Attribution(
+            torch.rand(64, 512), torch.rand(64), torch.rand(64), method="IntegratedGradients", complete=True
+        ),
+        Attribution(torch.rand(64, 512), torch.rand(64), method="ShapleySampling"),
+        torch.rand(64, dtype=torch.float64),
+        "a table of 512 columns and a network, which has gradients",
+        "the mean of the given rows",
+    ),
+    Contributions(torch.rand(64, 512), torch.rand(64), method="Saliency"),
     Comparison(LAYERS, {name: torch.rand(80, 64) for name in MEASURES.split()}),
     Curve(torch.linspace(0, 1, 1000), torch.rand(512, 1000)),
     Removals(torch.rand(512, 1000), torch.rand(512, 1000)),

@@ -58,7 +58,7 @@ def test_a_plot_leaves_given_axes_in_place():
     assert result.plot(ax=ax) is ax
     assert ax.figure.get_facecolor() == colors.to_rgba("yellow")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["cat", "dog"]
-    assert ax.get_xlabel() == "feature" and ax.get_ylabel() == "contribution"
+    assert ax.get_xlabel() == "mean magnitude of the contribution"
     pyplot.close("all")
 
 

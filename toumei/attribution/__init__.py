@@ -9,6 +9,8 @@ from .base.method import Method
 from .base.picture_baselines import Blur, Inpaint
 from .base.random_baselines import FromData, Gaussian, Uniform
 from .base.result import Attribution
+from .explaining import explain
+from .explanation import Explanation
 from .gradient.cams import GradCam, GradCamPlusPlus, GuidedGradCam, LayerCam
 from .gradient.conductance import LayerConductance
 from .gradient.expected_gradients import ExpectedGradients
@@ -21,6 +23,7 @@ from .metrics.insertion_curves import Curve, deletion, insertion
 from .metrics.localization import balance_inside, chance_level, pointing_game, relevance_mass_accuracy
 from .metrics.removed_sets import Removals, faithfulness_correlation, infidelity, removals
 from .metrics.sanity_checks import Randomization, max_sensitivity, randomization
+from .overlays import overlay
 from .perturbation.image_segments import grid, superpixels
 from .perturbation.kernel_shap import KernelShap
 from .perturbation.lime import Lime
@@ -47,6 +50,7 @@ __all__ = [
     "DeepLiftShap",
     "ExactShapley",
     "ExpectedGradients",
+    "Explanation",
     "FromData",
     "Gaussian",
     "GradCam",
@@ -78,12 +82,14 @@ __all__ = [
     "chance_level",
     "compare",
     "deletion",
+    "explain",
     "faithfulness_correlation",
     "generation_attribution",
     "grid",
     "infidelity",
     "insertion",
     "max_sensitivity",
+    "overlay",
     "pointing_game",
     "randomization",
     "relevance_mass_accuracy",

@@ -1,10 +1,10 @@
-"""Figures and HTML of attributions: heat maps over pictures, bars, and coloured tokens.
+"""Figures and HTML of attributions: heat maps over pictures, and coloured tokens.
 
 Functions take tensors and names, no results: values are (T, N, ...), with an axis of targets in front.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 _MOST_TOKENS, _MOST_PICTURES = 2000, 24  # on a page
 
 
-def heat_map(values: Tensor) -> Tensor:
-    """Returns the contributions of pictures, summed over channels and scaled to 1 at the 99th percentile.
+def heat_map(
+    values: Tensor,
+    percentile: float = 99.0,
+    sign: Literal["both", "positive", "negative", "absolute"] = "both",
+) -> Tensor:
+    """Returns the contributions of pictures, summed over channels and scaled to 1 at a percentile.
 
     Where all positions share a large offset, such as the scores that RISE averages, the offset is removed.
 
     Args:
         values: (N, C, H, W).
+        percentile: Of the magnitudes of each map, what becomes 1; larger ones are clipped.
+        sign: Which contributions are kept; others are 0.
 
     Returns:
         (N, H, W) between -1 and 1.
@@ -41,8 +47,12 @@ def heat_map(values: Tensor) -> Tensor:
     low, high = summed.amin((1, 2), keepdim=True), summed.amax((1, 2), keepdim=True)
     summed = torch.where((low > high / 2) & (low < high), summed - low, summed)
     summed = torch.where((high < low / 2) & (low < high), summed - high, summed)
-    # the 99th percentile of a map that is mostly empty may be 0
-    largest = torch.stack([_percentile(flat) for flat in summed.flatten(1).abs()])
+    if sign == "absolute":
+        summed = summed.abs()
+    elif sign != "both":
+        summed = summed.clamp(min=0) if sign == "positive" else summed.clamp(max=0)
+    # the percentile of a map that is mostly empty may be 0
+    largest = torch.stack([_percentile(flat, percentile) for flat in summed.flatten(1).abs()])
     return (summed / largest.clamp(min=1e-12)[:, None, None]).clamp(-1, 1)
 
 
@@ -57,9 +67,8 @@ def plot_attribution(
     """Returns axes with the contributions: orange for the target, blue against it.
 
     Args:
-        values: Contributions of pictures or maps (T, N, C, H, W), shown as heat maps, or of tokens
-            (T, N, M, C) or columns (T, N, M), shown as bars, or in colours if there are tokens. Only the
-            first target is shown, but all of tokens.
+        values: Contributions of pictures or maps (T, N, C, H, W), shown as heat maps of the first target, or
+            of tokens (T, N, M, C) or (T, N, M), in colours for all targets.
         title: Stands above.
         names: Of the T targets.
         tokens: The tokens of each input.
@@ -73,21 +82,20 @@ def plot_attribution(
     if values.dim() not in (3, 5):
         raise ShapeError(f"only maps (N, C, H, W) and rows (N, M) are drawn, got {tuple(values.shape[1:])}")
     maps, count = values.dim() == 5, values.shape[1]
+    if not maps and tokens is None:
+        tokens = [[str(position) for position in range(values.shape[2])]] * count
     if images is not None and (images.dim() != 4 or len(images) != count):
         raise ShapeError(f"expected {count} pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
     if maps and images is not None:
         check_overlay(values.shape[-2:], images.shape[-2:])
     rows = None if maps or tokens is None else list(_rows(values, names, tokens))
-    size = (2.2 * count + 0.8, 2.4) if maps else (min(0.35 * values.shape[2] + 2, 14), 2.6)
-    with drawing(ax, *(size if rows is None else token_figure_size(rows))) as ax:
+    with drawing(ax, *(token_figure_size(rows) if rows else (2.2 * count + 0.8, 2.4))) as ax:
         if maps:
             _draw_maps(ax, heat_map(values[0]), images)
             target = f" to {names[0]}" if names else ""
             color_bar(ax, f"contribution{target},\n1: strongest of each map")
-        elif rows is not None:
-            draw_tokens(ax, rows)
         else:
-            _draw_bars(ax, values[0], names)
+            draw_tokens(ax, rows or [])
         ax.set_title(title)
     return ax
 
@@ -156,41 +164,43 @@ def _without_channels(values: Tensor) -> Tensor:
     return (values.sum(3) if values.dim() == 4 else values).float()
 
 
-def _percentile(values: Tensor) -> Tensor:
-    """The 99th percentile, or the maximum where that is 0."""
-    rank = max(1, round(0.99 * values.numel()))
+def _percentile(values: Tensor, percentile: float) -> Tensor:
+    """The percentile, or the maximum where that is 0."""
+    rank = max(1, round(percentile / 100 * values.numel()))
     largest = values.kthvalue(rank).values
     return largest if largest > 0 else values.max()
 
 
-def _draw_bars(ax: "Axes", values: Tensor, names: Sequence[str] | None) -> None:
-    width = 0.8 / len(values)
-    for row, heights in enumerate(values):
-        positions = [column + (row - (len(values) - 1) / 2) * width for column in range(len(heights))]
-        colors = None
-        if len(values) == 1:
-            colors = [style.POSITIVE if height > 0 else style.NEGATIVE for height in heights]
-        label = names[row] if names and len(values) > 1 else None
-        ax.bar(positions, heights.tolist(), width, color=colors or style.COLORS[row % 8], label=label)
-    ax.axhline(0, color="black", linewidth=0.6)
-    several = len(values) > 1
-    ax.set_xlabel("feature")
-    ax.set_ylabel("contribution" + (f" to {names[0]}" if names and not several else ""))
-    if names and several:
-        ax.legend(title="target")
-
-
 def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None) -> None:
     height, width = heat.shape[-2:] if images is None else images.shape[-2:]
-    gray = None if images is None else in_range(images).mean(1)
     gap = max(1, width // 30)
     for index, of_picture in enumerate(heat):
         left = index * (width + gap)
-        extent = (left, left + width, height, 0)
-        if gray is not None:
-            ax.imshow(gray[index].numpy(), cmap="gray", extent=extent, vmin=0, vmax=1)
-        alpha = None if gray is None else of_picture.abs().clamp(0, 1).pow(0.7).numpy()
-        ax.imshow(of_picture.numpy(), cmap=style.diverging_map(), extent=extent, vmin=-1, vmax=1, alpha=alpha)
+        image = None if images is None else images[index]
+        draw_map(ax, of_picture, image, (left, left + width, height, 0))
     ax.set_xlim(0, len(heat) * (width + gap) - gap)
     ax.set_ylim(height, 0)
     ax.set_axis_off()
+
+
+def draw_map(
+    ax: "Axes", heat: Tensor | None, image: Tensor | None, extent: tuple[float, float, float, float]
+) -> None:
+    """Draws a heat map, a picture, or a heat map over a picture in gray.
+
+    Args:
+        ax: Where to draw.
+        heat: (H, W) between -1 and 1.
+        image: (1 or 3, H, W) in [0, 1].
+        extent: Left, right, bottom and top in the data of the axes.
+    """
+    where: dict[str, Any] = {"extent": extent}
+    if image is not None:
+        shown = in_range(image)
+        if heat is None:
+            ax.imshow(shown.expand(3, -1, -1).permute(1, 2, 0).numpy(), **where)
+            return
+        ax.imshow(shown.mean(0).numpy(), cmap="gray", vmin=0, vmax=1, **where)
+    assert heat is not None
+    alpha = None if image is None else heat.abs().clamp(0, 1).pow(0.7).numpy()
+    ax.imshow(heat.numpy(), cmap=style.diverging_map(), vmin=-1, vmax=1, alpha=alpha, **where)

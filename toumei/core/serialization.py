@@ -48,9 +48,9 @@ Result = TypeVar("Result", bound="Saved")
 class Saved:
     """A dataclass that can be written to a file and read back, bit for bit.
 
-    A subclass may declare three things. `_specs` has the shape and the type of numbers of its tensors, by
-    field. `_not_stored` has the fields that a file does not hold. `_load_error` is the error that a file
-    raises which cannot be read.
+    A subclass may declare four things. `_specs` has the shape and the type of numbers of its tensors, by
+    field. `_not_stored` has the fields that a file does not hold, `_added` those that older files do not
+    have: they are None there. `_load_error` is the error that a file raises which cannot be read.
 
     Example:
         >>> import torch
@@ -71,6 +71,7 @@ class Saved:
 
     _specs: ClassVar[Mapping[str, Spec]] = {}
     _not_stored: ClassVar[tuple[str, ...]] = ()
+    _added: ClassVar[tuple[str, ...]] = ()
     _load_error: ClassVar[type[ToumeiError]] = ArgumentError
 
     def save(self, path: str | Path) -> None:

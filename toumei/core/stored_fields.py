@@ -80,6 +80,8 @@ def stored(given: Any, kind: Any, place: str, tensors: Tensors) -> Any:
         return {
             name: stored(getattr(given, name), field_kind, join(place, name), tensors)
             for name, field_kind in stored_annotations(kind).items()
+            # left out where it is empty, so that older versions can read the file
+            if getattr(given, name) is not None or name not in _added(kind)
         }
     if _fits(given, kind):
         return given
@@ -141,13 +143,19 @@ def _restored_fields(
         if name not in kinds:
             raise FieldError(join(place, name), "is not known")
     for name in kinds:
-        if name not in found:
+        if name not in found and name not in _added(kind):
             raise FieldError(join(place, name), "is missing")
     values = {
-        name: restored(found[name], field_kind, join(place, name), tensors)
+        name: restored(found.get(name), field_kind, join(place, name), tensors)
         for name, field_kind in kinds.items()
     }
     return kind(**values, **more)
+
+
+def _added(kind: Any) -> tuple[str, ...]:
+    """The fields that files of older versions do not have, which are None there."""
+    added: tuple[str, ...] = getattr(kind, "_added", ())
+    return added
 
 
 def _options(kind: Any) -> tuple[Any, ...] | None:

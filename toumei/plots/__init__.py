@@ -7,15 +7,19 @@ from .images import image_grid, show, side_by_side
 from .pixels import check_overlay, in_range, montage, to_pil
 from .statistics import color_limits, distribution, heat_map
 from .style import color_bar, diverging_map, drawing, look, palette
+from .tables import bar_chart, beeswarm, dependence, waterfall
 from .tokens import draw_tokens, shade, token_figure_size
 
 __all__ = [
     "AttentionPage",
     "attention_page",
+    "bar_chart",
+    "beeswarm",
     "check_overlay",
     "color_bar",
     "color_limits",
     "data_uri",
+    "dependence",
     "distribution",
     "diverging_map",
     "draw_tokens",
@@ -43,4 +47,5 @@ __all__ = [
     "to_pil",
     "token_figure_size",
     "token_spans",
+    "waterfall",
 ]

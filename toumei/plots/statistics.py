@@ -25,13 +25,15 @@ def heat_map(
     *,
     label: str,
     color: str = look.POSITIVE,
+    below: tuple[str, str] = (look.GRAY, look.BLACK),
     middle: float = 0.0,
+    columns: Sequence[str] | None = None,
     limits: tuple[float, float] | None = None,
 ) -> "Axes":
     """Returns axes with a matrix as a heat map: the first row on top, columns numbered from 0, a colour bar.
 
-    Numbers above the middle have a colour, numbers below it are gray, and the middle is white. The same
-    distance from the middle has the same strength on both sides.
+    Numbers above the middle have a colour, numbers below it by default are gray, and the middle is white.
+    The same distance from the middle has the same strength on both sides.
 
     Args:
         values: (rows, columns); a cell that is NaN stays empty.
@@ -39,7 +41,9 @@ def heat_map(
         ax: Where to draw.
         label: What the numbers are, written beside the colour bar.
         color: The colour of numbers above the middle; the largest are darker.
+        below: The colours of numbers below the middle, for half of the largest and for the largest.
         middle: The number that is white, such as that of no effect.
+        columns: What to write below each column; by default numbers from 0.
         limits: The smallest and the largest number of the colours, to compare several matrices; by default
             those of the values and the middle.
 
@@ -56,6 +60,8 @@ def heat_map(
 
     if values.dim() != 2 or len(values) != len(rows):
         raise ShapeError(f"expected a matrix with {len(rows)} labelled rows, got {tuple(values.shape)}")
+    if columns is not None and values.shape[1] != len(columns):
+        raise ShapeError(f"{len(columns)} columns have labels, got {tuple(values.shape)}")
     numbers = values.detach().float().cpu()
     low, high = limits or color_limits(numbers, middle)
     step = -(-values.shape[1] // _MOST_COLUMN_LABELS)
@@ -63,10 +69,8 @@ def heat_map(
         numbers.numpy(),
         ax=ax,
         yticklabels=list(rows),
-        xticklabels=step,
-        cmap=look.diverging_map(
-            (color, look.darker(color)), (look.GRAY, look.BLACK), (low - middle, high - middle)
-        ),
+        xticklabels=step if columns is None else list(columns),
+        cmap=look.diverging_map((color, look.darker(color)), below, (low - middle, high - middle)),
         vmin=low,
         vmax=high,
         cbar_kws={"label": label},

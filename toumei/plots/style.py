@@ -141,6 +141,14 @@ def darker(color: str) -> str:
     return to_hex((red / 2, green / 2, blue / 2))
 
 
+def ink(ax: "Axes") -> str:
+    """Returns the colour of letters that can be read on axes: black, or white where they are dark."""
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = to_rgb(ax.get_facecolor() if ax.axison else ax.figure.get_facecolor())
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
 def sequential_map(color: str) -> "Colormap":
     """Returns a colour map of amounts: from white, for nothing, through a colour to a darker one.
 

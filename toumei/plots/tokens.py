@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError
-from .style import diverging_colors
+from .style import diverging_colors, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,16 +53,17 @@ def draw_tokens(ax: "Axes", rows: Sequence[Row]) -> None:
         ax: Where to draw.
         rows: For each its name, which stands above where it is not empty, its tokens and contributions.
     """
+    ax.set_axis_off()  # what is not covered by tokens has the colour of the figure
     inches = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted()).width
     width = 72 * inches / _LETTER
     room = min(max(int(width / _SIZES[0]), _COLUMNS[0]), _COLUMNS[1])
     wrapped = [list(_lines(tokens, room)) for _, tokens, _ in rows]
     columns = max(line[-1][1] for lines in wrapped for line in lines)
     points = min(_SIZES[1], 0.95 * width / columns)
-    y = 0.0
+    y, letters = 0.0, ink(ax)
     for (name, tokens, values), lines in zip(rows, wrapped, strict=True):
         if name:
-            ax.text(0, y + 0.4, name, fontsize=points, color="black", va="center", parse_math=False)
+            ax.text(0, y + 0.4, name, fontsize=points, color=letters, va="center", parse_math=False)
             y += 0.8
         largest = float(values.abs().max()) or 1.0
         for line in lines:
@@ -71,7 +72,6 @@ def draw_tokens(ax: "Axes", rows: Sequence[Row]) -> None:
             y += 1.8
     ax.set_xlim(0, columns)
     ax.set_ylim(y, 0)
-    ax.set_axis_off()
 
 
 def _draw_cell(
@@ -86,7 +86,7 @@ def _draw_cell(
     options: dict[str, Any] = {"ha": "center", "va": "center", "parse_math": False}
     letters: dict[str, Any] = {"fontsize": points, "family": "monospace", "color": "black"}
     ax.text(middle, y + 0.5, token.strip(), **letters, **options)
-    ax.text(middle, y + 1.3, f"{value:.2g}", fontsize=0.7 * points, color="dimgray", **options)
+    ax.text(middle, y + 1.3, f"{value:.2g}", fontsize=0.7 * points, color=ink(ax), **options)
 
 
 def _lines(tokens: Sequence[str], columns: int) -> Iterator[list[tuple[int, int, int]]]:

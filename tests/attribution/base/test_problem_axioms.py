@@ -212,7 +212,7 @@ def test_settings_are_named_typed_and_kept_under_their_names(method):
     if method is not attribution.VarGrad and not issubclass(method, attribution.GradCam):
         assert all(f"\n    {setting.name}: " in inspect.getdoc(method) for setting in settings)
     call = list(inspect.signature(made).parameters)
-    assert call == ["inputs", "target", "baselines"]
+    assert call == ["inputs", "target", "baselines", "feature_names", "class_names", "row_names"]
 
 
 def test_the_repr_shows_the_settings_that_are_not_the_defaults():

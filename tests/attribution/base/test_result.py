@@ -86,8 +86,9 @@ def test_one_of_several_targets():
     result = rows(several=True, names=("one", "two"))
     assert torch.equal(result[1].values, result.values[1]) and result[1].names == ("two",)
     assert not result[1].several
-    with pytest.raises(ArgumentError, match="is for one target; "):
-        result[1][0]
+    assert torch.equal(result["two"].values, result.values[1]) and len(result[1]) == 3
+    with pytest.raises(ArgumentError, match="did you mean two"):
+        result["twos"]
 
 
 def test_heat_maps_are_relative_to_the_99th_percentile():
@@ -124,7 +125,7 @@ def test_maps_are_laid_over_pictures(several):
 
 def test_rows_are_bars():
     ax = rows().plot()
-    assert len(ax.patches) == 12
+    assert len(ax.patches) == 4 and len(rows(several=True).plot().patches) == 8
     with pytest.raises(ShapeError, match="only maps"):
         Attribution(torch.ones(1, 2, 3, 4, 5), torch.ones(1)).plot()
 

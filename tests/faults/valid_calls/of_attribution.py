@@ -19,6 +19,7 @@ def built(kind, call, **settings):
 
 def method(kind, *, model=NET, inputs=X, **settings):
     call = {"inputs": inputs, "target": 1, "baselines": 0.0}
+    call |= {"feature_names": None, "class_names": None, "row_names": None}
     return built(kind, call), {"model": model, **settings, **call}
 
 
@@ -74,6 +75,10 @@ def metrics():
     yield att.chance_level, {"measure": att.pointing_game, "values": VALUES, "masks": MASKS, "others": 2}
     compared = {"methods": [att.Saliency(NET)], "inputs": X, "target": 1, "masks": None, "baselines": 0.0}
     yield att.compare, {**compared, "samples": 3, "steps": 2, "batch_size": 4, "faithfulness": True}
+    table = {"feature_names": list("abcd"), "class_names": ["no", "yes", "maybe"][: NET(X).shape[1]]}
+    yield att.explain, {"model": NET, "inputs": X, "target": 1, "baselines": 0.0, **table, "seed": 0}
+    shown = {"show": ["map"], "sign": "both", "percentile": 90.0}
+    yield att.overlay, {"results": [att.Saliency(CNN)(PICTURES, 1)], "images": PICTURES, **shown}
     yield att.superpixels, {"images": PICTURES, "count": 4, "compactness": 10.0, "sigma": 1.0}
     yield att.grid, {"images": PICTURES, "rows": 2, "columns": 2}
     yield att.AnswerSpan, {"start": 1, "end": 2}

@@ -27,6 +27,13 @@ def drawn():
     axes = pyplot.figure().subplots()
     yield plots.distribution, {"samples": torch.rand(9), "value": 0.5, "ax": axes}
     yield plots.heat_map, {"values": torch.rand(2, 3), "rows": ["a", "b"], "ax": axes, "label": "share"}
+    bars = {"names": ["a", "b"], "most": 1, "label": "share", "ax": axes}
+    numbers = torch.tensor([0.5, -1.0])
+    yield plots.bar_chart, {"values": numbers, "targets": [], "errors": None, "color": "gray", **bars}
+    yield plots.waterfall, {"values": numbers, "start": 0.0, "end": -0.5, **bars}
+    yield plots.beeswarm, {"values": torch.rand(4, 2), "data": torch.rand(4, 2), **bars}
+    against = {"data": numbers, "name": "a", "by": numbers, "by_name": "b", "label": "share", "ax": axes}
+    yield plots.dependence, {"values": numbers, **against}
     yield plots.shade, {"share": 0.5}
     yield plots.palette, {"count": 3, "on_dark": False}
     yield plots.check_overlay, {"maps": (7, 7), "pictures": (14, 14)}

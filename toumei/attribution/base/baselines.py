@@ -215,7 +215,8 @@ def as_baseline(given: Any) -> Baseline:
     """Returns the baseline that a user's argument stands for.
 
     Args:
-        given: A number, a tensor, an array or a `Baseline`; None stands for zeros.
+        given: A number, a tensor, an array, a row or a table of pandas, or a `Baseline`; None stands for
+            zeros.
 
     Raises:
         ArgumentError: Something else.
@@ -224,7 +225,8 @@ def as_baseline(given: Any) -> Baseline:
         return given
     if given is None:
         return Constant()
-    if isinstance(given, Tensor | np.ndarray) and (tensor := as_tensor(given)) is not MISFIT:
+    several = isinstance(given, Tensor | np.ndarray) or hasattr(given, "to_numpy")  # also of pandas
+    if several and (tensor := as_tensor(given)) is not MISFIT:
         return Fixed(tensor)
     if isinstance(given, int | float | np.number):
         return Constant(float(given))

@@ -14,17 +14,19 @@ from typing_extensions import Self
 
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
+from ...core.kinds import as_names
 from ...core.modules import check_model, evaluating, frozen
 from ...core.targets import resolve
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE
-from .inputs import Inputs, Layers, Preprocess
+from .inputs import Inputs, Layers, Preprocess, parts_of
+from .names import named
 from .places import layers_of
 from .problem import Problem
 from .problem_arguments import make_problem
 from .reliability import check_inputs, check_scores, repeated_gap, warn_of_infinite
 from .result import Attribution
-from .targets import Targets, target_names
+from .targets import Targets, classes_of_rows, target_names
 from .vanishing import warn_if_unused
 
 
@@ -94,30 +96,56 @@ class Method(ABC):
         return model
 
     @checked
-    def __call__(self, inputs: Inputs, target: Targets = None, baselines: BaselineLike = None) -> Attribution:
+    def __call__(
+        self,
+        inputs: Inputs | Any,
+        target: Targets = None,
+        baselines: BaselineLike = None,
+        *,
+        feature_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        row_names: Sequence[str] | None = None,
+    ) -> Attribution:
         """Returns the contributions of the inputs, or of the layer's activation, to the score of the target.
 
         Args:
-            inputs: A tensor (N, ...), or a tuple or dictionary of tensors, as the model takes them. Masks,
+            inputs: A tensor (N, ...), or a tuple or dictionary of tensors, as the model takes them; arrays
+                and tables of pandas become tensors in the precision of the model. Masks,
                 lengths of sequences, token types and position ids beside other inputs stay as they are and
                 have contributions of zero, unless they have a baseline or features of their own; they are
                 known by the names of the arguments. Methods that need gradients leave other whole numbers as
                 they are too, with a warning.
-            target: Index of an output, a tensor of one index an input, a function from the output (N, ...) to
-                scores (N,), which is given all heads of a network that returns several tensors, an inner unit
-                as ``"layer:channel:y:x"`` (``"layer:channel"`` is the channel's mean), at the last run of its
-                layer, or a list of these for several targets at once.
+            target: Index or name of an output, a tensor of one index an input, a function from the output
+                (N, ...) to scores (N,), which is given all heads of a network that returns several tensors,
+                an inner unit as ``"layer:channel:y:x"`` (``"layer:channel"`` is the channel's mean), at the
+                last run of its layer, or a list of these for several targets at once.
             baselines: What stands for absence: a number, a tensor, an array, or a baseline of
                 `toumei.attribution`. For several inputs a sequence with one for each, or a dictionary by
                 name. Zeros by default, also for inputs that are left out.
+            feature_names: Of the columns of a table (N, M); by default those of a table of pandas.
+            class_names: Of the outputs, such as ``weights.meta["categories"]``; by default the `categories`
+                of the model, the labels of its config, or the classes of an estimator.
+            row_names: Of the N inputs; by default the index of a table of pandas that does more than count.
 
         Raises:
-            ArgumentError: Inputs that the method cannot take, or a network that was made in inference mode.
-            ShapeError: Inputs without a common batch axis, another number of targets than inputs, or a
-                baseline of another shape.
-            UnitError: A target that the output does not have.
+            ArgumentError: Inputs that the method cannot take, such as a table with columns of text, or a
+                network that was made in inference mode.
+            ShapeError: Inputs without a common batch axis, another number of targets than inputs, a
+                baseline of another shape, or another number of names than columns or inputs.
+            UnitError: A target that the output does not have; the nearest names are said.
             NonFiniteError: Scores that are NaN or infinite.
         """
+        inputs, names = named(inputs, self.model, feature_names, row_names)
+        classes = () if class_names is None else tuple(as_names(class_names))
+        result, data = self._attributed(inputs, target, baselines, names=names, classes=classes)
+        return replace(result, feature_names=names.features, row_names=names.rows, data=data)
+
+    @checked
+    def _attributed(
+        self, inputs: Inputs, target: Targets, baselines: BaselineLike, *, names: Any, classes: Any
+    ) -> tuple[Attribution, Tensor | None]:
+        """The attribution, and the inputs if they are a table."""
+        names.check(inputs)
         if any(tensor.is_inference() for tensor in chain(self.model.parameters(), self.model.buffers())):
             raise ArgumentError(
                 "the network was made in inference mode, where nothing has gradients: make it outside of "
@@ -133,13 +161,18 @@ class Method(ABC):
                 differentiates=self.differentiates,
                 batch_size=self.batch_size,
                 baselines=baselines,
+                class_names=classes,
             )
             check_inputs(problem, self.batch_size)
             result = self.attribute(problem, baselines)
             output = result.output.T if result.several else result.output[:, None]
             absent = result.baseline_output
             largest = 0.0 if absent is None else float(absent.abs().max())
-            return replace(result, repeat_gap=repeated_gap(problem, output, largest))
+            result = replace(result, repeat_gap=repeated_gap(problem, output, largest))
+        (first, *_) = parts_of(problem.inputs)
+        numbers = first.is_floating_point() or names.features is not None
+        table = self.layer is None and first.dim() == 2 and isinstance(inputs, Tensor) and numbers
+        return result, first.cpu() if table else None
 
     @abstractmethod
     def attribute(self, problem: Problem, baselines: BaselineLike) -> Attribution:
@@ -181,7 +214,8 @@ class Method(ABC):
             None if baseline_output is None else problem.per_input(baseline_output),
             None if standard_error is None else problem.restore(standard_error),
             method=type(self).__name__,
-            names=target_names(problem.model, problem.targets),
+            names=target_names(problem.targets, problem.classes),
+            classes=None if problem.several else classes_of_rows(problem.targets, problem.classes),
             seed=getattr(self, "seed", None),
             several=problem.several,
             complete=self.complete,

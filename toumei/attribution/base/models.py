@@ -32,7 +32,7 @@ def as_network(model: ModelLike) -> nn.Module:
             network is taken.
 
     Raises:
-        ArgumentError: Something else.
+        ArgumentError: Something else, or a classifier without `predict_proba`.
         ArchitectureError: A network inside which no hooks run.
 
     Example:
@@ -57,17 +57,32 @@ def as_network(model: ModelLike) -> nn.Module:
         return _Called(model)  # type: ignore[arg-type]
     estimate: Any = model
     if owner is model:
+        if hasattr(model, "classes_") and not hasattr(model, "predict_proba"):
+            raise ArgumentError(
+                f"{type(model).__name__} is a classifier without predict_proba, and its predictions are "
+                f"labels, no scores: give its decision_function as the model, or fit it with probabilities, "
+                f"such as by sklearn.calibration.CalibratedClassifierCV"
+            )
         estimate = getattr(model, "predict_proba", None) or getattr(model, "predict")  # noqa: B009
     columns = getattr(owner, "feature_names_in_", None)
-    return _Called(lambda rows: estimate(_table(rows, columns)))
+    return _Called(lambda rows: estimate(_table(rows, columns)), _classes(owner), columns)
 
 
 class _Called(nn.Module):
-    """A function as a module; arrays that it returns become tensors."""
+    """A function as a module; arrays that it returns become tensors.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    Attributes:
+        categories: The names of the classes, empty if there are none.
+        feature_names: The columns of the table that an estimator was fitted to.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], categories: tuple[str, ...] = (), columns: Any = None
+    ) -> None:
         super().__init__()
         self.function = function
+        self.categories = categories
+        self.feature_names = None if columns is None else tuple(map(str, columns))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         output = self.function(*args, **kwargs)
@@ -76,6 +91,14 @@ class _Called(nn.Module):
             return output
         given = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
         return found if given is None else found.to(given.device)
+
+
+def _classes(estimator: object) -> tuple[str, ...]:
+    """The labels of an estimator as names; none for those that only count."""
+    labels = getattr(estimator, "classes_", None)
+    if not isinstance(labels, np.ndarray) or labels.tolist() == list(range(len(labels))):
+        return ()
+    return tuple(map(str, labels))
 
 
 def _predicts(model: object) -> bool:

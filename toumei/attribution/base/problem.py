@@ -41,6 +41,7 @@ class Problem:
             for methods that need gradients.
         found: What a first pass showed of the layer and those of targets; their last run is what counts.
         places: The tensors of the layers, one for each of `tensors`; none for the inputs.
+        classes: The names of the outputs, empty where they have none.
         reached: Numbers of the tensors that gradients of the scores have reached so far.
     """
 
@@ -55,6 +56,7 @@ class Problem:
     of_path: tuple[bool, ...]
     found: Survey | None = None
     places: tuple[Place, ...] = ()
+    classes: tuple[str, ...] = ()
     reached: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:

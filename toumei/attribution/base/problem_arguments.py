@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.modules import categories_of
 from ...core.names import Unit
 from ...core.surveys import survey
 from .backward import leaves_of
@@ -30,6 +31,7 @@ def make_problem(
     differentiates: bool = False,
     batch_size: int = BATCH_SIZE,
     baselines: BaselineLike = None,
+    class_names: Sequence[str] = (),
 ) -> Problem:
     """Returns the problem for the arguments of a method.
 
@@ -42,6 +44,7 @@ def make_problem(
         differentiates: Whether gradients are needed.
         batch_size: How many inputs pass through the network at a time.
         baselines: What the user gave; a mask with a baseline of its own is not fixed.
+        class_names: The names of the outputs; by default those that the model has.
 
     Raises:
         ShapeError: Inputs without a common batch axis, or another number of targets than inputs.
@@ -63,12 +66,15 @@ def make_problem(
     given: Sequence[Any] = target if isinstance(target, list | tuple) else [target]
     if not given:
         raise ArgumentError("a list of targets must not be empty")
-    targets = tuple(scored(model, one, len(parts[0])) for one in given)
+    classes = tuple(class_names) or categories_of(model)
+    targets = tuple(scored(model, one, len(parts[0]), classes) for one in given)
     # copies: the model may write into its inputs, and tensors made in inference mode have no gradients
     parts = tuple(part.detach().clone() for part in parts)
     fixed, of_path = fixed_inputs(model, inputs, baselines, preprocess, differentiates, layer is not None)
     structure = like(inputs, parts)
-    problem = Problem(parts, model, structure, targets, several, None, preprocess, fixed, of_path)
+    problem = Problem(
+        parts, model, structure, targets, several, None, preprocess, fixed, of_path, classes=classes
+    )
     problem = _attached(replace(problem, tensors=problem.moving(parts)), layer, batch_size)
     if differentiates:
         leaves_of(problem.tensors)

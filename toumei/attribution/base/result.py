@@ -1,7 +1,9 @@
 """What an attribution method returns: contributions, and how reliable they are."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,110 +11,202 @@ from typing_extensions import Self
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
-from ...core.serialization import Saved
-from ...core.summaries import listed
-from ...core.tensor_specs import specs
-from .inputs import Values, parts_of
+from ...plots.tables import MOST
+from . import table_plots
+from .contributions import Contributions
+from .inputs import parts_of
+from .names import nearest
+from .rows import OF_TARGETS, as_frame, concatenated, each, summed, taken_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# fields that only some methods fill
-_TENSORS = ("baseline_output", "r_squared", "features", "interactions")
+    from pandas import DataFrame
 
 
-@dataclass(frozen=True, eq=False)
-class Attribution(Saved):
+@dataclass(frozen=True, eq=False, repr=False)
+class Attribution(Contributions):
     """The contribution of each part of the inputs to the score of a target.
 
-    For T targets at once every tensor has another axis of length T in front.
+    `Contributions` has its fields. Of tables there are `bar`, `waterfall`, `beeswarm`, `scatter` and
+    `heatmap`, of pictures `overlay`, of texts `plot`.
 
-    Attributes:
-        values: In the structure of the inputs: a tensor (N, ...), a tuple or a dictionary of them; for a
-            layer a tensor in the shape of its activation; for a layer that returns several tensors, and for
-            several layers, a dictionary of them by their names, such as ``"lstm[1][0]"``.
-        output: (N,) scores at the inputs.
-        baseline_output: (N,) scores at the baseline, the mean over its samples; None for methods without a
-            baseline.
-        standard_error: Of the values, in their structure, for methods that sample; None, or NaN for some
-            inputs, where it cannot be told.
-        r_squared: (N,) weighted R² of the surrogate, if there is one.
-        features: (N, M) contributions of whole features, such as superpixels or tokens, for methods that hide
-            them; `values` spreads each evenly over its numbers.
-        interactions: (N, M, M) contributions of pairs of features, if asked for.
-        method: The name of the method.
-        seed: The seed of a method that samples.
-        several: Whether the tensors have an axis of targets.
-        complete: Whether the values should sum to the difference of the outputs.
-        repeat_gap: How far the score of the first input is from that in another pass, for networks that draw
-            random numbers or count their passes; 0 for all others.
-        tokens: The tokens of each input, for texts.
-        names: The names of the targets.
+    Example:
+        >>> from torch import nn
+        >>> from toumei.attribution import ExactShapley
+        >>> method = ExactShapley(nn.Linear(3, 2))
+        >>> result = method(torch.rand(5, 3), 1, feature_names=["age", "dose", "weight"])
+        >>> result[:2].to_frame().shape
+        (2, 3)
+        >>> result.sum({"body": ["age", "weight"], "drug": ["dose"]}).feature_names
+        ('body', 'drug')
     """
 
-    values: Values
-    output: Tensor
-    baseline_output: Tensor | None = None
-    standard_error: Values | None = None
-    r_squared: Tensor | None = None
-    features: Tensor | None = None
-    interactions: Tensor | None = None
-    method: str = ""
-    seed: int | None = None
-    several: bool = False
-    complete: bool = False
-    repeat_gap: float = 0.0
-    tokens: tuple[tuple[str, ...], ...] | None = None
-    names: tuple[str, ...] | None = None
+    def __getitem__(self, index: int | str | slice | Sequence[int] | Tensor) -> Self:
+        """Returns the attribution for one of several targets, or that of some rows.
 
-    _specs = specs(
-        output="*T N",
-        values="*T N ...",
-        baseline_output="*T N",
-        standard_error="*T N ...",
-        r_squared="*T N",
-        features="*T N M",
-        interactions="*T N M M",
-    )
-
-    @property
-    def sums(self) -> Tensor:
-        """The sum of each input's contributions, (N,)."""
-        shape = self.output.shape
-        return torch.stack([part.double().reshape(*shape, -1).sum(-1) for part in parts_of(self.values)]).sum(
-            0
-        )
-
-    @property
-    def gap(self) -> Tensor | None:
-        """The completeness gap (N,): the sum of contributions less the difference of outputs.
-
-        None for methods whose contributions do not add up to it by their definition.
-        """
-        if not self.complete or self.baseline_output is None:
-            return None
-        return self.sums - (self.output.double() - self.baseline_output.double())
-
-    def __getitem__(self, target: int) -> Self:
-        """Returns the attribution for one of several targets.
+        Args:
+            index: The name of a target, or its number where there are several; of a single target a number is
+                a row. A slice, a list of numbers or a truth for each row: those rows, for all targets.
 
         Raises:
-            ArgumentError: It is for one target only.
+            ArgumentError: Rows or a target that do not exist; the nearest names are said.
         """
+        if isinstance(index, str):
+            if index not in (self.names or ()):
+                raise ArgumentError(f"no target {index!r}: {nearest(index, self.names or ())}")
+            assert self.names is not None
+            return self[self.names.index(index)] if self.several else self
+        if not isinstance(index, int):
+            return taken_rows(self, index)
         if not self.several:
-            raise ArgumentError("this attribution is for one target; values[i] is that of input i")
-
-        def pick(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value[target]
-            if isinstance(value, tuple):
-                return tuple(part[target] for part in value)
-            return None if value is None else {name: part[target] for name, part in value.items()}
-
-        names = ("values", "output", "standard_error", *_TENSORS)
-        picked = {name: pick(getattr(self, name)) for name in names}
-        name = None if self.names is None else (self.names[target],)
+            return taken_rows(self, [index])
+        picked: dict[str, Any] = {name: each(getattr(self, name), itemgetter(index)) for name in OF_TARGETS}
+        name = None if self.names is None else (self.names[index],)
         return replace(self, several=False, names=name, **picked)
+
+    @staticmethod
+    def cat(results: Sequence["Attribution"]) -> "Attribution":
+        """Returns attributions of the same method, targets and columns as one, with all their rows.
+
+        Raises:
+            ArgumentError: None, or attributions of another kind.
+            ShapeError: Contributions of other shapes.
+        """
+        return concatenated(results)
+
+    def to_frame(self) -> "DataFrame":
+        """Returns the contributions as a table of pandas: a row for each input, a column for each feature.
+
+        Several targets stand below each other; texts have a row for each token.
+
+        Raises:
+            ArgumentError: Contributions of something else than tables and texts.
+        """
+        return as_frame(self)
+
+    def abs(self) -> Self:
+        """Returns the magnitudes of the contributions, which do not add up to differences of scores."""
+        names = ("values", "features", "interactions")
+        changed: dict[str, Any] = {name: each(getattr(self, name), torch.abs) for name in names}
+        return replace(self, complete=False, **changed)
+
+    def sum(self, groups: Mapping[str, Sequence[str | int]] | Sequence[str]) -> Self:
+        """Returns the contributions of groups of columns, each the sum of its columns'.
+
+        Args:
+            groups: For each group its columns, by name or number; or the group of each column.
+
+        Raises:
+            ArgumentError: Columns that do not exist, or that are in no group or in several.
+        """
+        return summed(self, groups)
+
+    @checked
+    def bar(self, row: int | str | None = None, *, most: int = MOST, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with the contribution of each column to one row, sorted by magnitude.
+
+        Args:
+            row: Its number or name; by default the mean magnitudes over all rows.
+            most: Bars; the others are added up in one more.
+            ax: Where to draw; a new figure by default.
+
+        Raises:
+            ArgumentError: There is no such row, or the contributions are not those of a table.
+        """
+        return table_plots.bar(self, row, most, ax)
+
+    @checked
+    def waterfall(self, row: int | str = 0, *, most: int = MOST, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes on which contributions lead from the score of the baseline to that of a row.
+
+        Args:
+            row: Its number or name.
+            most: Bars; the others are added up in one more.
+            ax: Where to draw; a new figure by default.
+
+        Raises:
+            ArgumentError: There is no such row, the method has no baseline, or there are several targets.
+        """
+        return table_plots.waterfall(self, row, most, ax)
+
+    @checked
+    def beeswarm(self, *, most: int = MOST, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with a point for each row and column, in the colour of the column's value.
+
+        Args:
+            most: Columns that are drawn, those with the largest mean magnitudes.
+            ax: Where to draw; a new figure by default.
+
+        Raises:
+            ArgumentError: The contributions are not those of a table to one target.
+        """
+        return table_plots.beeswarm(self, most, ax)
+
+    @checked
+    def scatter(self, feature: int | str, by: int | str | None = None, *, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with the contribution of one column against its value, a point for each row.
+
+        Args:
+            feature: Its name or number.
+            by: Another column, whose value the colours tell.
+            ax: Where to draw; a new figure by default.
+
+        Raises:
+            ArgumentError: There is no such column; the nearest names are said.
+        """
+        return table_plots.scatter(self, feature, by, ax)
+
+    @checked
+    def heatmap(self, *, most: int = MOST, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with the contributions of all rows, sorted by their score, as a matrix.
+
+        Args:
+            most: Columns that are drawn, those with the largest mean magnitudes.
+            ax: Where to draw; a new figure by default.
+
+        Raises:
+            ArgumentError: The contributions are not those of a table to one target.
+        """
+        return table_plots.heatmap(self, most, ax)
+
+    @checked
+    def interaction_matrix(self, row: int | str = 0, *, ax: "Axes | None" = None) -> "Axes":
+        """Returns axes with the contributions of pairs of features of one row as a matrix.
+
+        Args:
+            row: Its number or name.
+            ax: Where to draw; a new figure by default.
+
+        Raises:
+            ArgumentError: The method was not asked for interactions, or there is no such row.
+        """
+        return table_plots.interaction_matrix(self, row, ax)
+
+    @checked
+    def overlay(
+        self,
+        images: Tensor,
+        *,
+        show: Sequence[Literal["original", "map", "blend"]] = ("original", "map", "blend"),
+        sign: Literal["both", "positive", "negative", "absolute"] = "both",
+        percentile: float = 99.0,
+        ax: "Axes | None" = None,
+    ) -> "Axes":
+        """Returns axes with a row for each picture; see `toumei.attribution.overlay` for several methods.
+
+        Args:
+            images: The inputs as pictures (N, 1 or 3, H, W) in [0, 1], before normalization.
+            show: What stands beside each other.
+            sign: Which contributions are shown.
+            percentile: Of the magnitudes of a map, what has the full colour; larger ones are clipped.
+            ax: Where to draw; a new figure by default.
+
+        Raises:
+            ShapeError: Pictures that are not as many, not in [0, 1], or of other proportions.
+        """
+        from ..overlays import overlay
+
+        return overlay([self], images, show=show, sign=sign, percentile=percentile, ax=ax)
 
     @checked
     def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
@@ -126,21 +220,10 @@ class Attribution(Saved):
         """
         from ..plots import plot_attribution
 
+        table = self.tokens is None and parts_of(self.values)[0].dim() - self.several <= 2
+        if table and len(parts_of(self.values)) == 1:
+            return self.bar(0 if len(self) == 1 else None, ax=ax)
         return plot_attribution(self._by_target(), self.method, self.names, self.tokens, images, ax)
-
-    def __repr__(self) -> str:
-        shapes = listed(tuple(part.shape) for part in parts_of(self.values))
-        facts = [f"values {shapes}"]
-        if self.gap is not None:
-            facts.append(f"gap at most {self.gap.abs().max():.2g}")
-        if self.standard_error is not None:
-            largest = max(float(part.max()) for part in parts_of(self.standard_error))
-            facts.append(f"standard error at most {largest:.2g}")
-        if self.r_squared is not None:
-            facts.append(f"R² at least {self.r_squared.min():.2f}")
-        if self.repeat_gap:
-            facts.append(f"passes differ by {self.repeat_gap:.2g}")
-        return f"Attribution({self.method}: {', '.join(facts)})"
 
     def _repr_html_(self) -> str:
         from ..plots import attribution_html

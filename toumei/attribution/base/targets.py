@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from ...core.errors import OutputError, ShapeError, UnitError
 from ...core.layout import Layout, with_channels_first
-from ...core.modules import categories_of
 from ...core.names import Unit, parse
 from ...core.outputs import main_tensor
 from ...core.targets import resolve
+from .names import class_index
 
 Target = int | str | Unit | Tensor | Callable[[Tensor], Tensor]
 Targets = Target | Sequence[Target] | None
@@ -19,19 +19,22 @@ OfOutput = int | Tensor | Callable[[Tensor], Tensor] | None
 Scored = OfOutput | Unit
 
 
-def scored(model: nn.Module, target: Any, count: int) -> Scored:
+def scored(model: nn.Module, target: Any, count: int, classes: Sequence[str] = ()) -> Scored:
     """Returns a target as an index, an index for each input (N,), a function or a unit.
 
     Args:
         model: The network.
         target: What the user gave.
         count: How many inputs there are, N.
+        classes: The names of the outputs, which are targets too.
 
     Raises:
-        UnitError: Neither a unit nor an index.
+        UnitError: Neither a class nor a unit nor an index.
         ShapeError: Another number of indices than inputs.
         LayerError: A unit of a layer that the model does not have.
     """
+    if isinstance(target, str) and classes and (target in classes or ":" not in target):
+        return class_index(target, classes)
     if isinstance(target, str | Unit):
         return _unit(model, target)
     if target is None or (callable(target) and not isinstance(target, Tensor)):
@@ -51,9 +54,8 @@ def scored(model: nn.Module, target: Any, count: int) -> Scored:
     return index.long().clone()
 
 
-def target_names(model: nn.Module, targets: Sequence[Scored]) -> tuple[str, ...] | None:
+def target_names(targets: Sequence[Scored], classes: Sequence[str]) -> tuple[str, ...] | None:
     """Returns the names of classes and units, None if a target has no name."""
-    classes = categories_of(model)
     names = []
     for target in targets:
         if isinstance(target, Unit):
@@ -61,6 +63,16 @@ def target_names(model: nn.Module, targets: Sequence[Scored]) -> tuple[str, ...]
         elif isinstance(target, int) and -len(classes) <= target < len(classes):
             names.append(classes[target])
     return tuple(names) if len(names) == len(targets) else None
+
+
+def classes_of_rows(targets: Sequence[Scored], classes: Sequence[str]) -> tuple[str, ...] | None:
+    """Returns the class of each input, where the only target is an index for each; None without names."""
+    target = targets[0] if len(targets) == 1 else None
+    if not isinstance(target, Tensor) or not classes:
+        return None
+    indices = target.tolist()
+    known = all(-len(classes) <= index < len(classes) for index in indices)
+    return tuple(classes[index] for index in indices) if known else None
 
 
 def score(output: Any, target: OfOutput, rows: Tensor | None = None) -> Tensor:

@@ -1,0 +1,126 @@
+"""`explain` chooses the method that suits, explains what is predicted, and compares it with another."""
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from matplotlib import pyplot
+from sklearn.datasets import load_sample_image
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from torch import nn
+
+from toumei.attribution import Attribution, Explanation, explain
+from toumei.attribution.explanation import rank_agreement
+from toumei.core.errors import ArgumentError, NotATensorError, UnitError
+from toumei.models import ShapesCNN, ShapesDataset, facts_gpt
+
+ROWS = np.random.default_rng(0).normal(size=(30, 4))
+TABLE = pandas.DataFrame(ROWS, columns=list("abcd"))
+WIDE = np.random.default_rng(0).normal(size=(30, 12))
+
+
+@pytest.fixture(autouse=True)
+def figures():
+    yield
+    pyplot.close("all")
+
+
+def test_a_linear_model_of_a_table_is_explained_by_its_weights():
+    """Contributions are weight times distance from the mean, by both methods."""
+    weights = np.array([1.0, -2.0, 0.0, 3.0])
+    model = LinearRegression().fit(TABLE, ROWS @ weights)
+    found = explain(model, TABLE, verbose=False)
+    wanted = torch.from_numpy((ROWS - ROWS.mean(0)) * weights)
+    torch.testing.assert_close(found.attribution.values, wanted)
+    assert found.attribution.feature_names == tuple("abcd") and found.gap.abs().max() < 1e-9
+    assert found.agreement.min() > 0.999 and found.baseline == "the mean of the given rows"
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "method"),
+    [
+        (nn.Linear(4, 3), ROWS, "ExactShapley"),
+        (nn.Linear(12, 3), WIDE, "IntegratedGradients"),
+        (lambda rows: rows.sum(1), WIDE, "KernelShap"),
+        (LogisticRegression().fit(WIDE, WIDE[:, 0] > 0), WIDE, "KernelShap"),
+    ],
+)
+def test_the_method_suits_the_model_and_the_table(model, rows, method):
+    found = explain(model, rows[:3], verbose=False)
+    assert found.attribution.method == method != found.check.method
+    assert method in str(found) and "columns" in found.reason and len(repr(found)) < 200
+
+
+def test_a_table_is_explained_for_the_class_that_is_predicted_most_often():
+    labels = np.array(["no", "yes", "yes"])[np.arange(30) % 3]
+    model = LogisticRegression().fit(TABLE, labels)
+    assert explain(model, TABLE, verbose=False).attribution.names == ("yes",)
+    assert explain(model, TABLE, "no", verbose=False).attribution.names == ("no",)
+
+
+@pytest.fixture(scope="module")
+def of_pictures():
+    images, labels, _ = ShapesDataset(seed=11).batch(range(2))
+    return images, labels, explain(ShapesCNN(pretrained=True), images, verbose=False)
+
+
+def test_pictures_are_explained_for_their_classes(of_pictures):
+    images, labels, found = of_pictures
+    names = ShapesCNN().categories
+    assert found.attribution.classes == tuple(names[label] for label in labels.tolist())
+    assert found.attribution.method == "PartitionShap" and found.check.method == "Occlusion"
+    assert found.agreement.min() > 0.2 and torch.equal(found.images, images)
+    shown = [text.get_text() for text in found.plot().texts]
+    assert shown[-3:] == ["original", "PartitionShap", "Occlusion"]
+    assert shown[0].startswith(found.attribution.classes[0])
+
+
+def test_an_explanation_is_saved(tmp_path, of_pictures):
+    found = of_pictures[2]
+    found.save(tmp_path / "found.safetensors")
+    loaded = Explanation.load(tmp_path / "found.safetensors")
+    assert torch.equal(loaded.attribution.values, found.attribution.values) and str(loaded) == str(found)
+    assert "<img" in loaded._repr_html_()
+
+
+def test_a_photograph_and_a_function():
+    """Only the upper left quarter counts, so all of the contribution is there."""
+    photo = torch.from_numpy(load_sample_image("china.jpg")[:64:2, :64:2].copy()).movedim(2, 0)[None] / 255
+    found = explain(
+        lambda images: images[:, :, :16, :16].mean((1, 2, 3)), photo, baselines=0.0, verbose=False
+    )
+    assert found.attribution.method == "PartitionShap"
+    magnitudes = found.attribution.values.abs()
+    assert magnitudes[..., :20, :20].sum() > 0.8 * magnitudes.sum()
+
+
+def test_a_text_is_explained_by_its_tokens():
+    model, tokenizer, world = facts_gpt()
+    fact = world.facts[0]
+    found = explain(model, fact.text, fact.target, tokenizer=tokenizer)
+    assert found.attribution.tokens == found.check.tokens and len(found.plot().patches) == 7
+    assert found.check.method == "Occlusion" and found.images is None
+
+
+def test_agreement_is_that_of_ranks():
+    one = Attribution(torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]), torch.zeros(3))
+    other = Attribution(torch.tensor([[1.0, 8.0, 9.0], [0.0, -1.0, -5.0], [1.0, 2.0, 3.0]]), torch.zeros(3))
+    assert rank_agreement(one, other)[:2].tolist() == pytest.approx([1.0, -1.0])
+    assert rank_agreement(one, other)[2].isnan()
+
+
+def test_what_cannot_be_explained_is_refused():
+    with pytest.raises(ArgumentError, match="give baselines="):
+        explain(nn.Linear(4, 2), ROWS[:1])
+    with pytest.raises(ArgumentError, match="pictures .* a table"):
+        explain(nn.Linear(4, 2), torch.rand(1, 2, 3))
+    with pytest.raises(ArgumentError, match="tokenizer="):
+        explain(nn.Linear(4, 2), "a text")
+    with pytest.raises(NotATensorError, match="a table or a text"):
+        explain(nn.Linear(4, 2), object())
+    with pytest.raises(ArgumentError, match="without predict_proba"):
+        explain(RidgeClassifier().fit(ROWS, ROWS[:, 0] > 0), ROWS)
+    with pytest.raises(ArgumentError, match="no numbers: 'a'"):
+        explain(LinearRegression().fit(ROWS, ROWS[:, 0]), TABLE.assign(a="text"))
+    with pytest.raises(UnitError, match="did you mean ring"):
+        explain(ShapesCNN(), torch.rand(1, 3, 32, 32), "rings")
