@@ -89,11 +89,9 @@ def test_weights_that_are_elsewhere_give_the_same(make, place, tmp_path):
     moved = place(accelerate, deepcopy(model), blocks, str(tmp_path))
     elsewhere = [name for name, weight in moved.named_parameters() if weight.is_meta]
     assert elsewhere and fingerprint_of(moved) == fingerprint_of(model)
-    for want, got in zip(traced(model), traced(moved), strict=True):
-        assert got.device.type == "cpu" and torch.equal(got, want)
+    for want, got in zip([*traced(model), *read(model)], [*traced(moved), *read(moved)], strict=True):
+        assert got.device.type == "cpu" and torch.equal(got.nan_to_num(-7), want.nan_to_num(-7))
     assert elsewhere == [name for name, weight in moved.named_parameters() if weight.is_meta]
-    with pytest.raises(ArchitectureError, match="offloaded: load them"):
-        HookedModel(moved, tokenizer())
 
 
 @pytest.mark.parametrize("make", [gpt2, llama])
