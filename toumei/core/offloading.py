@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def stored_weight(model: nn.Module, name: str) -> Tensor | None:
-    """Returns the numbers of a weight on the meta device, where accelerate keeps them; None if there are none.
+    """Returns the numbers of a weight on the meta device, where accelerate keeps them; None if it has none.
 
     Args:
         model: The model.
@@ -40,11 +40,11 @@ def loaded_weight(model: nn.Module, name: str) -> Tensor:
         tensor([0., 0.])
     """
     module, _, last = name.rpartition(".")
-    weight = getattr(model.get_submodule(module), last)
+    weight: Tensor = getattr(model.get_submodule(module), last)
     if not weight.is_meta:
-        return weight  # type: ignore[no-any-return]
+        return weight
     stored = stored_weight(model, name)
-    return weight if stored is None else stored.to(execution_device(model) or stored.device)  # type: ignore[no-any-return]
+    return weight if stored is None else stored.to(execution_device(model) or stored.device)
 
 
 def execution_device(model: nn.Module) -> torch.device | None:

@@ -320,9 +320,8 @@ class Recorder:
             self._ran["", "unknown"] += 1
         self._add(tensor, name, kind)
 
-
     def _loaded(self, tensor: Tensor) -> tuple[str, str] | None:
-        """Name and kind of a weight that was loaded for the innermost module; None if it is something else."""
+        """Name and kind of a weight that was loaded for the innermost module; None for other tensors."""
         name = self._names[-1]
         module = self._model.get_submodule(name)
         for kind, tensors in (("parameter", module.named_parameters()), ("buffer", module.named_buffers())):
