@@ -5,11 +5,25 @@ from copy import deepcopy
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from toumei.core.errors import ArchitectureError
+from toumei.core.errors import ArchitectureError, EditError
 from toumei.core.fingerprint import fingerprint_of
-from toumei.transformers import CausalTracer, HookedModel, collect_statistics, head_ablation
+from toumei.instrument import instrument
+from toumei.transformers import (
+    CausalTracer,
+    HookedModel,
+    activation_patching,
+    collect_statistics,
+    direct_logit_attribution,
+    head_ablation,
+    head_weights,
+    logit_difference,
+    logit_lens,
+)
+from toumei.transformers.heads import embedding_weights, unembedding_weights
+from toumei.transformers.tools import SparsityAnalyzer
 
 WORDS = ["?", "Ann", "lives", "in", "Rome", "Bob", "works", "Oslo"]
 TEXTS = ["Ann lives in Rome", "Bob works in Oslo", "Ann works in Oslo"]
@@ -79,6 +93,25 @@ def read(model):
     yield from (cache[name, layer] for name in ("resid_post", "pattern", "z") for layer in range(3))
     yield head_ablation(hooked, TEXTS).by_text
     yield head_ablation(hooked, TEXTS, "mean").by_text
+    yield from (cache.decompose_resid()[0], cache["result", 1])
+
+
+def interpreted(model):
+    """What methods find that read weights or pass vectors through a part of the model."""
+    hooked, text = HookedModel(model, tokenizer()), TEXTS[0]
+    lens = logit_lens(hooked.model, hooked.tokenizer, text)
+    yield from (lens.top_probabilities, lens.divergences)
+    direct = direct_logit_attribution(hooked.model, hooked.tokenizer, text, "Oslo", heads=True, neurons=True)
+    yield from (direct.contributions, direct.heads, direct.neurons)
+    weights = head_weights(hooked, 1)
+    yield from (weights.W_Q, weights.W_O, weights.b_V)
+    yield from (embedding_weights(hooked), unembedding_weights(hooked, fold_norm=True))
+    metric = logit_difference("Oslo", "Rome")
+    yield activation_patching(hooked, text, "Ann lives in Oslo", metric, "z").raw
+
+
+def everything(model):
+    return [*traced(model), *read(model), *interpreted(model)]
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
@@ -89,11 +122,9 @@ def test_weights_that_are_elsewhere_give_the_same(make, place, tmp_path):
     moved = place(accelerate, deepcopy(model), blocks, str(tmp_path))
     elsewhere = [name for name, weight in moved.named_parameters() if weight.is_meta]
     assert elsewhere and fingerprint_of(moved) == fingerprint_of(model)
-    for want, got in zip(traced(model), traced(moved), strict=True):
-        assert got.device.type == "cpu" and torch.equal(got, want)
+    for want, got in zip(everything(model), everything(moved), strict=True):
+        assert got.device.type == "cpu" and torch.equal(got.nan_to_num(-7), want.nan_to_num(-7))
     assert elsewhere == [name for name, weight in moved.named_parameters() if weight.is_meta]
-    with pytest.raises(ArchitectureError, match="offloaded: load them"):
-        HookedModel(moved, tokenizer())
 
 
 @pytest.mark.parametrize("make", [gpt2, llama])
@@ -106,8 +137,35 @@ def test_a_model_that_is_dispatched_to_devices_gives_the_same(make):
     places |= {f"{blocks}.{number}": "cpu" for number in range(3)}
     moved = accelerate.dispatch_model(deepcopy(model), places, main_device="cpu", force_hooks=True)
     assert any(hasattr(module, "_hf_hook") for module in moved.modules())
-    for want, got in zip([*traced(model), *read(model)], [*traced(moved), *read(moved)], strict=True):
+    for want, got in zip(everything(model), everything(moved), strict=True):
         assert torch.equal(got.nan_to_num(-7), want.nan_to_num(-7))
+
+
+def test_offloaded_weights_are_not_pruned():
+    accelerate = pytest.importorskip("accelerate")
+    hooked = HookedModel(accelerate.cpu_offload(gpt2()[0], execution_device="cpu"), tokenizer())
+    with pytest.raises(EditError, match="offloaded"), SparsityAnalyzer(hooked).prune_network(0.5):
+        pass
+
+
+def test_a_model_without_numbers_is_refused():
+    with pytest.raises(ArchitectureError, match="without numbers"):
+        HookedModel(gpt2()[0].to("meta"))
+
+
+def test_a_weight_that_is_loaded_again_is_one_tensor_of_the_graph():
+    """A module that runs twice has its weight loaded twice."""
+    accelerate = pytest.importorskip("accelerate")
+    model = nn.Sequential(nn.ReLU(), shared := nn.Linear(4, 4), nn.ReLU(), shared)
+    given = torch.ones(1, 4)
+    expected = model(given)
+    accelerate.cpu_offload(model, execution_device="cpu")
+    with instrument(model) as probe, probe.track([]) as tracker:
+        model(given)
+    graph = tracker.build_graph()
+    assert [one.name for one in graph] == ["0/relu#0", "1/linear#0", "2/relu#0", "1/linear#1"]
+    assert all(one.inputs[1].name == "1.weight" for one in graph if one.function == "linear")
+    assert torch.equal(graph.replay(), expected)
 
 
 def test_offloaded_models_with_other_weights_are_other_models(tmp_path):

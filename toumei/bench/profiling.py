@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -107,6 +107,9 @@ class _Places:
     def leave(self, module: nn.Module, output: Any) -> None:
         """A module ends."""
         self.close()
+
+    def moved(self, before: Tensor, after: Tensor) -> None:
+        """A tensor came to another device, which is no operation of the model."""
 
     def open(self, name: str) -> None:
         """A module or an operation begins."""

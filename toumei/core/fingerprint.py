@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .offloading import stored_weight
 from .tensors import whole
 
 _CHUNK, _CHUNKS = 4096, 64  # numbers that share a sum, and sums that are taken at once
@@ -35,25 +35,10 @@ def fingerprint_of(model: nn.Module, instead: Mapping[str, Tensor] | None = None
         tensor = (instead or {}).get(name, tensor)
         plain = name.replace("_orig_mod.", "")  # of what `torch.compile` wrapped
         digest.update(f"{plain} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        tensor = _offloaded(model, name) if tensor.is_meta else tensor
+        tensor = stored_weight(model, name) if tensor.is_meta else tensor
         if tensor is not None:
             digest.update(_sums(whole(tensor)).cpu().numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
-def _offloaded(model: nn.Module, name: str) -> Tensor | None:
-    """A weight that accelerate keeps in memory or on a disk until it is needed; None if it is nowhere."""
-    parts = name.split(".")
-    for cut in range(len(parts) - 1, -1, -1):  # the hook may be that of a module around it
-        hook: Any = getattr(model.get_submodule(".".join(parts[:cut])), "_hf_hook", None)
-        for each in getattr(hook, "hooks", [hook]):
-            try:
-                weights: Any = getattr(each, "weights_map", None)
-                result: Tensor = weights[".".join(parts[cut:])]
-                return result
-            except (TypeError, KeyError):  # no hook that offloads, or not this weight
-                continue
-    return None
 
 
 def bits_of(tensor: Tensor) -> str:

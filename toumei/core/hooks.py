@@ -9,6 +9,7 @@ call of the model. Outside a call of the model, where a part of it is called alo
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ from .passes import Pass, Stop
 from .seeding import seeded
 from .targets import CallEdit, Edit, Place, Target, find_places
 from .threads import HomeThread, begin_alone
+from .weight_moves import WeightMoves, computing_forward
 
 
 @contextmanager
@@ -151,7 +153,7 @@ def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
         running.append(True)
         try:
             listener.begin(args, kwargs)
-            with intercepted(listener.call):
+            with intercepted(partial(moves.call, listener)):
                 output = forward(*args, **kwargs)
             listener.end(output)
         except BaseException as error:
@@ -178,6 +180,7 @@ def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
             for module in inner_modules([model]):
                 handles.append(module.register_forward_pre_hook(enter))
                 handles.append(module.register_forward_hook(leave, always_call=True))
+            moves = WeightMoves(model, cleanup)
             wrap_forward(model, around, cleanup)
         yield
 
@@ -326,7 +329,9 @@ def _install(model: nn.Module, targets: Collection[Target], forward_pass: Pass, 
         for module, named in operations.items():
             listener = listening.listener(named)
             forward_pass.counters.append(listener.ran)
-            wrap_forward(module, listener.listening, cleanup, innermost=True)
+            wrap_forward(
+                module, listener.listening, cleanup, innermost=True, attribute=computing_forward(module)
+            )
         for module in inner_modules(operations):
             handles.append(module.register_forward_pre_hook(listening.pause))
             handles.append(module.register_forward_hook(listening.resume, always_call=True))

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from .functions import Function
 
@@ -27,3 +27,6 @@ class Listener(Protocol):
 
     def call(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls a function of torch; what it returns takes the place of what the function returns."""
+
+    def moved(self, before: Tensor, after: Tensor) -> None:
+        """Is called when a tensor was copied to the device on which the next module runs."""

@@ -16,6 +16,7 @@ from .compiled import uncompiled
 from .errors import ArchitectureError, ArgumentError, LayerError
 from .interrupts import Cleanup, uninterrupted, until_the_end
 from .kinds import as_names, shown
+from .offloading import execution_device
 from .threads import HomeThread, begin_alone
 
 Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -170,7 +171,13 @@ def wrapped_forward(module: nn.Module, around: Around) -> Iterator[None]:
         yield
 
 
-def wrap_forward(module: nn.Module, around: Around, cleanup: Cleanup, innermost: bool = False) -> None:
+def wrap_forward(
+    module: nn.Module,
+    around: Around,
+    cleanup: Cleanup,
+    innermost: bool = False,
+    attribute: str = "forward",
+) -> None:
     """Calls a function around the forward of a module until the steps of a `Cleanup` are taken.
 
     Args:
@@ -178,14 +185,15 @@ def wrap_forward(module: nn.Module, around: Around, cleanup: Cleanup, innermost:
         around: As for `wrapped_forward`.
         cleanup: Gets the step that takes the function away.
         innermost: Whether it runs inside the functions that are there already, not outside of them.
+        attribute: Where the module has its forward.
     """
-    wrapper: Any = module.__dict__.get("forward")
+    wrapper: Any = module.__dict__.get(attribute)
     if not hasattr(wrapper, "arounds"):
-        wrapper = _wrapper(module.forward, wrapper)
+        wrapper = _wrapper(getattr(module, attribute), wrapper)
     arounds, added = wrapper.arounds, _Around(around)
-    cleanup.add(lambda: _unwrap(module, wrapper, added))
+    cleanup.add(lambda: _unwrap(module, attribute, wrapper, added))
     arounds.insert(len(arounds) if innermost else 0, added)
-    module.forward = wrapper
+    setattr(module, attribute, wrapper)
 
 
 @dataclass(eq=False, frozen=True)
@@ -217,17 +225,17 @@ def _inside(around: Around, forward: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **kwargs: around(forward, args, kwargs)
 
 
-def _unwrap(module: nn.Module, wrapper: Any, added: _Around) -> None:
+def _unwrap(module: nn.Module, name: str, wrapper: Any, added: _Around) -> None:
     """Takes a function away again, and with the last one the wrapper."""
     if added in wrapper.arounds:
         wrapper.arounds.remove(added)
     attribute = wrapper.attribute
-    if wrapper.arounds or module.__dict__.get("forward") is not wrapper:
+    if wrapper.arounds or module.__dict__.get(name) is not wrapper:
         return
     if attribute is None:
-        del module.forward
+        delattr(module, name)
     else:
-        module.forward = attribute
+        setattr(module, name, attribute)
 
 
 @contextmanager
@@ -287,11 +295,13 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 def device_and_dtype(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Returns where a model takes its input and in which precision: those of its first floating-point weight.
 
-    A model without weights gives the CPU and the default dtype.
+    A model without weights gives the CPU and the default dtype, one whose weights are offloaded the device on
+    which it runs.
     """
     for tensor in chain(model.parameters(), model.buffers()):
         if tensor.is_floating_point():
-            return tensor.device, tensor.dtype
+            device = execution_device(model) if tensor.is_meta else None
+            return device or tensor.device, tensor.dtype
     return torch.device("cpu"), torch.get_default_dtype()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
+from ..core.offloading import loaded_weight
 from ..core.summaries import shortened
 
 
@@ -132,6 +133,10 @@ class Memory:
     first: Mapping[str, Tensor]
     overwritten: frozenset[str]
     rewind: Callable[[], None]
+
+    def weight(self, node: TensorNode) -> Tensor:
+        """Returns a parameter or buffer as the model has it now; one that is offloaded is loaded."""
+        return loaded_weight(self.model, node.name)
 
 
 def name_of(place: Any, kind: type[TensorNode] | type[Operation]) -> str:

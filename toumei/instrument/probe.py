@@ -284,6 +284,7 @@ class _Listener:
         recorder = Recorder(without_wrapper(tracker._model), choice, tracker._device, choice.weights.values())
         self._recorder = tracker._recorder = recorder
         self.enter, self.leave, self.call = recorder.enter, recorder.leave, recorder.call
+        self.moved = recorder.moved
         recorder.begin(args, kwargs)
 
     def end(self, output: Any) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..core.functions import Function, canonical_name, overwrites
 from ..core.generators import rewinding
 from ..core.modules import device_and_dtype
+from ..core.offloading import has_offloaded
 from ..core.outputs import has_tensor, main_tensor, tensor_parts
 from ..core.untracked import graph_nodes_made, in_transform
 from .attention_weights import AttentionWeights
@@ -66,7 +67,10 @@ class Recorder:
         self._inputs: list[TensorNode] = []
         self._output: Any = None
         self._error: str | None = None
-        self._named: dict[int, tuple[str, str]] = {}
+        # Parameters and buffers by their ids, held here: others would get the ids of those that are offloaded
+        # during the pass.
+        self._named: dict[int, tuple[Tensor, str, str]] = {}
+        self._offloaded = False
         self._attributes: dict[int, str] | None = None
         self._rewind: Callable[[], None] = lambda: None
         self._device, self._begun = "cpu", 0
@@ -74,8 +78,9 @@ class Recorder:
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Writes down the inputs."""
-        self._named = {id(one): (name, "parameter") for name, one in self._model.named_parameters()}
-        self._named |= {id(one): (name, "buffer") for name, one in self._model.named_buffers()}
+        self._named = {id(one): (one, name, "parameter") for name, one in self._model.named_parameters()}
+        self._named |= {id(one): (one, name, "buffer") for name, one in self._model.named_buffers()}
+        self._offloaded = has_offloaded(self._model)
         device = device_and_dtype(self._model)[0]
         self._device, self._rewind = device.type, rewinding(device)
         self._begun = graph_nodes_made()
@@ -150,6 +155,15 @@ class Recorder:
                 self.values.results[node.name] = node.of_call(args, kwargs)
         return output
 
+    def moved(self, before: Tensor, after: Tensor) -> None:
+        """Writes down that a tensor of the pass was copied to another device; weights are not."""
+        known = self._known.get(id(before))
+        if known is None or known[0]() is not before:
+            return
+        operation = self._write("to", "function", self._arguments((before, after.device), {}), label="moved")
+        operation.callable = Tensor.to
+        self._add_results(operation, after)
+
     def graph(self) -> OperationGraph:
         """Returns the graph of the pass."""
         memory = Memory(
@@ -193,13 +207,13 @@ class Recorder:
             return slice(*(self._as_nodes(one) for one in (value.start, value.stop, value.step)))
         return value
 
-    def _write(self, name: str, kind: str, given: tuple[Any, Any]) -> Operation:
-        """Adds an operation of the innermost module."""
-        module = self._names[-1]
-        run = self._ran[module, name]
-        self._ran[module, name] = run + 1
+    def _write(self, name: str, kind: str, given: tuple[Any, Any], label: str | None = None) -> Operation:
+        """Adds an operation of the innermost module, with another label than its function if one is given."""
+        module, label = self._names[-1], label or name
+        run = self._ran[module, label]
+        self._ran[module, label] = run + 1
         operation = Operation(
-            name=f"{module}/{name}#{run}",
+            name=f"{module}/{label}#{run}",
             function=name,
             module=module,
             run=run,
@@ -284,9 +298,11 @@ class Recorder:
 
     def _begin_with(self, tensor: Tensor) -> None:
         """Adds a tensor that no operation of the graph made."""
-        named = self._named.get(id(tensor))
-        if named is not None:
-            self._add(tensor, *named)
+        if id(tensor) in self._named:
+            self._add(tensor, *self._named[id(tensor)][1:])
+            return
+        if self._offloaded and (weight := self._loaded(tensor)):
+            self._add_again(tensor, *weight)
             return
         grad_fn = tensor.grad_fn
         if grad_fn is not None and grad_fn._sequence_nr() >= self._begun:
@@ -303,6 +319,24 @@ class Recorder:
             name, kind = f"unknown[{self._ran['', 'unknown']}]", "unknown"
             self._ran["", "unknown"] += 1
         self._add(tensor, name, kind)
+
+    def _loaded(self, tensor: Tensor) -> tuple[str, str] | None:
+        """Name and kind of a weight that was loaded for the innermost module; None for other tensors."""
+        name = self._names[-1]
+        module = self._model.get_submodule(name)
+        for kind, tensors in (("parameter", module.named_parameters()), ("buffer", module.named_buffers())):
+            for inner, one in tensors:
+                if one is tensor:
+                    return f"{name}.{inner}".lstrip("."), kind
+        return None
+
+    def _add_again(self, tensor: Tensor, name: str, kind: str) -> None:
+        """Adds a weight, which may have been there, was offloaded, and was loaded once more."""
+        node = self._tensors.get(name)
+        if node is None:
+            self._add(tensor, name, kind)
+        else:
+            self._known[id(tensor)] = ref(tensor), node, memory_of(tensor)[0], len(self._operations)
 
 
 def _first_tensor(output: Any) -> Tensor | None:

@@ -74,10 +74,8 @@ class _Replay:
         """The value of a tensor that the pass began with; what the pass overwrites is a copy."""
         if node in self._given:
             value = self._given[node]
-        elif node.kind == "parameter":
-            value = self._memory.model.get_parameter(node.name)
-        elif node.kind == "buffer":
-            value = self._memory.model.get_buffer(node.name)
+        elif node.kind in ("parameter", "buffer"):
+            value = self._memory.weight(node)
         elif node.kind == "unknown" and self._given:
             raise ReplayError(
                 f"it is not known what made {node.name!r} of shape {node.shape}, and whether it follows from "

@@ -319,7 +319,8 @@ def _value_bar(ax: "Axes", label: str, ends: tuple[str, str]) -> None:
 def _ranks(values: Tensor) -> Tensor:
     """Values as shares of the way from the lowest to the highest in their order; equal ones are equal."""
     levels, which = values.unique(return_inverse=True)
-    return which.double() / max(len(levels) - 1, 1)
+    shares: Tensor = which.double() / max(len(levels) - 1, 1)
+    return shares
 
 
 def _offsets(values: Tensor, span: float) -> Tensor:

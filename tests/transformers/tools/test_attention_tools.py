@@ -6,6 +6,7 @@ from architectures import build
 
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import InductionTransformer
+from toumei.transformers import logit_difference, path_patching
 from toumei.transformers.heads.composition import composition_scores
 from toumei.transformers.model.hooked_model import HookedModel
 from toumei.transformers.tools import AttentionComposer, AttentionTools
@@ -142,6 +143,20 @@ def test_path_patching_is_two_passes_by_hand(gpt):
         TOKENS, OTHERS, (0, 1), (2, 3), inputs=["k"], through_mlps=True
     )
     assert not torch.allclose(free, found, atol=1e-4)
+
+
+@pytest.mark.parametrize("through_mlps", [False, True])
+def test_a_path_has_the_metric_of_path_patching_of_its_sender(gpt, through_mlps):
+    """The tool gives the logits of one pair of heads, `path_patching` the metric of all senders."""
+    composer, metric = AttentionComposer(gpt), logit_difference(7, 9)
+    mlps = "free" if through_mlps else "frozen"
+    paths = path_patching(gpt, TOKENS, OTHERS, metric, [(2, 1, "q"), (2, 1, "v")], mlps=mlps)
+    for sender in ((0, 3), (1, 2)):
+        logits = composer.attention_path_patching(
+            TOKENS, OTHERS, sender, (2, 1), inputs=("q", "v"), through_mlps=through_mlps
+        )
+        found = (logits[:, -1, 7] - logits[:, -1, 9]).mean()
+        assert float(found) == pytest.approx(float(paths.raw[sender]), abs=1e-5)
 
 
 def test_what_does_not_exist_is_refused(gpt):

@@ -8,6 +8,7 @@ from architectures import build
 
 from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.models import InductionTransformer
+from toumei.transformers import direct_logit_attribution
 from toumei.transformers.heads import attention_rollout, head_weights
 from toumei.transformers.model.hooked_model import HookedModel
 from toumei.transformers.tools import (
@@ -64,6 +65,18 @@ def test_parts_sum_to_the_logit(kind):
     assert layers.shape == (3, 2)
     torch.testing.assert_close(layers.sum(0) + others, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(layers[1], found["1_attn_out"] + found["1_mlp_out"])
+
+
+def test_parts_at_the_last_token_are_those_of_direct_logit_attribution(gpt, tokenizer):
+    """Which also has biases as parts of their own; the tool takes batches, and gives all positions."""
+    found = LogitAttributor(gpt).component_attribution(TOKENS[:1], 9)
+    text = " ".join(f"w{token}" for token in TOKENS[0].tolist())
+    lens = direct_logit_attribution(gpt.model, tokenizer, text, "w9")
+    parts = dict(zip(lens.labels, lens.contributions.tolist(), strict=True))
+    for layer in range(3):
+        for label, name in (("attention", "attn"), ("MLP", "mlp")):
+            both = parts[f"{label} {layer}"] + parts.get(f"{label} {layer} bias", 0)
+            assert float(found[f"{layer}_{name}_out"]) == pytest.approx(both, abs=1e-5)
 
 
 def test_the_logit_of_the_wired_transformer_comes_from_the_induction_head(wired):

@@ -124,10 +124,8 @@ class MultiHeadAttentionInstance:
         given, memory = _without_values(self.operation), self._graph.memory
         values: dict[TensorNode, Tensor] = {}
         for node in nodes_in(given):
-            if node.kind == "parameter":
-                values[node] = memory.model.get_parameter(node.name)
-            elif node.kind == "buffer":
-                values[node] = memory.model.get_buffer(node.name)
+            if node.kind in ("parameter", "buffer"):
+                values[node] = memory.weight(node)
             else:
                 values[node] = found[node.name] if node.name in found else memory.first[node.name]
         args, kwargs = with_values(given, values)

@@ -13,7 +13,7 @@ from ..heads.weights import HeadWeights, head_weights, input_factor, output_fact
 from ..model.hook_points import HookPoint
 from ..model.hook_search import HookPoints
 from ..model.hooked_model import HookedModel
-from ..model.stream import StreamSum
+from ..model.stream_sums import StreamSum
 from .labels import EMBEDDINGS, LOGITS, head_label, input_label
 from .norms import StreamNorm, stream_norm
 

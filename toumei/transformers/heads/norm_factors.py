@@ -137,7 +137,7 @@ def _replayed(graph: OperationGraph, start: TensorNode, value: Tensor, end: Tens
 def _parameters(graph: OperationGraph, start: TensorNode, end: TensorNode, width: int) -> Iterator[Tensor]:
     for node in between(graph, start, end):
         if node.kind == "parameter" and node.shape == (width,):
-            yield graph.memory.model.get_parameter(node.name).detach().cpu().double()
+            yield graph.memory.weight(node).detach().cpu().double()
 
 
 def _exact(measured: Tensor, known: list[Tensor], tolerance: float) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from ...core.checks import checked
 from ...core.errors import ArchitectureError
 from ...core.modules import without_wrapper
+from ...core.offloading import loaded_weight
 from ...core.tensors import whole
 from ...instrument import LinearMap, find_linear
 from ..model.hook_search import HookPoints
@@ -37,6 +38,9 @@ def embedding_weights(model: HookedModel, *, dtype: torch.dtype = torch.float32)
     weight = getattr(embedding, "weight", None)
     if not isinstance(weight, Tensor) or weight.dim() != 2:
         raise ArchitectureError(f"{type(inner).__name__} embeds no tokens")
+    if weight.is_meta:
+        name = next(name for name, one in inner.named_modules() if one is embedding)
+        weight = loaded_weight(inner, f"{name}.weight")
     return whole(weight).to(dtype)
 
 

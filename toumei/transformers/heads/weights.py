@@ -217,7 +217,7 @@ def matrix_of(graph: OperationGraph, linear: LinearMap) -> Tensor:
 def tensor_of(graph: OperationGraph, node: TensorNode) -> Tensor:
     """Returns a parameter as one plain tensor, or the value of a tensor that a pass computes from them."""
     if node.kind == "parameter":
-        return whole(graph.memory.model.get_parameter(node.name))
+        return whole(graph.memory.weight(node))
     with torch.no_grad():
         value: Tensor = graph.replay(record=[node])[node.name]
     return value

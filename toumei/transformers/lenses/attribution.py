@@ -15,8 +15,8 @@ from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.modules import evaluating
 from ..model.families import anatomy
+from ..model.final_stream import residual_stream
 from ..model.frozen_norms import FrozenNorm
-from ..model.stream_search import residual_stream
 from ..model.tokens import as_prompt, continuation, tokenize
 from .attribution_result import LogitAttribution
 from .contributions import Contributions, vectors_of

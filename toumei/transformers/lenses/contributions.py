@@ -10,6 +10,7 @@ from torch import Tensor
 from ...core.errors import ArchitectureError
 from ...core.hooks import hooked
 from ...core.modules import frozen
+from ...core.offloading import loaded_weight
 from ..model.families import Anatomy
 from ..model.frozen_norms import freeze_norm, rounding
 from ..model.scoring import logits_from
@@ -110,7 +111,7 @@ class Contributions:
             value = self._value(part)
             rows[part.label] = rows.get(part.label, torch.zeros_like(value)) + value
             if part.bias is not None:
-                bias = self._parts.model.get_parameter(part.bias).detach().double().cpu() * part.factor
+                bias = loaded_weight(self._parts.model, part.bias).detach().double().cpu() * part.factor
                 rows[part.label] = rows[part.label] - bias
                 rows[f"{part.label} bias"] = bias
         return rows

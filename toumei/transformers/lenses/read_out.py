@@ -12,7 +12,7 @@ from ...core.hooks import hooked, run
 from ...core.modules import evaluating
 from ..model.blockwise import BlockwiseRunner
 from ..model.families import Anatomy
-from ..model.stream_search import residual_stream
+from ..model.final_stream import residual_stream
 from .table import LensTable
 
 Translate = Callable[[str, Tensor], Tensor]

@@ -277,7 +277,7 @@ class ActivationCache(Mapping[str, Tensor]):
             labels += [f"L{number}H{head}" for head in range(result.shape[-2])]
             bias = self._known.outputs[number].bias
             if biases and bias is not None:
-                value = whole(graph.memory.model.get_parameter(bias.name)).to(stacked[-1])
+                value = whole(graph.memory.weight(bias)).to(stacked[-1])
                 stacked.append(value.expand_as(stacked[-1]))
                 labels.append(f"L{number}bias")
         return torch.stack(stacked), tuple(labels)

@@ -20,7 +20,7 @@ from ...instrument.search.patterns import source
 from .attention_points import AttentionPoints
 from .hook_points import HookPoint, Point
 from .norm_points import points_of_norm
-from .stream import StreamSum, find_stream
+from .stream_sums import StreamSum, find_stream_sums
 from .tensor_layouts import VECTORS, TensorLayouts
 
 
@@ -102,7 +102,7 @@ class _Search:
         self._attentions = {one.layer: one for one in attentions}
         self._experts = {one.layer for one in networks if one.kind == "experts"}
         self._networks = {one.layer: one for one in networks if one.layer not in self._experts}
-        self._segments = find_stream(graph, attentions, networks)
+        self._segments = find_stream_sums(graph, attentions, networks)
         self._linear = {one.output: one for one in find_linear(graph)}
         self._linear |= {one.operation.outputs[0]: one for one in self._linear.values()}
         self._layers = 1 + max(*self._attentions, *self._networks, *self._experts)

@@ -209,7 +209,7 @@ def unchanged(name: str, used: Sequence[Tensor], compute: Callable[[], Tensor]) 
 
 def output_parameter(points: HookPoints, layer: int) -> Tensor:
     """Returns the parameter by which a layer's heads write into the stream, as the model has it."""
-    return points.graph.memory.model.get_parameter(points.outputs[layer].weight.name)
+    return points.graph.memory.weight(points.outputs[layer].weight)
 
 
 def output_weight(points: HookPoints, layer: int) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...core.errors import ArchitectureError, ToumeiError
 from ...core.modules import device_and_dtype, evaluating
+from ...core.offloading import has_offloaded
 from ...instrument import instrument
 from .hook_search import HookPoints, find_hook_points
 from .model_inputs import input_table
@@ -27,11 +28,8 @@ def hook_points_of(model: nn.Module) -> HookPoints:
                 f"{name} has an encoder and a decoder, two residual streams: give one of them, such as "
                 f"HookedModel(model.get_encoder(), tokenizer)"
             )
-    if any(weight.is_meta for weight in model.parameters()):
-        raise ArchitectureError(
-            f"weights of {name} are on the meta device, without numbers or offloaded: load them. Causal "
-            f"tracing and collect_statistics take offloaded models"
-        )
+    if any(weight.is_meta for weight in model.parameters()) and not has_offloaded(model):
+        raise ArchitectureError(f"weights of {name} are on the meta device, without numbers: load them")
     args, kwargs = trial_inputs(model)
     try:
         with torch.no_grad(), evaluating(model), instrument(model) as probe, probe.track([]) as tracker:

@@ -167,6 +167,6 @@ class _Branching(nn.Module):
 
 def _neuron_weight(points: HookPoints, down: LinearMap) -> Tensor:
     """The weights (neurons, 1, width) by which neurons write into the stream."""
-    weight = points.graph.memory.model.get_parameter(down.weight.name).detach()
+    weight = points.graph.memory.weight(down.weight).detach()
     neurons = down.in_features
     return (weight if len(weight) == neurons and down.operation.function != "linear" else weight.T)[:, None]

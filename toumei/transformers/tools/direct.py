@@ -41,5 +41,5 @@ def direct_attribution(model: HookedModel, given: Any, token: int) -> tuple[tupl
     values = factor.after(parts) * scale @ direction
     constant = factor.bias.to(direction) @ direction
     if head.bias is not None:
-        constant = constant + points.graph.memory.model.get_parameter(head.bias.name)[token]
+        constant = constant + points.graph.memory.weight(head.bias)[token]
     return (*labels, "bias"), torch.cat([values, constant.expand_as(values[:1])])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
-from ...core.errors import ArgumentError
+from ...core.errors import ArgumentError, EditError
 from ...core.interrupts import until_the_end
 from ...instrument import find_linear
 from ..features import SparseAutoencoder, polysemanticity
@@ -109,7 +109,10 @@ class SparsityAnalyzer(HookedTool):
 
         Raises:
             ArgumentError: It is no share.
+            EditError: Weights are offloaded.
         """
+        if any(weight.is_meta for weight in self._weights()):
+            raise EditError("weights are offloaded: load the model without offloading to prune it")
         if not 0 <= threshold < 1:
             raise ArgumentError(f"threshold is from 0 on and below 1, got {threshold}")
         with until_the_end() as cleanup, torch.no_grad():

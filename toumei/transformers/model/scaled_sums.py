@@ -1,4 +1,4 @@
-"""The graph of operations as sums of the residual stream: what is added to what, with which factor."""
+"""The operations of a language model as sums with factors: what is added to what, times which number."""
 
 from collections.abc import Iterator
 from heapq import heappop, heappush
@@ -8,13 +8,13 @@ import torch
 
 from ...core.errors import ArchitectureError
 from ...instrument import Operation, OperationGraph, TensorNode
+from ...instrument.search.patterns import TRANSPARENT
 from .families import Anatomy
 
-_COPIES = frozenset(("clone", "contiguous", "detach", "dropout", "float", "to", "type_as"))
-_FORMS = frozenset(("flatten", "getitem", "reshape", "squeeze", "unsqueeze", "view"))
+_SAME_NUMBERS = TRANSPARENT | {"detach", "getitem", "type_as"}
 
 
-class StreamGraph:
+class ScaledSums:
     """A graph of the pass of two tokens through a language model.
 
     Args:
@@ -137,7 +137,7 @@ class StreamGraph:
 
 def passed(operation: Operation) -> TensorNode | None:
     """Returns the tensor whose numbers an operation hands on in their order; else None."""
-    if operation.function not in _COPIES | _FORMS or len(operation.outputs) != 1 or not operation.inputs:
+    if operation.function not in _SAME_NUMBERS or len(operation.outputs) != 1 or not operation.inputs:
         return None
     before, after = operation.inputs[0], operation.outputs[0]
     return before if before.shape[-1:] == after.shape[-1:] and _size(before) == _size(after) else None

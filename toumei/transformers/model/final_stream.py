@@ -1,4 +1,8 @@
-"""What is added to the residual stream, and how it is read out, found in the graph of operations of a pass.
+"""Which tensors, each times a number, sum to the stream before the final norm, and how logits follow from it.
+
+It is found in the graph of a pass of a language model: direct logit attribution and lenses stand on it. Every
+tensor that is added is a part, also of state space models, with a factor, its norm and its bias, which
+`stream_sums` does not say; that says which partial sum each layer reads.
 
 The stream before the final norm is a sum. `residual_stream` follows it backwards through additions, factors,
 dropout and changes of form or precision; what it ends at are the parts. So post-norms, parallel blocks and
@@ -15,7 +19,7 @@ from ...core.linear_layers import without_adapter
 from ...core.modules import evaluating
 from ...instrument import Operation, TensorNode, instrument
 from .families import Anatomy
-from .stream_graph import StreamGraph, inside, passed
+from .scaled_sums import ScaledSums, inside, passed
 from .stream_parts import ResidualStream, StreamPart
 
 _LINEAR = frozenset(("addmm", "linear", "matmul"))
@@ -51,7 +55,7 @@ def residual_stream(parts: Anatomy) -> ResidualStream:
         probe.track(only=[]) as tracker,
     ):
         parts.model(parts.two_tokens, use_cache=False)
-    graph = StreamGraph(parts, tracker.build_graph())
+    graph = ScaledSums(parts, tracker.build_graph())
     final, maps, factor, capped = _read_out(graph)
     terms = _terms(graph, final)
     found = {term: _part(graph, term, times) for term, times in terms[final].items()}
@@ -67,7 +71,7 @@ def residual_stream(parts: Anatomy) -> ResidualStream:
     )
 
 
-def _read_out(graph: StreamGraph) -> tuple[TensorNode, tuple[str, ...], float, bool]:
+def _read_out(graph: ScaledSums) -> tuple[TensorNode, tuple[str, ...], float, bool]:
     """The stream that the final norm takes, the linear maps after it, their factor, whether a cap follows.
 
     A soft cap c tanh(x / c) is followed as if it were x: the factors cancel.
@@ -95,7 +99,7 @@ def _read_out(graph: StreamGraph) -> tuple[TensorNode, tuple[str, ...], float, b
             raise graph.refusal(f"{operation.name!r} between final norm and logits is not linear")
 
 
-def _terms(graph: StreamGraph, final: TensorNode) -> Terms:
+def _terms(graph: ScaledSums, final: TensorNode) -> Terms:
     """Of which parts each tensor on the way to the final norm is a sum, with their factors."""
     terms: Terms = {}
     for node, summands in graph.sums_below(final).items():
@@ -106,7 +110,7 @@ def _terms(graph: StreamGraph, final: TensorNode) -> Terms:
     return terms
 
 
-def _part(graph: StreamGraph, node: TensorNode, factor: float) -> StreamPart:
+def _part(graph: ScaledSums, node: TensorNode, factor: float) -> StreamPart:
     """What a tensor is that is added to the stream."""
     kind, layer = _origin(graph, node)
     operation = graph.producer(node)
@@ -128,7 +132,7 @@ def _part(graph: StreamGraph, node: TensorNode, factor: float) -> StreamPart:
     )
 
 
-def _before(graph: StreamGraph, node: TensorNode) -> Operation | None:
+def _before(graph: ScaledSums, node: TensorNode) -> Operation | None:
     """The operation that computed the numbers of a tensor, whatever form they were brought into."""
     operation = graph.producer(node)
     while operation is not None and (before := passed(operation)) is not None:
@@ -136,7 +140,7 @@ def _before(graph: StreamGraph, node: TensorNode) -> Operation | None:
     return operation
 
 
-def _linear_map(graph: StreamGraph, operation: Operation) -> Operation | None:
+def _linear_map(graph: ScaledSums, operation: Operation) -> Operation | None:
     """The linear map that an operation is; of the sum of a layer and its adapter, the layer."""
     found: Operation | None = operation
     module = graph.parts.module(operation.module)
@@ -145,7 +149,7 @@ def _linear_map(graph: StreamGraph, operation: Operation) -> Operation | None:
     return found if found is not None and found.function in _LINEAR else None
 
 
-def _values(graph: StreamGraph, linear: Operation) -> str | None:
+def _values(graph: ScaledSums, linear: Operation) -> str | None:
     """The name of the values whose weighted sums a linear map takes."""
     node = linear.inputs[linear.function == "addmm"]
     while (operation := graph.producer(node)) is not None and len(operation.inputs) == 1:
@@ -157,7 +161,7 @@ def _values(graph: StreamGraph, linear: Operation) -> str | None:
     return values.name if isinstance(values, TensorNode) and values.shape[-2] == 2 else None
 
 
-def _origin(graph: StreamGraph, node: TensorNode) -> tuple[str, int | None]:
+def _origin(graph: ScaledSums, node: TensorNode) -> tuple[str, int | None]:
     """The kind and the layer of a part: those of the last attention, MLP or embedding that led to it."""
     parts = graph.parts
     operation = graph.producer(node)

@@ -1,4 +1,8 @@
-"""What is added to the residual stream of a transformer, read from the graph of a forward pass.
+"""Which sums of attention and feed-forward layers the residual stream has, and which one each layer reads.
+
+It is found in the graph of a forward pass of any transformer, encoders and vision transformers too, from the
+attention layers and feed-forward layers in it: hook points and circuits stand on it. What the parts of the
+last sum are times which number, and what the logits are of it, `final_stream` says.
 
 The stream at the end is a sum of sums. Taken apart it gives one tensor for the embedding and one for each
 attention and feed-forward layer, whatever the order in which a model adds them: one after the other, in
@@ -35,7 +39,7 @@ class StreamSum:
     others: tuple[TensorNode, ...]
 
 
-def find_stream(
+def find_stream_sums(
     graph: OperationGraph,
     attentions: Collection[MultiHeadAttentionInstance],
     networks: Collection[FeedForward],

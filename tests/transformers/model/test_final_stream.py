@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from toumei.core.errors import ArchitectureError
 from toumei.core.hooks import run
 from toumei.transformers.model import anatomy
-from toumei.transformers.model.stream_search import residual_stream
+from toumei.transformers.model.final_stream import residual_stream
 
 PARALLEL = ("gptj", "codegen", "gpt_neox", "phi", "falcon")
 

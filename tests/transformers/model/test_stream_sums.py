@@ -8,7 +8,7 @@ from torch import nn
 
 from toumei.core.errors import ArchitectureError
 from toumei.instrument import find_feed_forward, find_multi_head_attention, instrument
-from toumei.transformers.model.stream import find_stream
+from toumei.transformers.model.stream_sums import find_stream_sums
 
 
 class Attention(nn.Module):
@@ -64,7 +64,7 @@ def stream_of(model, *inputs, **named):
         model(*inputs, **named)
     graph = tracker.build_graph()
     attentions, networks = list(find_multi_head_attention(graph)), list(find_feed_forward(graph))
-    return graph, find_stream(graph, attentions, networks)
+    return graph, find_stream_sums(graph, attentions, networks)
 
 
 IDS = torch.randint(11, (2, 5), generator=torch.Generator().manual_seed(0))
