@@ -35,7 +35,7 @@ def all_edges(model):
     return attribution_graph(model, *PAIR, "eap").prune(share=1.0)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in WITH_HEADS if kind not in ("cohere", "cohere2", "jamba")])
+@pytest.mark.parametrize("kind", [kind for kind in WITH_HEADS if kind != "jamba"])
 def test_all_edges_are_the_model_and_none_the_corrupt_run(language_model, kind):
     """Contributions sum to the stream wherever it is read, in each architecture."""
     model = HookedModel(language_model(kind))
