@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
 
 from toumei.cnns import Pipeline
 
@@ -29,12 +28,10 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatc
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    threads = torch.get_num_threads()
     names = {"__name__": page.stem}
     for block in BLOCK.findall(page.read_text()):
         exec(compile(block, page.name, "exec"), names)
     pyplot.close("all")
-    assert torch.get_num_threads() == threads
 
 
 def test_files_that_the_pages_link_to_exist():

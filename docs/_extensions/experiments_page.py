@@ -22,20 +22,20 @@ def title(path: Path) -> str:
 
 def entry(docs: Path, command: str, name: str, minutes: str, seen: str) -> str:
     """The section of an experiment."""
-    seen = seen.replace("](../docs/", "](").replace("](docs/", "](")
+    seen = seen.replace("](../docs/", "](../")
     thumbnail = docs / "thumbnails" / f"{name}.jpg"
-    picture = f"```{{image}} thumbnails/{name}.jpg\n:alt: {name}\n:class: thumbnail\n```\n\n" if thumbnail.exists() else ""
-    source = f"[`experiments/{name}.py`](../experiments/{name}.py)"
+    picture = f"```{{image}} ../thumbnails/{name}.jpg\n:alt: {name}\n:class: thumbnail\n```\n\n" if thumbnail.exists() else ""
+    source = f"[`experiments/{name}.py`](../../experiments/{name}.py)"
     script = f"```bash\n{command}\n```\n\n{seen}\n\n{source}, {minutes.strip()} minutes.\n"
     return f"## {title(docs.parent / 'experiments' / f'{name}.py')}\n\n{picture}{script}\n"
 
 
 def write_page(app: Sphinx) -> None:
-    """Writes experiments.md from the table in experiments/README.md, if it changed."""
+    """Writes guides/experiments.md from the table in experiments/README.md, if it changed."""
     docs = Path(app.srcdir)
     table = (docs.parent / "experiments" / "README.md").read_text()
     text = HEAD + "\n".join(entry(docs, *row) for row in ROW.findall(table))
-    page = docs / "experiments.md"
+    page = docs / "guides" / "experiments.md"
     if not page.exists() or page.read_text() != text:
         page.write_text(text)
 

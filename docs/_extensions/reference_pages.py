@@ -4,7 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,6 +80,19 @@ def page(package: str, module: ModuleType, names: dict[str, str]) -> Iterator[st
         yield ""
 
 
+def contents(pages: Iterable[str]) -> str:
+    """A table of contents that only the menu shows; nothing for no pages."""
+    lines = [f"   {page}" for page in pages]
+    return "\n".join(["", ".. toctree::", "   :hidden:", "", *lines, ""]) if lines else ""
+
+
+def overview(rooms: Iterable[str], packages: dict[str, ModuleType]) -> Iterator[str]:
+    """The lines of the page of all rooms."""
+    yield from ("API reference", "=============", "", ".. list-table::", "   :widths: 30 70", "")
+    for room in rooms:
+        yield from (f"   * - :doc:`{room}`", f"     - {first_sentence(packages[room])}")
+
+
 def write_pages(app: Sphinx) -> None:
     """Writes the pages, only those that changed, so that a second build is quick."""
     packages = public_packages()
@@ -90,9 +103,8 @@ def write_pages(app: Sphinx) -> None:
     rooms = [package for package in packages if package.count(".") == 1]
     texts = {package: "\n".join(page(package, module, names)) for package, module in packages.items()}
     for room in rooms:
-        inner = [package for package in packages if package.startswith(room + ".")]
-        if inner:
-            texts[room] += "\n".join(["", ".. toctree::", "   :hidden:", "", *(f"   {each}" for each in inner), ""])
+        texts[room] += contents(package for package in packages if package.startswith(room + "."))
+    texts["index"] = "\n".join(overview(rooms, packages)) + contents(rooms)
     for package, text in texts.items():
         path = folder / f"{package}.rst"
         if not path.exists() or path.read_text() != text:
