@@ -2,14 +2,11 @@
 
 import os
 import sys
-import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS / "_extensions")]
 os.environ.setdefault("MPLBACKEND", "Agg")
-warnings.filterwarnings("ignore", message="Importing from timm", category=FutureWarning)
 
 from toumei import __version__  # noqa: E402
 
@@ -29,7 +26,7 @@ extensions = [
     "repository_links",
     "reference_pages",
 ]
-exclude_patterns = ["_build", "_extensions", "examples", "gallery/*.ipynb", "gallery/*.py", "**/README.*"]
+exclude_patterns = ["_build", "_extensions", "examples", "notebooks", "**/*.ipynb"]
 nitpicky = True
 # What signatures name of other packages, and types of toumei that are not public, are no links.
 nitpick_ignore_regex = [("py:.*", r"(?!toumei\.).*"), ("py:(class|obj)", r"toumei\..*")]
@@ -58,8 +55,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "min_reported_time": 0,
     "image_scrapers": ("matplotlib",),
-    "matplotlib_animations": False,
-    "copyfile_regex": r".*\.css",
+    "write_computation_times": False,
 }
 
 html_theme = "furo"
@@ -68,6 +64,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
-html_theme_options = {"source_repository": "https://github.com/toumei/toumei/", "source_branch": "main", "source_directory": "docs/"}
-# Formulas are drawn by the reader's browser; everything else is read without a network.
-suppress_warnings = ["config.cache"]
+html_theme_options = {
+    "source_repository": "https://github.com/toumei/toumei/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}

@@ -1,4 +1,4 @@
-"""Writes the page of all experiments: picture, command, minutes, what one should see, and where it is described."""
+"""Writes the page of all experiments: a picture, the command, minutes, and what one should see."""
 
 import ast
 import re
@@ -9,8 +9,8 @@ from sphinx.application import Sphinx
 ROW = re.compile(r"^\| `(python experiments/(\w+)\.py[^`]*)` \| ([^|]+) \| (.+) \|$", re.MULTILINE)
 HEAD = """# Experiments
 
-Each script runs offline as it stands, from the root of the project, and says with `--help` what can be changed, such as
-the network, the texts or the photographs. Minutes are measured on 2 cores; where they are a range, on several machines.
+Each script runs offline as it stands, from the root of the project, and says with `--help` what can be
+changed, such as the network, the texts or the photographs.
 
 """
 
@@ -24,9 +24,14 @@ def entry(docs: Path, command: str, name: str, minutes: str, seen: str) -> str:
     """The section of an experiment."""
     seen = seen.replace("](../docs/", "](../")
     thumbnail = docs / "thumbnails" / f"{name}.jpg"
-    picture = f"```{{image}} ../thumbnails/{name}.jpg\n:alt: {name}\n:class: thumbnail\n```\n\n" if thumbnail.exists() else ""
+    picture = (
+        f"```{{image}} ../thumbnails/{name}.jpg\n:alt: {name}\n:class: thumbnail\n```\n\n"
+        if thumbnail.exists()
+        else ""
+    )
     source = f"[`experiments/{name}.py`](../../experiments/{name}.py)"
-    script = f"```bash\n{command}\n```\n\n{seen}\n\n{source}, {minutes.strip()} minutes.\n"
+    unit = "minute" if minutes.strip() == "1" else "minutes"
+    script = f"```bash\n{command}\n```\n\n{seen}\n\n{source}, {minutes.strip()} {unit} on 2 cores.\n"
     return f"## {title(docs.parent / 'experiments' / f'{name}.py')}\n\n{picture}{script}\n"
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import toumei
 from sphinx.application import Sphinx
 
+import toumei
+
 FOLDER = "reference"
-BACKTICKS = re.compile(r"(?<![`:\w])`([^`<]+)`(?![`_])")
+BACKTICKS = re.compile(r"(?<![`:\w])`([^`<]+)`(?![`_])(\w?)")
 
 
 def public_packages() -> dict[str, ModuleType]:
@@ -136,21 +137,21 @@ def resolve(app: Sphinx, env: Any, node: Any, contnode: Any) -> Any:
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", described, node, contnode)
 
 
-def code_in_docstrings(
-    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
-) -> None:
+def code_in_docstrings(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """Turns `single backticks` into code, and into a link where they hold a public name."""
 
     def replaced(match: re.Match[str]) -> str:
         described = app.toumei_short_names.get(match[1])
-        return f":py:obj:`{match[1]} <{described}>`" if described else f"``{match[1]}``"
+        code = f":py:obj:`{match[1]} <{described}>`" if described else f"``{match[1]}``"
+        return rf"{code}\ {match[2]}" if match[2] else code
 
     if what == "data" and inspect.getdoc(value) == inspect.getdoc(type(value)):
         lines.clear()
-    lines[:] = [
-        line if line.lstrip().startswith((">>>", "...")) else BACKTICKS.sub(replaced, line.replace("|", r"\|"))
-        for line in lines
-    ]
+    if what in ("attribute", "property", "data"):
+        lines.insert(0, "")  # napoleon takes what stands before a colon in the first line for a type
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[number] = BACKTICKS.sub(replaced, line.replace("|", r"\|"))
 
 
 def prepare(app: Sphinx) -> None:

@@ -1,4 +1,4 @@
-"""Leads links of Markdown pages out of docs/ to the repository's page on the web, after a look that the file exists."""
+"""Leads links out of docs/ to the repository on the web, and refuses those to files that do not exist."""
 
 import re
 from pathlib import Path

@@ -2,7 +2,8 @@
 What decided
 ============
 
-Four attribution methods on four shapes, and how much of what they show lies inside the shape, whose mask is known.
+Four attribution methods on four shapes, and how much of what they show lies inside the shape, whose mask is
+known.
 """
 
 import torch
@@ -42,7 +43,7 @@ for row, result in zip(axes, results, strict=True):
     for column, ax in enumerate(row):
         heat = result.values[column].sum(0) if result.values.dim() == 4 else result.values[column]
         limit = heat.abs().max()
-        ax.imshow(heat, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        ax.imshow(heat.numpy(), cmap="PuOr_r", vmin=-limit, vmax=limit)
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(result.method)
 for column, label in enumerate(labels.tolist()):

@@ -21,8 +21,8 @@ trace = CausalTracer(model, tokenizer).trace(fact.text, fact.subject, verbose=Fa
 trace.plot()
 
 # %%
-# The edit solves a least-squares problem over statistics of the layer's keys. ``hold`` keeps what the model says
-# about the subject otherwise.
+# The edit solves a least-squares problem over statistics of the layer's keys. ``hold`` keeps what the model
+# says about the subject otherwise.
 
 statistics = collect_statistics(model, tokenizer, islice(world.texts(seed=1), 500), layers=[2], verbose=False)
 editor = RankOneEditor(model, tokenizer, statistics)

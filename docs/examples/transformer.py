@@ -14,15 +14,15 @@ from toumei.transformers import HookedModel
 from toumei.transformers.patching import head_ablation
 
 # %%
-# Two layers whose weights are set by hand: head 0.0 attends to the previous token, head 1.0 to what followed the
-# last time that a token was there.
+# Two layers whose weights are set by hand: head 0.0 attends to the previous token, head 1.0 to what followed
+# the last time that a token was there.
 
 circuit = HookedModel(InductionTransformer())
 texts = circuit.model.sequences(4, 12, seed=0)
 _, cache = circuit.run_with_cache(texts)
 figure, axes = plt.subplots(1, 2, figsize=(8, 4), layout="constrained")
 for layer, ax in enumerate(axes):
-    ax.imshow(cache["pattern", layer][0, 0], cmap="Blues", vmin=0, vmax=1)
+    ax.imshow(cache["pattern", layer][0, 0].numpy(), cmap="Blues", vmin=0, vmax=1)
     ax.set(title=f"head {layer}.0", xlabel="attended token", ylabel="token")
 print(head_ablation(circuit, texts))
 
