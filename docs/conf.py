@@ -55,6 +55,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "min_reported_time": 0,
     "image_scrapers": ("matplotlib",),
+    "capture_repr": ("_repr_html_",),
     "write_computation_times": False,
 }
 

@@ -147,11 +147,17 @@ def code_in_docstrings(app: Sphinx, what: str, name: str, value: Any, options: A
 
     if what == "data" and inspect.getdoc(value) == inspect.getdoc(type(value)):
         lines.clear()
-    if what in ("attribute", "property", "data"):
-        lines.insert(0, "")  # napoleon takes what stands before a colon in the first line for a type
     for number, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
             lines[number] = BACKTICKS.sub(replaced, line.replace("|", r"\|"))
+
+
+def properties(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Undoes what napoleon does to properties: it takes what stands before a colon for a type."""
+    text = inspect.getdoc(value) or ""
+    if what == "property" and "\n\n" not in text:
+        lines[:] = [*text.splitlines(), ""]
+        code_in_docstrings(app, what, name, value, options, lines)
 
 
 def prepare(app: Sphinx) -> None:
@@ -168,5 +174,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Connects the steps above to the build."""
     app.connect("builder-inited", prepare, priority=100)
     app.connect("autodoc-process-docstring", code_in_docstrings, priority=400)
+    app.connect("autodoc-process-docstring", properties, priority=600)
     app.connect("missing-reference", resolve, priority=100)
     return {"parallel_read_safe": True}

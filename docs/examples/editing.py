@@ -28,7 +28,9 @@ statistics = collect_statistics(model, tokenizer, islice(world.texts(seed=1), 50
 editor = RankOneEditor(model, tokenizer, statistics)
 other = world.alternatives(fact)[0]
 edit = editor.edit(fact.prompt, fact.subject, other, layer=2, hold=10, verbose=False)
-print(edit.effects)
+for effect in edit.effects:
+    print(f"{other}: {effect.target[0]:.3f} before, {effect.target[1]:.3f} after")
+    print(f"{effect.old_answer}: {effect.old[0]:.3f} before, {effect.old[1]:.3f} after")
 
 # %%
 # Inside the block the model is edited, after it the old one bit for bit. What each layer predicts:
