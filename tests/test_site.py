@@ -1,10 +1,13 @@
 """The pages of the documentation site: their Python blocks run as they stand, their links lead somewhere."""
 
+import json
 import re
+import runpy
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from matplotlib import pyplot
@@ -16,6 +19,7 @@ DOCS = ROOT / "docs"
 MADE = {"experiments.md", "reference", "gallery"}  # by the build
 GUIDES = sorted(path for path in (DOCS / "guides").glob("*.md") if path.name not in MADE)
 PAGES = [*DOCS.glob("*.md"), *GUIDES, *(DOCS / "about").glob("*.md")]
+NOTEBOOKS = SimpleNamespace(**runpy.run_path(str(DOCS / "notebooks" / "make.py")))
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -36,6 +40,28 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, few_steps, tmp_path,
     names = {"__name__": page.stem}
     for block in BLOCK.findall(page.read_text()):
         exec(compile(block, page.name, "exec"), names)
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS.SOURCES)
+def test_a_notebook_has_the_cells_of_its_source_and_what_they_show(name):
+    notebook = json.loads((DOCS / "notebooks" / f"{name}.ipynb").read_text())
+    written = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    assert written == list(NOTEBOOKS.cells(NOTEBOOKS.SOURCES[name]))
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    assert {"display_data", "stream", "execute_result"} >= {output["output_type"] for output in outputs}
+    assert any("image/png" in output.get("data", ()) for output in outputs)
+    assert not any(output.get("name") == "stderr" for output in outputs)
+
+
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS.SOURCES if name != "tour"])
+def test_the_cells_of_a_notebook_run(name, few_steps, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": name}
+    for kind, text in NOTEBOOKS.cells(NOTEBOOKS.SOURCES[name]):
+        if kind == "code":
+            exec(compile(text, name, "exec"), names)
+    assert pyplot.get_fignums()
     pyplot.close("all")
 
 
