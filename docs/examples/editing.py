@@ -24,10 +24,10 @@ trace.plot()
 # The edit solves a least-squares problem over statistics of the layer's keys. ``hold`` keeps what the model
 # says about the subject otherwise.
 
-statistics = collect_statistics(model, tokenizer, islice(world.texts(seed=1), 500), layers=[2], verbose=False)
+statistics = collect_statistics(model, tokenizer, islice(world.texts(seed=1), 300), layers=[2], verbose=False)
 editor = RankOneEditor(model, tokenizer, statistics)
 other = world.alternatives(fact)[0]
-edit = editor.edit(fact.prompt, fact.subject, other, layer=2, hold=10, verbose=False)
+edit = editor.edit(fact.prompt, fact.subject, other, layer=2, hold=5, verbose=False)
 for effect in edit.effects:
     print(f"{other}: {effect.target[0]:.3f} before, {effect.target[1]:.3f} after")
     print(f"{effect.old_answer}: {effect.old[0]:.3f} before, {effect.old[1]:.3f} after")

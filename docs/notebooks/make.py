@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 SOURCES = {
@@ -38,10 +39,19 @@ def cells(source: Path) -> Iterator[tuple[str, str]]:
     first, _, described = title.split("\n", 2)
     yield "markdown", f"# {first}\n\n{described.strip()}"
     for number, part in enumerate(re.split(r"^# %%\n", rest, flags=re.MULTILINE)):
-        comment, code = re.fullmatch(r"((?:#.*\n)*)(.*)", part, re.DOTALL).groups() if number else ("", part)
+        comment, code = (
+            re.fullmatch(r"((?:#[^\n]*\n)*)(.*)", part, re.DOTALL).groups() if number else ("", part)
+        )
         if comment:
             yield "markdown", re.sub("^# ?", "", comment, flags=re.MULTILINE).strip().replace("``", "`")
         yield "code", code.strip()
+
+
+def shows_something(output: Any) -> bool:
+    """Whether an output is neither a progress bar nor the axes that a plot returns."""
+    if output["output_type"] == "stream":
+        return output["name"] == "stdout"
+    return not output["data"].get("text/plain", "").startswith("<Axes")
 
 
 def make(name: str) -> None:
@@ -56,6 +66,9 @@ def make(name: str) -> None:
         for number, (kind, text) in enumerate(cells(SOURCES[name]))
     ]
     NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False).execute()
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if shows_something(output)]
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(notebook, HERE / f"{name}.ipynb")
 
