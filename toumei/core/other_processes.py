@@ -11,7 +11,6 @@ from .failed_items import Outcome, attempt_elsewhere
 from .optional import require
 from .sent_functions import active_backend, sent
 
-_AHEAD = "8*n_jobs"  # items on their way, so that workers on other machines do not wait for the next
 _SECONDS = 5.0  # of a round of items on a backend that hands over nothing before all are done
 
 
@@ -34,7 +33,7 @@ def outcomes_elsewhere(
     form = "generator_unordered" if streams else "list"
     with (
         sent(function, backend) as function_there,
-        joblib.Parallel(n_jobs=min(jobs, len(items)), return_as=form, pre_dispatch=_AHEAD) as parallel,
+        joblib.Parallel(n_jobs=min(jobs, len(items)), return_as=form) as parallel,
     ):
         calls = (joblib.delayed(attempt_elsewhere)(function_there, *pair) for pair in items)
         if streams:
