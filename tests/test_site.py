@@ -38,8 +38,10 @@ def few_steps(monkeypatch):
 def test_the_blocks_of_a_page_run_one_after_the_other(page, few_steps, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": page.stem}
-    for block in BLOCK.findall(page.read_text()):
-        exec(compile(block, page.name, "exec"), names)
+    text = page.read_text()
+    for block in BLOCK.finditer(text):
+        above = "\n" * text.count("\n", 0, block.start(1))  # so that functions find their source
+        exec(compile(above + block[1], str(page), "exec"), names)
     pyplot.close("all")
 
 
