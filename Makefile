@@ -10,7 +10,7 @@ JOBS ?= auto
 # Threads that wait by spinning bring each other to a standstill where others use the cores too.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: setup demo test coverage lint bench
+.PHONY: setup demo test coverage lint docs bench
 
 setup: .venv/installed
 
@@ -32,6 +32,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, docs/_build/html/index.html: the scripts of the gallery run, and a warning is an error.
+docs: setup
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	MPLBACKEND=Agg $(BIN)/python -m sphinx -W --keep-going --builder html docs docs/_build/html
 
 # torch-lucent asks for kornia <= 0.4.1, but the parts that are measured run with the current one.
 bench: setup

@@ -1,4 +1,4 @@
-"""Trains a network like the one that ships with toumei, `toumei.models.facts_model()`, from a seed.
+"""Trains a network like the one that ships with toumei, `toumei.models.facts_gpt()`, from a seed.
 
     python experiments/train_facts_gpt.py
 

@@ -76,7 +76,7 @@ class Imports(ast.NodeVisitor):
 
 
 FILES = {path.relative_to(ROOT): Imports(path) for path in sorted((ROOT / "toumei").rglob("*.py"))}
-SCRIPTS = ("experiments", "tests", "benchmarks")
+SCRIPTS = ("experiments", "tests", "benchmarks", "docs")
 OURS = {
     path.parent.name if path.stem == "__init__" else path.stem
     for folder in SCRIPTS
@@ -84,7 +84,8 @@ OURS = {
 } | set(SCRIPTS)
 AT_ONCE = {name for file in FILES.values() for name in file.at_once}
 INSIDE = {name for file in FILES.values() for name in file.inside}
-OPTIONAL = {name for extra, names in EXTRAS.items() if extra not in ("dev", "benchmarks") for name in names}
+TOOLS = ("dev", "docs", "benchmarks")  # extras that the package itself does not import
+OPTIONAL = {name for extra, names in EXTRAS.items() if extra not in TOOLS for name in names}
 
 
 def test_each_declared_package_is_used_and_each_used_one_is_declared():
@@ -104,6 +105,8 @@ def test_scripts_and_tests_use_what_is_declared(folder):
     declared = set(REQUIRED) | {"tokenizers"} | OURS  # transformers needs tokenizers
     if folder == "tests":
         declared |= set(EXTRAS["dev"])
+    if folder == "docs":
+        declared |= set(EXTRAS["docs"])
     if folder == "benchmarks":
         peers = (ROOT / "benchmarks" / "requirements.txt").read_text()
         declared |= set(EXTRAS["benchmarks"]) | {"lucent"}

@@ -179,3 +179,15 @@ def test_normalized_pictures_are_not_cut_off_without_a_word():
     with pytest.warns(UserWarning, match="before normalization"):
         attribution_of_pictures().plot(normalized)
     pyplot.close("all")
+
+
+def test_a_notebook_stays_interactive_after_its_first_figure():
+    with matplotlib.rc_context():
+        pyplot.ioff()
+        with style.look():
+            pyplot.ion()  # as the backend of notebooks does when it is first used
+        assert matplotlib.is_interactive()
+        with pytest.raises(KeyError), style.look():
+            pyplot.ioff()
+            raise KeyError
+        assert not matplotlib.is_interactive()

@@ -55,8 +55,18 @@ def look() -> Iterator[None]:
     from matplotlib import rcParams, style
 
     kept = {name: rcParams[name] for name in ("figure.dpi", "savefig.dpi")}
-    with style.context(["default", {**_LOOK, **kept, "axes.prop_cycle": f"cycler(color={list(COLORS)})"}]):
-        yield
+    interactive = rcParams["interactive"]
+    try:
+        with style.context(
+            ["default", {**_LOOK, **kept, "axes.prop_cycle": f"cycler(color={list(COLORS)})"}]
+        ):
+            try:
+                yield
+            finally:
+                interactive = rcParams["interactive"]
+    finally:
+        # A notebook turns this on while it makes its first figure. Without it no later figure is shown.
+        rcParams["interactive"] = interactive
 
 
 def look_of(ax: "Axes | None") -> AbstractContextManager[None]:

@@ -1,0 +1,96 @@
+"""The pages of the documentation site: their Python blocks run as they stand, their links lead somewhere."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from matplotlib import pyplot
+
+from toumei.cnns import Pipeline
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+MADE = {"experiments.md", "reference", "gallery"}  # by the build
+GUIDES = sorted(path for path in (DOCS / "guides").glob("*.md") if path.name not in MADE)
+PAGES = [*DOCS.glob("*.md"), *GUIDES, *(DOCS / "about").glob("*.md")]
+NOTEBOOKS = SimpleNamespace(**runpy.run_path(str(DOCS / "notebooks" / "make.py")))
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Pictures are optimized for three steps."""
+    optimize = Pipeline.optimize
+    monkeypatch.setattr(
+        Pipeline,
+        "optimize",
+        lambda self, epochs=512, *rest, **more: optimize(self, min(epochs, 3), *rest, **more),
+    )
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run_one_after_the_other(page, few_steps, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": page.stem}
+    text = page.read_text()
+    for block in BLOCK.finditer(text):
+        above = "\n" * text.count("\n", 0, block.start(1))  # so that functions find their source
+        exec(compile(above + block[1], str(page), "exec"), names)
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS.SOURCES)
+def test_a_notebook_has_the_cells_of_its_source_and_what_they_show(name):
+    notebook = json.loads((DOCS / "notebooks" / f"{name}.ipynb").read_text())
+    written = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    assert written == list(NOTEBOOKS.cells(NOTEBOOKS.SOURCES[name]))
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    assert {"display_data", "stream", "execute_result"} >= {output["output_type"] for output in outputs}
+    assert any("image/png" in output.get("data", ()) for output in outputs)
+    assert not any(output.get("name") == "stderr" for output in outputs)
+
+
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS.SOURCES if name != "tour"])
+def test_the_cells_of_a_notebook_run(name, few_steps, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": name}
+    for kind, text in NOTEBOOKS.cells(NOTEBOOKS.SOURCES[name]):
+        if kind == "code":
+            exec(compile(text, name, "exec"), names)
+    assert pyplot.get_fignums()
+    pyplot.close("all")
+
+
+def test_files_that_the_pages_link_to_exist():
+    link = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+    for page in PAGES:
+        for target in link.findall(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+            if not target.startswith(("https:", "http:")) and not MADE & set(Path(target).parts):
+                assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_every_guide_has_its_place_in_the_contents():
+    contents = (DOCS / "index.md").read_text()
+    for page in PAGES:
+        name = page.relative_to(DOCS).with_suffix("").as_posix()
+        assert "/" not in name or f"\n{name}\n" in contents, name
+
+
+def test_thumbnails_belong_to_experiments():
+    scripts = {path.stem for path in (ROOT / "experiments").glob("*.py")}
+    assert {path.stem for path in (DOCS / "thumbnails").iterdir()} <= scripts
+
+
+@pytest.mark.skipif(not find_spec("sphinx"), reason="the extra docs is not installed")
+def test_the_site_builds_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-D", "plot_gallery=0"]
+    done = subprocess.run(
+        [*command, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
