@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ....core.hooks import Edit, hooked
+from ....core.progress import tqdm
 from ...model.blockwise import BlockwiseRunner, nearly_equal
 from ...model.families import Anatomy
 from .noise import Corruption
