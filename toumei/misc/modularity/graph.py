@@ -17,14 +17,11 @@ from typing_extensions import Self
 from ...core.checks import checked
 from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
 from ...core.kinds import shown
-from ...core.notebooks import Displayed
 from ...core.summaries import listed
 from .norms import Norm
 
 if TYPE_CHECKING:
     import networkx as nx
-
-_DRAWN = 5000  # units in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +41,7 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class WeightGraph(Displayed):
+class WeightGraph:
     """An undirected graph whose nodes are the units of a network, layer by layer.
 
     Labels and all other vectors over the nodes have this order. A unit without edges is `isolated`: it
@@ -219,11 +216,6 @@ class WeightGraph(Displayed):
         named = [f"{name} {size}" for name, size in zip(self.layers, self.sizes, strict=True)]
         layers = listed(named, 8 if len(named) <= 8 else 3)
         return f"WeightGraph({len(self)} units: {layers}; {sum(counts)} edges)"
-
-    def _drawn(self) -> Any:
-        from .plots import plot_layers
-
-        return plot_layers(self, torch.zeros(len(self), dtype=torch.long)) if len(self) <= _DRAWN else None
 
 
 class Clustered(Protocol):
