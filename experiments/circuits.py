@@ -39,8 +39,13 @@ def main(argv: Sequence[str] | None = None) -> ExpandedWeights:
     units += [f"{options.before}:{channel}" for channel in sorted(inputs)]
     shown = pictures(model, units, options.steps, options.seed)
     side = 1.1 * (options.inputs + 1)
-    figure = Figure(figsize=(side, side * 2 * len(channels) / (options.inputs + 1)), dpi=130)
-    weights.plot(options.inputs, shown, figure.add_axes((0, 0, 1, 1)))
+    height = side * 2 * len(channels) / (options.inputs + 1)
+    figure = Figure(figsize=(side, height + 0.8), dpi=100)
+    weights.plot(options.inputs, shown, figure.add_axes((0, 0, 1, height / (height + 0.8))))
+    figure.suptitle(
+        f"left: units (layer:channel) of {options.after} and what excites them; right: their strongest inputs in "
+        f"{options.before},\nbelow each where around a place the unit wants that input (orange) or does not (blue)"
+    )
     save_figure(figure, options.out)
     print(f"{weights} in {options.out}, {time.perf_counter() - started:.0f} s")
     return weights

@@ -285,7 +285,7 @@ def draw_answers(axes: Axes, case: EditCase, answers: list[Answer]) -> None:
     axes.plot([], [], "o", color="white", markeredgecolor="black", label="before the edit")
     axes.set(xlim=(-0.03, 1.03), ylim=(len(answers) - 0.5, -0.7), yticks=[], xlabel="probability")
     axes.set_title(f"{case.request.subject}: {case.truth} edited to {case.request.target}")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.05), ncols=3)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=3)
 
 
 def draw_methods(axes: Axes, found: dict[str, Evaluation]) -> None:

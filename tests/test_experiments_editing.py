@@ -118,7 +118,8 @@ def test_facts_that_a_model_knows_are_changed_to_other_values_of_the_same_relati
         }
         for fact in known
     ]
-    unknown = {**records[0], "attribute": "no such value"}
+    wrong = next(fact.target for fact in known if fact.target != known[0].target)
+    unknown = {**records[0], "attribute": wrong}
     editor = RankOneEditor(model, tokenizer)
     cases = rome_on_a_real_model.known_cases(editor, [*records, unknown], 3)
     assert len(cases) == 3
