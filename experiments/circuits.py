@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> ExpandedWeights:
     figure = Figure(figsize=(side, height + 0.8), dpi=100)
     weights.plot(options.inputs, shown, figure.add_axes((0, 0, 1, height / (height + 0.8))))
     figure.suptitle(
-        f"left: units (layer:channel) of {options.after} and what excites them; right: their strongest inputs in "
-        f"{options.before},\nbelow each where around a place the unit wants that input (orange) or does not (blue)"
+        f"left: units (layer:channel) of {options.after}; right: their inputs in {options.before};\n"
+        "below each input: where around a place the unit wants it (orange), where not (blue)"
     )
     save_figure(figure, options.out)
     print(f"{weights} in {options.out}, {time.perf_counter() - started:.0f} s")
