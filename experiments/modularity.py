@@ -87,9 +87,9 @@ def draw(path: str, name: str, graph: WeightGraph, partition: SpectralPartition,
     )
     blocks = plot_blocks(graph, partition.labels, figure.add_subplot(grid[1, :3]))
     blocks.set_title("sizes of the kernels: rows are channels, columns their inputs, both sorted by cluster")
-    partition.plot(figure.add_subplot(grid[0, 3])).set_title("a gap would show the number of clusters")
+    partition.plot(figure.add_subplot(grid[0, 3])).set_title("a gap shows the number of clusters")
     null = result.plot(figure.add_subplot(grid[1, 3]))
-    null.set_title(f"weights cut between clusters\n{null.get_title()}")
+    null.set_title(f"weights cut, network against shuffled\n{null.get_title()}")
     clusters = partition.n_clusters
     figure.suptitle(f"{name}: {len(graph)} channels in {clusters} clusters by spectral clustering")
     save_figure(figure, path)

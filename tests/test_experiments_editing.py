@@ -87,16 +87,12 @@ def quick(monkeypatch):
 
 
 def test_rome_on_the_network_that_ships(tmp_path, capsys, quick):
-    """The statistics that were kept are taken again."""
     options = ["--facts", "1", "--samples", "1", "--enough", "0.1", "--tokens", "2"]
-    printed = []
-    for _ in range(2):
-        path = rome_on_a_real_model.main([*options, "--out", str(tmp_path / "out.png")])
-        assert path.stat().st_size > 20_000
-        printed.append([line for line in capsys.readouterr().out.splitlines() if " s" not in line[-4:]])
-    assert printed[0] == printed[1] and (tmp_path / "keys_of_facts_gpt.safetensors").exists()
-    text = "\n".join(printed[0])
-    assert all(word in text for word in ("r-rome, held", "memit, held", "inside the edit:", "KeyStatistics("))
+    path = rome_on_a_real_model.main([*options, "--out", str(tmp_path / "out.png")])
+    assert path.stat().st_size > 20_000 and (tmp_path / "keys_of_facts_gpt.safetensors").exists()
+    printed = capsys.readouterr().out
+    words = ("r-rome, held", "memit, held", "inside the edit:", "KeyStatistics(")
+    assert all(word in printed for word in words)
 
 
 def test_rome_on_another_model_asks_for_what_it_needs(capsys):
