@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     request = study.case.request
     tracer = CausalTracer(study.model, study.tokenizer)
     trace = tracer.trace(request.text, request.subject, samples=options.samples, verbose=True)
-    print(f"{trace}\nlargest effect at the subject's last token after layer {trace.best_layer}")
+    print(trace, found_at(trace), sep="\n")
     cache = options.statistics or Path(options.out).with_name(
         f"keys_of_{Path(options.model or 'facts_gpt').name}.safetensors"
     )
@@ -160,6 +160,14 @@ def loaded(options: argparse.Namespace) -> Study:
 
 
 # ---------------------------------------------------------------- facts
+
+
+def found_at(trace: CausalTrace) -> str:
+    """The place among the subject's tokens that restores most of the fact, in words."""
+    first, end = trace.subject_range
+    effects = trace.effects[first:end]
+    token, layer = divmod(int(effects.argmax()), effects.shape[1])
+    return f"most comes back at {trace.tokens[first + token]!r} after layer {layer}: {effects.max():+.2f}"
 
 
 def known_cases(editor: RankOneEditor, records: list[dict[str, str]], count: int) -> list[EditCase]:
@@ -278,7 +286,8 @@ def draw_answers(axes: Axes, case: EditCase, answers: list[Answer]) -> None:
         pairs = ((found.truth, style.BLUE, names[0], -0.1), (found.target, style.RED, names[1], 0.2))
         for (before, after), color, name, shift in pairs:
             y = place + shift
-            axes.annotate("", (after, y), (before, y), arrowprops={"arrowstyle": "->", "color": color})
+            if abs(after - before) > 0.02:
+                axes.annotate("", (after, y), (before, y), arrowprops={"arrowstyle": "->", "color": color})
             axes.plot(before, y, "o", color="white", markeredgecolor=color)
             axes.plot(after, y, "o", color=color, label=name if not place else None)
         axes.text(0.0, place - 0.36, f"{found.kind}: {found.prompt} ...", fontsize=style.LABEL, va="center")
