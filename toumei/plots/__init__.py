@@ -1,4 +1,8 @@
-"""What the library draws: arrays in, matplotlib axes, pictures or pages out."""
+"""What the library draws: arrays in, matplotlib axes, pictures or pages out.
+
+A call that returns axes at the end of a notebook's cell prints them below the figure; a ``;`` after the call
+leaves that out. A result at the end of a cell shows its text and its figure by itself.
+"""
 
 from ..core.notebooks import escaped
 from .attention_html import AttentionPage, attention_page
