@@ -12,6 +12,11 @@ from toumei.core import notebooks
 from toumei.core.notebooks import Displayed, escaped
 
 
+@pytest.fixture(autouse=True)
+def no_figures():
+    pyplot.close("all")
+
+
 class Line(Displayed):
     def __repr__(self):
         return "<Line>"

@@ -364,8 +364,9 @@ def test_a_notebook_shows_a_result_of_real_size_as_a_small_page(result, monkeypa
     """Also when its texts hold tags and turned text; the figures that take seconds to draw are left out."""
     if kind_of(result) in SLOW_FIGURES:
         monkeypatch.setattr(type(result), "plot", lambda self: None)
+    figures = pyplot.get_fignums()
     page = result._repr_html_()
-    assert len(page) < 2_000_000 and "<script" not in page and not pyplot.get_fignums()
+    assert len(page) < 2_000_000 and "<script" not in page and pyplot.get_fignums() == figures
     assert all(
         address.startswith("data:image/png;base64,") for address in re.findall(r' src="([^"]*)"', page)
     )
