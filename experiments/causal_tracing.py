@@ -44,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
     limits = color_limits([trace.scores for trace in traces], low)
     for trace, axes in zip(traces, figure.subplots(1, 3), strict=True):
         trace.plot(axes, limits)
+    figure.suptitle(
+        f"{prompt.replace('{}', subject)}: the answer's probability with the subject (*) corrupted and one "
+        f"place restored\nwhite: as without restoring ({low:.2f}), gray: below, darkest: most is recovered"
+    )
     save_figure(figure, options.out)
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)

@@ -39,8 +39,13 @@ def main(argv: Sequence[str] | None = None) -> ExpandedWeights:
     units += [f"{options.before}:{channel}" for channel in sorted(inputs)]
     shown = pictures(model, units, options.steps, options.seed)
     side = 1.1 * (options.inputs + 1)
-    figure = Figure(figsize=(side, side * 2 * len(channels) / (options.inputs + 1)), dpi=130)
-    weights.plot(options.inputs, shown, figure.add_axes((0, 0, 1, 1)))
+    height = 0.87 * side * 2 * len(channels) / (options.inputs + 1)  # beside a colour bar
+    figure = Figure(figsize=(side, height + 0.5), dpi=100)
+    weights.plot(options.inputs, shown, figure.add_axes((0, 0, 1, height / (height + 0.5))))
+    figure.suptitle(
+        f"left: units (layer:channel) of {options.after}; right: their inputs in {options.before};\n"
+        "below each input: where around a place the unit wants it (orange), where not (blue)"
+    )
     save_figure(figure, options.out)
     print(f"{weights} in {options.out}, {time.perf_counter() - started:.0f} s")
     return weights

@@ -222,7 +222,9 @@ def draw(path: str, units: Sequence[str], pictures: Sequence[Tensor], best: Sequ
         place.set_title(unit, loc="left")
         place.set_axis_off()
     if best[0] is not None:
-        figure.suptitle("left: picture optimized for the unit; right: images that excite it most")
+        figure.suptitle(
+            "units (layer:channel): left the picture optimized for the unit, right images that excite it most"
+        )
     save_figure(figure, path)
 
 

@@ -43,7 +43,14 @@ AT_ONCE = ("memit", "emmet", "alphaedit")
 LARGE_STEPS: dict[str, Any] = {"steps": 20, "lr": 0.5, "clamp": 4.0}
 HELD: dict[str, Any] = {"hold": 20, "steps": 40, "prefixes": ((3, 5),)}
 Cases = Callable[..., list[EditCase]]
-METRICS = ("efficacy", "paraphrase", "neighbourhood", "namesakes", "others")
+MEANINGS = {
+    "efficacy": "the new fact (efficacy)",
+    "paraphrase": "in other words (paraphrase)",
+    "neighbourhood": "other subjects keep theirs (neighbourhood)",
+    "namesakes": "so do subjects with a similar name",
+    "others": "the subject's other facts stay",
+}
+METRICS = tuple(MEANINGS)
 
 
 @look()
@@ -168,19 +175,19 @@ def draw(
     left.set_xticks(options.at_once, [str(count) for count in options.at_once])
     left.set_xlabel("facts in the model at once")
     left.set_ylabel("harmonic mean of efficacy, paraphrase, neighbourhood (%)")
-    left.set_title("methods")
+    left.set_title("many facts in the model at once, by method")
     left.legend()
     places = range(len(single))
     for metric in METRICS:
         means = [100 * found.mean(metric) for found in single.values()]
         errors = [100 * found.interval(metric) for found in single.values()]
         width = 2.5 if metric == "others" else 1.2
-        right.errorbar(places, means, errors, marker="o", capsize=2, label=metric, linewidth=width)
+        right.errorbar(places, means, errors, marker="o", capsize=2, label=MEANINGS[metric], linewidth=width)
     right.set_xticks(list(places), list(single))
     right.set_xlabel("settings; with the weight of the subject's held continuations")
     right.set_ylabel("cases (%), with 95 % confidence interval")
     right.set_ylim(0, 105)
-    right.set_title(f"{options.facts} single edits, r-rome")
+    right.set_title(f"{options.facts} edits by R-ROME, one fact at a time")
     right.legend(loc="lower right")
     save_figure(figure, path)
 

@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         print(f"Louvain: {len(found.communities)} communities, Q {found.modularity:.3f}")
         images, classes, _ = ShapesDataset(seed=9).batch(range(options.images))
         print(lesion_test(model, graph, partition.labels, images, classes, samples=options.samples // 2))
-    draw(options.out, graph, partition, result)
+    name = "ShapesCNN" if options.model == "shapes" else options.model
+    draw(options.out, name, graph, partition, result)
     print(f"{options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)
 
@@ -75,15 +76,22 @@ def network(options: argparse.Namespace) -> nn.Module:
     return model.eval()
 
 
-def draw(path: str, graph: WeightGraph, partition: SpectralPartition, result: NullTest) -> None:
+def draw(path: str, name: str, graph: WeightGraph, partition: SpectralPartition, result: NullTest) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 8), layout="constrained", dpi=110)
     grid = figure.add_gridspec(2, 4)
-    plot_layers(graph, partition.labels, figure.add_subplot(grid[0, :3]))
-    plot_blocks(graph, partition.labels, figure.add_subplot(grid[1, :3]))
-    partition.plot(figure.add_subplot(grid[0, 3]))
-    result.plot(figure.add_subplot(grid[1, 3]))
+    layers = plot_layers(graph, partition.labels, figure.add_subplot(grid[0, :3]))
+    layers.set_title(
+        "channels (points) and the strongest weights: coloured inside a cluster, gray between two"
+    )
+    blocks = plot_blocks(graph, partition.labels, figure.add_subplot(grid[1, :3]))
+    blocks.set_title("sizes of the kernels: rows are channels, columns their inputs, both sorted by cluster")
+    partition.plot(figure.add_subplot(grid[0, 3])).set_title("a gap shows the number of clusters")
+    null = result.plot(figure.add_subplot(grid[1, 3]))
+    null.set_title(f"weights cut, network against shuffled\n{null.get_title()}")
+    clusters = partition.n_clusters
+    figure.suptitle(f"{name}: {len(graph)} channels in {clusters} clusters by spectral clustering")
     save_figure(figure, path)
 
 

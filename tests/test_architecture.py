@@ -96,6 +96,12 @@ def test_only_the_engine_registers_hooks():
             assert "register_" not in path.read_text().replace("register_buffer", ""), path
 
 
+def test_progress_bars_come_from_one_place():
+    for path in FILES:
+        if path != ROOT / "toumei" / "core" / "progress.py":
+            assert not any(name.split(".")[0] == "tqdm" for name in imports(path)), path
+
+
 def test_only_the_interceptor_sees_functions_and_reads_their_names():
     for path in FILES:
         if path != ROOT / "toumei" / "core" / "functions.py":

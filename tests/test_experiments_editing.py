@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 import mass_editing
 import rank_one_editing
+import rome_on_a_real_model
 
 from toumei.models import facts_gpt
 from toumei.transformers.rome.editing import Edit, RankOneEditor
@@ -76,6 +77,52 @@ def test_mass_editing_of_another_model(realdata, tmp_path, capsys, few_steps):
     assert path.stat().st_size > 10_000 and "the paper's" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         mass_editing.main(["--model", "gpt2-xl"])
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setitem(rome_on_a_real_model.EDIT, "steps", 2)
+    monkeypatch.setitem(rome_on_a_real_model.EDIT, "prefixes", ((1, 2),))
+    monkeypatch.setitem(rome_on_a_real_model.HELD, "hold", 2)
+
+
+def test_rome_on_the_network_that_ships(tmp_path, capsys, quick):
+    options = ["--facts", "1", "--samples", "1", "--enough", "0.1", "--tokens", "2"]
+    path = rome_on_a_real_model.main([*options, "--out", str(tmp_path / "out.png")])
+    assert path.stat().st_size > 20_000 and (tmp_path / "keys_of_facts_gpt.safetensors").exists()
+    printed = capsys.readouterr().out
+    words = ("r-rome, held", "memit, held", "inside the edit:", "KeyStatistics(")
+    assert all(word in printed for word in words)
+
+
+def test_rome_on_another_model_asks_for_what_it_needs(capsys):
+    with pytest.raises(SystemExit):
+        rome_on_a_real_model.main(["--model", "smollm2"])
+    assert "--corpus" in capsys.readouterr().err
+
+
+def test_facts_that_a_model_knows_are_changed_to_other_values_of_the_same_relation():
+    model, tokenizer, world = facts_gpt()
+    relation = world.facts[0].relation
+    known = [fact for fact in world.facts if fact.relation == relation][:12]
+    records = [
+        {
+            "subject": fact.subject,
+            "attribute": fact.target,
+            "prompt": fact.text,
+            "relation_id": fact.relation,
+        }
+        for fact in known
+    ]
+    wrong = next(fact.target for fact in known if fact.target != known[0].target)
+    unknown = {**records[0], "attribute": wrong}
+    editor = RankOneEditor(model, tokenizer)
+    cases = rome_on_a_real_model.known_cases(editor, [*records, unknown], 3)
+    assert len(cases) == 3
+    for case in cases:
+        truth = {fact.subject: fact.target for fact in known}[case.request.subject]
+        assert case.truth == truth != case.request.target in {fact.target for fact in known}
+        assert case.request.text not in {prompt for prompt, _ in case.neighbours}
 
 
 def test_another_model_needs_a_fact():

@@ -4,6 +4,7 @@ import copy
 import importlib
 import pickle
 import pkgutil
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from dataclasses import replace
 import networkx as nx
 import pytest
 import torch
+from matplotlib import pyplot
 from torch import nn
 
 import toumei
@@ -29,6 +31,7 @@ from toumei.cnns import (
 from toumei.cnns.examples.ranking import Ranking
 from toumei.core import Activations
 from toumei.core.errors import ArgumentError, ShapeError
+from toumei.core.notebooks import Displayed
 from toumei.core.serialization import Saved
 from toumei.core.summaries import listed, shortened
 from toumei.instrument import (
@@ -351,6 +354,8 @@ def kept_by_a_bench():
 
 HEADS, MEMORIES = heads_of_a_large_model(), memories_of_facts()
 
+SLOW_FIGURES = ("CausalTrace", "CompositionScores", "ExpandedWeights", "HeadAblation", "LensTable")
+
 # what has a test of its length elsewhere, because it needs a model
 ELSEWHERE = {Edit}
 
@@ -560,12 +565,42 @@ def test_all_results_of_the_library_are_among_those_that_are_tested():
     assert results - ELSEWHERE <= {type(result) for result in RESULTS}
 
 
-@pytest.mark.parametrize("result", RESULTS, ids=lambda result: type(result).__name__)
+def kind_of(result: object) -> str:
+    return type(result).__name__
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=kind_of)
 def test_a_result_of_real_size_is_a_line(result):
     text = repr(result)
     assert text.startswith(f"{type(result).__name__}(") and text.endswith(")")
     assert len(text) <= 200 and "\n" not in text and "tensor(" not in text, text
     assert max(map(len, str(result).splitlines())) <= 220
+
+
+@pytest.mark.parametrize("result", [one for one in RESULTS if hasattr(one, "_repr_html_")], ids=kind_of)
+def test_a_notebook_shows_a_result_of_real_size_as_a_small_page(result, monkeypatch):
+    """Also when its texts hold tags and turned text; the figures that take seconds to draw are left out."""
+    if kind_of(result) in SLOW_FIGURES:
+        monkeypatch.setattr(type(result), "plot", lambda self: None)
+    figures = pyplot.get_fignums()
+    page = result._repr_html_()
+    assert len(page) < 2_000_000 and "<script" not in page and pyplot.get_fignums() == figures
+    assert all(
+        address.startswith("data:image/png;base64,") for address in re.findall(r' src="([^"]*)"', page)
+    )
+    if type(result)._repr_html_ is Displayed._repr_html_:
+        monkeypatch.setattr(type(result), "__str__", lambda self: "<script>1 & 2\u202e</script>")
+        monkeypatch.setattr(type(result), "_drawn", lambda self: None)
+        text = result._repr_html_()
+        assert text == (
+            '<div><pre style="white-space:pre-wrap">&lt;script&gt;1 &amp; 2\ufffd&lt;/script&gt;</pre></div>'
+        )
+
+
+def test_every_saved_result_has_a_page_for_notebooks():
+    assert all(hasattr(result, "_repr_html_") for result in RESULTS if isinstance(result, Saved))
+    shown = NullTest("modularity", 0.5, torch.rand(100), 3)._repr_html_()
+    assert "NullTest(" in shown and shown.count("data:image/png;base64,iVBORw0K") == 1
 
 
 def test_long_texts_lose_their_middle_and_long_lists_their_end():

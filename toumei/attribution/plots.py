@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError
+from ..core.notebooks import escaped
 from ..plots import style
-from ..plots.html import escaped, picture, token_spans
+from ..plots.html import picture, token_spans
 from ..plots.pixels import check_overlay, in_range
 from ..plots.style import color_bar, drawing
 from ..plots.tokens import Row, draw_tokens, token_figure_size
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_TOKENS, _MOST_PICTURES = 2000, 24  # on a page
+_MOST_SHOWN = 5000  # tokens of all rows together
 
 
 def heat_map(
@@ -126,9 +128,14 @@ def attribution_html(
         return head
     if tokens is None:
         tokens = [[f" {position}" for position in range(values.shape[2])]] * values.shape[1]
-    lines = []
-    for name, words, row in _rows(values, names, tokens):
-        lines.append(f"<p>{escaped(name) + ': ' if name else ''}{token_spans(words, row)}</p>")
+    rows = list(_rows(values, names, tokens))
+    most = max(1, _MOST_SHOWN // max(values.shape[2], 1))
+    lines = [
+        f"<p>{escaped(name) + ': ' if name else ''}{token_spans(words, row)}</p>"
+        for name, words, row in rows[:most]
+    ]
+    if len(rows) > most:
+        lines.append(f"<p>and {len(rows) - most} more</p>")
     look = "font-family:monospace;line-height:2;white-space:pre-wrap"
     return f'{head}<div style="{look}">{"".join(lines)}</div>'
 

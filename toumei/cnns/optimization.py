@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..core.errors import ArgumentError, NonFiniteError, ShapeError
 from ..core.hooks import run
 from ..core.layout import LaidOut, Layout, with_layouts_of
 from ..core.modules import device_and_dtype
+from ..core.progress import tqdm
 from .objectives.combinations import Add
 from .objectives.objective import IMAGE, Objective
 from .parameterization.generator import Generator

@@ -13,6 +13,7 @@ from ..core.checks import checked
 from ..core.errors import ArgumentError, DeviceError, ForwardError, NotAttachedError, ShapeError
 from ..core.layout import LaidOut
 from ..core.modules import check_model, device_and_dtype, evaluating, frozen, without_wrapper
+from ..core.notebooks import Displayed
 from ..core.seeding import seeded
 from ..core.surveys import survey
 from ..core.targets import resolve
@@ -38,7 +39,7 @@ _NO_ALPHA = (
 
 
 @checked
-class Pipeline:
+class Pipeline(Displayed):
     """Pictures of what units of a network look for.
 
     Args:
@@ -263,6 +264,9 @@ class Pipeline:
             losses=torch.zeros(0, len(image)),
             titles=tuple(self.objective.titles(len(image))),
         )
+
+    def _drawn(self) -> "Axes":
+        return self._shown().plot()
 
     def __repr__(self) -> str:
         attached = f", attached to {type(self.model).__name__}" if self.model else ""

@@ -5,14 +5,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from tqdm import tqdm
-
 from .checks import check_choice, check_jobs
 from .errors import ArgumentError
 from .failed_items import Outcome, attempt, failure, named, without_frames
 from .kept_results import KeptResults, keep, kept
 from .kinds import shown
 from .other_processes import outcomes_elsewhere
+from .progress import tqdm
 
 Item = TypeVar("Item")
 Errors = Literal["raise", "collect"]

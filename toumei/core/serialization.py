@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .errors import ArgumentError, ToumeiError
 from .files import atomic_write, check_regular
+from .notebooks import Displayed
 from .optional import require
 from .stored_fields import Tensors, restored, stored
 from .tensor_specs import FieldError, Spec, check_specs
@@ -45,7 +46,7 @@ _TYPES = {
 Result = TypeVar("Result", bound="Saved")
 
 
-class Saved:
+class Saved(Displayed):
     """A dataclass that can be written to a file and read back, bit for bit.
 
     A subclass may declare four things. `_specs` has the shape and the type of numbers of its tensors, by

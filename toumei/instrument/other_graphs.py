@@ -12,6 +12,7 @@ from ..core.checks import checked
 from ..core.errors import ArchitectureError
 from ..core.function_kinds import CONVERSIONS, LAYOUT, PROPERTIES
 from ..core.functions import canonical_name
+from ..core.notebooks import Displayed
 from ..core.summaries import shortened
 from .graph import OperationGraph
 
@@ -24,7 +25,7 @@ Counts = Counter[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class GraphDifferences:
+class GraphDifferences(Displayed):
     """How the graph of a pass differs from another graph of the same model.
 
     Operations are counted by module and function. Those that only lay tensors out anew, convert them or read

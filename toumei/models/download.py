@@ -14,11 +14,11 @@ from urllib.request import Request, urlopen
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, DownloadError
 from ..core.files import atomic_write, check_regular
+from ..core.progress import tqdm
 
 _SILENCE = 20.0  # seconds without an answer after which a download has failed
 _SLOWEST = 1024  # bytes a second, on average, after the first seconds

@@ -1,7 +1,12 @@
-"""What the library draws: arrays in, matplotlib axes, pictures or pages out."""
+"""What the library draws: arrays in, matplotlib axes, pictures or pages out.
 
+A call that returns axes at the end of a notebook's cell prints them below the figure; a ``;`` after the call
+leaves that out. A result at the end of a cell shows its text and its figure by itself.
+"""
+
+from ..core.notebooks import escaped
 from .attention_html import AttentionPage, attention_page
-from .html import data_uri, escaped, figure, framed, page, picture, save_page, script_data, token_spans
+from .html import data_uri, figure, framed, page, picture, save_page, script_data, token_spans
 from .image_files import save_animation, save_figure, save_grid, save_pixels
 from .images import image_grid, show, side_by_side
 from .pixels import check_overlay, in_range, montage, to_pil

@@ -14,12 +14,11 @@ from torch import Tensor
 from ..core.checks import checked
 from ..core.errors import ShapeError
 from ..core.files import atomic_write
+from ..core.notebooks import TURNS, escaped
 from .pixels import in_range, montage, to_pil
 from .tokens import shade
 
-# characters that turn the direction of the text after them
-_TURNS = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-_ESCAPED_TURN = re.compile(rf"(?<!\\)((?:\\\\)*)\\u({'|'.join(f'{code:04x}' for code in _TURNS)})")
+_ESCAPED_TURN = re.compile(rf"(?<!\\)((?:\\\\)*)\\u({'|'.join(f'{code:04x}' for code in TURNS)})")
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #222; --line: #ccc;
@@ -99,16 +98,6 @@ def framed(text: str, height: int = 620) -> str:
         f'<iframe srcdoc="{escape(text)}" style="width:100%;height:{height}px;border:1px solid #888;'
         f'border-radius:6px" sandbox="allow-scripts"></iframe>'
     )
-
-
-def escaped(text: str) -> str:
-    r"""Returns text as HTML; characters that turn the direction of the text after them become U+FFFD.
-
-    Example:
-        >>> escaped("<b> & c\u202ed")
-        '&lt;b&gt; &amp; c�d'
-    """
-    return escape(text.translate(dict.fromkeys(_TURNS, "\ufffd")))
 
 
 @checked

@@ -11,11 +11,11 @@ from torch import Tensor
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.kinds import shown
+from ...core.notebooks import escaped
 from ...core.parallel import sweep
 from ...core.serialization import Saved
 from ...core.summaries import listed
 from ...core.tensor_specs import Spec, specs
-from ...plots.html import escaped
 from ...plots.pixels import check_overlay, montage
 from ...plots.style import color_bar, diverging_map, look
 from ..base.baselines import BaselineLike

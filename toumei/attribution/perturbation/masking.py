@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ...core.checks import check_counts
+from ...core.progress import tqdm
 from ...core.seeding import make_generator
 from ..base.baseline_samples import BaselineSamples
 from ..base.baselines import Baseline, BaselineLike, mixed

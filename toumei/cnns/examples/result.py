@@ -22,6 +22,8 @@ from .ranking import Ranking
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_DRAWN = 6  # units in a notebook
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class DatasetExamples(Saved):
@@ -166,6 +168,10 @@ class DatasetExamples(Saved):
             ArgumentError: The file holds something else.
         """
         return load_result(cls, path, dataset=dataset)[0]
+
+    def _drawn(self) -> Any:
+        layer, ranking = next(iter(self.highest.items()))
+        return self.plot([f"{layer}:{channel}" for channel in range(min(_DRAWN, len(ranking.values)))])
 
     def _of(self, unit: str, lowest: bool, what: str) -> Tensor:
         layer, channel = parse(unit).layer, parse(unit).channel

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeGuard
 import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler, Subset
-from tqdm import tqdm
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
@@ -17,6 +16,7 @@ from ...core.fingerprint import fingerprint_of
 from ...core.hooks import run
 from ...core.layout import Channels, channels_of, with_layouts_of
 from ...core.modules import check_model, evaluating
+from ...core.progress import tqdm
 from ...core.surveys import Survey, survey
 from ...core.targets import resolve
 from ..inputs import as_input, images_in

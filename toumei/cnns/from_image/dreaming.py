@@ -7,13 +7,13 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import trange
 from typing_extensions import Self
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ForwardError, NonFiniteError, ShapeError
 from ...core.modules import device_and_dtype, evaluating, frozen
 from ...core.names import parse
+from ...core.progress import trange
 from ...core.seeding import seeded
 from ..fixed_size import FixedSizeError
 from ..inputs import as_images

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ... import plots
 from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.modules import categories_of
+from ...core.progress import tqdm
 from ...core.serialization import Saved
 from ...core.summaries import shortened
 from ...core.tensor_specs import Spec, specs

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ...core.checks import checked
 from ...core.modules import device_and_dtype
 from ...core.parallel import sweep
+from ...core.progress import tqdm
 from .. import robustness
 from ..objectives import Layer, NeuronDirection
 from ..optimization import Progress

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
@@ -19,6 +18,7 @@ from ...core.hooks import hooked
 from ...core.layout import Channels, with_channels_first
 from ...core.modules import evaluating
 from ...core.optional import require
+from ...core.progress import tqdm
 from ...core.seeding import make_generator
 from ...core.surveys import survey
 from ..inputs import as_input, images_in

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.progress import tqdm
 from ...core.seeding import make_generator
 from ..fmrai_names import current_scope
 from ..probe import Probe

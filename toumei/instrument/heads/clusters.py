@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ...core.checks import check_seed, checked
 from ...core.errors import ArgumentError
+from ...core.notebooks import escaped
 from ...core.serialization import Saved
 from ...core.summaries import listed
 from ...core.tensor_specs import Spec, specs
-from ...plots.html import escaped
 from .behaviours import LABELS, OTHER, HeadBehaviours
 from .pictures import plot_divergences, plot_heads
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.hooks import hooked, run_past_errors
 from ...core.modules import device_and_dtype, evaluating, find_module, without_wrapper
+from ...core.progress import tqdm
 from ...core.surveys import survey
 from ...core.tensors import whole
 from .coefficient_reader import CoefficientReader, KeptTexts, Strategy

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.notebooks import escaped
 from ...core.summaries import listed, shortened
-from ...plots.html import escaped
 
 _BEFORE, _AFTER = 60, 30  # characters that are shown around a trigger
 

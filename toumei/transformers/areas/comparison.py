@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from tqdm.auto import trange
 
 from ...core.checks import check_counts, check_seed, checked
 from ...core.errors import ArgumentError
+from ...core.progress import trange
 from ...core.serialization import Saved
 from ...core.summaries import shortened
 from ...core.tensor_specs import Spec, specs

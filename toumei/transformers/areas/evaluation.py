@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import check_counts, check_seed, checked
 from ...core.errors import ArgumentError
+from ...core.progress import tqdm
 from ...core.serialization import Saved
 from ...core.summaries import shortened
 from ...core.tensor_specs import specs

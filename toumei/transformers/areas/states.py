@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
 from ...core.hooks import hooked, run_past_errors
 from ...core.modules import device_and_dtype, evaluating, without_wrapper
+from ...core.progress import tqdm
 from ...core.surveys import survey
 from ...instrument.memories.text_batches import TextBatches, most_positions, padded_ids
 from .hidden_states import sees_later_tokens

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import checked
 from ...core.errors import ArchitectureError
+from ...core.progress import tqdm
 from ..model.hooked_model import HookedModel
 from .composition_result import KINDS, CompositionScores
 from .weights import HeadWeights, head_weights

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.progress import tqdm
 from ...instrument.heads.attention_batches import AttentionBatch
 
 _UNITS = 2**30  # of a capacity of 1; SciPy takes whole numbers of 32 bits

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from ...core.errors import ArgumentError, NonFiniteError
 from ...core.interrupts import uninterrupted
+from ...core.progress import tqdm
 from ..model.corpus import TokenChunks, shuffled
 from ..model.families import Anatomy
 from .read_out import ReadOut, divergence, streams_of

@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.progress import tqdm
 from ..model.hooked_model import HookedModel
 from .changes import Change, Replacement
 from .patching_result import PatchingResult

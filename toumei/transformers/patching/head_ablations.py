@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.modules import evaluating
 from ...core.parallel import sweep
+from ...core.progress import tqdm
 from ..model.hooked_model import HookedModel
 from .ablation_edits import KINDS, Kind
 from .ablation_table import HeadAblation

@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.progress import tqdm
 from ..model.activation_cache import ActivationCache
 from ..model.blockwise import BlockwiseRunner, nearly_equal
 from ..model.families import anatomy

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ....core.errors import ArgumentError, NonFiniteError
 from ....core.modules import evaluating, frozen
+from ....core.progress import tqdm
 from ...model.families import Anatomy
 from .requests import SubjectText
 from .settings import EditSettings

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.fingerprint import fingerprint_of
 from ....core.hooks import hooked
 from ....core.modules import evaluating
+from ....core.progress import tqdm
 from ....core.tensors import whole
 from ...model.corpus import texts_in, token_rows
 from ...model.families import Anatomy, anatomy

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ....core.hooks import hooked
+from ....core.progress import tqdm
 from ....core.targets import Edit
 from ...model.blockwise import BlockwiseRunner, nearly_equal
 from ...model.families import Anatomy
