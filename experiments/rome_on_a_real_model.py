@@ -138,7 +138,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--statistics", help="where statistics are kept; by default beside the figure")
     parser.add_argument("--layers", type=int, nargs="+", help="that MEMIT changes; R-ROME the last of them")
     parser.add_argument("--tokens", type=int, default=20, help="length of the generated texts")
-    options = parser.parse_args(argv)
+    options: argparse.Namespace = parser.parse_args(argv)
     if options.model and not (options.corpus and options.records):
         parser.error("--model needs --corpus (such as WikiText-2) and --records (known_1000.json of ROME)")
     return options
@@ -183,7 +183,7 @@ def known_cases(editor: RankOneEditor, records: list[dict[str, str]], count: int
     known = [one for one, score in zip(records, scores, strict=False) if score.likeliest]
     print(f"the model knows {len(known)} of the first {len(scores)} facts")
     draw = random.Random(0)
-    cases = []
+    cases: list[Any] = []
     for one in draw.sample(known, len(known)):
         alike = [other for other in known if other["relation_id"] == one["relation_id"] and other != one]
         targets = sorted({other["attribute"] for other in alike} - {one["attribute"]})

@@ -9,10 +9,10 @@ from torch import Tensor
 from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError
 from ..core.files import atomic_write
+from ..core.notebooks import escaped
 from ..core.serialization import Saved
 from ..core.summaries import shortened
 from ..core.tensor_specs import Spec, specs
-from ..plots.html import escaped
 from ..plots.style import BLUE, SKY, drawing
 
 if TYPE_CHECKING:

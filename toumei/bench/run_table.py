@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..core.notebooks import escaped
 from ..core.summaries import shortened
-from ..plots.html import escaped
 from .index import Row
 
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.progress import tqdm
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.summaries import shortened

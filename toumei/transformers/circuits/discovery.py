@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.progress import tqdm
 from ..model.hooked_model import HookedModel
 from .alternatives import Ablation
 from .circuit import Circuit

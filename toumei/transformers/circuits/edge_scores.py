@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from ...core.progress import tqdm
 from ..patching.problems import Direction, Problem, problem_of
 from ..patching.sweep import rows_at_once
 from .ablated_run import AblatedRun

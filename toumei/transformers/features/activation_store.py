@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.files import atomic_write
 from ...core.optional import require
+from ...core.progress import tqdm
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
 from .activation_source import ActivationSource, Block

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.progress import tqdm
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
 from ...plots.style import BLUE, drawing

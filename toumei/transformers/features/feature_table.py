@@ -11,10 +11,11 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.notebooks import escaped
 from ...core.serialization import Saved
 from ...core.summaries import listed
 from ...core.tensor_specs import specs
-from ...plots.html import escaped, framed, page, save_page, token_spans
+from ...plots.html import framed, page, save_page, token_spans
 from ...plots.style import drawing
 from ...plots.tokens import draw_tokens
 from ..heads.vocabulary_weights import unembedding_weights

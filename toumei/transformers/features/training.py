@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, NonFiniteError
 from ...core.interrupts import uninterrupted
+from ...core.progress import tqdm
 from .activation_source import Activations, Block, as_activations, one_name
 from .checkpoints import read_checkpoint, write_checkpoint
 from .dictionary import SparseAutoencoder

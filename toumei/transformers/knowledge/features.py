@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import evaluating
+from ...core.progress import tqdm
 from ..model.hooked_model import HookedModel
 from ..model.point_names import wanted_names
 

@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import check_choice, check_counts, check_seed, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.progress import tqdm
 from ..model.families import anatomy
 from ..model.hooked_model import HookedModel
 from ..model.scoring import score_answers

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.progress import tqdm
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.summaries import listed
