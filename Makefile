@@ -35,6 +35,6 @@ lint: setup
 
 # torch-lucent asks for kornia <= 0.4.1, but the parts that are measured run with the current one.
 bench: setup
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,benchmarks]"
 	$(BIN)/pip install --quiet --no-deps --requirement benchmarks/requirements.txt
 	set -e; for script in $(filter-out %/timing.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done

@@ -24,14 +24,14 @@ from matplotlib.figure import Figure
 from common import basic_parser, texts_in
 from toumei.models import facts_gpt
 from toumei.plots import look, save_figure
-from toumei.transformers.areas import ActivationAreas, AreaEvaluation, GraphComparison, plot_graph
+from toumei.transformers.areas import ActivationAreas, AreaComparison, AreaEvaluation, plot_graph
 
 
 class Findings(NamedTuple):
     """What the experiment found."""
 
     areas: ActivationAreas
-    comparison: GraphComparison
+    comparison: AreaComparison
     evaluation: AreaEvaluation
 
 

@@ -18,6 +18,7 @@ FLOORS = {
     "transformers": 3,
     "attribution": 3,
     "misc": 4,
+    "bench": 4,
 }
 STRIPS = ("strip", "lstrip", "rstrip", "removeprefix", "removesuffix", "endswith")
 GROUND_FLOOR = {"torch", "numpy", "tqdm"}

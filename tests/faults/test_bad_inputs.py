@@ -39,9 +39,10 @@ BAD = (
 )
 
 
-# What holds or hands on what it is given; memories of a single prefix have no variance.
+# What holds or hands on what it is given; memories of a single prefix have no variance; NaN is the score of
+# what is no edge.
 HOLDERS = ("main_tensor", "with_main_tensor", "channels_first", "with_channels_first", "montage", "AtLayer")
-HOLDERS = (*HOLDERS, "memories_of")
+HOLDERS = (*HOLDERS, "memories_of", "attribution_graph", "acdc", "prune", "without", "with_edges", "random")
 
 
 def finite(found, depth=0):
@@ -71,7 +72,9 @@ save_pixels script_data settings_for show subject_range sweep token_figure_size
 Activation FeedForward Fmrai GraphDifferences KVResults LinearMap Match MultiHeadAttentionInstance
 NeuronKVRecord NeuronMemory Normalization Operation OperationGraph Pattern Probe ResidualSum TensorNode
 Tracker Trigger HeadBehaviours graph_page neighbourhood
-HeadComposition HeadWeights Hop InformationFlow LensRecipe ResidualParts SVD TokenPair TokenTrace
+HeadComposition HeadWeights Hop InformationFlow LensRecipe NeuronProbe ResidualParts SVD Subspaces Surgery
+PolysemanticNeurons TokenPair TokenTrace
+BaseInterpretabilityTool MatplotlibWrapper NotKept PlotlyWrapper Rerun Run RunTable Tool VersionDifference
 """
 
 

@@ -18,6 +18,7 @@ from torch import nn
 import toumei
 from toumei.attribution import Attribution, Comparison, Curve, Randomization
 from toumei.attribution.metrics.removed_sets import Removals
+from toumei.bench import HypothesisFamily, HypothesisTest, Profile
 from toumei.cnns import (
     ActivationAtlas,
     ChannelGroups,
@@ -51,6 +52,7 @@ from toumei.instrument import (
 )
 from toumei.instrument import chain as steps
 from toumei.misc import MLPGraph, WeightGraph, ncut, null_test, spectral_partition
+from toumei.misc.circuits import Faithfulness, NodeCircuit
 from toumei.misc.modularity import (
     Lesion,
     LesionTest,
@@ -75,13 +77,33 @@ from toumei.transformers import (
     LogitLens,
     TunedLens,
 )
-from toumei.transformers.areas import AreaEvaluation, Areas, GraphComparison
+from toumei.transformers.areas import AreaComparison, AreaEvaluation, Areas
+from toumei.transformers.circuits import AttributionGraph, Circuit, CircuitChecks, FaithfulnessCurves
+from toumei.transformers.features import (
+    DictionaryEvaluation,
+    DictionarySettings,
+    DictionaryTraining,
+    FeatureMatches,
+    FeatureTable,
+    Reconstruction,
+    SparseAutoencoder,
+    Superposition,
+)
 from toumei.transformers.heads import SCORES, HeadScores, HeadValues, SingularReadOut
+from toumei.transformers.knowledge import (
+    HeadRelations,
+    KnowledgeGraph,
+    ProbeResult,
+    SteeringSweep,
+    SteeringVector,
+)
 from toumei.transformers.lenses import LensRecipe
 from toumei.transformers.patching import AttributionPatching, HeadAblation, PatchingResult
 from toumei.transformers.rome import AverageEffects, CausalTrace, Evaluation
 from toumei.transformers.rome.editing.edit import Edit
 from toumei.transformers.rome.statistics.second_moments import IdentityMoment
+from toumei.transformers.surgery import LayerPerplexities
+from toumei.transformers.tools import Directions
 
 LAYERS = tuple(f"features.stage{index}.block{index}.conv2.activation" for index in range(80))
 UNITS = tuple(f"{layer}:123:10:10" for layer in LAYERS)
@@ -205,7 +227,7 @@ def areas_of_a_large_model():
     )
     yield AreaEvaluation(layers=LAYERS, states=torch.rand(80, 10), maps=torch.rand(80, 10), chance=1 / 62)
     metrics = tuple(f"{kind}_strength" for kind in ("mean", "var", "skew", "kurt"))
-    yield GraphComparison(
+    yield AreaComparison(
         categories=names[:2],
         texts=(10**6, 10**6),
         layers=LAYERS,
@@ -215,6 +237,68 @@ def areas_of_a_large_model():
         values=torch.rand(2, 4) * 1e6,
         null_differences=torch.randn(99, 4),
     )
+
+
+def known_by_a_large_model():
+    """Facts, probes and directions of 80 layers with long names, and what each layer is worth."""
+    torch.manual_seed(0)
+    facts = tuple((f"{WORD} {number}", f"{number % 40} {PROMPT}", PROMPT) for number in range(99))
+    graph = KnowledgeGraph(facts=facts, scores=torch.rand(99), source=PROMPT)
+    yield graph
+    yield graph.compared(facts)
+    yield HeadRelations(
+        relations=tuple(f"{number} {PROMPT}" for number in range(40)),
+        heads=tuple(f"79.{head}" for head in range(1280)),
+        accuracies=torch.rand(40, 1280),
+        chance=torch.rand(40),
+        chosen=torch.arange(40),
+        graph=graph,
+        known=facts,
+        read="embedding",
+    )
+    yield ProbeResult(
+        names=LAYERS,
+        kind="linear",
+        position="token",
+        classes=(PROMPT,) * 99,
+        correct=torch.rand(80, 1000).round(),
+        control=torch.rand(80, 1000).round(),
+        random=torch.rand(0, 1000),
+        groups=torch.arange(1000),
+        majority=0.1,
+        confidence=0.95,
+    )
+    strengths = torch.linspace(-1, 1, 99, dtype=torch.float64)
+    swept = {"values": torch.rand(99, 9) * 1e9, "losses": torch.rand(99, 9) * 1e9}
+    yield SteeringVector(
+        name=LAYERS[0], vector=torch.rand(4096), size=1e-9, texts=(10**6, 10**6), position="last"
+    )
+    yield SteeringSweep(strengths=strengths, metric=PROMPT, name=LAYERS[0], **swept)
+    losses = torch.rand(80, 9, dtype=torch.float64) * 40
+    yield LayerPerplexities(
+        change="delete", layers=tuple(range(80)), losses=losses, before=losses[0], length=4096
+    )
+
+
+def circuits_of_a_large_model():
+    """A circuit of the channels of layers with long names, and how faithful it is."""
+    nodes = tuple(f"{layer}:{channel}" for layer in LAYERS for channel in range(16))
+    yield NodeCircuit(
+        nodes=nodes,
+        values=torch.rand(9, len(nodes)) * 1e6,
+        sites=tuple(layer for layer in LAYERS for _ in range(16)),
+        full=torch.rand(9) * 1e6,
+        empty=torch.rand(9),
+        edges=tuple(zip(nodes, (*nodes[1:], "output"), strict=True)),
+        weights=torch.rand(len(nodes)),
+        method="integrated_gradients",
+        complete=True,
+        passes=1e6,
+        backward_passes=1e6,
+    )
+    sizes = torch.arange(99)
+    shares = torch.rand(10, 99)
+    yield Faithfulness(sizes=sizes, values=shares[0], random=shares, nodes=10**6, method="A" * 30)
 
 
 def found_in_a_large_model():
@@ -241,6 +325,32 @@ def found_in_a_large_model():
     yield next(find(graph, steps(Step("linear", name="first"), "relu", Step("linear", name="second"))))
 
 
+def kept_by_a_bench():
+    """A test of many samples, a family of tests with long names, and the profile of a deep model."""
+    torch.manual_seed(0)
+    samples = torch.rand(2, 10**4, dtype=torch.float64)
+    numbers = {"p_value": 1e-300, "alpha": 0.05, "difference": 0.1, "effect": -1.5, "detectable": 0.1}
+    ends = {"interval": (-1e6, 1e6), "effect_interval": (-1e6, 1e6)}
+    yield HypothesisTest(
+        *samples, method="permutation", alternative="two-sided", **numbers, **ends, names=(WORD, WORD)
+    )
+    columns = torch.rand(5, 80, dtype=torch.float64)
+    yield HypothesisFamily(LAYERS, *columns[:4], columns[:2].T, 0.05)
+    counts = torch.arange(80) * 10**9
+    yield Profile(
+        granularity="operation",
+        names=("(model)", *LAYERS[1:]),
+        calls=counts,
+        seconds=columns[0],
+        self_seconds=columns[1],
+        memory=counts,
+        flop_counts=counts,
+        self_flop_counts=counts,
+        lines=("modeling_a_large_model.py:1234",) * 80,
+        trace=torch.zeros(10**5, dtype=torch.uint8),
+    )
+
+
 HEADS, MEMORIES = heads_of_a_large_model(), memories_of_facts()
 
 SLOW_FIGURES = ("CausalTrace", "CompositionScores", "ExpandedWeights", "HeadAblation", "LensTable")
@@ -248,7 +358,101 @@ SLOW_FIGURES = ("CausalTrace", "CompositionScores", "ExpandedWeights", "HeadAbla
 # what has a test of its length elsewhere, because it needs a model
 ELSEWHERE = {Edit}
 
+
+def edges_of_a_large_model():
+    """Scores of some edges of a model of 80 layers, a circuit, and how much of the model it is."""
+    torch.manual_seed(0)
+    writers = ("embed", *(f"a79.{head}" for head in range(64)), "m79")
+    readers = (*(f"a79.{8 * group}-{8 * group + 7}<k>" for group in range(8)), "logits")
+    named = {"writers": writers, "readers": readers}
+    scores = torch.rand(9, 66, dtype=torch.float64) * 1e6
+    allowed = torch.ones(9, 66, dtype=torch.bool)
+    metric = "logit difference" * 9
+    yield AttributionGraph(
+        scores=scores,
+        allowed=allowed,
+        **named,
+        method="eap-ig",
+        ablation="resample",
+        direction="path",
+        gradient_at="path",
+        metric=metric,
+        clean=1e6,
+        corrupt=-1e6,
+        completeness_error=-1e5,
+    )
+    yield Circuit(kept=scores > 5e5, allowed=allowed, scores=scores, **named, found_by="strongest" * 20)
+    methods, shares = (*(f"method {WORD} {place}" for place in range(3)), "random"), (0.001, 0.5, 1.0)
+    values = torch.rand(4, 3, dtype=torch.float64) * 1e3
+    yield FaithfulnessCurves(
+        values=values,
+        spread=values,
+        methods=methods,
+        shares=shares,
+        edges=(1, 2, 3),
+        full=1e6,
+        empty=-1e6,
+        metric=metric,
+        ablation="resample",
+    )
+    yield CircuitChecks(
+        faithfulness=1e3,
+        random=torch.rand(9),
+        without=torch.rand(9, 2) * 1e3,
+        random_without=torch.rand(9, 2),
+        minimality=torch.rand(65),
+        nodes=writers[1:],
+        full=1e6,
+        empty=-1e6,
+        metric=metric,
+    )
+
+
+def features_of_a_large_model():
+    """A transcoder between layers with long names, and what is known of it."""
+    torch.manual_seed(0)
+    count, curve = 4096, torch.rand(10_000)
+    dictionary = SparseAutoencoder(
+        W_enc=torch.rand(8, count),
+        b_enc=torch.rand(count),
+        W_dec=torch.rand(count, 8),
+        b_dec=torch.rand(8),
+        thresholds=torch.rand(count),
+        activation="batch_topk",
+        k=128,
+        subtract_bias=False,
+        normalization="none",
+        reads=LAYERS[78],
+        writes=LAYERS[79],
+    )
+    yield dictionary
+    settings = DictionarySettings(features=count)
+    yield DictionaryTraining(dictionary, settings, curve * 1e6, curve, curve * 1e4, curve, "model")
+    found = Reconstruction(1e4, 0.5, 0.9, torch.rand(count), torch.rand(count), 10**9, torch.rand(count))
+    yield found
+    yield DictionaryEvaluation(found, 3.0, 4.0, 15.0, 1.0, 12.0, 10**9)
+    words = ((WORD,) * 8,) * count
+    sides = {"promoted": words, "suppressed": words}
+    logits = {f"{side}_logits": torch.rand(count, 8) for side in sides}
+    table = {"values": torch.rand(count, 4), "activations": torch.rand(count, 4, 8)}
+    yield FeatureTable(
+        features=tuple(range(count)),
+        rates=torch.rand(count),
+        texts=(((WORD,) * 8,) * 4,) * count,
+        reads=LAYERS[79],
+        **table,
+        **sides,
+        **logits,
+    )
+    yield FeatureMatches(torch.rand(count), torch.arange(count))
+    yield Superposition(torch.rand(count, 8), torch.rand(count), torch.rand(count), 1e-3, 123.456)
+    square = torch.rand(256, 256)
+    yield Directions("dictionary", square, square, square[0], 0.123456, dictionary)
+
+
 RESULTS = [
+    *features_of_a_large_model(),
+    *edges_of_a_large_model(),
     Attribution(
         {name: torch.rand(64, 512) for name in LAYERS},
         torch.rand(64),
@@ -328,7 +532,10 @@ RESULTS = [
     *read_out_of_a_large_model(),
     *patches_of_a_large_model(),
     *areas_of_a_large_model(),
+    *known_by_a_large_model(),
+    *circuits_of_a_large_model(),
     *found_in_a_large_model(),
+    *kept_by_a_bench(),
     ActivationCache({f"blocks.{layer}.attn.hook_attn_scores": torch.rand(1, 2) for layer in LAYERS}, None),
     chain(LAYERS[:9], [torch.rand(40, 40) for _ in range(8)]),
 ]

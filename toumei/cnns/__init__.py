@@ -11,6 +11,7 @@ of a layer.
 """
 
 from . import objectives, parameterization, robustness
+from .all_units import unit_pictures
 from .examples import DatasetExamples, dataset_examples
 from .from_image import accentuate, caricature, deep_dream, invert
 from .gradient_overrides import redirected_relu, relaxed_max_pool
@@ -31,7 +32,6 @@ from .optimization import Progress
 from .parameterization import Generator
 from .pipeline import Pipeline
 from .sanity import SanityScore, sanity_check
-from .unit_pictures import unit_pictures
 from .visualization import Visualization
 
 __all__ = [

@@ -93,5 +93,9 @@ class DownloadError(ToumeiError, OSError):
     """Weights that could not be fetched, or that are not the file they should be."""
 
 
+class ServerError(ToumeiError, ConnectionError):
+    """A server that cannot be reached, or that does not take what it is sent."""
+
+
 class MissingDependencyError(ToumeiError, ImportError):
     """An optional package that is needed here and is not installed."""

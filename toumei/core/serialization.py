@@ -160,6 +160,16 @@ def check_ending(path: str | Path, what: str) -> None:
         raise ArgumentError(f"cannot save {what} as {ending!r}: results are saved as .safetensors")
 
 
+def is_storable(dtype: torch.dtype) -> bool:
+    """Returns whether safetensors has a type of numbers.
+
+    Example:
+        >>> is_storable(torch.bfloat16), is_storable(torch.complex128)
+        (True, False)
+    """
+    return dtype in _TYPES
+
+
 def write_safetensors(tensors: Mapping[str, Tensor], partial: Path, metadata: Mapping[str, str]) -> None:
     """Writes tensors to the partial file of `atomic_write`.
 

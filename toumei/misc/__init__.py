@@ -3,9 +3,11 @@
 `modularity` asks whether a network falls into modules: its graphs, clusterings, and tests are exported here
 too. `StyleTransfer` paints one photograph in the style of another. `perturbation_sharpness`, `hessian_trace`
 and `top_eigenvalue` measure minima, `neural_tangent_kernel` compares inputs by their gradients, and
-`effective_rank` and `participation_ratio` count the dimensions that activations use.
+`effective_rank` and `participation_ratio` count the dimensions that activations use. `CircuitDetector` finds
+the heads, MLPs or channels that make a score.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import modularity
@@ -31,15 +33,18 @@ from .sharpness import Sharpness, hessian_trace, perturbation_sharpness, top_eig
 from .tangent_kernels import kernel_distance, kernel_velocity, neural_tangent_kernel
 
 if TYPE_CHECKING:
+    from .circuits import CircuitDetector, NodeCircuit
     from .style_transfer import StyleTransfer
 
 __all__ = [
     "CNNGraph",
+    "CircuitDetector",
     "Communities",
     "LesionTest",
     "LocalityCost",
     "MLPGraph",
     "ModelGraph",
+    "NodeCircuit",
     "NullTest",
     "Sharpness",
     "SpectralPartition",
@@ -63,9 +68,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "StyleTransfer":  # imported when it is first used: it needs kornia, which takes a second
-        from .style_transfer import StyleTransfer
+_LATE = {"StyleTransfer": "style_transfer", "CircuitDetector": "circuits", "NodeCircuit": "circuits"}
+"""Modules that are imported when they are first used: they need packages that take a second."""
 
-        return StyleTransfer
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(f".{_LATE[name]}", __name__), name)
     raise AttributeError(f"module 'toumei.misc' has no attribute {name!r}; it has {', '.join(__all__)}")

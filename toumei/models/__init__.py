@@ -1,6 +1,7 @@
 """Networks to interpret: the InceptionV1 of the feature-visualization literature, and small ones.
 
-`InductionTransformer` has a circuit that is known edge by edge, so that methods have a right answer.
+`InductionTransformer` has a circuit that is known edge by edge, `ModularAddition` an algorithm that is known:
+methods have a right answer there.
 """
 
 from .cppn import CPPN
@@ -10,6 +11,7 @@ from .facts_world import Fact, FactsWorld
 from .inception5h import Inception5h
 from .induction_transformer import Edge, InductionTransformer
 from .language_models import minilm, smollm2
+from .modular_addition import ModularAddition
 from .shapes_cnn import ShapesCNN
 from .shapes_world import ShapesDataset
 from .simple import SimpleCNN, SimpleMLP
@@ -21,6 +23,7 @@ __all__ = [
     "FactsWorld",
     "Inception5h",
     "InductionTransformer",
+    "ModularAddition",
     "ShapesCNN",
     "ShapesDataset",
     "SimpleCNN",

@@ -1,14 +1,23 @@
-"""A decoder of attention layers alone: no MLP, no norm, no bias. Modules have the names of Llama."""
+"""Small causal language models without norms, with or without MLPs. Modules have the names of Llama."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from transformers.modeling_outputs import CausalLMOutput
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionConfig:
-    """The sizes of an `AttentionDecoder`, under the names that Hugging Face uses."""
+    """The sizes of an `AttentionDecoder`, under the names that Hugging Face uses.
+
+    There are MLPs where `intermediate_size`, their number of neurons, is not 0.
+    """
 
     vocab_size: int
     max_position_embeddings: int
@@ -16,12 +25,70 @@ class AttentionConfig:
     head_dim: int
     num_hidden_layers: int = 2
     num_attention_heads: int = 2
-    bos_token_id: int = 0
+    intermediate_size: int = 0
+    bos_token_id: int | None = 0
     model_type: str
 
 
+class DecoderForCausalLM(nn.Module):
+    """An `AttentionDecoder` with logits, called as the causal language models of Hugging Face.
+
+    Args:
+        config: The sizes.
+        outputs: How many logits there are.
+    """
+
+    def __init__(self, config: AttentionConfig, outputs: int) -> None:
+        super().__init__()
+        self.config = config
+        self.model = AttentionDecoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, outputs, bias=False)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        use_cache: bool = False,
+    ) -> "CausalLMOutput":
+        """Returns logits (N, T, outputs) and what is asked for, as causal language models of Hugging Face do.
+
+        Args:
+            input_ids: Tokens (N, T).
+            attention_mask: (N, T), 1 for tokens and 0 for padding. Positions count tokens only.
+            output_attentions: Also returns the weights (N, heads, T, T) of each layer.
+            output_hidden_states: Also returns the residual stream (N, T, width) before, between and after the
+                layers.
+            use_cache: Taken for the sake of callers; there is no cache.
+
+        Raises:
+            ArgumentError: There are more tokens than positions.
+        """
+        from transformers.modeling_outputs import CausalLMOutput
+
+        length, positions = input_ids.shape[-1], self.config.max_position_embeddings
+        if length > positions:
+            raise ArgumentError(f"the model has {positions} positions, got {length} tokens")
+        states, attentions = self.model(input_ids, attention_mask)
+        return CausalLMOutput(
+            logits=self.lm_head(states[-1]),
+            hidden_states=states if output_hidden_states else None,
+            attentions=attentions if output_attentions else None,
+        )
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Returns the embedding of the tokens."""
+        return self.model.embed_tokens
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """Returns the map from the residual stream to the logits."""
+        return self.lm_head
+
+
 class AttentionDecoder(nn.Module):
-    """Embeddings of tokens and positions, and layers that each add their attention to the residual stream.
+    """Embeddings of tokens and positions, and layers that add attention and MLP to the residual stream.
 
     Args:
         config: The sizes.
@@ -58,16 +125,20 @@ class AttentionDecoder(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Attention, which is added to the residual stream."""
+    """Attention, which is added to the residual stream, then an MLP if the sizes have one."""
 
     def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
         self.self_attn = _Attention(config)
+        self.mlp = _FeedForward(config) if config.intermediate_size else None
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """The residual stream after the layer, and the weights (N, heads, T, T)."""
         added, weights = self.self_attn(hidden_states, attention_mask=attention_mask)
-        return hidden_states + added, weights
+        hidden_states = hidden_states + added
+        if self.mlp is not None:
+            hidden_states = hidden_states + self.mlp(hidden_states)
+        return hidden_states, weights
 
 
 class _Attention(nn.Module):
@@ -91,3 +162,18 @@ class _Attention(nn.Module):
         scores = query @ key.transpose(-1, -2) * self.head_dim**-0.5 + attention_mask
         weights = scores.softmax(-1)
         return self.o_proj((weights @ value).transpose(1, 2).flatten(2)), weights
+
+
+class _FeedForward(nn.Module):
+    """Two linear maps with a ReLU between them."""
+
+    def __init__(self, config: AttentionConfig) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.act_fn = nn.ReLU()
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """What is added to the residual stream."""
+        added: Tensor = self.down_proj(self.act_fn(self.up_proj(hidden_states)))
+        return added

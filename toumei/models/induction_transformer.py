@@ -1,18 +1,15 @@
 """A transformer with wired induction heads: the weights are formulas, every edge of the circuit is known."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.checks import check_counts, checked
 from ..core.errors import ArgumentError
 from ..core.seeding import make_generator, seeded
-from .attention_decoder import AttentionConfig, AttentionDecoder
-
-if TYPE_CHECKING:
-    from transformers.modeling_outputs import CausalLMOutput
+from .attention_decoder import AttentionConfig, DecoderForCausalLM
 
 
 class Edge(NamedTuple):
@@ -29,7 +26,7 @@ class Edge(NamedTuple):
     kind: str
 
 
-class InductionTransformer(nn.Module):
+class InductionTransformer(DecoderForCausalLM):
     """A causal language model of two attention layers that repeats what it has read, by a known circuit.
 
     There is no MLP, no norm and no bias. The residual stream has four subspaces, listed in `subspaces`:
@@ -94,70 +91,26 @@ class InductionTransformer(nn.Module):
 
     @checked
     def __init__(self, vocabulary: int = 32, positions: int = 64, sharpness: float = 20.0) -> None:
-        super().__init__()
         check_counts(2, vocabulary=vocabulary, positions=positions)
         if not 0 < sharpness < float("inf"):
             raise ArgumentError(f"sharpness is positive and finite, got {sharpness}")
         sizes = {"token": vocabulary, "position": positions, "previous": vocabulary, "next": vocabulary}
-        self.subspaces, width = {}, 0
+        subspaces, width = {}, 0
         for name, size in sizes.items():
-            self.subspaces[name] = slice(width, width + size)
+            subspaces[name] = slice(width, width + size)
             width += size
-        self.config = AttentionConfig(
+        config = AttentionConfig(
             vocab_size=vocabulary,
             max_position_embeddings=positions,
             hidden_size=width,
             head_dim=max(vocabulary, positions),
             model_type="induction",
         )
-        self.sharpness = sharpness
         with seeded(0):  # weights that are overwritten do not change the global generator
-            self.model = AttentionDecoder(self.config)
-            self.lm_head = nn.Linear(width, vocabulary, bias=False)
+            super().__init__(config, vocabulary)
+        self.subspaces, self.sharpness = subspaces, sharpness
         self._wire()
         self.eval()
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        *,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        use_cache: bool = False,
-    ) -> "CausalLMOutput":
-        """Returns logits (N, T, tokens) and what is asked for, as the causal language models of Hugging Face.
-
-        Args:
-            input_ids: Tokens (N, T).
-            attention_mask: (N, T), 1 for tokens and 0 for padding. Positions count tokens only.
-            output_attentions: Also returns the weights (N, heads, T, T) of each layer.
-            output_hidden_states: Also returns the residual stream (N, T, width) before, between and after the
-                layers.
-            use_cache: Taken for the sake of callers; there is no cache.
-
-        Raises:
-            ArgumentError: There are more tokens than positions.
-        """
-        from transformers.modeling_outputs import CausalLMOutput
-
-        length, positions = input_ids.shape[-1], self.config.max_position_embeddings
-        if length > positions:
-            raise ArgumentError(f"the model has {positions} positions, got {length} tokens")
-        states, attentions = self.model(input_ids, attention_mask)
-        return CausalLMOutput(
-            logits=self.lm_head(states[-1]),
-            hidden_states=states if output_hidden_states else None,
-            attentions=attentions if output_attentions else None,
-        )
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        """Returns the embedding of the tokens."""
-        return self.model.embed_tokens
-
-    def get_output_embeddings(self) -> nn.Linear:
-        """Returns the map from the residual stream to the logits."""
-        return self.lm_head
 
     @checked
     def sequences(self, batch: int, length: int, seed: int = 0) -> Tensor:

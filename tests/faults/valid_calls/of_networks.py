@@ -65,6 +65,7 @@ def networks():
     yield models.ShapesDataset(size=8).batch, {"indices": [0, 1]}
     yield models.FactsWorld, {"seed": 0}
     yield models.InductionTransformer, {"vocabulary": 4, "positions": 8, "sharpness": 3.0}
+    yield models.ModularAddition, {"pretrained": False, "prime": 3}
     yield models.InductionTransformer(6, 8).sequences, {"batch": 1, "length": 3, "seed": 0}
     yield models.load_state_dict, {"path": "no such file"}
     yield models.smollm2, {"folder": "no such folder"}

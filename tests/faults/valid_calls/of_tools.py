@@ -68,8 +68,25 @@ def logits(model, ids):
     yield lens.logit_lens, {**target, "layer_idx": 1}
 
 
+def knowledge(model, ids):
+    surgery, prober = tools.ModelSurgery(model), tools.KnowledgeProber(model)
+    yield tools.ModelSurgery, {"model": model}
+    yield inside(surgery.replace_layers), {"replacements": {0: 1}}
+    yield inside(surgery.delete_layers), {"layer_idxs": [1]}
+    yield inside(surgery.permute_layers), {"permutation": [1, 0, 2, 3, 4, 5]}
+    yield tools.KnowledgeProber, {"model": model}
+    yield prober.polysemantic_score, {"layer_idx": 0, "k": 2}
+    yield prober.knowledge_probe, {"pairs": [("a", "b")], "neuron": (0, 1)}
+    extractor = tools.KnowledgeGraphExtractor(model)
+    yield tools.KnowledgeGraphExtractor, {"model": model}
+    yield extractor.extract_relational_subspaces, {"layer_idx": 0, "top_k": 2}
+    yield extractor.project_token_embeddings, {"layer_idx": 0, "top_k": 2}
+    yield extractor.identify_relation_types, {"layer_idx": 0, "head_idx": 1, "top_k": 2, "tokens": 2}
+    yield extractor.extract, {"subjects": {"seat": ["a"]}, "templates": {"seat": "{} is in"}}
+
+
 def arrakis():
     model, (_, fact) = hooked(), text()
     ids = model.to_tokens(fact.prompt.format(fact.subject))
-    for part in (attention, stream, logits):
+    for part in (attention, stream, logits, knowledge):
         yield from part(model, ids)

@@ -283,6 +283,7 @@ def mean(x):
         ("layer_norm", lambda x: (x - mean(x)) / torch.sqrt(x.var(-1, keepdim=True) + 1e-6)),
         ("layer_norm", lambda x: (x - mean(x)) / (x.std(-1, keepdim=True) + 1e-6)),
         ("layer_norm", lambda x: (y := x - mean(x)) * torch.rsqrt(mean(y.square()) + 1e-6)),
+        ("layer_norm", lambda x: (x - mean(x)) * torch.rsqrt(mean((x - mean(x)).pow(2)) + 1e-6)),  # Cohere
         ("group_norm", lambda x: F.group_norm(x[:, :, None], 2)),
         ("instance_norm", lambda x: F.instance_norm(x[None])),
     ],

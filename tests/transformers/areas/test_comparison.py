@@ -5,7 +5,7 @@ import torch
 from area_helpers import areas_of, random_areas
 
 from toumei.core.errors import ArgumentError
-from toumei.transformers.areas import GraphComparison
+from toumei.transformers.areas import AreaComparison
 
 
 def test_p_values_are_uniform_where_categories_do_not_differ():
@@ -54,7 +54,7 @@ def test_a_seed_is_one_result_and_files_keep_it(tmp_path):
     first, second = (areas.compare("a", "b", permutations=9, seed=3) for _ in range(2))
     assert torch.equal(first.null_differences, second.null_differences)
     first.save(tmp_path / "comparison.safetensors")
-    assert str(GraphComparison.load(tmp_path / "comparison.safetensors")) == str(second)
+    assert str(AreaComparison.load(tmp_path / "comparison.safetensors")) == str(second)
     assert "density" in str(first) and len(first) == 9
 
 

@@ -287,9 +287,7 @@ def test_without_a_table_of_positions_the_stream_begins_with_the_embeddings(run,
     assert "positions" in hooked.points.missing["hook_pos_embed"]
 
 
-@pytest.mark.parametrize(
-    "kind", [k for k in ALL if k not in POST_NORM | {"cohere", "cohere2", "jamba", "clip_vision_model"}]
-)
+@pytest.mark.parametrize("kind", [k for k in ALL if k not in POST_NORM | {"jamba", "clip_vision_model"}])
 def test_the_final_norm_has_scale_and_normalized_stream(run, kind):
     hooked, _, cache = run(kind)
     stream = cache["resid_post", 2]
@@ -330,7 +328,6 @@ def test_the_norms_of_blocks_lead_to_what_attention_and_network_read(run):
 @pytest.mark.parametrize(
     ("kind", "name", "reason"),
     [
-        ("cohere", "ln_final.hook_scale", "unknown way"),
         ("gpt2", "blocks.0.attn.hook_rot_q", "rotates no"),
         ("gpt2", "blocks.0.mlp.hook_pre_linear", "no gates"),
         ("mixtral", "blocks.1.mlp.hook_post", "experts"),

@@ -50,6 +50,27 @@ def logits_of(hooked, edits=None):
 # names
 
 
+def test_activations_are_those_of_the_whole_pass_and_end_it_early(hooked_of):
+    hooked, ran = hooked_of("llama"), []
+    names = [
+        "blocks.0.attn.hook_pattern",
+        "blocks.1.hook_resid_mid",
+        "blocks.1.ln2.hook_scale",
+        "model.layers.0.mlp",
+    ]
+    tokens = torch.arange(12).view(2, 6)
+    _, cache = hooked.run_with_cache(tokens, names)
+    found = hooked.activations(tokens, names)
+    assert set(found) == set(names)
+    for name in names:
+        assert torch.equal(found[name], cache[name]), name
+    with hooked.model.get_output_embeddings().register_forward_hook(lambda *_: ran.append(1)):
+        hooked.activations(tokens, names[:3])
+        assert not ran
+        hooked(tokens)
+        assert ran
+
+
 def test_short_names_mean_all_layers_and_patterns_and_functions_choose(hooked_of):
     hooked = hooked_of()
     names = [f"blocks.{layer}.attn.hook_z" for layer in range(3)]

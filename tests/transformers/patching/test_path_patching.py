@@ -6,6 +6,7 @@ import torch
 from toumei.core.errors import ArgumentError
 from toumei.models import InductionTransformer
 from toumei.transformers import HookedModel, activation_patching, logit_difference, path_patching
+from toumei.transformers.patching.base_run import BaseRun
 
 CLEAN = torch.tensor([[5, 9, 33, 7, 12, 40], [8, 21, 3, 50, 17, 11]])
 CORRUPT = torch.tensor([[5, 9, 30, 7, 12, 40], [8, 21, 3, 51, 17, 11]])
@@ -74,6 +75,38 @@ def putting(head, seen):
         tensor[:, :, head] = seen[name][:, :, head]
 
     return put
+
+
+def test_no_block_between_sender_and_receiver_runs(language_model, monkeypatch):
+    """Three blocks of four heads; the first three tokens of all texts are the same."""
+    shapes, call = [], BaseRun.call
+
+    def counting(self, layer, vectors, block=None):
+        shapes.append((layer, len(vectors), vectors.shape[2]))
+        return call(self, layer, vectors, block)
+
+    monkeypatch.setattr(BaseRun, "call", counting)
+    model, corrupt = HookedModel(language_model("llama")), CLEAN.clone()
+    corrupt[:, 3] = torch.tensor([30, 51])
+    path_patching(model, CLEAN, corrupt, METRIC)
+    assert set(shapes) == {(layer, 1, 3) for layer in range(3)}
+    shapes.clear()
+    path_patching(model, CLEAN, corrupt, METRIC, [(2, 0, "q")])
+    assert {(layer, rows) for layer, rows, _ in shapes if rows > 2} == {(2, 8)}
+
+
+@pytest.mark.parametrize("mlps", ["frozen", "free"])
+@pytest.mark.parametrize("senders", ["heads", "mlps"])
+@pytest.mark.parametrize("receivers", ["logits", [(2, 1, "q"), (1, 0, "v")]])
+def test_a_model_whose_blocks_cannot_be_called_gives_the_same(
+    language_model, receivers, senders, mlps, monkeypatch
+):
+    model = HookedModel(language_model("gpt2"))
+    options = {"receivers": receivers, "senders": senders, "mlps": mlps}
+    expected = path_patching(model, CLEAN, CORRUPT, METRIC, **options).raw
+    monkeypatch.setattr(BaseRun, "call", None)
+    monkeypatch.setattr(BaseRun, "logits", None)
+    assert torch.allclose(path_patching(model, CLEAN, CORRUPT, METRIC, **options).raw, expected, atol=1e-5)
 
 
 def test_direct_paths_of_the_last_layer_are_all_that_its_heads_do(language_model):

@@ -20,6 +20,7 @@ from .atlas_html import atlas_page
 from .atlas_icons import IconSettings, Preprocess, check_icons, rendered
 from .atlas_points import (
     Layout,
+    Samples,
     cell_means,
     check_grid,
     check_layout,
@@ -234,6 +235,20 @@ def activation_atlas(
     with tqdm(total=1, desc=layout, unit="layout", disable=not verbose) as bar:
         points = lay_out(samples.activations, layout, seed)
         bar.update()
+    return _averaged(model, layer, samples, points, (grid, min_count), whiten, settings)
+
+
+def _averaged(
+    model: nn.Module,
+    layer: str,
+    samples: Samples,
+    points: Tensor,
+    cell_sizes: tuple[int, int],
+    whiten: bool,
+    settings: IconSettings,
+) -> ActivationAtlas:
+    """The averages over the cells of a grid, with their pictures."""
+    grid, min_count = cell_sizes
     cells, members = grid_cells(points, grid, min_count)
     directions = cell_means(samples.activations, members)
     attributions = cell_means(samples.attributions, members)

@@ -57,11 +57,10 @@ def find_activations(graph: OperationGraph) -> Iterator[Activation]:
         >>> list(find_activations(tracker.build_graph()))
         [Activation('silu', '/mul#0')]
     """
-    order = {operation: place for place, operation in enumerate(graph)}
     found: dict[Match, str] = {}
     for name, pattern in _patterns(Value("input")).items():
         found |= {match: name or _name(match.operation) for match in find(graph, pattern)}
-    for match in sorted(largest(found), key=lambda match: order[match.operation]):
+    for match in largest(graph, found):
         if found[match]:
             yield Activation(
                 name=found[match],

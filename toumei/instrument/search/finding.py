@@ -39,11 +39,18 @@ def find(graph: OperationGraph, pattern: Pattern) -> Iterator[Match]:
                 yield match
 
 
-def largest(matches: Iterable[Match]) -> list[Match]:
-    """Returns the matches that are not parts of others, such as the ReLU of a squared ReLU."""
+def largest(graph: OperationGraph, matches: Iterable[Match]) -> list[Match]:
+    """Returns the matches that are not parts of others, such as the ReLU of a squared ReLU, as they ended.
+
+    Args:
+        graph: The graph in which they were found.
+        matches: Matches of several patterns, in any order.
+    """
+    order = {operation: place for place, operation in enumerate(graph)}
     matches = list(matches)
     parts = {operation for match in matches for operation in match.operations[1:]}
-    return [match for match in matches if match.operation not in parts]
+    whole = [match for match in matches if match.operation not in parts]
+    return sorted(whole, key=lambda match: order[match.operation])
 
 
 def layer_numbers(modules: Sequence[str]) -> list[int]:

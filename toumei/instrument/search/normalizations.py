@@ -66,14 +66,13 @@ def find_normalizations(graph: OperationGraph) -> Iterator[Normalization]:
         >>> list(find_normalizations(tracker.build_graph()))
         [Normalization('rms_norm', '/mul#0')]
     """
-    order = {operation: place for place, operation in enumerate(graph)}
     # what a layer norm centres is the input of an RMS norm, so that the later pattern counts
     found = {
         match.operation: (match, kind or match.operation.function)
         for kind, pattern in _patterns().items()
         for match in find(graph, pattern)
     }
-    for match in sorted(largest(one for one, _ in found.values()), key=lambda match: order[match.operation]):
+    for match in largest(graph, (one for one, _ in found.values())):
         operation, kind = match.operation, found[match.operation][1]
         weight, bias = match.groups.get("weight"), match.groups.get("bias")
         if operation.function in _PLACES:
@@ -93,9 +92,8 @@ def find_normalizations(graph: OperationGraph) -> Iterator[Normalization]:
 def _patterns() -> dict[str, Pattern]:
     """The patterns by kind; that of single functions of torch without one."""
     x, eps = Value("input"), Constant()
-    centred = Step("sub", x, Step("mean", x), name="centred")
-    again = Step("sub", name="centred")
-    variance = Either(Step("mean", _square(again)), Step("var", x))
+    centred = Step("sub", x, Step("mean", x))  # some models compute it twice
+    variance = Either(Step("mean", _square(centred)), Step("var", x))
     deviation = Step("sqrt", Either(Step("add", variance, eps), variance))
     layer = Either(
         Step("mul", centred, _inverse(variance)),

@@ -1,7 +1,7 @@
 """How a corpus lights up a model: maps and graphs of where the texts of each category lie in each layer."""
 
 from .activation_areas import ActivationAreas
-from .comparison import GraphComparison
+from .comparison import AreaComparison
 from .evaluation import AreaEvaluation
 from .llm_mri_names import LLM_MRI, Evaluation, Metrics
 from .metrics import graph_metrics
@@ -15,10 +15,10 @@ __all__ = [
     "SVD",
     "UMAP",
     "ActivationAreas",
+    "AreaComparison",
     "AreaEvaluation",
     "Areas",
     "Evaluation",
-    "GraphComparison",
     "Metrics",
     "graph_metrics",
     "plot_graph",

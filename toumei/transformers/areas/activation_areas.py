@@ -18,7 +18,7 @@ from ...core.kinds import shown
 from ...core.modules import without_wrapper
 from ...core.targets import resolve
 from ..model.hooked_model import HookedModel
-from .comparison import GraphComparison
+from .comparison import AreaComparison
 from .corpus import LabelledTexts
 from .doubts import doubts_about_cells, doubts_about_texts, warn_of
 from .evaluation import AreaEvaluation, evaluated
@@ -299,7 +299,7 @@ class ActivationAreas:
     @checked
     def compare(
         self, category1: str | int, category2: str | int, permutations: int = 999, seed: int = 0
-    ) -> GraphComparison:
+    ) -> AreaComparison:
         """Returns how two categories differ, against shuffled categories; see `Areas.compare`."""
         return self.areas.compare(category1, category2, permutations, seed, self.verbose)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class GraphComparison(Saved):
+class AreaComparison(Saved):
     """How the areas of two categories differ, with p-values of a permutation test.
 
     The null hypothesis is that the categories of texts (of whole groups, where groups were given) can be
@@ -42,7 +42,7 @@ class GraphComparison(Saved):
         null_differences: (permutations, metrics) the second minus the first, of shuffled categories.
 
     Example:
-        >>> found = GraphComparison(
+        >>> found = AreaComparison(
         ...     categories=("a", "b"), texts=(9, 9), layers=("block",), metrics=("density",),
         ...     distances=torch.tensor([0.5]), null_distances=torch.tensor([[0.1], [0.2], [0.1]]),
         ...     values=torch.tensor([[0.2], [0.3]]), null_differences=torch.tensor([[0.0], [0.2], [0.1]]),
@@ -126,7 +126,7 @@ class GraphComparison(Saved):
         best = int(self.distances.argmax())
         names = " and ".join(shortened(name, 27) for name in self.categories)
         return (
-            f"GraphComparison({names}: distance at most {float(self.distances[best]):.2f} in "
+            f"AreaComparison({names}: distance at most {float(self.distances[best]):.2f} in "
             f"{shortened(self.layers[best], 40)}, p {float(self.distance_p_values[best]):.2g}, "
             f"{len(self)} shuffles)"
         )
@@ -152,7 +152,7 @@ class GraphComparison(Saved):
 
 def compared(
     areas: Maps, pair: tuple[int, int], permutations: int, seed: int, verbose: bool
-) -> GraphComparison:
+) -> AreaComparison:
     """Returns the comparison of two categories; see `Areas.compare`."""
     check_counts(1, permutations=permutations)
     check_seed(seed)
@@ -167,7 +167,7 @@ def compared(
     distances, values = _measured(numbers, second, len(areas.layers), cells)
     turns = trange(permutations, desc="shuffles", disable=not verbose)
     null = [_measured(numbers, shuffles.next(), len(areas.layers), cells) for _ in turns]
-    return GraphComparison(
+    return AreaComparison(
         categories=names,
         texts=(int((~second).sum()), int(second.sum())),
         layers=areas.layers,

@@ -14,7 +14,7 @@ from ...core.summaries import listed, shortened
 from ...core.tensor_specs import Spec, specs
 from .cell_graph import activation_graph
 from .choices import category_of, layer_of
-from .comparison import GraphComparison, compared
+from .comparison import AreaComparison, compared
 from .component_graph import correlation_graph
 from .grid import Bins, cell_edges, cells_of, grid_counts
 from .pictures import plot_grid, plot_points
@@ -161,8 +161,8 @@ class Areas(Saved):
         permutations: int = 999,
         seed: int = 0,
         verbose: bool = False,
-    ) -> GraphComparison:
-        """Returns how two categories differ, against shuffled categories; see `GraphComparison`.
+    ) -> AreaComparison:
+        """Returns how two categories differ, against shuffled categories; see `AreaComparison`.
 
         Args:
             first: The name of a category or its number.

@@ -1,6 +1,5 @@
 """The weights of attention heads, one matrix for each head, whatever the architecture stores them as."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from ...core.checks import checked
 from ...core.errors import ArchitectureError, LayerError
 from ...core.tensors import whole
-from ...instrument import LinearMap, OperationGraph, TensorNode, find_linear
+from ...instrument import LinearMap, OperationGraph, TensorNode
 from ..model.hook_points import HookPoint
 from ..model.hook_search import HookPoints
 from ..model.hooked_model import HookedModel
@@ -99,7 +98,7 @@ def head_weights(
     """
     points = model.points
     check_layer(points, layer)
-    linear = _linear_maps(points.graph)
+    linear = points.linear_maps
     projections = {letter: _projection(points, linear, layer, letter, dtype) for letter in "qkv"}
     heads, groups = points.attentions[layer].num_heads, points.attentions[layer].num_key_value_heads
     if layer not in points.outputs:
@@ -141,14 +140,23 @@ def input_factor(points: HookPoints, layer: int) -> NormFactor:
     return measured_factor(points.graph, stream_before(points, given), given)
 
 
+def projection_map(points: HookPoints, layer: int, letter: str) -> LinearMap:
+    """Returns the linear map that a layer's queries, keys or values, ``"q"``, come from.
+
+    Raises:
+        ArchitectureError: It cannot be told.
+    """
+    return _linear_map(points, points.linear_maps, layer, letter)
+
+
 def projection_output(points: HookPoints, layer: int, letter: str) -> TensorNode:
     """Returns the output of the linear map that a layer's queries, keys or values, ``"q"``, come from."""
-    return _linear_map(points, _linear_maps(points.graph), layer, letter).output
+    return projection_map(points, layer, letter).output
 
 
 def projection_input(points: HookPoints, layer: int, letter: str) -> TensorNode:
     """Returns what the linear map is given that a layer's queries, keys or values, ``"q"``, come from."""
-    return _linear_map(points, _linear_maps(points.graph), layer, letter).input
+    return projection_map(points, layer, letter).input
 
 
 def output_factor(points: HookPoints, layer: int) -> NormFactor:
@@ -213,17 +221,6 @@ def tensor_of(graph: OperationGraph, node: TensorNode) -> Tensor:
     with torch.no_grad():
         value: Tensor = graph.replay(record=[node])[node.name]
     return value
-
-
-def _linear_maps(graph: OperationGraph) -> dict[str, LinearMap]:
-    """The linear maps by the engine's names of their outputs."""
-
-    def names(linear: LinearMap) -> Iterator[str]:
-        for node in (linear.output, linear.operation.outputs[0]):
-            yield node.name
-            yield from (f"{module}#0" for module in graph.returned.get(node.name, []))
-
-    return {name: linear for linear in find_linear(graph) for name in names(linear)}
 
 
 def _linear_map(points: HookPoints, linear: dict[str, LinearMap], layer: int, letter: str) -> LinearMap:

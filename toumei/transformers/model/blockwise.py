@@ -34,7 +34,7 @@ class BlockwiseRunner:
         self._vectors: Tensor | None = None
         self._sample: Any = None
         stand_ins = nn.ModuleList(_StandIn(block, self) for block in self._blocks)
-        self._model = _with_module(parts.model, parts.blocks[0].split(".")[:-1], stand_ins)
+        self._model = with_module(parts.model, parts.blocks[0].split(".")[:-1], stand_ins)
         self.calls(parts.two_tokens)
 
     def calls(self, ids: Tensor, cache: Any = None) -> "list[BlockCall]":
@@ -118,6 +118,28 @@ def nearly_equal(found: Tensor, expected: Tensor) -> bool:
     return torch.allclose(found, expected.to(found).expand_as(found), rtol=0, atol=tolerance)
 
 
+def with_module(module: nn.Module, path: list[str], replacement: nn.Module) -> nn.Module:
+    """Returns a copy of a module, with the same weights, in which one submodule is replaced.
+
+    Args:
+        module: The module.
+        path: The names of the submodules that lead to the one that is replaced.
+        replacement: What stands in its place.
+    """
+    if not path:
+        return replacement
+    module = without_wrapper(module)
+    copy = object.__new__(type(module))
+    copy.__dict__.update(module.__dict__)
+    # accelerate stores a `forward` there, and `torch.compile` a call; both are bound to the original
+    copy.__dict__.pop("forward", None)
+    copy.__dict__.pop("_compiled_call_impl", None)
+    children = dict(module._modules)
+    children[path[0]] = with_module(module.get_submodule(path[0]), path[1:], replacement)
+    copy.__dict__["_modules"] = children
+    return copy
+
+
 class _StandIn(nn.Module):
     """Replaces a block in the runner; its attributes are those of the block."""
 
@@ -130,22 +152,6 @@ class _StandIn(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.__dict__["_runner"].visit(self.__dict__["_block"], args, kwargs)
-
-
-def _with_module(module: nn.Module, path: list[str], replacement: nn.Module) -> nn.Module:
-    """A copy of a module in which the submodule at the end of the path is replaced."""
-    if not path:
-        return replacement
-    module = without_wrapper(module)
-    copy = object.__new__(type(module))
-    copy.__dict__.update(module.__dict__)
-    # accelerate stores a `forward` there, and `torch.compile` a call; both are bound to the original
-    copy.__dict__.pop("forward", None)
-    copy.__dict__.pop("_compiled_call_impl", None)
-    children = dict(module._modules)
-    children[path[0]] = _with_module(module.get_submodule(path[0]), path[1:], replacement)
-    copy.__dict__["_modules"] = children
-    return copy
 
 
 def _for_rows(value: Any, rows: int, cache: Any, name: str) -> Any:

@@ -49,7 +49,7 @@ def search_family(model: nn.Module) -> tuple[Family, list[Family]]:
     Raises:
         ArchitectureError: A part is missing; the message says what was searched for and what was found.
     """
-    blocks = _search_blocks(model)
+    blocks = search_blocks(model)
     outside = Family(
         embedding=_name_of(model, _call(model, "get_input_embeddings"), "embedding"),
         blocks=blocks,
@@ -74,8 +74,12 @@ def stream_width(model: nn.Module) -> int:
     return int(width)
 
 
-def _search_blocks(model: nn.Module) -> str:
-    """The name of the outermost list of modules with as many entries as the model has layers."""
+def search_blocks(model: nn.Module) -> str:
+    """Returns the name of the outermost list of modules with as many entries as the model has layers.
+
+    Raises:
+        ArchitectureError: There is none.
+    """
     depth = getattr(_text_config(model), "num_hidden_layers", None)
     lists = {name: len(part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList)}
     candidates = [name for name, length in lists.items() if length == depth]

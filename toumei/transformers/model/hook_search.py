@@ -58,6 +58,16 @@ class HookPoints:
         return *self.points, *(f"blocks.{layer}.attn.hook_result" for layer in self.outputs)
 
     @cached_property
+    def linear_maps(self) -> dict[str, LinearMap]:
+        """The linear maps of the pass by the engine's names of their outputs."""
+        found: dict[str, LinearMap] = {}
+        for linear in find_linear(self.graph):
+            for node in (linear.output, linear.operation.outputs[0]):
+                modules = self.graph.returned.get(node.name, [])
+                found |= dict.fromkeys([node.name, *(f"{module}#0" for module in modules)], linear)
+        return found
+
+    @cached_property
     def in_place(self) -> bool:
         """Whether an operation of the pass writes into a tensor."""
         return any(operation.in_place for operation in self.graph)

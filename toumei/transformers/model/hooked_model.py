@@ -194,6 +194,35 @@ class HookedModel:
             logits, cache = self._with_gradients(recording, inputs, metric)
         return logits, cache.remove_batch_dim() if remove_batch_dim else cache
 
+    @checked
+    def activations(self, given: Any, names: Names, **options: Any) -> ActivationCache:
+        """Returns the activations that are named; the pass ends as soon as the model has computed them.
+
+        Native names without a number, such as ``model.layers.0.mlp``, mean the last run, and need the whole
+        pass; with one, ``model.layers.0.mlp#0``, they do not.
+
+        Args:
+            given: See `__call__`.
+            names: See `run_with_cache`.
+            **options: Other inputs of the model.
+
+        Raises:
+            LayerError: A name that the model does not have.
+
+        Example:
+            >>> from toumei.models import InductionTransformer
+            >>> hooked = HookedModel(InductionTransformer(vocabulary=8, positions=16))
+            >>> hooked.activations([0, 3, 1], ("resid_post", 0))["resid_post", 0].shape[:2]
+            torch.Size([1, 3])
+        """
+        points = self.points
+        wanted = wanted_names(self.model, names, points)
+        inputs = {**self.inputs(given), **options}
+        recording = Recording(self.model, points, wanted, self._state, gradients=False, stop=True)
+        with recording.active():
+            self._run(inputs)
+        return recording.cache()
+
     def _with_gradients(
         self, recording: Recording, inputs: Mapping[str, Any], metric: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, ActivationCache]:

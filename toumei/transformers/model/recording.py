@@ -30,12 +30,19 @@ class Recording:
         names: What to record: names of points, or native names.
         state: What is known of the pass.
         gradients: Whether the tensors stay in the graph of autograd, for `gradients`.
+        stop: Whether the pass ends as soon as everything is recorded.
     """
 
     def __init__(
-        self, model: nn.Module, points: HookPoints, names: Sequence[str], state: PassState, gradients: bool
+        self,
+        model: nn.Module,
+        points: HookPoints,
+        names: Sequence[str],
+        state: PassState,
+        gradients: bool,
+        stop: bool = False,
     ) -> None:
-        self._model, self._points, self._names = model, points, names
+        self._model, self._points, self._names, self._stop = model, points, names, stop
         self._state, self._with_gradients = state, gradients
         self._calls: dict[str, tuple[Any, Any]] = {}
         self._written: dict[str, Tensor] = {}
@@ -70,11 +77,13 @@ class Recording:
     @contextmanager
     def active(self) -> Iterator["Recording"]:
         """Records the pass in the block."""
-        options = {"detach": not self._with_gradients, "clone": self._clone}
+        options = {"detach": not self._with_gradients, "clone": self._clone, "stop": self._stop}
         noting = self._state.noting(without_wrapper(self._model))
         with hooked(self._model, self._record, self._edits, **options) as self._activations, noting:
-            yield self
-            self._written, self._batch = dict(self._state.written), self._state.batch
+            try:
+                yield self
+            finally:  # also of a pass that ends early
+                self._written, self._batch = dict(self._state.written), self._state.batch
 
     def cache(self) -> ActivationCache:
         """Returns the activations."""

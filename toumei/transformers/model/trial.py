@@ -66,7 +66,9 @@ def trial_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
             f"tokens (input_ids) or pictures (pixel_values)"
         )
     numbers = {value for value in vars(config).values() if isinstance(value, int)}
-    length = next(one for one in (7, 11, 13, 5, 17, 19) if one not in numbers)
+    most = getattr(config, "max_position_embeddings", None) or 20
+    lengths = (one for one in (7, 11, 13, 5, 17, 19) if one not in numbers and one <= most)
+    length = next(lengths, most)
     padding = getattr(config, "pad_token_id", None)
     known = [token for token in range(min(len(weight), 64)) if token != padding]
     picks = torch.randint(len(known), (2, length), generator=generator)

@@ -14,8 +14,8 @@ Kind = Literal["zero", "mean", "resample"]
 """What an ablated activation becomes."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_HEAD_AXES = {"z": 2, "q": 2, "k": 2, "v": 2, "result": 2, "rot_q": 2, "rot_k": 2, "pattern": 1}
-_HEAD_AXES["attn_scores"] = 1
+HEAD_AXES = {"z": 2, "q": 2, "k": 2, "v": 2, "result": 2, "rot_q": 2, "rot_k": 2, "pattern": 1}
+HEAD_AXES["attn_scores"] = 1
 
 
 @checked
@@ -121,7 +121,7 @@ def _index(
 ) -> tuple[Tensor, ...]:
     """Which numbers are ablated, as an index of all axes."""
     short = name.rpartition("hook_")[2]
-    head_axis = _HEAD_AXES.get(short)
+    head_axis = HEAD_AXES.get(short)
     position_axis = 2 if head_axis == 1 else 1
     if heads is not None and head_axis is None:
         raise ArgumentError(f"{name!r} has no heads: z, q, k, v, result, pattern and attn_scores have some")

@@ -10,11 +10,10 @@ from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.progress import tqdm
-from ..model.hook_points import HookPoint
 from ..model.hooked_model import HookedModel
 from .changes import Change, Replacement
 from .patching_result import PatchingResult
-from .problems import DIRECTIONS, Direction, Problem, layers_with, make_problem, recorded
+from .problems import DIRECTIONS, Direction, Problem, axes_of, layers_with, make_problem, recorded
 from .sweep import PatchedRuns
 
 By = Literal["layer", "layer_position", "head", "head_position", "neuron"]
@@ -108,7 +107,7 @@ class Patches:
         self.base = recorded(problem, problem.base(direction), what, self.layers)
         self.source = recorded(problem, problem.source(direction), what, self.layers)
         values = {layer: self.source[what, layer] for layer in self.layers}
-        self.replacement = Replacement(what, values, _order(problem.model, what, self.layers[0]))
+        self.replacement = Replacement(what, values, axes_of(problem.model, what, self.layers[0]))
         self._check_axes()
 
     def _check_axes(self) -> None:
@@ -213,9 +212,3 @@ def _chosen(known: list[int], layers: Sequence[int] | None) -> list[int]:
     if wrong or not layers:
         raise ArgumentError(f"layers are {known}, got {list(layers)}")
     return sorted(set(layers))
-
-
-def _order(model: HookedModel, what: str, layer: int) -> tuple[str, ...]:
-    """The axes of an activation."""
-    point = model.points.points[Replacement(what, {}, ("batch", "position", "width")).name(layer)]
-    return point.order if isinstance(point, HookPoint) else ("batch", "head", "query", "key")

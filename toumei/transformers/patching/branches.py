@@ -11,7 +11,7 @@ from ...core.hooks import hooked
 from ...core.outputs import main_tensor, with_main_tensor
 from ...core.targets import CallEdit
 from ...instrument import LinearMap
-from ..model.blockwise import _with_module as with_module
+from ..model.blockwise import with_module
 from ..model.hook_points import ComputedPoint, HookPoint
 from ..model.hook_search import HookPoints
 from ..model.recording import output_weight

@@ -95,13 +95,7 @@ def head_ablation(
             batch_size=batch_size,
         )
         groups = list(_groups(model, rows)) if metric is None else [list(range(len(rows)))]
-        found = (
-            _one_by_one(task, groups, verbose)
-            if jobs == 1
-            else sweep(task, groups, jobs=jobs, verbose=verbose)
-        )
-    order = torch.tensor([index for group in groups for index in group]).argsort()
-    before, table = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
+        before, table = _measured(task, groups, jobs, verbose)
     rise = table - before[:, None, None]
     return HeadAblation(
         kind=kind,
@@ -166,6 +160,18 @@ class _GroupTask:
         return before.double(), table
 
 
+def _measured(
+    task: _GroupTask, groups: Sequence[list[int]], jobs: int, verbose: bool
+) -> tuple[Tensor, Tensor]:
+    """The measure of each text and that without each head, in the order of the texts."""
+    found = (
+        _one_by_one(task, groups, verbose) if jobs == 1 else sweep(task, groups, jobs=jobs, verbose=verbose)
+    )
+    order = torch.tensor([index for group in groups for index in group]).argsort()
+    before, table = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
+    return before, table
+
+
 def _one_by_one(task: _GroupTask, groups: Sequence[list[int]], verbose: bool) -> list[tuple[Tensor, Tensor]]:
     """The results of groups, with a bar that counts heads of texts: there may be few groups."""
     total = len(task.changes) * sum(map(len, groups))
@@ -217,7 +223,7 @@ def _lengths(rows: list[list[int]]) -> list[int]:
 def _check_causal(model: HookedModel, rows: list[list[int]]) -> None:
     """Raises an error for a model whose heads see the tokens that come next."""
     layer = min(model.points.attentions)
-    _, cache = model.run_with_cache(rows[:1], [("pattern", layer)])
+    _, cache = model.run_with_cache([rows[0][:2]], [("pattern", layer)])
     if bool(cache["pattern", layer].triu(1).any()):
         raise ArchitectureError(
             f"{type(model.model).__name__} sees the tokens that come next, it has no next-token loss"

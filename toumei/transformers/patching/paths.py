@@ -1,7 +1,6 @@
 """Path patching: what the answer loses when one part's effect on others goes through single paths only."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -12,10 +11,15 @@ from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.progress import tqdm
 from ..model.activation_cache import ActivationCache
+from ..model.blockwise import BlockwiseRunner, nearly_equal
+from ..model.families import anatomy
 from ..model.hooked_model import HookedModel
+from .base_run import BaseRun
+from .changes import Change, Replacement
 from .patching_result import PatchingResult
-from .problems import DIRECTIONS, Direction, Problem, layers_with, make_problem, recorded
-from .sweep import read_logits, rows_at_once
+from .path_sweep import PathSweep
+from .problems import DIRECTIONS, Direction, Problem, axes_of, layers_with, make_problem, recorded
+from .sweep import read_logits, repeated, rows_at_once
 
 Input = Literal["q", "k", "v"]
 Receiver = tuple[int, int, str]
@@ -81,12 +85,6 @@ def path_patching(
         return paths.result(batch_size, verbose)
 
 
-@dataclass(frozen=True)
-class _Sender:
-    layer: int
-    head: int | None
-
-
 class _Paths:
     """The paths from all senders to some receivers; none for the logits."""
 
@@ -109,6 +107,7 @@ class _Paths:
             layers = layers_with(self._model, what)
             self._frozen[what] = recorded(problem, problem.base(direction), what, layers)
         self._free_mlps = "mlp_out" in self._frozen and mlps == "free"
+        self._sweep: PathSweep | None = None
 
     def _has_mlps(self) -> bool:
         return any(name.endswith("hook_mlp_out") for name in self._model.points.points)
@@ -126,14 +125,19 @@ class _Paths:
         for place, (layer, count) in enumerate(zip(self._layers, heads, strict=True)):
             raw[place, :count] = base  # a sender after all receivers has no path to them
             if layer < last:
-                senders += [_Sender(layer, head if self._what == "z" else None) for head in range(count)]
+                senders += [Change(layer, unit=head if self._what == "z" else None) for head in range(count)]
         texts = next(iter(self._source.values()))
-        size = rows_at_once(texts, problem.length, batch_size)
+        if senders:
+            self._prepare(senders)
+        size = rows_at_once(texts, problem.length - self._start, batch_size)
         with tqdm(total=len(senders), unit="sender", disable=not verbose) as progress:
             for start in range(0, len(senders), size):
                 chosen = senders[start : start + size]
-                for sender, value in zip(chosen, self._measured(chosen, len(texts)), strict=True):
-                    raw[self._layers.index(sender.layer), sender.head or 0] = value
+                found = self._plain if self._sweep is None else self._sweep.logits
+                for sender, value in zip(
+                    chosen, problem.read(found(chosen)).double().mean(1).tolist(), strict=True
+                ):
+                    raw[self._layers.index(sender.layer), sender.unit or 0] = value
                 progress.update(len(chosen))
         raw = raw if self._what == "z" else raw[:, 0]
         return self._as_result(raw)
@@ -154,13 +158,45 @@ class _Paths:
             tokens=problem.tokens(),
         )
 
-    def _measured(self, senders: Sequence[_Sender], texts: int) -> list[float]:
-        """The mean metric with each sender's effect on the receivers, from two passes with all as rows."""
-        problem, rows = self._problem, len(senders)
-        inputs = {
-            name: one.repeat(rows, *[1] * (one.dim() - 1)) if isinstance(one, Tensor) else one
-            for name, one in problem.base(self._direction).items()
-        }
+    @property
+    def _start(self) -> int:
+        """The first position that runs."""
+        return 0 if self._sweep is None else self._sweep.start
+
+    def _prepare(self, senders: Sequence[Change]) -> None:
+        """Finds out, by the first and last sender, whether the blocks can be called one by one."""
+        tried = list(dict.fromkeys([senders[0], senders[-1]]))
+        expected: Tensor | None = None
+        for cached in (True, False):
+            try:
+                sweep = self._make_sweep(cached)
+                expected = self._plain(tried) if expected is None else expected
+                if nearly_equal(sweep.logits(tried), expected):
+                    self._sweep = sweep
+                    return
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # the block of an unknown model may raise any error when it is called alone
+                continue
+
+    def _make_sweep(self, cached: bool) -> PathSweep:
+        parts = anatomy(self._model.model)
+        ids = self._problem.base(self._direction)["input_ids"]
+        values = {layer: self._source[self._what, layer] for layer in self._layers}
+        free = ("mlp_out",) if self._free_mlps else ()
+        return PathSweep(
+            BaseRun(parts, BlockwiseRunner(parts), ids, cached),
+            self._model.points,
+            Replacement(self._what, values, axes_of(self._model, self._what, self._layers[0])),
+            {what: cache for what, cache in self._frozen.items() if what not in free},
+            self._receivers,
+            min(self._problem.unchanged, self._problem.length - 1),
+        )
+
+    def _plain(self, senders: Sequence[Change]) -> Tensor:
+        """The logits (senders, texts, tokens) from two passes of the whole model with all senders as rows."""
+        rows = len(senders)
+        inputs = repeated(self._problem.base(self._direction), rows)
         seen: dict[tuple[int, str], Tensor] = {}
         edits: dict[Any, Callable[..., Any]] = {}
         for layer, _, kind in self._receivers:
@@ -175,10 +211,10 @@ class _Paths:
         if self._receivers:
             with self._model.edit(self._replacing(seen)):
                 logits = read_logits(self._model, inputs, last=True)[:, 0]
-        return problem.read(logits.unflatten(0, (rows, texts))).double().mean(1).tolist()
+        return logits.unflatten(0, (rows, -1))
 
     def _freezing(
-        self, what: str, layer: int, base: Tensor, senders: Sequence[_Sender]
+        self, what: str, layer: int, base: Tensor, senders: Sequence[Change]
     ) -> Callable[[Tensor], Tensor]:
         """Keeps an activation as it is in the base run, but for the senders."""
         free = what == "mlp_out" and self._free_mlps
@@ -189,10 +225,10 @@ class _Paths:
             for row, sender in zip(by_row, senders, strict=True):
                 if sender.layer == layer and what == self._what:
                     new = self._source[what, layer]
-                    if sender.head is None:
+                    if sender.unit is None:
                         row.copy_(new)
                     else:
-                        row[:, :, sender.head] = new[:, :, sender.head]
+                        row[:, :, sender.unit] = new[:, :, sender.unit]
             return value
 
         return freeze

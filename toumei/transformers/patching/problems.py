@@ -1,5 +1,6 @@
 """Clean and corrupt prompts, and how far a metric tells them apart."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal, get_args
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError, LayerError, NonFiniteError
 from ..model.activation_cache import ActivationCache
+from ..model.hook_points import HookPoint
 from ..model.hooked_model import HookedModel
 from ..model.point_names import full_name, unknown_point
 from .metrics import Metric, Read
@@ -18,7 +20,7 @@ Direction = Literal["denoising", "noising"]
 """Denoising puts clean activations into the corrupt run, noising corrupt ones into the clean run."""
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
-_SMALLEST = 1e-3  # gap, as a share of the larger metric
+SMALLEST = 1e-3  # gap, as a share of the larger metric
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,27 +83,38 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
         ArgumentError: The prompts have different numbers of tokens, or the metric hardly tells them apart.
         NonFiniteError: The metric is NaN or infinite.
     """
+    inputs = paired_inputs(model, clean, corrupt)
+    with torch.no_grad():
+        logits = [read_logits(model, one, last=True)[:, 0] for one in inputs]
+    return problem_of(model, inputs, logits, metric)
+
+
+def problem_of(
+    model: HookedModel, inputs: Sequence[dict[str, Any]], logits: Sequence[Tensor], metric: Any
+) -> Problem:
+    """Returns the problem of some pairs of prompts for logits that are known.
+
+    Args:
+        model: The model.
+        inputs: Its inputs of the clean and of the corrupt prompts.
+        logits: (texts, tokens) at the last position, of both.
+        metric: The metric.
+
+    Raises:
+        ArgumentError: The metric is none, or hardly tells the prompts apart.
+        NonFiniteError: The metric is NaN or infinite.
+    """
     if not isinstance(metric, Metric):
         raise ArgumentError(
             f"metric is a Metric such as logit_difference(answers, wrong), got {type(metric).__name__}"
         )
-    inputs = [model.inputs(given) for given in (clean, corrupt)]
     ids = [one.get("input_ids") for one in inputs]
-    main = [_main(one) for one in inputs]
-    padded = any(bool((one["attention_mask"] == 0).any()) for one in inputs if "attention_mask" in one)
-    if padded or main[0].shape != main[1].shape:
-        raise ArgumentError(
-            f"all prompts must have the same number of tokens, so that positions mean the same: clean "
-            f"{_lengths(inputs[0])}, corrupt {_lengths(inputs[1])}"
-        )
-    with torch.no_grad():
-        logits = [read_logits(model, one, last=True)[:, 0] for one in inputs]
     read = metric.reading(model, ids[0], logits[0])
     values = tuple(float(read(one).mean()) for one in logits)
     gap = values[0] - values[1]
     if not isfinite(gap):
         raise NonFiniteError(f"the {metric.name} is {values[0]} on clean and {values[1]} on corrupt prompts")
-    if abs(gap) <= _SMALLEST * max(abs(values[0]), abs(values[1]), 1e-6):
+    if abs(gap) <= SMALLEST * max(abs(values[0]), abs(values[1]), 1e-6):
         raise ArgumentError(
             f"the {metric.name} is {values[0]:.4g} on clean and {values[1]:.4g} on corrupt prompts: a share "
             f"of so small a gap means nothing"
@@ -118,8 +131,24 @@ def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -
         metric=metric.name,
         values=(values[0], values[1]),
         unchanged=unchanged,
-        length=main[0].shape[1],
+        length=_main(inputs[0]).shape[1],
     )
+
+
+def paired_inputs(model: HookedModel, clean: Any, corrupt: Any) -> list[dict[str, Any]]:
+    """Returns the model's inputs of clean and corrupt prompts.
+
+    Raises:
+        ArgumentError: They have different numbers of tokens.
+    """
+    inputs = [model.inputs(given) for given in (clean, corrupt)]
+    padded = any(bool((one["attention_mask"] == 0).any()) for one in inputs if "attention_mask" in one)
+    if padded or _main(inputs[0]).shape != _main(inputs[1]).shape:
+        raise ArgumentError(
+            f"all prompts must have the same number of tokens, so that positions mean the same: clean "
+            f"{_lengths(inputs[0])}, corrupt {_lengths(inputs[1])}"
+        )
+    return inputs
 
 
 def layers_with(model: HookedModel, what: str) -> list[int]:
@@ -133,6 +162,12 @@ def layers_with(model: HookedModel, what: str) -> list[int]:
     if not known:
         raise LayerError(unknown_point(full_name((what, min(points.attentions))), points))
     return known
+
+
+def axes_of(model: HookedModel, what: str, layer: int) -> tuple[str, ...]:
+    """Returns the axes of an activation, in the order in which it is read."""
+    point = model.points.points[full_name((what, layer))]
+    return point.order if isinstance(point, HookPoint) else ("batch", "head", "query", "key")
 
 
 def recorded(problem: Problem, inputs: dict[str, Any], what: str, layers: list[int]) -> ActivationCache:

@@ -11,11 +11,12 @@ The plain way runs the whole model once for each change. Here a change costs wha
 - Logits are computed at the positions that are read.
 
 Where the blocks of a model cannot be called one by one, or give other logits than the model when this is
-tried, each change is a pass of the model with an edit.
+tried, changes are rows of passes of the whole model with edits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -76,8 +77,10 @@ class PatchedRuns:
         if self._base is None and ordered:
             self._prepare(ordered)
         if self._base is None:
-            for change in ordered:
-                yield [change], read(self._plain(change)[None])
+            size = self._rows_of_passes()
+            for place in range(0, len(ordered), size):
+                chunk = ordered[place : place + size]
+                yield chunk, read(self._plain(chunk))
             return
         waiting = ordered
         while waiting:
@@ -122,15 +125,30 @@ class PatchedRuns:
         start, end = self._base.length - rows.shape[2], self._base.length - self._last
         return rows[:, :, self._first - start : end - start]
 
-    def _plain(self, change: Change) -> Tensor:
-        """The logits (texts, positions, tokens) of one change by a pass of the whole model."""
-        replacement = self.replacement
+    def _rows_of_passes(self) -> int:
+        """How many changes are rows of one pass of the whole model."""
+        lengths = {one.shape[self.replacement.position_axis] for one in self.replacement.values.values()}
+        main = self.inputs.get("input_ids")
+        positions = max(lengths) if main is None else main.shape[1]
+        main = next(one for one in self.inputs.values() if isinstance(one, Tensor)) if main is None else main
+        return rows_at_once(main, positions, self._batch_size)
 
-        def put(value: Tensor) -> None:
-            replacement.put(value, replacement.new(change.layer, value), change)
+    def _plain(self, changes: Sequence[Change]) -> Tensor:
+        """The logits (changes, texts, positions, tokens) of a pass of the whole model with a row for each."""
+        replacement, count = self.replacement, len(changes)
 
-        with self.model.edit({replacement.name(change.layer): put}):
-            return self._kept(read_logits(self.model, self.inputs))
+        def putting(layer: int) -> Callable[[Tensor], None]:
+            def put(value: Tensor) -> None:
+                for row, change in zip(value.unflatten(0, (count, -1)), changes, strict=True):
+                    if change.layer == layer:
+                        replacement.put(row, replacement.new(layer, row), change)
+
+            return put
+
+        edits = {replacement.name(layer): putting(layer) for layer in {one.layer for one in changes}}
+        with self.model.edit(edits):
+            logits = read_logits(self.model, repeated(self.inputs, count))
+        return self._kept(logits).unflatten(0, (count, -1))
 
     def _kept(self, tensor: Tensor) -> Tensor:
         """The positions of a tensor (texts, positions, ...) that are read."""
@@ -147,9 +165,9 @@ class PatchedRuns:
         except Exception:  # no language model with blocks that are known
             return
         tried = _one_of_each_kind(changes, parts)
-        expected = {change: self._plain(change) for change in tried}
+        expected = self._plain(tried)
         for cached in (True, False):
-            if self._works(parts, runner, ids, cached, expected):
+            if self._works(parts, runner, ids, cached, tried, expected):
                 return
         self._base = None
 
@@ -159,16 +177,17 @@ class PatchedRuns:
         runner: BlockwiseRunner,
         ids: Tensor,
         cached: bool,
-        expected: dict[Change, Tensor],
+        tried: Sequence[Change],
+        expected: Tensor,
     ) -> bool:
         try:
             self._base = BaseRun(parts, runner, ids, cached)
             self._branches = Branches(self._base, self.model.points, self.replacement)
-            for change, logits in expected.items():
-                rows = self._positions(self._sweep([change], self._start(change)))
-                found = self._base.logits(rows[0])
-                valid = self._kept(self._valid())
-                if not nearly_equal(found[valid], logits[valid]):
+            valid = self._kept(self._valid())
+            for start, group in groupby(zip(tried, expected, strict=True), lambda pair: self._start(pair[0])):
+                changes, logits = zip(*group, strict=True)
+                found = self._base.logits(self._positions(self._sweep(changes, start)))
+                if not nearly_equal(found[:, valid], torch.stack(logits)[:, valid]):
                     raise ArchitectureError("rows compute something else than the model")
         except torch.OutOfMemoryError:
             raise
@@ -196,6 +215,14 @@ def rows_at_once(ids: Tensor, positions: int, batch_size: int | None) -> int:
     return max(1, (batch_size or tokens // positions) // len(ids))
 
 
+def repeated(inputs: dict[str, Any], rows: int) -> dict[str, Any]:
+    """Returns the inputs of a model with all texts so many times, one time after the other."""
+    return {
+        name: one.repeat(rows, *[1] * (one.dim() - 1)) if isinstance(one, Tensor) else one
+        for name, one in inputs.items()
+    }
+
+
 def read_logits(model: HookedModel, inputs: dict[str, Any], *, last: bool = False) -> Tensor:
     """Returns the logits (texts, positions, tokens); those of a classifier have one position.
 
@@ -221,9 +248,9 @@ def read_logits(model: HookedModel, inputs: dict[str, Any], *, last: bool = Fals
 
 
 def _one_of_each_kind(changes: Sequence[Change], parts: Anatomy) -> list[Change]:
-    """The first change, the last one, and one in each other kind of block."""
+    """The first change, the last one, and one in each other kind of block, in the order of the layers."""
     ordered = sorted(changes, key=lambda one: one.layer)
     kinds: dict[str, Change] = {}
     for layer, change in {one.layer: one for one in reversed(ordered)}.items():
         kinds[repr(parts.module(parts.blocks[layer]))] = change
-    return list(dict.fromkeys([ordered[0], ordered[-1], *kinds.values()]))
+    return sorted({ordered[0], ordered[-1], *kinds.values()}, key=ordered.index)

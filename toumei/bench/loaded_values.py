@@ -1,0 +1,151 @@
+"""Arguments and results that come back from the folder of a run."""
+
+import base64
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.errors import ArgumentError, ToumeiError
+from ..core.optional import require
+from .hashes import class_name
+from .stored_values import tensor_file
+
+
+class NotKept(str):
+    """What is known of a value that was not kept, or that cannot be read back: what it was printed as."""
+
+    def __repr__(self) -> str:
+        return f"NotKept({str(self)!r})"
+
+
+def loaded(folder: Path, tree: Any) -> Any:
+    """Returns the value that `Stored.tree` has written.
+
+    Results of the library are loaded by their class. Pictures and pages come back as the paths of their
+    files; what was not kept as a `NotKept`.
+
+    Args:
+        folder: The folder of the run.
+        tree: What JSON has of it.
+
+    Raises:
+        ArgumentError: A file is missing or damaged.
+    """
+    if isinstance(tree, list):
+        return [loaded(folder, item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    key = next(iter(tree), "")
+    if not key.startswith("$"):
+        return {name: loaded(folder, part) for name, part in tree.items()}
+    if key not in _READ:
+        raise ArgumentError(f"{folder} holds a value that this toumei cannot read, {key!r}")
+    return _READ[key](folder, tree)
+
+
+def not_kept(tree: Any) -> bool:
+    """Whether something in a tree cannot be read back."""
+    if isinstance(tree, list):
+        return any(map(not_kept, tree))
+    if isinstance(tree, dict):
+        return bool({"$unkept", "$module", "$page", "$figure"} & set(tree)) or any(
+            map(not_kept, tree.values())
+        )
+    return False
+
+
+def saved_parts(tree: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the results that were kept by their own save inside a stored value, and their places."""
+    if isinstance(tree, list):
+        for index, item in enumerate(tree):
+            yield from saved_parts(item, f"{place}[{index}]")
+    elif isinstance(tree, dict):
+        if "$saved" in tree:
+            yield place, tree
+            return
+        for name, part in tree.items():
+            yield from saved_parts(part, place if name.startswith("$") else f"{place}.{name}")
+
+
+def saved_results(folder: Path, tree: Any, kind: type[Any]) -> Iterator[tuple[str, Any]]:
+    """Yields the results of a class inside a stored value, and their places.
+
+    Raises:
+        ArgumentError: A file is missing or damaged.
+    """
+    for place, part in saved_parts(tree, "result"):
+        if part["class"] == class_name(kind):
+            yield place, loaded(folder, part)
+
+
+def class_of(name: str) -> Any:
+    """Returns a class that is named by `class_name`, of this package or of a module that is imported.
+
+    No other module is imported for it: a folder of somebody else should run no code.
+    """
+    module, _, path = name.partition(":")
+    if module.split(".")[0] == __name__.split(".")[0]:
+        found: Any = import_module(module)
+    else:
+        found = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _tensor(folder: Path, tree: Mapping[str, Any]) -> torch.Tensor:
+    place = tree.get("$tensor", tree.get("$array"))
+    path = tensor_file(folder, str(place))
+    safetensors = require("safetensors", "reading a run")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            tensor: torch.Tensor = file.get_tensor(place).clone()
+            return tensor
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ArgumentError(f"{path} has no tensor {place!r}: {error}") from error
+
+
+def _fields(folder: Path, tree: Mapping[str, Any]) -> Any:
+    parts = {name: loaded(folder, part) for name, part in tree["$fields"].items()}
+    kind = class_of(tree["class"])
+    try:
+        return parts if kind is None else kind(**parts)
+    except Exception:  # of a class of the user, which may have changed
+        return parts
+
+
+def _saved(folder: Path, tree: Mapping[str, Any]) -> Any:
+    kind = class_of(tree["class"])
+    try:
+        return NotKept(tree["text"]) if kind is None else kind.load(folder / tree["$saved"])
+    except TypeError:  # it is loaded together with its model
+        return folder / tree["$saved"]
+    except ToumeiError:
+        raise
+    except Exception as error:  # of a class of the user
+        raise ArgumentError(f"{folder / tree['$saved']} cannot be loaded: {error}") from error
+
+
+_READ: dict[str, Callable[[Path, Mapping[str, Any]], Any]] = {
+    "$float": lambda folder, tree: float(tree["$float"]),
+    "$complex": lambda folder, tree: complex(*map(float, tree["$complex"])),
+    "$tuple": lambda folder, tree: tuple(loaded(folder, tree["$tuple"])),
+    "$set": lambda folder, tree: set(loaded(folder, tree["$set"])),
+    "$dict": lambda folder, tree: {loaded(folder, k): loaded(folder, v) for k, v in tree["$dict"]},
+    "$bytes": lambda folder, tree: base64.b64decode(tree["$bytes"]),
+    "$path": lambda folder, tree: Path(tree["$path"]),
+    "$dtype": lambda folder, tree: getattr(torch, tree["$dtype"]),
+    "$device": lambda folder, tree: torch.device(tree["$device"]),
+    "$tensor": _tensor,
+    "$array": lambda folder, tree: _tensor(folder, tree).numpy(),
+    "$fields": _fields,
+    "$saved": _saved,
+    "$figure": lambda folder, tree: folder / tree["$figure"],
+    "$page": lambda folder, tree: folder / tree["$page"],
+    "$module": lambda folder, tree: NotKept(tree["$module"]),
+    "$unkept": lambda folder, tree: NotKept(tree["$unkept"]),
+}
