@@ -6,11 +6,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from tqdm import tqdm
-
 from ..core.checks import check_choice, check_counts, checked
 from ..core.errors import ArgumentError, ServerError
 from ..core.kinds import shown
+from ..core.progress import tqdm
 from .archive import Archive
 from .comparison import Rerun, VersionDifference, compare_results, compare_versions
 from .decorators import with_figures, with_hypothesis_test, with_profile, with_tools

@@ -7,10 +7,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ..core.errors import ArgumentError
 from ..core.files import atomic_write
+from ..core.progress import tqdm
 from ..plots.html import page, save_page
 from .loaded_values import class_of, loaded, saved_parts
 from .runs import Run
