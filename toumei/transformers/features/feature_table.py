@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Words = tuple[str, ...]
 
+_DISPLAYED = 10  # features in a notebook
 _STYLE = """
 .feature { border-top: 1px solid var(--line); padding: 8px 0 14px; }
 .text { margin: 5px 0; line-height: 1.9; font-family: ui-monospace, monospace; font-size: 13px; }
@@ -84,11 +85,18 @@ class FeatureTable(Saved):
 
     def page(self) -> str:
         """Returns a page of HTML with the texts of all features, in the colours of the activations."""
-        parts = [self._section(row) for row in range(len(self.features))]
+        return self._page(len(self.features))
+
+    def _page(self, count: int) -> str:
+        """The page of the first features."""
+        parts = [self._section(row) for row in range(min(count, len(self.features)))]
+        shown = (
+            "" if len(parts) == len(self.features) else f" The first {len(parts)} of {len(self.features)}."
+        )
         return page(
             f"Features of {self.reads}",
             "\n".join(parts),
-            summary="The colour of a token is the activation of the feature at it.",
+            summary=f"The colour of a token is the activation of the feature at it.{shown}",
             style=_STYLE,
         )
 
@@ -170,7 +178,7 @@ class FeatureTable(Saved):
         return f"FeatureTable({len(self.features)} features of {self.reads}: {listed(self.features)})"
 
     def _repr_html_(self) -> str:
-        return framed(self.page())
+        return framed(self._page(_DISPLAYED))
 
 
 @checked
