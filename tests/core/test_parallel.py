@@ -73,22 +73,23 @@ def test_a_result_that_cannot_be_kept_is_a_failure(tmp_path, jobs):
         quiet(value, range(3), jobs=jobs, folder=tmp_path)
 
 
-class Unreadable(Exception):
-    """An error that cannot be read again after it was pickled."""
+class Unpickled(Exception):
+    """An error that cannot be pickled."""
 
-    def __init__(self, first, second):
-        super().__init__(f"{first} and {second}")
+    def __init__(self, words):
+        super().__init__(words)
+        self.guard = threading.Lock()
 
 
-def unreadable(item):
-    raise Unreadable(item, item + 1)
+def unpickled(item):
+    raise Unpickled(f"{item} and {item + 1}")
 
 
 def test_an_error_that_cannot_be_sent_arrives_in_words():
-    with pytest.raises(Unreadable, match="5 and 6"):
-        quiet(unreadable, [5])
-    with pytest.raises(SweepError, match="Unreadable: 5 and 6"):
-        quiet(unreadable, [5], jobs=2)
+    with pytest.raises(Unpickled, match="5 and 6"):
+        quiet(unpickled, [5])
+    with pytest.raises(SweepError, match="Unpickled: 5 and 6"):
+        quiet(unpickled, [5], jobs=2)
 
 
 @pytest.mark.parametrize("jobs", [0, -2, 1.5, "2", True, None])

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FunctionType, MethodType
 from typing import Any
+from uuid import uuid4
 
 from .errors import ArgumentError
 from .files import atomic_write
@@ -50,13 +51,12 @@ def sent(function: Callable[[Any], Any], backend: Any) -> Iterator[Callable[[Any
                 partial.write_bytes(content)
             yield _InFile(path)
     elif name == "DaskDistributedBackend":
-        (future,) = backend.client.scatter([content], broadcast=True, hash=False)
-        backend.client.publish_dataset(future, name=future.key)
+        name = f"toumei-{uuid4().hex}"
+        backend.client.publish_dataset(content, name=name)
         try:
-            yield _OnDask(future.key)
+            yield _OnDask(name)
         finally:
-            backend.client.unpublish_dataset(future.key)
-            future.release()
+            backend.client.unpublish_dataset(name)
     elif name == "RayBackend":
         yield _OnRay(require("ray", "a sweep on Ray").put(content))
     else:
@@ -121,10 +121,9 @@ class _InFile(_Sent):
 
 @dataclass(frozen=True)
 class _OnDask(_Sent):
-    """A function that each worker of a Dask cluster holds under a name.
+    """A function that the scheduler of a Dask cluster holds under a name.
 
-    A `distributed.Future` of the key alone would wait forever in another process: nobody tells its client
-    that the content is there.
+    Data that is scattered over the workers would be lost with the last worker that has it.
     """
 
     name: str
@@ -132,7 +131,7 @@ class _OnDask(_Sent):
     def content(self) -> bytes:
         """Returns the pickled function."""
         distributed = require("distributed", "a sweep on Dask")
-        content: bytes = distributed.get_client().get_dataset(self.name).result()
+        content: bytes = distributed.get_client().get_dataset(self.name)
         return content
 
 
