@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import sweeps
 import units_of_a_network
+
 from toumei.cnns.all_units import _UnitTask
 
 LAYERS = ("conv2", "conv4", "conv6")

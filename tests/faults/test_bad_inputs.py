@@ -64,7 +64,7 @@ def finite(found, depth=0):
 NO_ENTRIES = """
 ActivationCache Activations Anatomy AnswerScore AttentionPage Block Communities Edge EditCase EditEffect
 Fact FactPrompt IdentityMoment
-color_bar diverging_map drawing in_range look seeded_passes
+FailedItem color_bar diverging_map drawing in_range look seeded_passes
 Inception5h Interpolation Lesion LowRank ModelGraph Progress SecondMoment Survey Unit Views closed_form
 counterfact_cases draw_tokens escaped evaluate_edits export_lora fitted_vectorizer known_only
 null_directions read_facts reference_score save_animation save_figure save_grid save_page

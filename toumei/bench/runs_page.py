@@ -3,12 +3,12 @@
 import base64
 import json
 from collections.abc import Iterable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import ArgumentError
 from ..core.files import atomic_write
+from ..core.notebooks import png
 from ..core.progress import tqdm
 from ..plots.html import page, save_page
 from .loaded_values import class_of, loaded, saved_parts
@@ -141,9 +141,7 @@ def _drawn(run: Run, tree: dict[str, Any]) -> bytes | None:
     try:
         axes = loaded(run.folder, tree).plot()
         figure = getattr(axes, "flat", [axes])[0].figure
-        with BytesIO() as stream:
-            figure.savefig(stream, format="png", bbox_inches="tight", dpi=80)
-            content = stream.getvalue()
+        content = png(figure, dpi=80, tight=True)
         pyplot.close(figure)
     except (ArgumentError, TypeError, ValueError, AttributeError, RuntimeError, LookupError):
         return None  # it needs its inputs, or its file is damaged

@@ -85,7 +85,12 @@ def _address(figure: Any) -> str | None:
     """A figure as the address of a PNG, None if it takes long to draw or is very large."""
     if max(figure.get_size_inches()) > _MOST_INCHES or len(figure.findobj()) > _MOST_ARTISTS:
         return None
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    data = buffer.getvalue()
+    data = png(figure, _DPI)
     return None if len(data) > _MOST_PICTURE else f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def png(figure: Any, dpi: float, tight: bool = False) -> bytes:
+    """Returns a figure as the content of a PNG file, `tight` without the empty margin around it."""
+    with io.BytesIO() as stream:
+        figure.savefig(stream, format="png", dpi=dpi, bbox_inches="tight" if tight else None)
+        return stream.getvalue()

@@ -74,8 +74,8 @@ class SparseAutoencoder(Saved):
     _specs = specs(
         W_enc=Spec("width features", finite=True),
         b_enc=Spec("features", finite=True),
-        W_dec=Spec("features out", finite=True),
-        b_dec=Spec("out", finite=True),
+        W_dec=Spec("features out_size", finite=True),
+        b_dec=Spec("out_size", finite=True),
         thresholds=Spec("features", finite=True),
     )
 
