@@ -31,10 +31,14 @@ def logits_of(model):
 
 
 def state_of(model):
-    """Every object of a model, and every attribute that is a plain number."""
+    """Every object of a model, and every attribute that is a plain number.
+
+    Whether transformers has put up hooks for hidden states is left out: it does so again when they are asked for.
+    """
     modules = list(model.named_modules())
     plain = {
-        name: {k: v for k, v in vars(part).items() if isinstance(v, int | float)} for name, part in modules
+        name: {k: v for k, v in vars(part).items() if isinstance(v, int | float) and "_hooks_" not in k}
+        for name, part in modules
     }
     return modules, dict(model.named_parameters()), plain, id(model.config), dict(vars(model.config))
 
