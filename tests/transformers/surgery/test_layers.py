@@ -33,7 +33,7 @@ def logits_of(model):
 def state_of(model):
     """Every object of a model, and every attribute that is a plain number.
 
-    Whether transformers has put up hooks for hidden states is left out: it does so again when they are asked for.
+    Whether transformers has put up hooks for hidden states is left out: it renews them when they are needed.
     """
     modules = list(model.named_modules())
     plain = {
