@@ -298,7 +298,8 @@ def _finish(
         ax.axvline(0, color="gray", linewidth=0.8)
     ax.set_yticks(range(len(labels)), [_short(name) for name in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    ax.set_xlim(low - room * (low != 0), high + room * (high != 0))
+    flat = low == high
+    ax.set_xlim(low - room * (flat or low != 0), high + room * (flat or high != 0))
     ax.set_xlabel(label)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params("y", length=0)

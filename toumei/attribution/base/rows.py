@@ -138,6 +138,8 @@ def columns_of(result: Contributions) -> Tensor:
         ArgumentError: Contributions of something else, such as pictures without features.
     """
     (values, *more) = parts_of(result.values)
+    if not more and values.dim() == 1 + result.several:  # a number a row is a column
+        values = values[..., None]
     if more or values.dim() != 2 + result.several:
         if result.features is None:
             raise ArgumentError(
