@@ -1,9 +1,11 @@
 """toumei (透明, "transparent") shows what a trained PyTorch network has learned, and lets you change it.
 
 `toumei.cnns` makes pictures of what units look for, from `Pipeline(parameterization, objective)` objects.
-`toumei.transformers` finds where a language model stores a fact, and edits it.
+`toumei.transformers` looks inside transformers: activations, heads, circuits, features, facts, which it edits.
 `toumei.attribution` says which parts of the input made a network decide so.
 `toumei.misc` asks whole networks: do they fall into modules, and what style do they see.
+`toumei.instrument` records the graph of every operation of a model, and finds attention in it.
+`toumei.bench` keeps, compares and tests experiments.
 `toumei.models` holds networks to look into, some of them trained and shipped with the package.
 `toumei.core` is the floor under all of it: recording and editing of activations, names, units, seeds.
 `toumei.plots` turns arrays into matplotlib axes. Subpackages are imported when they are first used.
@@ -14,7 +16,17 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("attribution", "cnns", "core", "misc", "models", "plots", "transformers")
+_SUBPACKAGES = (
+    "attribution",
+    "bench",
+    "cnns",
+    "core",
+    "instrument",
+    "misc",
+    "models",
+    "plots",
+    "transformers",
+)
 __all__ = ["__version__", *_SUBPACKAGES]
 
 
