@@ -1,7 +1,7 @@
 """toumei (透明, "transparent") shows what a trained PyTorch network has learned, and lets you change it.
 
 `toumei.cnns` makes pictures of what units look for, from `Pipeline(parameterization, objective)` objects.
-`toumei.transformers` looks inside transformers: activations, heads, circuits, features, facts, which it edits.
+`toumei.transformers` looks inside transformers: activations, heads, circuits, features, and edits facts.
 `toumei.attribution` says which parts of the input made a network decide so.
 `toumei.misc` asks whole networks: do they fall into modules, and what style do they see.
 `toumei.instrument` records the graph of every operation of a model, and finds attention in it.
