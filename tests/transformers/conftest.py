@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from toumei.transformers import CausalTracer, RankOneEditor, collect_statistics
+from toumei.transformers.surgery.surgery import forget_captures
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +20,15 @@ def close_figures():
 @pytest.fixture
 def language_model(watched):
     """From the name of an architecture to a tiny random model of it, which the test must leave as it is."""
-    return lambda kind: watched(build(kind))
+
+    def fresh(kind):
+        model = build(kind)
+        forget_captures(
+            model
+        )  # which a test that asked for hidden states has left, and which cannot be pickled
+        return watched(model)
+
+    return fresh
 
 
 @pytest.fixture(scope="session")

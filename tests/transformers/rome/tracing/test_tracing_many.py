@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 import torch
-from joblib.externals.loky.backend.reduction import dumps
 
 from toumei.core.errors import ArgumentError
 from toumei.transformers.model.tokens import ROLES, token_roles
@@ -129,7 +128,7 @@ def test_a_killed_run_goes_on_where_it_was(tracer, tmp_path, monkeypatch):
 def test_the_work_on_a_fact_can_be_sent_to_another_process(tracer):
     item = FactItem(read_facts(FACTS)[0], TraceSettings(samples=1))
     task = FactTask(tracer)
-    there, here = pickle.loads(dumps(task))(item), task(item)
+    there, here = pickle.loads(pickle.dumps(task))(item), task(item)
     torch.testing.assert_close(there["effects"], here["effects"], equal_nan=True)
 
 
