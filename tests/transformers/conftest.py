@@ -21,14 +21,17 @@ def close_figures():
 def language_model(watched):
     """From the name of an architecture to a tiny random model of it, which the test must leave as it is."""
 
-    def fresh(kind):
-        model = build(kind)
-        forget_captures(
-            model
-        )  # which a test that asked for hidden states has left, and which cannot be pickled
-        return watched(model)
+    # transformers puts up hooks when hidden states are asked for; they stay, and cannot be pickled
+    given = []
 
-    return fresh
+    def fresh(kind):
+        forget_captures(build(kind))
+        given.append(build(kind))
+        return watched(build(kind))
+
+    yield fresh
+    for model in given:
+        forget_captures(model)
 
 
 @pytest.fixture(scope="session")
