@@ -13,7 +13,7 @@ any other encoder or decoder is downloaded.
 import argparse
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ import torch
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from common import basic_parser, texts_in
+from common import basic_parser, model_and_texts
 from toumei.core import evaluating
 from toumei.instrument import AttentionHeadClusterAnalyzer, AttentionHeadClusteringResult, instrument
-from toumei.models import facts_gpt
+from toumei.models import minilm
 from toumei.plots import look, save_figure
 
 MARKS = (".", ",")
@@ -35,7 +35,7 @@ MARKS = (".", ",")
 def main(argv: Sequence[str] | None = None) -> AttentionHeadClusteringResult:
     options = parse_arguments(argv)
     started = time.perf_counter()
-    model, tokenizer, texts = loaded(options)
+    model, tokenizer, texts = model_and_texts(options, encoder)
     result = compared(model, tokenizer, list(itertools.islice(texts, options.count)), options)
     print(result)
     report(result)
@@ -94,7 +94,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser: argparse.ArgumentParser = basic_parser(
         __doc__, Path("outputs/attention_heads.png"), seed=0, device="cpu"
     )
-    parser.add_argument("--model", help="an encoder or a decoder of Hugging Face, or a folder with one")
+    parser.add_argument(
+        "--model", help="minilm, an encoder or a decoder of Hugging Face, or a folder with one"
+    )
     parser.add_argument("--texts", help="a file with a text on each line")
     parser.add_argument("--count", type=int, default=500, help="most texts")
     parser.add_argument("--max-length", type=int, default=128, help="most tokens of a text")
@@ -106,24 +108,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def loaded(options: argparse.Namespace) -> tuple[Any, Any, Iterable[str]]:
-    """The model, its tokenizer and the texts."""
-    model: Any
-    tokenizer: Any
-    texts: Iterable[str]
-    if options.model is None:
-        model, tokenizer, world = facts_gpt()
-        texts = world.texts(seed=0)
-    else:
-        from transformers import AutoModel, AutoTokenizer
+def encoder(name: str) -> tuple[Any, Any]:
+    """An encoder, or a decoder without its head, and its tokenizer."""
+    from transformers import AutoModel, AutoTokenizer
 
-        model, tokenizer = (
-            AutoModel.from_pretrained(options.model, dtype=torch.float32),
-            AutoTokenizer.from_pretrained(options.model),
-        )
-    if options.texts:
-        texts = texts_in(options.texts)
-    return model.to(options.device), tokenizer, texts
+    if name == "minilm":
+        return minilm()
+    return AutoModel.from_pretrained(name, dtype=torch.float32), AutoTokenizer.from_pretrained(name)
 
 
 if __name__ == "__main__":

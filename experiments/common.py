@@ -1,7 +1,7 @@
 """What the experiments share: arguments, networks, photographs, and the choice of units."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import toumei
 from toumei.core import evaluating, run
-from toumei.models import Inception5h, ShapesCNN, load_state_dict
+from toumei.models import Inception5h, ShapesCNN, facts_gpt, load_state_dict
 
 SIZES = {"conv1": 12, "conv2": 20, "conv3": 28, "conv4": 36, "conv5": 48, "conv6": 64}
 """Size of the picture of a unit in each layer of `ShapesCNN`: a little more than its receptive field."""
@@ -102,6 +102,26 @@ def language_model(name: str) -> tuple[Any, Any]:
     if name == "smollm2":
         return toumei.models.smollm2()
     return AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+
+
+def model_and_texts(
+    options: argparse.Namespace, load: Callable[[str], tuple[Any, Any]] = language_model
+) -> tuple[Any, Any, Iterable[str]]:
+    """The model of --model, its tokenizer and the texts of --texts; by default the facts and their world.
+
+    Args:
+        options: With ``model``, ``texts`` and ``device``.
+        load: Returns the model of a name and its tokenizer.
+    """
+    texts: Iterable[str]
+    if options.model is None:
+        model, tokenizer, world = facts_gpt()
+        texts = world.texts(seed=0)
+    else:
+        model, tokenizer = load(options.model)
+    if options.texts:
+        texts = texts_in(options.texts)
+    return model.to(options.device), tokenizer, texts
 
 
 def map_layers(

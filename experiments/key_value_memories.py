@@ -15,15 +15,14 @@ import itertools
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from matplotlib.figure import Figure
 
-from common import basic_parser, language_model, texts_in
+from common import basic_parser, model_and_texts
 from toumei.instrument.memories.key_value_memories import KeyValueMemories
 from toumei.instrument.memories.result import Memories
-from toumei.models import facts_gpt
 from toumei.plots import look, palette, save_figure
 from toumei.transformers.model import anatomy
 
@@ -37,7 +36,7 @@ QUANTILES = (0.1, 0.5, 0.9)
 def main(argv: Sequence[str] | None = None) -> Memories:
     options = parse_arguments(argv)
     started = time.perf_counter()
-    model, tokenizer, texts = loaded(options)
+    model, tokenizer, texts = model_and_texts(options)
     parts = anatomy(model)
     layers = [parts.down(layer) for layer in range(parts.layers)]
     analysis = KeyValueMemories(
@@ -114,7 +113,7 @@ def report(memories: Memories, count: int = 2) -> None:
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser: argparse.ArgumentParser = basic_parser(__doc__, "outputs/key_value_memories.png", device="cpu")
-    parser.add_argument("--model", help="a causal language model to download, or a folder with one")
+    parser.add_argument("--model", help="smollm2, a causal language model to download, or a folder with one")
     parser.add_argument("--texts", help="a file with a text on each line")
     parser.add_argument("--count", type=int, default=3000, help="most texts")
     parser.add_argument("--triggers", type=int, default=25, help="texts that are kept for each neuron")
@@ -123,21 +122,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.model and not options.texts:
         parser.error("--model needs --texts")
     return options
-
-
-def loaded(options: argparse.Namespace) -> tuple[Any, Any, Iterable[str]]:
-    """The model, its tokenizer and the texts."""
-    model: Any
-    tokenizer: Any
-    texts: Iterable[str]
-    if options.model is None:
-        model, tokenizer, world = facts_gpt()
-        texts = world.texts(seed=0)
-    else:
-        model, tokenizer = language_model(options.model)
-    if options.texts:
-        texts = texts_in(options.texts)
-    return model.to(options.device), tokenizer, texts
 
 
 if __name__ == "__main__":

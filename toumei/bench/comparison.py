@@ -22,6 +22,8 @@ _SKIPPED = (
     "dtype",
 )  # of stored values: they follow from the rest, or are compared by it
 
+_PARTS = ("source", "helpers", "values", "argument_hashes", "model", "tools")  # of a version
+
 
 @dataclass(frozen=True)
 class Rerun:
@@ -58,14 +60,13 @@ class Rerun:
         return "\n".join([*lines, *(f"  {difference}" for difference in self.differences)])
 
 
-def compare_results(before: Run, after: Run, tolerance: float, changed: tuple[str, ...] = ()) -> Rerun:
+def compare_results(before: Run, after: Run, tolerance: float) -> Rerun:
     """Returns whether two runs have the same result.
 
     Args:
         before: A run.
         after: Another one.
         tolerance: How far numbers may be apart, relative to the largest one of their tensor.
-        changed: What of the version is not as it was.
 
     Raises:
         ArgumentError: A file is missing or damaged.
@@ -83,7 +84,7 @@ def compare_results(before: Run, after: Run, tolerance: float, changed: tuple[st
         tolerance=tolerance,
         largest=max(distances, default=0.0),
         differences=tuple(f"{place}: {text}" for place, text in far),
-        changed=changed,
+        changed=tuple(part for part in _PARTS if before.record[part] != after.record[part]),
         before=before.id,
         run=after.id,
     )

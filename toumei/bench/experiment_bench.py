@@ -16,8 +16,8 @@ from .decorators import with_figures, with_hypothesis_test, with_profile, with_t
 from .experiment import Experiment, Recording
 from .families import HypothesisFamily, family_of
 from .hashes import plain_model
-from .hypotheses import METHODS, SIDES, HypothesisTest
-from .loaded_values import loaded, not_kept, saved_results
+from .hypotheses import METHODS, SIDES
+from .kept_tests import tests_of
 from .mlflow_mirror import Mirror
 from .panels import panels_of
 from .plot_specs import PlotSpec
@@ -230,19 +230,7 @@ class Bench:
         Raises:
             ArgumentError: No run has a test of this family.
         """
-        last = {run.version: run for run in self.runs() if run.status == "finished"}
-        known = {}
-        for run in last.values():
-            for place, test in saved_results(run.folder, run.record["result"], HypothesisTest):
-                shown_as = ", ".join(
-                    f"{key}={text}" for key, text in run.record["shown"]["arguments"].items()
-                )
-                known[f"{run.experiment}({shown_as}) {place}".removesuffix(" result.hypothesis_test")] = test
-        found = {label: test for label, test in known.items() if test.family == name}
-        if not found:
-            families = sorted({test.family for test in known.values() if test.family})
-            raise ArgumentError(f"no run has a test of the family {name!r}; there are {families}")
-        return family_of(found)
+        return family_of(tests_of(self.runs(), name))
 
     def list_experiments(self) -> list[str]:
         """Returns the names of all experiments that have run."""
@@ -330,18 +318,13 @@ class Bench:
             raise ArgumentError(
                 f"this bench has no function {before.experiment} yet: run the code that decorates it first"
             )
-        lost = [name for name, tree in before.record["arguments"].items() if not_kept(tree)]
-        if lost:
-            raise ArgumentError(f"{before.experiment} cannot run again: {', '.join(lost)} could not be kept")
-        given = loaded(before.folder, before.record["arguments"])
+        given = before.arguments_to_run()
         given |= {key: self.tools[key] for key in before.record["tools"] if key not in experiment.tools}
         args, kwargs = experiment.call_of(given)
         after = self._run(experiment, args, kwargs, seed=before.seed, again=True)[1]
         if after is None:
             raise ArgumentError(f"the run could not be kept in {self.folder}, so there is nothing to compare")
-        parts = ("source", "helpers", "values", "argument_hashes", "model", "tools")
-        changed = tuple(part for part in parts if before.record[part] != after.record[part])
-        return compare_results(before, after, tolerance, changed)
+        return compare_results(before, after, tolerance)
 
     @checked
     def table(self, experiment: str) -> RunTable:

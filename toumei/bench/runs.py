@@ -18,7 +18,7 @@ from uuid import uuid4
 from ..core.errors import ArgumentError
 from ..core.files import atomic_write
 from ..core.summaries import shortened
-from .loaded_values import loaded
+from .loaded_values import loaded, not_kept
 
 FORMAT = 1  # of folders; a change that older versions of the package cannot read raises it
 RECORD, BEGUN = "run.json", "begun.json"
@@ -89,6 +89,17 @@ class Run:
         """
         found: dict[str, Any] = loaded(self.folder, self.record["arguments"])
         return found
+
+    def arguments_to_run(self) -> dict[str, Any]:
+        """Returns the arguments by name, all of which can be given again.
+
+        Raises:
+            ArgumentError: Some could not be kept, or a file is missing or damaged.
+        """
+        lost = [name for name, tree in self.record["arguments"].items() if not_kept(tree)]
+        if lost:
+            raise ArgumentError(f"{self.experiment} cannot run again: {', '.join(lost)} could not be kept")
+        return self.arguments()
 
     def result(self) -> Any:
         """Returns what the experiment returned; what was not kept is a `NotKept`.

@@ -4,11 +4,13 @@ joblib sends a function along with every item, and a function may hold a model o
 """
 
 import pickle
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib import import_module
 from inspect import getclosurevars
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,17 +69,31 @@ def _pickled(function: Callable[[Any], Any]) -> bytes:
     """The function as bytes, also where it was defined in a notebook or inside another function."""
     dumps = require("joblib.externals.loky.backend.reduction", "a sweep", "joblib").dumps
     try:
-        return bytes(dumps(function))
+        return bytes(dumps(function, reducers=_reducers()))
     except Exception as error:  # whatever the classes of users raise
         for name, part in _parts(function):
             try:
-                dumps(part)
+                dumps(part, reducers=_reducers())
             except Exception:
                 raise ArgumentError(
                     f"{shown(function)} cannot be sent to other processes, because its {name} cannot be "
                     f"pickled: {error}"
                 ) from error
         raise ArgumentError(f"{shown(function)} cannot be sent to other processes: {error}") from error
+
+
+def _reducers() -> dict[type, Callable[[Any], Any]]:
+    """How to pickle what transformers leaves on models whose hidden states were asked for.
+
+    Its hooks read a variable of the process, which cannot be pickled: the other process has one, too.
+    """
+    module = sys.modules.get("transformers.utils.output_capturing")
+    variable = getattr(module, "_active_collector", None)
+    return {} if variable is None else {type(variable): lambda one: (_collector, ())}
+
+
+def _collector() -> Any:
+    return import_module("transformers.utils.output_capturing")._active_collector
 
 
 def _parts(function: Any) -> Iterator[tuple[str, Any]]:

@@ -125,52 +125,58 @@ def waterfall(
         raise ShapeError(f"expected a number for each of {len(names)} columns, got {tuple(values.shape)}")
     values = values.detach().double().cpu()
     order = values.abs().argsort(descending=True, stable=True).tolist()
-    steps: list[tuple[str, float, str | None]] = [
-        (names[index], float(values[index]), None) for index in order[:most]
-    ]
+    steps = [(names[index], float(values[index])) for index in order[:most]]
     if len(order) > most:
-        steps.append((_of_others(len(order) - most), float(values[order[most:]].sum()), None))
+        steps.append((_of_others(len(order) - most), float(values[order[most:]].sum())))
     rest = end - start - float(values.sum())
-    if abs(rest) > 1e-3 * max(abs(end - start), float(values.abs().max()), 1e-12):
-        steps.append(("not explained (gap)", rest, style.GRAY))
+    gap = abs(rest) > 1e-3 * max(abs(end - start), float(values.abs().max()), 1e-12)
+    if gap:
+        steps.append(("not explained (gap)", rest))
     with drawing(ax, 6.4, 0.3 * len(steps) + 1.4) as ax:
-        place = start
-        for row, (_, step, color) in reversed(list(enumerate(steps))):
-            color = color or (style.POSITIVE if step >= 0 else style.NEGATIVE)
-            ax.barh(row, step, 0.7, left=place, color=color)
-            if row < len(steps) - 1:
-                ax.plot([place, place], [row - 0.35, row + 1.35], color="gray", linewidth=0.6)
+        place, places = start, [start]
+        for row, (_, step) in reversed(list(enumerate(steps))):
+            _draw_step(ax, row, place, step, gray=gap and row == len(steps) - 1)
             place += step
-            side = 1 if step >= 0 else -1
-            ax.annotate(
-                f"{step:+.3g}",
-                (place, row),
-                (4 * side, 0),
-                textcoords="offset points",
-                ha="left" if step >= 0 else "right",
-                va="center",
-                fontsize=style.LABEL,
-                color=style.ink(ax),
-            )
+            places.append(place)
+            if row:
+                ax.plot([place, place], [row - 1.35, row + 0.35], color="gray", linewidth=0.6)
         for score, text in ((start, f"baseline {start:.3g}"), (end, f"input {end:.3g}")):
-            ax.axvline(score, color="gray", linewidth=0.8, linestyle=":")
-            below = score == start
-            ax.annotate(
-                text,
-                (score, 0 if below else 1),
-                (0, -26 if below else 4),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                ha="center",
-                va="top" if below else "bottom",
-                fontsize=style.LABEL,
-                color=style.ink(ax),
-            )
-        passed = start + torch.tensor([0.0, *(step for _, step, _ in reversed(steps))]).cumsum(0)
-        ends = float(passed.min()), float(passed.max())
-        _finish(ax, [name for name, _, _ in steps], label, ends, zero=False)
+            _draw_score(ax, score, text, below=score == start)
+        _finish(ax, [name for name, _ in steps], label, (min(places), max(places)), zero=False)
         ax.xaxis.labelpad = 14
     return ax
+
+
+def _draw_step(ax: "Axes", row: int, place: float, step: float, *, gray: bool) -> None:
+    """A bar of a waterfall from a score to the next one, with its length."""
+    color = style.GRAY if gray else style.POSITIVE if step >= 0 else style.NEGATIVE
+    ax.barh(row, step, 0.7, left=place, color=color)
+    ax.annotate(
+        f"{step:+.3g}",
+        (place + step, row),
+        (4 if step >= 0 else -4, 0),
+        textcoords="offset points",
+        ha="left" if step >= 0 else "right",
+        va="center",
+        fontsize=style.LABEL,
+        color=style.ink(ax),
+    )
+
+
+def _draw_score(ax: "Axes", score: float, text: str, *, below: bool) -> None:
+    """A line at a score with its name below or above the bars."""
+    ax.axvline(score, color="gray", linewidth=0.8, linestyle=":")
+    ax.annotate(
+        text,
+        (score, 0 if below else 1),
+        (0, -26 if below else 4),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="center",
+        va="top" if below else "bottom",
+        fontsize=style.LABEL,
+        color=style.ink(ax),
+    )
 
 
 @checked

@@ -19,6 +19,7 @@ Operations that lay the numbers of a tensor out anew or cast them, and dropout, 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ class Match:
         return self if name is None else Match({**self.groups, name: value}, self.operations)
 
 
-class Pattern:
+class Pattern(ABC):
     """A description of a tensor, or of another argument, by how it was computed.
 
     Attributes:
@@ -87,9 +88,9 @@ class Pattern:
 
     last: frozenset[str] | None = None
 
+    @abstractmethod
     def matches(self, graph: OperationGraph, value: Any, found: Match) -> Iterator[Match]:
         """Yields the ways in which a value fits, given what was found before."""
-        raise NotImplementedError
 
 
 @checked

@@ -1,5 +1,6 @@
 """Reductions of states to a few coordinates: PCA, SVD, UMAP. One fit for the texts of all categories."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -37,7 +38,7 @@ class Projection:
 
 @checked
 @dataclass(frozen=True)
-class Reduction:
+class Reduction(ABC):
     """What states are reduced to; see `PCA`, `SVD` and `UMAP`.
 
     Attributes:
@@ -62,13 +63,13 @@ class Reduction:
         """The seed as scikit-learn takes it."""
         return None if self.random_state is None else self.random_state % 2**32
 
+    @abstractmethod
     def estimator(self) -> Any:
         """Returns an estimator of scikit-learn that does the same, to be fitted on other states."""
-        raise NotImplementedError
 
+    @abstractmethod
     def projection(self, moments: Moments) -> Projection | None:
         """Returns the linear map that the moments of all states give, None where there is none."""
-        raise NotImplementedError
 
     def check(self, layer: str, texts: int, width: int) -> None:
         """Raises an error for states that are too few or too short for so many components."""

@@ -88,11 +88,8 @@ def attribution_graph(
         >>> sorted(graph.prune(threshold=0.1).edges)
         ['a0.0->a1.0<k>', 'a1.0->logits', 'embed->a0.0<v>']
     """
-    check_choice("method", method, METHODS)
-    check_choice("ablation", ablation, ABLATIONS)
-    check_choice("direction", direction, DIRECTIONS)
     check_counts(1, steps=steps, sample=sample)
-    _check_direction(method, ablation, direction)
+    _check_choices(method, ablation, direction)
     if method != "exact" and (edges is not None or sample is not None):
         raise ArgumentError(f"{method!r} scores all edges at once: edges and sample are of 'exact'")
     if method != "exact" and torch.is_inference_mode_enabled():
@@ -143,7 +140,10 @@ def _fits(wiring: Wiring, inputs: Sequence[Inputs], batch_size: int | None) -> b
     return prompts_at_once(wiring, inputs[0], batch_size) == texts
 
 
-def _check_direction(method: str, ablation: str, direction: str) -> None:
+def _check_choices(method: str, ablation: str, direction: str) -> None:
+    check_choice("method", method, METHODS)
+    check_choice("ablation", ablation, ABLATIONS)
+    check_choice("direction", direction, DIRECTIONS)
     if direction == "denoising" and (method == "eap-ig" or ablation != "resample"):
         why = (
             "integrated gradients go from one run to the other and have no direction"

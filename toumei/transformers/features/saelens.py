@@ -147,21 +147,7 @@ def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor]) -> SparseAut
     activation = _ACTIVATIONS[architecture]
     jumps = activation in ("jump_relu", "batch_topk")
     thresholds = tensors["threshold"] if jumps else torch.zeros_like(weights["b_enc"])
-    shapes = {name: tuple(one.shape) for name, one in (*weights.items(), ("threshold", thresholds))}
-    width, features = int(config["d_in"]), int(config["d_sae"])
-    out = int(config.get("d_out", width))
-    expected = {
-        "W_enc": (width, features),
-        "b_enc": (features,),
-        "W_dec": (features, out),
-        "b_dec": (out,),
-        "threshold": (features,),
-    }
-    if shapes != expected:
-        wrong = next(name for name in expected if shapes[name] != expected[name])
-        raise ArgumentError(f"its {wrong} is {shapes[wrong]}, and its configuration says {expected[wrong]}")
-    if not all(bool(one.isfinite().all()) for one in (*weights.values(), thresholds)):
-        raise ArgumentError("there are NaN or infinite numbers in its weights")
+    _check_weights(config, {**weights, "threshold": thresholds})
     if config.get("rescale_acts_by_decoder_norm"):
         lengths = weights["W_dec"].norm(dim=1).clamp_min(1e-8)
         weights["W_enc"], weights["b_enc"] = weights["W_enc"] * lengths, weights["b_enc"] * lengths
@@ -180,6 +166,25 @@ def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor]) -> SparseAut
         reads=str(reads),
         writes=str(writes if transcoder else reads),
     )
+
+
+def _check_weights(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Raises an error for weights of other shapes than the configuration says, or that are no numbers."""
+    width, features = int(config["d_in"]), int(config["d_sae"])
+    out = int(config.get("d_out", width))
+    expected = {
+        "W_enc": (width, features),
+        "b_enc": (features,),
+        "W_dec": (features, out),
+        "b_dec": (out,),
+        "threshold": (features,),
+    }
+    for name, shape in expected.items():
+        found = tuple(weights[name].shape)
+        if found != shape:
+            raise ArgumentError(f"its {name} is {found}, and its configuration says {shape}")
+    if not all(bool(one.isfinite().all()) for one in weights.values()):
+        raise ArgumentError("there are NaN or infinite numbers in its weights")
 
 
 def _config(path: Path) -> dict[str, Any]:

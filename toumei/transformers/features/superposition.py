@@ -183,8 +183,7 @@ def feature_dimensionality(directions: Tensor) -> Tensor:
         >>> feature_dimensionality(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]))
         tensor([0.5000, 0.5000, 1.0000])
     """
-    _check_directions(directions)
-    products = F.normalize(directions, dim=1) @ directions.T
+    products = _products(directions)
     return (directions.square().sum(1) / products.square().sum(1)).nan_to_num(0.0)
 
 
@@ -202,8 +201,7 @@ def interference(directions: Tensor) -> Tensor:
         >>> interference(torch.tensor([[2.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]))
         tensor([1., 4., 0.])
     """
-    _check_directions(directions)
-    products = F.normalize(directions, dim=1) @ directions.T
+    products = _products(directions)
     return products.fill_diagonal_(0).square().sum(1)
 
 
@@ -227,6 +225,12 @@ def polysemanticity(directions: Tensor) -> Tensor:
     _check_directions(directions)
     squares = directions.square()
     return (squares.sum(0).square() / squares.square().sum(0)).nan_to_num(0.0)
+
+
+def _products(directions: Tensor) -> Tensor:
+    """The products of each direction, at length 1, with all of them."""
+    _check_directions(directions)
+    return F.normalize(directions, dim=1) @ directions.T
 
 
 def _check_directions(directions: Tensor) -> None:

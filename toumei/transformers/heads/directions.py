@@ -37,13 +37,8 @@ def write_strengths(
         >>> write_strengths(HookedModel(model), direction).top(1)
         (('1.0', 1.0),)
     """
-    layers, unit = sorted(model.points.attentions), _unit(model, direction)
-    found = []
-    for layer in layers:
-        weight = head_weights(model, layer, fold_norms=fold_norms).W_O
-        written = (weight @ unit.to(weight)).norm(dim=-1)
-        found.append(written / weight.flatten(1).norm(dim=-1) if relative else written)
-    return HeadValues.of_layers("share of its output" if relative else "written", layers, found)
+    what = "share of its output" if relative else "written"
+    return _strengths(model, direction, "W_O", what, relative, fold_norms)
 
 
 @checked
@@ -77,15 +72,23 @@ def read_strengths(
         >>> read_strengths(HookedModel(model), direction, "k").top(2)
         (('1.0', 1.0), ('0.0', 0.0))
     """
+    kind = {"q": "queries", "k": "keys", "v": "values"}[by]
+    what = f"share of its {kind}" if relative else f"read by {kind}"
+    return _strengths(model, direction, f"W_{by.upper()}", what, relative, fold_norms)
+
+
+def _strengths(
+    model: HookedModel, direction: Tensor, name: str, what: str, relative: bool, fold_norms: bool
+) -> HeadValues:
+    """The length of the product of each head's weight with a direction of the stream."""
     layers, unit = sorted(model.points.attentions), _unit(model, direction)
     found = []
     for layer in layers:
-        weights = head_weights(model, layer, fold_norms=fold_norms)
-        weight: Tensor = getattr(weights, f"W_{by.upper()}")
-        read = (unit.to(weight) @ weight).norm(dim=-1)
-        found.append(read / weight.flatten(1).norm(dim=-1) if relative else read)
-    what = {"q": "queries", "k": "keys", "v": "values"}[by]
-    return HeadValues.of_layers(f"share of its {what}" if relative else f"read by {what}", layers, found)
+        weight: Tensor = getattr(head_weights(model, layer, fold_norms=fold_norms), name)
+        along = unit.to(weight)
+        length = (weight @ along if name == "W_O" else along @ weight).norm(dim=-1)
+        found.append(length / weight.flatten(1).norm(dim=-1) if relative else length)
+    return HeadValues.of_layers(what, layers, found)
 
 
 def _unit(model: HookedModel, direction: Tensor) -> Tensor:

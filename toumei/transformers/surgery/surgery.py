@@ -1,6 +1,5 @@
 """A change of the parts of a model: applied, and reverted bit for bit, in a block or for good."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,6 +14,7 @@ from ...core.interrupts import uninterrupted
 from ...core.modules import evaluating
 from ...core.summaries import shortened
 from ...core.threads import alone
+from ..model.revertible import Revertible
 from ..model.trial import trial_inputs
 from .changes import Replacement, undoing
 
@@ -22,7 +22,7 @@ _CAPTURES = "_output_capturing_hooks_installed"
 _APPLIED: WeakKeyDictionary[nn.Module, list["Surgery"]] = WeakKeyDictionary()
 
 
-class Surgery:
+class Surgery(Revertible):
     """A change of the layers, heads or neurons of a model, made by functions such as `delete_layers`.
 
     Inside a ``with`` block the model is changed; outside of it every part is the same object as before, with
@@ -109,30 +109,6 @@ class Surgery:
         with alone(self.model):
             self._take_back()
         return self
-
-    def __enter__(self) -> Self:
-        return self.apply()
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        try:
-            with uninterrupted():
-                self._leave(kind)
-        except EditError:
-            raise
-        except BaseException:  # Ctrl-C may come before it is held back
-            self._leave(KeyboardInterrupt)
-            raise
-
-    def _leave(self, kind: type[BaseException] | None) -> None:
-        """Reverts the surgery at the end of a block."""
-        if not self.applied:
-            return
-        try:
-            self.revert()
-        except EditError as failed:
-            if kind is None:
-                raise
-            warnings.warn(str(failed), stacklevel=3)  # the error from inside the block is raised
 
     def _take_back(self) -> None:
         with uninterrupted():

@@ -1,6 +1,5 @@
 """An edit of a model: applied and reverted bit for bit, saved as two thin matrices for each layer."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing_extensions import Self
 
 from ....core.checks import checked
 from ....core.errors import EditError
-from ....core.interrupts import uninterrupted
 from ....core.serialization import Saved, load_result, save_result
 from ....core.threads import alone
 from ...model.families import Anatomy, anatomy
+from ...model.revertible import Revertible
 from ..weight_edits import registry
 from ..weight_edits.low_rank import LowRank
 from .effect import EditEffect
@@ -24,7 +23,7 @@ from .value import Value
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Edit(Saved):
+class Edit(Saved, Revertible):
     """A change of some weights of a model that writes facts into it.
 
     Inside a ``with`` block the model is edited; outside of it every weight is bit for bit as before. `apply`
@@ -109,30 +108,6 @@ class Edit(Saved):
         with alone(self.parts.model):
             registry.remove(self._modules(), self._owner, force)
         return self
-
-    def __enter__(self) -> Self:
-        return self.apply()
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        try:
-            with uninterrupted():
-                self._leave(kind)
-        except EditError:
-            raise
-        except BaseException as interrupt:  # Ctrl-C may come before it is held back
-            self._leave(type(interrupt))
-            raise
-
-    def _leave(self, kind: type[BaseException] | None) -> None:
-        """Reverts the edit at the end of a block."""
-        if not self.applied:
-            return
-        try:
-            self.revert()
-        except EditError as failed:
-            if kind is None:
-                raise
-            warnings.warn(str(failed), stacklevel=3)  # the error from inside the block is raised
 
     def save(self, path: str | Path) -> None:
         """Writes the thin factors and the facts, and notes on the model and the versions of the libraries."""
