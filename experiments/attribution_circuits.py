@@ -141,7 +141,7 @@ def induction(args: argparse.Namespace) -> Case:
 
 
 def facts(args: argparse.Namespace) -> Case:
-    """A fact; in the baseline the same is asked about a subject of which something else is true.
+    """A fact; in the baseline the same is asked about a subject with another answer.
 
     Phrasings have different lengths, so those of the most frequent length are taken.
     """

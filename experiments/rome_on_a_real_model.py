@@ -73,7 +73,7 @@ class Study:
         model: The language model.
         tokenizer: Its tokenizer.
         case: The first fact, with paraphrases and neighbours.
-        records: Facts of which the comparison takes those that the model knows.
+        records: Facts; the comparison takes those that the model knows.
         cases: The facts of the comparison, where they are known.
         texts: The corpus for the statistics.
         layers: The layers that MEMIT changes; R-ROME changes the last of them.

@@ -15,7 +15,7 @@ from toumei.core.errors import ArgumentError, MissingDependencyError, ServerErro
 
 INSTALLED = importlib.util.find_spec("mlflow") is not None
 needs_mlflow = pytest.mark.skipif(not INSTALLED, reason="mlflow is not installed")
-# mlflow and its database warn of their own affairs
+# mlflow and its database warn of what is no fault of ours
 pytestmark = pytest.mark.filterwarnings("default:::mlflow", "default:::sqlalchemy", "ignore::ResourceWarning")
 
 

@@ -1,4 +1,4 @@
-"""Sweeps on real clusters of two processes, one of which is killed in the middle."""
+"""Sweeps on real clusters of two processes; one is killed in the middle."""
 
 import os
 import signal

@@ -59,7 +59,7 @@ def not_kept(tree: Any) -> bool:
 
 
 def saved_parts(tree: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the results that were kept by their own save inside a stored value, and their places."""
+    """Yields the results that were kept by their `save` inside a stored value, and their places."""
     if isinstance(tree, list):
         for index, item in enumerate(tree):
             yield from saved_parts(item, f"{place}[{index}]")

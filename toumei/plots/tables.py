@@ -1,7 +1,7 @@
 """Contributions of the columns of a table: bars, waterfalls, swarms, dependence.
 
 The forms are those of Lundberg and Lee (2017) and Lundberg et al. (2020): red speaks for the score, blue
-against it, and the value of a column is told by its own colours.
+against it, and the value of a column is told by other colours.
 """
 
 from collections.abc import Sequence
@@ -107,7 +107,7 @@ def waterfall(
         values: (M,) contributions.
         names: Of the columns.
         start: The score at the baseline, below.
-        end: The score at the input, above; what contributions do not explain is a bar of its own in gray.
+        end: The score at the input, above; what contributions do not explain is a separate bar in gray.
         most: Bars; the others are added up in one more.
         label: What the score is.
         ax: Where to draw; a new figure by default.

@@ -15,7 +15,7 @@ from toumei.transformers.circuits import Circuit, attribution_graph
 
 @pytest.fixture
 def graph(language_model):
-    """Three layers of four heads, of which two share keys and values."""
+    """Three layers of four heads; two heads share keys and values."""
     model = HookedModel(language_model("llama"))
     return attribution_graph(model, CLEAN, CORRUPT, logit_difference(ANSWERS, WRONG), "eap")
 

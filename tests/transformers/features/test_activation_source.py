@@ -22,7 +22,7 @@ def model(watched, tokenizer):
 
 
 def plain(model, texts, skip=1):
-    """The activations of each text in a pass of its own, without the first tokens."""
+    """The activations of each text from a separate pass, without the first tokens."""
     rows = []
     for text in texts:
         _, cache = model.run_with_cache(text, [NAME])

@@ -1,4 +1,4 @@
-"""The weights of heads against the model's own queries, keys, values and what is added to the stream."""
+"""The weights of heads against the model's queries, keys, values and what is added to the stream."""
 
 import copy
 
@@ -17,7 +17,7 @@ TOKENS = torch.tensor([[5, 9, 33, 21, 9, 2, 40, 17, 8], [7, 7, 12, 60, 3, 22, 31
 
 
 def hooked_model(kind):
-    """A model whose norms and biases have weights of their own, so that none can be left out."""
+    """A model whose norms and biases all have other weights, so that none can be left out."""
     model = copy.deepcopy(build(kind))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

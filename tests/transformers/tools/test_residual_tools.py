@@ -25,7 +25,7 @@ KINDS = ["gpt2", "llama", "gemma2", "cohere", "phi"]
 
 
 def hooked_model(kind):
-    """A model whose norms and biases have weights of their own."""
+    """A model whose norms and biases all have other weights."""
     model = copy.deepcopy(build(kind))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_parts_sum_to_the_logit(kind):
 
 
 def test_parts_at_the_last_token_are_those_of_direct_logit_attribution(gpt, tokenizer):
-    """Which also has biases as parts of their own; the tool takes batches, and gives all positions."""
+    """Which has biases as separate parts, too; the tool takes batches, and gives all positions."""
     found = LogitAttributor(gpt).component_attribution(TOKENS[:1], 9)
     text = " ".join(f"w{token}" for token in TOKENS[0].tolist())
     lens = direct_logit_attribution(gpt.model, tokenizer, text, "w9")

@@ -29,7 +29,7 @@ class CircuitDetector:
     """Attributes a score to the nodes of a network instead of its inputs.
 
     Each node gets a gate: 1 lets through what the node computes, 0 puts its value at the baseline in its
-    place, and what lies behind it is computed with that. An attribution method then shares the difference
+    place, and what follows from it is computed with that. An attribution method then shares the difference
     between the score with all gates open and all gates closed out among the gates. The methods are those of
     `toumei.attribution`:
 
@@ -47,7 +47,7 @@ class CircuitDetector:
     Args:
         model: The network. Of a `HookedModel` nodes are the heads and MLPs, of any other the channels of
             layers.
-        nodes: Names of layers, each channel of which is a node, ``"layer:channel"``. Of a `HookedModel` short
+        nodes: Names of layers, whose channels are nodes, ``"layer:channel"``. Of a `HookedModel` short
             names of activations: by default ``z`` for the heads, ``"layer.head"``, and ``mlp_out`` for the
             MLPs, ``"mlp.layer"``; others are ``post``, ``attn_out``, ``resid_pre``, ``embed``.
         method: One of these names, another class of `toumei.attribution` that takes a layer, or a

@@ -51,7 +51,7 @@ def _metric(nodes: NodeNetwork, inputs: Any, output: Tensor, metric: Metric) -> 
     read = metric.reading(nodes.transformer, inputs.get("input_ids"), output[:, -1])
 
     def scores(logits: Tensor, rows: Tensor) -> Tensor:
-        # metrics read the logits of all texts, of which a batch has some several times and others not at all
+        # metrics read the logits of all texts; a batch has some several times and others not at all
         copy, places = torch.zeros_like(rows), [0] * texts
         for number, row in enumerate(rows.tolist()):
             copy[number], places[row] = places[row], places[row] + 1

@@ -329,7 +329,7 @@ class ActivationAreas:
 
 
 def _known(model: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
-    """The names of layers, all of which the model has."""
+    """The names of layers that the model has."""
     if not layers or len(set(layers)) < len(layers):
         raise ArgumentError(f"expected the names of different layers, got {shown(list(layers))}")
     return tuple(resolve(without_wrapper(model), layers))

@@ -88,7 +88,7 @@ class LabelledTexts:
         return None if names is None else tuple(map(str, names))
 
     def categories(self) -> tuple[tuple[str, ...], list[int]]:
-        """Returns the names of the categories and, for each text that was read, the number of its own.
+        """Returns the names of the categories and, for each text that was read, the number of its category.
 
         Raises:
             ArgumentError: A label that the dataset does not declare, or labels of several kinds.

@@ -45,7 +45,7 @@ def shuffled_batches(
 
 
 class _Buffer:
-    """Rows in memory, of which the free ones are filled and the others drawn from.
+    """Rows in memory: free ones are filled, the others are drawn from.
 
     Args:
         size: How many rows it has.

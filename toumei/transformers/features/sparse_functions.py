@@ -1,4 +1,4 @@
-"""Functions of features of which few are active, with gradients that cost no dense product.
+"""Functions of features that are rarely active, with gradients that cost no dense product.
 
 The products with the decoder, and the gradients of both matrices, are sums over the active features only.
 """

@@ -1,4 +1,4 @@
-"""The tuned lens: an affine map for each layer, before the model's own final norm and head."""
+"""The tuned lens: an affine map for each layer, before the model's final norm and head."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from .training import LensRecipe, LensTraining, Loss, Optimizer, translator
 class TunedLens(Saved):
     """Predictions from each layer, after an affine map that was trained for it (Belrose et al., 2023).
 
-    h + A h + b takes the place of the output h of a layer; the model's own final norm and head read it out.
+    h + A h + b takes the place of the output h of a layer; the model's final norm and head read it out.
     With A = 0 and b = 0 this is the logit lens.
 
     Attributes:

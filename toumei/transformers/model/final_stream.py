@@ -6,7 +6,7 @@ tensor that is added is a part, also of state space models, with a factor, its n
 
 The stream before the final norm is a sum. `residual_stream` follows it backwards through additions, factors,
 dropout and changes of form or precision; what it ends at are the parts. So post-norms, parallel blocks and
-scaled residuals need no rule of their own, and nothing that is added can be missed. In the same way it
+scaled residuals need no special rule, and nothing that is added can be missed. In the same way it
 follows the logits back to the final norm: factors, soft caps and linear maps.
 """
 

@@ -50,7 +50,7 @@ def freeze_norm(norm: nn.Module, vector: Tensor) -> FrozenNorm:
 
     Args:
         norm: The norm; it is run on a few vectors.
-        vector: The vector (width,) of which it takes the scale.
+        vector: The vector (width,) whose scale it takes.
 
     Raises:
         ArchitectureError: The module is no norm of this form.

@@ -42,7 +42,7 @@ class HeadAblation(Saved):
 
     @property
     def values(self) -> Tensor:
-        """Mean costs (layers, heads) over the texts, all of which count the same."""
+        """Mean costs (layers, heads) over the texts, which count the same."""
         return self.by_text.mean(0)
 
     @property

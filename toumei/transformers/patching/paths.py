@@ -55,7 +55,7 @@ def path_patching(
         metric: As for `activation_patching`.
         receivers: ``"logits"``, or the inputs of heads: (layer, head, ``"q"``), (layer, head, ``"k"``) and
             (layer, head, ``"v"``). Keys and values are counted by the heads of keys, which queries share.
-        senders: ``"heads"`` or ``"mlps"``, each of which is a sender once.
+        senders: ``"heads"`` or ``"mlps"``; each is a sender once.
         mlps: Whether MLPs on the way keep their outputs (``"frozen"``: paths go through the residual stream
             alone) or compute anew (``"free"``: paths go through MLPs, too).
         direction: ``"noising"``: the clean run, the sender's output from the corrupt run; or ``"denoising"``.

@@ -21,12 +21,12 @@ def arrange_layers(model: nn.Module, order: Sequence[int]) -> Surgery:
     Args:
         model: A transformer of Hugging Face.
         order: For each new layer the number of the layer that runs there. A layer that comes again has the
-            same weights, and keys and values of its own in a cache.
+            same weights, and other keys and values in a cache.
 
     Raises:
         ArgumentError: There is no such layer, or the order is empty.
         ArchitectureError: No list of blocks was found.
-        EditError: The config does not say of which kind layers are, and these would change places.
+        EditError: The config does not say the kinds of layers, and these would change places.
 
     Example:
         >>> from toumei.models import facts_gpt
@@ -61,7 +61,7 @@ def delete_layers(model: nn.Module, layers: Sequence[int]) -> Surgery:
     Raises:
         ArgumentError: There is no such layer, one is given twice, or none would be left.
         ArchitectureError: No list of blocks was found.
-        EditError: The config does not say of which kind layers are, and those left would change places.
+        EditError: The config does not say the kinds of layers, and those left would change places.
 
     Example:
         >>> from toumei.models import facts_gpt
@@ -93,7 +93,7 @@ def permute_layers(model: nn.Module, order: Sequence[int]) -> Surgery:
     Raises:
         ArgumentError: There is no such layer, or one is missing or given twice.
         ArchitectureError: No list of blocks was found.
-        EditError: The config does not say of which kind layers are, and these would change places.
+        EditError: The config does not say the kinds of layers, and these would change places.
 
     Example:
         >>> from toumei.models import facts_gpt
@@ -127,7 +127,7 @@ def repeat_layers(model: nn.Module, layers: Sequence[int], times: int = 2) -> Su
     Raises:
         ArgumentError: There is no such layer, or one is given twice.
         ArchitectureError: No list of blocks was found.
-        EditError: The config does not say of which kind layers are, and these would change places.
+        EditError: The config does not say the kinds of layers, and these would change places.
 
     Example:
         >>> from toumei.models import facts_gpt
@@ -160,7 +160,7 @@ def replace_layers(model: nn.Module, replacements: Mapping[int, Any]) -> Surgery
     Raises:
         ArgumentError: There is no such layer, or nothing that can replace one.
         ArchitectureError: No list of blocks was found.
-        EditError: The config does not say of which kind layers are, and these would change places.
+        EditError: The config does not say the kinds of layers, and these would change places.
 
     Example:
         >>> from toumei.models import facts_gpt

@@ -127,7 +127,7 @@ class SuperpositionDisentangler(HookedTool):
         """Returns the directions of an activation.
 
         PCA finds orthogonal ones, ICA independent ones, at most as many as the width; a dictionary (TopK)
-        finds more than that, of which few are active at a time.
+        finds more than that; few are active at a time.
 
         Args:
             input_ids_list: Texts, or tokens of texts.
