@@ -20,11 +20,11 @@ from .hypotheses import METHODS, SIDES
 from .kept_tests import tests_of
 from .mlflow_mirror import Mirror
 from .panels import panels_of
-from .plot_specs import PlotSpec
+from .plot_specs import PlotSpec, title_of
 from .plotting_libraries import MatplotlibWrapper, PlottingLibrary, plotting_library
 from .profiling import GRANULARITIES
 from .run_table import RunTable, table_of
-from .runs import Run, read_run
+from .runs import Run, described, read_run
 from .runs_page import write_page
 from .tools import Tools
 
@@ -160,8 +160,7 @@ class Bench:
 
         def draw() -> list[Any]:
             panels = [panels_of(self.tools.hooked, input_ids, spec) for spec in specs]
-            titles = [spec.title or spec.plot_type.replace("_", " ") for spec in specs]
-            return [self._plotting.draw(*pair) for pair in zip(panels, titles, strict=True)]
+            return [self._plotting.draw(*pair) for pair in zip(panels, map(title_of, specs), strict=True)]
 
         return lambda function: with_figures(function, draw)
 
@@ -270,17 +269,7 @@ class Bench:
         Raises:
             ArgumentError: There is no such experiment or version.
         """
-        runs = self.runs(experiment, version)
-        last = next((run for run in reversed(runs) if run.status == "finished"), runs[-1])
-        kept = ("source", "helpers", "model", "tools", "environment")
-        return {
-            **{name: last.record[name] for name in kept},
-            "arguments": last.arguments(),
-            "result": last.result() if "result" in last.record else None,
-            "timestamp": last.started,
-            "version": last.version,
-            "runs": runs,
-        }
+        return described(self.runs(experiment, version))
 
     @checked
     def diff(self, first: str, second: str) -> VersionDifference:

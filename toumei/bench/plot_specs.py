@@ -112,3 +112,8 @@ class Panel:
     def __post_init__(self) -> None:
         numbers = self.values.detach().float().cpu()
         object.__setattr__(self, "values", numbers.masked_fill(~numbers.isfinite(), torch.nan))
+
+
+def title_of(spec: PlotSpec) -> str:
+    """Returns what stands above a plot."""
+    return spec.title or spec.plot_type.replace("_", " ")

@@ -7,7 +7,7 @@ killed before it began.
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache
@@ -212,3 +212,17 @@ def _alive(process: int) -> str | None:
     except PermissionError:
         pass
     return ""
+
+
+def described(runs: Sequence[Run]) -> dict[str, Any]:
+    """Returns everything about a version from its runs, as `Bench.get_version` does."""
+    last = next((run for run in reversed(runs) if run.status == "finished"), runs[-1])
+    kept = ("source", "helpers", "model", "tools", "environment")
+    return {
+        **{name: last.record[name] for name in kept},
+        "arguments": last.arguments(),
+        "result": last.result() if "result" in last.record else None,
+        "timestamp": last.started,
+        "version": last.version,
+        "runs": list(runs),
+    }
