@@ -354,7 +354,7 @@ def kept_by_a_bench():
 
 HEADS, MEMORIES = heads_of_a_large_model(), memories_of_facts()
 
-SLOW_FIGURES = ("CausalTrace", "CompositionScores", "ExpandedWeights", "HeadAblation", "LensTable")
+SLOW_FIGURES = ("CompositionScores", "ExpandedWeights", "LensTable")
 
 # what has a test of its length elsewhere, because it needs a model
 ELSEWHERE = {Edit}

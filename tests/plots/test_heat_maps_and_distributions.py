@@ -28,6 +28,16 @@ def test_a_heat_map_shows_each_number_at_its_row_and_column(ax):
     assert mesh.colorbar.ax.get_ylabel() == "effect"
 
 
+def test_labels_of_many_rows_and_columns_stand_beside_their_cells_without_touching(ax):
+    names = [f"{number} " + "x" * 100 for number in range(300)]
+    heat_map(torch.rand(300, 300), names, ax, label="effect", columns=names)
+    for axis in (ax.yaxis, ax.xaxis):
+        places = axis.get_majorticklocs()
+        written = [label.get_text() for label in axis.get_ticklabels()]
+        assert [int(text.split()[0]) for text in written] == [int(place) for place in places]
+        assert 20 < len(written) < 100 and max(map(len, written)) <= 60
+
+
 @pytest.mark.parametrize("shape", [(3, 4), (2,), (2, 1, 1)])
 def test_a_heat_map_needs_a_label_for_each_row(shape, ax):
     with pytest.raises(ShapeError, match="a matrix with 2 labelled rows, got"):
@@ -41,6 +51,7 @@ def test_a_heat_map_needs_a_label_for_each_row(shape, ax):
         (torch.tensor([[2.0, float("nan")]]), 0.0, (0.0, 2.0)),
         (torch.tensor([2.0, 4.0]), 5.0, (2.0, 5.0)),
         ([], 1.0, (1.0, 1.000001)),
+        ([torch.tensor([3, -2]), torch.empty(0), torch.tensor([float("inf")])], 0.0, (-2.0, 3.0)),
     ],
 )
 def test_panels_that_are_compared_share_limits_around_the_middle(panels, middle, limits):

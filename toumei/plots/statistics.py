@@ -1,7 +1,7 @@
 """Heat maps and distributions, drawn by seaborn."""
 
 from collections.abc import Iterable, Sequence
-from math import isfinite
+from math import ceil
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,12 +9,14 @@ from torch import Tensor
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
+from ..core.summaries import shortened
 from . import style as look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_COLUMN_LABELS = 12
+_LEAST_INCHES = 0.08  # of a cell that has a label: labels of smaller ones lie on top of each other
 
 
 @checked
@@ -37,7 +39,7 @@ def heat_map(
 
     Args:
         values: (rows, columns); a cell that is NaN stays empty.
-        rows: What to write beside each row.
+        rows: What to write beside each row: of long texts the ends, of many rows every second, third, ...
         ax: Where to draw.
         label: What the numbers are, written beside the colour bar.
         color: The colour of numbers above the middle; the largest are darker.
@@ -64,20 +66,29 @@ def heat_map(
         raise ShapeError(f"{len(columns)} columns have labels, got {tuple(values.shape)}")
     numbers = values.detach().float().cpu()
     low, high = limits or color_limits(numbers, middle)
-    step = -(-values.shape[1] // _MOST_COLUMN_LABELS)
+    shown = ax.get_window_extent()
     heatmap(
         numbers.numpy(),
         ax=ax,
-        yticklabels=list(rows),
-        xticklabels=step if columns is None else list(columns),
+        yticklabels=False,
+        xticklabels=-(-values.shape[1] // _MOST_COLUMN_LABELS) if columns is None else False,
         cmap=look.diverging_map((color, look.darker(color)), below, (low - middle, high - middle)),
         vmin=low,
         vmax=high,
         cbar_kws={"label": label},
     )
+    ax.set_yticks(*_ticks(rows, shown.height / ax.figure.dpi))
+    if columns is not None:
+        ax.set_xticks(*_ticks(columns, shown.width / ax.figure.dpi))
     ax.tick_params("x", rotation=0)
     ax.tick_params("y", rotation=0)
     return ax
+
+
+def _ticks(labels: Sequence[str], inches: float) -> tuple[list[float], list[str]]:
+    """Returns places and short labels of as many cells as there is room for along an axis."""
+    step = max(1, ceil(len(labels) * _LEAST_INCHES / inches))
+    return [cell + 0.5 for cell in range(0, len(labels), step)], [shortened(text) for text in labels[::step]]
 
 
 @checked
@@ -97,9 +108,9 @@ def color_limits(values: Tensor | Iterable[Tensor], middle: float = 0.0) -> tupl
     panels = [values] if isinstance(values, Tensor) else list(values)
     if any(panel.is_complex() for panel in panels):
         raise ArgumentError("colours are those of real numbers, got complex ones")
-    shown = [middle, *(number for panel in panels for number in panel.flatten().tolist())]
-    finite = [number for number in shown if isfinite(number)]
-    low, high = min(finite), max(finite)
+    finite = [panel[panel.isfinite()] for panel in panels]
+    ends = [float(end) for panel in finite if panel.numel() for end in panel.aminmax()]
+    low, high = min([middle, *ends]), max([middle, *ends])
     return low, high if high > low else low + 1e-6
 
 

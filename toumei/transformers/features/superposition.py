@@ -17,6 +17,8 @@ from ...plots.style import BLUE, GRAY, drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MOST_PAIRED = 256  # features whose products are drawn
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Superposition(Saved):
@@ -51,12 +53,19 @@ class Superposition(Saved):
 
     @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the directions in two dimensions, else with the products of all pairs."""
+        """Returns axes with the directions in two dimensions, else with the products of all pairs.
+
+        Of many features those with the longest directions are in the pairs.
+        """
         features, dimensions = self.directions.shape
         with drawing(ax, 4, 4) as ax:
             if dimensions != 2:
-                products = self.directions @ self.directions.T
-                heat_map(products, [str(row) for row in range(features)], ax, label="product of two features")
+                longest = self.directions.norm(dim=1).topk(min(features, _MOST_PAIRED)).indices.sort().values
+                names = [str(feature) for feature in longest.tolist()]
+                shown = self.directions[longest]
+                heat_map(shown @ shown.T, names, ax, label="product of two features", columns=names)
+                if len(names) < features:
+                    ax.set_title(f"the {len(names)} longest of {features} features")
                 return ax
             for x, y in self.directions.tolist():
                 ax.plot([0, x], [0, y], color=GRAY, linewidth=1, zorder=1)
