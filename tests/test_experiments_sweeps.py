@@ -11,7 +11,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import sweeps
+import torch
 import units_of_a_network
+from torchvision.utils import save_image
 
 from toumei.cnns.all_units import _UnitTask
 
@@ -24,7 +26,10 @@ def units_on(page):
 
 def test_a_page_of_units_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     out = tmp_path / "units.html"
-    arguments = ["--limit", "3", "--steps", "1", "--device", "cpu", "--out", str(out)]
+    for number in range(12):
+        save_image(torch.rand(3, 32, 32), tmp_path / f"{number}.png")
+    settings = {"images": tmp_path, "limit": 3, "steps": 1, "size": 32, "device": "cpu", "out": out}
+    arguments = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
     made = []
 
     def counted(task, channels, call=_UnitTask.__call__):

@@ -1,10 +1,12 @@
 """Every entry that takes `jobs` gives the same with two processes as in this one."""
 
+import time
 from dataclasses import fields, is_dataclass
 
 import joblib
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 from torch import Tensor, nn
 
 from toumei.attribution import Attribution, IntegratedGradients, KernelShap, Saliency, compare
@@ -23,10 +25,25 @@ from toumei.transformers import (
     world_cases,
 )
 
-# joblib starts a worker again that has become 300 MB larger, as by its first model
-pytestmark = pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given")
+pytestmark = pytest.mark.usefixtures("processes")
 
 QUIET = {"verbose": False}
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Two processes that have imported what sweeps use: joblib starts one anew that grows by 300 MB."""
+
+    def imported(seconds):
+        import toumei.cnns
+        import toumei.misc
+        import toumei.transformers
+
+        toumei.models.facts_gpt()
+        time.sleep(seconds)  # so that each process takes one
+
+    get_reusable_executor().shutdown()  # those of other tests
+    sweep(imported, [0.5, 0.5], jobs=2, **QUIET)
 
 
 def same(one, two):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from functools import partial
 
 import joblib
@@ -146,17 +147,17 @@ from toumei.core import sweep
 def slow(item):
     time.sleep(0.02)
     return item, time.time_ns()
-for item, _ in sweep(slow, range(int(sys.argv[2])), jobs=2, folder=sys.argv[1], verbose=False):
+for item, _ in sweep(slow, range(int(sys.argv[2])), jobs=int(sys.argv[3]), folder=sys.argv[1], verbose=False):
     print(item)
 """
 
 
 def test_results_are_kept_as_they_arrive_and_a_killed_sweep_goes_on(tmp_path):
-    def started(items):
-        command = [sys.executable, "-c", KILLED, str(tmp_path), str(items)]
+    def started(items, jobs):
+        command = [sys.executable, "-c", KILLED, str(tmp_path), str(items), str(jobs)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
-    process = started(10**4)
+    process = started(10**4, jobs=2)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("*.result"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -164,10 +165,21 @@ def test_results_are_kept_as_they_arrive_and_a_killed_sweep_goes_on(tmp_path):
     process.communicate()
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.result")}
     assert 5 <= len(kept) < 10**4
-    output, _ = started(len(kept) + 3).communicate()
+    output, _ = started(len(kept) + 3, jobs=1).communicate()
     assert output.split() == [str(item) for item in range(len(kept) + 3)]
     now = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.result")}
     assert kept.items() <= now.items()
+
+
+def test_a_worker_that_joblib_starts_anew_is_no_error():
+    """It warns in the thread that starts workers, which an error would end: the sweep would wait for ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert quiet(root, [4, 9], jobs=2) == [2, 3]
+        loky = sys.modules["joblib.externals.loky.process_executor"]
+        message = "A worker stopped while some jobs were given to the executor."
+        with pytest.warns(UserWarning, match="A worker stopped"):
+            warnings.warn_explicit(message, UserWarning, loky.__file__, 1, module=loky.__name__)
 
 
 def test_ctrl_c_ends_a_sweep_in_other_processes_and_what_is_kept_is_whole(tmp_path):

@@ -31,6 +31,7 @@ def outcomes_elsewhere(
     backend = active_backend()
     streams = getattr(backend, "supports_return_generator", False)  # Ray's and others hand over a list
     form = "generator_unordered" if streams else "list"
+    _outlive_warnings()
     with (
         sent(function, backend) as function_there,
         joblib.Parallel(n_jobs=min(jobs, len(items)), return_as=form) as parallel,
@@ -42,6 +43,15 @@ def outcomes_elsewhere(
                     yield outcome
         else:
             yield from _in_rounds(parallel, calls, 4 * joblib.effective_n_jobs(jobs))
+
+
+def _outlive_warnings() -> None:
+    """Keeps one warning of joblib from being an error, whatever the user's filters say.
+
+    joblib starts a worker anew that has become 300 MB larger. It warns in the thread that starts workers: an
+    error there would end the thread, and the sweep would wait for ever.
+    """
+    warnings.filterwarnings("default", "A worker stopped while some jobs were given", module="joblib")
 
 
 def _in_rounds(parallel: Any, calls: Iterator[Any], size: int) -> Iterator[Outcome]:
