@@ -69,6 +69,8 @@ SEARCHED = {
 ARCHITECTURES = {**KNOWN, **SEARCHED}
 TOKENS = 64
 
+SHARED = set()  # the ids of the models that tests share and leave as they are
+
 
 @cache
 def build(kind):
@@ -84,4 +86,5 @@ def build(kind):
                 parameter.normal_(0, 1.5 * parameter.shape[-1] ** -0.5, generator=generator)
         # Tied heads: large embeddings would make every model sure of one token, whatever happens inside.
         model.get_input_embeddings().weight.mul_(0.6 if tied else 3)
+    SHARED.add(id(model))
     return model

@@ -1,13 +1,15 @@
 """Tiny random language models with a tokenizer that knows the words w0 to w63, their tracers and editors."""
 
 import pytest
-from architectures import TOKENS, build
+from architectures import SHARED, TOKENS, build
 from editing_helpers import CONTEXTS, corpus
 from matplotlib import pyplot
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from toumei.transformers import CausalTracer, RankOneEditor, collect_statistics
+from toumei.transformers.model import hooked_model
+from toumei.transformers.model.trial import hook_points_of
 from toumei.transformers.surgery.surgery import forget_captures
 
 
@@ -15,6 +17,24 @@ from toumei.transformers.surgery.surgery import forget_captures
 def close_figures():
     yield
     pyplot.close("all")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_hook_points():
+    """Hook points of the models that tests share are searched for once, for each way to compute attention."""
+    found = {}
+
+    def once(model):
+        if id(model) not in SHARED:
+            return hook_points_of(model)
+        kind = model.config._attn_implementation, *map(id, model.modules())
+        if kind not in found:
+            found[kind] = hook_points_of(model)
+        return found[kind]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hooked_model, "hook_points_of", once)
+        yield
 
 
 @pytest.fixture

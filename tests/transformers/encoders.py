@@ -3,6 +3,7 @@
 from functools import cache
 
 import torch
+from architectures import SHARED
 from transformers import AutoConfig, CLIPTextModel, CLIPVisionModel, T5EncoderModel
 from transformers.models.auto.modeling_auto import AutoModel
 
@@ -36,6 +37,7 @@ def build_encoder(kind):
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0, 1.5 * parameter.shape[-1] ** -0.5, generator=generator)
+    SHARED.add(id(model))
     return model
 
 

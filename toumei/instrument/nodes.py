@@ -92,11 +92,14 @@ class Operation:
     value: Any = None
     autocast: tuple[str, torch.dtype] | None = None
     views: list[tuple[TensorNode, TensorNode]] = field(default_factory=list)
+    _inputs: list[TensorNode] | None = field(default=None, init=False, repr=False)
 
     @property
     def inputs(self) -> list[TensorNode]:
         """The tensors among its arguments, each once."""
-        return list(dict.fromkeys(nodes_in((self.args, self.kwargs))))
+        if self._inputs is None:
+            self._inputs = list(dict.fromkeys(nodes_in((self.args, self.kwargs))))
+        return self._inputs
 
     @property
     def written(self) -> list[TensorNode]:
@@ -156,11 +159,11 @@ def nodes_in(value: Any) -> Iterable[TensorNode]:
     """Yields the tensors in arguments or in an output."""
     if isinstance(value, TensorNode):
         yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from nodes_in(one)
     elif isinstance(value, list | tuple):
         for one in value:
+            yield from nodes_in(one)
+    elif isinstance(value, Mapping):
+        for one in value.values():
             yield from nodes_in(one)
     elif isinstance(value, slice):
         yield from nodes_in((value.start, value.stop, value.step))

@@ -133,7 +133,7 @@ def test_the_wired_transformer_has_no_norm():
 
 
 def test_what_cannot_be_told_is_an_error():
-    model = HookedModel(build("llama"))
+    model = HookedModel(copy.deepcopy(build("llama")))
     with pytest.raises(LayerError, match="layers that have are 0, 1, 2"):
         head_weights(model, 3)
     model.points.points.pop("blocks.0.attn.hook_v")

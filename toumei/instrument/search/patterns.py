@@ -213,7 +213,7 @@ class Step(Pattern):
     def _operation(self, graph: OperationGraph, value: Any) -> Operation | None:
         """The operation that made a value, past those that only lay it out anew or cast it."""
         while isinstance(value, TensorNode):
-            operation = graph.producer(value)
+            operation = _producer(graph, value)
             if operation is None or operation.function in self.functions:
                 return operation
             if operation.function not in TRANSPARENT or not operation.inputs:
@@ -256,7 +256,7 @@ class Skip(Pattern):
                 continue
             seen.add(value)
             yield from self.of.matches(graph, value, found)
-            operation = graph.producer(value)
+            operation = _producer(graph, value)
             if operation is None:
                 continue
             if operation.function in self.functions and depth < self.most:
@@ -294,11 +294,16 @@ def chain(*steps: str | Pattern) -> Pattern:
 
 def source(graph: OperationGraph, node: TensorNode, functions: frozenset[str] = TRANSPARENT) -> TensorNode:
     """Returns the tensor that some functions made a tensor of, by default those that keep its numbers."""
-    while (operation := graph.producer(node)) is not None:
+    while (operation := _producer(graph, node)) is not None:
         if operation.function not in functions or not operation.inputs:
             break
         node = operation.inputs[0]
     return node
+
+
+def _producer(graph: OperationGraph, node: TensorNode) -> Operation | None:
+    """The operation that made a tensor of this graph, without a search for its name."""
+    return None if node.producer is None else graph.operations[node.producer]
 
 
 def arguments(operation: Operation) -> list[Any]:
@@ -330,7 +335,7 @@ def _flattened(graph: OperationGraph, function: str, values: list[Any], count: i
         return
     for place, value in enumerate(values):
         node = source(graph, value) if isinstance(value, TensorNode) else None
-        inner = None if node is None else graph.producer(node)
+        inner = None if node is None else _producer(graph, node)
         if inner is not None and inner.function == function:
             more = [*values[:place], *arguments(inner)[:2], *values[place + 1 :]]
             yield from _flattened(graph, function, more, count)
