@@ -9,6 +9,8 @@ TESTS ?=
 JOBS ?= auto
 # Threads that wait by spinning bring each other to a standstill where others use the cores too.
 export OMP_WAIT_POLICY ?= passive
+# The processes that tests start read what the first one has compiled.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: setup demo test coverage lint docs bench
 

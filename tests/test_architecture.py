@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -24,10 +25,16 @@ STRIPS = ("strip", "lstrip", "rstrip", "removeprefix", "removesuffix", "endswith
 GROUND_FLOOR = {"torch", "numpy", "tqdm"}
 
 
+@cache
+def nodes(path):
+    """All nodes of the syntax tree of a file; the module is the first."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def import_statements(path):
     """Module and imported names of each import of a file; relative modules are made absolute."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, ()) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -70,24 +77,25 @@ def test_every_room_has_a_floor():
     assert {room(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in FILES} <= set(FLOORS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_floor_imports_only_from_floors_below(path):
-    inner = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    for name in imports(path):
-        other = room(name)
-        if other in FLOORS and other != inner:
-            assert FLOORS[other] < FLOORS[inner], f"{inner} imports {name}"
+def test_a_floor_imports_only_from_floors_below():
+    for path in FILES:
+        inner = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for name in imports(path):
+            other = room(name)
+            if other in FLOORS and other != inner:
+                assert FLOORS[other] < FLOORS[inner], f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_package_imports_itself_relatively_and_the_ground_floor_little_else(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+def test_the_package_imports_itself_relatively_and_the_ground_floor_little_else():
+    for path in FILES:
+        plain = (node for node in nodes(path) if isinstance(node, ast.Import))
+        names = [alias.name for node in plain for alias in node.names]
+        froms = (node for node in nodes(path) if isinstance(node, ast.ImportFrom))
+        names += [node.module for node in froms if not node.level]
         tops = {name.split(".")[0] for name in names}
-        assert "toumei" not in tops, "a copied folder must not look for the original"
+        assert "toumei" not in tops, f"{path}: a copied folder must not look for the original"
         if path.parent.name == "core":
-            assert tops <= GROUND_FLOOR | set(sys.stdlib_module_names), tops
+            assert tops <= GROUND_FLOOR | set(sys.stdlib_module_names), (path, tops)
 
 
 def test_only_the_engine_registers_hooks():
@@ -108,7 +116,7 @@ def test_only_the_interceptor_sees_functions_and_reads_their_names():
             text = path.read_text()
             assert not any(word in text for word in ("TorchFunctionMode", "__torch_function__")), path
             assert "torch.overrides" not in set(imports(path)), path
-            for call in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)):
+            for call in (node for node in nodes(path) if isinstance(node, ast.Call)):
                 strips = isinstance(call.func, ast.Attribute) and call.func.attr in STRIPS
                 underscore = any(
                     isinstance(arg, ast.Constant) and arg.value in ("_", "__") for arg in call.args
@@ -127,14 +135,11 @@ def test_what_stands_on_top_uses_the_public_api():
 FRONT_DOORS = [module(path) for path in FILES if path.name == "__init__.py"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_public_function_or_class_has_the_name_of_its_module(path):
-    defined = {
-        node.name
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    }
-    assert module(path).rpartition(".")[2] not in defined
+def test_no_public_function_or_class_has_the_name_of_its_module():
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    for path in FILES:
+        defined = {node.name for node in nodes(path)[0].body if isinstance(node, kinds)}
+        assert module(path).rpartition(".")[2] not in defined, path
 
 
 @pytest.mark.parametrize("name", FRONT_DOORS)

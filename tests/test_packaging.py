@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,27 +76,32 @@ class Imports(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
 
 
-FILES = {path.relative_to(ROOT): Imports(path) for path in sorted((ROOT / "toumei").rglob("*.py"))}
+@cache
+def files():
+    """The imports of each file of the package."""
+    return {path.relative_to(ROOT): Imports(path) for path in sorted((ROOT / "toumei").rglob("*.py"))}
+
+
 SCRIPTS = ("experiments", "tests", "benchmarks", "docs")
 OURS = {
     path.parent.name if path.stem == "__init__" else path.stem
     for folder in SCRIPTS
     for path in (ROOT / folder).rglob("*.py")
 } | set(SCRIPTS)
-AT_ONCE = {name for file in FILES.values() for name in file.at_once}
-INSIDE = {name for file in FILES.values() for name in file.inside}
 TOOLS = ("dev", "docs", "benchmarks")  # extras that the package itself does not import
 OPTIONAL = {name for extra, names in EXTRAS.items() if extra not in TOOLS for name in names}
 
 
 def test_each_declared_package_is_used_and_each_used_one_is_declared():
-    assert set(REQUIRED) == AT_ONCE | INSIDE - OPTIONAL
-    assert INSIDE & OPTIONAL == OPTIONAL - READERS
+    at_once = {name for file in files().values() for name in file.at_once}
+    inside = {name for file in files().values() for name in file.inside}
+    assert set(REQUIRED) == at_once | inside - OPTIONAL
+    assert inside & OPTIONAL == OPTIONAL - READERS
     assert not OPTIONAL & set(REQUIRED)
 
 
 def test_extras_are_imported_in_the_functions_that_need_them():
-    for path, file in FILES.items():
+    for path, file in files().items():
         assert not file.at_once & OPTIONAL, path
 
 
