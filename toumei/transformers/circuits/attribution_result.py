@@ -105,7 +105,7 @@ class AttributionGraph(Saved):
 
     @checked
     def prune(
-        self, *, edges: int | None = None, share: float | None = None, threshold: float | None = None
+        self, edges: int | None = None, *, share: float | None = None, threshold: float | None = None
     ) -> Circuit:
         """Returns the circuit of the edges whose scores are largest in size.
 
