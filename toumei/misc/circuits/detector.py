@@ -105,8 +105,8 @@ class CircuitDetector:
         """Returns the contributions of all nodes to a score, and edges if asked for.
 
         Args:
-            inputs: A tensor or an array (N, ...), a tuple or a dictionary of tensors; of a `HookedModel` texts
-                or token ids of one length.
+            inputs: A tensor or an array (N, ...), a tuple or a dictionary of tensors; of a `HookedModel`
+                texts or token ids of one length.
             baselines: What the values of closed nodes are computed from: inputs of the same shape or one for
                 all, numbers and objects such as `Mean` for networks that are not hooked; or
                 ``AtLayer(0.0)`` for nodes that are 0.
