@@ -85,6 +85,8 @@ def check_module(model: object) -> None:
     """
     if not isinstance(model, nn.Module):
         way_out = ": give its .module()" if type(model).__name__ == "ExportedProgram" else ""
+        if isinstance(getattr(model, "model", None), nn.Module):  # such as a HookedModel
+            way_out = ": give its .model"
         raise ArgumentError(f"expected a torch.nn.Module as the model, got {type(model).__name__}{way_out}")
 
 

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from functools import partial
 from itertools import permutations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -194,7 +195,18 @@ def test_other_methods_with_their_settings(planted, images):
     assert 6 * 16 <= exact.passes <= 7 * 16 + 12 and exact.backward_passes == 0
 
 
+def test_arrays_and_a_single_layer_are_taken(planted, images):
+    expected = CircuitDetector(planted, ["relu1"], "gradient")(
+        images, torch.full((1, 1, 5, 5), 0.5), [0, 0, 0]
+    )
+    for given in (images.numpy(), images.tolist()):
+        found = CircuitDetector(planted, "relu1", "gradient")(given, np.full((1, 1, 5, 5), 0.5), [0, 0, 0])
+        assert torch.allclose(found.values, expected.values)
+
+
 def test_bad_settings(planted):
+    with pytest.raises(LayerError, match="relu9"):
+        CircuitDetector(planted, ["relu9"])
     with pytest.raises(ArgumentError, match="name the layers of Sequential"):
         CircuitDetector(planted)
     with pytest.raises(ArgumentError, match="different names"):
@@ -206,8 +218,6 @@ def test_bad_settings(planted):
 
 
 def test_bad_data(planted, images, induction):
-    with pytest.raises(LayerError, match="relu9"):
-        CircuitDetector(planted, ["relu9"])(images, 0.0)
     with pytest.raises(LayerError, match="no 'blocks.0.hook_mlp_out'"):
         CircuitDetector(induction, ["mlp_out"])(CLEAN, CORRUPT, 4)
     detector = CircuitDetector(planted, ["relu1"], "gradient")

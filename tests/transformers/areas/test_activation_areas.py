@@ -119,6 +119,19 @@ def test_any_layer_names(areas_with):
         areas_with(layers=["transformer.wpe"]).process_activation_areas()
 
 
+def test_names_of_the_workbench_are_layers(areas_with):
+    native = areas_with(layers=["transformer.h.0", "transformer.h.1", "transformer.h.2"])
+    expected = native.process_activation_areas()
+    for names in ("resid_post", [("resid_post", 0), "blocks.1.hook_resid_post", "transformer.h.2"]):
+        found = areas_with(layers=names).process_activation_areas()
+        assert torch.equal(found.coordinates, expected.coordinates)
+    assert len(areas_with(layers=("post", 1)).layers) == 1
+    with pytest.raises(ShapeError, match="no layer with a vector for each token"):
+        areas_with(layers=("z", 1))
+    with pytest.raises(LayerError, match="no activation"):
+        areas_with(layers=["blocks.9.hook_mlp_out"])
+
+
 def test_another_map_dimension_does_not_run_the_model_again(areas_with):
     areas = areas_with()
     first = areas.process_activation_areas()
@@ -131,6 +144,7 @@ def test_another_map_dimension_does_not_run_the_model_again(areas_with):
 def test_more_components_make_graphs_of_components(areas_with):
     areas = areas_with(reduction=PCA(3))
     areas.process_activation_areas()
+    assert "occupied" not in str(areas.areas)
     assert set(areas.get_graph("low").nodes) == {f"{layer}_{part}" for layer in range(4) for part in range(3)}
     with pytest.raises(ArgumentError, match="give n_components=2"):
         areas.get_layer_image(1, "low")

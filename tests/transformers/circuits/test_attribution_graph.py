@@ -181,7 +181,7 @@ def test_norms_in_the_stream_are_refused():
         ({"corrupt": plain.CORRUPT[:, :5]}, "same number of tokens"),
         ({"corrupt": plain.CORRUPT[:1]}, "same number of tokens"),
         ({"corrupt": plain.CLEAN}, "so small a gap"),
-        ({"metric": lambda logits: logits.sum()}, "metric is a Metric"),
+        ({"metric": lambda logits: logits.sum()}, "a number for each text"),
         ({"method": "eap", "edges": ["embed->m0"]}, "edges and sample are of 'exact'"),
         ({"method": "exact", "edges": ["m2->m0"]}, "no edge from 'm2' to 'm0'"),
         ({"method": "exact", "edges": ["embed->m9"]}, "no node 'm9' reads the stream"),

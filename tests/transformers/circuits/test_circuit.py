@@ -31,7 +31,7 @@ def test_nodes_and_edges_have_the_order_of_the_model(graph):
     assert len(circuit) == 8 * (1 + 6 + 11) + 5 + 10 + 15 + 16 == int(graph.allowed.sum())
     assert nx.is_directed_acyclic_graph(wired) and nx.has_path(wired, "a0.1<q>", "a0.1")
     assert wired.nodes["a1.0-1<k>"] == {"kind": "head", "layer": 1, "input": "k"}
-    assert wired.edges["embed", "m0"]["score"] == graph["embed->m0"]
+    assert wired.edges["embed", "m0"]["score"] == graph["embed->m0"] == graph["embed", "m0"]
     assert set(wired.successors("a1.0-1<k>")) == {"a1.0", "a1.1"}
 
 

@@ -6,6 +6,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from toumei.core.errors import ArgumentError
+from toumei.models import facts_gpt
 from toumei.transformers import HookedModel
 from toumei.transformers.circuits import greater_than, indirect_objects
 from toumei.transformers.circuits.tasks import NAMES, NOUNS, OBJECTS, PLACES
@@ -64,5 +65,9 @@ def test_tokenizers_without_the_words_are_refused(tokenizer):
         indirect_objects(tokenizer_of(["0"], r"."), 4)
     with pytest.raises(ArgumentError, match="how a year ends"):
         greater_than(tokenizer_of([], r"[A-Za-z]+|\d+"), 4)
+    with pytest.raises(ArgumentError, match="none of war"):
+        greater_than(tokenizer_of(list("0123456789"), r"."), 4)
+    with pytest.raises(ArgumentError, match="has 1 names"):
+        indirect_objects(facts_gpt()[1], 4)  # to it all words are the same unknown one
     with pytest.raises(ArgumentError, match="count"):
         indirect_objects(DIGITS, 0)

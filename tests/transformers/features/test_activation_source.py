@@ -59,6 +59,24 @@ def test_native_names_token_ids_and_heads(model):
         torch.testing.assert_close(block[name], cache[name][:, 2:].reshape(16, -1).detach())
 
 
+def test_token_ids_come_in_arrays_and_in_lists_of_several_lengths(model):
+    ids = torch.arange(24).view(4, 6)
+    (block,) = ActivationSource(model, ids, NAME).blocks()
+    for given in (ids.numpy(), ids.tolist(), list(ids), tuple(ids.numpy())):
+        (found,) = ActivationSource(model, given, NAME).blocks()
+        assert torch.equal(found[NAME], block[NAME])
+    (short,) = ActivationSource(model, [[5, 6, 7], [8, 9]], NAME).blocks()
+    assert len(short[NAME]) == 3
+    cut = ActivationSource(model, torch.arange(60).repeat(1, 9), NAME, length=20).blocks()
+    assert sum(len(one[NAME]) for one in cut) == 27 * 19
+
+
+@pytest.mark.parametrize("given", [torch.rand(2, 3), torch.arange(3), [[64]], [[5], [-1]]])
+def test_what_are_no_token_ids_is_refused(model, given):
+    with pytest.raises(ArgumentError, match="token ids"):
+        ActivationSource(model, given, NAME)
+
+
 def test_an_activation_without_a_vector_for_each_token_is_refused(model):
     with pytest.raises(ShapeError, match="vector for each"):
         next(ActivationSource(model, TEXTS, ("pattern", 0)).blocks())
@@ -171,6 +189,9 @@ def test_what_is_no_activation_is_refused():
     ):
         with pytest.raises((ArgumentError, ShapeError)):
             as_activations(wrong)
+    table = torch.rand(3, 2).double()
+    for given in (table.numpy(), table.tolist(), {"activations": table.numpy()}):
+        assert torch.allclose(next(as_activations(given).blocks(0))["activations"].double(), table)
     with pytest.raises(ArgumentError, match="name one"):
         one_name(("a", "b"), None, "reads")
     with pytest.raises(ArgumentError, match="none of"):

@@ -53,6 +53,11 @@ def test_sparse_features_form_the_published_polytopes(features, dimensions, shar
     assert best.dimensionalities.tolist() == pytest.approx([share] * features, abs=0.02)
 
 
+def test_eight_features_in_three_dimensions_form_a_square_antiprism():
+    best = train_superposition(8, 3, density=0.03, steps=500, batch_size=256, instances=4)[0]
+    assert best.dimensionalities.tolist() == pytest.approx([3 / 8] * 8, abs=0.03)
+
+
 def test_dense_features_get_a_dimension_each_and_the_rest_is_left_out():
     importances = 0.7 ** torch.arange(5.0)
     options = {"density": 1.0, "importances": importances, "steps": 500, "batch_size": 128}

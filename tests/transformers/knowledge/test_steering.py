@@ -52,10 +52,10 @@ def test_generation_is_steered_at_each_step(hooked):
     assert one == other != hooked.generate([30, 31], **options)
 
 
-def test_the_sweep_measures_metric_and_loss(hooked):
+@pytest.mark.parametrize("metric", [logit_difference(7, 9), lambda logits: logits[:, 7] - logits[:, 9]])
+def test_the_sweep_measures_metric_and_loss(hooked, metric):
     vector = steering_vector(hooked, POSITIVE, NEGATIVE, NAME)
     texts = ["w5 w9 w30 w31 w7 w8 w12 w40"] * 2
-    metric = logit_difference(7, 9)
     found = steering_sweep(hooked, vector, [[30, 31], [5, 6]], metric, texts, strengths=[2, -2], length=4)
     assert found.strengths.tolist() == [-2, 0, 2] and found.values.shape == (3, 2)
     assert found.costs[1] == 0 and found.losses.shape == (3, 4)

@@ -31,6 +31,19 @@ def test_files_rows_and_lists_are_the_same_texts(tmp_path):
         list(texts_in(path))
 
 
+def test_tables_of_pandas_are_read_by_their_text():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"label": [1, 2], "text": ["one", "two"]})
+    assert list(texts_in(table)) == list(texts_in(table["text"])) == ["one", "two"]
+    with pytest.raises(ArgumentError, match="label"):
+        list(texts_in(table[["label"]]))
+
+
+def test_a_text_is_no_path():
+    with pytest.raises(FileNotFoundError, match="a list of texts or the path"):
+        list(texts_in("one text"))
+
+
 @pytest.mark.parametrize("given", [None, 3, {"text": ["one"]}, [1, 2], [b"one"]])
 def test_what_is_no_corpus_is_refused(given):
     with pytest.raises(ArgumentError, match="expected texts"):

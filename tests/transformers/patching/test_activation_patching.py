@@ -217,7 +217,7 @@ def test_results_are_kept_drawn_and_read_by_name(language_model, tmp_path):
         ({"metric": logit_difference([7], 8)}, ArgumentError, "each of 2 prompts, got 1"),
         ({"metric": logit_difference(7, 64)}, ArgumentError, "from 0 to 63, got 64"),
         ({"metric": logit_difference("a", "b")}, ArgumentError, "no tokenizer"),
-        ({"metric": torch.sum}, ArgumentError, "logit_difference"),
+        ({"metric": torch.sum}, ArgumentError, "a number for each text"),
         ({"what": "resid_pre", "by": "head"}, ArgumentError, "has no heads"),
         ({"what": "z", "by": "neuron"}, ArgumentError, "has no neurons"),
         ({"what": "zz"}, LayerError, "no activation"),

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from toumei.core.errors import ArchitectureError, ArgumentError, EditError
+from toumei.transformers import HookedModel
 from toumei.transformers.surgery import (
     arrange_layers,
     delete_layers,
@@ -140,6 +141,33 @@ def test_a_repeated_layer_is_a_second_pass_through_it(language_model):
     expected = logits_of(model)
     handle.remove()
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_hooked_model_sees_the_layers_and_heads_of_each_surgery(language_model):
+    model = language_model("llama")
+    hooked = HookedModel(model)
+
+    def sizes():
+        found = hooked.run_with_cache(IDS, ["resid_post", "q"])[1]
+        streams = [one for one in found if one.endswith("resid_post")]
+        return len(streams), found["q", 0].shape[2], hooked.points.layers
+
+    assert sizes() == (3, 4, 3)
+    with delete_layers(model, [0]):
+        assert sizes() == (2, 4, 2)
+        last = hooked.run_with_cache(IDS, [("resid_post", 1)])[1]["resid_post", 1]
+        assert torch.equal(model.lm_head(model.model.norm(last)), logits_of(model))
+        with repeat_layers(model, [0]):
+            assert sizes() == (3, 4, 3)
+        with prune_heads(model, {0: [0, 1]}):
+            assert sizes() == (2, 2, 2)
+        assert sizes() == (2, 4, 2)
+    assert sizes() == (3, 4, 3)
+
+
+def test_a_hooked_model_names_the_way_out(language_model):
+    with pytest.raises(ArgumentError, match="got HookedModel: give its .model"):
+        delete_layers(HookedModel(language_model("gpt2")), [1])
 
 
 def test_a_module_of_the_user_takes_the_place_of_a_layer(language_model):

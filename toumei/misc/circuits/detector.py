@@ -6,15 +6,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...attribution import AtLayer
 from ...core.checks import check_counts, checked
+from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import check_model, evaluating, frozen
 from ...core.seeding import make_generator
+from ...core.targets import resolve
 from ...transformers import HookedModel
 from .edges import edges_between
 from .faithfulness import Faithfulness, kept_sizes
@@ -74,7 +77,7 @@ class CircuitDetector:
     def __init__(
         self,
         model: nn.Module | HookedModel,
-        nodes: Sequence[str] | None = None,
+        nodes: str | Sequence[str] | None = None,
         method: Any = "integrated_gradients",
         *,
         edges: int = 0,
@@ -82,7 +85,8 @@ class CircuitDetector:
     ) -> None:
         check_counts(0, edges=edges)
         check_counts(1, batch_size=batch_size)
-        if nodes is not None and (isinstance(nodes, str) or not nodes or len(set(nodes)) < len(nodes)):
+        nodes = [nodes] if isinstance(nodes, str) else nodes
+        if nodes is not None and (not nodes or len(set(nodes)) < len(nodes)):
             raise ArgumentError(f"nodes are different names in a list, at least one, got {shown(nodes)}")
         if not isinstance(model, HookedModel):
             check_model(model)
@@ -91,6 +95,7 @@ class CircuitDetector:
                     f"name the layers of {type(model).__name__} whose channels are nodes, or give a "
                     f"HookedModel"
                 )
+            resolve(model, nodes)  # an error of the names comes at once
         self.model, self.nodes, self.edges, self.batch_size = model, nodes, edges, batch_size
         self.method, made = method_named(method)
         self._method = partial(made, layer="gates", batch_size=batch_size)
@@ -100,8 +105,8 @@ class CircuitDetector:
         """Returns the contributions of all nodes to a score, and edges if asked for.
 
         Args:
-            inputs: A tensor (N, ...), a tuple or a dictionary of tensors; of a `HookedModel` texts or token
-                ids of one length.
+            inputs: A tensor or an array (N, ...), a tuple or a dictionary of tensors; of a `HookedModel`
+                texts or token ids of one length.
             baselines: What the values of closed nodes are computed from: inputs of the same shape or one for
                 all, numbers and objects such as `Mean` for networks that are not hooked; or
                 ``AtLayer(0.0)`` for nodes that are 0.
@@ -189,6 +194,7 @@ class CircuitDetector:
                 network = TransformerNodes(self.model, self.nodes, inputs)
             else:
                 assert self.nodes is not None
+                inputs, baselines = _tensors(inputs), _tensors(baselines)
                 network = LayerNodes(self.model, self.nodes, inputs)
             yield make_game(network, inputs, baselines, target, self.batch_size)
 
@@ -209,3 +215,9 @@ class CircuitDetector:
             found.append(game.kept(keep, self.batch_size).double().mean())
         empty = game.empty.double().mean()
         return (torch.stack(found) - empty) / (game.full.double().mean() - empty)
+
+
+def _tensors(given: Any) -> Any:
+    """Arrays and lists of numbers as tensors, anything else as it is."""
+    array = as_tensor(given) if isinstance(given, list | np.ndarray) else MISFIT
+    return given if array is MISFIT else array

@@ -14,9 +14,6 @@ from torch import Tensor, nn
 
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
-from ...core.kinds import shown
-from ...core.modules import without_wrapper
-from ...core.targets import resolve
 from ..model.hooked_model import HookedModel
 from .comparison import AreaComparison
 from .corpus import LabelledTexts
@@ -24,7 +21,7 @@ from .doubts import doubts_about_cells, doubts_about_texts, warn_of
 from .evaluation import AreaEvaluation, evaluated
 from .fitting import Coordinates, coordinates_of_states, gathered, read_twice
 from .grid import Bins
-from .hidden_states import hidden_state_layers
+from .hidden_states import hidden_state_layers, named_layers
 from .loading import model_and_tokenizer
 from .pictures import plot_graph
 from .pooling import Pooling
@@ -51,8 +48,8 @@ class ActivationAreas:
         texts: Texts, or a dataset: an iterable of rows with ``"text"`` and ``"label"``.
         labels: The category of each text, strings or whole numbers; not for a dataset.
         tokenizer: The tokenizer of the model.
-        layers: Names of layers with a vector for each token; by default the embedding and all blocks, whose
-            outputs are the ``hidden_states`` of Hugging Face.
+        layers: Names of layers with a vector for each token, also such as ``("mlp_out", 3)``; by default the
+            embedding and all blocks, whose outputs are the ``hidden_states`` of Hugging Face.
         reduction: ``"pca"`` of standardized states, ``"svd"`` of states as they are, ``"umap"``; or a `PCA`,
             `SVD` or `UMAP` with settings.
         map_dimension: Cells in a row of a map.
@@ -103,7 +100,7 @@ class ActivationAreas:
         labels: Any = None,
         *,
         tokenizer: Any = None,
-        layers: Sequence[str] | None = None,
+        layers: Any = None,
         reduction: "Literal['pca', 'svd', 'umap'] | Reduction" = "pca",
         map_dimension: int | None = None,
         bins: Bins = "width",
@@ -130,7 +127,7 @@ class ActivationAreas:
             self._numbered_groups(len(self.corpus))
         self._check_streaming(keep_states)
         self.model, self.tokenizer = model_and_tokenizer(model, tokenizer, device)
-        self.layers = hidden_state_layers(self.model) if layers is None else _known(self.model, layers)
+        self.layers = hidden_state_layers(self.model) if layers is None else named_layers(self.model, layers)
         self.map_dimension = map_dimension or self.reduction.gridsize
         self.bins, self.keep_states, self.verbose = bins, keep_states, verbose
         self._reader = StateReader(
@@ -326,10 +323,3 @@ class ActivationAreas:
             seed=seed,
             verbose=self.verbose,
         )
-
-
-def _known(model: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
-    """The names of layers that the model has."""
-    if not layers or len(set(layers)) < len(layers):
-        raise ArgumentError(f"expected the names of different layers, got {shown(list(layers))}")
-    return tuple(resolve(without_wrapper(model), layers))

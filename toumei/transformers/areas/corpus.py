@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
+from ..model.corpus import rows_of
 
 _NONE = object()
 
@@ -16,7 +17,8 @@ class LabelledTexts:
     """The texts and the labels of a corpus, read one after the other.
 
     Args:
-        texts: Texts, or a dataset: an iterable of rows with ``"text"`` and ``"label"``.
+        texts: Texts, or a dataset: an iterable of rows with ``"text"`` and ``"label"``, or a table of pandas
+            with these columns.
         labels: The label of each text; None for a dataset.
 
     Attributes:
@@ -32,6 +34,7 @@ class LabelledTexts:
     """
 
     def __init__(self, texts: Any, labels: Any = None) -> None:
+        texts = rows_of(texts)
         for name, given in (("texts", texts), ("labels", labels)):
             single = isinstance(given, str | Mapping)
             if single or (given is not None and not isinstance(given, Iterable)):

@@ -27,10 +27,11 @@ def doubts_about_cells(areas: Areas) -> list[str]:
     """Returns what is wrong with the maps: more cells than texts."""
     if not areas.cells.numel() or areas.size**2 <= len(areas):
         return []
-    enough = max(1, int((len(areas) / 4) ** 0.5))
+    enough = int((len(areas) / 4) ** 0.5)
+    smaller = f", or map_dimension={enough}" if enough > 1 else ""
     return [
         f"maps of {areas.size} x {areas.size} have more cells than there are texts, {len(areas)}, so that "
-        f"most cells hold none: give more texts, or map_dimension={enough}"
+        f"most cells hold none: give more texts{smaller}"
     ]
 
 

@@ -1,15 +1,22 @@
 """Which layers hold the hidden states of a transformer, and whether a token sees those that follow it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...core.errors import ArgumentError, ShapeError
 from ...core.hooks import hooked, run_past_errors
+from ...core.kinds import shown
 from ...core.modules import without_wrapper
+from ...core.targets import resolve
+from ..model.hook_points import HookPoint
 from ..model.hooked_model import HookedModel
+from ..model.point_names import wanted_names
+
+_VECTORS = (("batch",), ("position",), ("width",))
 
 
 def hidden_state_layers(model: nn.Module) -> tuple[str, ...]:
@@ -39,6 +46,51 @@ def hidden_state_layers(model: nn.Module) -> tuple[str, ...]:
             if all(re.match(rf"{re.escape(block)}[./#]", layer) for layer, block in inside):
                 return embedding, *names
     return embedding, *after
+
+
+def named_layers(model: nn.Module, names: Any) -> tuple[str, ...]:
+    """Returns the native names of layers.
+
+    Args:
+        model: A model.
+        names: Native names, or names of activations as `HookedModel` has them: ``"blocks.3.hook_mlp_out"``,
+            ``("mlp_out", 3)``, ``"resid_post"``.
+
+    Raises:
+        ArgumentError: There are no names, or one comes twice.
+        LayerError: The model has no such layer.
+        ShapeError: The activation has no vector for each token.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> named_layers(facts_gpt()[0], ["transformer.h.2", ("mlp_out", 2)])
+        ('transformer.h.2', 'transformer.h.2.mlp.dropout#0')
+    """
+    if isinstance(names, str) or (isinstance(names, tuple) and any(isinstance(one, int) for one in names)):
+        names = [names]
+    if not isinstance(names, Sequence) or not names:
+        raise ArgumentError(f"expected the names of different layers, got {shown(names)}")
+    module, found = without_wrapper(model), list[str]()
+    modules = dict(module.named_modules())
+    for name in names:
+        is_native = isinstance(name, str) and "hook_" not in name and (name in modules or "." in name)
+        found += resolve(module, [name]) if is_native else _of_activations(model, name)
+    if len(set(found)) < len(found):
+        raise ArgumentError(f"expected the names of different layers, got {shown(list(names))}")
+    return tuple(found)
+
+
+def _of_activations(model: nn.Module, name: Any) -> list[str]:
+    """The layers that hold activations with a vector for each token."""
+    points = HookedModel(model).points
+    wanted = {one: points.points.get(one) for one in wanted_names(model, name, points)}
+    for one, point in wanted.items():
+        if not isinstance(point, HookPoint) or point.columns is not None or point.axes != _VECTORS:
+            raise ShapeError(
+                f"{one!r} is no layer with a vector for each token: name a residual stream, or the output or "
+                f"the neurons of a layer"
+            )
+    return [point.layer for point in wanted.values() if isinstance(point, HookPoint)]
 
 
 def sees_later_tokens(model: nn.Module, layer: str, forward: Callable[[Tensor], Any], ids: Tensor) -> bool:

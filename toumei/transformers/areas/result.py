@@ -234,10 +234,11 @@ class Areas(Saved):
         width = max(map(len, map(shortened, self.layers)))
         lines = [
             f"{len(self)} texts ({texts}), {self.pooling} states, {self.reduction}",
-            f"{'layer':{width}}  explained  occupied cells",
+            f"{'layer':{width}}  explained{'  occupied cells' if self.cells.numel() else ''}",
         ]
         for place, layer in enumerate(self.layers):
-            share = float(self.explained[place].sum())
-            cells = int((self.counts(place) > 0).sum()) if self.cells.numel() else 0
-            lines.append(f"{shortened(layer):{width}}  {share:9.1%}  {cells:5d} of {self.size**2}")
+            line = f"{shortened(layer):{width}}  {float(self.explained[place].sum()):9.1%}"
+            if self.cells.numel():
+                line += f"  {int((self.counts(place) > 0).sum()):5d} of {self.size**2}"
+            lines.append(line)
         return "\n".join(lines)

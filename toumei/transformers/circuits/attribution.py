@@ -59,7 +59,8 @@ def attribution_graph(
         model: The model.
         clean: Prompts, as texts or token ids, all of the same number of tokens.
         corrupt: As many prompts of the same number of tokens.
-        metric: A `Metric`, such as `logit_difference(answers, wrong)`.
+        metric: A `Metric`, such as `logit_difference(answers, wrong)`, or a function from logits (prompts,
+            tokens) at the last position to a number for each prompt.
         method: See above.
         steps: Of integrated gradients. Hanna et al. take 5 to 30.
         ablation: What replaces a contribution: that of the corrupt prompt (``"resample"``), its mean over the

@@ -79,8 +79,8 @@ class AttributionGraph(Saved):
         return dict(zip(self.writers, self.scores.nansum(0).tolist(), strict=True))
 
     @checked
-    def __getitem__(self, edge: str) -> float:
-        """Returns the score of an edge, such as ``"a0.1->m2"``.
+    def __getitem__(self, edge: str | tuple[str, str]) -> float:
+        """Returns the score of an edge, such as ``"a0.1->m2"`` or ``("a0.1", "m2")``.
 
         Raises:
             ArgumentError: There is no such edge.
@@ -105,7 +105,7 @@ class AttributionGraph(Saved):
 
     @checked
     def prune(
-        self, *, edges: int | None = None, share: float | None = None, threshold: float | None = None
+        self, edges: int | None = None, *, share: float | None = None, threshold: float | None = None
     ) -> Circuit:
         """Returns the circuit of the edges whose scores are largest in size.
 

@@ -129,7 +129,7 @@ def circuit_checks(
         circuit: A `Circuit` of it.
         clean: Prompts, all of the same number of tokens.
         corrupt: As many prompts of the same number of tokens.
-        metric: A `Metric`.
+        metric: As for `attribution_graph`.
         ablation: What replaces contributions of edges that are cut; see `run_circuit`.
         sets: How many random sets K of nodes are removed; each node is in half of them.
         random: How many random circuits are drawn.

@@ -153,7 +153,7 @@ def faithfulness_curves(
         graphs: An `AttributionGraph` of it for each name of a method.
         clean: Prompts, all of the same number of tokens; better not those of the graphs.
         corrupt: As many prompts of the same number of tokens.
-        metric: A `Metric`.
+        metric: As for `attribution_graph`.
         shares: Which shares of all edges are kept, in rising order.
         ablation: What replaces the contributions of the other edges; see `run_circuit`.
         random: How many random circuits are drawn for each share.

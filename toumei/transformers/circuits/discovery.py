@@ -40,8 +40,8 @@ def acdc(
         model: The model.
         clean: Prompts, all of the same number of tokens.
         corrupt: As many prompts of the same number of tokens.
-        metric: A `Metric`. With `kl_to_clean()` the threshold is the rise of the divergence in nats, as in
-            the paper.
+        metric: As for `attribution_graph`. With `kl_to_clean()` the threshold is the rise of the divergence
+            in nats, as in the paper.
         threshold: The largest change that does not count, in units of the metric.
         ablation: What replaces the contributions of edges that are cut; see `run_circuit`.
         batch_size: How many prompts run at once.

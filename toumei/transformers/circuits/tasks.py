@@ -115,6 +115,8 @@ def greater_than(tokenizer: Any, count: int = 40, seed: int = 0) -> PromptPairs:
     """
     check_counts(1, count=count)
     nouns = _single(tokenizer, NOUNS)
+    if not nouns:
+        raise ArgumentError(f"the tokenizer has none of {', '.join(NOUNS)} as a single token")
     ends = _ends_of_years(tokenizer)
     generator = make_generator(seed)
     clean, corrupt, years = [], [], []
@@ -137,8 +139,13 @@ def _span(noun: str, century: int, year: int) -> str:
 
 
 def _single(tokenizer: Any, words: Sequence[str]) -> list[str]:
-    """The words that are one token after a space."""
-    return [word for word in words if len(tokenizer(f" {word}", add_special_tokens=False)["input_ids"]) == 1]
+    """The words that are one token after a space, each another one and known to the tokenizer."""
+    found: dict[int, str] = {}
+    for word in words:
+        ids = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+        if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
+            found.setdefault(ids[0], word)
+    return list(found.values())
 
 
 def _one_of(items: Sequence[Any], generator: torch.Generator | None) -> Any:

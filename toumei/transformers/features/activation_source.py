@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
+from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError, ShapeError
 from ...core.fingerprint import fingerprint_of
 from ...core.modules import evaluating, without_wrapper
+from ...core.summaries import listed
 from ..model.hook_points import ComputedPoint, HookPoint
 from ..model.hooked_model import HookedModel
 from ..model.point_names import Names, wanted_names
@@ -110,6 +112,9 @@ class ActivationSource:
             found = self.model.activations(batch.inputs, list(self.names))
         return {name: counted_vectors(name, found[name], batch).cpu() for name in self.names}
 
+    def __repr__(self) -> str:
+        return f"ActivationSource({listed(self.names)} of {self.model!r})"
+
 
 def check_vectors(model: HookedModel, names: Iterable[str]) -> None:
     """Makes sure that activations have a vector for each token.
@@ -174,7 +179,7 @@ class TensorActivations:
 
 
 def as_activations(given: Any) -> Activations:
-    """Returns what training can read: a tensor (tokens, width), or a dictionary of them, becomes a source.
+    """Returns what training can read: an array (tokens, width), or a dictionary of them, becomes a source.
 
     Raises:
         ArgumentError: It is nothing that has activations.
@@ -183,10 +188,12 @@ def as_activations(given: Any) -> Activations:
         >>> as_activations(torch.rand(10, 4)).names
         ('activations',)
     """
-    if isinstance(given, Tensor):
-        return TensorActivations({"activations": given})
-    if isinstance(given, Mapping) and all(isinstance(one, Tensor) for one in given.values()):
-        return TensorActivations(given)
+    arrays = given if isinstance(given, Mapping) else {"activations": given}
+    tensors = {name: as_tensor(one) for name, one in arrays.items()}
+    if tensors and all(one is not MISFIT for one in tensors.values()):
+        return TensorActivations(
+            {name: one if one.is_floating_point() else one.float() for name, one in tensors.items()}
+        )
     if all(hasattr(given, name) for name in ("blocks", "names", "fingerprint")):
         found: Activations = given
         return found

@@ -49,7 +49,7 @@ class FeatureTable(Saved):
         features: Which features of the dictionary, (features).
         rates: In which share of the tokens each is active, (features,).
         values: The strongest activations, one of a piece of text, (features, texts); 0 where there is none.
-        texts: The tokens around each of them, for each feature and text.
+        texts: The tokens around each of them, for each feature and text; none where there is none.
         activations: The feature's activations at these tokens, (features, texts, window); the tokens of a
             text are the first ones of its window.
         promoted: The tokens whose logits rise most, for each feature.
@@ -168,10 +168,8 @@ class FeatureTable(Saved):
                 if words
             ]
             promoted = " ".join(_shown(word).strip() for word in self.promoted[row][:6])
-            lines.append(
-                f"{feature:>7}  {float(self.rates[row]):8.3%}  at {' '.join(peaks[:6])[:70]:70}  "
-                f"promotes {promoted[:80]}"
-            )
+            where = f"at {' '.join(peaks[:6])[:70]}" if peaks else "never active"
+            lines.append(f"{feature:>7}  {float(self.rates[row]):8.3%}  {where:73}  promotes {promoted[:80]}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -302,7 +300,8 @@ def _texts(model: HookedModel, found: TopTexts) -> tuple[tuple[tuple[Words, ...]
     for row, windows in enumerate(found.tokens.tolist()):
         words = []
         for place, window in enumerate(windows):
-            there = [at for at, token in enumerate(window) if token != NO_TOKEN]
+            shown = bool(found.values[row, place])  # a text where the feature is not active says nothing
+            there = [at for at, token in enumerate(window) if shown and token != NO_TOKEN]
             words.append(tuple(_words(model, [window[at] for at in there])))
             activations[row, place, : len(there)] = found.activations[row, place, there]
         texts.append(tuple(words))

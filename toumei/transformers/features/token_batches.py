@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ...core.checks import check_counts
 from ...core.errors import ArgumentError
+from ...core.kinds import shown
 from ..model.corpus import texts_in, token_rows
 from ..model.hooked_model import HookedModel
+from ..model.model_inputs import plain_rows
 
 _SORTED_AT_ONCE = 16  # batches whose pieces are sorted by length together, so that there is little padding
 
@@ -44,8 +46,9 @@ class TokenBatches:
 
     Args:
         model: The model, with its tokenizer where the corpus is one of texts.
-        corpus: A list or an iterator of texts, a dataset whose rows have a ``"text"``, the path of a file
-            with a text on each line, or token ids (texts, positions).
+        corpus: A list or an iterator of texts, a dataset or a table of pandas whose rows have a ``"text"``,
+            the path of a file with a text on each line, or token ids (texts, positions), in lists also of
+            several lengths.
         length: The most tokens of a piece.
         batch_size: Pieces in a forward pass.
         skip_first: How many tokens at the beginning of a piece are left out. The first one often has an
@@ -78,8 +81,9 @@ class TokenBatches:
         check_counts(1, batch_size=batch_size, max_tokens=max_tokens)
         check_counts(0, skip_first=skip_first)
         check_counts(skip_first + 1, length=length)
-        if isinstance(corpus, Tensor):
-            model.inputs(corpus)  # raises the errors of tokens that the model does not know
+        self._rows = _rows_of_ids(corpus)
+        if self._rows is not None:  # raises the errors of tokens that the model does not know
+            model.inputs(torch.tensor([index for row in self._rows for index in row])[:, None])
         elif model.tokenizer is None:
             raise ArgumentError(
                 "the model has no tokenizer: give HookedModel(model, tokenizer), or token ids"
@@ -125,12 +129,7 @@ class TokenBatches:
 
     def _pieces(self) -> Iterator[Sequence[int]]:
         """The tokens of texts, cut into pieces, without those that are too short to count."""
-        rows: Any = (
-            self.corpus.tolist()
-            if isinstance(self.corpus, Tensor)
-            else token_rows(texts_in(self.corpus), self.model.tokenizer)
-        )
-        for row in rows:
+        for row in self._rows or token_rows(texts_in(self.corpus), self.model.tokenizer):
             for start in range(0, len(row), self.length):
                 if len(piece := row[start : start + self.length]) > self.skip_first:
                     yield piece
@@ -147,6 +146,20 @@ class TokenBatches:
             counted = real.clone()
             counted[:, : self.skip_first] = False
             yield TokenBatch(ids, real, counted)
+
+
+def _rows_of_ids(corpus: Any) -> list[list[int]] | None:
+    """The token ids of each text; None for a corpus of texts."""
+    if isinstance(corpus, Tensor) and (corpus.dim() != 2 or corpus.is_floating_point()):
+        raise ArgumentError(
+            f"expected token ids, whole numbers of shape (texts, positions), got {shown(corpus)}"
+        )
+    rows = plain_rows(corpus)
+    if not isinstance(rows, list | tuple) or not all(isinstance(row, list | tuple) for row in rows):
+        return None
+    if not any(rows) or not all(type(index) is int for row in rows for index in row):
+        return None
+    return [list(row) for row in rows]
 
 
 def _at_most(batch: TokenBatch, most: float) -> TokenBatch:

@@ -10,6 +10,7 @@ from ...core.checks import check_choice, check_counts, check_seed, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.progress import tqdm
+from ...core.summaries import listed
 from ..model.families import anatomy
 from ..model.hooked_model import HookedModel
 from ..model.scoring import score_answers
@@ -179,7 +180,8 @@ def _templates(templates: Mapping[str, Any], relation: str) -> list[str]:
     given = templates.get(relation)
     several = [given] if isinstance(given, str) else list(given or [])
     if not several:
-        raise ArgumentError(f"relation {relation!r} has no template; there are {', '.join(templates)}")
+        known = f"those of {listed(templates)}" if templates else "none"
+        raise ArgumentError(f"relation {relation!r} has no template; there are {known}")
     for template in several:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise ArgumentError(f"a template has one {{}} for the subject, got {template!r}")

@@ -19,7 +19,7 @@ from ...plots import style
 from ...plots.style import drawing
 from ..model.corpus import TokenChunks
 from ..model.hooked_model import HookedModel
-from ..patching.metrics import Metric
+from ..patching.metrics import as_metric
 from .steering import SteeringVector
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def steering_sweep(
     model: HookedModel,
     vector: SteeringVector,
     prompts: Sequence[Any],
-    metric: Metric,
+    metric: Any,
     texts: Any,
     *,
     strengths: Sequence[float] = (-2.0, -1.0, 0.0, 1.0, 2.0),
@@ -118,7 +118,7 @@ def steering_sweep(
         model: The model.
         vector: The vector.
         prompts: Texts of one length, or rows of token ids, after which the metric is read.
-        metric: `logit_difference` or `probability` of `toumei.transformers.patching`.
+        metric: As for `activation_patching`.
         texts: A corpus for the loss; see `toumei.transformers.model.corpus.texts_in`.
         strengths: How often the vector is added; 0 is always among them.
         length: Tokens of the corpus that are read together.
@@ -144,6 +144,7 @@ def steering_sweep(
         >>> bool(found.means[1] > found.means[0]), bool(found.costs[1] > 0)
         (True, True)
     """
+    metric = as_metric(metric)
     check_counts(2, length=length)
     check_counts(1, max_tokens=max_tokens, batch_size=batch_size)
     if model.tokenizer is None:

@@ -1,5 +1,6 @@
 """Texts of any kind as rows of tokens, read one after the other."""
 
+import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ...core.files import check_regular
+from ...core.kinds import shown
 from .tokens import without_second_start
 
 _TOKENIZED_AT_ONCE = 32
@@ -19,17 +21,22 @@ def texts_in(given: Any) -> Iterator[str]:
     """Yields the texts of a corpus that are not empty.
 
     Args:
-        given: A list or an iterator of texts, a dataset whose rows have a ``"text"``, or the path of a file
-            with a text on each line.
+        given: A list or an iterator of texts, a dataset or a table of pandas whose rows have a ``"text"``, or
+            the path of a file with a text on each line.
 
     Raises:
         ArgumentError: It is something else.
+        FileNotFoundError: There is no such file.
 
     Example:
         >>> list(texts_in([{"text": "a b"}, " ", "c"]))
         ['a b', 'c']
     """
     if isinstance(given, (str, Path)):
+        if not os.path.lexists(given):
+            raise FileNotFoundError(
+                f"a corpus is a list of texts or the path of a file, and there is no file {shown(str(given))}"
+            )
         check_regular(given, "read")
         try:
             with open(given, encoding="utf-8") as file:
@@ -42,12 +49,23 @@ def texts_in(given: Any) -> Iterator[str]:
             f"expected texts, rows with a 'text', or the path of a file, got {type(given).__name__}"
             + (f" with {', '.join(map(str, given))}: give one of them" if isinstance(given, Mapping) else "")
         )
-    for item in given:
+    for item in rows_of(given):
         text = item.get("text") if isinstance(item, Mapping) else item
         if not isinstance(text, str):
-            raise ArgumentError(f"expected texts, or rows with a 'text', got {item!r}")
+            raise ArgumentError(f"expected texts, or rows with a 'text', got {shown(item)}")
         if text.strip():
             yield text
+
+
+def rows_of(given: Any) -> Any:
+    """Returns the rows of a table of pandas as dictionaries, anything else as it is.
+
+    Example:
+        >>> rows_of(["a", "b"])
+        ['a', 'b']
+    """
+    is_table = type(given).__module__.partition(".")[0] == "pandas" and hasattr(given, "columns")
+    return given.to_dict("records") if is_table else given
 
 
 def token_rows(texts: Iterable[str], tokenizer: Any, max_length: int | None = None) -> Iterator[list[int]]:

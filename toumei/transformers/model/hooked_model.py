@@ -22,6 +22,7 @@ from .pass_state import PassState
 from .point_edits import Change, NamedChange, check_written, engine_edit, named
 from .point_names import Names, wanted_names
 from .recording import Recording, output_weight
+from .surgeries import surgeries_of
 from .trial import hook_points_of
 
 __all__ = ["HookedModel", "output_weight"]
@@ -58,7 +59,7 @@ class HookedModel:
         check_model(model)
         self.model, self.tokenizer = model, tokenizer
         self.inputs = ModelInputs(without_wrapper(model), tokenizer)
-        self._found: dict[str, HookPoints] = {}
+        self._found: dict[tuple[str, tuple[int, ...]], HookPoints] = {}
         self._state = PassState()
         self.points  # noqa: B018, an error of the architecture comes at once
 
@@ -117,12 +118,13 @@ class HookedModel:
 
     @property
     def points(self) -> HookPoints:
-        """The hook points, as the attention of the model is computed now."""
+        """The hook points, as the attention of the model is computed now, with the surgeries that it has."""
         inner = without_wrapper(self.model)
         kind = str(getattr(getattr(inner, "config", None), "_attn_implementation", ""))
-        if kind not in self._found:
-            self._found[kind] = hook_points_of(inner)
-        return self._found[kind]
+        state = kind, surgeries_of(inner)
+        if state not in self._found:
+            self._found[state] = hook_points_of(inner)
+        return self._found[state]
 
     def to_tokens(self, given: Any) -> Tensor:
         """Returns the token ids (batch, position) of texts, chats or ids; see `ModelInputs`."""

@@ -17,6 +17,19 @@ from .tokens import encode
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
+def plain_rows(given: Any) -> Any:
+    """Returns texts and token ids in arrays, tensors and columns of pandas as lists, anything else as it is.
+
+    Example:
+        >>> plain_rows([torch.tensor([3, 4]), np.array([5])])
+        [[3, 4], [5]]
+    """
+    if isinstance(given, list | tuple):
+        return given if all(type(one) in (int, str) for one in given) else [plain_rows(one) for one in given]
+    is_column = type(given).__module__.partition(".")[0] == "pandas" and not hasattr(given, "columns")
+    return given.tolist() if is_column or isinstance(given, Tensor | np.ndarray | np.integer) else given
+
+
 class ModelInputs:
     """Makes the inputs of a model from what the user has.
 
@@ -59,7 +72,7 @@ class ModelInputs:
             given = torch.as_tensor(given)
         if isinstance(given, Tensor):
             return self._tensor(given.to(device))
-        rows = [self._ids(one) for one in self._several(given)]
+        rows = [self._ids(one) for one in self._several(plain_rows(given))]
         longest = max(map(len, rows))
         ids, mask = torch.full((len(rows), longest), self.padding), torch.zeros(len(rows), longest).long()
         for place, row in enumerate(rows):

@@ -55,8 +55,8 @@ def activation_patching(
         model: The model.
         clean: Prompts, as texts or token ids.
         corrupt: Prompts of the same number of tokens, one for each clean one.
-        metric: `logit_difference`, `probability`, `kl_to_clean`, at the last position; means over the prompts
-            are compared.
+        metric: `logit_difference`, `probability`, `kl_to_clean`, or a function from logits (prompts, tokens)
+            to a number for each prompt, all at the last position; means over the prompts are compared.
         what: The short name of an activation: resid_pre, resid_mid, resid_post, attn_out, mlp_out, z, q, k,
             v, pattern, attn_scores, or the neurons' pre and post. Keys and values have the heads of keys.
         by: What one patch replaces.

@@ -16,7 +16,7 @@ from ..model.hooked_model import HookedModel
 from .ablation_edits import KINDS, Kind
 from .ablation_table import HeadAblation
 from .changes import Change, Replacement
-from .metrics import Metric
+from .metrics import Metric, as_metric
 from .sweep import PatchedRuns, Read, read_logits
 
 _TOKENS = 1024  # of a group of texts that run together
@@ -30,7 +30,7 @@ def head_ablation(
     texts: Any,
     kind: Kind = "zero",
     *,
-    metric: Metric | None = None,
+    metric: Any = None,
     reference: Any = None,
     pooled: bool = True,
     layers: Sequence[int] | None = None,
@@ -50,7 +50,7 @@ def head_ablation(
         texts: Texts, or token ids.
         kind: What a head's output becomes: ``"zero"``; ``"mean"``, its mean over a reference set;
             ``"resample"``, its output at the same position of the next text.
-        metric: `logit_difference` or `probability`, at the last position of texts of one length; by default
+        metric: As for `activation_patching`, at the last position of texts of one length; by default
             the mean next-token loss of each text is measured.
         reference: Texts for the mean; by default `texts`.
         pooled: The mean is over all positions; otherwise each position has its mean, for templates.
@@ -77,6 +77,7 @@ def head_ablation(
     check_counts(1, batch_size=batch_size)
     if not 0 < confidence < 1:
         raise ArgumentError(f"confidence is between 0 and 1, got {confidence}")
+    metric = None if metric is None else as_metric(metric)
     rows = _rows(model, texts)
     with torch.no_grad(), evaluating(model.model):
         if metric is None:

@@ -113,6 +113,51 @@ def kl_to_clean() -> Metric:
     return Metric("KL to clean", prepare)
 
 
+def as_metric(metric: Any) -> Metric:
+    """Returns a metric, and one made of a function of logits.
+
+    Args:
+        metric: A `Metric`, or a function from logits (texts, tokens) at the last position to a number for
+            each text, (texts,).
+
+    Raises:
+        ArgumentError: It is neither; the metric raises it for a function that returns something else.
+
+    Example:
+        >>> as_metric(lambda logits: logits[:, 3] - logits[:, 4])
+        Metric('metric')
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if not callable(metric) or isinstance(metric, type):
+        raise ArgumentError(
+            f"metric is a Metric such as logit_difference(answers, wrong), or a function from logits "
+            f"(texts, tokens) at the last position to a number for each text, got {shown(metric)}"
+        )
+
+    def read(logits: Tensor) -> Tensor:
+        tables = logits.reshape(-1, *logits.shape[-2:])
+        return torch.stack([_of_rows(metric, table) for table in tables]).reshape(logits.shape[:-1])
+
+    name = getattr(metric, "__name__", "metric")
+    return Metric("metric" if name == "<lambda>" else name, lambda *_: read)
+
+
+def _of_rows(function: Read, logits: Tensor) -> Tensor:
+    """What a user's function makes of logits (texts, tokens), checked."""
+    given = f"logits {tuple(logits.shape)} at the last position of each text"
+    try:
+        values: Any = function(logits)
+    except (IndexError, TypeError) as error:
+        raise ArgumentError(f"the function that is the metric takes {given}: {error}") from error
+    if not isinstance(values, Tensor) or values.shape != logits.shape[:1]:
+        raise ArgumentError(
+            f"the function that is the metric returns a number for each text, ({len(logits)},), of {given}; "
+            f"it returned {shown(values)}"
+        )
+    return values
+
+
 def answer_tokens(model: HookedModel, ids: Tensor | None, logits: Tensor, answers: Any) -> Tensor:
     """Returns the token of each answer, (texts,).
 

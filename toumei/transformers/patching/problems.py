@@ -13,7 +13,7 @@ from ..model.activation_cache import ActivationCache
 from ..model.hook_points import HookPoint
 from ..model.hooked_model import HookedModel
 from ..model.point_names import full_name, unknown_point
-from .metrics import Metric, Read
+from .metrics import Read, as_metric
 from .sweep import read_logits
 
 Direction = Literal["denoising", "noising"]
@@ -76,7 +76,7 @@ class Problem:
         return tuple(f"({text})" if differs else text for text, differs in zip(texts, varying, strict=True))
 
 
-def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Metric) -> Problem:
+def make_problem(model: HookedModel, clean: Any, corrupt: Any, metric: Any) -> Problem:
     """Returns the problem of some pairs of prompts.
 
     Raises:
@@ -104,10 +104,7 @@ def problem_of(
         ArgumentError: The metric is none, or hardly tells the prompts apart.
         NonFiniteError: The metric is NaN or infinite.
     """
-    if not isinstance(metric, Metric):
-        raise ArgumentError(
-            f"metric is a Metric such as logit_difference(answers, wrong), got {type(metric).__name__}"
-        )
+    metric = as_metric(metric)
     ids = [one.get("input_ids") for one in inputs]
     read = metric.reading(model, ids[0], logits[0])
     values = tuple(float(read(one).mean()) for one in logits)

@@ -30,6 +30,7 @@ _ORDERS: dict[str, Callable[[int, int], list[int]]] = {
     "swap": lambda count, layer: [*range(layer), layer + 1, layer, *range(layer + 2, count)],
     "repeat": lambda count, layer: [*range(layer + 1), *range(layer, count)],
 }
+_LENGTH = 256
 _WORDS = {"delete": "layer deleted", "swap": "layer swapped with the next", "repeat": "layer run twice"}
 
 
@@ -147,7 +148,7 @@ def perplexity_by_layer(
     change: Change = "delete",
     *,
     layers: Sequence[int] | None = None,
-    length: int = 256,
+    length: int | None = None,
     max_tokens: int = 16384,
     batch_size: int = 8,
     verbose: bool = False,
@@ -163,7 +164,7 @@ def perplexity_by_layer(
         texts: A corpus; see `toumei.transformers.model.corpus.texts_in`.
         change: ``"delete"``; ``"swap"``, with the next layer; ``"repeat"``, run twice.
         layers: Which layers; by default all.
-        length: Tokens that are read together.
+        length: Tokens that are read together; by default 256, or as many as the model has positions for.
         max_tokens: How many tokens of the corpus are read.
         batch_size: How many times `length` tokens run at once.
         verbose: Show progress.
@@ -185,6 +186,7 @@ def perplexity_by_layer(
     check_counts(1, max_tokens=max_tokens, batch_size=batch_size)
     parts = anatomy(model)
     chosen = _chosen(layers, parts.layers - (change == "swap"), change)
+    length = min(_LENGTH, parts.positions or _LENGTH) if length is None else length
     parts.check_length(length, f"a text of length={length}")
     orders = [list(range(parts.layers)), *(_ORDERS[change](parts.layers, layer) for layer in chosen)]
     found = []

@@ -1,8 +1,8 @@
 """A change of the parts of a model: applied, and reverted bit for bit, in a block or for good."""
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -15,11 +15,12 @@ from ...core.modules import evaluating
 from ...core.summaries import shortened
 from ...core.threads import alone
 from ..model.revertible import Revertible
+from ..model.surgeries import APPLIED
 from ..model.trial import trial_inputs
 from .changes import Replacement, undoing
 
 _CAPTURES = "_output_capturing_hooks_installed"
-_APPLIED: WeakKeyDictionary[nn.Module, list["Surgery"]] = WeakKeyDictionary()
+_NUMBERS = count()
 
 
 class Surgery(Revertible):
@@ -38,6 +39,9 @@ class Surgery(Revertible):
         plan: Returns the changes, for the model as it is then, or raises an error.
         check: Called when they are made; raises an error if the model does not compute what it should.
         way_out: What to do if it does not, or cannot be run.
+
+    Attributes:
+        number: Another one each time that it is applied.
 
     Example:
         >>> from toumei.models import facts_gpt
@@ -64,12 +68,13 @@ class Surgery(Revertible):
         self.model, self.description = model, description
         self._plan, self._check, self._way_out = plan, check, way_out
         self._undo: Callable[[], None] | None = None
+        self.number = -1
         plan()  # an error comes at once
 
     @property
     def applied(self) -> bool:
         """Whether the model is changed now."""
-        return self in _APPLIED.get(self.model, [])
+        return self in APPLIED.get(self.model, [])
 
     def apply(self) -> Self:
         """Changes the model, and returns the surgery.
@@ -84,8 +89,8 @@ class Surgery(Revertible):
             with alone(self.model):
                 changes = self._plan()
                 with uninterrupted():
-                    self._undo = undoing(changes)
-                    _APPLIED.setdefault(self.model, []).append(self)
+                    self._undo, self.number = undoing(changes), next(_NUMBERS)
+                    APPLIED.setdefault(self.model, []).append(self)
                     for one in changes:
                         one.holder[one.key] = one.value
                     forget_captures(self.model)
@@ -103,7 +108,7 @@ class Surgery(Revertible):
         """
         if not self.applied:
             raise EditError(f"{self.description} is not applied: there is nothing to revert")
-        last = _APPLIED[self.model][-1]
+        last = APPLIED[self.model][-1]
         if last is not self:
             raise EditError(f"{last.description} came later than {self.description}: revert that first")
         with alone(self.model):
@@ -115,7 +120,7 @@ class Surgery(Revertible):
             if self.applied and self._undo is not None:
                 self._undo()
                 forget_captures(self.model)
-                _APPLIED[self.model].remove(self)
+                APPLIED[self.model].remove(self)
                 self._undo = None
 
     def _try(self) -> None:
@@ -158,7 +163,7 @@ def revert_surgeries(model: nn.Module) -> None:
         >>> len(model.transformer.h)
         6
     """
-    for surgery in reversed(list(_APPLIED.get(model, []))):
+    for surgery in reversed(list(APPLIED.get(model, []))):
         surgery.revert()
 
 
