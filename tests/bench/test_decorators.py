@@ -1,6 +1,7 @@
 """Plots, tests and profiles beside experiments: what they show is what the model does."""
 
 import importlib.util
+import time
 
 import numpy as np
 import pytest
@@ -215,11 +216,12 @@ def test_operations_have_the_names_and_lines_of_the_graph(facts, tmp_path):
 def test_slow_modules_are_on_top():
     class Slow(torch.nn.Module):
         def forward(self, x):
-            return torch.linalg.svd(torch.eye(300)).S[:2] + x
+            time.sleep(0.1)
+            return 2 * x
 
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), Slow(), torch.nn.Linear(2, 2))
     _, found = profile_call(model, lambda: model(torch.ones(1, 2)))
-    assert found.names[0] == "1" and found["1"].seconds > 10 * found["0"].seconds
+    assert found.names[0] == "1" and 0.1 <= found["1"].self_seconds <= found.whole.seconds
     with pytest.raises(LayerError, match="'9' did not run; the longest is '1'"):
         found["9"]
     with pytest.raises(ArgumentError, match="saved as .json.gz"):

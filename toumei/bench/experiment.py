@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import count, islice
@@ -20,15 +20,16 @@ from torch import Tensor
 
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
+from ..core.reached_code import Part
 from ..core.seeding import seeded
 from ..transformers.tools.base import HookedTool
-from .hashes import model_parts
+from .hashes import model_code, model_parts
 from .runs import FORMAT, Run, new_id, read_run, this_process, write_record
 from .sources import Code, code_of
 from .stored_values import Stored
 from .surroundings import GitState, PeakMemory, environment
 from .tools import Tool
-from .versions import Ingredients, argument_hash, tool_parts
+from .versions import Ingredients, argument_parts, tool_parts
 
 _LONGEST = 24  # numbers of a result that are shown in tables
 
@@ -72,12 +73,17 @@ class Experiment:
                 f"{self.name} is a generator or a coroutine: an experiment returns its result"
             )
         self.tools: tuple[str, ...] = getattr(function, "tools", ())
+        self._settings: Mapping[str, Any] = getattr(function, "settings", {})
         self._changing: set[str] = set()
         self.code()
 
-    def code(self) -> Code:
-        """Returns its source and what it depends on now, without variables that it changes itself."""
-        code = code_of(self.function, self._left_out)
+    def code(self, parts: Sequence[Part] = ()) -> Code:
+        """Returns its source and what it depends on now, without variables that it changes itself.
+
+        Args:
+            parts: Functions and classes that it gets with its arguments.
+        """
+        code = code_of(self.function, self._left_out, settings=self._settings, parts=parts)
         values = {name: digest for name, digest in code.values.items() if name not in self._changing}
         return Code(code.source, code.helpers, values)
 
@@ -102,12 +108,24 @@ class Experiment:
         bound = inspect.BoundArguments(signature, known)
         return bound.args, bound.kwargs
 
-    def without_changes(self, before: Code) -> Code:
-        """Returns the code of a run that ended, without variables that it changed; they never count again."""
-        after = self.code().values
-        self._changing |= {name for name, digest in before.values.items() if after.get(name) != digest}
-        kept = {name: digest for name, digest in before.values.items() if name not in self._changing}
-        return Code(before.source, before.helpers, kept)
+    def code_after(self, before: Code, parts: Sequence[Part], loaded: Collection[str]) -> Code:
+        """Returns the code of a run that ended, without variables that it changed; they never count again.
+
+        Args:
+            before: The code when it began.
+            parts: Functions and classes that it got with its arguments.
+            loaded: The modules that were loaded when it began. What a module holds that it imported counts.
+        """
+        after = self.code(parts)
+        imported = tuple(f"{name}." for name in set(sys.modules).difference(loaded))
+        self._changing |= {
+            name
+            for name in {**before.values, **after.values}
+            if before.values.get(name, after.values.get(name) if name.startswith(imported) else None)
+            != after.values.get(name)
+        }
+        kept = {name: digest for name, digest in after.values.items() if name not in self._changing}
+        return Code(before.source, {**before.helpers, **after.helpers}, kept)
 
 
 class Recording:
@@ -143,12 +161,17 @@ class Recording:
         seed = experiment.seed if seed is None else seed
         self.seed = _new_seed() if seed is None else seed
         given, others = experiment.arguments(args, kwargs)
-        self._code = experiment.code()
+        others.update(tools or {})
+        hashes, self._parts = {}, model_code(model) + [type(tool) for tool in others.values()]
+        for name, value in given.items():
+            hashes[name], parts = argument_parts(value)
+            self._parts += parts
+        self._code, self._loaded = experiment.code(self._parts), set(sys.modules)
         self.ingredients = Ingredients(
             self._code,
-            {name: argument_hash(value) for name, value in given.items()},
+            hashes,
             model_parts(model),
-            {key: tool_parts(tool) for key, tool in {**others, **(tools or {})}.items()},
+            {key: tool_parts(tool) for key, tool in others.items()},
         )
         self._stored = Stored(self.folder)
         self._record = self._start(given)
@@ -213,7 +236,7 @@ class Recording:
                 record["shown"] = {**record["shown"], "results": numbers_of(result[0])}
             record["figures"] = self._stored.figures
             self._stored.write_tensors("result")
-            code = self.experiment.without_changes(self._code)
+            code = self.experiment.code_after(self._code, self._parts, self._loaded)
             self.ingredients = replace(self.ingredients, code=code)
             record |= {"values": code.values, "version": self.ingredients.version}
             write_record(self.folder, record)

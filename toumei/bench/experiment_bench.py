@@ -162,7 +162,8 @@ class Bench:
             panels = [panels_of(self.tools.hooked, input_ids, spec) for spec in specs]
             return [self._plotting.draw(*pair) for pair in zip(panels, map(title_of, specs), strict=True)]
 
-        return lambda function: with_figures(function, draw)
+        given = {"specs": specs, "input_ids": input_ids}
+        return lambda function: with_figures(function, draw, given)
 
     @checked
     def profile_model(self, granularity: str = "module") -> Callable[[Function], Function]:
