@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import count, islice
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from .surroundings import GitState, PeakMemory, environment
 from .tools import Tool
 from .versions import Ingredients, argument_parts, tool_parts
 
-_LONGEST = 24  # numbers of a result that are shown in tables
+_LONGEST, _DEEPEST = 24, 8  # numbers of a result that are shown in tables, and levels of what they are in
 
 
 @dataclass
@@ -64,16 +65,19 @@ class Experiment:
         self.function, self.seed, self._left_out = function, seed, left_out
         inner = inspect.unwrap(function)
         self.name = getattr(inner, "__name__", "")
-        if not self.name.isidentifier():
+        if isinstance(inner, type) or not self.name.isidentifier():
             raise ArgumentError(
                 f"an experiment is a function with a name, made by def, got {shown(function)}"
             )
-        if inspect.isgeneratorfunction(inner) or inspect.iscoroutinefunction(inner):
+        kinds = inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction
+        if any(is_kind(inner) for is_kind in kinds):
             raise ArgumentError(
                 f"{self.name} is a generator or a coroutine: an experiment returns its result"
             )
         self.tools: tuple[str, ...] = getattr(function, "tools", ())
-        self._settings: Mapping[str, Any] = getattr(function, "settings", {})
+        self._settings: dict[str, Any] = {**getattr(function, "settings", {})}
+        if isinstance(inner, MethodType):
+            self._settings["self"] = inner.__self__
         self._changing: set[str] = set()
         self.code()
 
@@ -95,7 +99,10 @@ class Experiment:
         Raises:
             TypeError: The function cannot be called with them.
         """
-        bound = inspect.signature(inspect.unwrap(self.function)).bind(*args, **kwargs)
+        try:
+            bound = inspect.signature(inspect.unwrap(self.function)).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
         bound.apply_defaults()
         given = {name: value for name, value in bound.arguments.items() if name not in self.tools}
         tools = {name: value for name, value in given.items() if isinstance(value, Tool | HookedTool)}
@@ -231,7 +238,7 @@ class Recording:
             record = {**self._record, **ended}
             if result:
                 record["result"] = self._stored.tree(result[0], "result")
-                for number, figure in result[1].items():
+                for number, (figure, _) in result[1].items():
                     self._stored.tree(figure, f"figure {number}")
                 record["shown"] = {**record["shown"], "results": numbers_of(result[0])}
             record["figures"] = self._stored.figures
@@ -254,10 +261,15 @@ def numbers_of(result: Any, place: str = "result") -> dict[str, Any]:
         >>> numbers_of({"loss": 0.5, "best": [3, 4]})
         {'loss': 0.5, 'best[0]': 3, 'best[1]': 4}
     """
-    return dict(islice(_numbers(result, place), _LONGEST))
+    try:
+        return dict(islice(_numbers(result, place), _LONGEST))
+    except Exception:  # of a class of the user
+        return {}
 
 
-def _numbers(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+def _numbers(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    if depth > _DEEPEST or (isinstance(value, Tensor) and value.is_nested):
+        return
     if isinstance(value, np.generic | np.ndarray | Tensor):
         single = math.prod(value.shape) == 1 and getattr(value, "device", None) != torch.device("meta")
         value = value.item() if single else None
@@ -268,12 +280,12 @@ def _numbers(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         for index, item in enumerate(value[:_LONGEST]):
             if not isinstance(item, str):  # such as the names of layers
-                yield from _numbers(item, f"{place}[{index}]")
+                yield from _numbers(item, f"{place}[{index}]", depth + 1)
     else:
         parts = _parts_of(value)
         inside = "" if place == "result" else f"{place}."
         for name, part in islice(parts.items(), _LONGEST):
-            yield from _numbers(part, f"{inside}{name}")
+            yield from _numbers(part, f"{inside}{name}", depth + 1)
 
 
 def _parts_of(value: Any) -> Mapping[str, Any]:
@@ -294,11 +306,24 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def _open_figures(before: Mapping[int, Any]) -> dict[int, Any]:
-    """The figures of pyplot that are open now and were not before."""
+    """The figures of pyplot that are open now, without those that were before and have nothing new on them.
+
+    Each comes with how many things are on it.
+    """
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is None:
         return {}
-    return {number: pyplot.figure(number) for number in pyplot.get_fignums() if number not in before}
+    numbers = pyplot.get_fignums()
+    current = pyplot.gcf().number if numbers else None
+    figures = {number: pyplot.figure(number) for number in numbers}
+    if current is not None:
+        pyplot.figure(current)
+    counted = {number: (one, _things_on(one)) for number, one in figures.items()}
+    return {number: found for number, found in counted.items() if before.get(number) != found}
+
+
+def _things_on(figure: Any) -> int:
+    return len(figure.get_children()) + sum(len(axes.get_children()) for axes in figure.axes)
 
 
 def _new_seed() -> int:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sys
+from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -14,6 +16,21 @@ from ..core.reached_code import Part, Reading
 def class_name(kind: type) -> str:
     """Returns where a class is found: its module and its name."""
     return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def named_class(name: str) -> Any:
+    """Returns a class that is named by `class_name`, of this package or of a module that is imported.
+
+    No other module is imported for it: a folder of somebody else should run no code.
+    """
+    module, _, path = name.partition(":")
+    if module.split(".")[0] == __name__.split(".")[0]:
+        found: Any = import_module(module)
+    else:
+        found = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def plain_model(value: Any) -> nn.Module | None:
