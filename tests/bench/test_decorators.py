@@ -2,6 +2,7 @@
 
 import importlib.util
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from matplotlib import pyplot
 from toumei.bench import Bench, HypothesisTest, PlotSpec, Profile, profile_call
 from toumei.bench.panels import panels_of
 from toumei.bench.plot_specs import PLOT_TYPES
-from toumei.core.errors import ArgumentError, LayerError, MissingDependencyError, ToumeiError
+from toumei.core.errors import ArgumentError, LayerError, MissingDependencyError, NonFiniteError, ToumeiError
 from toumei.models import InductionTransformer, facts_gpt
 from toumei.transformers import HookedModel
 
@@ -229,3 +230,38 @@ def test_slow_modules_are_on_top():
     with pytest.raises(ArgumentError, match="does not run the model"):
         profile_call(model, lambda: None)
     assert np.isfinite(found.seconds.numpy()).all() and issubclass(LayerError, ToumeiError)
+
+
+def test_one_profile_is_made_at_a_time_and_times_do_not_make_a_result_another_one(bench, facts):
+    def inside():
+        return profile_call(facts, lambda: facts(TEXT))
+
+    with pytest.raises(ArgumentError, match="another profile is being made"):
+        profile_call(facts, inside)
+    with torch.profiler.profile(), pytest.raises(ArgumentError, match="another profile is being made"):
+        inside()
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: inside()[1], range(3)))
+    assert len({one.whole.flops for one in found}) == 1
+
+    @bench.log_experiment
+    @bench.profile_model()
+    def profiled():
+        return {"logit": facts(TEXT)[0, -1, 0]}
+
+    profiled()
+    again = bench.rerun(bench.list_versions("profiled")[0])
+    assert again.exact and again.not_compared == ("result.profiling",)
+
+
+def test_a_test_that_is_refused_does_not_cost_the_result(bench):
+    @bench.log_experiment
+    @bench.test_hypothesis(lambda: 1.0, lambda: float("nan"), 2)
+    def measured():
+        return {"loss": torch.ones(3)}
+
+    with pytest.raises(NonFiniteError, match="second has a sample that is NaN"):
+        measured()
+    run = bench.runs("measured")[0]
+    assert run.status == "failed" and run.error["type"] == "NonFiniteError"
+    assert torch.equal(run.result()["loss"], torch.ones(3)) and run.result()["samples"][0] == [1.0, 1.0]

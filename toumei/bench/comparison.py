@@ -14,6 +14,7 @@ import torch
 from ..core.errors import ArgumentError
 from ..core.optional import require
 from ..core.summaries import listed, shortened
+from .hashes import named_class
 from .loaded_values import loaded
 from .runs import Run
 
@@ -37,7 +38,7 @@ class Rerun:
         tolerance: How far numbers may be apart, relative to the largest one of their tensor.
         largest: How far they are apart at most, relative to that.
         differences: The places that differ by more, and how.
-        not_compared: The places that could not be kept, or of which there is only a page.
+        not_compared: The places that could not be kept, of which there is only a page, or that are times.
         changed: What of the version is not as it was, such as ``"source"`` or ``"model"``.
         before: The name of the run that it is compared with.
         run: The name of the new run.
@@ -220,6 +221,8 @@ def _differing_objects(old: _Part, new: _Part, place: str) -> Iterator[_Differen
     elif kinds[0] in ("$tensor", "$array"):
         tensors = [torch.as_tensor(loaded(where, part)) for where, part in ((folder, before), (other, after))]
         yield from _distance(tensors[0], tensors[1], place)
+    elif kinds[0] == "$saved" and _differs_each_time(before):
+        return
     elif kinds[0] == "$saved":
         files = [_content(where / part["$saved"]) for where, part in ((folder, before), (other, after))]
         yield from _differing_files(files[0], files[1], place)
@@ -240,7 +243,7 @@ def _differing_objects(old: _Part, new: _Part, place: str) -> Iterator[_Differen
 def _unknown(tree: Any, place: str) -> Iterator[str]:
     """The places of a stored value that cannot be compared."""
     if isinstance(tree, dict):
-        if "$unkept" in tree or "$page" in tree:
+        if "$unkept" in tree or "$page" in tree or _differs_each_time(tree):
             yield place
         for name, part in tree.items():
             yield from _unknown(
@@ -249,6 +252,11 @@ def _unknown(tree: Any, place: str) -> Iterator[str]:
     elif isinstance(tree, list):
         for index, item in enumerate(tree):
             yield from _unknown(item, f"{place}[{index}]")
+
+
+def _differs_each_time(tree: Mapping[str, Any]) -> bool:
+    """Whether a stored value is a result that measures times."""
+    return "$saved" in tree and getattr(named_class(tree["class"]), "differs_each_time", False)
 
 
 def _number(part: Any) -> float | None:

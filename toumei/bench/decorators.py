@@ -82,12 +82,16 @@ def with_hypothesis_test(
     def tested(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
         drawn: tuple[list[float], list[float]] = ([], [])
-        for index in range(samples):
-            for group, draw in zip(drawn, groups, strict=True):
-                # a pair has the same random numbers
-                with seeded(test["seed"] + index if test["method"] == "paired" else None):
-                    group.append(_sample(draw, draw(*args, **kwargs)))
-        found = compare_samples(*drawn, **test)
+        try:
+            for index in range(samples):
+                for group, draw in zip(drawn, groups, strict=True):
+                    # a pair has the same random numbers
+                    with seeded(test["seed"] + index if test["method"] == "paired" else None):
+                        group.append(_sample(draw, draw(*args, **kwargs)))
+            found = compare_samples(*drawn, **test)
+        except Exception as error:  # the result of the function is kept all the same
+            setattr(error, "result_before", {**_parts(result), "samples": drawn})  # noqa: B010
+            raise
         return {**_parts(result), "hypothesis_test": found}
 
     null, alternative = groups

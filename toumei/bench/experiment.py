@@ -197,7 +197,11 @@ class Recording:
                 result = self.experiment.function(*self._call[0], **self._call[1])
         except BaseException as error:
             ended = {"seconds": time.perf_counter() - started, **_failure(error)}
-            self._end({**ended, "git": git.found(), "peak_memory": memory.found()})
+            ended |= {"git": git.found(), "peak_memory": memory.found()}
+            before = getattr(
+                error, "result_before", None
+            )  # a test of hypotheses failed, the function did not
+            self._end(ended, *([] if before is None else [before, {}]))
             raise
         finally:
             _current.reset(inside)
