@@ -265,3 +265,28 @@ def test_a_test_that_is_refused_does_not_cost_the_result(bench):
     run = bench.runs("measured")[0]
     assert run.status == "failed" and run.error["type"] == "NonFiniteError"
     assert torch.equal(run.result()["loss"], torch.ones(3)) and run.result()["samples"][0] == [1.0, 1.0]
+
+
+def test_several_layers_are_drawn_one_after_the_other(facts):
+    for kind in ("attention", "qk_dot_product", "neuron_activation", "neuron_activation_trajectories"):
+        alone = [panels(facts, TEXT, kind, key) for key in (2, 0)]
+        for keys in ([2, 0], (2, 0), ("blocks.2", "blocks.0")):
+            found = panels(facts, TEXT, kind, keys)
+            assert [panel.title for panel in found] == [panel.title for part in alone for panel in part]
+            for one, two in zip(found, [panel for part in alone for panel in part], strict=True):
+                assert torch.equal(one.values.nan_to_num(), two.values.nan_to_num())
+    with pytest.raises(ArgumentError, match="data_keys has layers or names"):
+        PlotSpec("attention", [(1, 2)])
+
+
+def test_figures_that_the_bench_draws_are_kept_and_closed(bench):
+    @bench.log_experiment
+    @bench.plot_results(PlotSpec("layer_norms"), input_ids=TEXT)
+    def drawn(fails, fig=None):
+        if fails:
+            raise ValueError("no")
+
+    drawn(False)
+    with pytest.raises(ValueError, match="no"):
+        drawn(True)
+    assert not pyplot.get_fignums() and len(bench.runs("drawn")[0].figures) == 1

@@ -25,6 +25,7 @@ from ..core.reached_code import Part
 from ..core.seeding import seeded
 from ..transformers.tools.base import HookedTool
 from .hashes import model_code, model_parts
+from .plotting_libraries import DRAWN_HERE
 from .runs import FORMAT, Run, new_id, read_run, this_process, write_record
 from .sources import Code, code_of
 from .stored_values import Stored
@@ -198,16 +199,18 @@ class Recording:
         except BaseException as error:
             ended = {"seconds": time.perf_counter() - started, **_failure(error)}
             ended |= {"git": git.found(), "peak_memory": memory.found()}
-            before = getattr(
-                error, "result_before", None
-            )  # a test of hypotheses failed, the function did not
+            before = getattr(error, "result_before", None)  # the function ended, a test after it did not
             self._end(ended, *([] if before is None else [before, {}]))
+            _close(_open_figures(figures))
             raise
         finally:
             _current.reset(inside)
         ended = {"seconds": time.perf_counter() - started, "status": "finished"}
         ended |= {"git": git.found(), "peak_memory": memory.found()}
-        return result, self._end(ended, result, _open_figures(figures))
+        drawn = _open_figures(figures)
+        run = self._end(ended, result, drawn)
+        _close(drawn)
+        return result, run
 
     def _start(self, given: dict[str, Any]) -> dict[str, Any]:
         """Writes what is known before the function runs."""
@@ -324,6 +327,13 @@ def _open_figures(before: Mapping[int, Any]) -> dict[int, Any]:
         pyplot.figure(current)
     counted = {number: (one, _things_on(one)) for number, one in figures.items()}
     return {number: found for number, found in counted.items() if before.get(number) != found}
+
+
+def _close(figures: Mapping[int, Any]) -> None:
+    """Closes the figures that were drawn for a run, of which each run would else leave some open."""
+    for number, (figure, _) in figures.items():
+        if figure in DRAWN_HERE:
+            sys.modules["matplotlib.pyplot"].close(number)
 
 
 def _things_on(figure: Any) -> int:

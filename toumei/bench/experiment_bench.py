@@ -62,8 +62,6 @@ class Bench:
         >>> writers(0)
         [0]
         >>> versions = bench.list_versions("writers")
-        >>> print(bench.get_version("writers", versions[0])["source"].splitlines()[-1])
-            return write_read.identify_write_heads(layer)
         >>> bench.rerun(versions[0])
         Rerun(equal bit for bit)
         >>> folder.cleanup()
@@ -162,8 +160,7 @@ class Bench:
             panels = [panels_of(self.tools.hooked, input_ids, spec) for spec in specs]
             return [self._plotting.draw(*pair) for pair in zip(panels, map(title_of, specs), strict=True)]
 
-        given = {"specs": specs, "input_ids": input_ids}
-        return lambda function: with_figures(function, draw, given)
+        return lambda function: with_figures(function, draw, {"specs": specs, "input_ids": input_ids})
 
     @checked
     def profile_model(self, granularity: str = "module") -> Callable[[Function], Function]:
@@ -358,7 +355,7 @@ class Bench:
         Raises:
             ArgumentError: There is no such experiment.
         """
-        path = self._root / "runs.html" if path is None else path
+        path = path or self._root / "runs.html"
         return write_page(self.runs(experiment), path, f"Runs in {self.folder.name}", verbose)
 
     def _run(
@@ -392,11 +389,10 @@ class Bench:
 
     def _note(self, run: Run | None) -> None:
         """Writes a run into the index and sends it to MLflow, or leaves that to `sync`."""
-        if run is None:
-            return
-        self._archive.add(run)
-        if self._mirror is not None:
-            self._mirror.offer(run)
+        if run is not None:
+            self._archive.add(run)
+            if self._mirror is not None:
+                self._mirror.offer(run)
 
     def _left_out(self, value: Any) -> bool:
         """Whether a variable counts as part of the bench, whose model and tools are looked at anyway."""
