@@ -30,7 +30,7 @@ def sweep(
 
     Runs in this process with one job, else through joblib: in processes of this machine, or on the cluster
     that the user has chosen with ``joblib.parallel_config("dask")`` or ``"ray"``. The function is sent once
-    to each process, not with every item.
+    to each process, not with every item. If a process dies, what it had in hand runs in another one.
 
     Args:
         function: What to compute.
