@@ -160,3 +160,10 @@ def test_samples_that_are_no_numbers_are_refused():
         compare_family({})
     with pytest.raises(ArgumentError, match="^head 1: welch needs"):
         compare_family({"head 1": ([1.0], [2.0])})
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_samples_whose_squares_no_float_holds_are_refused(size):
+    for method in ("welch", "paired"):
+        with pytest.raises(ArgumentError, match="have squares that no float holds: scale them"):
+            compare_samples([size, 2 * size, 3 * size], [size, 2 * size, 4 * size], method=method)

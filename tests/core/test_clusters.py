@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -49,7 +51,7 @@ def sent(folder):
     return len(list(Path(folder).glob("sent *")))
 
 
-@pytest.fixture(scope="module")
+@contextmanager
 def dask():
     distributed = pytest.importorskip("distributed")
     import dask
@@ -61,13 +63,37 @@ def dask():
             yield
 
 
-def test_dask_gives_what_this_process_gives_although_a_worker_is_killed(dask, tmp_path):
+@contextmanager
+def ray():
+    ray = pytest.importorskip("ray")
+    from ray.util.joblib import register_ray
+
+    importable = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        sizes = dict(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20)
+        ray.init(**sizes, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": importable}})
+        try:
+            register_ray()
+            yield
+        finally:
+            ray.shutdown()
+
+
+@pytest.fixture(scope="module", params=[dask, ray], ids=["dask", "ray"])
+def cluster(request):
+    with request.param():
+        yield request.param.__name__
+
+
+def test_a_cluster_gives_what_this_process_gives_although_a_worker_is_killed(cluster, tmp_path):
     function = fresh(tmp_path)
     kept = tmp_path / "kept"
-    with joblib.parallel_config("dask"):
-        found = quiet(function, range(60), jobs=-1, folder=kept)
+    with joblib.parallel_config(cluster):
+        found = quiet(function, range(60), jobs=2, folder=kept)
         assert sent(tmp_path) == 1 and (tmp_path / "killed").exists()
-        again = quiet(function, range(60), jobs=-1, folder=kept)
+        again = quiet(function, range(60), jobs=2, folder=kept)
         assert sent(tmp_path) == 1  # nothing is missing, so nothing is sent
     assert found == again == quiet(function, range(60))
     assert len(list(kept.glob("*.result"))) == 60
@@ -88,11 +114,11 @@ def some_fail(item):
     return item
 
 
-def test_dask_goes_on_past_failed_items(dask):
-    with joblib.parallel_config("dask"):
-        found = quiet(some_fail, range(20), jobs=-1, errors="collect")
+def test_a_cluster_goes_on_past_failed_items(cluster):
+    with joblib.parallel_config(cluster):
+        found = quiet(some_fail, range(20), jobs=2, errors="collect")
         with pytest.raises(ValueError, match="no 1") as caught:
-            quiet(some_fail, [0, 1], jobs=-1)
+            quiet(some_fail, [0, 1], jobs=2)
     assert caught.value.__notes__[0].startswith("item 1, 1")
     failed = [one for one in found if isinstance(one, FailedItem)]
     assert [one.index for one in failed] == [1, 2, 6, 11, 16]

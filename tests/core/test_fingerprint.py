@@ -92,3 +92,21 @@ def test_random_state_is_left_alone_and_reading_is_fast():
     fingerprint_of(model)
     assert time.perf_counter() - start < 1
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_weights_that_several_names_share_count_as_copies_of_them_do():
+    torch.manual_seed(0)
+    tied = nn.ModuleDict({"read": nn.Embedding(7, 5), "write": nn.Linear(5, 7, bias=False)})
+    apart = copy.deepcopy(tied)
+    apart["write"].weight.data = apart["read"].weight.detach().clone()
+    tied["write"].weight = tied["read"].weight
+    assert fingerprint_of(tied) == fingerprint_of(apart)
+    apart["write"].weight.data[0, 0] += 1
+    assert fingerprint_of(tied) != fingerprint_of(apart)
+
+
+def test_a_write_that_torch_does_not_count_is_seen():
+    model = network()
+    before, version = fingerprint_of(model), model[0].weight._version
+    model[0].weight.data[3, 3] += 1
+    assert model[0].weight._version == version and fingerprint_of(model) != before

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from toumei.core import FailedItem, sweep
+from toumei.core import FailedItem, other_processes, sweep
 from toumei.core.errors import ArgumentError, SweepError
+from toumei.core.failed_items import attempt
 
 quiet = partial(sweep, verbose=False)
 MANY = pytest.mark.parametrize("jobs", [1, 2])
@@ -139,6 +140,42 @@ def test_the_bar_counts_what_is_found_and_what_failed(tmp_path, capsys):
     sweep(root, [1, 4, -1, 9], folder=tmp_path, errors="collect")
     shown = capsys.readouterr().err
     assert "2/4" in shown and "4/4" in shown and "failed=1" in shown
+
+
+def test_items_of_a_process_that_died_run_in_another_one(tmp_path):
+    parent, marker = os.getpid(), tmp_path / "killed"
+
+    def kill_once(item):
+        if item == 3 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item, os.getpid() == parent
+
+    assert quiet(kill_once, range(10), jobs=2) == [(item, False) for item in range(10)]
+
+
+@pytest.mark.parametrize("deaths", [1, 99])
+def test_an_item_that_kills_each_process_has_failed_and_the_others_are_there(monkeypatch, deaths):
+    class DiedError(Exception):
+        pass
+
+    def outcomes(function, items, jobs, backend):
+        runs.append(len(items))
+        for index, item in items.items():
+            if item in left and left[item] > 0:
+                left[item] -= 1
+                raise DiedError("gone")
+            yield attempt(function, index, item)
+
+    monkeypatch.setattr(other_processes, "_deaths", lambda backend: (DiedError,))
+    monkeypatch.setattr(other_processes, "_outcomes", outcomes)
+    left, runs = {0: deaths, 7: deaths, 39: deaths}, []
+    found = quiet(abs, range(40), jobs=2, errors="collect")
+    failed = [one for one in found if isinstance(one, FailedItem)]
+    assert [one.index for one in failed] == ([0, 7, 39] if deaths == 99 else [])
+    assert all(found[item] == item for item in range(40) if item not in left)
+    assert all("its process died 2 times while it ran alone" in str(one.error) for one in failed)
+    assert len(runs) < 20 and (deaths < 99 or 1 in runs)
 
 
 KILLED = """

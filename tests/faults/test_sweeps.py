@@ -8,7 +8,6 @@ import sys
 import threading
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -334,27 +333,3 @@ def test_dask_gets_the_function_once(tmp_path):
         with joblib.parallel_config("dask"):
             assert quiet(Sending(tmp_path), range(30), jobs=-1) == list(range(1, 31))
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_ray_gets_the_function_once(tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
-    from ray.util.joblib import register_ray
-
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    (tmp_path / "sent").mkdir()
-    importable = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": importable}},
-    )
-    try:
-        register_ray()
-        with joblib.parallel_config("ray"):
-            found = quiet(Sending(tmp_path / "sent"), range(30), jobs=2, folder=tmp_path / "kept")
-    finally:
-        ray.shutdown()
-    assert found == list(range(1, 31))
-    assert len(list((tmp_path / "sent").iterdir())) == 1

@@ -2,8 +2,10 @@
 
 import difflib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from ..core.errors import ArgumentError
 from ..core.optional import require
 from ..core.summaries import listed, shortened
+from .hashes import named_class
 from .loaded_values import loaded
 from .runs import Run
 
@@ -35,6 +38,7 @@ class Rerun:
         tolerance: How far numbers may be apart, relative to the largest one of their tensor.
         largest: How far they are apart at most, relative to that.
         differences: The places that differ by more, and how.
+        not_compared: The places that could not be kept, of which there is only a page, or that are times.
         changed: What of the version is not as it was, such as ``"source"`` or ``"model"``.
         before: The name of the run that it is compared with.
         run: The name of the new run.
@@ -45,6 +49,7 @@ class Rerun:
     tolerance: float
     largest: float
     differences: tuple[str, ...]
+    not_compared: tuple[str, ...]
     changed: tuple[str, ...]
     before: str
     run: str
@@ -52,8 +57,9 @@ class Rerun:
     def __repr__(self) -> str:
         how = "bit for bit" if self.exact else f"to {self.largest:.2g}"
         said = f"equal {how}" if self.equal else f"not equal: {listed(self.differences, 2)}"
+        unknown = f", {listed(self.not_compared, 3)} not compared" if self.not_compared else ""
         changed = f", {' and '.join(self.changed)} changed" if self.changed else ""
-        return f"Rerun({shortened(said, 120)}{changed})"
+        return f"Rerun({shortened(said, 120)}{unknown}{changed})"
 
     def __str__(self) -> str:
         lines = [f"run {self.run} again of {self.before}: {repr(self)[6:-1]}"]
@@ -84,6 +90,7 @@ def compare_results(before: Run, after: Run, tolerance: float) -> Rerun:
         tolerance=tolerance,
         largest=max(distances, default=0.0),
         differences=tuple(f"{place}: {text}" for place, text in far),
+        not_compared=tuple(_unknown(before.record.get("result"), "result")),
         changed=tuple(part for part in _PARTS if before.record[part] != after.record[part]),
         before=before.id,
         run=after.id,
@@ -186,6 +193,11 @@ def _differing(old: _Part, new: _Part, place: str) -> Iterator[_Difference]:
     (folder, before), (other, after) = old, new
     numbers = [_number(part) for part in (before, after)]
     if numbers[0] is not None and numbers[1] is not None:
+        if type(before) is type(after) is int:  # it may be larger than a float can hold
+            if before != after:
+                ratio = Fraction(abs(before - after), max(abs(before), 1))
+                yield place, _number(ratio), f"{shortened(str(before))}, now {shortened(str(after))}"
+            return
         pair = torch.tensor(numbers, dtype=torch.float64)
         yield from _distance(pair[0], pair[1], place)
     elif type(before) is not type(after):
@@ -209,24 +221,53 @@ def _differing_objects(old: _Part, new: _Part, place: str) -> Iterator[_Differen
     elif kinds[0] in ("$tensor", "$array"):
         tensors = [torch.as_tensor(loaded(where, part)) for where, part in ((folder, before), (other, after))]
         yield from _distance(tensors[0], tensors[1], place)
+    elif kinds[0] == "$saved" and _differs_each_time(before):
+        return
     elif kinds[0] == "$saved":
         files = [_content(where / part["$saved"]) for where, part in ((folder, before), (other, after))]
         yield from _differing_files(files[0], files[1], place)
-    elif kinds[0] not in ("$figure", "$page", "$unkept"):  # pictures are made of numbers that are compared
+    elif kinds[0] == "$figure":
+        if (folder / before["$figure"]).read_bytes() != (other / after["$figure"]).read_bytes():
+            yield place, None, "another picture"
+    elif kinds[0] not in ("$page", "$unkept"):
         for name in dict.fromkeys([*before, *after]):
             if name in _SKIPPED and kinds[0]:
                 continue
             if name not in before or name not in after:
                 yield f"{place}.{name}", None, f"{'there' if name in before else 'not there'} before"
                 continue
-            inner = place if name.startswith("$") else f"{place}.{name}"
+            inner = place if kinds[0] and name in (kinds[0], "parts") else f"{place}.{name}"
             yield from _differing((folder, before[name]), (other, after[name]), inner)
+
+
+def _unknown(tree: Any, place: str) -> Iterator[str]:
+    """The places of a stored value that cannot be compared."""
+    if isinstance(tree, dict):
+        if "$unkept" in tree or "$page" in tree or _differs_each_time(tree):
+            yield place
+        for name, part in tree.items():
+            yield from _unknown(
+                part, place if name.startswith("$") or "$" in next(iter(tree)) else f"{place}.{name}"
+            )
+    elif isinstance(tree, list):
+        for index, item in enumerate(tree):
+            yield from _unknown(item, f"{place}[{index}]")
+
+
+def _differs_each_time(tree: Mapping[str, Any]) -> bool:
+    """Whether a stored value is a result that measures times."""
+    return "$saved" in tree and getattr(named_class(tree["class"]), "differs_each_time", False)
 
 
 def _number(part: Any) -> float | None:
     if isinstance(part, dict) and "$float" in part:
         return float(part["$float"])
-    return float(part) if isinstance(part, int | float) and not isinstance(part, bool) else None
+    if isinstance(part, bool) or not isinstance(part, int | float | Fraction):
+        return None
+    try:
+        return float(part)
+    except OverflowError:
+        return math.inf if part > 0 else -math.inf
 
 
 def _distance(old: torch.Tensor, new: torch.Tensor, place: str) -> Iterator[_Difference]:
@@ -234,18 +275,19 @@ def _distance(old: torch.Tensor, new: torch.Tensor, place: str) -> Iterator[_Dif
     if old.shape != new.shape or old.dtype != new.dtype:
         yield place, None, f"{tuple(old.shape)} of {old.dtype}, now {tuple(new.shape)} of {new.dtype}"
         return
-    if torch.equal(old, new):
-        return
     wide = torch.complex128 if old.is_complex() else torch.float64
     first, second = old.to(wide), new.to(wide)
     same = (first == second) | (first.isnan() & second.isnan())
+    whole = not (old.is_floating_point() or old.is_complex())
+    if whole:
+        same &= (old.to(torch.int64) - new.to(torch.int64)) == 0  # also where a float cannot tell them apart
     if bool(same.all()):
         return
     finite = first.isfinite() & second.isfinite()
     if bool((~same & ~finite).any()):
         yield place, None, "NaN or infinite numbers in other places"
         return
-    apart = float((first - second)[~same].abs().max())
+    apart = max(float((first - second)[~same].abs().max()), 1.0 if whole else 0.0)
     scale = float(first[finite].abs().max()) or 1.0
     yield place, apart / scale, f"{apart:.3g} apart, {apart / scale:.2g} of the largest number"
 

@@ -35,12 +35,18 @@ def with_tools(function: Callable[..., Any], tools: Mapping[str, Any], keys: Seq
     return given
 
 
-def with_figures(function: Callable[..., Any], draw: Callable[[], list[Any]], argument: str = "fig") -> Any:
+def with_figures(
+    function: Callable[..., Any],
+    draw: Callable[[], list[Any]],
+    given: Mapping[str, Any],
+    argument: str = "fig",
+) -> Any:
     """Returns a function that gets figures as an argument: the only one, or a list of several.
 
     Args:
         function: The function.
         draw: Draws the figures.
+        given: What they are drawn of, by name.
         argument: The argument.
 
     Raises:
@@ -49,11 +55,11 @@ def with_figures(function: Callable[..., Any], draw: Callable[[], list[Any]], ar
     check_takes(function, [argument])
 
     @wraps(function)
-    def given(*args: Any, **kwargs: Any) -> Any:
+    def drawn(*args: Any, **kwargs: Any) -> Any:
         figures = draw()
         return function(*args, **{argument: figures[0] if len(figures) == 1 else figures, **kwargs})
 
-    return given
+    return _with_settings(drawn, "plot_results", given)
 
 
 def with_hypothesis_test(
@@ -76,15 +82,21 @@ def with_hypothesis_test(
     def tested(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
         drawn: tuple[list[float], list[float]] = ([], [])
-        for index in range(samples):
-            for group, draw in zip(drawn, groups, strict=True):
-                # a pair has the same random numbers
-                with seeded(test["seed"] + index if test["method"] == "paired" else None):
-                    group.append(_sample(draw, draw(*args, **kwargs)))
-        found = compare_samples(*drawn, **test)
+        try:
+            for index in range(samples):
+                for group, draw in zip(drawn, groups, strict=True):
+                    # a pair has the same random numbers
+                    with seeded(test["seed"] + index if test["method"] == "paired" else None):
+                        group.append(_sample(draw, draw(*args, **kwargs)))
+            found = compare_samples(*drawn, **test)
+        except Exception as error:  # the result of the function is kept all the same
+            setattr(error, "result_before", {**_parts(result), "samples": drawn})  # noqa: B010
+            raise
         return {**_parts(result), "hypothesis_test": found}
 
-    return tested
+    null, alternative = groups
+    settings = {"null_func": null, "alt_func": alternative, "n_samples": samples, **test}
+    return _with_settings(tested, "test_hypothesis", settings)
 
 
 def with_profile(function: Callable[..., Any], model: nn.Module, granularity: str) -> Any:
@@ -102,7 +114,14 @@ def with_profile(function: Callable[..., Any], model: nn.Module, granularity: st
         result, found = profile_call(model, lambda: function(*args, **kwargs), granularity)
         return {**_parts(result), "profiling": found}
 
-    return profiled
+    return _with_settings(profiled, "profile_model", {"granularity": granularity})
+
+
+def _with_settings(function: Any, decorator: str, given: Mapping[str, Any]) -> Any:
+    """Notes on a decorated function what its decorator was given, which counts for the version."""
+    named = {f"{decorator}.{name}": value for name, value in given.items()}
+    setattr(function, "settings", {**getattr(function, "settings", {}), **named})  # noqa: B010
+    return function
 
 
 def _parts(result: Any) -> dict[str, Any]:

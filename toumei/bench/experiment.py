@@ -7,11 +7,12 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import count, islice
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,19 @@ from torch import Tensor
 
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
+from ..core.reached_code import Part
 from ..core.seeding import seeded
 from ..transformers.tools.base import HookedTool
-from .hashes import model_parts
+from .hashes import model_code, model_parts
+from .plotting_libraries import DRAWN_HERE
 from .runs import FORMAT, Run, new_id, read_run, this_process, write_record
 from .sources import Code, code_of
 from .stored_values import Stored
 from .surroundings import GitState, PeakMemory, environment
 from .tools import Tool
-from .versions import Ingredients, argument_hash, tool_parts
+from .versions import Ingredients, argument_parts, tool_parts
 
-_LONGEST = 24  # numbers of a result that are shown in tables
+_LONGEST, _DEEPEST = 24, 8  # numbers of a result that are shown in tables, and levels of what they are in
 
 
 @dataclass
@@ -63,21 +66,29 @@ class Experiment:
         self.function, self.seed, self._left_out = function, seed, left_out
         inner = inspect.unwrap(function)
         self.name = getattr(inner, "__name__", "")
-        if not self.name.isidentifier():
+        if isinstance(inner, type) or not self.name.isidentifier():
             raise ArgumentError(
                 f"an experiment is a function with a name, made by def, got {shown(function)}"
             )
-        if inspect.isgeneratorfunction(inner) or inspect.iscoroutinefunction(inner):
+        kinds = inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction
+        if any(is_kind(inner) for is_kind in kinds):
             raise ArgumentError(
                 f"{self.name} is a generator or a coroutine: an experiment returns its result"
             )
         self.tools: tuple[str, ...] = getattr(function, "tools", ())
+        self._settings: dict[str, Any] = {**getattr(function, "settings", {})}
+        if isinstance(inner, MethodType):
+            self._settings["self"] = inner.__self__
         self._changing: set[str] = set()
         self.code()
 
-    def code(self) -> Code:
-        """Returns its source and what it depends on now, without variables that it changes itself."""
-        code = code_of(self.function, self._left_out)
+    def code(self, parts: Sequence[Part] = ()) -> Code:
+        """Returns its source and what it depends on now, without variables that it changes itself.
+
+        Args:
+            parts: Functions and classes that it gets with its arguments.
+        """
+        code = code_of(self.function, self._left_out, settings=self._settings, parts=parts)
         values = {name: digest for name, digest in code.values.items() if name not in self._changing}
         return Code(code.source, code.helpers, values)
 
@@ -89,7 +100,10 @@ class Experiment:
         Raises:
             TypeError: The function cannot be called with them.
         """
-        bound = inspect.signature(inspect.unwrap(self.function)).bind(*args, **kwargs)
+        try:
+            bound = inspect.signature(inspect.unwrap(self.function)).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
         bound.apply_defaults()
         given = {name: value for name, value in bound.arguments.items() if name not in self.tools}
         tools = {name: value for name, value in given.items() if isinstance(value, Tool | HookedTool)}
@@ -102,12 +116,24 @@ class Experiment:
         bound = inspect.BoundArguments(signature, known)
         return bound.args, bound.kwargs
 
-    def without_changes(self, before: Code) -> Code:
-        """Returns the code of a run that ended, without variables that it changed; they never count again."""
-        after = self.code().values
-        self._changing |= {name for name, digest in before.values.items() if after.get(name) != digest}
-        kept = {name: digest for name, digest in before.values.items() if name not in self._changing}
-        return Code(before.source, before.helpers, kept)
+    def code_after(self, before: Code, parts: Sequence[Part], loaded: Collection[str]) -> Code:
+        """Returns the code of a run that ended, without variables that it changed; they never count again.
+
+        Args:
+            before: The code when it began.
+            parts: Functions and classes that it got with its arguments.
+            loaded: The modules that were loaded when it began. What a module holds that it imported counts.
+        """
+        after = self.code(parts)
+        imported = tuple(f"{name}." for name in set(sys.modules).difference(loaded))
+        self._changing |= {
+            name
+            for name in {**before.values, **after.values}
+            if before.values.get(name, after.values.get(name) if name.startswith(imported) else None)
+            != after.values.get(name)
+        }
+        kept = {name: digest for name, digest in after.values.items() if name not in self._changing}
+        return Code(before.source, {**before.helpers, **after.helpers}, kept)
 
 
 class Recording:
@@ -143,12 +169,17 @@ class Recording:
         seed = experiment.seed if seed is None else seed
         self.seed = _new_seed() if seed is None else seed
         given, others = experiment.arguments(args, kwargs)
-        self._code = experiment.code()
+        others.update(tools or {})
+        hashes, self._parts = {}, model_code(model) + [type(tool) for tool in others.values()]
+        for name, value in given.items():
+            hashes[name], parts = argument_parts(value)
+            self._parts += parts
+        self._code, self._loaded = experiment.code(self._parts), set(sys.modules)
         self.ingredients = Ingredients(
             self._code,
-            {name: argument_hash(value) for name, value in given.items()},
+            hashes,
             model_parts(model),
-            {key: tool_parts(tool) for key, tool in {**others, **(tools or {})}.items()},
+            {key: tool_parts(tool) for key, tool in others.items()},
         )
         self._stored = Stored(self.folder)
         self._record = self._start(given)
@@ -167,13 +198,19 @@ class Recording:
                 result = self.experiment.function(*self._call[0], **self._call[1])
         except BaseException as error:
             ended = {"seconds": time.perf_counter() - started, **_failure(error)}
-            self._end({**ended, "git": git.found(), "peak_memory": memory.found()})
+            ended |= {"git": git.found(), "peak_memory": memory.found()}
+            before = getattr(error, "result_before", None)  # the function ended, a test after it did not
+            self._end(ended, *([] if before is None else [before, {}]))
+            _close(_open_figures(figures))
             raise
         finally:
             _current.reset(inside)
         ended = {"seconds": time.perf_counter() - started, "status": "finished"}
         ended |= {"git": git.found(), "peak_memory": memory.found()}
-        return result, self._end(ended, result, _open_figures(figures))
+        drawn = _open_figures(figures)
+        run = self._end(ended, result, drawn)
+        _close(drawn)
+        return result, run
 
     def _start(self, given: dict[str, Any]) -> dict[str, Any]:
         """Writes what is known before the function runs."""
@@ -208,12 +245,12 @@ class Recording:
             record = {**self._record, **ended}
             if result:
                 record["result"] = self._stored.tree(result[0], "result")
-                for number, figure in result[1].items():
+                for number, (figure, _) in result[1].items():
                     self._stored.tree(figure, f"figure {number}")
                 record["shown"] = {**record["shown"], "results": numbers_of(result[0])}
             record["figures"] = self._stored.figures
             self._stored.write_tensors("result")
-            code = self.experiment.without_changes(self._code)
+            code = self.experiment.code_after(self._code, self._parts, self._loaded)
             self.ingredients = replace(self.ingredients, code=code)
             record |= {"values": code.values, "version": self.ingredients.version}
             write_record(self.folder, record)
@@ -231,10 +268,15 @@ def numbers_of(result: Any, place: str = "result") -> dict[str, Any]:
         >>> numbers_of({"loss": 0.5, "best": [3, 4]})
         {'loss': 0.5, 'best[0]': 3, 'best[1]': 4}
     """
-    return dict(islice(_numbers(result, place), _LONGEST))
+    try:
+        return dict(islice(_numbers(result, place), _LONGEST))
+    except Exception:  # of a class of the user
+        return {}
 
 
-def _numbers(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+def _numbers(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    if depth > _DEEPEST or (isinstance(value, Tensor) and value.is_nested):
+        return
     if isinstance(value, np.generic | np.ndarray | Tensor):
         single = math.prod(value.shape) == 1 and getattr(value, "device", None) != torch.device("meta")
         value = value.item() if single else None
@@ -245,12 +287,12 @@ def _numbers(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         for index, item in enumerate(value[:_LONGEST]):
             if not isinstance(item, str):  # such as the names of layers
-                yield from _numbers(item, f"{place}[{index}]")
+                yield from _numbers(item, f"{place}[{index}]", depth + 1)
     else:
         parts = _parts_of(value)
         inside = "" if place == "result" else f"{place}."
         for name, part in islice(parts.items(), _LONGEST):
-            yield from _numbers(part, f"{inside}{name}")
+            yield from _numbers(part, f"{inside}{name}", depth + 1)
 
 
 def _parts_of(value: Any) -> Mapping[str, Any]:
@@ -271,11 +313,31 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def _open_figures(before: Mapping[int, Any]) -> dict[int, Any]:
-    """The figures of pyplot that are open now and were not before."""
+    """The figures of pyplot that are open now, without those that were before and have nothing new on them.
+
+    Each comes with how many things are on it.
+    """
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is None:
         return {}
-    return {number: pyplot.figure(number) for number in pyplot.get_fignums() if number not in before}
+    numbers = pyplot.get_fignums()
+    current = pyplot.gcf().number if numbers else None
+    figures = {number: pyplot.figure(number) for number in numbers}
+    if current is not None:
+        pyplot.figure(current)
+    counted = {number: (one, _things_on(one)) for number, one in figures.items()}
+    return {number: found for number, found in counted.items() if before.get(number) != found}
+
+
+def _close(figures: Mapping[int, Any]) -> None:
+    """Closes the figures that were drawn for a run, of which each run would else leave some open."""
+    for number, (figure, _) in figures.items():
+        if figure in DRAWN_HERE:
+            sys.modules["matplotlib.pyplot"].close(number)
+
+
+def _things_on(figure: Any) -> int:
+    return len(figure.get_children()) + sum(len(axes.get_children()) for axes in figure.axes)
 
 
 def _new_seed() -> int:

@@ -1,13 +1,12 @@
 """The bench: a folder in which every run of every experiment is kept."""
 
-import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from ..core.checks import check_choice, check_counts, checked
-from ..core.errors import ArgumentError, ServerError
+from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..core.progress import tqdm
 from .archive import Archive
@@ -63,8 +62,6 @@ class Bench:
         >>> writers(0)
         [0]
         >>> versions = bench.list_versions("writers")
-        >>> print(bench.get_version("writers", versions[0])["source"].splitlines()[-1])
-            return write_read.identify_write_heads(layer)
         >>> bench.rerun(versions[0])
         Rerun(equal bit for bit)
         >>> folder.cleanup()
@@ -75,11 +72,12 @@ class Bench:
         if model is not None and plain_model(model) is None:
             raise ArgumentError(f"model is a HookedModel or a module, got {shown(model)}")
         self.folder, self.model = Path(folder), model
+        self._root = self.folder.absolute()  # experiments may change the directory
         self.tools = Tools(model)
         self._plotting: PlottingLibrary = MatplotlibWrapper()
         self._experiments: dict[str, Experiment] = {}
-        self._archive = Archive(self.folder)
-        self._mirror = None if mlflow is None else Mirror(mlflow, self.folder)
+        self._archive = Archive(self._root)
+        self._mirror = None if mlflow is None else Mirror(mlflow, self._root)
 
     def __repr__(self) -> str:
         model = "" if self.model is None else f", {type(plain_model(self.model)).__name__}"
@@ -162,7 +160,7 @@ class Bench:
             panels = [panels_of(self.tools.hooked, input_ids, spec) for spec in specs]
             return [self._plotting.draw(*pair) for pair in zip(panels, map(title_of, specs), strict=True)]
 
-        return lambda function: with_figures(function, draw)
+        return lambda function: with_figures(function, draw, {"specs": specs, "input_ids": input_ids})
 
     @checked
     def profile_model(self, granularity: str = "module") -> Callable[[Function], Function]:
@@ -357,7 +355,7 @@ class Bench:
         Raises:
             ArgumentError: There is no such experiment.
         """
-        path = self.folder / "runs.html" if path is None else path
+        path = path or self._root / "runs.html"
         return write_page(self.runs(experiment), path, f"Runs in {self.folder.name}", verbose)
 
     def _run(
@@ -371,7 +369,7 @@ class Bench:
         """Runs an experiment and returns its result and its run; with `again`, no error of it is raised."""
         recording = Recording(
             experiment,
-            self.folder / "runs" / experiment.name,
+            self._root / "runs" / experiment.name,
             args,
             kwargs,
             model=self.model,
@@ -391,15 +389,10 @@ class Bench:
 
     def _note(self, run: Run | None) -> None:
         """Writes a run into the index and sends it to MLflow, or leaves that to `sync`."""
-        if run is None:
-            return
-        self._archive.add(run)
-        if self._mirror is None:
-            return
-        try:
-            self._mirror.send(run)
-        except (ServerError, OSError) as error:
-            warnings.warn(f"{error}. The run is kept, and bench.sync() sends it later", stacklevel=5)
+        if run is not None:
+            self._archive.add(run)
+            if self._mirror is not None:
+                self._mirror.offer(run)
 
     def _left_out(self, value: Any) -> bool:
         """Whether a variable counts as part of the bench, whose model and tools are looked at anyway."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..core.checks import check_choice, checked
 from ..core.errors import ArgumentError
+from ..core.kinds import shown
 from ..core.serialization import Saved
 from ..core.summaries import shortened
 from ..core.tensor_specs import specs
@@ -105,7 +106,7 @@ def adjusted(p_values: Sequence[float] | Tensor, method: str = "holm") -> Tensor
     check_choice("method", method, CORRECTIONS)
     given = torch.as_tensor(p_values).detach().cpu().double()
     if given.dim() != 1 or not len(given) or not bool(((given >= 0) & (given <= 1)).all()):
-        raise ArgumentError("p-values are numbers from 0 to 1, (tests,)")
+        raise ArgumentError(f"p-values are numbers from 0 to 1, (tests,), got {shown(p_values)}")
     if method == "benjamini-hochberg":
         return torch.as_tensor(false_discovery_control(given.numpy(), method="bh"))
     order = given.argsort(stable=True)

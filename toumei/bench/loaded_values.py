@@ -1,9 +1,7 @@
 """Arguments and results that come back from the folder of a run."""
 
 import base64
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,8 @@ import torch
 
 from ..core.errors import ArgumentError, ToumeiError
 from ..core.optional import require
-from .hashes import class_name
+from .hashes import class_name, named_class
+from .plain_objects import PLAIN_KEYS, plain_made
 from .stored_values import tensor_file
 
 
@@ -82,19 +81,13 @@ def saved_results(folder: Path, tree: Any, kind: type[Any]) -> Iterator[tuple[st
             yield place, loaded(folder, part)
 
 
-def class_of(name: str) -> Any:
-    """Returns a class that is named by `class_name`, of this package or of a module that is imported.
-
-    No other module is imported for it: a folder of somebody else should run no code.
-    """
-    module, _, path = name.partition(":")
-    if module.split(".")[0] == __name__.split(".")[0]:
-        found: Any = import_module(module)
-    else:
-        found = sys.modules.get(module)
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found
+def _plain(folder: Path, tree: Mapping[str, Any]) -> Any:
+    key, text = next(iter(tree.items()))
+    parts = loaded(folder, tree["parts"])
+    try:
+        return plain_made(key, text, parts)
+    except Exception:  # it needs pandas, or a class or function of the user that is not there
+        return NotKept(f"{text} {parts}")
 
 
 def _tensor(folder: Path, tree: Mapping[str, Any]) -> torch.Tensor:
@@ -111,7 +104,7 @@ def _tensor(folder: Path, tree: Mapping[str, Any]) -> torch.Tensor:
 
 def _fields(folder: Path, tree: Mapping[str, Any]) -> Any:
     parts = {name: loaded(folder, part) for name, part in tree["$fields"].items()}
-    kind = class_of(tree["class"])
+    kind = named_class(tree["class"])
     try:
         return parts if kind is None else kind(**parts)
     except Exception:  # of a class of the user, which may have changed
@@ -119,7 +112,7 @@ def _fields(folder: Path, tree: Mapping[str, Any]) -> Any:
 
 
 def _saved(folder: Path, tree: Mapping[str, Any]) -> Any:
-    kind = class_of(tree["class"])
+    kind = named_class(tree["class"])
     try:
         return NotKept(tree["text"]) if kind is None else kind.load(folder / tree["$saved"])
     except TypeError:  # it is loaded together with its model
@@ -146,6 +139,7 @@ _READ: dict[str, Callable[[Path, Mapping[str, Any]], Any]] = {
     "$saved": _saved,
     "$figure": lambda folder, tree: folder / tree["$figure"],
     "$page": lambda folder, tree: folder / tree["$page"],
+    **dict.fromkeys(PLAIN_KEYS, _plain),
     "$module": lambda folder, tree: NotKept(tree["$module"]),
     "$unkept": lambda folder, tree: NotKept(tree["$unkept"]),
 }

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,13 @@ class Mirror:
         with atomic_write(run.folder / _MARK) as partial:
             partial.write_text(json.dumps({**_sent(run), self.uri: name}), encoding="utf-8")
         return True
+
+    def offer(self, run: Run) -> None:
+        """Sends a run, or warns that it can be sent later."""
+        try:
+            self.send(run)
+        except (ServerError, OSError) as error:
+            warnings.warn(f"{error}. The run is kept, and bench.sync() sends it later", stacklevel=6)
 
     def _send(self, run: Run) -> str:
         self._client = self._client or self._tracking.MlflowClient(self.uri)

@@ -1,7 +1,8 @@
 """The panels of each type of plot: what is read from a pass, and how it is shown."""
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -71,7 +72,10 @@ def panels_of(model: HookedModel, given: Any, spec: PlotSpec) -> list[Panel]:
         ArgumentError: There is no such text, or the plot needs a layer.
         LayerError: The model has no such layer or activation.
     """
-    return _PANELS[spec.plot_type](View(model, model.to_tokens(given), spec))
+    ids = model.to_tokens(given)
+    keys: Any = spec.data_keys if spec.plot_type in _OF_KEYS else ()
+    specs = [replace(spec, data_keys=(key,)) for key in keys] or [spec]
+    return [panel for one in specs for panel in _PANELS[spec.plot_type](View(model, ids, one))]
 
 
 def _by_head(view: View, name: str, label: str, limits: tuple[float, float] | None) -> list[Panel]:
@@ -141,7 +145,7 @@ def _neurons(view: View) -> tuple[Tensor, Tensor, str]:
         values = view.of_text(key)
     except LayerError:
         layer = view.spec.layer(view.model.layers)
-        if not isinstance(key, int) and not str(key).isdecimal():
+        if not isinstance(key, int) and not re.fullmatch(r"(.*\.)?\d+", str(key)):
             raise
         key = f"blocks.{layer}.mlp.hook_post"
         values = view.of_text(key)
@@ -191,6 +195,7 @@ def _of_layers(view: View, names: dict[str, str], title: str, label: str) -> Pan
     return Panel("lines", lines, tuple(there), tuple(map(str, layers)), title, ("layer", label))
 
 
+_OF_KEYS = {"attention", "qk_dot_product", "neuron_activation", "neuron_activation_trajectories"}
 _PANELS: dict[str, Callable[[View], list[Panel]]] = {
     "attention": _attention,
     "neuron_activation": _activations,

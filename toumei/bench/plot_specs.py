@@ -38,7 +38,8 @@ class PlotSpec:
             ``"neuron_activation_trajectories"`` (the same over the tokens), ``"residual_stream"`` (the norm
             of the stream and of what is added to it, by layer), ``"layer_norms"`` (what norms divide by).
         data_keys: For attention a layer: its number, or a name with it, such as ``"blocks.1.attn"``. For
-            neurons a layer, of whose MLP the activations are drawn, or the name of an activation.
+            neurons a layer, of whose MLP the activations are drawn, or the name of an activation. With
+            several, each is drawn. Other types show all layers and leave it out.
         title: What to write on top; by default what is drawn.
         text: Which text of the batch.
         count: How many neurons.
@@ -59,15 +60,16 @@ class PlotSpec:
         check_counts(0, text=self.text)
         fitted("title", self.title, kind_of(str | None))
         keys: Any = self.data_keys
-        named = isinstance(keys, tuple) and any(isinstance(part, int) for part in keys)
-        if named or isinstance(keys, str | int):
+        if isinstance(keys, str | int) or _is_pair(keys):
             keys = [keys]
-        if not isinstance(keys, tuple | list) or not all(isinstance(key, str | int | tuple) for key in keys):
+        if not isinstance(keys, tuple | list) or not all(
+            isinstance(key, str | int) or _is_pair(key) for key in keys
+        ):
             raise ArgumentError(f"data_keys has layers or names of activations, got {shown(self.data_keys)}")
         object.__setattr__(self, "data_keys", tuple(keys))
 
     def layer(self, layers: int) -> int:
-        """Returns the layer that the first key names: its only or first number.
+        """Returns the layer that the key names: its only or first number.
 
         Raises:
             ArgumentError: There is no key, or no number in it.
@@ -83,6 +85,11 @@ class PlotSpec:
         if int(found[0]) >= layers:
             raise LayerError(f"layers are from 0 to {layers - 1}, got {shown(keys[0])}")
         return int(found[0])
+
+
+def _is_pair(key: Any) -> bool:
+    """Whether it is a key such as ``("pattern", 2)``."""
+    return isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], str) and isinstance(key[1], int)
 
 
 @dataclass(frozen=True)

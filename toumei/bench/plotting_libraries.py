@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 _COLUMNS = 4
 _MOST_LABELS = 24
+
+
+DRAWN_HERE: WeakSet[Any] = WeakSet()  # figures that a run closes once they are kept
 
 
 class PlottingLibrary(Protocol):
@@ -45,6 +49,7 @@ class MatplotlibWrapper:
             for ax in list(places)[len(panels) :]:
                 ax.set_axis_off()
             figure.suptitle(title)
+        DRAWN_HERE.add(figure)
         return figure
 
 

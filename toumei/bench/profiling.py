@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from ..core.hooks import listening
 from ..core.kinds import shown
 from ..core.modules import check_model, device_and_dtype, without_wrapper
 from ..instrument.probe import instrument
+from .hashes import plain_model
 from .profile_result import Profile
 
 GRANULARITIES = ("module", "operation")
@@ -26,21 +29,24 @@ _MARK = "toumei "  # before the names of our events in a trace
 _WHOLE = "(model)"
 
 
-def profile_call(
-    model: nn.Module, call: Callable[[], Any], granularity: str = "module"
-) -> tuple[Any, Profile]:
+_one_at_a_time = Lock()
+_profiling = ContextVar("profiling", default=False)
+
+
+def profile_call(model: Any, call: Callable[[], Any], granularity: str = "module") -> tuple[Any, Profile]:
     """Returns what a call returns, and where the time, memory and FLOPs of the model went in it.
 
     The call is made twice. In the first one FLOPs are counted, and what is loaded or compiled once is loaded;
     the second one is timed by `torch.profiler`.
 
     Args:
-        model: The model.
+        model: The model, a module or a `HookedModel`.
         call: Runs the model, once or several times.
         granularity: ``"module"`` or ``"operation"``.
 
     Raises:
-        ArgumentError: There is no such granularity, or the call does not run the model.
+        ArgumentError: There is no such granularity, the call does not run the model, or another profile is
+            being made: the profiler of torch is one of a process. Other threads wait for their turn.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
@@ -49,9 +55,22 @@ def profile_call(
         512
     """
     check_choice("granularity", granularity, GRANULARITIES)
+    model = plain_model(model) or model
     check_model(model)
     if not callable(call):
         raise ArgumentError(f"call is a function without arguments that runs the model, got {shown(call)}")
+    elsewhere = torch.autograd._profiler_enabled()  # type: ignore[attr-defined]  # not in its __all__
+    if _profiling.get() or elsewhere:
+        raise ArgumentError("another profile is being made, and torch makes one at a time: end that first")
+    with _one_at_a_time:
+        token = _profiling.set(True)
+        try:
+            return _profiled(model, call, granularity)
+        finally:
+            _profiling.reset(token)
+
+
+def _profiled(model: nn.Module, call: Callable[[], Any], granularity: str) -> tuple[Any, Profile]:
     operations = granularity == "operation"
     lines: dict[str, str] = {}
     with FlopCounterMode(display=False) as counter, ExitStack() as tracked:

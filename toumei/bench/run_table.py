@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..core.errors import ArgumentError
+from ..core.kinds import shown
 from ..core.notebooks import escaped
 from ..core.summaries import shortened
 from .index import Row
@@ -30,7 +32,13 @@ class RunTable:
         return len(self.rows)
 
     def __getitem__(self, column: str) -> list[Any]:
-        """Returns a column."""
+        """Returns a column.
+
+        Raises:
+            ArgumentError: There is no such column.
+        """
+        if column not in self.columns:
+            raise ArgumentError(f"there is no column {shown(column)}; there are {', '.join(self.columns)}")
         place = self.columns.index(column)
         return [row[place] for row in self.rows]
 

@@ -11,7 +11,8 @@ from ..core.files import atomic_write
 from ..core.notebooks import png
 from ..core.progress import tqdm
 from ..plots.html import page, save_page
-from .loaded_values import class_of, loaded, saved_parts
+from .hashes import named_class
+from .loaded_values import loaded, saved_parts
 from .runs import Run
 
 _FOLDER = Path(__file__).parent
@@ -114,7 +115,7 @@ def _printed(tree: Any, place: str, depth: int = 0) -> Iterator[str]:
 
 def _figures(run: Run) -> Iterator[tuple[str, str]]:
     """The figures of a run as addresses that hold them, by place."""
-    for place, path in run.figures.items():
+    for path, place in {path: place for place, path in reversed(run.figures.items())}.items():
         if path.exists():
             yield place, _uri(path.read_bytes())
     for place, tree in saved_parts(run.record.get("result"), "result"):
@@ -133,7 +134,7 @@ def _drawn(run: Run, tree: dict[str, Any]) -> bytes | None:
     if kept.exists():
         result: bytes = kept.read_bytes()
         return result
-    kind = class_of(tree["class"])
+    kind = named_class(tree["class"])
     if not callable(getattr(kind, "plot", None)):
         return None
     from matplotlib import pyplot

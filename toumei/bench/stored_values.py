@@ -21,6 +21,7 @@ from ..core.kinds import shown
 from ..core.serialization import is_storable, write_safetensors
 from ..plots.image_files import save_figure
 from .hashes import class_name
+from .plain_objects import DEEPEST, plain_of
 
 _LONGEST_TEXT = 20_000
 
@@ -43,6 +44,7 @@ class Stored:
         self._tensors: dict[str, Tensor] = {}
         self._files = 0
         self._inside: list[int] = []
+        self._drawn: dict[int, tuple[Any, str]] = {}
 
     def tree(self, value: Any, place: str) -> Any:
         """Returns what JSON can hold of a value; files that belong to it are written, except for tensors.
@@ -58,11 +60,11 @@ class Stored:
             return value
         if id(value) in self._inside:
             return self._refused(value, place, "it holds itself")
+        if len(self._inside) > DEEPEST:
+            return self._refused(value, place, f"it is nested more than {DEEPEST} levels deep")
         self._inside.append(id(value))
         try:
             return self._tree(value, place)
-        except RecursionError:
-            return self._refused(value, place, "it is nested too deeply")
         except OSError:
             raise
         except Exception as error:  # of a class of the user, or of a figure that cannot be drawn
@@ -78,17 +80,23 @@ class Stored:
             self._tensors = {}
 
     def add_figure(self, figure: Any, place: str) -> str:
-        """Writes a figure as PNG and returns the name of the file."""
-        if place not in self.figures:
-            name = f"figures/{len(self.figures)}.png"
+        """Writes a figure as PNG, once, and returns the name of the file."""
+        number = id(figure)
+        if number not in self._drawn:
+            name = f"figures/{len(self._drawn)}.png"
             save_figure(figure, self.folder / name)
-            self.figures[place] = name
+            self._drawn[number] = figure, name
+        self.figures[place] = self._drawn[number][1]
         return self.figures[place]
 
     def _tree(self, value: Any, place: str) -> Any:
         for kinds, storing in _KINDS:
             if isinstance(value, kinds):
                 return storing(self, value, place)
+        plain = plain_of(value)
+        if plain is not None:
+            key, text, parts = plain
+            return {key: text, "parts": self.tree(parts, place)}
         figure = figure_of(value)
         if figure is not None:
             return {"$figure": self.add_figure(figure, place)}
@@ -136,12 +144,23 @@ class Stored:
     def _set(self, value: Iterable[Any], place: str) -> Any:
         return {"$set": self._items(sorted(value, key=repr), place)}
 
+    def _array(self, value: np.ndarray, place: str) -> Any:
+        if isinstance(value, np.ma.MaskedArray):
+            return self._refused(value, place, "a masked array: return its data and its mask")
+        if value.dtype.kind in "USOMm":  # texts, objects and times
+            cells = value if value.dtype.kind in "SO" else value.astype(str)
+            parts = {"shape": list(value.shape), "cells": list(cells.ravel())}
+            return {"$cells": str(value.dtype), "parts": self.tree(parts, place)}
+        return self._tensor(value, place)
+
     def _tensor(self, value: Tensor | np.ndarray, place: str) -> Any:
         array = isinstance(value, np.ndarray)
         try:
             tensor = torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value.detach()
         except TypeError as error:
             return self._refused(value, place, str(error))
+        if tensor.is_nested:
+            return self._refused(value, place, "a nested tensor")
         if tensor.layout != torch.strided or tensor.is_meta or not is_storable(tensor.dtype):
             return self._refused(
                 value, place, f"a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}"
@@ -180,7 +199,7 @@ _Storing = Callable[[Stored, Any, str], Any]
 _KINDS: list[tuple[Any, _Storing]] = [
     ((int, float, complex, np.number, np.bool_), Stored._number),
     (Tensor, Stored._tensor),
-    (np.ndarray, Stored._tensor),
+    (np.ndarray, Stored._array),
     (torch.Size, lambda stored, value, place: {"$tuple": list(value)}),
     (tuple, Stored._tuple),
     (list, lambda stored, value, place: stored._items(value, place)),

@@ -5,8 +5,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .hashes import class_name, value_hash
-from .sources import Code, is_of_the_user, source_of
+from ..core.reached_code import Part
+from .hashes import class_name, read_value
+from .sources import Code
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,16 @@ class Ingredients:
 
 def argument_hash(value: Any) -> str:
     """Returns a hash of the content of an argument; of one that cannot be read its class."""
-    return value_hash(value) or class_name(type(value))
+    return argument_parts(value)[0]
+
+
+def argument_parts(value: Any) -> tuple[str, list[Part]]:
+    """Returns a hash as `argument_hash` does, and the functions and classes that the argument holds."""
+    digest, code = read_value(value)
+    return digest or class_name(type(value)), list(code)
 
 
 def tool_parts(tool: Any) -> dict[str, str]:
     """Returns the class of a tool and hashes of its settings, which are its attributes beside the model."""
-    kind = type(tool)
     settings = {name: argument_hash(value) for name, value in vars(tool).items() if name != "model"}
-    source = source_of(kind) if is_of_the_user(kind) else ""
-    return {"class": class_name(kind), **settings, **({"source": argument_hash(source)} if source else {})}
+    return {"class": class_name(type(tool)), **settings}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .errors import ArgumentError
 from .fingerprint import bits_of
+from .reached_code import Part, Reading, functions_of, reached_from
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 _NAMED = (type, BuiltinFunctionType, ModuleType)
@@ -35,8 +36,18 @@ def content_hash(given: Any) -> str:
         >>> content_hash(lambda x: x + 1) == content_hash(lambda x: x + 2)
         False
     """
+    return content_and_code(given)[0]
+
+
+def content_and_code(given: Any) -> tuple[str, list[Part]]:
+    """Returns the hash of an object as `content_hash` does, and the functions and classes that it holds.
+
+    Raises:
+        ArgumentError: Its content cannot be read.
+    """
+    reader = _Reader()
     try:
-        return _Reader().read(given)
+        return reader.read(given), list(reader.code.values())
     except (TypeError, AttributeError, ValueError, RuntimeError) as error:
         kind = type(given).__name__
         raise ArgumentError(f"the content of {kind} {repr(given)[:60]} cannot be read: {error}") from error
@@ -45,9 +56,10 @@ def content_hash(given: Any) -> str:
 def function_parts(function: Any) -> dict[str, str]:
     """Returns hashes of all that the results of a function may depend on beside its argument, by name.
 
-    These are its code, its defaults, the variables that it encloses and the global ones that it names; of an
-    object that is called the attributes and the code of its class. An object may say instead what counts of
-    it, in its attribute ``sweep_content``.
+    These are its code, its defaults, the variables that it encloses and the global ones that it reads, of an
+    object that is called its attributes; and the same of each function and class of the user that it calls,
+    directly or through others. An object may say instead what counts of it, in its attribute
+    ``sweep_content``.
 
     Raises:
         ArgumentError: Some content cannot be read.
@@ -57,32 +69,64 @@ def function_parts(function: Any) -> dict[str, str]:
         >>> list(function_parts(lambda x: factor * x))
         ['code', 'defaults', 'global factor']
     """
-    if isinstance(function, FunctionType):
-        parts = {name: content_hash(part) for name, part in _parts_of(function)}
-        named = {name: function.__globals__[name] for name in _globals_of(function)}
-        return parts | {
-            f"global {name}": content_hash(part) for name, part in named.items() if _readable(part)
-        }
-    if isinstance(function, partial):
-        inner = {f"function {name}": part for name, part in function_parts(function.func).items()}
-        return {**inner, "arguments": content_hash((function.args, function.keywords))}
-    if isinstance(function, MethodType):
-        inner = {f"object {name}": part for name, part in function_parts(function.__self__).items()}
-        return {**function_parts(function.__func__), **inner}
+    hashes: dict[str, str] = {}
+    held: list[Part] = []
+    for name, value in _components(function):
+        hashes[name], code = content_and_code(value)
+        held += code
+    found = reached_from(_plain_function(function), _reading, parts=held, enclosed=False)
+    hashes |= {f"global {name}": digest for name, digest in found.values.items()}
+    return hashes | {f"{name} code": _code(part) for name, part in found.parts.items()}
+
+
+def _plain_function(function: Any) -> FunctionType | None:
+    """The function that a partial or a method calls; None for an object, whose class is a component."""
+    while isinstance(function, partial | MethodType):
+        function = function.func if isinstance(function, partial) else function.__func__
+    return function if isinstance(function, FunctionType) else None
+
+
+def _components(function: Any) -> Iterator[tuple[str, Any]]:
+    """What a function itself consists of, by name."""
     attributes = getattr(function, "__dict__", None)
-    if attributes is None or isinstance(function, _NAMED) or hasattr(function, "sweep_content"):
-        return {"code": content_hash(function)}
-    called = next(
-        (vars(kind)["__call__"] for kind in type(function).__mro__ if "__call__" in vars(kind)), None
-    )
-    names = {name: content_hash(value) for name, value in attributes.items()}
-    return {"code": content_hash((type(function), called)), **names}
+    if isinstance(function, FunctionType):
+        yield from _parts_of(function)
+    elif isinstance(function, partial):
+        yield from ((f"function {name}", part) for name, part in _components(function.func))
+        yield "arguments", (function.args, function.keywords)
+    elif isinstance(function, MethodType):
+        yield from _components(function.__func__)
+        yield from ((f"object {name}", part) for name, part in _components(function.__self__))
+    elif attributes is None or isinstance(function, _NAMED) or hasattr(function, "sweep_content"):
+        yield "code", function
+    else:
+        kinds = type(function).__mro__
+        yield (
+            "code",
+            (kinds[0], next((vars(kind)["__call__"] for kind in kinds if "__call__" in vars(kind)), None)),
+        )
+        yield from attributes.items()
+
+
+def _reading(value: Any) -> Reading:
+    """The hash of a variable and the code in it; what cannot be read, such as a logger, does not count."""
+    try:
+        return content_and_code(value)
+    except ArgumentError:
+        return None, ()
+
+
+def _code(part: Part) -> str:
+    """A hash of the code of a function or class."""
+    functions = functions_of(part) if isinstance(part, type) else {"": part}
+    return content_hash({name: one.__code__ for name, one in functions.items()})
 
 
 class _Reader:
     """Reads objects; one that is met again is not read again."""
 
     def __init__(self) -> None:
+        self.code: dict[int, Part] = {}  # the functions and classes that were met
         self._known: dict[int, tuple[Any, str]] = {}
 
     def read(self, given: Any) -> str:
@@ -92,6 +136,8 @@ class _Reader:
         if id(given) in self._known:
             return self._known[id(given)][1]
         self._known[id(given)] = given, "inside itself"
+        part = given if isinstance(given, FunctionType | type) else type(given)
+        self.code[id(part)] = part
         digest = _hash([type(given).__qualname__, *self._lines(given)])
         self._known[id(given)] = given, digest
         return digest
@@ -138,40 +184,11 @@ def _parts_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
         yield name, _held(cell)
 
 
-def _globals_of(function: FunctionType) -> list[str]:
-    """The global variables that a function reads, and those of the functions of its module that it calls."""
-    found: dict[str, None] = {}
-    ahead = [function.__code__]
-    while ahead:
-        for name in _names_in(ahead.pop()):
-            if name in function.__globals__ and name not in found:
-                found[name] = None
-                value = function.__globals__[name]
-                if isinstance(value, FunctionType) and value.__globals__ is function.__globals__:
-                    ahead.append(value.__code__)
-    return list(found)
-
-
-def _names_in(code: CodeType) -> list[str]:
-    """The names that code reads, with those of functions inside it."""
-    inner = [name for one in code.co_consts if isinstance(one, CodeType) for name in _names_in(one)]
-    return list(dict.fromkeys([*code.co_names, *inner]))
-
-
 def _held(cell: Any) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # a variable that has no value yet
         return None
-
-
-def _readable(part: Any) -> bool:
-    """Whether a global variable counts; one that cannot be read, such as a logger, does not."""
-    try:
-        content_hash(part)
-    except ArgumentError:
-        return False
-    return True
 
 
 def _hash(lines: Iterable[str]) -> str:

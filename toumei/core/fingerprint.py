@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ def fingerprint_of(model: nn.Module, instead: Mapping[str, Tensor] | None = None
         (True, False)
     """
     digest = hashlib.sha256()
+    read: dict[Any, bytes] = {}  # of weights that several names share
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
             continue
@@ -37,7 +40,11 @@ def fingerprint_of(model: nn.Module, instead: Mapping[str, Tensor] | None = None
         digest.update(f"{plain} {tuple(tensor.shape)} {tensor.dtype}".encode())
         tensor = stored_weight(model, name) if tensor.is_meta else tensor
         if tensor is not None:
-            digest.update(_sums(whole(tensor)).cpu().numpy().tobytes())
+            place = _place(tensor)
+            found = read.get(place) or _sums(whole(tensor)).cpu().numpy().tobytes()
+            digest.update(found)
+            if place is not None:
+                read[place] = found
     return digest.hexdigest()[:32]
 
 
@@ -53,6 +60,13 @@ def bits_of(tensor: Tensor) -> str:
     return hashlib.sha256(_sums(plain).cpu().numpy().tobytes()).hexdigest()[:32]
 
 
+def _place(tensor: Tensor) -> Any:
+    """Where the numbers of a tensor are, the same for tied weights; None where that cannot be told."""
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
+        return None
+    return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
+
+
 def _sums(tensor: Tensor) -> Tensor:
     """Sums of the bits of a tensor, read as whole numbers, in chunks, each with a weight for its place.
 
@@ -60,15 +74,26 @@ def _sums(tensor: Tensor) -> Tensor:
     into the lower one: else the signs of two numbers could change without changing the sum.
     """
     stored = tensor.detach().contiguous().flatten().view(torch.uint8)
-    draw = torch.Generator().manual_seed(0)
-    weights = torch.randint(2**62, (_CHUNK,), generator=draw) | 1  # odd: no bit is lost
-    weights = weights.to(tensor.device)
+    weights = _weights(tensor.device)
     size = _CHUNK * weights.element_size()
     sums = []
+    buffers = torch.empty(
+        2, min(_CHUNKS, -(-len(stored) // size)), _CHUNK, dtype=torch.int64, device=tensor.device
+    )
     for part in stored.split(size * _CHUNKS):
         if len(part) % size or part.storage_offset() % weights.element_size():
             part = F.pad(part, (0, -len(part) % size))
-        products = part.view(torch.int64).view(-1, _CHUNK) * weights
-        products ^= products >> 32
+        rows = part.view(torch.int64).view(-1, _CHUNK)
+        products, upper = buffers[:, : len(rows)]
+        torch.mul(rows, weights, out=products)
+        torch.bitwise_right_shift(products, 32, out=upper)
+        products ^= upper
         sums.append(products.sum(1))
     return torch.cat(sums)
+
+
+@cache
+def _weights(device: torch.device) -> Tensor:
+    draw = torch.Generator().manual_seed(0)
+    numbers = torch.randint(2**62, (_CHUNK,), generator=draw, device="cpu")
+    return (numbers | 1).to(device)  # odd: no bit is lost

@@ -74,6 +74,8 @@ def shown(value: Any) -> str:
         ('a tensor (2, 3)', "'a'", "<class 'torch.nn.modules.activation.ReLU'>")
     """
     if isinstance(value, Tensor):
+        if value.is_nested:
+            return "a nested tensor"
         stored = "" if value.layout is torch.strided else "sparse "
         return f"a {stored}tensor {tuple(value.shape)}"
     if isinstance(value, np.ndarray):

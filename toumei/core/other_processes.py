@@ -2,15 +2,19 @@
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import islice
 from typing import Any
 
-from .failed_items import Outcome, attempt_elsewhere
+from .errors import SweepError
+from .failed_items import Outcome, attempt_elsewhere, failure
 from .optional import require
 from .sent_functions import active_backend, sent
 
+_TRIES = 2  # deaths of processes that had an item, before it runs alone, and then before it has failed
 _SECONDS = 5.0  # of a round of items on a backend that hands over nothing before all are done
 
 
@@ -18,6 +22,9 @@ def outcomes_elsewhere(
     function: Callable[[Any], Any], items: Sequence[tuple[int, Any]], jobs: int
 ) -> Generator[Outcome, None, None]:
     """Yields the outcomes of a function as they arrive, in any order.
+
+    Where a process dies, what is left is given to others. Items that may have been the reason twice run alone
+    at the end, and have failed if they kill two more.
 
     Args:
         function: The function, which is sent once to each process.
@@ -27,16 +34,36 @@ def outcomes_elsewhere(
     Raises:
         ArgumentError: The function cannot be pickled.
     """
-    joblib = require("joblib", "a sweep")
     backend = active_backend()
+    died, left, deaths = _deaths(backend), dict(items), Counter[int]()
+    in_hand = 2 * require("joblib", "a sweep").effective_n_jobs(jobs)
+    with sent(function, backend) as function_there:
+        while left:
+            together = sorted((index for index in left if deaths[index] < _TRIES), key=deaths.__getitem__)
+            batch = together or [next(iter(left))]  # alone
+            workers = min(jobs, max(len(batch), 1 if together else 2))  # one would be this process
+            try:
+                for outcome in _outcomes(
+                    function_there, {index: left[index] for index in batch}, workers, backend
+                ):
+                    del left[outcome.index]
+                    yield outcome
+            except died as error:
+                deaths.update(islice((index for index in batch if index in left), in_hand))
+                first = batch[0]
+                if not together and deaths[first] >= 2 * _TRIES:
+                    yield Outcome(first, None, failure(first, left.pop(first), _killed(error)))
+
+
+def _outcomes(
+    function: Callable[[Any], Any], items: Mapping[int, Any], jobs: int, backend: Any
+) -> Iterator[Outcome]:
+    joblib = require("joblib", "a sweep")
     streams = getattr(backend, "supports_return_generator", False)  # Ray's and others hand over a list
     form = "generator_unordered" if streams else "list"
     _outlive_warnings()
-    with (
-        sent(function, backend) as function_there,
-        joblib.Parallel(n_jobs=min(jobs, len(items)), return_as=form) as parallel,
-    ):
-        calls = (joblib.delayed(attempt_elsewhere)(function_there, *pair) for pair in items)
+    with joblib.Parallel(n_jobs=jobs, return_as=form) as parallel:
+        calls = (joblib.delayed(attempt_elsewhere)(function, *pair) for pair in items.items())
         if streams:
             with _ended(parallel(calls)) as outcomes:
                 for outcome in outcomes:  # noqa: UP028, `yield from` would close them outside of `_ended`
@@ -52,6 +79,24 @@ def _outlive_warnings() -> None:
     error there would end the thread, and the sweep would wait for ever.
     """
     warnings.filterwarnings("default", "A worker stopped while some jobs were given", module="joblib")
+
+
+def _deaths(backend: Any) -> tuple[type[Exception], ...]:
+    """The errors of a backend that say that a process has died."""
+    found: list[tuple[str, str]] = {
+        "LokyBackend": [("joblib.externals.loky.process_executor", "TerminatedWorkerError")],
+        "DaskDistributedBackend": [("distributed.scheduler", "KilledWorker")],
+        "RayBackend": [("ray.exceptions", "RayActorError"), ("ray.exceptions", "WorkerCrashedError")],
+    }.get(type(backend).__name__, [])
+    return tuple(getattr(import_module(module), name) for module, name in found)
+
+
+def _killed(error: Exception) -> SweepError:
+    reason = " ".join(str(error).split())
+    return SweepError(
+        f"its process died {_TRIES} times while it ran alone, as from too little memory "
+        f"({type(error).__name__}: {reason[:200]})"
+    )
 
 
 def _in_rounds(parallel: Any, calls: Iterator[Any], size: int) -> Iterator[Outcome]:

@@ -30,7 +30,7 @@ def sweep(
 
     Runs in this process with one job, else through joblib: in processes of this machine, or on the cluster
     that the user has chosen with ``joblib.parallel_config("dask")`` or ``"ray"``. The function is sent once
-    to each process, not with every item.
+    to each process, not with every item. If a process dies, what it had in hand runs in another one.
 
     Args:
         function: What to compute.
@@ -40,8 +40,9 @@ def sweep(
             Only this process writes there: workers on other machines need not see it. The results must then
             be tensors, numbers, strings, None, or lists, tuples and dicts of them, or objects with the
             methods ``save(path)`` and ``load(path)``. A result is found again by the content of the item and
-            of the function: its code, what it encloses or holds, and the global variables that it reads,
-            except for what the first call changes, such as a counter. A file that is damaged is made again.
+            of the function: its code, what it encloses or holds, the global variables that it reads, and the
+            same of the functions and classes of the user's modules that it calls, except for what the first
+            call changes, such as a counter. A file that is damaged is made again.
         errors: What the first item does that fails: ``"raise"`` ends the sweep with its error, and a note
             that names the item; ``"collect"`` puts a `FailedItem` in the place of its result, and the others
             go on. Failed items are not kept, so that the next sweep tries them again.
