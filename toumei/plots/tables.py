@@ -143,7 +143,7 @@ def waterfall(
         for score, text in ((start, f"baseline {start:.3g}"), (end, f"input {end:.3g}")):
             _draw_score(ax, score, text, below=score == start)
         _finish(ax, [name for name, _ in steps], label, (min(places), max(places)), zero=False)
-        ax.xaxis.labelpad = 14
+        ax.xaxis.labelpad = 24  # below the name of the baseline
     return ax
 
 
