@@ -22,6 +22,7 @@ SOURCES = {
     "workbench": HERE.parent / "examples" / "transformer.py",
     "operations": HERE.parent / "examples" / "operations.py",
     "modularity": HERE.parent / "examples" / "modularity.py",
+    "bench": HERE.parent / "examples" / "bench.py",
 }
 SITE = "https://github.com/toumei/toumei/blob/main/docs/guides/"
 

@@ -22,7 +22,7 @@ MOST = 10
 """Columns that are drawn; the others are added up."""
 
 _VALUES = "viridis"  # of the values of columns, from low to high
-_ROOM = 0.16  # beside bars for their numbers, as a share of the width
+_ROOM = 0.2  # beside bars for their numbers, as a share of the width
 _POINTS = 12  # least bins of a swarm
 
 
