@@ -39,7 +39,7 @@ found = [where_is_the_answer(text) for text in facts]
 figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
 for text, result in zip(facts, found, strict=True):
     axes.plot(result["logits"], "o-", label=f"{text} {result['answer']}")
-axes.set(xlabel="layer", ylabel="logit of the answer", title="The answer comes up in the last two layers")
+axes.set(xlabel="layer", ylabel="logit of the answer", title="The logit of the answer after each layer")
 axes.legend(fontsize="small")
 
 # %%
