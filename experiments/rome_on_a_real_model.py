@@ -197,6 +197,7 @@ def known_case(
 ) -> EditCase:
     subject = record["subject"]
     beginnings = [f"{subject} {words}" for words in ("is a", "was the", "has been", "and", ", which")]
+    said = [(beginning, likeliest(editor, beginning)) for beginning in beginnings]
     return EditCase(
         request=EditRequest(record["prompt"].replace(subject, "{}"), subject, target),
         truth=record["attribute"],
@@ -205,7 +206,7 @@ def known_case(
             for sentence in ("It rained for the whole day.", "The book was published last year.")
         ),
         neighbours=tuple((other["prompt"], other["attribute"]) for other in alike[:8]),
-        others=tuple((beginning, likeliest(editor, beginning)) for beginning in beginnings),
+        others=tuple((beginning, word) for beginning, word in said if word.strip()),
     )
 
 

@@ -7,10 +7,12 @@ The text and the code are those of the page or the script, so that each is writt
 ``pip install toumei[docs]``; `tests/test_site.py` compares and runs them.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -22,6 +24,7 @@ SOURCES = {
     "workbench": HERE.parent / "examples" / "transformer.py",
     "operations": HERE.parent / "examples" / "operations.py",
     "modularity": HERE.parent / "examples" / "modularity.py",
+    "bench": HERE.parent / "examples" / "bench.py",
 }
 SITE = "https://github.com/toumei/toumei/blob/main/docs/guides/"
 
@@ -48,10 +51,10 @@ def cells(source: Path) -> Iterator[tuple[str, str]]:
 
 
 def shows_something(output: Any) -> bool:
-    """Whether an output is neither a progress bar nor the axes that a plot returns."""
+    """Whether an output is neither a progress bar nor the axes or the legend that a plot returns."""
     if output["output_type"] == "stream":
         return output["name"] == "stdout"
-    return not output["data"].get("text/plain", "").startswith("<Axes")
+    return not output["data"].get("text/plain", "").startswith(("<Axes", "<matplotlib"))
 
 
 def make(name: str) -> None:
@@ -65,7 +68,12 @@ def make(name: str) -> None:
         make_cell[kind](text, id=f"{name}-{number}")
         for number, (kind, text) in enumerate(cells(SOURCES[name]))
     ]
-    NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False).execute()
+    with TemporaryDirectory() as folder:  # for the files that cells write
+        where = {"metadata": {"path": folder}}
+        client = NotebookClient(
+            notebook, timeout=600, kernel_name="python3", record_timing=False, resources=where
+        )
+        client.execute()
     for cell in notebook.cells:
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if shows_something(output)]
@@ -74,5 +82,6 @@ def make(name: str) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.pop("MPLBACKEND", None)  # figures are shown in the cells
     for chosen in sys.argv[1:] or SOURCES:
         make(chosen)

@@ -98,8 +98,24 @@ def test_a_text_is_explained_by_its_tokens():
     model, tokenizer, world = facts_gpt()
     fact = world.facts[0]
     found = explain(model, fact.text, fact.target, tokenizer=tokenizer)
-    assert found.attribution.tokens == found.check.tokens and len(found.plot().patches) == 7
-    assert found.check.method == "Occlusion" and found.images is None
+    assert found.attribution.tokens == found.check.tokens and found.images is None
+    ax = found.plot()
+    assert len(ax.patches) == 2 * 7 and ax.get_title() == f"contributions to '{fact.target}'"
+    assert [text.get_text() for text in ax.texts[::15]] == ["PartitionShap", "Occlusion"]
+
+
+def test_a_notebook_shows_the_reasons_and_both_methods(of_pictures):
+    page = of_pictures[2]._repr_html_()
+    assert page.count("<img") == 4 and page.count("PartitionShap: ") == 2 and "baseline: the mean" in page
+    assert all(page.count(f"<br>{name}<") == 2 for name in of_pictures[2].attribution.classes)
+
+
+def test_several_texts_are_refused():
+    model, tokenizer, world = facts_gpt()
+    texts = [fact.text for fact in world.facts[:2]]
+    for given in (texts, tokenizer(texts, padding=True, return_tensors="pt")):
+        with pytest.raises(ArgumentError, match="of one text, got 2: call it for each"):
+            explain(model, given, tokenizer=tokenizer)
 
 
 def test_agreement_is_that_of_ranks():
@@ -112,8 +128,10 @@ def test_agreement_is_that_of_ranks():
 def test_what_cannot_be_explained_is_refused():
     with pytest.raises(ArgumentError, match="give baselines="):
         explain(nn.Linear(4, 2), ROWS[:1])
-    with pytest.raises(ArgumentError, match="pictures .* a table"):
+    with pytest.raises(ArgumentError, match="pictures .* a table .* picture.None."):
         explain(nn.Linear(4, 2), torch.rand(1, 2, 3))
+    with pytest.raises(ArgumentError, match="of one target, got .*: call it for each"):
+        explain(nn.Linear(4, 2), ROWS, [0, 1])
     with pytest.raises(ArgumentError, match="tokenizer="):
         explain(nn.Linear(4, 2), "a text")
     with pytest.raises(NotATensorError, match="a table or a text"):

@@ -33,6 +33,18 @@ def test_a_grid_has_a_row_for_each_picture_and_a_column_for_each_map():
     torch.testing.assert_close(torch.tensor(ax.images[0].get_array()), IMAGES[0].permute(1, 2, 0))
 
 
+@pytest.mark.parametrize(("height", "width", "count"), [(8, 8, 6), (8, 8, 1), (8, 16, 2), (40, 20, 3)])
+def test_names_beside_pictures_of_any_size_are_inside_the_figure(height, width, count):
+    values = torch.rand(count, 1, height, width)
+    names = tuple(f"a long name of class {index}" for index in range(count))
+    result = Attribution(values, torch.ones(count), method="Some", classes=names)
+    ax = result.overlay(values)
+    ax.figure.canvas.draw()
+    whole = ax.figure.bbox
+    for box in (text.get_window_extent() for text in ax.texts):
+        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+
+
 def test_the_given_axes_are_drawn_on():
     ax = pyplot.figure().add_subplot()
     assert attribution().overlay(IMAGES, ax=ax) is ax

@@ -1,6 +1,6 @@
 """Bars, waterfalls, swarms and dependence: the numbers on the axes are those that were given."""
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -46,6 +46,14 @@ def test_a_waterfall_leads_from_the_baseline_to_the_input(most):
         assert patch.get_x() == pytest.approx(place)
         place += patch.get_width()
     assert place == pytest.approx(2.5)
+
+
+def test_the_names_of_a_waterfall_do_not_cover_each_other():
+    ax = waterfall(VALUES, NAMES, start=3.0, end=2.5, label="score of a class")
+    ax.figure.canvas.draw()
+    words = [text for text in (*ax.texts, ax.xaxis.label, *ax.get_xticklabels()) if text.get_text()]
+    boxes = [text.get_window_extent() for text in words]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_what_is_not_explained_is_a_bar_of_its_kind():

@@ -27,6 +27,7 @@ from .perturbation.partition_shap import PartitionShap
 from .perturbation.sampling_shap import ShapleySampling
 from .perturbation.shapley import ExactShapley
 from .text.attribution import token_attribution
+from .text.encoding import encode_all
 
 _FEW = 10  # columns whose 2^M coalitions are all scored
 
@@ -83,8 +84,9 @@ def explain(
         verbose: Show progress after two seconds.
 
     Raises:
-        ArgumentError: Inputs that are neither pictures nor a table nor a text, a table with columns of text,
-            a classifier without `predict_proba`, or a single row without baselines.
+        ArgumentError: Inputs that are neither pictures nor a table nor a text, several texts or targets, a
+            table with columns of text, a classifier without `predict_proba`, or a single row without
+            baselines.
         UnitError: A target that does not exist; the nearest names are said.
 
     Example:
@@ -96,12 +98,17 @@ def explain(
         >>> explanation.attribution.method, explanation.attribution.feature_names[3]
         ('ExactShapley', 'petal width (cm)')
     """
+    if isinstance(target, list | tuple):
+        raise ArgumentError(f"an explanation is of one target, got {shown(target)}: call it for each")
     if tokenizer is not None or isinstance(inputs, str):
         sampling = {"seed": seed, "verbose": verbose}
         return _of_text(model, tokenizer, inputs, target, baselines, sampling)
     rows = inputs if is_table(inputs) else as_tensor(inputs)
     if rows is MISFIT:
-        raise NotATensorError(f"inputs are pictures, a table or a text, got {shown(inputs)}")
+        raise NotATensorError(
+            f"inputs are pictures (N, C, H, W) in [0, 1] as a tensor, such as to_tensor(photograph)[None] of "
+            f"torchvision, a table or a text, got {shown(inputs)}"
+        )
     network = as_network(model)
     differentiable = network is model or any(True for _ in network.parameters())
     array, _ = named(rows, network, feature_names)
@@ -133,6 +140,8 @@ def _of_text(
     """The explanation of a text."""
     if tokenizer is None:
         raise ArgumentError("a text needs the tokenizer of the model: give tokenizer=")
+    if not isinstance(text, str) and (count := len(encode_all(tokenizer, text, False))) > 1:
+        raise ArgumentError(f"an explanation is of one text, got {count}: call it for each")
     methods = PartitionShap(model, **sampling), Occlusion(model, window=1, verbose=sampling["verbose"])
     first, second = (
         token_attribution(model, tokenizer, text, target, method=method, baseline=baseline)
@@ -167,9 +176,10 @@ def _choice(
         parts = PartitionShap(network, **settings, **sampling)
         return _Choice(parts, occlusion, "pictures, whose superpixels are hidden", given, told)
     if inputs.dim() != 2:
+        one = "one picture needs an axis of the batch, picture[None]; " if inputs.dim() == 3 else ""
         raise ArgumentError(
             f"inputs are pictures (N, 1 or 3, H, W), a table (N, M) or a text, got {tuple(inputs.shape)}: "
-            f"for others choose a method, such as IntegratedGradients(model)(inputs, target)"
+            f"{one}for others choose a method, such as IntegratedGradients(model)(inputs, target)"
         )
     if baselines is None and len(inputs) == 1:
         raise ArgumentError(

@@ -8,12 +8,14 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ..core.checks import checked
+from ..core.notebooks import escaped
 from ..core.serialization import Saved
 from ..core.summaries import listed
 from ..core.tensor_specs import specs
 from .base.inputs import parts_of
 from .base.result import Attribution
 from .overlays import overlay
+from .plots import plot_attribution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +52,7 @@ class Explanation(Saved):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the attribution.
 
-        Pictures are shown with the maps of both methods, texts as coloured tokens, one row of a table as a
+        Pictures and texts are shown with the contributions by both methods, one row of a table as a
         waterfall, and several rows as a beeswarm.
 
         Args:
@@ -59,19 +61,29 @@ class Explanation(Saved):
         if self.images is not None:
             return overlay([self.attribution, self.check], self.images, ax=ax)
         if self.attribution.feature_names is None and self.attribution.data is None:
-            return self.attribution.plot(ax=ax)
+            return self._plot_texts(ax)
         return (
             self.attribution.waterfall(ax=ax)
             if len(self.attribution) == 1
             else self.attribution.beeswarm(ax=ax)
         )
 
+    def _plot_texts(self, ax: "Axes | None") -> "Axes":
+        """The tokens in the colours of both methods, each on its own scale."""
+        both = self.attribution, self.check
+        values = torch.stack([parts_of(one.values)[0] for one in both])
+        title = f"contributions to {self._target()!r}" if self._target() else "contributions"
+        return plot_attribution(values, title, [one.method for one in both], self.attribution.tokens, ax=ax)
+
+    def _target(self) -> str:
+        """What is explained, in words."""
+        return listed(list(dict.fromkeys(self.attribution.classes or self.attribution.names or ())))
+
     def __str__(self) -> str:
         gap = "" if self.gap is None else f"\ngap: at most {float(self.gap.abs().max()):.2g}"
-        target = listed(list(dict.fromkeys(self.attribution.classes or self.attribution.names or ())))
         return (
             f"{self.attribution.method}: {self.reason}\n"
-            f"explains: {target or 'the score'}\nbaseline: {self.baseline}{gap}\n"
+            f"explains: {self._target() or 'the score'}\nbaseline: {self.baseline}{gap}\n"
             f"rank correlation with {self.check.method}: {float(self.agreement.nanmean()):.2f}"
         )
 
@@ -83,7 +95,8 @@ class Explanation(Saved):
         )
 
     def _repr_html_(self) -> str:
-        return self.attribution._repr_html_()
+        text = f'<pre style="white-space:pre-wrap">{escaped(str(self))}</pre>'
+        return f"<div>{text}{self.attribution._repr_html_()}{self.check._repr_html_()}</div>"
 
 
 def rank_agreement(first: Attribution, second: Attribution) -> Tensor:

@@ -71,9 +71,9 @@ def overlay(
     columns = [*columns, *parts]
     labels = [_label(results, row) for row in range(len(images))]
     height, width = images.shape[-2:]
-    gap = max(2, width // 24)
-    inches = 1.9 * len(columns) + 2.2, 1.9 * height / width * len(images) + 0.5
-    with drawing(ax, *inches) as ax:
+    gap = width / 16
+    right, bottom = len(columns) * (width + gap) - gap, len(images) * (height + gap) - gap
+    with drawing(ax, 1.9 * right / width + 2.2, 1.9 * bottom / width + 0.5) as ax:
         for row in range(len(images)):
             top = row * (height + gap)
             for column, (part, number) in enumerate(columns):
@@ -86,8 +86,8 @@ def overlay(
             text = part if part == "original" else results[number].method
             text += ", map" if part == "map" and "blend" in show else ""
             _write(ax, text, column * (width + gap) + width / 2, -gap / 2, ha="center", va="bottom")
-        ax.set_xlim(0, len(columns) * (width + gap) - gap)
-        ax.set_ylim(len(images) * (height + gap) - gap, 0)
+        ax.set_xlim(0, right)
+        ax.set_ylim(bottom, 0)
         ax.set_axis_off()
         if parts:
             _bar(ax, sign, percentile)

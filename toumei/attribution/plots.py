@@ -107,6 +107,7 @@ def attribution_html(
     title: str = "",
     names: Sequence[str] | None = None,
     tokens: Sequence[Sequence[str]] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> str:
     """Returns a piece of HTML without links to other files: orange for the target and blue against it.
 
@@ -119,11 +120,12 @@ def attribution_html(
         title: Stands above.
         names: Of the T targets.
         tokens: The tokens of each input; by default their numbers.
+        labels: What to write below each picture.
     """
     head = f'<p style="font-family:sans-serif">{escaped(title)}</p>'
     values = _without_channels(values)
     if values.dim() == 5:
-        return head + _pictures(values, names)
+        return head + _pictures(values, names, labels)
     if values.dim() != 3 or values.shape[2] > _MOST_TOKENS:
         return head
     if tokens is None:
@@ -147,22 +149,26 @@ def _rows(values: Tensor, names: Sequence[str] | None, tokens: Sequence[Sequence
             yield (names[target] if names else ""), words, row
 
 
-def _pictures(values: Tensor, names: Sequence[str] | None) -> str:
+def _pictures(values: Tensor, names: Sequence[str] | None, labels: Sequence[str] | None) -> str:
     """The heat maps of values (T, N, C, H, W) as pictures, a line for each target."""
+    labels = labels or [""] * values.shape[1]
     most = max(1, _MOST_PICTURES // len(values))
     lines = []
     for target, of_target in enumerate(values[:_MOST_PICTURES, :most]):
         name = f"{escaped(names[target])}: " if names else ""
-        lines.append(f"<p>{name}{''.join(map(_picture, heat_map(of_target)))}</p>")
+        lines.append(f"<p>{name}{''.join(map(_picture, heat_map(of_target), labels))}</p>")
     left = values.shape[0] * values.shape[1] - len(lines) * min(most, values.shape[1])
     more = f"<p>and {left} more</p>" if left else ""
     return f'<div style="font-family:sans-serif">{"".join(lines)}{more}</div>'
 
 
-def _picture(heat: Tensor) -> str:
+def _picture(heat: Tensor, label: str) -> str:
     """A heat map (H, W) as a PNG within the page: white for 0, orange for the target, blue against it."""
     look = "height:128px;image-rendering:pixelated;border:1px solid silver;margin:2px"
-    return picture(style.diverging_colors(heat).movedim(2, 0), look)
+    shown = picture(style.diverging_colors(heat).movedim(2, 0), look)
+    below = f"<br>{escaped(label)}"
+    frame = "display:inline-block;text-align:center;vertical-align:top"
+    return f'<span style="{frame}">{shown}{below}</span>' if label else shown
 
 
 def _without_channels(values: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from .tokens import shade
 
 _ESCAPED_TURN = re.compile(rf"(?<!\\)((?:\\\\)*)\\u({'|'.join(f'{code:04x}' for code in TURNS)})")
 
+_LEAST_HEIGHT = 128  # pixels of a small picture on a page
+
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #222; --line: #ccc;
   --chip: #eee; --chip-active: #ccc; }
@@ -140,8 +142,19 @@ def picture(image: Tensor, style: str = "") -> str:
 
 @checked
 def figure(images: Tensor, caption: str) -> str:
-    """Returns a ``<figure>`` of a batch of pictures (N, C, H, W) in [0, 1] with a caption."""
-    return f"<figure>{picture(montage(images))}<figcaption>{escaped(caption)}</figcaption></figure>"
+    """Returns a ``<figure>`` of a batch of pictures (N, C, H, W) in [0, 1] with a caption.
+
+    Small pictures are shown larger, so that each is at least 128 pixels high.
+
+    Example:
+        >>> import torch
+        >>> "width:256px" in figure(torch.zeros(1, 1, 8, 16), "one")
+        True
+    """
+    grid = montage(images)
+    width = grid.shape[-1] * max(1, _LEAST_HEIGHT // images.shape[-2])
+    shown = picture(grid, f"width:{width}px;max-width:100%;image-rendering:pixelated")
+    return f"<figure>{shown}<figcaption>{escaped(caption)}</figcaption></figure>"
 
 
 @checked

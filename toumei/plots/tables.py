@@ -22,7 +22,7 @@ MOST = 10
 """Columns that are drawn; the others are added up."""
 
 _VALUES = "viridis"  # of the values of columns, from low to high
-_ROOM = 0.16  # beside bars for their numbers, as a share of the width
+_ROOM = 0.2  # beside bars for their numbers, as a share of the width
 _POINTS = 12  # least bins of a swarm
 
 
@@ -143,7 +143,7 @@ def waterfall(
         for score, text in ((start, f"baseline {start:.3g}"), (end, f"input {end:.3g}")):
             _draw_score(ax, score, text, below=score == start)
         _finish(ax, [name for name, _ in steps], label, (min(places), max(places)), zero=False)
-        ax.xaxis.labelpad = 14
+        ax.xaxis.labelpad = 24  # below the name of the baseline
     return ax
 
 

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from dataclasses import replace
+from html import unescape
 
 import pytest
 import torch
@@ -203,8 +204,30 @@ def test_tokens_have_the_colour_of_their_share():
         torch.tensor([[[1.0, 1.0], [-1.0, 0.0], [1.0, -1.0]]]), torch.zeros(1), method="Some"
     )
     assert replace(embedded, tokens=(("<b>", "two", "three"),))._repr_html_().count(half) == 1
-    assert "> 2</span>" in result._repr_html_()
     assert "<span" not in Attribution(torch.ones(1, 1, 2, 2), torch.ones(1))._repr_html_()
+
+
+def test_a_notebook_shows_the_strongest_columns_of_a_table_by_name():
+    values = torch.arange(24.0).reshape(2, 12) * torch.tensor([1.0, -1.0])[:, None]
+    names = tuple(f"<{letter}>" for letter in "abcdefghijkl")
+    result = Attribution(
+        values, torch.zeros(2), method="Some", feature_names=names, classes=("cat", "dog"), data=values
+    )
+    lines = [
+        unescape(re.sub("<[^>]*>", " ", line)).split() for line in result._repr_html_().split("<tr>")[1:]
+    ]
+    assert lines[0] == ["contribution", "cat", "dog"] and lines[1] == ["<l>", "11", "-23"]
+    assert [line[0] for line in lines[1:11]] == [*names[:1:-1]]
+    assert lines[11] == ["sum", "of", "2", "others", "1", "-25"]
+    assert result._repr_html_().count(f"rgb({','.join(map(str, shade(-1.0)))})") == 1
+    assert "&lt;c&gt; = 2<" in result[:1]._repr_html_()
+
+
+def test_a_notebook_counts_the_rows_and_the_targets_that_it_leaves_out():
+    several = Attribution(torch.rand(5, 9, 3), torch.zeros(5, 9), several=True, names=tuple("abcde"))
+    page = several._repr_html_()
+    assert page.count("<table>") == 4 and "and 1 more row<" in page and "and 1 more target<" in page
+    assert "contribution to d<" in page and "contribution to e<" not in page
 
 
 def test_black_letters_can_be_read_on_every_shade():

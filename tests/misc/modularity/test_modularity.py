@@ -188,7 +188,22 @@ def test_a_null_test_is_saved_and_drawn(tmp_path):
     result.save(tmp_path / "new" / "null.safetensors")
     loaded = NullTest.load(tmp_path / "new" / "null.safetensors")
     assert torch.equal(loaded.samples, result.samples) and repr(loaded) == repr(result)
-    assert result.plot().get_xlabel() == "normalized cut"
+    axes = result.plot()
+    assert axes.get_xlabel() == "normalized cut" and axes.get_title().startswith(result.verdict)
+
+
+@pytest.mark.parametrize(("value", "words"), [(0.5, "more modular"), (1.5, "not more modular")])
+def test_a_null_test_says_in_words_what_it_found(value, words):
+    result = NullTest("ncut", value, torch.linspace(1, 2, 50), 2)
+    assert result.verdict == f"{words} than shuffled" and f" {words} than" in f" {result!r}"
+
+
+def test_a_notebook_shows_the_weights_of_a_graph():
+    graph = WeightGraph.from_model(SimpleMLP(4, 8, 2))
+    assert graph._drawn().get_title() == "" and len(graph._drawn().images) == 2
+    assert "data:image/png" in graph._repr_html_() and "14 units" in graph._repr_html_()
+    several = WeightGraph(("a", "b"), (2, 4), (Block(0, 1, torch.ones(3, 4, 2)),))
+    assert "data:image/png" not in several._repr_html_()
 
 
 def test_correlations_are_those_of_scipy():

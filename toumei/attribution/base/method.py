@@ -93,7 +93,8 @@ class Method(ABC):
             ArchitectureError: It is scripted, or runs copies of a model.
         """
         check_model(model)
-        return model
+        network: nn.Module = model
+        return network
 
     @checked
     def __call__(

@@ -90,7 +90,7 @@ def _attached(problem: Problem, layer: Layers, batch_size: int) -> Problem:
         return problem
     first, *others = batches(len(problem), batch_size)
 
-    def run(count: int) -> Tensor:
+    def run(count: int) -> Any:
         rows = problem.inputs_of(torch.arange(count) % len(first))
         return output_of(problem.model, rows, problem.preprocess)
 

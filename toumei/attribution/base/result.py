@@ -16,7 +16,7 @@ from . import table_plots
 from .contributions import Contributions
 from .inputs import parts_of
 from .names import nearest
-from .rows import OF_TARGETS, as_frame, concatenated, each, summed, taken_rows
+from .rows import OF_TARGETS, as_frame, concatenated, each, row_labels, summed, taken_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -220,15 +220,22 @@ class Attribution(Contributions):
         """
         from ..plots import plot_attribution
 
-        table = self.tokens is None and parts_of(self.values)[0].dim() - self.several <= 2
-        if table and len(parts_of(self.values)) == 1:
+        if self._is_table():
             return self.bar(0 if len(self) == 1 else None, ax=ax)
         return plot_attribution(self._by_target(), self.method, self.names, self.tokens, images, ax)
 
     def _repr_html_(self) -> str:
         from ..plots import attribution_html
+        from .table_html import columns_html
 
-        return attribution_html(self._by_target(), repr(self), self.names, self.tokens)
+        if self._is_table():
+            return columns_html(self)
+        return attribution_html(self._by_target(), repr(self), self.names, self.tokens, row_labels(self))
+
+    def _is_table(self) -> bool:
+        """Whether the contributions are numbers of columns, and not of tokens, maps or several inputs."""
+        (values, *more) = parts_of(self.values)
+        return self.tokens is None and not more and values.dim() - self.several <= 2
 
     def _by_target(self) -> Tensor:
         """The first tensor of the values that are not all 0, with an axis of targets in front."""

@@ -161,6 +161,12 @@ def target_labels(result: Contributions, count: int) -> tuple[str, ...]:
     return result.names or tuple(f"target {index}" for index in range(count))
 
 
+def row_labels(result: Contributions) -> tuple[str, ...] | None:
+    """Returns the name and the class of each row, as far as they are known; None if neither is."""
+    parts = [part for part in (result.row_names, result.classes) if part is not None]
+    return tuple(map(": ".join, zip(*parts, strict=True))) if parts else None
+
+
 def as_frame(result: Contributions) -> Any:
     """Returns a table of pandas: a row for each input, below each other for several targets.
 

@@ -27,7 +27,7 @@ def bar(result: Contributions, row: int | str | None, most: int, ax: "Axes | Non
         values, label = values.abs().mean(1), "mean magnitude of the contribution"
     else:
         number = row_number(result, row)
-        names = _with_values(result, number, names)
+        names = with_values(result, number, names)
         values, label, errors = values[:, number], "contribution", _errors(result, number)
     targets = target_labels(result, len(values))
     axes = tables.bar_chart(
@@ -50,7 +50,7 @@ def waterfall(result: Contributions, row: int | str, most: int, ax: "Axes | None
     if result.baseline_output is None:
         raise ArgumentError(f"{result.method} has no baseline to begin at: use bar(row)")
     number = row_number(result, row)
-    names = _with_values(result, number, column_names(result, values.shape[1]))
+    names = with_values(result, number, column_names(result, values.shape[1]))
     start, end = float(result.baseline_output[number]), float(result.output[number])
     label = "score" + _to(result, row).replace(" to ", " of ")
     axes = tables.waterfall(values[number], names, start, end, most=most, label=label, ax=ax)
@@ -148,7 +148,7 @@ def _errors(result: Contributions, row: int) -> Tensor | None:
     return None if errors.isnan().any() else errors
 
 
-def _with_values(result: Contributions, row: int, names: tuple[str, ...]) -> tuple[str, ...]:
+def with_values(result: Contributions, row: int, names: tuple[str, ...]) -> tuple[str, ...]:
     """Names of columns with the values that a row has there."""
     if result.data is None:
         return names

@@ -89,11 +89,11 @@ def score(output: Any, target: OfOutput, rows: Tensor | None = None) -> Tensor:
     """
     if callable(target) and not isinstance(target, Tensor):
         return _function_score(output, target)
-    output = main_tensor(output)
-    scores = output[:, None] if output.dim() == 1 else output
+    main: Tensor = main_tensor(output)
+    scores = main[:, None] if main.dim() == 1 else main
     if scores.dim() != 2:
         raise UnitError(
-            f"the output is {tuple(output.shape)}: give a function of it as target, such as "
+            f"the output is {tuple(main.shape)}: give a function of it as target, such as "
             f"lambda output: output[:, -1, 3]"
         )
     count = scores.shape[1]

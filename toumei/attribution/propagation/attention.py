@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .calls import NotDecomposed
+
 
 def multi_head_attention_forward(
     query: Tensor,
@@ -31,7 +33,7 @@ def multi_head_attention_forward(
     """`nn.MultiheadAttention` over batches (T, N, C); boolean masks say what is left out."""
     rare = (bias_k, bias_v, add_zero_attn or None, dropout_p if training and dropout_p else None)
     if any(option is not None for option in rare) or in_proj_weight is None or query.dim() != 3:
-        return NotImplemented
+        raise NotDecomposed
     weights = in_proj_weight.chunk(3)
     biases = in_proj_bias.chunk(3) if in_proj_bias is not None else (None,) * 3
 

@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from ...core.functions import tensors_among
 
 
+class NotDecomposed(Exception):
+    """Is raised by a decomposition for arguments that it does not cover."""
+
+
 class Pass(Protocol):
     """What a call knows of the forward pass that it is part of.
 

@@ -1,7 +1,7 @@
 """Functions of torch written with sums, products, roots and softmaxes, so that rules for those suffice.
 
-Each takes the arguments of the function that it is named after, and returns `NotImplemented` where it does
-not cover them.
+Each takes the arguments of the function that it is named after, and raises `NotDecomposed` where it does not
+cover them.
 """
 
 import math
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .attention import multi_head_attention_forward
+from .calls import NotDecomposed
 
 Axes = int | Sequence[int] | None
 
@@ -21,7 +22,7 @@ Axes = int | Sequence[int] | None
 def div(input: Tensor, other: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
     """A quotient."""
     if rounding_mode is not None:
-        return NotImplemented
+        raise NotDecomposed
     return input * (other.reciprocal() if isinstance(other, Tensor) else 1 / other)
 
 
@@ -132,7 +133,7 @@ def norm(
     """The root of a sum of powers, or the greatest size."""
     p = 2 if p in (None, "fro") else p
     if isinstance(p, str) or p is None or p <= 0:
-        return NotImplemented
+        raise NotDecomposed
     input, axes = input if dtype is None else input.to(dtype), _axes(input, dim)
     if p == 2:
         return input.square().sum(axes, keepdim=keepdim).sqrt()
@@ -163,7 +164,7 @@ def linalg_norm(
 ) -> Tensor:
     """The norm of vectors, or that of matrices that is the root of a sum of squares."""
     if len(_axes(A, dim)) > 1 and ord not in (None, "fro"):
-        return NotImplemented
+        raise NotDecomposed
     return norm(A, ord, dim, keepdim, dtype=dtype)
 
 
@@ -181,8 +182,7 @@ def normalize(
     out: None = None,
 ) -> Tensor:
     """Vectors of length 1."""
-    length = norm(input, p, dim, True)
-    return NotImplemented if length is NotImplemented else input / length.clamp(min=eps)
+    return input / norm(input, p, dim, True).clamp(min=eps)
 
 
 def rms_norm(
@@ -251,7 +251,7 @@ def _lp_pool(
 ) -> Tensor:
     """The roots of sums of powers in windows."""
     if not 0 < norm_type < math.inf:
-        return NotImplemented
+        raise NotDecomposed
     size = kernel_size**axes if isinstance(kernel_size, int) else math.prod(kernel_size)
     return (average(input.pow(norm_type), kernel_size, stride, 0, ceil_mode) * size).pow(1 / norm_type)
 

@@ -9,7 +9,7 @@ wherever they are called: in modules, as functions, in place, again and again.
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Literal
 
 import torch
@@ -20,7 +20,7 @@ from ...core.errors import ArgumentError
 from ...core.function_kinds import ELEMENTWISE
 from ...core.functions import Function, canonical_name, intercepted, overwrites, tensors_among
 from ...core.untracked import Untracked, transformed
-from .calls import Call, is_parameter
+from .calls import Call, NotDecomposed, is_parameter
 from .decompositions import DECOMPOSITIONS as FUNCTIONS
 from .losses import LOSSES
 from .operations import LINEAR, RULES, UNSEEN
@@ -156,10 +156,8 @@ class _Propagation:
         if call.name in RULES:
             return RULES[call.name](call)
         if call.name in DECOMPOSITIONS:
-            with self.following():
-                value = DECOMPOSITIONS[call.name](*call.args, **call.kwargs)
-            if value is not NotImplemented:
-                return value
+            with suppress(NotDecomposed), self.following():
+                return DECOMPOSITIONS[call.name](*call.args, **call.kwargs)
         return call.unknown()
 
     def _linear(self, function: Function, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

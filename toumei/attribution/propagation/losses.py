@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .calls import NotDecomposed
+
 
 def _reduced(values: Tensor, reduction: str, *deprecated: Any) -> Tensor:
     if any(option is not None for option in deprecated) or reduction not in ("none", "mean", "sum"):
-        return NotImplemented
+        raise NotDecomposed
     return values if reduction == "none" else values.sum() if reduction == "sum" else values.mean()
 
 
@@ -82,7 +84,7 @@ def cross_entropy(
 ) -> Tensor:
     """The log-softmax of classes, by their index or weighted by their probabilities."""
     if size_average is not None or reduce is not None:
-        return NotImplemented
+        raise NotDecomposed
     axis = 0 if input.dim() == 1 else 1
     logs, classes = F.log_softmax(input, axis), input.shape[axis]
     if not target.is_floating_point():
@@ -116,7 +118,7 @@ def nll_loss(
 ) -> Tensor:
     """Minus the entries of the classes that are given by their index."""
     if size_average is not None or reduce is not None:
-        return NotImplemented
+        raise NotDecomposed
     axis = 0 if input.dim() == 1 else 1
     kept = (target != ignore_index).to(input)
     weights = _weights(target, kept, weight)
@@ -258,7 +260,7 @@ def poisson_nll_loss(
 ) -> Tensor:
     """The negative log-likelihood of counts, but for the approximation of their factorials."""
     if full:
-        return NotImplemented
+        raise NotDecomposed
     values = input.exp() - target * input if log_input else input - target * (input + eps).log()
     return _reduced(values, reduction, size_average, reduce)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calls import Call
+from .calls import Call, NotDecomposed
 from .rules import ordered
 
 _LARGEST = 2**26  # pairs of what is picked and what it is picked from
@@ -23,7 +23,7 @@ def prod(
         pairs = zip(factors[::2], factors[1::2], strict=False)
         factors = [a * b for a, b in pairs] + (factors[-1:] if len(factors) % 2 else [])
     if not factors:
-        return NotImplemented
+        raise NotDecomposed
     return factors[0].unsqueeze(dim) if keepdim and dim is not None else factors[0]
 
 
@@ -32,7 +32,9 @@ def cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Ten
     parts = list((input if dtype is None else input.to(dtype)).unbind(dim))
     for index in range(1, len(parts)):
         parts[index] = parts[index - 1] * parts[index]
-    return torch.stack(parts, dim) if parts else NotImplemented
+    if not parts:
+        raise NotDecomposed
+    return torch.stack(parts, dim)
 
 
 def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .calls import NotDecomposed
+
 Weights = Sequence[Any]  # for the input, the state, their biases, and the projection of an LSTM
 State = tuple[Tensor, ...]  # (h,) or (h, c)
 Step = Callable[[Tensor, State, Weights], State]
@@ -68,7 +70,7 @@ def _layers(step: Step, *args: Any) -> Any:
         lengths = [x.shape[1]] * x.shape[0]
         x = x.flatten(0, 1)
     if dropout and training:
-        return NotImplemented
+        raise NotDecomposed
     states = tuple(hx) if isinstance(hx, list | tuple) else (hx,)
     directions = 2 if both else 1
     weights = _by_layer(flat, biases, count * directions)

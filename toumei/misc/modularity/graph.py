@@ -17,7 +17,9 @@ from typing_extensions import Self
 from ...core.checks import checked
 from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
 from ...core.kinds import shown
+from ...core.notebooks import Displayed
 from ...core.summaries import listed
+from .matrices import draw_matrices
 from .norms import Norm
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class WeightGraph:
+class WeightGraph(Displayed):
     """An undirected graph whose nodes are the units of a network, layer by layer.
 
     Labels and all other vectors over the nodes have this order. A unit without edges is `isolated`: it
@@ -207,6 +209,13 @@ class WeightGraph:
     def by_layer(self, values: Tensor) -> dict[str, Tensor]:
         """Returns values over the nodes (..., nodes), such as labels, split by layer."""
         return dict(zip(self.layers, values.split(self.sizes, dim=-1), strict=True))
+
+    def _drawn(self) -> Any:
+        """The weights between all layers, for a notebook; of several graphs none."""
+        if any(block.weight.dim() > 2 for block in self.blocks):
+            return None
+        names = [f"{self.layers[block.source]} to {self.layers[block.target]}" for block in self.blocks]
+        return draw_matrices([block.weight for block in self.blocks], names)
 
     def __repr__(self) -> str:
         counts = [

@@ -61,18 +61,23 @@ class NullTest(Saved):
         better = self.samples <= self.value if self.measure == "ncut" else self.samples >= self.value
         return (int(better.sum()) + 1) / (len(self.samples) + 1)
 
+    @property
+    def verdict(self) -> str:
+        """Whether the network is more modular than the shuffled ones, in words, at a level of 0.05."""
+        return f"{'more' if self.p <= 0.05 else 'not more'} modular than shuffled"
+
     @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the distribution of the samples and the measured value."""
         ax = plot_null_test(self.samples, self.value, self.measure, ax)
-        ax.set_title(f"z {self.z:.1f}, p {self.p:.3g}")
+        ax.set_title(f"{self.verdict}: z {self.z:.1f}, p {self.p:.3g}")
         return ax
 
     def __repr__(self) -> str:
         return (
             f"NullTest({self.measure} {self.value:.4g} of {self.n_clusters} clusters against "
             f"{self.samples.mean():.4g} +- {self.samples.std():.2g} of {len(self.samples)} shuffles: "
-            f"z {self.z:.2f}, p {self.p:.3g})"
+            f"{self.verdict}, z {self.z:.2f}, p {self.p:.3g})"
         )
 
 

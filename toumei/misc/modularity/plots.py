@@ -11,6 +11,7 @@ from ...plots import style
 from ...plots.statistics import distribution
 from ...plots.style import drawing
 from .graph import Block, GraphLike, Labels, WeightGraph, as_graph, check_labels
+from .matrices import draw_matrices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,18 +75,14 @@ def plot_blocks(graph: GraphLike, labels: Labels, ax: "Axes | None" = None) -> "
     labels = check_labels(graph, labels)
     layers = list(graph.by_layer(labels).values())
     orders = [clusters.argsort(stable=True) for clusters in layers]
-    ordered = [clusters[order] for clusters, order in zip(layers, orders, strict=True)]
-    with drawing(ax, max(2.2 * len(graph.blocks), 3) + 0.8, 2.8) as ax:
-        for index, block in enumerate(graph.blocks):
-            matrix = block.weight[orders[block.target]][:, orders[block.source]].detach().float().cpu()
-            names = f"{graph.layers[block.source]} to {graph.layers[block.target]}"
-            _draw_block(ax, 1.1 * index, matrix, names)
-            _draw_borders(ax, 1.1 * index, ordered[block.target], ordered[block.source])
-        ax.set_xlim(-0.05, 1.1 * len(graph.blocks) - 0.05)
-        ax.set_ylim(1.1, -0.25)
-        ax.set_axis_off()
-        style.color_bar(ax, "weight, 1: largest of the matrix", (0.0, 1.0), style.sequential_map(style.BLUE))
-    return ax
+    borders = [_borders(clusters[order]) for clusters, order in zip(layers, orders, strict=True)]
+    blocks = graph.blocks
+    return draw_matrices(
+        [block.weight[orders[block.target]][:, orders[block.source]] for block in blocks],
+        [f"{graph.layers[block.source]} to {graph.layers[block.target]}" for block in blocks],
+        [(borders[block.target], borders[block.source]) for block in blocks],
+        ax,
+    )
 
 
 @checked
@@ -131,22 +128,6 @@ def plot_null_test(samples: Tensor, value: float, measure: str = "ncut", ax: "Ax
         ax.set_ylabel("shuffled networks")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
-
-
-def _draw_block(ax: "Axes", left: float, matrix: Tensor, names: str) -> None:
-    """A matrix of weights in the square whose left edge is given, and its title."""
-    largest = float(matrix.max())
-    colors = style.sequential_map(style.BLUE)
-    extent = (left, left + 1, 1, 0)
-    ax.imshow(matrix.numpy(), cmap=colors, vmin=0, vmax=largest or 1, extent=extent, aspect="auto")
-    title = f"{names}\nlargest {largest:.2g}"
-    ax.text(left + 0.5, -0.03, title, ha="center", va="bottom", fontsize="x-small", color="black")
-
-
-def _draw_borders(ax: "Axes", left: float, rows: Tensor, columns: Tensor) -> None:
-    """Lines between the clusters of the sorted rows and columns of a matrix, and a frame."""
-    ax.vlines([left + border for border in (0, *_borders(columns), 1)], 0, 1, style.GRAY, lw=0.5)
-    ax.hlines([0, *_borders(rows), 1], left, left + 1, style.GRAY, lw=0.5)
 
 
 def _borders(clusters: Tensor) -> list[float]:

@@ -55,6 +55,14 @@ def test_contexts_and_statistics_that_do_not_fit(language_model, tokenizer, edit
         RankOneEditor(editor.model, tokenizer, partial).edit(**ASK, layer=1)
 
 
+def test_a_trace_that_finds_a_layer_without_statistics(language_model, tokenizer, editor):
+    found = editor.edit(**ASK, layer="trace", steps=1).layers[0]
+    others = [layer for layer in range(3) if layer != found]
+    partial = collect_statistics(editor.model, tokenizer, corpus(20), others, verbose=False)
+    with pytest.raises(ArgumentError, match=f"the trace finds layer {found}, of which .* no statistics"):
+        RankOneEditor(editor.model, tokenizer, partial).edit(**ASK, layer="trace")
+
+
 @pytest.mark.parametrize(("kind", "message"), [("mixtral", "mixture of experts"), ("mamba", "state-space")])
 def test_models_without_a_down_projection_say_why(kind, message, language_model, tokenizer):
     with pytest.raises(ArchitectureError, match=message):

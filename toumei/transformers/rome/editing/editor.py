@@ -345,9 +345,19 @@ class RankOneEditor:
         return [(id(tensor), version_of(tensor)) for tensor in tensors]
 
     def _traced_layer(self, request: EditRequest, verbose: bool) -> int:
-        """The layer with the largest effect of a window of MLPs at the subject's last token."""
+        """The layer with the largest effect of a window of MLPs at the subject's last token.
+
+        Raises:
+            ArgumentError: There are no statistics of this layer.
+        """
         window = max(1, self.parts.layers // 5)  # the paper's 10 of GPT-2 XL's 48
         tracer = CausalTracer(self.model, self.tokenizer)
-        return tracer.trace(
+        layer = tracer.trace(
             request.prompt, request.subject, kind="mlp", window=window, seed=self.seed, verbose=verbose
         ).best_layer
+        if self.statistics is not None and layer not in self.statistics.moments:
+            raise ArgumentError(
+                f"the trace finds layer {layer}, of which there are no statistics, only of layers "
+                f"{list(self.statistics.moments)}: collect those of all layers, or give layer="
+            )
+        return layer

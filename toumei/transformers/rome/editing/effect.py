@@ -24,7 +24,7 @@ _CAUSES = {
 _WEAK = 0.5  # the probability below which the model gives something else more often than the target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EditEffect:
     """How far an edit came with one fact. Pairs are probabilities (before, after).
 
@@ -43,8 +43,8 @@ class EditEffect:
             ``"unreachable"`` where the layer cannot reach the answer.
 
     Example:
-        >>> EditEffect("Paris", (0.1, 0.9), (0.8, 0.1), (0.1, 0.8), (0.7, 0.1), True, 1.0, "finished").took
-        True
+        >>> EditEffect("Paris", (0.1, 0.9), (0.8, 0.1), (0.1, 0.8), (0.7, 0.1), True, 1.0, "finished")
+        EditEffect(target 0.1 to 0.9, 'Paris' 0.8 to 0.1: took, finished)
     """
 
     old_answer: str
@@ -60,6 +60,11 @@ class EditEffect:
     def took(self) -> bool:
         """Whether the target is now the most probable continuation of the prompt."""
         return self.likeliest
+
+    def __repr__(self) -> str:
+        old, target = (" to ".join(f"{part:.2g}" for part in pair) for pair in (self.old, self.target))
+        took = "took" if self.took else "did not take"
+        return f"EditEffect(target {target}, {self.old_answer!r} {old}: {took}, {self.ended})"
 
     @property
     def weak(self) -> bool:

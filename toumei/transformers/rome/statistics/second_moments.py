@@ -134,7 +134,8 @@ class KeyStatistics(Saved):
     def __getitem__(self, layer: int) -> SecondMoment:
         if layer not in self.moments:
             raise ArgumentError(
-                f"no statistics of layer {layer}: there are those of layers {list(self.moments)}"
+                f"no statistics of layer {layer}: there are those of layers {list(self.moments)}; "
+                f"collect_statistics(..., layers=[{layer}, ...]) collects others"
             )
         return self.moments[layer]
 
