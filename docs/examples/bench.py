@@ -2,8 +2,8 @@
 Experiments that remember
 =========================
 
-The bench keeps each run of a function with its source, arguments, weights, results and figures, tells versions
-apart, and runs one again to see whether it says the same.
+The bench keeps each run of a function with its source, arguments, weights, results and figures, tells
+versions apart, and runs one again to see whether it says the same.
 """
 
 import tempfile
