@@ -1,6 +1,7 @@
 """The pages of the documentation site: their Python blocks run as they stand, their links lead somewhere."""
 
 import json
+import linecache
 import re
 import runpy
 import subprocess
@@ -69,9 +70,11 @@ def test_a_notebook_has_the_cells_of_its_source_and_what_they_show(name):
 def test_the_cells_of_a_notebook_run(name, few_steps, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": name}
-    for kind, text in NOTEBOOKS.cells(NOTEBOOKS.SOURCES[name]):
+    for number, (kind, text) in enumerate(NOTEBOOKS.cells(NOTEBOOKS.SOURCES[name])):
         if kind == "code":
-            exec(compile(text, name, "exec"), names)
+            cell = f"<cell {number} of {name}>"
+            linecache.cache[cell] = len(text), None, text.splitlines(keepends=True), cell  # as IPython does
+            exec(compile(text, cell, "exec"), names)
     assert pyplot.get_fignums()
     pyplot.close("all")
 
