@@ -4,7 +4,7 @@
 
 The recipe of Nanda et al. 2023 ("Progress measures for grokking via mechanistic interpretability",
 arXiv:2301.05217): AdamW with a rate of 1e-3 and a weight decay of 1, all of 30 % of the pairs in each step.
-The network knows these pairs by heart after 500 steps, and the rest of them after 9,000, when the weight
+The network knows these pairs by heart after 500 steps, and the rest of them after 8,500, when the weight
 decay has left only the algorithm. At the end it is checked that the saved weights, in half precision, have
 that algorithm: they are right on all pairs, a few frequencies hold the embedding and the map from neurons to
 logits, and the logits are sums of cosines of these frequencies.

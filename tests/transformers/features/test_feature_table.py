@@ -55,6 +55,13 @@ def test_the_strongest_texts_are_those_of_plain_passes(model, dictionary):
         assert float(table.rates[row]) == pytest.approx(float((total > 0).float().mean()))
 
 
+def test_a_feature_that_is_never_active_has_no_texts(model, dictionary):
+    silent = replace(dictionary, b_enc=torch.tensor([-1e6, 0, 0, 0, 0, 0]))
+    table = show_features(silent, model, TEXTS, [0, 1])
+    assert not any(table.texts[0]) and table.values[0].max() == table.rates[0] == 0
+    assert any(table.texts[1]) and str(table).count("never active") == 1
+
+
 def test_direct_logits_go_through_final_norm_and_unembedding(model, dictionary):
     found = direct_logits(dictionary, model, [2, 5])
     inner = model.model

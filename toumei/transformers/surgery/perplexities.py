@@ -108,12 +108,12 @@ class LayerPerplexities(Saved):
             axes.axhline(self.baseline, color=style.GRAY, linestyle="--", linewidth=1, label="whole model")
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
             step = -(-len(self.layers) // 16)
             axes.set_xticks(self.layers[::step])
             axes.set(xlabel=_WORDS[self.change], ylabel="perplexity")
-            axes.legend()
+            axes.legend(loc="upper center")
         return axes
 
     def __len__(self) -> int:
