@@ -13,7 +13,7 @@ from ...core.kinds import shown
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
 from ...core.tensors import whole
-from ...instrument.search.patterns import source
+from .after_heads import after_heads
 from .hook_search import HookPoints
 from .point_names import Key, full_name, unknown_point
 
@@ -213,7 +213,9 @@ class ActivationCache(Mapping[str, Tensor]):
 
         Args:
             layer: The layer before which the sum ends; by default after the last one.
-            mode: ``"all"``, or ``"attn"`` or ``"mlp"`` for these parts and the embeddings alone.
+            mode: ``"all"``, or ``"attn"`` or ``"mlp"`` for these parts and the embeddings alone. What other
+                layers add, such as those of a state space model, is there with ``"all"``, under the names of
+                their modules.
 
         Returns:
             (parts, batch, position, width) and a label for each.
@@ -232,13 +234,12 @@ class ActivationCache(Mapping[str, Tensor]):
             raise ArchitectureError(
                 f"the residual stream has other parts than attention and feed-forward layers: {added}"
             )
-        kinds = {"all": ("attn", "mlp"), "attn": ("attn",), "mlp": ("mlp",)}
-        check_choice("mode", mode, kinds)
+        check_choice("mode", mode, ("all", "attn", "mlp"))
         parts = [("embed", "blocks.0.hook_resid_pre")]
         if "hook_pos_embed" in self and "hook_embed" in self:
             parts = [("embed", "hook_embed"), ("pos_embed", "hook_pos_embed")]
         for kind, number in segments[0].parts:
-            if number < last and kind in kinds[mode]:
+            if number < last and mode in ("all", kind):
                 parts.append((f"{number}_{kind}_out", f"blocks.{number}.hook_{kind}_out"))
         tensors = torch.broadcast_tensors(*(self[name] for _, name in parts))
         return torch.stack(tensors), tuple(label for label, _ in parts)
@@ -249,38 +250,52 @@ class ActivationCache(Mapping[str, Tensor]):
     ) -> "tuple[Tensor, tuple[str, ...]]":
         """Returns what each head before a layer adds to the stream, and labels.
 
+        Where a norm stands between the heads and the stream, as in Gemma 2 and OLMo 2, its scale is kept; the
+        factors of scaled residuals count.
+
         Args:
             layer: The layer before which it ends; by default after the last one.
-            biases: With the bias of each attention output as a part of its own, so that a layer's parts sum
-                to its ``attn_out``.
+            biases: With the biases of each attention output as parts of their own, so that the parts of a
+                layer sum to its ``attn_out``.
 
         Returns:
             (heads, batch, position, width) and a label for each, such as ``L3H1``.
 
         Raises:
-            ArchitectureError: Something is between the heads and the stream, such as a norm of its own.
+            ArchitectureError: No layer before has such heads, or something else is between them and the
+                stream.
         """
-        stacked, labels = [], []
-        graph = self._known.graph
+        stacked, labels = list[Tensor](), list[str]()
         for number in range(self._before(layer)):
-            if number not in self._known.outputs:
-                continue
-            added = self._known.segments[0].parts.get(("attn", number))
-            written = self._known.outputs[number].output
-            if added is not None and source(graph, added) is not source(graph, written):
-                raise ArchitectureError(
-                    f"between the heads of layer {number} and the stream there is more than a linear map, a "
-                    f"norm or a scale: {added.name!r} is added, not {written.name!r}"
-                )
-            result = self["result", number]
-            stacked += list(result.unbind(-2))
-            labels += [f"L{number}H{head}" for head in range(result.shape[-2])]
-            bias = self._known.outputs[number].bias
-            if biases and bias is not None:
-                value = whole(graph.memory.weight(bias)).to(stacked[-1])
-                stacked.append(value.expand_as(stacked[-1]))
-                labels.append(f"L{number}bias")
-        return torch.stack(stacked), tuple(labels)
+            if number in self._known.outputs:
+                parts, names = self._head_parts(number, biases)
+                stacked.append(parts)
+                labels += names
+        if not stacked:
+            raise ArchitectureError(
+                "no linear map takes the outputs of heads to the stream"
+                + (f" before layer {layer}" if self._known.outputs else "")
+            )
+        return torch.cat(stacked), tuple(labels)
+
+    def _head_parts(self, layer: int, biases: bool) -> tuple[Tensor, list[str]]:
+        """What the heads of a layer, and the biases after them, add to the stream, with labels."""
+        graph, linear = self._known.graph, self._known.outputs[layer]
+        after = after_heads(self._known, layer)
+        parts = self["result", layer].movedim(-2, 0)
+        labels = [f"L{layer}H{head}" for head in range(len(parts))]
+        if linear.bias is not None:
+            bias = whole(graph.memory.weight(linear.bias)).detach().to(parts)
+            parts = torch.cat([parts, bias.expand_as(parts[:1])])
+            labels.append(f"L{layer}bias")
+        parts = after(parts, parts.sum(0))
+        if linear.bias is not None and not biases:
+            parts, labels = parts[:-1], labels[:-1]
+        if biases and after.bias is not None:
+            bias = (after.bias * after.factor.to(after.bias)).to(parts)
+            parts = torch.cat([parts, bias.expand_as(parts[:1])])
+            labels.append(f"L{layer}norm_bias")
+        return parts, labels
 
     def _before(self, layer: int | None) -> int:
         """The layer before which something ends; the number of layers for all of them."""

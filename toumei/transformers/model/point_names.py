@@ -114,7 +114,7 @@ def _matching(model: nn.Module, key: Any, known: list[str], points: HookPoints) 
 
 def unknown_point(name: str, points: HookPoints | None, others: Iterable[str] = ()) -> str:
     """Returns why there is no point of a name, and what there is."""
-    known = [*([] if points is None else points.names), *others]
+    known = list(dict.fromkeys([*([] if points is None else points.names), *others]))
     if points is not None and name in points.missing:
         return f"this model has no {name!r}: {points.missing[name]}"
     near = get_close_matches(str(name), known, n=6, cutoff=0.6)

@@ -65,6 +65,7 @@ def trial_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
         )
     numbers = {value for value in vars(config).values() if isinstance(value, int)}
     most = getattr(config, "max_position_embeddings", None) or 20
+    most = most if most > 0 else 20  # XLNet has -1 there, for any number of positions
     lengths = (one for one in (7, 11, 13, 5, 17, 19) if one not in numbers and one <= most)
     length = next(lengths, most)
     padding = getattr(config, "pad_token_id", None)
