@@ -1,4 +1,4 @@
-"""Hook points of models with state-space layers, shared key heads, pooling heads, and texts as second axis."""
+"""Hook points of models with state-space layers, shared key heads, pooling heads, texts as second axis."""
 
 from functools import cache
 
