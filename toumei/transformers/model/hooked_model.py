@@ -147,8 +147,8 @@ class HookedModel:
         if inputs.get("encoder_hidden_states") is not None:
             raise ArgumentError(
                 f"hook points are those of a pass without an encoder, where cross-attention does not run: "
-                f"{type(without_wrapper(self.model)).__name__} with encoder_hidden_states is read by hooked() "
-                f"and instrument(), under native names"
+                f"with encoder_hidden_states, hooked() and instrument() read the "
+                f"{type(without_wrapper(self.model)).__name__} under native names"
             )
         with self._errors(inputs):
             return main_tensor(self.model(**inputs))

@@ -26,8 +26,8 @@ def hook_points_of(model: nn.Module) -> HookPoints:
         if inner.get_encoder() not in (None, model) and hasattr(model, "get_decoder"):
             raise ArchitectureError(
                 f"{name} has an encoder and a decoder, two residual streams: give one of them, such as "
-                f"HookedModel(model.get_encoder(), tokenizer); hooked() and instrument() read the whole model "
-                f"under native names"
+                f"HookedModel(model.get_encoder(), tokenizer); hooked() and instrument() read both under "
+                f"native names"
             )
     if any(weight.is_meta for weight in model.parameters()) and not has_offloaded(model):
         raise ArchitectureError(f"weights of {name} are on the meta device, without numbers: load them")
