@@ -1,13 +1,13 @@
 """Key-value memories under the names of fMRAi: batches that the user runs are tracked one by one."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ...core.blocks import block
 from ...core.checks import check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError, LayerError, ShapeError, UnitError
 from ...core.hooks import hooked
@@ -156,7 +156,7 @@ class KeyValueAnalyzer:
         self._kept = KeptTexts[tuple[int, ...]](self._reader)
         self._tracked = 0
 
-    @contextmanager
+    @block
     @checked
     def track_batch(self, *, attention_mask: Tensor | None = None) -> Iterator[None]:
         """Tracks the forward pass of the model in the block; of several the last one counts.

@@ -13,7 +13,7 @@ from ...core.kinds import shown
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
 from ...core.tensors import whole
-from .after_heads import after_heads
+from .head_outputs import after_heads
 from .hook_search import HookPoints
 from .point_names import Key, full_name, unknown_point
 

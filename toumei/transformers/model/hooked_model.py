@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...core.blocks import block
 from ...core.checks import check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.forward import raise_forward_error
@@ -243,7 +244,7 @@ class HookedModel:
                 logits = self._run(inputs)
             return logits.detach(), recording.gradients(metric(logits))
 
-    @contextmanager
+    @block
     def edit(self, edits: Mapping[Any, Change]) -> Iterator["HookedModel"]:
         """Changes activations in all passes of the model in the block.
 
