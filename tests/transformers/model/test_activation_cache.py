@@ -132,6 +132,19 @@ def test_a_layer_that_is_not_there_is_refused(cache_of, layer):
         cache.decompose_resid(mode="heads")
 
 
+def test_layers_are_counted_from_the_last_one(cache_of, tmp_path):
+    cache = cache_of("llama")
+    assert cache["pattern", -1] is cache["pattern", 2] and ("z", -3) in cache
+    assert ("z", -4) not in cache
+    with pytest.raises(LayerError, match="blocks 0 to 2"):
+        cache["z", -4]
+    named = cache_of("llama", [("resid_post", -1)])
+    assert list(named) == ["blocks.2.hook_resid_post"]
+    named.save(tmp_path / "cache.safetensors")
+    loaded = ActivationCache.load(tmp_path / "cache.safetensors")
+    assert torch.equal(loaded["resid_post", -1], named["resid_post", 2])
+
+
 def test_activations_of_all_layers_are_stacked(cache_of):
     cache = cache_of("llama", ["pattern"])
     patterns = cache.stack_activation("pattern")

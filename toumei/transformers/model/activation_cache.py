@@ -13,6 +13,7 @@ from ...core.kinds import shown
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
 from ...core.tensors import whole
+from .cached_texts import CachedTexts
 from .head_outputs import after_heads
 from .hook_search import HookPoints
 from .point_names import Key, full_name, unknown_point
@@ -33,8 +34,10 @@ class ActivationCache(Mapping[str, Tensor]):
         batched: Whether the first axis is the batch.
         grads: The gradients of a metric by name.
         batch: How many texts there are; by default as many as the first axis of the first tensor has.
+        texts: Their tokens, where they are known.
 
     Attributes:
+        texts: The tokens of the texts; None for pictures and in loaded caches.
         grad: The gradients of the metric, as a cache of their own.
     """
 
@@ -45,9 +48,10 @@ class ActivationCache(Mapping[str, Tensor]):
         batched: bool = True,
         grads: Mapping[str, Tensor] | None = None,
         batch: int | None = None,
+        texts: CachedTexts | None = None,
     ) -> None:
         self._values, self._points, self.batched = dict(values), points, batched
-        self._grads, self._given_batch = grads, batch
+        self._grads, self._given_batch, self.texts = grads, batch, texts
 
     @property
     def grad(self) -> "ActivationCache":
@@ -62,8 +66,16 @@ class ActivationCache(Mapping[str, Tensor]):
             )
         return _Gradients(self._grads, self._points, self.batched, batch=self._batch)
 
+    @property
+    def layers(self) -> int:
+        """How many layers the model has; of a loaded cache, up to the last one with an activation."""
+        if self._points is not None:
+            return self._points.layers
+        numbers = [name.split(".")[1] for name in self if name.startswith("blocks.")]
+        return 1 + max(map(int, filter(str.isdigit, numbers)), default=-1)
+
     def __getitem__(self, key: Key) -> Tensor:
-        name = full_name(key)
+        name = self._name(key)
         if name not in self._values:
             raise LayerError(self._unknown(name))
         value = self._values[name]
@@ -72,6 +84,9 @@ class ActivationCache(Mapping[str, Tensor]):
             self._values[name] = value
         return value
 
+    def _name(self, key: Key) -> str:
+        return full_name(key, 0 if isinstance(key, str) else self.layers)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
@@ -79,7 +94,7 @@ class ActivationCache(Mapping[str, Tensor]):
         return len(self._values)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str | tuple) and full_name(key) in self._values
+        return isinstance(key, str | tuple) and self._name(key) in self._values
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations: {listed(self, 3)})"
@@ -112,7 +127,9 @@ class ActivationCache(Mapping[str, Tensor]):
             count = len(range(*rows.indices(self._batch)))
         except TypeError as error:
             raise ArgumentError(f"{rows} is no slice of whole numbers") from error
-        return self._changed(lambda tensor: tensor[rows] if self._has_rows(tensor) else tensor, batch=count)
+        found = self._changed(lambda tensor: tensor[rows] if self._has_rows(tensor) else tensor, batch=count)
+        found.texts = None if self.texts is None else self.texts.rows(rows)
+        return found
 
     @property
     def _batch(self) -> int:
@@ -325,6 +342,7 @@ class ActivationCache(Mapping[str, Tensor]):
             self.batched if batched is None else batched,
             None if self._grads is None else {name: change(one) for name, one in self._grads.items()},
             self._batch if batch is None else batch,
+            self.texts,
         )
 
     def _unknown(self, name: str) -> str:

@@ -199,6 +199,7 @@ class HookedModel:
             cache = recording.cache()
         else:
             logits, cache = self._with_gradients(recording, inputs, metric)
+        cache.texts = self.inputs.texts(inputs)
         return logits, cache.remove_batch_dim() if remove_batch_dim else cache
 
     @checked
@@ -228,7 +229,9 @@ class HookedModel:
         recording = Recording(self.model, points, wanted, self._state, gradients=False, stop=True)
         with recording.active():
             self._run(inputs)
-        return recording.cache()
+        cache = recording.cache()
+        cache.texts = self.inputs.texts(inputs)
+        return cache
 
     def _with_gradients(
         self, recording: Recording, inputs: Mapping[str, Any], metric: Callable[[Tensor], Tensor]
