@@ -149,7 +149,8 @@ class KeyValueAnalyzer:
             raise ArgumentError(f"expected a source with model and down_projections, got {shown(source)}")
         check_model(source.model)
         self._model = source.model
-        projections = find_down_projections(self._model, source.down_projections)
+        gated = source.gated if isinstance(source, FeedForwardLayers) else None
+        projections = find_down_projections(self._model, source.down_projections, gated)
         self._names = [projection.name for projection in projections]
         self._embedding = _embedding(self._model)
         self._reader = CoefficientReader(projections, strategy.value, max_entries)
