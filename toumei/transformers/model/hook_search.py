@@ -85,8 +85,8 @@ def find_hook_points(graph: OperationGraph) -> HookPoints:
     attentions = [one for one in find_multi_head_attention(graph) if one.query_length == one.key_length]
     if not attentions:
         raise ArchitectureError(
-            f"no attention ran in the {graph.modules['']}: it is no transformer, and has none of its hook "
-            f"points; hooked() records its modules and operations"
+            f"no attention of a known form ran in the {graph.modules['']}: it is no transformer, or has "
+            f"none of its hook points; hooked() records its modules and operations"
         )
     length = attentions[0].query_length
     networks = [
