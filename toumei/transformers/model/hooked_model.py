@@ -33,7 +33,8 @@ class HookedModel:
 
     The model is the user's and stays as it is; its logits are those of the plain pass bit for bit. Names are
     those of TransformerLens, found in the graph of a pass, whatever the architecture; native names of modules
-    and operations work beside them.
+    and operations work beside them. What layers of another kind add to the stream has the name of their
+    module, such as ``blocks.0.hook_mamba_out`` in Jamba.
 
     Args:
         model: A Hugging Face model: decoder, encoder or vision transformer.
