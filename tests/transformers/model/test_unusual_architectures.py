@@ -4,7 +4,14 @@ from functools import cache
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    CLIPConfig,
+    CLIPModel,
+    WhisperConfig,
+    WhisperModel,
+)
 from transformers.models.auto.modeling_auto import AutoModel
 
 from toumei.core.errors import ArchitectureError
@@ -148,3 +155,29 @@ def test_texts_may_be_the_second_axis_of_the_stream():
     assert "blocks.0.attn.hook_z" in cache
     with pytest.raises(ArchitectureError, match=r"should return \(1, 2, 32\)"):
         anatomy(model)
+
+
+def test_an_encoder_of_speech_is_read_and_its_whole_model_refused(watched):
+    sizes = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "vocab_size": 64, "num_mel_bins": 6}
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_source_positions": 9}
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    torch.manual_seed(0)
+    model = watched(WhisperModel(WhisperConfig(**sizes, **heads, **ends)).eval())
+    hooked = HookedModel(model.get_encoder())
+    frames = {"input_features": torch.randn(3, 6, 18)}
+    with torch.no_grad():
+        output, cache = hooked.run_with_cache(frames)
+        assert torch.equal(output, model.get_encoder()(**frames).last_hidden_state)
+        torch.testing.assert_close(model.get_encoder().layer_norm(cache["resid_post", -1]), output)
+    torch.testing.assert_close(cache.decompose_resid()[0].sum(0), cache["resid_post", 1])
+    assert cache["pattern", 0].shape == (3, 4, 9, 9) and cache.texts is None
+    with pytest.raises(ArchitectureError, match="get_encoder"):
+        HookedModel(model)
+
+
+def test_one_of_two_towers_is_asked_for():
+    picture = {**SIZES, "image_size": 12, "patch_size": 4}
+    model = CLIPModel(CLIPConfig(text_config=SIZES, vision_config=picture))
+    with pytest.raises(ArchitectureError, match=r"two towers.*model\.vision_model"):
+        HookedModel(model)
+    assert HookedModel(model.vision_model).layers == HookedModel(model.text_model).layers == 2
