@@ -167,6 +167,22 @@ def test_an_edit_in_place_leaves_what_was_recorded_before(small_cnn):
     assert torch.equal(activations["0"], model[0](x))
 
 
+def test_the_model_may_write_into_what_an_edit_expanded():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 3)
+
+        def forward(self, x):
+            y = self.linear(x)
+            y += x
+            return y
+
+    model, x, value = InPlace(), torch.randn(4, 3), torch.randn(3)
+    with hooked(model, edit={"linear": lambda y: value.expand_as(y)}):
+        assert torch.equal(model(x), value + x)
+
+
 def test_an_edit_of_another_shape_is_refused(small_cnn):
     with pytest.raises(ShapeError, match=r"'conv1' must return \(1, 6, 8, 8\), got \(1, 3, 8, 8\)"):
         with hooked(small_cnn, edit={"conv1": lambda t: t[:, :3]}):

@@ -5,9 +5,9 @@ import torch
 from models_to_trace import TOKENS, network
 from torch import nn
 
-from toumei.core import run
+from toumei.core import hooked, run
 from toumei.core.errors import ArgumentError, LayerError, ShapeError, TrackingError, UnreachedLayerError
-from toumei.instrument import TensorMap, fmrai, instrument, instrument_model
+from toumei.instrument import Probe, TensorMap, fmrai, instrument, instrument_model
 
 SOFTMAX = "transformer.h.1.attn/scaled_dot_product_attention"
 
@@ -97,6 +97,54 @@ def test_a_second_pass_is_an_error_unless_batched(gpt2):
                 gpt2(TOKENS)
         assert len(tracker.build_map()) > 0
     gpt2(TOKENS)
+
+
+def test_a_name_without_a_number_is_the_last_run(tmp_path):
+    class Loop(nn.Module):
+        def forward(self, x):
+            for _ in range(12):
+                x = x + 1
+            return x.chunk(2)
+
+    with instrument(Loop()) as probe, probe.track() as tracker:
+        probe.model(torch.zeros(2))
+    kept = tracker.build_map()
+    kept.save(tmp_path / "kept")
+    for one in (kept, TensorMap.load(tmp_path / "kept")):
+        assert torch.equal(one["/add"], torch.full((2,), 12.0)) and "/add" in one
+        assert torch.equal(one["/chunk"], torch.tensor([12.0])) and torch.equal(
+            one["/chunk[1]"], one["/chunk"]
+        )
+        assert "/sub" not in one and 3 not in one
+        with pytest.raises(LayerError, match="'/sub' was kept"):
+            one["/sub"]
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda model: instrument(model),
+        lambda model: Probe(model).track(),
+        lambda model: hooked(model, ["0"]),
+        lambda model: fmrai(),
+    ],
+)
+def test_a_block_is_entered_once(begin):
+    model = nn.Sequential(nn.Linear(2, 2))
+    block = begin(model)
+    with block:
+        with pytest.raises(TrackingError, match="entered before"):
+            block.__enter__()
+    with pytest.raises(TrackingError, match="once more"):
+        block.__enter__()
+
+
+def test_two_probes_see_the_same_operations():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=True))
+    with instrument(model) as one, instrument(model) as two, one.track() as first, two.track() as second:
+        model(torch.ones(1, 2))
+    names = [list(tracker.build_graph().operations) for tracker in (first, second)]
+    assert names[0] == names[1] == ["0/linear#0", "1/relu#0"]
 
 
 def test_tracking_twice_and_afterwards(gpt2):

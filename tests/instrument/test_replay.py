@@ -1,5 +1,7 @@
 """Graphs that compute their pass again, with the same and with other values."""
 
+from functools import cache
+
 import pytest
 import torch
 from models_to_trace import TOKENS, Tricky, network, scripted
@@ -106,10 +108,32 @@ def test_what_is_not_seen_is_refused_unless_its_value_is_given():
     with torch.no_grad():
         graph = graph_of(model, x)
     assert torch.equal(graph.replay(), model(x))
+    assert torch.equal(graph.replay(x.clone()), model(x))
     with pytest.raises(ReplayError, match="not known what made 'unknown"):
         graph.replay(x + 1)
     value = script(model[0](x + 1))
     assert torch.equal(graph.replay({0: x + 1, "unknown[0]": value}), model(x + 1))
+
+
+@cache
+def table(size):
+    """A tensor that outlives the pass, as transformers keeps tables of positions."""
+    return torch.arange(float(size))
+
+
+class Cached(nn.Module):
+    def forward(self, x):
+        return x * table(x.shape[-1])
+
+
+def test_a_tensor_that_was_there_before_is_as_it_was_for_the_same_inputs():
+    model, x = Cached(), torch.tensor([1.0, 3.0])
+    model(x)
+    graph = graph_of(model, x)
+    assert graph.tensor("unknown[0]").kind == "unknown"
+    assert torch.equal(graph.replay(x.clone()), model(x))
+    with pytest.raises(ReplayError, match="not known what made 'unknown"):
+        graph.replay(x + 1)
 
 
 def test_bad_values():

@@ -65,6 +65,10 @@ class TrackingError(ToumeiError, RuntimeError):
     """Tracking that was begun twice, or that saw no forward pass."""
 
 
+class BlockError(TrackingError):
+    """A block that is entered a second time."""
+
+
 class EditError(ToumeiError, RuntimeError):
     """An edit of weights that cannot be applied, taken back or loaded."""
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .activations import Activations, not_reached
+from .blocks import block
 from .errors import ArgumentError, UnreachedLayerError
 from .forward import raise_forward_error
 from .functions import intercepted
@@ -38,7 +39,7 @@ from .threads import HomeThread, begin_alone
 from .weight_moves import WeightMoves, computing_forward
 
 
-@contextmanager
+@block
 def hooked(
     model: nn.Module,
     record: Iterable[str] | Mapping[str, str] = (),

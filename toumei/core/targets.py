@@ -168,6 +168,10 @@ class Target:
                 f"the edit of layer {str(wanted.layer)!r} must return {tuple(tensor.shape)}, got {got}"
             )
         wanted.edited = True
+        if any(
+            stride == 0 and size > 1 for stride, size in zip(_strides(edited), edited.shape, strict=False)
+        ):
+            edited = edited.clone(memory_format=torch.contiguous_format)  # the model may write into it
         return with_main_tensor(output, edited, part)
 
     def _record(self, wanted: Wanted, output: Any, args: Any, kwargs: Any) -> Any:
@@ -182,6 +186,10 @@ class Target:
         if self._pass.clone and not self._pass.inputs:
             return with_main_tensor(output, tensor.clone(), part)
         return output
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    return tensor.stride() if tensor.layout == torch.strided else ()
 
 
 def _inside_list(module: nn.Module) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """The names of fMRAi, for scripts that were written for it."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 from torch import nn
 
+from ..core.blocks import block
 from ..core.checks import checked
 from ..core.errors import TrackingError
 from ..core.interrupts import until_the_end
@@ -35,7 +35,7 @@ class Fmrai:
             raise TrackingError("no model is instrumented: call instrument_model(model) in this block")
         return self._probe
 
-    @contextmanager
+    @block
     @checked
     def track(
         self, *, batched: bool = False, track_tensors: Iterable[str | TensorNode] | None = None
@@ -48,7 +48,7 @@ class Fmrai:
         self._over = True
 
 
-@contextmanager
+@block
 def fmrai() -> Iterator[Fmrai]:
     """Yields what tracks an instrumented model until the end of the block, as fMRAi has it.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.activations import Activations
+from ..core.blocks import block
 from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, TrackingError
 from ..core.hooks import hooked, listening
@@ -27,7 +28,7 @@ Predicate = Callable[[TensorNode], bool]
 Only = Iterable["str | TensorNode | Operation | Predicate"] | str | Predicate | None
 
 
-@contextmanager
+@block
 @checked
 def instrument(model: nn.Module) -> Iterator["Probe"]:
     """Yields a probe that tracks forward passes of a model.
@@ -70,7 +71,7 @@ class Probe:
     def __repr__(self) -> str:
         return f"Probe({type(self.model).__name__})"
 
-    @contextmanager
+    @block
     @checked
     def track(
         self,
@@ -252,9 +253,10 @@ class Tracker:
 
 def _device(device: str | torch.device) -> torch.device:
     try:
+        torch.empty(0, device=device)
         return torch.device(device)
-    except RuntimeError as error:
-        raise ArgumentError(f"no device {device!r}: {error}") from error
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError(f"no device {str(device)!r}: {error}") from error
 
 
 def _storing(weights: Iterable[AttentionWeights], derived: dict[str, Tensor]) -> dict[str, Edit]:

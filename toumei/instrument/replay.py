@@ -55,6 +55,9 @@ class _Replay:
         self._operations, self._given, self._memory = operations, given, memory
         self._last = _last_uses(operations, ends)
         self._ends, self._overwriting = set(ends), any(one.in_place for one in operations)
+        self._as_in_the_pass = all(
+            node.kind == "input" and _equal(value, memory.first[node.name]) for node, value in given.items()
+        )
         self._values = {node: self._first_value(node) for node in begin if node in self._last}
 
     def run(self) -> dict[TensorNode, Tensor]:
@@ -76,7 +79,7 @@ class _Replay:
             value = self._given[node]
         elif node.kind in ("parameter", "buffer"):
             value = self._memory.weight(node)
-        elif node.kind == "unknown" and self._given:
+        elif node.kind == "unknown" and not self._as_in_the_pass:
             raise ReplayError(
                 f"it is not known what made {node.name!r} of shape {node.shape}, and whether it follows from "
                 f"the given values: give its value too, replay({{..., {node.name!r}: tensor}})"
@@ -172,6 +175,12 @@ def _last_uses(operations: list[Operation], ends: list[TensorNode]) -> dict[Tens
         for node in [*operation.inputs, *(before for _, before in operation.views)]:
             last[node] = operation
     return last | dict.fromkeys(ends)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of the same shape are of one kind and have the same numbers."""
+    kinds = {(value.dtype, value.device, value.layout) for value in (one, other)}
+    return kinds == {(one.dtype, one.device, torch.strided)} and torch.equal(one, other)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,5 +1,6 @@
 """The tensors that were kept of forward passes, by name, in memory or in files."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ _FILE = "pass_{:06d}.safetensors"
 
 
 class TensorMap(Mapping[str, Any]):
-    """The tensors that were kept, by name.
+    """The tensors that were kept, by name; without the number of a run it is the last run of a pass.
 
     Args:
         passes: The tensors of each forward pass by name.
@@ -40,7 +41,8 @@ class TensorMap(Mapping[str, Any]):
 
     def __getitem__(self, place: "str | TensorNode") -> Any:
         name = name_of(place, TensorNode)
-        found = [kept[name] for kept in self._passes if name in kept]
+        keys = [(kept, _key(kept, name)) for kept in self._passes]
+        found = [kept[key] for kept, key in keys if key is not None]
         if not found:
             raise LayerError(f"no tensor {name!r} was kept: {_there_is(self)}")
         return found if self._batched else found[-1]
@@ -53,7 +55,7 @@ class TensorMap(Mapping[str, Any]):
 
     def __contains__(self, place: object) -> bool:
         name = place.name if isinstance(place, TensorNode) else place
-        return any(name in kept for kept in self._passes)
+        return isinstance(name, str) and any(_key(kept, name) is not None for kept in self._passes)
 
     def __repr__(self) -> str:
         tensors = f"{len(self)} tensor{'s' * (len(self) != 1)}"
@@ -194,3 +196,14 @@ class _Stored(Mapping[str, Tensor]):
             return safe_open(self._file, "pt")
         except (SafetensorError, OSError) as error:
             raise ArgumentError(f"{str(self._file)!r} cannot be read as tensors: {error}") from error
+
+
+def _key(kept: Mapping[str, Any], name: str) -> str | None:
+    """The name of a tensor in a pass, that of its last run for a name without a number; None without one."""
+    if name in kept:
+        return name
+    operation, bracket, part = name.partition("[")
+    main = "" if bracket else r"(?:\[0\])?"  # of an operation that returned several
+    runs = re.compile(rf"{re.escape(operation)}#(\d+){re.escape(bracket + part)}{main}")
+    numbers = {key: int(match[1]) for key in kept if (match := runs.fullmatch(key))}
+    return max(numbers, key=numbers.__getitem__, default=None)

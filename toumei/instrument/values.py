@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import DisableTorchFunction
 
 from ..core.errors import OutOfMemoryError
 from ..core.functions import tensors_among
@@ -44,11 +45,12 @@ class Values:
         """Keeps a result if it is wanted."""
         if not self._keep(node):
             return
-        value = tensor.detach()
-        if self._device is None or self._device == tensor.device:
-            self._names.setdefault(memory_of(tensor)[0], []).append(node.name)
-        else:
-            value = moved(value, self._device, self.results)
+        with DisableTorchFunction():  # so that a second recorder does not take it for the model's
+            value = tensor.detach()
+            if self._device is None or self._device == tensor.device:
+                self._names.setdefault(memory_of(tensor)[0], []).append(node.name)
+            else:
+                value = moved(value, self._device, self.results)
         self.results[node.name] = value
 
     def before_overwriting(self, target: Any) -> None:
@@ -57,7 +59,8 @@ class Values:
             for name in self._names.pop(memory_of(tensor)[0], ()):
                 for values in (self.results, self.first):
                     if name in values:
-                        values[name] = values[name].detach().clone()
+                        with DisableTorchFunction():
+                            values[name] = values[name].detach().clone()
                 if name not in self.results:
                     self.overwritten.add(name)
 

@@ -35,6 +35,8 @@ def workbench():
     yield cache.__getitem__, {"key": ("pattern", 0)}
     yield cache.rows, {"rows": slice(0, 1)}
     yield cache.to, {"device": "cpu"}
+    page = {"layer": 0, "tokens": hooked.to_str_tokens(prompt), "title": "Heads", "most_tokens": 64}
+    yield trans.attention_page, {"cache": cache, **page}
     yield cache.stack_activation, {"name": "resid_post"}
     yield cache.accumulated_resid, {"layer": 1, "incl_mid": True}
     yield cache.decompose_resid, {"layer": 1, "mode": "all"}

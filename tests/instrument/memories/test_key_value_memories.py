@@ -161,6 +161,29 @@ def test_gates_are_seen(kind, gated):
     assert told.projections[0].gated is not gated
 
 
+@pytest.mark.parametrize("gate", [True, False])
+def test_the_pass_that_finds_layers_tells_which_are_gated(gate):
+    """Two maps of the same size beside the last one, of which one is a gate or does something else."""
+
+    class Both(Planted):
+        def __init__(self):
+            super().__init__([3, 4], [5, 6])
+            self.dummy_inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
+            self.beside = nn.Linear(WORDS, 2)
+
+        def forward(self, input_ids):
+            x = self.embedding(input_ids)
+            hidden = self.up(x).relu()
+            other = self.beside(x)
+            hidden = hidden * other if gate else hidden
+            return self.head(x + self.down(hidden)) + other.mean()
+
+    (found,) = KeyValueMemories(Both(), words()).projections
+    assert (found.name, found.gated) == ("down", gate)
+    (told,) = KeyValueMemories(Both(), words(), gated=not gate).projections
+    assert told.gated is not gate
+
+
 def test_of_gated_layers_the_negative_value_goes_with_the_lowest_coefficient():
     memories = memories_of(tiny("llama"), layers_of("llama"), corpus(), promoted=3)
     model = tiny("llama")

@@ -228,9 +228,39 @@ def softmax_written_out(q, k, v):
     return softmax(heads(q) @ heads(k).mT) @ heads(v)
 
 
+def softmax_of_logarithms(q, k, v):
+    return F.log_softmax(heads(q) @ heads(k).mT, -1).exp() @ heads(v)
+
+
+def softmax_by_a_sum_of_logarithms(q, k, v):
+    scores = heads(q) @ heads(k).mT
+    return (scores - scores.logsumexp(-1, keepdim=True)).exp() @ heads(v)
+
+
+def at_least_a_number(q, k, v):  # as in XGLM
+    return torch.max(heads(q) @ heads(k).mT, torch.tensor(-1e4)).softmax(-1) @ heads(v)
+
+
+def masked_by_an_index(q, k, v):
+    scores = heads(q) @ heads(k).mT
+    scores[:, :, torch.ones(5, 5).triu(1) > 0] = -math.inf
+    return scores.softmax(-1) @ heads(v)
+
+
+def channels_first(q, k, v):  # as in U-Nets of diffusion models
+    q, k, v = (one.mT.reshape(4, 4, 5) for one in (q, k, v))
+    weights = torch.einsum("bct,bcs->bts", q, k).softmax(-1)
+    return torch.einsum("bts,bcs->bct", weights, v).mT
+
+
 @pytest.mark.parametrize(
     "forward",
     [
+        softmax_of_logarithms,
+        softmax_by_a_sum_of_logarithms,
+        at_least_a_number,
+        masked_by_an_index,
+        channels_first,
         transposed,
         values_first,
         einsum,
@@ -255,6 +285,33 @@ def test_attention_written_by_hand(forward):
     close(weights @ heads(v), output.reshape(2, 2, 5, 4))
 
 
+def one_key_head(q, k, v):
+    return (heads(q) @ k[:, None, :, :4].mT).softmax(-1) @ v[:, None, :, :4]
+
+
+def one_key_head_by_einsum(q, k, v):
+    weights = torch.einsum("bqhd,bkd->bhqk", heads(q, False), k[..., :4]).softmax(-1)
+    return torch.einsum("bhqk,bkd->bqhd", weights, v[..., :4])
+
+
+@pytest.mark.parametrize("forward", [one_key_head, one_key_head_by_einsum])
+def test_heads_that_share_a_key_head_are_counted(forward):
+    (instance,) = found(Function(forward), *torch.randn(3, 2, 5, 8))
+    assert (instance.num_heads, instance.num_key_value_heads) == (2, 1)
+
+
+def test_a_softmax_with_something_else_in_its_sum():
+    def forward(q, k, v):
+        exponential = (heads(q) @ heads(k).mT).exp()
+        return exponential / (1 + exponential.sum(-1, keepdim=True)) @ heads(v)
+
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 5, 8)
+    (instance,) = found(Function(forward), q, k, v)
+    assert bool((instance.weights().sum(-1) < 1).all())
+    close(instance.weights() @ heads(v), forward(q, k, v))
+
+
 def test_a_single_head_without_an_axis_of_heads():
     instances = found(Function(lambda x: (x @ x.mT).softmax(-1) @ x), torch.randn(2, 5, 8))
     assert [(one.num_heads, one.weights().shape) for one in instances] == [(1, (2, 1, 5, 5))]
@@ -270,6 +327,7 @@ def test_groups_of_heads_have_an_axis_of_their_own():
     q, k, v = torch.randn(2, 5, 24), torch.randn(2, 7, 8), torch.randn(2, 7, 8)
     (instance,) = found(Function(forward), q, k, v)
     assert (instance.num_heads, instance.query_length, instance.key_length) == (6, 5, 7)
+    assert instance.num_key_value_heads == 2
     values = heads(v).repeat_interleave(3, dim=1)
     close(instance.weights() @ values, forward(q, k, v).flatten(2, 3).transpose(1, 2))
 
@@ -303,6 +361,8 @@ def router(x, experts):
         router,
         lambda x, w: (x @ x.mT).softmax(0) @ x,  # over the queries
         lambda x, w: x.softmax(-1) @ (x.softmax(0).mT @ x),  # linear attention
+        lambda x, w: (x @ x.mT).log_softmax(0).exp() @ x,
+        lambda x, w: (x @ x.mT).max(-1, keepdim=True).values.mT.softmax(-1) @ x,  # of maxima
         lambda x, w: (x @ x.mT) @ x,
         lambda x, w: (x @ x.mT).softmax(-1).sum(),  # similarities
     ],

@@ -133,6 +133,10 @@ def test_networks_written_by_hand():
     assert (gated.kind, gated.first.operation, gated.hidden_size) == ("gated", gated.up.operation, 4)
     (glu,) = networks_of(lambda x, up, down, wide: down((h := up(x).chunk(2, -1))[0] * h[1].sigmoid()))
     assert (glu.kind, glu.activation.name) == ("gated", "sigmoid")
+    (scaled,) = networks_of(
+        lambda x, up, down, wide: down(F.silu(down(x) * 0.3) * down(x))
+    )  # as in Falcon H1
+    assert (scaled.kind, scaled.activation.name, scaled.hidden_size) == ("gated", "silu", 4)
     (experts,) = networks_of(lambda x, up, down, wide: wide(up(x[torch.tensor([1])]).relu()))
     assert experts.kind == "experts"
 

@@ -105,6 +105,13 @@ def test_numbers_that_are_not_finite_are_counted_apart(values, expected):
     assert histogram(torch.tensor(values))[:8] == pytest.approx(expected, nan_ok=True)
 
 
+def test_tensors_of_other_kinds_are_shown_as_their_numbers():
+    values = torch.tensor([[0.0, 2.0], [0.5, 0.0]])
+    expected = histogram(values)
+    assert histogram(values.to_sparse()) == expected
+    assert histogram(torch.nested.nested_tensor(list(values), layout=torch.jagged)) == expected
+
+
 def test_values_of_several_passes_are_taken_together(residual, tmp_path):
     values = {"3/linear#0": [torch.zeros(2, 3), torch.ones(1, 2)], "of no tensor": torch.ones(1)}
     data = data_of(saved(residual[0], tmp_path / "graph.html", tensors=values))

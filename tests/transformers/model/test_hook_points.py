@@ -332,7 +332,7 @@ def test_the_norms_of_blocks_lead_to_what_attention_and_network_read(run):
         ("gpt2", "blocks.0.mlp.hook_pre_linear", "no gates"),
         ("mixtral", "blocks.1.mlp.hook_post", "experts"),
         ("jamba", "blocks.0.attn.hook_pattern", "block 0 has no attention"),
-        ("jamba", "blocks.1.hook_resid_post", "other parts"),
+        ("jamba", "blocks.0.hook_attn_out", "block 0 has no attention, but hook_mamba_out"),
         ("gpt_oss", "blocks.0.attn.hook_attn_scores", "something else than keys"),
         ("clip_vision_model", "ln_final.hook_scale", "no norm"),
     ],

@@ -494,6 +494,9 @@ def test_models_that_are_no_transformers_are_refused():
     )
     with pytest.raises(ArchitectureError, match="get_encoder"):
         HookedModel(bart)
+    decoder = HookedModel(bart.get_decoder().eval())
+    with pytest.raises(ArgumentError, match="cross-attention does not run"):
+        decoder.run_with_cache([[3, 4, 5]], encoder_hidden_states=torch.zeros(1, 4, 16))
     with pytest.raises(ArgumentError):
         HookedModel("gpt2")
 

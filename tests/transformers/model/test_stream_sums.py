@@ -92,11 +92,32 @@ def test_norms_in_the_stream_divide_it():
     assert parts == [[("attn", 0)], [("mlp", 0), ("attn", 1)], [("mlp", 1)]]
 
 
-def test_what_is_neither_attention_nor_network_is_kept_apart():
-    _, (segment,) = stream_of(Network("other"), IDS)
+def test_what_is_neither_attention_nor_network_has_the_name_of_its_module():
+    graph, (segment,) = stream_of(Network("other"), IDS)
+    parts = [("attn", 0), ("other", 0), ("mlp", 0), ("attn", 1), ("other", 1), ("mlp", 1)]
+    assert list(segment.parts) == parts
+    assert not segment.others
+    assert set(segment.sums) == {frozenset(parts[:count]) for count in range(7)}
+    values = graph.replay(record=[segment.parts["other", 1], segment.sums[frozenset(parts[:4])]])
+    read = values[segment.sums[frozenset(parts[:4])].name]
+    other = torch.tanh(graph.memory.model.blocks[1].other(read))
+    torch.testing.assert_close(values[segment.parts["other", 1].name], other)
+
+
+def test_what_is_in_no_block_is_kept_apart():
+    class Tail(Network):
+        def __init__(self):
+            super().__init__("sequential")
+            self.tail = nn.Linear(8, 8)
+
+        def forward(self, ids):
+            x = super().forward(ids)
+            return x + self.tail(x)
+
+    _, (segment,) = stream_of(Tail(), IDS)
     assert list(segment.parts) == PARTS
-    assert len(segment.others) == 2
-    assert set(segment.sums) == {frozenset(), frozenset(PARTS[:1])}
+    assert len(segment.others) == 1
+    assert set(segment.sums) == {frozenset(PARTS[:count]) for count in range(5)}
 
 
 def test_a_part_that_is_added_in_two_steps_is_refused():

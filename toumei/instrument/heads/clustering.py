@@ -1,12 +1,13 @@
 """Which attention heads behave alike: divergences and behaviours over many texts (Clark et al. 2019)."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from ...core.blocks import block
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.progress import tqdm
@@ -70,7 +71,7 @@ class AttentionHeadClusterAnalyzer:
         self._divergences: DivergenceSums | None = None
         self._behaviours: dict[str, Tensor] = {}
 
-    @contextmanager
+    @block
     def track_batch(
         self, mask: Tensor | None = None, tokens: Tensor | None = None
     ) -> Iterator[AttentionBatch]:

@@ -24,7 +24,12 @@ class FeedForwardLayers:
     @cached_property
     def down_projections(self) -> tuple[str, ...]:
         """The names of the last linear maps of the feed-forward layers."""
-        return tuple(str(one.down_module) for one in feed_forward_layers(self.model))
+        return tuple(self.gated)
+
+    @cached_property
+    def gated(self) -> dict[str, bool]:
+        """Whether each of them takes products with a gate, as the pass shows."""
+        return {str(one.down_module): one.up is not None for one in feed_forward_layers(self.model)}
 
 
 def feed_forward_layers(model: nn.Module) -> list[FeedForward]:

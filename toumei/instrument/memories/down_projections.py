@@ -1,6 +1,6 @@
 """The last linear maps of feed-forward layers: their inputs are coefficients, their columns values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -34,14 +34,14 @@ class DownProjection:
 
 
 def find_down_projections(
-    model: nn.Module, layers: Sequence[str], gated: bool | None = None
+    model: nn.Module, layers: Sequence[str], gated: bool | Mapping[str, bool] | None = None
 ) -> tuple[DownProjection, ...]:
     """Returns the down projections that layers name.
 
     Args:
         model: The model.
         layers: Their names, such as ``"model.layers.3.mlp.down_proj"``.
-        gated: Whether all of them are gated; by default the modules beside each one tell.
+        gated: Whether all of them are gated, or which; by default the modules beside each one tell.
 
     Raises:
         LayerError: A layer that the model does not have; the message names the nearest ones.
@@ -69,7 +69,8 @@ def find_down_projections(
                 f"{name!r} is a {type(module).__name__}: expected the last linear map of a feed-forward "
                 f"layer, an nn.Linear or a Conv1D of transformers"
             )
-        product = _is_gated(model, place.module) if gated is None else gated
+        known = gated.get(name) if isinstance(gated, Mapping) else gated
+        product = _is_gated(model, place.module) if known is None else known
         found.append(DownProjection(name, module, product))
     return tuple(found)
 

@@ -1,13 +1,13 @@
 """Key-value memories under the names of fMRAi: batches that the user runs are tracked one by one."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ...core.blocks import block
 from ...core.checks import check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError, LayerError, ShapeError, UnitError
 from ...core.hooks import hooked
@@ -149,14 +149,15 @@ class KeyValueAnalyzer:
             raise ArgumentError(f"expected a source with model and down_projections, got {shown(source)}")
         check_model(source.model)
         self._model = source.model
-        projections = find_down_projections(self._model, source.down_projections)
+        gated = source.gated if isinstance(source, FeedForwardLayers) else None
+        projections = find_down_projections(self._model, source.down_projections, gated)
         self._names = [projection.name for projection in projections]
         self._embedding = _embedding(self._model)
         self._reader = CoefficientReader(projections, strategy.value, max_entries)
         self._kept = KeptTexts[tuple[int, ...]](self._reader)
         self._tracked = 0
 
-    @contextmanager
+    @block
     @checked
     def track_batch(self, *, attention_mask: Tensor | None = None) -> Iterator[None]:
         """Tracks the forward pass of the model in the block; of several the last one counts.

@@ -55,7 +55,8 @@ class KeyValueMemories:
             embedding.
         norm: The name of a module that is applied to values before the output embedding, such as
             ``"transformer.ln_f"``; the paper applies none.
-        gated: Whether all layers are gated; by default the linear maps beside each down projection tell.
+        gated: Whether all layers are gated; by default the pass that finds the layers tells, or for layers
+            that are named the linear maps beside each one.
         batch_size: Most texts in a forward pass; fewer where the coefficients would take more than 256 MB.
         max_length: The number of tokens at which longer texts are cut off. By default the model's limit, with
             a warning.
@@ -97,8 +98,11 @@ class KeyValueMemories:
         check_choice("strategy", strategy, ("prefix", "cls"))
         check_counts(1, triggers=triggers, max_length=max_length)
         check_counts(0, promoted=promoted)
-        layers = FeedForwardLayers(model).down_projections if layers is None else layers
-        self.projections = find_down_projections(model, layers, gated)
+        known: bool | Mapping[str, bool] | None = gated
+        if layers is None:
+            found = FeedForwardLayers(model)
+            layers, known = found.down_projections, found.gated if gated is None else gated
+        self.projections = find_down_projections(model, layers, known)
         self.embedding = output_embedding(model, self.projections) if promoted else None
         self.norm = None if norm is None else find_module(without_wrapper(model), norm)
         self.model, self.tokenizer, self.strategy = model, tokenizer, strategy

@@ -10,13 +10,16 @@ from ...core.errors import ArchitectureError
 from ..attention_weights import WEIGHTS, AttentionWeights
 from ..graph import OperationGraph
 from ..nodes import Operation
-from .attention_axes import distinct_heads, split_heads, weights_after_sinks, weights_axes
+from .attention_axes import distinct_heads, key_heads, split_heads, weights_after_sinks, weights_axes
 from .attention_instance import MultiHeadAttentionInstance
 from .finding import find, layer_numbers
-from .patterns import Constant, Either, Pattern, Skip, Step, Value, chain
+from .patterns import Constant, Either, Pattern, Skip, Step, Value
 
 # What comes between the scores and the softmax: scales, masks, biases, soft caps, sinks; and after it.
-_BEFORE = "mul|div|add|sub|tanh|clamp|maximum|masked_fill|where|nan_to_num|cat"
+_BEFORE = (
+    "mul|div|add|sub|tanh|clamp|maximum|minimum|max|min|masked_fill|where|nan_to_num|cat|setitem|index_put|"
+    "index_fill"
+)
 _AFTER = "getitem|mul|div|masked_fill|where|nan_to_num"
 _PRODUCTS = "matmul|bmm|mm"
 _KERNELS = re.compile("attention|attn|flash", re.IGNORECASE)
@@ -73,10 +76,13 @@ def _weighted_sum() -> Pattern:
         Step("baddbmm", Value(), query, key, name="scores"),
         Step("einsum", Constant(), query, key, name="scores"),
     )
-    exponential = chain(scores, Skip(_BEFORE), Step("exp", name="exp"))
+    changed = Skip(_BEFORE, scores, where=_is_elementwise)
+    exponential, total = Step("exp", changed, name="exp"), Step("sum", Step("exp", name="exp"))
     softmax = Either(
-        chain(scores, Skip(_BEFORE), Step("softmax", name="softmax")),
-        Step("div", exponential, Step("sum", Step("exp", name="exp")), name="softmax"),
+        Step("softmax", changed, name="softmax"),
+        Step("exp", Step("log_softmax", changed), name="softmax"),
+        Step("exp", Step("sub", changed, Step("logsumexp")), name="softmax"),
+        Step("div", exponential, Either(total, Step("add", total, Constant())), name="softmax"),
     )
     weights = Skip(_AFTER, softmax)
     return Either(
@@ -85,6 +91,11 @@ def _weighted_sum() -> Pattern:
         Step("einsum", Constant(), weights, value),
         Step("einsum", Constant(), value, weights),
     )
+
+
+def _is_elementwise(operation: Operation) -> bool:
+    """Whether a maximum or a minimum is that of two tensors, not of all numbers along an axis."""
+    return operation.function not in ("max", "min") or len(operation.inputs) > 1
 
 
 def _written_out(graph: OperationGraph) -> list[MultiHeadAttentionInstance]:
@@ -103,7 +114,7 @@ def _written_out(graph: OperationGraph) -> list[MultiHeadAttentionInstance]:
             module=softmax.module,
             layer=0,
             num_heads=heads,
-            num_key_value_heads=distinct_heads(graph, match["key"], heads),
+            num_key_value_heads=key_heads(graph, match, heads),
             query_length=shape[-2],
             key_length=shape[-1],
             softmax_value=weights,

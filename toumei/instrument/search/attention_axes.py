@@ -1,10 +1,14 @@
 """Tells which axes of attention weights have the batch, the heads, the queries and the keys."""
 
 import math
+from collections.abc import Iterator
 
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 from .patterns import TRANSPARENT, Match
+
+_SOFTMAXES = ("softmax", "log_softmax", "logsumexp")
+_LAYING_OUT = TRANSPARENT | {"mul", "div", "unbind", "getitem", "split", "chunk"}
 
 
 def weights_after_sinks(match: Match) -> TensorNode:
@@ -24,14 +28,25 @@ def weights_axes(match: Match) -> tuple[int, ...] | None:
         axes = _einsum_axes(scores) or axes
         if len(axes) != rank:  # laid out anew in between
             axes = tuple(range(rank))
-    if softmax.function != "softmax":
+    inner = next((one for one in match.operations if one.function in _SOFTMAXES), None)
+    if inner is None:
         return axes
-    axis = softmax.args[1] if len(softmax.args) > 1 else softmax.kwargs.get("dim")
+    axis = inner.args[1] if len(inner.args) > 1 else inner.kwargs.get("dim")
+    axis = axis[0] if isinstance(axis, tuple | list) else axis
     return axes if axis is not None and axis % rank == axes[-1] else None
 
 
 def _einsum_axes(scores: Operation) -> tuple[int, ...] | None:
     """The axes of the result of an einsum of queries and keys, by its letters."""
+    letters = _einsum_letters(scores)
+    if letters is None:
+        return None
+    result = str(scores.args[0]).replace(" ", "").split("->")[1]
+    return tuple(result.index(letter) for group in letters for letter in group)
+
+
+def _einsum_letters(scores: Operation) -> tuple[list[str], list[str], list[str]] | None:
+    """The letters of the result of an einsum: those of queries and keys, of queries alone, of keys alone."""
     equation = str(scores.args[0]).replace(" ", "")
     if "->" not in equation or "." in equation:
         return None
@@ -40,7 +55,7 @@ def _einsum_axes(scores: Operation) -> tuple[int, ...] | None:
     shared = [letter for letter in query if letter in key and letter in result]
     queries = [letter for letter in result if letter in query and letter not in key]
     keys = [letter for letter in result if letter in key and letter not in query]
-    return tuple(result.index(letter) for letter in (*shared, *queries, *keys))
+    return shared, queries, keys
 
 
 def split_heads(graph: OperationGraph, query: TensorNode, shape: list[int]) -> int:
@@ -53,7 +68,8 @@ def split_heads(graph: OperationGraph, query: TensorNode, shape: list[int]) -> i
         return shape[1]
     axes = _split_axes(graph, query)
     if len(shape) == 3:
-        return axes[-1] if shape[0] % axes[-1] == 0 else 1
+        heads = axes[-1] if axes != (1,) else _beside_batch(graph, query)
+        return heads if shape[0] % heads == 0 else 1
     products = [math.prod(axes[start:]) for start in range(len(axes))]
     sizes = [math.prod(shape[start:-2]) for start in range(1, len(shape) - 2)]
     return next((heads for heads in products if heads in sizes), sizes[0] if sizes else 1)
@@ -61,15 +77,45 @@ def split_heads(graph: OperationGraph, query: TensorNode, shape: list[int]) -> i
 
 def _split_axes(graph: OperationGraph, query: TensorNode) -> tuple[int, ...]:
     """The sizes of the axes, but for the last, that queries were split into: heads, or groups and heads."""
-    width, node = query.shape[-1], query
-    while (operation := graph.producer(node)) is not None:
-        if operation.function not in TRANSPARENT | {"mul", "div", "unbind", "getitem"}:
-            break
-        before, after = operation.inputs[0].shape, operation.outputs[0].shape
+    width = query.shape[-1]
+    for before, after in _changes(graph, query):
         if before[-1] > width and before[-1] % width == 0 and after[-1] == width and len(after) > 1:
             return after[len(before) - 1 : -1] if len(after) > len(before) else (before[-1] // width,)
-        node = operation.inputs[0]
     return (1,)
+
+
+def _beside_batch(graph: OperationGraph, query: TensorNode) -> int:
+    """The number of heads that the axis of the batch got, where channels come before positions."""
+    for before, after in _changes(graph, query):
+        if after[0] > before[0] > 0 and len(before) == len(after) == 3 and before[-1] == after[-1]:
+            return after[0] // before[0]
+    return 1
+
+
+def _changes(graph: OperationGraph, query: TensorNode) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Yields the shapes before and after each operation that lays queries out, the last one first."""
+    node = query
+    while (operation := graph.producer(node)) is not None and operation.inputs:
+        if operation.function not in _LAYING_OUT:
+            return
+        before, after = operation.inputs[0].shape, operation.outputs[0].shape
+        if sorted(before) != sorted(after):  # else axes only change places
+            yield before, after
+        node = operation.inputs[0]
+
+
+def key_heads(graph: OperationGraph, match: Match, heads: int) -> int:
+    """Returns the number of heads of the keys, one for several heads of the queries where those share it."""
+    scores, query, key = match["scores"], match["query"], match["key"]
+    if scores.function == "einsum":
+        letters = _einsum_letters(scores)
+        alone = [] if letters is None else letters[1][:-1]
+        sizes = dict(zip(str(scores.args[0]).replace(" ", ""), query.shape, strict=False))
+        shared = math.prod(sizes[letter] for letter in alone)
+    else:
+        pairs = zip(query.shape[-3::-1], key.shape[-3::-1], strict=False)
+        shared = math.prod(size for size, other in pairs if other == 1)
+    return distinct_heads(graph, key, heads // shared if heads % shared == 0 else heads)
 
 
 def distinct_heads(graph: OperationGraph, key: TensorNode, heads: int) -> int:

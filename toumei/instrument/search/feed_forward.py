@@ -132,7 +132,8 @@ def _feed_forward(maps: dict[Operation, LinearMap]) -> Pattern:
         product = linear(name)
         return Skip(_PARTS, Either(product, Step("add", product, Either(Weight(), Constant()))))
 
-    plain = activated(Value("input", of=hidden("first")))
+    scaled = Step("mul", hidden("first"), Constant())
+    plain = activated(Value("input", of=Either(hidden("first"), scaled)))
     up = Either(hidden("up"), Step("add", hidden("up"), Constant()))
     gated = Step("mul", plain, up, name="product")
     return Step(functions, name="down", of=Either(plain, gated), where=maps.__contains__)

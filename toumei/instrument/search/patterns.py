@@ -237,10 +237,17 @@ class Skip(Pattern):
         functions: Canonical names of functions with ``|`` between them.
         of: The pattern of the tensor; `chain` sets it.
         most: How many operations there may be at most; by default any number. ``most=1`` is an optional step.
+        where: Says of an operation whether it is meant.
     """
 
-    def __init__(self, functions: str, of: Pattern | None = None, most: float = math.inf) -> None:
-        self.functions, self.most = frozenset(functions.split("|")), most
+    def __init__(
+        self,
+        functions: str,
+        of: Pattern | None = None,
+        most: float = math.inf,
+        where: Callable[[Operation], bool] | None = None,
+    ) -> None:
+        self.functions, self.most, self.where = frozenset(functions.split("|")), most, where
         self.of = Value() if of is None else of
 
     def __repr__(self) -> str:
@@ -259,7 +266,8 @@ class Skip(Pattern):
             operation = _producer(graph, value)
             if operation is None:
                 continue
-            if operation.function in self.functions and depth < self.most:
+            meant = operation.function in self.functions and (self.where is None or self.where(operation))
+            if meant and depth < self.most:
                 further = found.through(operation)
                 waiting += [(node, further, depth + 1) for node in reversed(operation.inputs)]
             elif operation.function in TRANSPARENT:

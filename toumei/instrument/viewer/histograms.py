@@ -19,7 +19,7 @@ def histogram(values: Tensor) -> list[object]:
         >>> histogram(torch.tensor([0.0, 1.0, 1.0, torch.nan]))[:7]
         [4, 0.6666666865348816, 0.4714045226573944, 0.0, 1.0, 0.3333333333333333, 1]
     """
-    flat = values.detach().flatten().cpu()
+    flat = _strided(values.detach()).flatten().cpu()
     flat = flat.abs() if flat.is_complex() else flat
     flat = flat.double() if flat.dtype in (torch.int64, torch.float64) else flat.float()
     nan = int(flat.isnan().sum())
@@ -40,3 +40,10 @@ def histogram(values: Tensor) -> list[object]:
         infinite,
         bars.int().tolist(),
     ]
+
+
+def _strided(values: Tensor) -> Tensor:
+    """A tensor as one of the usual kind: sparse and nested ones become that."""
+    if values.is_nested:
+        return torch.cat([one.flatten() for one in values.unbind()])
+    return values if values.layout == torch.strided else values.to_dense()

@@ -205,8 +205,9 @@ def _only_segment(points: HookPoints) -> StreamSum:
             f"are no edges between them"
         )
     segment = points.segments[0]
-    if segment.others:
-        names = ", ".join(one.name for one in segment.others[:3])
+    unknown = [node for (kind, _), node in segment.parts.items() if kind not in ("attn", "mlp")]
+    if unknown or segment.others:
+        names = ", ".join(one.name for one in [*unknown, *segment.others][:3])
         raise ArchitectureError(
             f"the residual stream of {graph} has other parts than heads and MLPs: {names}"
         )

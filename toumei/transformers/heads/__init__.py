@@ -7,6 +7,7 @@ from .composition_result import CompositionScores
 from .directions import read_strengths, write_strengths
 from .factored_matrix import SVD, FactoredMatrix
 from .head_values import HeadValues
+from .pages import attention_page
 from .rollout import attention_flow, attention_rollout
 from .score_table import SCORES, HeadScores
 from .scores import head_scores, repeated_tokens
@@ -24,6 +25,7 @@ __all__ = [
     "SingularReadOut",
     "TokenPair",
     "attention_flow",
+    "attention_page",
     "attention_rollout",
     "composition_scores",
     "copying_scores",

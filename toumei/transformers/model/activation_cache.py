@@ -13,7 +13,8 @@ from ...core.kinds import shown
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
 from ...core.tensors import whole
-from ...instrument.search.patterns import source
+from .cached_texts import CachedTexts
+from .head_outputs import after_heads
 from .hook_search import HookPoints
 from .point_names import Key, full_name, unknown_point
 
@@ -33,8 +34,10 @@ class ActivationCache(Mapping[str, Tensor]):
         batched: Whether the first axis is the batch.
         grads: The gradients of a metric by name.
         batch: How many texts there are; by default as many as the first axis of the first tensor has.
+        texts: Their tokens, where they are known.
 
     Attributes:
+        texts: The tokens of the texts; None for pictures and in loaded caches.
         grad: The gradients of the metric, as a cache of their own.
     """
 
@@ -45,9 +48,10 @@ class ActivationCache(Mapping[str, Tensor]):
         batched: bool = True,
         grads: Mapping[str, Tensor] | None = None,
         batch: int | None = None,
+        texts: CachedTexts | None = None,
     ) -> None:
         self._values, self._points, self.batched = dict(values), points, batched
-        self._grads, self._given_batch = grads, batch
+        self._grads, self._given_batch, self.texts = grads, batch, texts
 
     @property
     def grad(self) -> "ActivationCache":
@@ -62,8 +66,16 @@ class ActivationCache(Mapping[str, Tensor]):
             )
         return _Gradients(self._grads, self._points, self.batched, batch=self._batch)
 
+    @property
+    def layers(self) -> int:
+        """How many layers the model has; of a loaded cache, up to the last one with an activation."""
+        if self._points is not None:
+            return self._points.layers
+        numbers = [name.split(".")[1] for name in self if name.startswith("blocks.")]
+        return 1 + max(map(int, filter(str.isdigit, numbers)), default=-1)
+
     def __getitem__(self, key: Key) -> Tensor:
-        name = full_name(key)
+        name = self._name(key)
         if name not in self._values:
             raise LayerError(self._unknown(name))
         value = self._values[name]
@@ -72,6 +84,9 @@ class ActivationCache(Mapping[str, Tensor]):
             self._values[name] = value
         return value
 
+    def _name(self, key: Key) -> str:
+        return full_name(key, 0 if isinstance(key, str) else self.layers)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
@@ -79,7 +94,7 @@ class ActivationCache(Mapping[str, Tensor]):
         return len(self._values)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str | tuple) and full_name(key) in self._values
+        return isinstance(key, str | tuple) and self._name(key) in self._values
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations: {listed(self, 3)})"
@@ -112,7 +127,9 @@ class ActivationCache(Mapping[str, Tensor]):
             count = len(range(*rows.indices(self._batch)))
         except TypeError as error:
             raise ArgumentError(f"{rows} is no slice of whole numbers") from error
-        return self._changed(lambda tensor: tensor[rows] if self._has_rows(tensor) else tensor, batch=count)
+        found = self._changed(lambda tensor: tensor[rows] if self._has_rows(tensor) else tensor, batch=count)
+        found.texts = None if self.texts is None else self.texts.rows(rows)
+        return found
 
     @property
     def _batch(self) -> int:
@@ -213,7 +230,9 @@ class ActivationCache(Mapping[str, Tensor]):
 
         Args:
             layer: The layer before which the sum ends; by default after the last one.
-            mode: ``"all"``, or ``"attn"`` or ``"mlp"`` for these parts and the embeddings alone.
+            mode: ``"all"``, or ``"attn"`` or ``"mlp"`` for these parts and the embeddings alone. What other
+                layers add, such as those of a state space model, is there with ``"all"``, under the names of
+                their modules.
 
         Returns:
             (parts, batch, position, width) and a label for each.
@@ -232,13 +251,12 @@ class ActivationCache(Mapping[str, Tensor]):
             raise ArchitectureError(
                 f"the residual stream has other parts than attention and feed-forward layers: {added}"
             )
-        kinds = {"all": ("attn", "mlp"), "attn": ("attn",), "mlp": ("mlp",)}
-        check_choice("mode", mode, kinds)
+        check_choice("mode", mode, ("all", "attn", "mlp"))
         parts = [("embed", "blocks.0.hook_resid_pre")]
         if "hook_pos_embed" in self and "hook_embed" in self:
             parts = [("embed", "hook_embed"), ("pos_embed", "hook_pos_embed")]
         for kind, number in segments[0].parts:
-            if number < last and kind in kinds[mode]:
+            if number < last and mode in ("all", kind):
                 parts.append((f"{number}_{kind}_out", f"blocks.{number}.hook_{kind}_out"))
         tensors = torch.broadcast_tensors(*(self[name] for _, name in parts))
         return torch.stack(tensors), tuple(label for label, _ in parts)
@@ -249,38 +267,52 @@ class ActivationCache(Mapping[str, Tensor]):
     ) -> "tuple[Tensor, tuple[str, ...]]":
         """Returns what each head before a layer adds to the stream, and labels.
 
+        Where a norm stands between the heads and the stream, as in Gemma 2 and OLMo 2, its scale is kept; the
+        factors of scaled residuals count.
+
         Args:
             layer: The layer before which it ends; by default after the last one.
-            biases: With the bias of each attention output as a part of its own, so that a layer's parts sum
-                to its ``attn_out``.
+            biases: With the biases of each attention output as parts of their own, so that the parts of a
+                layer sum to its ``attn_out``.
 
         Returns:
             (heads, batch, position, width) and a label for each, such as ``L3H1``.
 
         Raises:
-            ArchitectureError: Something is between the heads and the stream, such as a norm of its own.
+            ArchitectureError: No layer before has such heads, or something else is between them and the
+                stream.
         """
-        stacked, labels = [], []
-        graph = self._known.graph
+        stacked, labels = list[Tensor](), list[str]()
         for number in range(self._before(layer)):
-            if number not in self._known.outputs:
-                continue
-            added = self._known.segments[0].parts.get(("attn", number))
-            written = self._known.outputs[number].output
-            if added is not None and source(graph, added) is not source(graph, written):
-                raise ArchitectureError(
-                    f"between the heads of layer {number} and the stream there is more than a linear map, a "
-                    f"norm or a scale: {added.name!r} is added, not {written.name!r}"
-                )
-            result = self["result", number]
-            stacked += list(result.unbind(-2))
-            labels += [f"L{number}H{head}" for head in range(result.shape[-2])]
-            bias = self._known.outputs[number].bias
-            if biases and bias is not None:
-                value = whole(graph.memory.weight(bias)).to(stacked[-1])
-                stacked.append(value.expand_as(stacked[-1]))
-                labels.append(f"L{number}bias")
-        return torch.stack(stacked), tuple(labels)
+            if number in self._known.outputs:
+                parts, names = self._head_parts(number, biases)
+                stacked.append(parts)
+                labels += names
+        if not stacked:
+            raise ArchitectureError(
+                "no linear map takes the outputs of heads to the stream"
+                + (f" before layer {layer}" if self._known.outputs else "")
+            )
+        return torch.cat(stacked), tuple(labels)
+
+    def _head_parts(self, layer: int, biases: bool) -> tuple[Tensor, list[str]]:
+        """What the heads of a layer, and the biases after them, add to the stream, with labels."""
+        graph, linear = self._known.graph, self._known.outputs[layer]
+        after = after_heads(self._known, layer)
+        parts = self["result", layer].movedim(-2, 0)
+        labels = [f"L{layer}H{head}" for head in range(len(parts))]
+        if linear.bias is not None:
+            bias = whole(graph.memory.weight(linear.bias)).detach().to(parts)
+            parts = torch.cat([parts, bias.expand_as(parts[:1])])
+            labels.append(f"L{layer}bias")
+        parts = after(parts, parts.sum(0))
+        if linear.bias is not None and not biases:
+            parts, labels = parts[:-1], labels[:-1]
+        if biases and after.bias is not None:
+            bias = (after.bias * after.factor.to(after.bias)).to(parts)
+            parts = torch.cat([parts, bias.expand_as(parts[:1])])
+            labels.append(f"L{layer}norm_bias")
+        return parts, labels
 
     def _before(self, layer: int | None) -> int:
         """The layer before which something ends; the number of layers for all of them."""
@@ -310,6 +342,7 @@ class ActivationCache(Mapping[str, Tensor]):
             self.batched if batched is None else batched,
             None if self._grads is None else {name: change(one) for name, one in self._grads.items()},
             self._batch if batch is None else batch,
+            self.texts,
         )
 
     def _unknown(self, name: str) -> str:

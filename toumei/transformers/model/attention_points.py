@@ -53,6 +53,8 @@ class AttentionPoints:
     def output_map(self, attention: MultiHeadAttentionInstance) -> LinearMap | None:
         """Returns the linear map that takes the outputs of the heads."""
         for linear in self._linear.values():
+            if len(linear.weight.shape) != 2:  # such as a weight with an axis of heads, or a convolution
+                continue
             if source(self._graph, linear.input) is source(self._graph, attention.output):
                 return linear
         return None
@@ -130,7 +132,7 @@ class AttentionPoints:
             if four and here.shape[-1] == width and here in before:
                 found = here
             for operation in self._graph.consumers(here):
-                if operation.function in _SPLITS:
+                if operation.function in _SPLITS and operation.inputs[0] is here:
                     level += [one for one in operation.outputs if one in before]
         return found
 

@@ -14,7 +14,7 @@ from ...core.modules import find_module
 MIXER = "it has a state-space mixer in that place"
 NO_MLP = "it has attention only"
 EXPERTS = "its feed-forward layer is a mixture of experts"
-_MLP_NAMES = ("mlp", "ffn", "feed_forward", "feedforward", "moe")
+MLP_NAMES = ("mlp", "ffn", "feed_forward", "feedforward", "moe")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _search_block(block: nn.Module, outside: Family, width: int) -> Family:
         if any(True for _ in part.parameters()) and "norm" not in name
     }
     attention = _first(name for name in children if _is_attention(name))
-    mlp = _first(name for name in children if any(word in name.lower() for word in _MLP_NAMES))
+    mlp = _first(name for name in children if any(word in name.lower() for word in MLP_NAMES))
     if attention is None and mlp is None:
         return replace(outside, missing=MIXER)
     if attention is not None and set(children) == {attention}:

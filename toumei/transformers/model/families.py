@@ -354,7 +354,8 @@ def _check_outputs(parts: Anatomy) -> None:
                 f"shared between layers cannot be told apart"
             )
         # OPT runs its feed-forward layer on (tokens, width), others run it on (batch, tokens, width).
-        if activations[name].numel() != 2 * parts.width or activations[name].shape[-1] != parts.width:
+        # XLNet has the tokens first, (tokens, batch, width).
+        if activations[name].shape not in ((1, 2, parts.width), (2, parts.width)):
             raise ArchitectureError(
                 f"{parts.kind}: {name!r} should return (1, 2, {parts.width}) for two tokens, "
                 f"it returns {tuple(activations[name].shape)}"

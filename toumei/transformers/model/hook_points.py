@@ -191,6 +191,8 @@ def column_map(values: Tensor, heads: int, axes: tuple[str, ...]) -> Tensor | No
     if not bool((by_head == by_head[:1]).all()):
         return None
     columns = by_head[0]
+    if len(columns) < heads:
+        return None
     repeats = len(columns) // heads
     return (
         columns[::repeats] if torch.equal(columns, columns[::repeats].repeat_interleave(repeats, 0)) else None

@@ -20,7 +20,7 @@ from ...instrument.search.patterns import source
 from .attention_points import AttentionPoints
 from .hook_points import HookPoint, Point
 from .norm_points import points_of_norm
-from .stream_sums import StreamSum, find_stream_sums
+from .stream_sums import StreamSum, find_stream_sums, has_positions
 from .tensor_layouts import VECTORS, TensorLayouts
 
 
@@ -85,10 +85,16 @@ def find_hook_points(graph: OperationGraph) -> HookPoints:
     attentions = [one for one in find_multi_head_attention(graph) if one.query_length == one.key_length]
     if not attentions:
         raise ArchitectureError(
-            f"no attention ran in the {graph.modules['']}: it is no transformer, and has none of its hook "
-            f"points; hooked() records its modules and operations"
+            f"no attention of a known form ran in the {graph.modules['']}: it is no transformer, or has "
+            f"none of its hook points; hooked() records its modules and operations"
         )
-    return _Search(graph, attentions, list(find_feed_forward(graph))).found()
+    length = attentions[0].query_length
+    networks = [
+        one
+        for one in find_feed_forward(graph)
+        if one.kind == "experts" or has_positions(one.down.output, length)
+    ]
+    return _Search(graph, attentions, networks).found()
 
 
 class _Search:
@@ -105,7 +111,8 @@ class _Search:
         self._segments = find_stream_sums(graph, attentions, networks)
         self._linear = {one.output: one for one in find_linear(graph)}
         self._linear |= {one.operation.outputs[0]: one for one in self._linear.values()}
-        self._layers = 1 + max(*self._attentions, *self._networks, *self._experts)
+        others = [layer for segment in self._segments for _, layer in segment.parts]
+        self._layers = 1 + max(*self._attentions, *self._networks, *self._experts, *others)
         self._points: dict[str, Point] = {}
         self._missing: dict[str, str] = {}
         self._streams: dict[str, TensorNode] = {}
@@ -151,7 +158,9 @@ class _Search:
             for name, node in by_kind.items():
                 self._put(name, self._embedding(name, node))
         else:
-            self._missing["hook_pos_embed"] = "no embeddings of positions are added to those of tokens"
+            self._missing["hook_pos_embed"] = (
+                "no embeddings of positions from a table of their own are added to those of tokens"
+            )
 
     def _tables(self, start: tuple[TensorNode, ...]) -> dict[str, TensorNode]:
         """The results of tables of tokens and of positions that the stream begins with, by name."""
@@ -207,7 +216,9 @@ class _Search:
         for name, found in search.of(layer, attention).items():
             self._put(name, found)
         output = search.output_map(attention)
-        if output is None:
+        if prefix + "z" not in self._points:
+            self._missing[prefix + "result"] = self._missing[prefix + "z"]
+        elif output is None:
             self._missing[prefix + "result"] = "no linear map of the heads' outputs was found"
         else:
             self._outputs[layer] = output
@@ -217,7 +228,7 @@ class _Search:
         prefix = f"blocks.{layer}.mlp.hook_"
         network = self._networks.get(layer)
         if network is None:
-            why = f"block {layer} has no feed-forward network"
+            why = f"no feed-forward network of a known form was found in block {layer}"
             if layer in self._experts:
                 why = f"block {layer} sends its tokens to experts, which have neurons of their own"
             self._missing |= {prefix + name: why for name in ("pre", "post", "pre_linear")}
@@ -243,9 +254,10 @@ class _Search:
             for layer in range(self._layers):
                 before = {one for one in segment.parts if one[1] < layer}
                 here = {one for one in segment.parts if one[1] == layer}
+                mixers = here - {("mlp", layer)}
                 wanted = {
-                    "pre": before if whole or ("attn", layer) in segment.parts else None,
-                    "mid": before | {("attn", layer)} if ("attn", layer) in here else None,
+                    "pre": before if whole or mixers else None,
+                    "mid": before | mixers if mixers else None,
                     "post": before | here if ("mlp", layer) in here or (whole and here) else None,
                 }
                 for name, components in wanted.items():
@@ -264,8 +276,10 @@ class _Search:
         for layer in range(self._layers):
             for kind in ("attn", "mlp"):
                 if (kind, layer) not in parts:
+                    others = {one for one, number in parts if number == layer} - {"attn", "mlp"}
                     name = "attention" if kind == "attn" else "feed-forward layer"
-                    self._missing[f"blocks.{layer}.hook_{kind}_out"] = f"block {layer} has no {name}"
+                    has = f", but {', '.join(f'hook_{one}_out' for one in sorted(others))}" if others else ""
+                    self._missing[f"blocks.{layer}.hook_{kind}_out"] = f"block {layer} has no {name}{has}"
             for name in ("pre", "mid", "post"):
                 full = f"blocks.{layer}.hook_resid_{name}"
                 if full in self._streams:

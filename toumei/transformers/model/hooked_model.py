@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...core.blocks import block
 from ...core.checks import check_counts, checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.forward import raise_forward_error
@@ -33,7 +34,8 @@ class HookedModel:
 
     The model is the user's and stays as it is; its logits are those of the plain pass bit for bit. Names are
     those of TransformerLens, found in the graph of a pass, whatever the architecture; native names of modules
-    and operations work beside them.
+    and operations work beside them. What layers of another kind add to the stream has the name of their
+    module, such as ``blocks.0.hook_mamba_out`` in Jamba.
 
     Args:
         model: A Hugging Face model: decoder, encoder or vision transformer.
@@ -146,6 +148,12 @@ class HookedModel:
 
     def _run(self, inputs: Mapping[str, Any]) -> Tensor:
         """The logits of a pass."""
+        if inputs.get("encoder_hidden_states") is not None:
+            raise ArgumentError(
+                f"hook points are those of a pass without an encoder, where cross-attention does not run: "
+                f"with encoder_hidden_states, hooked() and instrument() read the "
+                f"{type(without_wrapper(self.model)).__name__} under native names"
+            )
         with self._errors(inputs):
             return main_tensor(self.model(**inputs))
 
@@ -194,6 +202,7 @@ class HookedModel:
             cache = recording.cache()
         else:
             logits, cache = self._with_gradients(recording, inputs, metric)
+        cache.texts = self.inputs.texts(inputs)
         return logits, cache.remove_batch_dim() if remove_batch_dim else cache
 
     @checked
@@ -223,7 +232,9 @@ class HookedModel:
         recording = Recording(self.model, points, wanted, self._state, gradients=False, stop=True)
         with recording.active():
             self._run(inputs)
-        return recording.cache()
+        cache = recording.cache()
+        cache.texts = self.inputs.texts(inputs)
+        return cache
 
     def _with_gradients(
         self, recording: Recording, inputs: Mapping[str, Any], metric: Callable[[Tensor], Tensor]
@@ -239,7 +250,7 @@ class HookedModel:
                 logits = self._run(inputs)
             return logits.detach(), recording.gradients(metric(logits))
 
-    @contextmanager
+    @block
     def edit(self, edits: Mapping[Any, Change]) -> Iterator["HookedModel"]:
         """Changes activations in all passes of the model in the block.
 

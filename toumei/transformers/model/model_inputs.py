@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import device_and_dtype
+from .cached_texts import CachedTexts
 from .tokens import encode
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -110,7 +111,19 @@ class ModelInputs:
         ids = self.tokens(given)
         if len(ids) != 1:
             raise ArgumentError(f"expected one text, got {len(ids)}")
-        return [self._tokenizer.decode([index]) for index in ids[0].tolist()]
+        return [self._text(index) for index in ids[0].tolist()]
+
+    def texts(self, inputs: Mapping[str, Any]) -> CachedTexts | None:
+        """Returns the tokens of the inputs of a pass, None for pictures."""
+        ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+        if not isinstance(ids, Tensor) or ids.dim() != 2:
+            return None
+        known = isinstance(mask, Tensor) and mask.shape == ids.shape
+        return CachedTexts(ids, mask if known else None, self._text)
+
+    def _text(self, token: int) -> str:
+        """The text of a token, its number without a tokenizer."""
+        return str(token) if self._tokenizer is None else str(self._tokenizer.decode([token]))
 
     @property
     def padding(self) -> int:

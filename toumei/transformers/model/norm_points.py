@@ -24,20 +24,29 @@ def points_of_norm(prefix: str, norm: Normalization, given: HookPoint) -> Iterat
         norm: The norm.
         given: The hook point of what goes into it.
     """
-    eps, centred = epsilon(norm), norm.kind == "layer_norm"
 
-    def parts(tensor: Tensor) -> tuple[Tensor, Tensor]:
-        tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-        if centred:
-            tensor = tensor - tensor.mean(-1, keepdim=True)
-        return tensor, (tensor.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+    def scale(tensor: Tensor) -> Tensor:
+        return centred_and_scale(norm, tensor)[1]
 
     def normalized(tensor: Tensor) -> Tensor:
-        tensor, scale = parts(tensor)
-        return tensor / scale
+        centred, scale = centred_and_scale(norm, tensor)
+        return centred / scale
 
-    yield DerivedPoint(name=f"{prefix}.hook_scale", of=given, compute=lambda tensor: parts(tensor)[1])
+    yield DerivedPoint(name=f"{prefix}.hook_scale", of=given, compute=scale)
     yield DerivedPoint(name=f"{prefix}.hook_normalized", of=given, compute=normalized)
+
+
+def centred_and_scale(norm: Normalization, tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns a tensor (..., width), centred where a norm centres, and what the norm divides it by (..., 1).
+
+    Args:
+        norm: The norm.
+        tensor: The tensor; in lower precision than float32 it is converted.
+    """
+    tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    if norm.kind == "layer_norm":
+        tensor = tensor - tensor.mean(-1, keepdim=True)
+    return tensor, (tensor.pow(2).mean(-1, keepdim=True) + epsilon(norm)).sqrt()
 
 
 def epsilon(norm: Normalization) -> float:

@@ -25,8 +25,12 @@ _NORMS = ("scale", "normalized")
 _WHOLE = {"embed": "hook_embed", "pos_embed": "hook_pos_embed"}
 
 
-def full_name(key: Key) -> str:
+def full_name(key: Key, layers: int = 0) -> str:
     """Returns the name of a hook point for a short form, ``("pattern", 5)`` or ``("resid_pre", 0)``.
+
+    Args:
+        key: The short form, or a name, which is returned.
+        layers: How many layers there are, for those that are counted from the last one, -1.
 
     Raises:
         ArgumentError: It is no name.
@@ -34,6 +38,8 @@ def full_name(key: Key) -> str:
     Example:
         >>> full_name(("q", 3)), full_name(("post", 0, "mlp")), full_name(("scale", 2, "ln1"))
         ('blocks.3.attn.hook_q', 'blocks.0.mlp.hook_post', 'blocks.2.ln1.hook_scale')
+        >>> full_name(("resid_post", -1), layers=12)
+        'blocks.11.hook_resid_post'
         >>> full_name("embed")
         'hook_embed'
     """
@@ -45,7 +51,7 @@ def full_name(key: Key) -> str:
             f"expected the name of an activation, or a short name and a layer such as ('pattern', 5), got "
             f"{shown(key)}"
         )
-    name, layer = key[0].removeprefix("hook_"), key[1]
+    name, layer = key[0].removeprefix("hook_"), key[1] + layers * (-layers <= key[1] < 0)
     inside = key[2] if len(key) > 2 else None
     if name in _NORMS:
         return f"blocks.{layer}.{inside or 'ln1'}.hook_{name}"
@@ -92,7 +98,7 @@ def wanted_names(model: nn.Module, names: Any, points: HookPoints, *, edited: bo
 
 def _matching(model: nn.Module, key: Any, known: list[str], points: HookPoints) -> list[str]:
     """The full names that a name, short name or pattern means."""
-    name = full_name(key)
+    name = full_name(key, points.layers)
     if name in points.points or name in known:
         return [name]
     if "*" in name or "?" in name:
@@ -114,7 +120,7 @@ def _matching(model: nn.Module, key: Any, known: list[str], points: HookPoints) 
 
 def unknown_point(name: str, points: HookPoints | None, others: Iterable[str] = ()) -> str:
     """Returns why there is no point of a name, and what there is."""
-    known = [*([] if points is None else points.names), *others]
+    known = list(dict.fromkeys([*([] if points is None else points.names), *others]))
     if points is not None and name in points.missing:
         return f"this model has no {name!r}: {points.missing[name]}"
     near = get_close_matches(str(name), known, n=6, cutoff=0.6)

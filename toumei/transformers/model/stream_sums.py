@@ -2,7 +2,8 @@
 
 It is found in the graph of a forward pass of any transformer, encoders and vision transformers too, from the
 attention layers and feed-forward layers in it: hook points and circuits stand on it. What the parts of the
-last sum are times which number, and what the logits are of it, `final_stream` says.
+last sum are times which number, and what the logits are of it, `final_stream` says. Other layers, such as
+those of state space models, are parts under the names of their modules.
 
 The stream at the end is a sum of sums. Taken apart it gives one tensor for the embedding and one for each
 attention and feed-forward layer, whatever the order in which a model adds them: one after the other, in
@@ -10,14 +11,21 @@ parallel, after norms of their own, scaled. Where norms stand in the stream itse
 sum between two norms.
 """
 
+import math
+import re
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from ...core.errors import ArchitectureError
 from ...instrument import FeedForward, MultiHeadAttentionInstance, OperationGraph, TensorNode
+from ...instrument.search.finding import layer_prefix
 from ...instrument.search.patterns import TRANSPARENT
+from .discovery import MLP_NAMES
 
-Component = tuple[str, int]  # "attn" or "mlp", and the layer
+# "attn", "mlp" or the name of another module of the block, such as "mamba", and the layer.
+Component = tuple[str, int]
+_NO_PARTS = re.compile("norm|dropout|scale|identity", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +37,7 @@ class StreamSum:
         parts: What each component adds, in the order in which they ran.
         sums: The partial sums of the start and components, by the components.
         reads: The sums that each component is computed from.
-        others: What else is added after the start, such as the layers of a state space model.
+        others: What else is added after the start, of which no block is known.
     """
 
     start: tuple[TensorNode, ...]
@@ -54,20 +62,26 @@ def find_stream_sums(
     Raises:
         ArchitectureError: There is no residual stream, or something else is added to it.
     """
-    inside = {one.operation.name: ("attn", one.layer) for one in attentions}
+    inside: dict[str, Component] = {one.operation.name: ("attn", one.layer) for one in attentions}
     inside |= {one.down.operation.name: ("mlp", one.layer) for one in networks}
     segments: list[StreamSum] = []
-    end: TensorNode | None = _last_sum(graph)
+    end: TensorNode | None = _last_sum(graph, next((one.query_length for one in attentions), 1))
     while end is not None:
         segment, end = _segment(graph, end, inside)
         segments.append(segment)
     return segments[::-1]
 
 
-def _last_sum(graph: OperationGraph) -> TensorNode:
+def has_positions(node: TensorNode, length: int) -> bool:
+    """Returns whether a tensor can have vectors of so many positions, as that of a pooled text has not."""
+    return math.prod(node.shape[:-1]) % length == 0
+
+
+def _last_sum(graph: OperationGraph, length: int) -> TensorNode:
     for operation in reversed(list(graph)):
-        if operation.function == "add" and _is_sum(graph, operation.outputs[0]):
-            return operation.outputs[0]
+        found = operation.outputs[0] if operation.function == "add" else None
+        if found is not None and _is_sum(graph, found) and has_positions(found, length):
+            return found
     raise ArchitectureError(f"no residual stream found in the pass of {graph.modules['']}")
 
 
@@ -92,9 +106,10 @@ def _segment(
     groups: dict[Component, list[TensorNode]] = {}
     start, others, before = list[TensorNode](), list[TensorNode](), None
     for leaf, (components, read) in found.items():
-        earlier = _sum_before(graph, leaf) if components else None
+        earlier = _sum_before(graph, leaf) if components and not read else None
         if not components and read:
-            others.append(leaf)
+            other = _other_part(graph, leaf, spine, inside)
+            (others if other is None else groups.setdefault(other, [])).append(leaf)
         elif not components or earlier is not None:
             start.append(leaf)
             before = earlier or before
@@ -103,7 +118,8 @@ def _segment(
         else:
             raise _several(graph, leaf, components)
     parts = {component: _added(graph, end, component, group) for component, group in groups.items()}
-    order = {inside[one.name]: place for place, one in enumerate(graph) if one.name in inside}
+    order = {component: _place(graph, node) for component, node in parts.items()}
+    order |= {inside[one.name]: place for place, one in enumerate(graph) if one.name in inside}
     parts = dict(sorted(parts.items(), key=lambda item: order[item[0]]))
     sums: dict[frozenset[Component], TensorNode] = {}
     for node in _sums(graph, end):  # the last ones first: of equal sums the first one stays
@@ -115,6 +131,40 @@ def _segment(
         sums[frozenset()] = start[0]
     reads = {component: found[group[0]][1] for component, group in groups.items()}
     return StreamSum(tuple(start), parts, sums, reads, tuple(others)), before
+
+
+def _place(graph: OperationGraph, node: TensorNode) -> int:
+    """The place in the pass of the operation that made a tensor."""
+    return list(graph.operations).index(str(node.producer))
+
+
+def _other_part(
+    graph: OperationGraph, leaf: TensorNode, spine: Collection[TensorNode], inside: Mapping[str, Component]
+) -> Component | None:
+    """The module of a block that computed a leaf, by its name, where modules have the numbers of layers."""
+    if any(_block(graph.operations[name].module)[2] != layer for name, (_, layer) in inside.items()):
+        return None
+    seen, waiting = {leaf}, deque([leaf])
+    while waiting:
+        operation = graph.producer(waiting.popleft())
+        if operation is None:
+            continue
+        block, part, layer = _block(operation.module)
+        if part and not _NO_PARTS.search(part + graph.modules[f"{block}.{part}"]):
+            return ("mlp" if any(word in part.lower() for word in MLP_NAMES) else part), layer
+        new = [one for one in operation.inputs if one not in seen and one not in spine]
+        seen.update(new)
+        waiting += new
+    return None
+
+
+def _block(module: str) -> tuple[str, str, int]:
+    """The block that a module is in, the part of it, and the its number; outside of all "", "", -1."""
+    block = layer_prefix(module)
+    if not block:
+        return "", "", -1
+    part = module[len(block) + 1 :].partition(".")[0]
+    return block, part, int(block[len(block.rstrip("0123456789")) :])
 
 
 def _added(

@@ -71,7 +71,11 @@ class TensorLayouts:
         if heads is None:
             if len(shape) == 2 and shape[0] == 2 * length:
                 return ("batch", "position"), ("width",)
+            if shape[:2] == (length, 2):  # as in XLNet
+                return ("position",), batch, ("width",)
             return (batch, ("position",), ("width",)) if shape[:2] == (2, length) else None
+        if len(shape) == 4 and shape[:3] == (length, 2, heads):
+            return ("position",), batch, ("head",), ("width",)
         if len(shape) == 4 and shape[0] == 2 and shape[1:3] in ((length, heads), (heads, length)):
             second = ("position",) if shape[1] == length else ("head",)
             third = ("head",) if shape[1] == length else ("position",)

@@ -26,8 +26,17 @@ def hook_points_of(model: nn.Module) -> HookPoints:
         if inner.get_encoder() not in (None, model) and hasattr(model, "get_decoder"):
             raise ArchitectureError(
                 f"{name} has an encoder and a decoder, two residual streams: give one of them, such as "
-                f"HookedModel(model.get_encoder(), tokenizer)"
+                f"HookedModel(model.get_encoder(), tokenizer); hooked() and instrument() read both under "
+                f"native names"
             )
+    towers = [
+        part for part in ("vision_model", "text_model") if isinstance(getattr(model, part, None), nn.Module)
+    ]
+    if len(towers) == 2:
+        raise ArchitectureError(
+            f"{name} has two towers, two residual streams: give one of them, "
+            f"HookedModel(model.vision_model) or HookedModel(model.text_model, tokenizer)"
+        )
     if any(weight.is_meta for weight in model.parameters()) and not has_offloaded(model):
         raise ArchitectureError(f"weights of {name} are on the meta device, without numbers: load them")
     args, kwargs = trial_inputs(model)
@@ -57,14 +66,19 @@ def trial_inputs(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Tensor]]:
         height, width = size if isinstance(size, Sequence) else (size, size)
         pixels = torch.rand(2, getattr(config, "num_channels", 3), height, width, generator=generator)
         return (), {"pixel_values": pixels.to(device, dtype)}
+    bins, positions = (getattr(config, key, None) for key in ("num_mel_bins", "max_source_positions"))
+    if name == "input_features" and bins and positions:  # speech, two frames for each position
+        frames = torch.rand(2, bins, 2 * positions, generator=generator)
+        return (), {"input_features": frames.to(device, dtype)}
     weight = None if config is None else input_table(model)
     if weight is None or name == "pixel_values":
         raise ArchitectureError(
             f"it is not known what {type(model).__name__} is given: expected a Hugging Face transformer of "
-            f"tokens (input_ids) or pictures (pixel_values)"
+            f"tokens (input_ids), pictures (pixel_values) or speech (input_features)"
         )
     numbers = {value for value in vars(config).values() if isinstance(value, int)}
     most = getattr(config, "max_position_embeddings", None) or 20
+    most = most if most > 0 else 20  # XLNet has -1 there, for any number of positions
     lengths = (one for one in (7, 11, 13, 5, 17, 19) if one not in numbers and one <= most)
     length = next(lengths, most)
     padding = getattr(config, "pad_token_id", None)

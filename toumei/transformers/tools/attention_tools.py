@@ -1,12 +1,12 @@
 """AttentionTools: patterns of a head, and passes without a head or with two heads merged."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...core.blocks import block
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ..model.hooked_model import HookedModel
@@ -83,7 +83,7 @@ class AttentionTools(HookedTool):
         return tokens.to(places.device).gather(1, places)
 
     @checked
-    @contextmanager
+    @block
     def ablate_head(self, layer_idx: int, head_idx: int) -> Iterator[HookedModel]:
         """Sets the output of a head to 0 in all passes of the block; the bias after the heads stays.
 
@@ -101,7 +101,7 @@ class AttentionTools(HookedTool):
             yield model
 
     @checked
-    @contextmanager
+    @block
     def merge_heads(
         self, layer_idx: int, head_idx1: int, head_idx2: int, alpha: float = 0.5
     ) -> Iterator[HookedModel]:

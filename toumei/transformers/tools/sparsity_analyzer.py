@@ -1,12 +1,12 @@
 """SparsityAnalyzer: how often neurons are active, which never are, and a model with fewer weights."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...core.blocks import block
 from ...core.checks import checked
 from ...core.errors import ArgumentError, EditError
 from ...core.interrupts import until_the_end
@@ -97,7 +97,7 @@ class SparsityAnalyzer(HookedTool):
         rates = self.firing_rates(input_ids_list, activation_key)
         return tuple((rates == 0).nonzero()[:, 0].tolist())
 
-    @contextmanager
+    @block
     @checked
     def prune_network(self, threshold: float = 0.9) -> Iterator[HookedModel]:
         """In the block, the smallest weights of each linear map are 0; afterwards all are what they were.
