@@ -29,10 +29,10 @@ nav { position: sticky; top: 0; background: var(--paper); padding: 10px 0; displ
 nav button, nav select, nav input { font: inherit; color: inherit; background: var(--chip); padding: 3px 10px;
   border: 1px solid var(--line); border-radius: 6px; }
 nav button.on { background: var(--chip-active); font-weight: 600; }
-#units { display: grid; grid-template-columns: repeat(auto-fill, minmax(311px, 1fr)); gap: 12px; }
+#units { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 12px; }
 figure { margin: 0; padding: 8px; border: 1px solid var(--line); border-radius: 8px; cursor: zoom-in; }
-figure > div { display: flex; gap: 8px; height: 112px; }
-figure img { display: block; height: 112px; image-rendering: auto; border-radius: 4px; }
+figure > div { display: flex; gap: 8px; height: 104px; }
+figure img { display: block; height: 104px; image-rendering: auto; border-radius: 4px; }
 figcaption { font-size: 13px; margin-top: 6px; display: flex; justify-content: space-between; }
 figcaption span { opacity: 0.7; }
 dialog { border: 1px solid var(--line); border-radius: 10px; background: var(--paper); color: var(--ink); }
@@ -119,7 +119,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, help="height and width of the pictures")
     parser.add_argument("--limit", type=int, help="only so many units of each layer")
     parser.add_argument("--jobs", type=int, default=1, help="batches of units at once; -1 for one a core")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if Path(options.out).is_dir():
+        parser.error(f"--out is the file of the page, and {options.out} is a folder")
+    return options
 
 
 def card(subject: Subject, unit: str, image: Tensor) -> dict[str, Any]:
