@@ -41,7 +41,7 @@ def outcomes_elsewhere(
         while left:
             together = sorted((index for index in left if deaths[index] < _TRIES), key=deaths.__getitem__)
             batch = together or [next(iter(left))]  # alone
-            workers = min(jobs, max(len(batch), 1 if together else 2))  # one would be this process
+            workers = min(jobs, max(len(batch), 2 if deaths else 1))  # one would be this process
             try:
                 for outcome in _outcomes(
                     function_there, {index: left[index] for index in batch}, workers, backend
