@@ -28,6 +28,7 @@ bench = Bench(folder.name, model=hooked)
 @bench.log_experiment(seed=0)
 @bench.use_tools("logit_lens")
 def where_is_the_answer(text, logit_lens=None):
+    """The answer to a text, and its logit after each layer."""
     tokens = hooked.to_tokens(text)
     answer = int(hooked(tokens)[0, -1].argmax())
     logits = [float(logit_lens.logit_lens(tokens, answer, layer)[0, -1]) for layer in range(hooked.layers)]
@@ -63,6 +64,7 @@ print(compare_samples(before, after, method="paired"))
 @bench.log_experiment
 @bench.profile_model("module")
 def one_pass(text):
+    """The largest logit of the next token."""
     return {"logit": hooked(text)[0, -1].max().item()}
 
 

@@ -70,7 +70,7 @@ class NullTest(Saved):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the distribution of the samples and the measured value."""
         ax = plot_null_test(self.samples, self.value, self.measure, ax)
-        ax.set_title(f"{self.verdict}: z {self.z:.1f}, p {self.p:.3g}")
+        ax.set_title(f"{self.verdict}: z {self.z:.1f}, p {self.p:.2g}")
         return ax
 
     def __repr__(self) -> str:

@@ -122,11 +122,12 @@ def plot_null_test(samples: Tensor, value: float, measure: str = "ncut", ax: "Ax
     """
     from matplotlib.ticker import MaxNLocator
 
-    with drawing(ax, 4, 3) as ax:
+    with drawing(ax, 4.8, 3) as ax:
         distribution(samples, value, ax, names=("shuffled", "network"))
         ax.set_xlabel("normalized cut" if measure == "ncut" else "modularity Q")
         ax.set_ylabel("shuffled networks")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
     return ax
 
 
