@@ -9,7 +9,7 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 from torch import Tensor, nn
 
-from toumei.attribution import Attribution, IntegratedGradients, KernelShap, Saliency, compare
+from toumei.attribution import IntegratedGradients, KernelShap, Saliency, attribute_many, compare
 from toumei.cnns import render_icons
 from toumei.core import sweep
 from toumei.core.errors import ArgumentError
@@ -129,7 +129,13 @@ def statistics(**more):
     return collect_statistics(model, tokenizer, texts, [1, 2], batch_size=4, **more, **QUIET)
 
 
-ENTRIES = [statistics, shuffles, zeros_kept, lesions, icons, methods, ablations, effects, edits]
+def attributions(**more):
+    network, images = pictures()
+    method = KernelShap(network, samples=200, seed=1)
+    return attribute_many(method, images, torch.arange(4) % 3, batch_size=1, **more, **QUIET)
+
+
+ENTRIES = [attributions, statistics, shuffles, zeros_kept, lesions, icons, methods, ablations, effects, edits]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.__name__)
@@ -141,14 +147,6 @@ def test_two_processes_give_what_one_gives(entry):
 def test_a_wrong_number_of_jobs_is_refused(entry):
     with pytest.raises(ArgumentError, match="jobs is a whole number from 1 on, or -1"):
         entry(jobs=0)
-
-
-def test_attributions_of_single_images_are_a_sweep():
-    network, images = pictures()
-    method = KernelShap(network, samples=200, seed=1)
-    attribute = lambda image: method(image[None], 1)  # noqa: E731
-    one, two = (sweep(attribute, images, jobs=jobs, **QUIET) for jobs in (1, 2))
-    assert same(one, two) and all(isinstance(each, Attribution) for each in two)
 
 
 def test_statistics_of_an_endless_corpus_end_with_enough_keys():
