@@ -9,7 +9,7 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 from torch import Tensor, nn
 
-from toumei.attribution import Attribution, IntegratedGradients, KernelShap, Saliency, compare
+from toumei.attribution import IntegratedGradients, KernelShap, Saliency, attribute_many, compare
 from toumei.cnns import render_icons
 from toumei.core import sweep
 from toumei.core.errors import ArgumentError
@@ -123,7 +123,19 @@ def edits(**more):
     return evaluate_edits(editor, world_cases(world, 2), **settings, **more, **QUIET)
 
 
-ENTRIES = [shuffles, zeros_kept, lesions, icons, methods, ablations, effects, edits]
+def statistics(**more):
+    model, tokenizer, world = facts_gpt()
+    texts = [fact.text for fact in world.facts[:300]]
+    return collect_statistics(model, tokenizer, texts, [1, 2], batch_size=4, **more, **QUIET)
+
+
+def attributions(**more):
+    network, images = pictures()
+    method = KernelShap(network, samples=200, seed=1)
+    return attribute_many(method, images, torch.arange(4) % 3, batch_size=1, **more, **QUIET)
+
+
+ENTRIES = [attributions, statistics, shuffles, zeros_kept, lesions, icons, methods, ablations, effects, edits]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.__name__)
@@ -137,25 +149,13 @@ def test_a_wrong_number_of_jobs_is_refused(entry):
         entry(jobs=0)
 
 
-def test_attributions_of_single_images_are_a_sweep():
-    network, images = pictures()
-    method = KernelShap(network, samples=200, seed=1)
-    attribute = lambda image: method(image[None], 1)  # noqa: E731
-    one, two = (sweep(attribute, images, jobs=jobs, **QUIET) for jobs in (1, 2))
-    assert same(one, two) and all(isinstance(each, Attribution) for each in two)
-
-
-def test_statistics_of_parts_of_a_corpus_are_a_sweep(tmp_path):
+def test_statistics_of_an_endless_corpus_end_with_enough_keys():
     model, tokenizer, world = facts_gpt()
-    texts = [fact.text for fact in world.facts[:40]]
-    collect = lambda part: collect_statistics(model, tokenizer, part, [2], **QUIET)  # noqa: E731
-    parts = [texts[:25], texts[25:]]
-    first, second = sweep(collect, parts, jobs=2, folder=tmp_path, **QUIET)
-    whole, merged = collect(texts), first.merge(second)
-    assert merged[2].count == whole[2].count and merged.texts == 40
-    assert torch.allclose(merged[2].total, whole[2].total, rtol=1e-4, atol=1e-3)  # other batches
-    again = sweep(collect, parts, folder=tmp_path, **QUIET)
-    assert torch.equal(again[0][2].total, first[2].total) and torch.equal(again[1][2].total, second[2].total)
+    one, two = (
+        collect_statistics(model, tokenizer, world.texts(seed=0), [1], enough=2, jobs=jobs, **QUIET)
+        for jobs in (1, 2)
+    )
+    assert same(one, two)
 
 
 def test_caches_of_texts_are_a_sweep():

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import closing
 from functools import partial
 
 import joblib
@@ -18,6 +19,7 @@ import torch
 from toumei.core import FailedItem, other_processes, sweep
 from toumei.core.errors import ArgumentError, SweepError
 from toumei.core.failed_items import attempt
+from toumei.core.parallel import streamed
 
 quiet = partial(sweep, verbose=False)
 MANY = pytest.mark.parametrize("jobs", [1, 2])
@@ -237,3 +239,32 @@ def test_ctrl_c_ends_a_sweep_in_other_processes_and_what_is_kept_is_whole(tmp_pa
     kept = len(list(tmp_path.glob("*.result")))
     assert kept < 2000
     assert quiet(root, [4, 9], jobs=2) == [2, 3]  # the processes are ready for the next
+
+
+@MANY
+def test_a_stream_of_endless_items_is_in_order_and_ends_where_it_is_closed(jobs):
+    read = []
+
+    def endless():
+        for number in range(10_000):
+            read.append(number)
+            yield number
+
+    def slow_at_first(item):
+        time.sleep(0.02 * (item == 0))
+        return -item
+
+    with closing(streamed(slow_at_first, endless(), jobs=jobs)) as results:
+        assert [next(results) for _ in range(5)] == [(number, -number) for number in range(5)]
+    assert len(read) == (5 if jobs == 1 else 32)
+
+
+@MANY
+def test_a_stream_raises_the_error_of_an_item(jobs):
+    with closing(streamed(root, [4, -1], jobs=jobs)) as results, pytest.raises(ValueError, match="no root"):
+        list(results)
+
+
+@MANY
+def test_a_stream_of_no_items_is_empty(jobs):
+    assert list(streamed(root, [], jobs=jobs)) == []

@@ -18,6 +18,7 @@ from .gradient.gradients import InputXGradient, Saliency
 from .gradient.guided import GuidedBackprop
 from .gradient.integrated_gradients import IntegratedGradients
 from .gradient.smooth_grad import SmoothGrad, VarGrad
+from .many_inputs import attribute_many
 from .metrics.comparison import Comparison, compare
 from .metrics.insertion_curves import Curve, deletion, insertion
 from .metrics.localization import balance_inside, chance_level, pointing_game, relevance_mass_accuracy
@@ -78,6 +79,7 @@ __all__ = [
     "SmoothGrad",
     "Uniform",
     "VarGrad",
+    "attribute_many",
     "balance_inside",
     "chance_level",
     "compare",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -10,11 +11,14 @@ from .errors import ArgumentError
 from .failed_items import Outcome, attempt, failure, named, without_frames
 from .kept_results import KeptResults, keep, kept
 from .kinds import shown
+from .optional import require
 from .other_processes import outcomes_elsewhere
 from .progress import tqdm
 
 Item = TypeVar("Item")
 Errors = Literal["raise", "collect"]
+
+_AHEAD = 16  # items for each process that a stream reads before their results are asked for
 
 
 def sweep(
@@ -83,6 +87,55 @@ def sweep(
             found[outcome.index] = result
             bar.update()
     return [found[index] for index in range(len(items))]
+
+
+def streamed(
+    function: Callable[[Item], Any], items: Iterable[Item], *, jobs: int = 1
+) -> Generator[tuple[Item, Any], None, None]:
+    """Yields each item and its result, in the order of the items, without keeping what was yielded.
+
+    It is `sweep` for endless items, and for results too large to be in memory together. Items are read one at
+    a time with one job, else in rounds of a few for each process. Close it where it is left early.
+
+    Args:
+        function: What to compute.
+        items: What to compute it for.
+        jobs: How many run at once, as for `sweep`.
+
+    Raises:
+        ArgumentError: The function cannot be pickled for other processes, or `jobs` makes no sense.
+
+    Example:
+        >>> from itertools import count
+        >>> results = streamed(lambda number: number**2, count())
+        >>> next(results), next(results), next(results)
+        ((0, 0), (1, 1), (2, 4))
+    """
+    check_jobs(jobs)
+    if jobs == 1:
+        for item in items:
+            yield item, function(item)
+        return
+    waiting = iter(items)
+    size = _AHEAD * require("joblib", "a sweep").effective_n_jobs(jobs)
+    while some := list(islice(waiting, size)):
+        with closing(_in_order(outcomes_elsewhere(function, list(enumerate(some)), jobs))) as results:
+            for item, result in zip(some, results, strict=True):
+                yield item, result
+
+
+def _in_order(outcomes: Generator[Outcome, None, None]) -> Generator[Any, None, None]:
+    """The results of outcomes from other processes, in the order of their items."""
+    early: dict[int, Any] = {}
+    index = 0
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome.failed is not None:
+                raise named(outcome.failed, elsewhere=True)
+            early[outcome.index] = outcome.result
+            while index in early:
+                yield early.pop(index)
+                index += 1
 
 
 def _found(results: KeptResults | None, count: int) -> dict[int, Any]:

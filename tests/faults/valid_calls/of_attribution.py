@@ -74,6 +74,9 @@ def metrics():
         yield one, {"values": VALUES, "masks": MASKS}
     yield att.chance_level, {"measure": att.pointing_game, "values": VALUES, "masks": MASKS, "others": 2}
     compared = {"methods": [att.Saliency(NET)], "inputs": X, "target": 1, "masks": None, "baselines": 0.0}
+    batched = {"method": att.Saliency(NET), "inputs": X, "target": 1, "baselines": 0.0, "batch_size": 2}
+    named = {"feature_names": list("abcd"), "class_names": None, "row_names": None}
+    yield att.attribute_many, {**batched, **named, "jobs": 1, "folder": None, **QUIET}
     yield att.compare, {**compared, "samples": 3, "steps": 2, "batch_size": 4, "faithfulness": True}
     table = {"feature_names": list("abcd"), "class_names": ["no", "yes", "maybe"][: NET(X).shape[1]]}
     yield att.explain, {"model": NET, "inputs": X, "target": 1, "baselines": 0.0, **table, "seed": 0}

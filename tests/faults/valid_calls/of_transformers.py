@@ -24,7 +24,10 @@ def language():
     yield trans.RankOneEditor, {**parts, "statistics": None, "contexts": (), "seed": 0, "batch_size": 2}
     yield (
         trans.collect_statistics,
-        {**{**parts, "texts": [prompt], "layers": [1], "batch_size": 1, "max_length": 8, **QUIET}},
+        {
+            **{**parts, "texts": [prompt], "layers": [1], "batch_size": 1, "max_length": 8},
+            **{"jobs": 1, **QUIET},
+        },
     )
     yield trans.revert_all, {"model": parts["model"]}
     anatomy = trans.anatomy(parts["model"])

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...core.errors import ArgumentError, ShapeError
 from ...core.forward import forward_errors
 from ...core.recurrent_layers import differentiable_recurrent
 
@@ -25,6 +26,25 @@ def parts_of(inputs: Inputs | Values) -> tuple[Tensor, ...]:
     if isinstance(inputs, Tensor):
         return (inputs,)
     return tuple(inputs.values()) if isinstance(inputs, dict) else tuple(inputs)
+
+
+def row_count(inputs: Inputs) -> int:
+    """Returns how many rows inputs have.
+
+    Raises:
+        ArgumentError: They are no tensors.
+        ShapeError: They have no rows, or not all the same number.
+    """
+    parts = parts_of(inputs)
+    if not parts or not all(isinstance(part, Tensor) for part in parts):
+        raise ArgumentError(
+            f"inputs are a tensor, a tuple or a dictionary of tensors, got {type(inputs).__name__}"
+        )
+    sizes = {part.shape[0] if part.dim() else 0 for part in parts}
+    if len(sizes) != 1 or 0 in sizes:
+        shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+        raise ShapeError(f"inputs are batches of the same, positive length, got {shapes}")
+    return sizes.pop()
 
 
 def like(inputs: Inputs, tensors: Sequence[Tensor]) -> Any:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ...core.errors import ArgumentError, ShapeError
+from ...core.errors import ArgumentError
 from ...core.modules import categories_of
 from ...core.names import Unit
 from ...core.surveys import survey
@@ -15,7 +15,7 @@ from .backward import leaves_of
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE, batches
 from .input_roles import fixed_inputs
-from .inputs import Inputs, Layers, Preprocess, like, output_of, parts_of
+from .inputs import Inputs, Layers, Preprocess, like, output_of, parts_of, row_count
 from .places import check_rows, layers_of, places_in
 from .problem import Problem
 from .targets import Targets, scored
@@ -53,21 +53,13 @@ def make_problem(
         UnitError: A target that is no unit and no index.
         LayerError: A layer that the model does not have, or that does not run.
     """
-    parts = parts_of(inputs)
-    if not parts or not all(isinstance(part, Tensor) for part in parts):
-        raise ArgumentError(
-            f"inputs are a tensor, a tuple or a dictionary of tensors, got {type(inputs).__name__}"
-        )
-    sizes = {part.shape[0] if part.dim() else None for part in parts}
-    if len(sizes) != 1 or None in sizes or 0 in sizes:
-        shapes = ", ".join(str(tuple(part.shape)) for part in parts)
-        raise ShapeError(f"inputs are batches of the same, positive length, got {shapes}")
+    count, parts = row_count(inputs), parts_of(inputs)
     several = isinstance(target, list | tuple)
     given: Sequence[Any] = target if isinstance(target, list | tuple) else [target]
     if not given:
         raise ArgumentError("a list of targets must not be empty")
     classes = tuple(class_names) or categories_of(model)
-    targets = tuple(scored(model, one, len(parts[0]), classes) for one in given)
+    targets = tuple(scored(model, one, count, classes) for one in given)
     # copies: the model may write into its inputs, and tensors made in inference mode have no gradients
     parts = tuple(part.detach().clone() for part in parts)
     fixed, of_path = fixed_inputs(model, inputs, baselines, preprocess, differentiates, layer is not None)

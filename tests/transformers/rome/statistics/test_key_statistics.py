@@ -91,16 +91,34 @@ def test_a_pass_that_is_broken_off_while_reading_goes_on_where_it_was(language_m
 def test_a_pass_that_is_broken_off_while_adding_goes_on_from_the_last_file(
     language_model, tokenizer, tmp_path, monkeypatch
 ):
-    model, path, add = language_model("gpt2"), tmp_path / "partial.safetensors", collecting._Pass.add
+    model, path, compute = language_model("gpt2"), tmp_path / "partial.safetensors", collecting._PartTask._add
 
-    def failing(self, rows):
-        add(self, rows)
-        if self.texts:
+    def failing(self, rows, totals, counts):
+        compute(self, rows, totals, counts)
+        if path.exists():
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(collecting, "_SECONDS", 0)
-        patched.setattr(collecting._Pass, "add", failing)
+        patched.setattr(collecting._PartTask, "_add", failing)
+        collect(model, tokenizer, texts(150), checkpoint=path)
+    goes_on(model, tokenizer, path)
+
+
+def test_a_pass_that_is_broken_off_without_a_file_keeps_the_parts_that_are_done(
+    language_model, tokenizer, tmp_path, monkeypatch
+):
+    model, path, calls = language_model("gpt2"), tmp_path / "partial.safetensors", []
+    compute = collecting._PartTask.__call__
+
+    def failing(self, read):
+        calls.append(read)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return compute(self, read)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(collecting._PartTask, "__call__", failing)
         collect(model, tokenizer, texts(150), checkpoint=path)
     goes_on(model, tokenizer, path)
 

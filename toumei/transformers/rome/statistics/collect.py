@@ -6,8 +6,9 @@ has entries (arXiv:2506.04226).
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ....core.errors import ArgumentError
 from ....core.fingerprint import fingerprint_of
 from ....core.hooks import hooked
 from ....core.modules import evaluating
+from ....core.parallel import streamed
 from ....core.progress import tqdm
 from ....core.tensors import whole
 from ...model.corpus import texts_in, token_rows
@@ -43,11 +45,13 @@ def collect_statistics(
     enough: float | None = None,
     dtype: torch.dtype = torch.float64,
     checkpoint: str | Path | None = None,
+    jobs: int = 1,
     verbose: bool = True,
 ) -> KeyStatistics:
     """Returns the second moments of the keys of some layers, from one pass over the texts.
 
-    The forward pass ends after the deepest layer. Memory does not grow with the number of texts.
+    The forward pass ends after the deepest layer. Memory does not grow with the number of texts. Sums are
+    those of parts of 16 batches, added in the order of the texts.
 
     Args:
         model: A causal language model.
@@ -62,6 +66,8 @@ def collect_statistics(
             precision of the keys, at least float32.
         checkpoint: A file that is written about once a minute and at the end. If it exists, the pass
             continues from it.
+        jobs: How many parts run at once, in processes or on a cluster; see `toumei.core.sweep`. Any number
+            gives the same sums. With several, an iterator is read some parts ahead.
         verbose: Show a progress bar.
 
     Raises:
@@ -84,28 +90,74 @@ def collect_statistics(
     if dtype not in (torch.float32, torch.float64):
         raise ArgumentError(f"sums of many keys need float32 or float64, got {dtype}")
     pass_ = _Pass(parts, wanted, dtype)
+    task = _PartTask(parts, pass_.names, batch_size, dtype)
     source = token_rows(texts_in(texts), tokenizer, min(max_length, parts.positions or max_length))
     if checkpoint is not None and Path(checkpoint).exists():
         pass_.resume(KeyStatistics.load(checkpoint), source)
+    reading = iter(lambda: list(islice(source, batch_size * _SORTED_AT_ONCE)), [])
     progress = tqdm(desc="statistics", unit="text", initial=pass_.texts, disable=not verbose)
-    with progress, evaluating(parts.model), torch.no_grad(), _saving(pass_, checkpoint) as save:
-        while not pass_.has(enough) and (read := list(islice(source, batch_size * _SORTED_AT_ONCE))):
-            with pass_.part(read):
-                rows = sorted(filter(None, read), key=len)
-                for start in range(0, len(rows), batch_size):
-                    pass_.add(rows[start : start + batch_size])
-            progress.update(len(read))
+    with progress, _saving(pass_, checkpoint) as save, closing(streamed(task, reading, jobs=jobs)) as found:
+        while not pass_.has(enough) and (following := next(found, None)) is not None:
+            pass_.add(*following)
+            progress.update(len(following[0]))
             save()
     if not any(pass_.counts.values()):
         raise ArgumentError("expected texts to collect statistics over, got an empty corpus")
     return pass_.result()
 
 
+@dataclass(frozen=True)
+class _PartTask:
+    """The function of a sweep over parts of a corpus.
+
+    Attributes:
+        parts: The parts of the model.
+        names: The down-projection of each layer.
+        batch_size: Texts in a forward pass.
+        dtype: The precision of the sums.
+    """
+
+    parts: Anatomy
+    names: dict[int, str]
+    batch_size: int
+    dtype: torch.dtype
+
+    @torch.no_grad()
+    def __call__(self, read: Sequence[Sequence[int]]) -> dict[int, SecondMoment]:
+        """Returns the second moments of the keys of some texts; none if all texts are empty."""
+        rows = sorted(filter(None, read), key=len)
+        totals: dict[int, Tensor] = {}
+        counts = dict.fromkeys(self.names, 0)
+        with evaluating(self.parts.model):
+            for start in range(0, len(rows), self.batch_size):
+                self._add(rows[start : start + self.batch_size], totals, counts)
+        return {layer: SecondMoment(total.cpu(), counts[layer]) for layer, total in totals.items()}
+
+    def _add(self, rows: Sequence[Sequence[int]], totals: dict[int, Tensor], counts: dict[int, int]) -> None:
+        """Adds the keys of a batch. Causal models need no mask for padding on the right."""
+        tokens, mask = padded(rows, self.parts.device)
+        runs = self.parts.runs(self.names.values())
+        with hooked(self.parts.model, runs, inputs=True, stop=True, clone=False) as given:
+            self.parts.model(tokens, use_cache=False)
+        for layer, name in self.names.items():
+            keys = whole(given[name])
+            keys = keys.reshape(-1, keys.shape[-1])
+            if mask.numel() != mask.sum():
+                keys = keys[mask.flatten().bool().to(keys.device)]
+            keys = keys if keys.dtype in (torch.float32, torch.float64) else keys.float()
+            product = keys.T @ keys
+            if layer in totals:
+                totals[layer] += product
+            else:
+                totals[layer] = product.to(self.dtype)
+            counts[layer] += len(keys)
+
+
 class _Pass:
-    """The running sums of a pass over texts."""
+    """The running sums of a pass over texts, on the CPU."""
 
     def __init__(self, parts: Anatomy, layers: list[int], dtype: torch.dtype) -> None:
-        self.parts, self.names = parts, {layer: parts.down(layer) for layer in layers}
+        self.names = {layer: parts.down(layer) for layer in layers}
         self.totals: dict[int, Tensor] = {}
         self.counts = dict.fromkeys(layers, 0)
         self.dtype, self.model = dtype, fingerprint_of(parts.model)
@@ -128,30 +180,15 @@ class _Pass:
         self.totals = {layer: moment.total.to(self.dtype) for layer, moment in begun.moments.items()}
         self.counts = {layer: moment.count for layer, moment in begun.moments.items()}
 
-    def add(self, rows: Sequence[Sequence[int]]) -> None:
-        """Adds the keys of a batch. Causal models need no mask for padding on the right."""
-        tokens, mask = padded(rows, self.parts.device)
-        runs = self.parts.runs(self.names.values())
-        with hooked(self.parts.model, runs, inputs=True, stop=True, clone=False) as given:
-            self.parts.model(tokens, use_cache=False)
-        for layer, name in self.names.items():
-            keys = whole(given[name])
-            keys = keys.reshape(-1, keys.shape[-1])
-            if mask.numel() != mask.sum():
-                keys = keys[mask.flatten().bool().to(keys.device)]
-            keys = keys if keys.dtype in (torch.float32, torch.float64) else keys.float()
-            product = keys.T @ keys
-            if layer in self.totals:
-                self.totals[layer] += product
-            else:
-                self.totals[layer] = product.to(self.dtype)
-            self.counts[layer] += len(keys)
-
-    @contextmanager
-    def part(self, rows: Iterable[Sequence[int]]) -> Iterator[None]:
-        """Marks the sums as incomplete while the keys of these texts are added, and after a failure."""
+    def add(self, rows: Iterable[Sequence[int]], moments: Mapping[int, SecondMoment]) -> None:
+        """Adds the second moments of a part of the texts. Until it is done the sums are incomplete."""
         self.complete = False
-        yield
+        for layer, moment in moments.items():
+            if layer in self.totals:
+                self.totals[layer] += moment.total
+            else:
+                self.totals[layer] = moment.total
+            self.counts[layer] += moment.count
         for row in rows:
             self.corpus = _chained(self.corpus, row)
             self.texts += 1
@@ -167,8 +204,7 @@ class _Pass:
     def result(self) -> KeyStatistics:
         """The second moments so far."""
         moments = {
-            layer: SecondMoment(total.cpu().clone(), self.counts[layer])
-            for layer, total in self.totals.items()
+            layer: SecondMoment(total.clone(), self.counts[layer]) for layer, total in self.totals.items()
         }
         return KeyStatistics(moments, self.model, self.corpus, self.texts)
 

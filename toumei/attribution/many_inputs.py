@@ -1,0 +1,161 @@
+"""Attributions of many inputs: in batches, in several processes if need be."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..core.checks import checked
+from ..core.errors import ShapeError
+from ..core.kinds import as_names
+from ..core.parallel import sweep
+from .base.baselines import Baseline, BaselineLike
+from .base.inputs import Inputs, like, parts_of, row_count
+from .base.method import Method
+from .base.names import Names, named
+from .base.result import Attribution
+from .base.targets import Targets
+
+
+@checked
+def attribute_many(
+    method: Method,
+    inputs: Inputs | Any,
+    target: Targets = None,
+    baselines: BaselineLike = None,
+    *,
+    feature_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    row_names: Sequence[str] | None = None,
+    batch_size: int = 32,
+    jobs: int = 1,
+    folder: str | Path | None = None,
+    verbose: bool = True,
+) -> Attribution:
+    """Returns the attribution of many inputs, with a call of the method for each batch of them.
+
+    A batch depends on its inputs, the method and its arguments only, so that any number of jobs gives the
+    same contributions. A method that samples begins each batch with its seed.
+
+    Args:
+        method: The configured method.
+        inputs: As for the method: a tensor (N, ...), a tuple or a dictionary of tensors, or a table.
+        target: As for the method: one for all inputs, a tensor of one index an input, or a list of these.
+        baselines: As for the method; a tensor in the shape of the inputs has a baseline for each.
+        feature_names: As for the method.
+        class_names: As for the method.
+        row_names: As for the method.
+        batch_size: How many inputs a call of the method has.
+        jobs: How many batches run at once, in processes or on a cluster; see `toumei.core.sweep`.
+        folder: Where each finished batch is kept, so that a killed run goes on where it was.
+        verbose: Show a progress bar of the batches.
+
+    Raises:
+        ShapeError: Inputs without a common batch axis, or another number of targets or names than inputs.
+        ArgumentError: Inputs that are no tensors; or as for the method.
+
+    Example:
+        >>> import torch
+        >>> from toumei.attribution import Saliency
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+        >>> result = attribute_many(Saliency(model), torch.rand(100, 3, 4, 4), 1, jobs=1, verbose=False)
+        >>> result.values.shape
+        torch.Size([100, 3, 4, 4])
+    """
+    given, names = named(inputs, method.model, feature_names, row_names)
+    classes = None if class_names is None else tuple(as_names(class_names))
+    task = _BatchTask(method, names.features, classes, tuple(_objects_in((target, baselines))))
+    batches = _batches(method.model, given, target, baselines, names=names, batch_size=batch_size)
+    found = sweep(task, batches, jobs=jobs, folder=folder, verbose=verbose)
+    return replace(Attribution.cat(found), row_names=names.rows)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The arguments of a call of the method."""
+
+    inputs: Inputs
+    target: Targets
+    baselines: BaselineLike
+
+
+@dataclass(frozen=True)
+class _BatchTask:
+    """The function of a sweep over batches.
+
+    Attributes:
+        method: The method.
+        feature_names: Of the columns of a table.
+        class_names: Of the outputs.
+        objects: The functions and baselines among the arguments, so that their code tells results apart.
+    """
+
+    method: Method
+    feature_names: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None
+    objects: tuple[Any, ...]
+
+    def __call__(self, batch: _Batch) -> Attribution:
+        """Returns the attribution of a batch."""
+        return self.method(
+            batch.inputs,
+            batch.target,
+            batch.baselines,
+            feature_names=self.feature_names,
+            class_names=self.class_names,
+        )
+
+
+@checked
+def _batches(
+    model: nn.Module, inputs: Inputs, target: Targets, baselines: Any, *, names: Names, batch_size: int
+) -> list[_Batch]:
+    """The arguments of each call; arrays were made tensors in the precision of the model."""
+    count = row_count(inputs)
+    names.check(inputs)
+    return [
+        _Batch(
+            like(inputs, [part[rows].clone() for part in parts_of(inputs)]),  # without the storage of all
+            _rows_of_target(target, count, rows),
+            _rows_of_baselines(baselines, inputs, rows),
+        )
+        for rows in (slice(start, start + batch_size) for start in range(0, count, batch_size))
+    ]
+
+
+def _objects_in(given: Any) -> Iterator[Any]:
+    """The functions and baselines in arguments."""
+    if isinstance(given, list | tuple | dict):
+        for one in given.values() if isinstance(given, dict) else given:
+            yield from _objects_in(one)
+    elif isinstance(given, Baseline | FunctionType):
+        yield given
+
+
+def _rows_of_target(target: Any, count: int, rows: slice) -> Any:
+    """The targets of some of the inputs."""
+    if isinstance(target, list | tuple):
+        return [_rows_of_target(one, count, rows) for one in target]
+    if not isinstance(target, Tensor) or target.dim() != 1:
+        return target
+    if len(target) != count:
+        raise ShapeError(f"{len(target)} targets for {count} inputs: give one, or one an input")
+    return target[rows].clone()
+
+
+def _rows_of_baselines(baselines: Any, inputs: Inputs, rows: slice) -> Any:
+    """The baselines of some of the inputs: of tensors in the shape of the inputs the rows, others whole."""
+    if isinstance(baselines, dict) and isinstance(inputs, dict):
+        return {
+            name: _rows_of_baselines(one, inputs[name], rows) if name in inputs else one
+            for name, one in baselines.items()
+        }
+    parts = parts_of(inputs)
+    if isinstance(baselines, list | tuple) and len(baselines) == len(parts):
+        pairs = zip(baselines, parts, strict=True)
+        return [_rows_of_baselines(one, part, rows) for one, part in pairs]
+    shaped = tuple(getattr(baselines, "shape", ())) == tuple(parts[0].shape) and len(parts) == 1
+    return baselines[rows] if shaped else baselines
