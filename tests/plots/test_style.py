@@ -1,5 +1,7 @@
 """One look for all figures: zero is white, panels share their limits, the user's settings stay."""
 
+import pickle
+
 import matplotlib.style
 import numpy as np
 import pytest
@@ -50,6 +52,14 @@ def test_the_first_colours_differ_for_colour_blind_people():
     seen = torch.stack([seen_without_red_cones(color) for color in style.COLORS[:5]])
     distances = torch.cdist(seen, seen) + torch.eye(5)
     assert distances.min() > 0.05
+
+
+def test_a_notebook_shows_the_figure_of_a_plot_alone():
+    """IPython asks an object to display itself, and writes no text of one that does."""
+    plots = [Attribution(torch.randn(2, 3, 4, 4), torch.zeros(2)).plot(), image_grid(torch.rand(2, 3, 8, 8))]
+    for ax in plots:
+        assert ax._ipython_display_() is None
+        assert pickle.loads(pickle.dumps(ax.figure)).axes[0].get_title() == ax.get_title()
 
 
 def test_a_plot_leaves_given_axes_in_place():

@@ -45,8 +45,11 @@ def image_grid(
     if ax is None:
         from matplotlib import pyplot
 
+        from .quiet_axes import QuietAxes
+
         with look():
-            ax = pyplot.figure(**figure_size(canvas, columns)).add_axes((0, 0, 1, 1))
+            figure = pyplot.figure(**figure_size(canvas, columns))
+            ax = figure.add_axes((0, 0, 1, 1), axes_class=QuietAxes)
     ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
     ax.set_axis_off()
     height, width = images.shape[-2:]
@@ -99,9 +102,12 @@ def side_by_side(
     if ax is None:
         from matplotlib import pyplot
 
+        from .quiet_axes import QuietAxes
+
         inches = (canvas.shape[2] / 130, canvas.shape[1] / 130 + 0.25)
         with look():
-            ax = pyplot.figure(figsize=inches, dpi=130, layout="constrained").add_subplot()
+            figure = pyplot.figure(figsize=inches, dpi=130, layout="constrained")
+            ax = figure.add_subplot(axes_class=QuietAxes)
     ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
     ax.set_axis_off()
     letters: dict[str, Any] = {"fontsize": "small", "color": "black"}

@@ -88,8 +88,11 @@ def drawing(ax: "Axes | None", width: float = 6.0, height: float = 4.0) -> Itera
         return
     from matplotlib import pyplot
 
+    from .quiet_axes import QuietAxes
+
     with look():
-        ax = pyplot.figure(figsize=(width, height), layout="constrained").add_subplot()
+        figure = pyplot.figure(figsize=(width, height), layout="constrained")
+        ax = figure.add_subplot(axes_class=QuietAxes)
         # ticks are made later, when the settings are the user's again
         ax.tick_params(labelsize=LABEL, color="black", labelcolor="black")
         yield ax
