@@ -19,6 +19,7 @@ from toumei.transformers import (
     CausalTracer,
     HookedModel,
     RankOneEditor,
+    cache_many,
     collect_statistics,
     evaluate_edits,
     head_ablation,
@@ -135,7 +136,27 @@ def attributions(**more):
     return attribute_many(method, images, torch.arange(4) % 3, batch_size=1, **more, **QUIET)
 
 
-ENTRIES = [attributions, statistics, shuffles, zeros_kept, lesions, icons, methods, ablations, effects, edits]
+def caches(**more):
+    model, tokenizer, world = facts_gpt()
+    texts = [fact.text for fact in world.facts[:4]]
+    names = ["pattern", ("z", 1), "transformer.h.0.mlp"]
+    found = cache_many(HookedModel(model, tokenizer), texts, names, **more, **QUIET)
+    return [dict(cache) for cache in found]
+
+
+ENTRIES = [
+    caches,
+    attributions,
+    statistics,
+    shuffles,
+    zeros_kept,
+    lesions,
+    icons,
+    methods,
+    ablations,
+    effects,
+    edits,
+]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.__name__)
@@ -156,14 +177,6 @@ def test_statistics_of_an_endless_corpus_end_with_enough_keys():
         for jobs in (1, 2)
     )
     assert same(one, two)
-
-
-def test_caches_of_texts_are_a_sweep():
-    model, tokenizer, world = facts_gpt()
-    hooked = HookedModel(model, tokenizer)
-    read = lambda text: hooked.run_with_cache(text, [("resid_post", 2)])[1]["resid_post", 2]  # noqa: E731
-    texts = [fact.text for fact in world.facts[:4]]
-    assert same(sweep(read, texts, **QUIET), sweep(read, texts, jobs=2, **QUIET))
 
 
 def test_finished_edits_are_found_and_those_of_another_setting_are_not(tmp_path):

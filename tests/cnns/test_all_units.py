@@ -51,6 +51,22 @@ def test_other_settings_and_weights_are_other_pictures(small_cnn, tmp_path):
     assert kept() == 7
 
 
+def test_another_forward_pass_with_the_same_weights_is_another_picture(small_cnn, tmp_path):
+    class Doubled(type(small_cnn)):
+        """The network with other code."""
+
+        def forward(self, images):
+            return super().forward(images**2)
+
+    Doubled.__name__ = type(small_cnn).__name__
+    other = deepcopy(small_cnn)
+    other.__class__ = Doubled
+    one, two = (
+        unit_pictures(network, "conv1", [2], folder=tmp_path, **SETTINGS) for network in (small_cnn, other)
+    )
+    assert repr(small_cnn) == repr(other) and not torch.equal(one.images, two.images)
+
+
 def test_channels_that_the_layer_does_not_have_are_refused(small_cnn):
     with pytest.raises(UnitError, match=r"conv1 has the channels 0 to 5, got \[6, -1\]"):
         unit_pictures(small_cnn, "conv1", [2, 6, -1], **SETTINGS)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ..core.checks import check_counts, checked
+from ..core.content import content_of_model
 from ..core.errors import UnitError
-from ..core.fingerprint import fingerprint_of
 from ..core.layout import channel_axis_of
 from ..core.modules import device_and_dtype, evaluating
 from ..core.parallel import sweep
@@ -113,7 +113,7 @@ class _UnitTask:
     def sweep_content(self) -> list[Any]:
         """All that a picture depends on beside its unit."""
         others = {name: value for name, value in vars(self).items() if name != "model"}
-        return [repr(self.model), fingerprint_of(self.model), others]
+        return [content_of_model(self.model), others]
 
     def __call__(self, channels: tuple[int, ...]) -> Visualization:
         """Returns the pictures of some channels.

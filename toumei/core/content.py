@@ -7,13 +7,14 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import ArgumentError
-from .fingerprint import bits_of
+from .fingerprint import bits_of, fingerprint_of
 from .reached_code import Part, Reading, functions_of, reached_from
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
+_NO_SETTINGS = ("training", "name_or_path")  # of modules
 _NAMED = (type, BuiltinFunctionType, ModuleType)
 
 
@@ -51,6 +52,39 @@ def content_and_code(given: Any) -> tuple[str, list[Part]]:
     except (TypeError, AttributeError, ValueError, RuntimeError) as error:
         kind = type(given).__name__
         raise ArgumentError(f"the content of {kind} {repr(given)[:60]} cannot be read: {error}") from error
+
+
+def content_of_model(model: nn.Module) -> list[Any]:
+    """Returns what the results of a model depend on, for the ``sweep_content`` of functions that hold it.
+
+    These are the fingerprint of its weights, the buffers that no state dict has, how it is put together, and
+    of each module its class, by whose code sweeps tell models apart, and its attributes that are plain values
+    or functions.
+
+    Example:
+        >>> class Power(nn.Module):
+        ...     def __init__(self, exponent):
+        ...         super().__init__()
+        ...         self.exponent = exponent
+        >>> content_hash(content_of_model(Power(2))) == content_hash(content_of_model(Power(3)))
+        False
+    """
+    kinds = list(dict.fromkeys(type(module) for module in model.modules()))
+    attributes = {name: _settings_of(module) for name, module in model.named_modules()}
+    stored = model.state_dict().keys()
+    others = {name: one for name, one in model.named_buffers() if name not in stored and not one.is_meta}
+    return [fingerprint_of(model), others, repr(model), kinds, attributes]
+
+
+def _settings_of(module: nn.Module) -> dict[str, Any]:
+    """The attributes of a module that are plain values, sequences of these, or functions."""
+    found = {}
+    for name, value in vars(module).items():
+        value = value.__func__ if isinstance(value, MethodType) else value
+        values = value if isinstance(value, list | tuple) else (value,)
+        if name not in _NO_SETTINGS and all(isinstance(one, (*_PLAIN, FunctionType, type)) for one in values):
+            found[name] = value
+    return found
 
 
 def function_parts(function: Any) -> dict[str, str]:

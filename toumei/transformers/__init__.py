@@ -83,7 +83,15 @@ from .lenses import (
     direct_logit_attribution,
     logit_lens,
 )
-from .model import ActivationCache, Anatomy, HookedAutoConfig, HookedAutoModel, HookedModel, anatomy
+from .model import (
+    ActivationCache,
+    Anatomy,
+    HookedAutoConfig,
+    HookedAutoModel,
+    HookedModel,
+    anatomy,
+    cache_many,
+)
 from .patching import (
     AttributionPatching,
     HeadAblation,
@@ -222,6 +230,7 @@ __all__ = [
     "attention_rollout",
     "attribution_graph",
     "attribution_patching",
+    "cache_many",
     "circuit_checks",
     "collect_statistics",
     "composition_scores",

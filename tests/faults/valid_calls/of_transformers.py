@@ -29,6 +29,9 @@ def language():
             **{"jobs": 1, **QUIET},
         },
     )
+    hooked = trans.HookedModel(**parts)
+    cached = {"model": hooked, "texts": [prompt], "names": ("z", 1), "batch_size": 1}
+    yield trans.cache_many, {**cached, "jobs": 1, "folder": None, **QUIET}
     yield trans.revert_all, {"model": parts["model"]}
     anatomy = trans.anatomy(parts["model"])
     yield (

@@ -4,6 +4,7 @@ from .activation_cache import ActivationCache
 from .arrakis_names import HookedAutoConfig, HookedAutoModel
 from .families import FAMILIES, Anatomy, anatomy
 from .hooked_model import HookedModel
+from .many_caches import cache_many
 from .scoring import AnswerScore, score_answers
 from .tokens import ROLES, continuation, subject_range, token_roles, tokenize
 
@@ -17,6 +18,7 @@ __all__ = [
     "HookedAutoModel",
     "HookedModel",
     "anatomy",
+    "cache_many",
     "continuation",
     "score_answers",
     "subject_range",

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from copy import deepcopy
 
 import pytest
 import torch
@@ -123,6 +124,23 @@ def test_a_killed_run_goes_on_where_it_was(tracer, tmp_path, monkeypatch):
     torch.testing.assert_close(average.effects, expected.effects, equal_nan=True)
     tracer.trace_many(FACTS, samples=2, folder=tmp_path)
     assert len(traced) == 7, "other settings are other results"
+
+
+def test_another_forward_pass_with_the_same_weights_has_other_effects(tracer, tmp_path):
+    class Halved(type(tracer.parts.model)):
+        """The model with other code."""
+
+        def forward(self, *args, **kwargs):
+            found = super().forward(*args, **kwargs)
+            found.logits = found.logits / 2
+            return found
+
+    Halved.__name__ = type(tracer.parts.model).__name__
+    model = deepcopy(tracer.parts.model)
+    model.__class__ = Halved
+    first = tracer.trace_many(FACTS, samples=1, folder=tmp_path)
+    other = CausalTracer(model, tracer.tokenizer).trace_many(FACTS, samples=1, folder=tmp_path)
+    assert not torch.equal(first.high, other.high)
 
 
 def test_the_work_on_a_fact_can_be_sent_to_another_process(tracer):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ....core.checks import checked
+from ....core.content import content_of_model
 from ....core.errors import ArgumentError
-from ....core.fingerprint import fingerprint_of
 from ....core.parallel import sweep
 from ....core.serialization import Saved
 from ....core.tensor_specs import specs
@@ -223,26 +223,19 @@ def evaluate_edits(
         if together:
             with editor._many([case.request for case in cases], False, verbose=verbose, **options):
                 return task.measured(cases)
-        if folder is not None:
-            task = replace(task, model=fingerprint_of(editor.parts.model))
         found = sweep(task, cases, jobs=jobs, folder=folder, verbose=verbose)
     return Evaluation({metric: torch.cat([each.values[metric] for each in found]) for metric in METRICS})
 
 
 @dataclass(frozen=True)
 class _EditTask:
-    """The function of a sweep over edits; most attributes are arguments of `evaluate_edits`.
-
-    Attributes:
-        model: The fingerprint of the model, if results are kept.
-    """
+    """The function of a sweep over edits; the attributes are arguments of `evaluate_edits`."""
 
     editor: RankOneEditor
     batch_size: int
     generate_tokens: int
     vectorizer: "TfidfVectorizer | None"
     options: dict[str, Any]
-    model: str = ""
 
     @property
     def sweep_content(self) -> list[Any]:
@@ -250,7 +243,8 @@ class _EditTask:
         statistics = self.editor.statistics
         keys = None if statistics is None else (statistics.corpus, sorted(statistics.moments))
         editor = [self.editor.seed, self.editor.batch_size, self.editor._given, keys]
-        return [self.model, editor, self.batch_size, self.generate_tokens, self.vectorizer, self.options]
+        model = content_of_model(self.editor.parts.model)
+        return [model, editor, self.batch_size, self.generate_tokens, self.vectorizer, self.options]
 
     def __call__(self, case: EditCase) -> Evaluation:
         """Returns the scores of one edit.

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
 from ....core.checks import checked
+from ....core.content import content_of_model
 from ....core.errors import ArgumentError
-from ....core.fingerprint import fingerprint_of
 from ....core.modules import evaluating
 from ....core.parallel import sweep
 from ...model.families import anatomy
@@ -242,8 +242,7 @@ class CausalTracer:
         )
         plan = self._plan(settings)
         settings = replace(settings, noise=self._common_noise(settings.noise, prompts))
-        model = fingerprint_of(self.parts.model) if folder is not None else ""
-        items = [FactItem(fact, settings, model) for fact in prompts]
+        items = [FactItem(fact, settings) for fact in prompts]
         found = sweep(FactTask(self), items, jobs=jobs, folder=folder, verbose=verbose)
         results = [result for result in found if result is not None]
         if not results:
@@ -328,11 +327,10 @@ class CausalTracer:
 
 @dataclass(frozen=True)
 class FactItem:
-    """A fact of a sweep, and everything that its result depends on."""
+    """A fact of a sweep, and how it is traced."""
 
     fact: FactPrompt
     settings: TraceSettings = field(default_factory=TraceSettings)
-    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -340,7 +338,11 @@ class FactTask:
     """The function of a sweep over facts: it traces one of them."""
 
     tracer: CausalTracer
-    sweep_content: ClassVar[str] = "the items have all that the results depend on"
+
+    @property
+    def sweep_content(self) -> list[Any]:
+        """All that effects depend on beside the item."""
+        return content_of_model(self.tracer.parts.model)
 
     def __call__(self, item: FactItem) -> dict[str, Any] | None:
         """Returns the effects by role, low and high; None if the model predicts another answer."""
