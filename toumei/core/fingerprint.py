@@ -38,9 +38,9 @@ def fingerprint_of(model: nn.Module, instead: Mapping[str, Tensor] | None = None
         tensor = (instead or {}).get(name, tensor)
         plain = name.replace("_orig_mod.", "")  # of what `torch.compile` wrapped
         digest.update(f"{plain} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        tensor = stored_weight(model, name) if tensor.is_meta else tensor
+        place = None if tensor.is_meta else _place(tensor)
+        tensor = stored_weight(model, name) if tensor.is_meta else tensor  # read anew, then its place is free
         if tensor is not None:
-            place = _place(tensor)
             found = read.get(place) or _sums(whole(tensor)).cpu().numpy().tobytes()
             digest.update(found)
             if place is not None:
