@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import fields, is_dataclass
+from tempfile import TemporaryDirectory
 
 import joblib
 import pytest
@@ -16,6 +17,8 @@ from toumei.core.errors import ArgumentError
 from toumei.misc import MLPGraph, lesion_test, null_test
 from toumei.models import SimpleMLP, facts_gpt
 from toumei.transformers import (
+    ActivationSource,
+    ActivationStore,
     CausalTracer,
     HookedModel,
     RankOneEditor,
@@ -144,7 +147,17 @@ def caches(**more):
     return [dict(cache) for cache in found]
 
 
+def shards(**more):
+    model, tokenizer, world = facts_gpt()
+    texts = [fact.text for fact in world.facts[:300]]
+    source = ActivationSource(HookedModel(model, tokenizer), texts, [("mlp_out", 1), ("z", 2)])
+    with TemporaryDirectory() as folder:
+        store = ActivationStore.write(source, folder, shard_tokens=500, **more, **QUIET)
+        return len(store.shards), list(store.blocks(seed=0))
+
+
 ENTRIES = [
+    shards,
     caches,
     attributions,
     statistics,

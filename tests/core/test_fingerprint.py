@@ -2,6 +2,7 @@
 
 import copy
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,3 +111,23 @@ def test_a_write_that_torch_does_not_count_is_seen():
     before, version = fingerprint_of(model), model[0].weight._version
     model[0].weight.data[3, 3] += 1
     assert model[0].weight._version == version and fingerprint_of(model) != before
+
+
+class ReadAnew(dict):
+    """Weights that each access copies, as those on disk, always to the same memory."""
+
+    memory = torch.zeros(4, 4)
+
+    def __getitem__(self, name):
+        return self.memory.copy_(super().__getitem__(name))
+
+
+def test_weights_that_are_read_one_after_the_other_to_the_same_place_all_count():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    wanted = fingerprint_of(model)
+    stored = ReadAnew({name: one.detach().clone() for name, one in model.state_dict().items()})
+    model.to("meta")
+    model._hf_hook = SimpleNamespace(weights_map=stored)
+    assert fingerprint_of(model) == wanted
+    stored["1.weight"] = torch.ones(4, 4)
+    assert fingerprint_of(model) != wanted

@@ -38,8 +38,8 @@ def fingerprint_of(model: nn.Module, instead: Mapping[str, Tensor] | None = None
         tensor = (instead or {}).get(name, tensor)
         plain = name.replace("_orig_mod.", "")  # of what `torch.compile` wrapped
         digest.update(f"{plain} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        place = _place(tensor)
-        tensor = stored_weight(model, name) if tensor.is_meta else tensor
+        place = None if tensor.is_meta else _place(tensor)
+        tensor = stored_weight(model, name) if tensor.is_meta else tensor  # read anew, then its place is free
         if tensor is not None:
             found = read.get(place) or _sums(whole(tensor)).cpu().numpy().tobytes()
             digest.update(found)
@@ -62,7 +62,7 @@ def bits_of(tensor: Tensor) -> str:
 
 def _place(tensor: Tensor) -> Any:
     """Where the numbers of a tensor are, the same for tied weights; None where that cannot be told."""
-    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided or tensor.is_meta:
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
         return None
     return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
 

@@ -35,7 +35,14 @@ def activations():
     yield trans.ActivationSource, {"model": model, "corpus": texts(), "names": NAME, **size}
     folder = tempfile.mkdtemp()
     source = trans.ActivationSource(model, texts(), NAME)
-    given = {"source": source, "folder": folder, "shard_tokens": 10, "dtype": torch.float16, **QUIET}
+    given = {
+        "source": source,
+        "folder": folder,
+        "shard_tokens": 10,
+        "dtype": torch.float16,
+        "jobs": 1,
+        **QUIET,
+    }
     yield trans.ActivationStore.write, given
     yield trans.ActivationStore, {"folder": folder}
     yield model.activations, {"given": "a", "names": NAME}

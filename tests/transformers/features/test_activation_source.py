@@ -115,16 +115,16 @@ def test_a_killed_store_goes_on_where_it_was(model, tmp_path, monkeypatch):
 
     whole = ActivationStore.write(source(), tmp_path / "whole", shard_tokens=30, verbose=False)
     calls = 0
-    of = ActivationSource.of
+    activations = HookedModel.activations
 
-    def dying(self, batch):
+    def dying(self, *given):
         nonlocal calls
         calls += 1
         if calls == 6:
             raise KeyboardInterrupt
-        return of(self, batch)
+        return activations(self, *given)
 
-    monkeypatch.setattr(ActivationSource, "of", dying)
+    monkeypatch.setattr(HookedModel, "activations", dying)
     with pytest.raises(KeyboardInterrupt):
         ActivationStore.write(source(), tmp_path / "killed", shard_tokens=30, verbose=False)
     begun = len(list((tmp_path / "killed").glob("shard*")))
@@ -135,6 +135,9 @@ def test_a_killed_store_goes_on_where_it_was(model, tmp_path, monkeypatch):
     before = calls
     ActivationStore.write(source(), tmp_path / "killed", shard_tokens=30, verbose=False)
     assert calls == before, "a whole store runs the model again"
+    again.shards[1].unlink()
+    ActivationStore.write(source(), tmp_path / "killed", shard_tokens=30, verbose=False)
+    assert whole.shards[1].read_bytes() == again.shards[1].read_bytes()
 
 
 def test_a_folder_of_other_activations_is_refused(model, tmp_path):

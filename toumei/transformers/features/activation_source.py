@@ -105,15 +105,20 @@ class ActivationSource:
         for batch in self.batches:
             yield self.of(batch)
 
-    @torch.no_grad()
     def of(self, batch: TokenBatch) -> Block:
         """Returns the activations of the tokens of a batch that count, on the CPU."""
-        with evaluating(self.model.model):
-            found = self.model.activations(batch.inputs, list(self.names))
-        return {name: counted_vectors(name, found[name], batch).cpu() for name in self.names}
+        return activations_of(self.model, self.names, batch)
 
     def __repr__(self) -> str:
         return f"ActivationSource({listed(self.names)} of {self.model!r})"
+
+
+@torch.no_grad()
+def activations_of(model: HookedModel, names: Sequence[str], batch: TokenBatch) -> Block:
+    """Returns the named activations of the tokens of a batch that count, on the CPU."""
+    with evaluating(model.model):
+        found = model.activations(batch.inputs, list(names))
+    return {name: counted_vectors(name, found[name], batch).cpu() for name in names}
 
 
 def check_vectors(model: HookedModel, names: Iterable[str]) -> None:

@@ -4,20 +4,23 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...core.checks import check_counts, checked
+from ...core.checks import check_counts, check_jobs, checked
 from ...core.errors import ArgumentError
 from ...core.files import atomic_write
 from ...core.optional import require
+from ...core.parallel import streamed
 from ...core.progress import tqdm
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
-from .activation_source import ActivationSource, Block
+from .activation_source import ActivationSource, Block, activations_of
 from .token_batches import TokenBatch
 
 _INDEX, _KEY, _VERSION = "activations.json", "toumei", 1
@@ -70,6 +73,7 @@ class ActivationStore:
         *,
         shard_tokens: int = 2**15,
         dtype: torch.dtype = torch.float32,
+        jobs: int = 1,
         verbose: bool = True,
     ) -> "ActivationStore":
         """Writes the activations of a source to a folder, and returns the store.
@@ -82,6 +86,8 @@ class ActivationStore:
             folder: Where to write; it is made where it is missing.
             shard_tokens: A shard ends with the pass in which it gets so many tokens.
             dtype: The precision of the numbers on disk: float32, float16 or bfloat16.
+            jobs: How many passes run at once, in processes or on a cluster; see `toumei.core.sweep`. Any
+                number writes the same shards.
             verbose: Show a progress bar.
 
         Raises:
@@ -91,12 +97,18 @@ class ActivationStore:
         check_counts(1, shard_tokens=shard_tokens)
         if dtype not in _DTYPES.values():
             raise ArgumentError(f"activations are stored as {', '.join(_DTYPES)}, got {dtype}")
+        check_jobs(jobs)
         writer = _Writer(source, Path(folder), shard_tokens, dtype)
+        task = partial(activations_of, source.model, source.names)
         with tqdm(
             desc="activations", unit="token", total=source.batches.max_tokens, disable=not verbose
         ) as bar:
-            for batch in source.batches:
-                bar.update(writer.add(batch))
+            batches = iter(source.batches)
+            while writer.passes_over and (batch := next(batches, None)) is not None:
+                bar.update(writer.add(batch, None))
+            with closing(streamed(task, batches, jobs=jobs)) as found:
+                for batch, block in found:
+                    bar.update(writer.add(batch, block))
         writer.close()
         return cls(folder)
 
@@ -148,12 +160,18 @@ class _Writer:
     def _next_known(self) -> dict[str, Any] | None:
         return _notes(self._path()) if self._path().exists() else None
 
-    def add(self, batch: TokenBatch) -> int:
-        """Adds a batch; returns how many tokens of it count."""
+    @property
+    def passes_over(self) -> bool:
+        """Whether the next batch is in a shard that is there already."""
+        return self._known is not None
+
+    def add(self, batch: TokenBatch, block: Block | None) -> int:
+        """Adds a batch, with its activations unless they are known; returns how many tokens count."""
         self.corpus = hashlib.sha256(f"{self.corpus} {batch.ids.tolist()}".encode()).hexdigest()
         count = int(batch.counted.sum())
         if self._known is None:
-            self.blocks.append({name: one.to(self.dtype) for name, one in self.source.of(batch).items()})
+            assert block is not None
+            self.blocks.append({name: one.to(self.dtype) for name, one in block.items()})
         self.tokens += count
         self.passes += 1
         if self._known is not None and self.passes == self._known["passes"]:
