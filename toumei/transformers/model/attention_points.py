@@ -102,18 +102,21 @@ class AttentionPoints:
 
     def _linear_before(self, node: TensorNode) -> TensorNode | None:
         """The output of the nearest linear map on all ways back from a tensor."""
-        found, seen, waiting = set[TensorNode](), {node}, [node]
+        found, seen, waiting = set[LinearMap](), {node}, [node]
         while waiting:
             one = waiting.pop()
             if one in self._linear:
-                found.add(self._linear[one].output)
+                found.add(self._linear[one])
                 continue
             operation = self._graph.producer(one)
             if operation is not None:
                 new = [other for other in operation.inputs if other not in seen and other.kind == "result"]
                 seen.update(new)
                 waiting += new
-        return found.pop() if len(found) == 1 else None
+        # of several not those by a buffer: older rotary embeddings multiply positions by their frequencies
+        learned = {one.output for one in found if one.weight.kind == "parameter"}
+        outputs = learned or {one.output for one in found}
+        return outputs.pop() if len(outputs) == 1 else None
 
     def _split(self, linear: TensorNode, node: TensorNode, width: int) -> TensorNode | None:
         """The last tensor with an axis of heads that holds numbers of a linear map as they are."""
