@@ -50,7 +50,7 @@ def ray_cluster() -> Iterator[None]:
     path = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": path})
     try:
-        register_ray()  # type: ignore[no-untyped-call]
+        register_ray()
         with joblib.parallel_config("ray"):
             yield
     finally:

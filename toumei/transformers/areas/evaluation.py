@@ -4,6 +4,7 @@ Scaling, reduction and classifier are one pipeline of scikit-learn, which is fit
 each fold alone. Texts of a group are never on both sides.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -164,7 +165,9 @@ def scored(
 
     first = [] if reduction is None else [reduction.estimator()]
     pipeline = make_pipeline(*first, StandardScaler(), LogisticRegression(max_iter=2000))
-    found = cross_validate(pipeline, states.numpy(), labels.numpy(), scoring=list(metrics), cv=splits)
+    with warnings.catch_warnings():  # of older scikit-learn: a label is guessed that no text of a fold has
+        warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")
+        found = cross_validate(pipeline, states.numpy(), labels.numpy(), scoring=list(metrics), cv=splits)
     return {name: torch.from_numpy(found[f"test_{name}"]) for name in metrics}
 
 

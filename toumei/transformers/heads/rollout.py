@@ -149,7 +149,8 @@ def _graph(layers: Tensor) -> Any:
     layer, query, key = units.nonzero(as_tuple=True)
     senders, receivers = (layer + 1) * tokens + query, layer * tokens + key
     return csr_array(
-        (units[layer, query, key].numpy(), (senders.numpy(), receivers.numpy())), shape=(size, size)
+        (units[layer, query, key].numpy(), (senders.int().numpy(), receivers.int().numpy())),
+        shape=(size, size),
     )
 
 
