@@ -38,7 +38,7 @@ class Rerun:
         tolerance: How far numbers may be apart, relative to the largest one of their tensor.
         largest: How far they are apart at most, relative to that.
         differences: The places that differ by more, and how.
-        not_compared: The places that could not be kept, of which there is only a page, or that are times.
+        not_compared: The places that could not be kept, have only a page, or are times.
         changed: What of the version is not as it was, such as ``"source"`` or ``"model"``.
         before: The name of the run that it is compared with.
         run: The name of the new run.

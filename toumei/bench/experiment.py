@@ -330,7 +330,7 @@ def _open_figures(before: Mapping[int, Any]) -> dict[int, Any]:
 
 
 def _close(figures: Mapping[int, Any]) -> None:
-    """Closes the figures that were drawn for a run, of which each run would else leave some open."""
+    """Closes the figures that were drawn for a run; else each run would leave some open."""
     for number, (figure, _) in figures.items():
         if figure in DRAWN_HERE:
             sys.modules["matplotlib.pyplot"].close(number)

@@ -163,7 +163,7 @@ class OperationGraph:
         """Computes the pass again, operation by operation, and returns the output of the model.
 
         With the inputs of the pass the output is that of the model bit for bit, also where it drew random
-        numbers, and where it used tensors of which nothing is known. Parameters and buffers count as they are
+        numbers, and where it used tensors of unknown origin. Parameters and buffers count as they are
         now; buffers are not changed. Gradients flow where they are switched on.
 
         Args:

@@ -163,7 +163,7 @@ def test_gates_are_seen(kind, gated):
 
 @pytest.mark.parametrize("gate", [True, False])
 def test_the_pass_that_finds_layers_tells_which_are_gated(gate):
-    """Two maps of the same size beside the last one, of which one is a gate or does something else."""
+    """Two maps of the same size beside the last one; one is a gate or does something else."""
 
     class Both(Planted):
         def __init__(self):

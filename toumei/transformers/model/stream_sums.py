@@ -37,7 +37,7 @@ class StreamSum:
         parts: What each component adds, in the order in which they ran.
         sums: The partial sums of the start and components, by the components.
         reads: The sums that each component is computed from.
-        others: What else is added after the start, of which no block is known.
+        others: What else is added after the start by no known block.
     """
 
     start: tuple[TensorNode, ...]

@@ -59,7 +59,7 @@ def test_a_trace_that_finds_a_layer_without_statistics(language_model, tokenizer
     found = editor.edit(**ASK, layer="trace", steps=1).layers[0]
     others = [layer for layer in range(3) if layer != found]
     partial = collect_statistics(editor.model, tokenizer, corpus(20), others, verbose=False)
-    with pytest.raises(ArgumentError, match=f"the trace finds layer {found}, of which .* no statistics"):
+    with pytest.raises(ArgumentError, match=f"the trace finds layer {found}, which has no statistics"):
         RankOneEditor(editor.model, tokenizer, partial).edit(**ASK, layer="trace")
 
 

@@ -357,7 +357,7 @@ class RankOneEditor:
         ).best_layer
         if self.statistics is not None and layer not in self.statistics.moments:
             raise ArgumentError(
-                f"the trace finds layer {layer}, of which there are no statistics, only of layers "
+                f"the trace finds layer {layer}, which has no statistics; there are those of layers "
                 f"{list(self.statistics.moments)}: collect those of all layers, or give layer="
             )
         return layer
