@@ -1,5 +1,7 @@
 """Fixtures for all tests, and the rule that a test leaves nothing behind on a model."""
 
+import atexit
+import gc
 import os
 import resource
 import signal
@@ -8,6 +10,8 @@ from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests are small, and several processes run them at once
+
+gc.disable()  # while modules are imported and tests are collected, which leaves nearly no garbage
 
 import pytest
 import torch
@@ -19,6 +23,13 @@ REGISTRATIONS = (
     "register_full_backward_hook",
     "register_full_backward_pre_hook",
 )
+
+
+def pytest_collection_finish():
+    """Modules and tests stay to the end: collections of garbage pass them over, which takes half a second else."""
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # some extension modules complain of what is not collected at the end
 
 
 class Watched:
