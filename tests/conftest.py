@@ -11,11 +11,11 @@ from pathlib import Path
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests are small, and several processes run them at once
 
-gc.disable()  # while modules are imported and tests are collected, which leaves nearly no garbage
-
 import pytest
 import torch
 from torch import nn
+
+gc.disable()  # while tests are collected, which leaves nearly no garbage
 
 REGISTRATIONS = (
     "register_forward_hook",
@@ -26,7 +26,7 @@ REGISTRATIONS = (
 
 
 def pytest_collection_finish():
-    """Modules and tests stay to the end: collections of garbage pass them over, which takes half a second else."""
+    """Modules and tests stay to the end: the collector of garbage passes them over, which saves half a second."""
     gc.freeze()
     gc.enable()
     atexit.register(gc.unfreeze)  # some extension modules complain of what is not collected at the end
