@@ -26,7 +26,7 @@ REGISTRATIONS = (
 
 
 def pytest_collection_finish():
-    """Modules and tests stay to the end: the collector of garbage passes them over, which saves half a second."""
+    """Modules and tests stay to the end: the collector of garbage passes them over, which saves time."""
     gc.freeze()
     gc.enable()
     atexit.register(gc.unfreeze)  # some extension modules complain of what is not collected at the end
