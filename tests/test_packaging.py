@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fresh_interpreters import run_fresh
 
 import toumei
 
@@ -226,7 +227,7 @@ def test_every_room_is_imported_alone():
 def test_a_room_imports_with_few_packages():
     declared = [re.split("[<>=]", line)[0] for line in REQUIRED.values()]
     code = ALONE.format(rooms=ROOMS, declared=declared)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = run_fresh(code, folder=ROOT)
     assert done.returncode == 0, done.stderr
 
 
