@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import multiprocessing
 import os
 import resource
 import signal
@@ -13,9 +14,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests are small, and several pr
 
 import pytest
 import torch
+from joblib.externals.loky.backend.context import set_start_method
 from torch import nn
 
 gc.disable()  # while tests are collected, which leaves nearly no garbage
+
+# Processes of sweeps are copies of one that has imported what they use: each would take seconds for that.
+set_start_method("forkserver")
+multiprocessing.set_forkserver_preload(
+    [
+        "torch._dynamo",
+        "toumei.cnns",
+        "toumei.misc",
+        "toumei.transformers",
+        "transformers.models.gpt2.modeling_gpt2",
+    ]
+)
 
 REGISTRATIONS = (
     "register_forward_hook",
