@@ -19,6 +19,11 @@ from torch import nn
 
 gc.disable()  # while tests are collected, which leaves nearly no garbage
 
+# torch notes the stack of each call for accelerators that may come: that is nearly all of its time.
+for accelerator in (torch.cuda, torch.xpu, torch.mtia):
+    if not accelerator.is_available():
+        accelerator.manual_seed_all = lambda seed: None
+
 # Processes of sweeps are copies of one that has imported what they use: each would take seconds for that.
 set_start_method("forkserver")
 multiprocessing.set_forkserver_preload(
