@@ -43,8 +43,8 @@ EXTRAS = {name: requirements("options.extras_require", name) for name in SETUP["
 class Imports(ast.NodeVisitor):
     """The other packages that a file imports: when it is imported itself, and inside its functions."""
 
-    def __init__(self, path):
-        self.at_once, self.inside, self.depth = set(), set(), 0
+    def __init__(self, path, functions=True):
+        self.at_once, self.inside, self.depth, self.functions = set(), set(), 0, functions
         self.visit(ast.parse(path.read_text()))
 
     def note(self, name):
@@ -70,9 +70,10 @@ class Imports(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_FunctionDef(self, node):
-        self.depth += 1
-        self.generic_visit(node)
-        self.depth -= 1
+        if self.functions:
+            self.depth += 1
+            self.generic_visit(node)
+            self.depth -= 1
 
     visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
 
@@ -108,7 +109,7 @@ def test_extras_are_imported_in_the_functions_that_need_them():
 
 @pytest.mark.parametrize("folder", SCRIPTS)
 def test_scripts_and_tests_use_what_is_declared(folder):
-    used = {name for path in (ROOT / folder).rglob("*.py") for name in Imports(path).at_once}
+    used = {name for path in (ROOT / folder).rglob("*.py") for name in Imports(path, functions=False).at_once}
     declared = set(REQUIRED) | {"tokenizers"} | OURS  # transformers needs tokenizers
     if folder == "tests":
         declared |= set(EXTRAS["dev"])
