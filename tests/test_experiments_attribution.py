@@ -1,6 +1,7 @@
 """The attribution experiments run, with few images and methods, and write what they say."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ def test_without_weights_or_a_photograph_it_says_so(tmp_path):
 
 def test_methods_on_a_photograph_with_real_weights(tmp_path, capsys, monkeypatch, realdata):
     only(monkeypatch, "LRP", "GradCam")
+    monkeypatch.setattr(attribution, "compare", partial(attribution.compare, samples=4, steps=4))
     weights, image = realdata / "squeezenet1_1" / "model.safetensors", realdata / "images" / "parrot.jpg"
     out = tmp_path / "photograph.png"
     attribution.main(["--weights", str(weights), "--image", str(image), "--out", str(out)])
