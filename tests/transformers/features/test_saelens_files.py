@@ -7,7 +7,7 @@ from zipfile import ZipFile
 import pytest
 import torch
 from saelens_files import ARCHIVE, CASES, FEATURES, OUT, READS, WIDTH, WRITES
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from toumei.core.errors import ArgumentError
 from toumei.transformers.features import SparseAutoencoder, load_saelens, save_saelens
@@ -40,18 +40,18 @@ def test_features_are_those_that_saelens_computed(case, unpacked):
 def test_checkpoints_say_which_number_they_lack(unpacked):
     folder = unpacked("batchtopk_checkpoint")
     scaling = folder / "activation_scaler.json"
-    for wrong in (
-        '{"scaling_factor": -1}',
-        '{"scaling_factor": "0.7"}',
-        '{"scaling_factor": NaN}',
-        "{",
-        "[]",
-    ):
-        scaling.write_text(wrong)
+    for wrong in ("-1", '"0.7"', "NaN", "[", "null}]"):
+        scaling.write_text(f'{{"scaling_factor": {wrong}}}')
         with pytest.raises(ArgumentError, match=r"activation_scaler.json"):
             load_saelens(folder)
     scaling.write_text('{"scaling_factor": null}')
     folded = load_saelens(folder)
+    path = folder / "sae_weights.safetensors"
+    whole = path.read_bytes()
+    save_file({**load_file(path), "topk_threshold": torch.ones(3)}, path)
+    with pytest.raises(ArgumentError, match=r"topk_threshold is \(3,\)"):
+        load_saelens(folder)
+    path.write_bytes(whole)
     scaling.unlink()
     with pytest.warns(UserWarning, match=r"scaled to a norm of sqrt\(width\) .* no activation_scaler.json"):
         found = load_saelens(folder)

@@ -59,7 +59,7 @@ def load_saelens(folder: str | Path) -> SparseAutoencoder:
     try:
         config = _as_new(config)
         return _dictionary(config, tensors, _scaling(folder, config))
-    except (ArgumentError, KeyError, TypeError) as error:
+    except (ArgumentError, KeyError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise ArgumentError(f"{folder} is no dictionary of SAELens that toumei can read: {reason}") from error
 
@@ -130,12 +130,12 @@ def _as_new(config: dict[str, Any]) -> dict[str, Any]:
     config = {_NAMES.get(key, key): value for key, value in config.items()}
     function = config.get("activation_fn") or "relu"
     if function == "topk" and config.get("architecture", "standard") in ("standard", "topk"):
-        kept = {"k": (config.get("activation_fn_kwargs") or {}).get("k", config.get("k"))}
+        kept = {"k": _mapping(config, "activation_fn_kwargs").get("k", config.get("k"))}
         config |= {"architecture": "topk", **kept}
     elif function not in ("relu", "topk"):
         raise ArgumentError(f"its activation_fn is {function!r}, and there are 'relu' and 'topk'")
-    if not isinstance(config.get("normalize_activations"), str):
-        config["normalize_activations"] = "none"  # None, or whether a number is folded into the weights
+    normalization = config.get("normalize_activations") or "none"
+    config["normalize_activations"] = "expected_average_only_in" if normalization is True else normalization
     return config
 
 
@@ -165,7 +165,7 @@ def _scaling(folder: Path, config: dict[str, Any]) -> float:
 
 def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor], scaling: float) -> SparseAutoencoder:
     architecture = config.get("architecture", "standard")
-    if architecture not in _ACTIVATIONS:
+    if not isinstance(architecture, str) or architecture not in _ACTIVATIONS:
         raise ArgumentError(
             f"its architecture is {architecture!r}, and there are {', '.join(map(repr, _ACTIVATIONS))}"
         )
@@ -173,7 +173,7 @@ def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor], scaling: flo
     if finetuned is not None and not torch.allclose(finetuned, torch.ones_like(finetuned)):
         raise ArgumentError("it has a finetuned scaling_factor")
     normalization = config["normalize_activations"]
-    if normalization not in _NORMALIZATIONS:
+    if not isinstance(normalization, str) or normalization not in _NORMALIZATIONS:
         raise ArgumentError(f"its normalize_activations is {normalization!r}")
     weights = {name: tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
     activation = _ACTIVATIONS[architecture]
@@ -187,7 +187,7 @@ def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor], scaling: flo
         weights["W_enc"], weights["b_enc"] = weights["W_enc"] * lengths, weights["b_enc"] * lengths
         weights["W_dec"] = weights["W_dec"] / lengths[:, None]
         thresholds = thresholds / scaling  # of numbers that the lengths multiply
-    metadata = config.get("metadata") or {}
+    metadata = _mapping(config, "metadata")
     reads = metadata.get("hook_name") or config.get("hook_name") or "activations"
     transcoder = "transcoder" in architecture
     writes = metadata.get("hook_name_out") or config.get("hook_name_out") or "outputs"
@@ -195,7 +195,7 @@ def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor], scaling: flo
         **weights,
         thresholds=thresholds,
         activation=activation,
-        k=int(config.get("k") or 0),
+        k=_count(config, "k") if config.get("k") else 0,
         subtract_bias=bool(config.get("apply_b_dec_to_input", True)) and not transcoder,
         normalization=_NORMALIZATIONS[normalization],
         reads=str(reads),
@@ -205,15 +205,33 @@ def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor], scaling: flo
 
 def _thresholds(tensors: dict[str, Tensor]) -> Tensor:
     """The threshold of each feature; checkpoints of batchtopk have one for all."""
-    if "topk_threshold" in tensors:
-        return tensors["topk_threshold"].to(tensors["b_enc"].dtype).expand_as(tensors["b_enc"]).clone()
-    return tensors["threshold"]
+    one = tensors.get("topk_threshold")
+    if one is None:
+        return tensors["threshold"]
+    if one.numel() != 1:
+        raise ArgumentError(f"its topk_threshold is {tuple(one.shape)}, and one number is expected")
+    return torch.full_like(tensors["b_enc"], float(one))
+
+
+def _count(config: dict[str, Any], key: str) -> int:
+    """A number of the configuration; that of features may have been a share of one in the training."""
+    value = config[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 2**31:
+        raise ArgumentError(f"its {key} should be a number from 1 on, got {value!r}")
+    return int(value)
+
+
+def _mapping(config: dict[str, Any], key: str) -> dict[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise ArgumentError(f"its {key} should be a JSON object, got {type(value).__name__}")
+    return value
 
 
 def _check_weights(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
     """Raises an error for weights of other shapes than the configuration says, or that are no numbers."""
-    width, features = int(config["d_in"]), int(config["d_sae"])
-    out = int(config.get("d_out", width))
+    width, features = _count(config, "d_in"), _count(config, "d_sae")
+    out = _count(config, "d_out") if "d_out" in config else width
     expected = {
         "W_enc": (width, features),
         "b_enc": (features,),
@@ -225,6 +243,8 @@ def _check_weights(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
         found = tuple(weights[name].shape)
         if found != shape:
             raise ArgumentError(f"its {name} is {found}, and its configuration says {shape}")
+        if not weights[name].is_floating_point():
+            raise ArgumentError(f"its {name} is of {weights[name].dtype}, and weights are floating-point")
     if not all(bool(one.isfinite().all()) for one in weights.values()):
         raise ArgumentError("there are NaN or infinite numbers in its weights")
 
