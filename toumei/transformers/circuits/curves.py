@@ -101,7 +101,7 @@ class FaithfulnessCurves(Saved):
                 zip(self.methods, style.palette(len(self.methods)), strict=True)
             ):
                 color = style.GRAY if name == RANDOM else color
-                width = min(1.5 * (len(self.methods) - row), 6.0)  # curves that coincide are all seen
+                width = min(0.6 + 0.9 * (len(self.methods) - row), 5.0)  # curves that coincide are all seen
                 axes.plot(self.shares, self.values[row], "o-", label=name, color=color, linewidth=width)
                 axes.lines[-1].set_markersize(width + 2)
                 if bool(self.spread[row].any()):
