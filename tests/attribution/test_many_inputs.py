@@ -99,7 +99,11 @@ def test_baselines_of_a_layer_are_cut_where_they_have_a_row_for_each_input(netwo
         assert torch.allclose(found.baseline_output, whole.baseline_output, atol=1e-6)
     with pytest.raises(ShapeError, match="3 rows of .* for 5 inputs"):
         many(DeepLift(network, layer="1"), count, 1, AtLayer(rows[:3]))
-    method, steps, last = IntegratedGradients(Pair(), "lstm", steps=4), torch.rand(7, 2, 3), torch.rand(7, 1, 3)
+    method, steps, last = (
+        IntegratedGradients(Pair(), "lstm", steps=4),
+        torch.rand(7, 2, 3),
+        torch.rand(7, 1, 3),
+    )
     named = {"lstm[0]": AtLayer(steps), "lstm[1][0]": AtLayer(last), "lstm[1][1]": AtLayer(0.0)}
     found, whole = many(method, X, 1, named, folder=tmp_path), method(X, 1, named)
     assert all(torch.allclose(found.values[name], whole.values[name], atol=1e-6) for name in named)
