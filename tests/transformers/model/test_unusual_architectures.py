@@ -43,6 +43,11 @@ KINDS = {
     "lfm2": {**GROUPED, "full_attn_idxs": [1]},
     "falcon_h1": {**GROUPED, **STATES, "mamba_d_ssm": 64},
     "granitemoehybrid": {**MIXED, **EXPERTS, "residual_multiplier": 0.3},
+    "helium": GROUPED,
+    "smollm3": {**GROUPED, "no_rope_layers": [1, 0]},
+    "glm4": {**GROUPED, "partial_rotary_factor": 0.5},
+    "persimmon": SIZES,
+    "esm": {**SIZES, "position_embedding_type": "rotary"},
     "roformer": {**SIZES, "embedding_size": 32},
     "siglip_vision_model": {**SIZES, "image_size": 12, "patch_size": 4},
     "dinov2_with_registers": {**SIZES, "image_size": 12, "patch_size": 4, "mlp_ratio": 2},
@@ -52,7 +57,7 @@ OTHERS = {
     "falcon_h1": {("mamba", 0), ("mamba", 1)},
     "granitemoehybrid": {("mamba", 0)},
 }
-ENCODERS = ("roformer", "siglip_vision_model", "dinov2_with_registers")
+ENCODERS = ("esm", "roformer", "siglip_vision_model", "dinov2_with_registers")
 IDS = torch.randint(3, 60, (2, 9), generator=torch.Generator().manual_seed(1))
 
 
