@@ -43,6 +43,7 @@ KINDS = {
     "lfm2": {**GROUPED, "full_attn_idxs": [1]},
     "falcon_h1": {**GROUPED, **STATES, "mamba_d_ssm": 64},
     "granitemoehybrid": {**MIXED, **EXPERTS, "residual_multiplier": 0.3},
+    "bitnet": GROUPED,
     "helium": GROUPED,
     "smollm3": {**GROUPED, "no_rope_layers": [1, 0]},
     "glm4": {**GROUPED, "partial_rotary_factor": 0.5},
@@ -117,6 +118,10 @@ def test_parts_sum_to_the_streams_and_heads_to_their_attention(cached, kind):
             parts, _ = cache.decompose_resid(layer)
             name = ("resid_post", 1) if layer is None else ("resid_pre", layer)
             torch.testing.assert_close(parts.sum(0), cache[name], rtol=1e-5, atol=1e-5)
+    if kind == "bitnet":
+        with pytest.raises(ArchitectureError, match="no linear map takes the outputs of heads"):
+            cache.stack_head_results()  # which are normalized before
+        return
     results, labels = cache.stack_head_results()
     for layer in hooked.points.attentions:
         heads = [results[place] for place, label in enumerate(labels) if label.startswith(f"L{layer}")]
