@@ -5,19 +5,29 @@ of paragraphs. Prints the ratios to the plain passes (wanted: a comparison of at
 the same with a part of the rows, and how far the divergences are from those of SciPy in double precision. An
 analyzer goes on from round to round, so that its first batch, which finds the attentions, is not counted.
 
+With `--model` and `--text` it takes a real encoder and the sentences of a file: one comparison of all of
+`--texts` sentences, each batch beside its plain pass, and the difference from a plain restatement in double
+precision, which runs each of every twentieth sentence alone.
+
     python benchmarks/attention_heads.py [--texts 1000] [--batch-size 16] [--width 384]
+    python benchmarks/attention_heads.py --model FOLDER --text wikitext.txt --texts 1000 [--sorted]
 """
 
+import argparse
+import re
 import statistics
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
-from transformers import BertConfig, BertModel
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from timing import basic_parser, in_turns, ratios, spread, write
+from timing import basic_parser, clocks, in_turns, ratios, spread, write
 from toumei.instrument import AttentionHeadClusterAnalyzer, cluster_attention_heads, instrument
 
 SMOOTHING = 0.001
@@ -31,9 +41,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--rows-per-text", type=int, default=32)
+    parser.add_argument("--model", help="an encoder: a name, or a folder")
+    parser.add_argument("--text", type=Path, help="a file of text, whose sentences are compared")
+    parser.add_argument("--sorted", action="store_true", help="batches of sentences of like lengths")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    if options.model is not None:
+        return of_sentences(options)
     config = BertConfig(
         hidden_size=options.width,
         num_hidden_layers=6,
@@ -73,6 +88,83 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     print(f"  largest difference from SciPy's Jensen-Shannon divergence: {results['error']:.1e} nats a row")
     write(results, options.json)
     return results
+
+
+def of_sentences(options: argparse.Namespace) -> dict[str, float]:
+    """A real model over the sentences of a file, each batch once alone and once compared, in turns."""
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    model = AutoModel.from_pretrained(options.model, dtype=torch.float32).eval().to(options.device)
+    sentences = sentences_of(options.text, options.texts)
+    lengths = np.array([len(ids) for ids in tokenizer(sentences, truncation=True)["input_ids"]])
+    order = np.argsort(lengths, kind="stable") if options.sorted else np.arange(len(lengths))
+    groups = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
+    batches = [
+        tokenizer([sentences[index] for index in group], return_tensors="pt", padding=True, truncation=True)
+        for group in groups
+    ]
+    spent = {"plain": np.zeros(2), "compared": np.zeros(2)}
+
+    def run(batch: Any, analyzer: AttentionHeadClusterAnalyzer | None) -> None:
+        start = clocks(options.device)
+        if analyzer is None:
+            model(**batch.to(options.device))
+        else:
+            with analyzer.track_batch():
+                model(**batch.to(options.device))
+        spent["plain" if analyzer is None else "compared"] += clocks(options.device) - start
+
+    with instrument(model) as probe, torch.no_grad():
+        analyzer = AttentionHeadClusterAnalyzer(probe)
+        model(**batches[0].to(options.device))  # to warm up
+        for number, batch in enumerate(batches):
+            for turn in (None, analyzer) if number % 2 else (analyzer, None):
+                run(batch, turn)
+        few = AttentionHeadClusterAnalyzer(probe)
+        for start in range(0, len(sentences[::20]), options.batch_size):
+            some = sentences[::20][start : start + options.batch_size]
+            with few.track_batch():
+                model(
+                    **tokenizer(some, return_tensors="pt", padding=True, truncation=True).to(options.device)
+                )
+    result, ratio = analyzer.analyze(), spent["compared"] / spent["plain"]
+    quartiles = np.percentile(lengths, [0, 25, 50, 75, 90, 100]).astype(int).tolist()
+    print(f"{len(result.labels)} heads, {result.texts} texts, {lengths.sum()} tokens, {options.device}")
+    print(f"  tokens a sentence: mean {lengths.mean():.1f}; least, quartiles, 90 %, most {quartiles}")
+    print(f"  passes alone {spent['plain'][0]:.1f} s, passes and comparison {spent['compared'][0]:.1f} s")
+    print(f"  ratio {ratio[0]:.2f} by the clock, {ratio[1]:.2f} by processor time")
+    worst = error_of_sentences(options.model, tokenizer, sentences[::20], few.analyze().divergences)
+    print(f"  largest difference from the restatement of every twentieth: {worst:.1e} nats a row")
+    found = {"ratio": float(ratio[0]), "ratio of processor time": float(ratio[1]), "error": worst}
+    write(found, options.json)
+    return found
+
+
+def sentences_of(path: Path, count: int) -> list[str]:
+    """The first sentences of a text of at least three words, without its headings."""
+    lines = (line.strip() for line in path.read_text().splitlines())
+    paragraphs = [line for line in lines if line and not line.startswith("=")]
+    found = [one for line in paragraphs for one in re.split(r"(?<=[.!?]) +(?=[A-Z\"])", line)]
+    return [one for one in found if len(one.split()) > 2][:count]
+
+
+def error_of_sentences(name: str, tokenizer: Any, sentences: list[str], found: Tensor) -> float:
+    """The largest difference from divergences in double precision, of each sentence alone."""
+    model = AutoModel.from_pretrained(name, dtype=torch.float64, attn_implementation="eager").eval()
+    total, rows = 0.0, 0
+    for sentence in sentences:
+        with torch.no_grad():
+            output = model(
+                **tokenizer(sentence, return_tensors="pt", truncation=True), output_attentions=True
+            )
+        weights = torch.cat(output.attentions, 1)[0].numpy()
+        smooth = (1 - SMOOTHING) * weights + SMOOTHING / weights.shape[-1]
+        entropies = -(smooth * np.log(smooth)).sum(-1)  # (heads, rows)
+        for head, of_head in enumerate(smooth):
+            mixed = (smooth + of_head) / 2
+            rows_of_pair = -(mixed * np.log(mixed)).sum(-1) - (entropies + entropies[head]) / 2
+            total = total + np.eye(len(smooth))[head][:, None] * rows_of_pair.sum(-1)
+        rows += weights.shape[-1]
+    return float(np.abs(found.numpy() - total / rows).max())
 
 
 def texts_of(vocabulary: int, count: int, batch_size: int, device: str) -> Iterator[Batch]:

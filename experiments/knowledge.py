@@ -49,11 +49,15 @@ class Facts(NamedTuple):
         known: Triples (subject, relation, object).
         templates: A prompt for each relation.
         probed: Subjects and their labels.
+        question: What the probes say.
+        steered: From where to where the vector leads.
     """
 
     known: list[tuple[str, str, str]]
     templates: dict[str, str]
     probed: list[tuple[str, str]]
+    question: str
+    steered: str
 
 
 class Found(NamedTuple):
@@ -85,13 +89,17 @@ def main(argv: Sequence[str] | None = None) -> Found:
     heads = extractor.from_heads(facts.known, seed=options.seed, verbose=True)
     found = Found(probes, graph.compared(facts.known), heads, steering(options))
     out = Path(options.out)
+    titles = {"probes": facts.question, "steering": facts.steered}
     for name, result in (
         ("probes", probes),
         ("graph", graph),
         ("heads", heads),
         ("steering", found.steering),
     ):
-        figure: Any = result.plot().figure
+        ax = result.plot()
+        if name in titles:
+            ax.set_title(titles[name])
+        figure: Any = ax.figure
         save_figure(figure, out / f"knowledge_{name}.png")
     for part in found:
         print(part)
@@ -127,7 +135,8 @@ def loaded(options: argparse.Namespace) -> tuple[HookedModel, Facts, Any]:
     known = [(fact.subject, fact.relation, fact.target) for fact in world.facts]
     templates = {fact.relation: fact.prompt for fact in reversed(world.facts)}
     probed = [(subject, target) for subject, relation, target in known if relation == "profession"]
-    return hooked, Facts(known, templates, probed), lambda options: residence(hooked, world, options)
+    words = "The profession of a name", "From asking for a profession to a residence"
+    return hooked, Facts(known, templates, probed, *words), lambda options: residence(hooked, world, options)
 
 
 def facts_of_file(options: argparse.Namespace) -> Facts:
@@ -143,7 +152,7 @@ def facts_of_file(options: argparse.Namespace) -> Facts:
     triples = [(subject, relation, target) for (subject, relation), target in known.items()]
     once = Counter(subject for subject, *_ in triples)
     probed = [(subject, relation) for subject, relation, _ in triples if once[subject] == 1]
-    return Facts(triples, chosen, probed)
+    return Facts(triples, chosen, probed, "The relation of a subject", "From disliking to liking")
 
 
 def residence(hooked: HookedModel, world: Any, options: argparse.Namespace) -> SteeringSweep:

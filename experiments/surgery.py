@@ -56,6 +56,7 @@ def drawn(found: dict[str, LayerPerplexities]) -> Figure:
         figure.subplots(len(found), squeeze=False, sharey=True)[:, 0], found.values(), strict=True
     ):
         result.plot(ax)
+        ax.set_xlim(-0.3, max(max(one.layers) for one in found.values()) + 0.3)
     return figure
 
 

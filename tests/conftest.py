@@ -1,6 +1,7 @@
 """Fixtures for all tests, and the rule that a test leaves nothing behind on a model."""
 
 import atexit
+import errno
 import gc
 import multiprocessing
 import os
@@ -133,6 +134,29 @@ def small_disk():
             signal.signal(signal.SIGXFSZ, handler)
 
     return limited
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """A block in which nothing can be made in a folder, as on a disk that is only read; also for root."""
+
+    @contextmanager
+    def refused(folder):
+        def refusing(change):
+            def changed(path, *given, **options):
+                writes = change is not os.open or (given[0] if given else options["flags"]) & os.O_ACCMODE
+                if writes and Path(os.fspath(path)).absolute().is_relative_to(folder):
+                    raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+                return change(path, *given, **options)
+
+            return changed
+
+        with monkeypatch.context() as patched:
+            for name in ("open", "mkdir", "link", "replace"):
+                patched.setattr(os, name, refusing(getattr(os, name)))
+            yield
+
+    return refused
 
 
 @pytest.fixture(scope="session")

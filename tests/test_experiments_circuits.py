@@ -11,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 import find_circuit
 
+from toumei.transformers import attribution_graph, circuit_checks
+
 
 def test_the_circuit_of_facts_goes_through_the_mlp_of_layer_2(tmp_path):
     """Training let later layers read nothing of a name but what layers 0 to 2 leave at its last token."""
@@ -20,16 +22,23 @@ def test_the_circuit_of_facts_goes_through_the_mlp_of_layer_2(tmp_path):
         assert image.width > 800
     assert "m2-" in out.with_suffix(".html").read_text()
     graph = found.graphs["EAP-IG"]
-    mlps = {label: abs(value) for label, value in graph.out_of.items() if label[0] == "m"}
-    assert max(mlps, key=mlps.get) in ("m0", "m2")
-    values = {name: 0.0 for name in ("m0", "m1", "m2", "m3", "m4", "embed")}
-    for writer in values:
-        column = graph.writers.index(writer)
-        rows = [row for row, label in enumerate(graph.readers) if label[:2] in ("a3", "a4", "a5")]
-        values[writer] = float(graph.scores[rows, column].nan_to_num(0).clamp(min=0).sum())
-    assert max(values, key=values.get) == "m2"  # what heads of layers 3 to 5 read
+    later = [
+        row for row, label in enumerate(graph.readers) if label[:2] in ("a3", "a4", "a5") and "<v>" in label
+    ]
+    values = graph.scores[later].nan_to_num(0).abs().sum(0)  # what heads of layers 3 to 5 carry, by writer
+    assert graph.writers[int(values.argmax())] == "m2"
     curves = found.curves
     assert curves.at("EAP-IG", 0.2) > 0.7 and curves.at("EAP-IG", 0.05) > 0.2 > curves.at("random", 0.2)
+
+
+def test_the_circuit_of_facts_needs_the_mlp_of_layer_2_most():
+    options = find_circuit.parse_arguments(["--count", "6"])
+    model, pairs, others = find_circuit.loaded(options)
+    circuit = attribution_graph(model, *pairs, "eap-ig", steps=4).prune(share=0.2)
+    checks = circuit_checks(model, circuit, *others, sets=1)
+    lost = dict(zip(checks.nodes, checks.minimality.tolist(), strict=True))
+    assert max(lost, key=lost.get) == "m2" and lost["m2"] > 0.6
+    assert checks.faithfulness > 0.8 and max(lost[f"m{layer}"] for layer in (1, 3, 4, 5)) < lost["m2"] / 2
 
 
 def test_the_wired_edges_are_found(tmp_path, capsys):

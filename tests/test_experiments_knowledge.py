@@ -33,7 +33,7 @@ def test_what_a_model_knows(tmp_path, monkeypatch):
         hooked, facts, steering = loaded(options)
         known = [fact for fact in facts.known if fact[1] == "seat"][:16]
         probed = [pair for pair in facts.probed if pair[1] in ("baker", "judge", "lawyer")]
-        return hooked, knowledge.Facts(known, facts.templates, probed), steering
+        return hooked, facts._replace(known=known, probed=probed), steering
 
     monkeypatch.setattr(knowledge, "loaded", fewer)
     options = ["--every", "3", "--splits", "2", "--max-tokens", "128", "--device", "cpu"]

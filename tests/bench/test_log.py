@@ -393,15 +393,48 @@ def test_a_folder_of_a_newer_format_is_refused(tmp_path):
 
 def test_a_full_disk_does_not_cost_the_result(bench, small_disk):
     @bench.log_experiment
-    def large():
-        return torch.rand(100_000)
+    def large(fails=False):
+        if fails:
+            raise ValueError("x" * 200_000)
+        return {"loss": 0.5, "values": torch.rand(100_000)}
 
-    with small_disk(100_000), pytest.warns(UserWarning, match="the result of large could not be kept in"):
-        assert len(large()) == 100_000
-    assert large().shape == (100_000,)
-    assert [run.status for run in bench.runs("large")][1] == "finished"
-    with small_disk(100), pytest.raises(OSError, match="File too large"):
+    with (
+        small_disk(100_000),
+        pytest.warns(UserWarning, match=r"the result of large could not be .* in .*safetensors"),
+    ):
+        assert len(large()["values"]) == 100_000
+    (run,) = bench.runs("large")
+    assert run.status == "finished" and "File too large" in run.record["unkept"]["result"]
+    assert isinstance(run.result(), NotKept) and run.record["shown"]["results"] == {"loss": 0.5}
+    assert bench.rerun(run.version).not_compared and "0.5" in str(bench.table("large"))
+    with (
+        small_disk(100_000),
+        pytest.warns(UserWarning, match="the end of large could not be kept in"),
+        pytest.raises(ValueError, match="xxx"),
+    ):
+        large(fails=True)
+    before = sorted(bench.folder.rglob("*"))
+    with small_disk(100), pytest.raises(OSError, match="File too large.*begun.json"):
         large()
+    assert sorted(bench.folder.rglob("*")) == before, "a run that never began leaves its folder"
+
+
+def test_a_folder_that_is_only_read_shows_its_runs_and_begins_none(tmp_path, read_only):
+    bench, calls = Bench(tmp_path / "bench"), []
+
+    @bench.log_experiment
+    def once(value):
+        calls.append(value)
+        return value
+
+    once(1)
+    with read_only(tmp_path):
+        assert [run.status for run in Bench(bench.folder).runs("once")] == ["finished"]
+        assert "1" in str(bench.table("once"))
+        for attempt in (lambda: once(2), bench.page, lambda: Bench(tmp_path / "new")):
+            with pytest.raises(OSError, match=rf"Read-only.*{tmp_path}"):
+                attempt()
+    assert calls == [1] and len(list((bench.folder / "runs" / "once").iterdir())) == 1
 
 
 def test_a_damaged_run_is_left_out_with_a_warning_and_a_damaged_index_is_made_again(bench):

@@ -75,8 +75,12 @@ def test_the_items_of_a_sweep_are_written_whole(tmp_path, small_disk):
     (kept,) = tmp_path.iterdir()
     with pytest.raises(ArgumentError, match="the result for 0 cannot be kept on disk"):
         sweep(lambda _: object(), [0], folder=tmp_path, verbose=False)
-    with small_disk(100), pytest.raises(OSError, match=f"{tmp_path}.*result"):
-        sweep(torch.zeros, [5], folder=tmp_path, verbose=False)
+    with (
+        small_disk(100),
+        pytest.warns(UserWarning, match=f"from item 0 on .*not all.*{tmp_path}.*result") as told,
+    ):
+        assert [len(one) for one in sweep(torch.zeros, [5, 6], folder=tmp_path, verbose=False)] == [5, 6]
+    assert len(told) == 1
     assert list(tmp_path.iterdir()) == [kept]
     whole = kept.read_bytes()
     changed = whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]
@@ -87,6 +91,17 @@ def test_the_items_of_a_sweep_are_written_whole(tmp_path, small_disk):
 
 
 # ---------------------------------------------------------------- permissions and paths
+
+
+def test_a_sweep_in_a_folder_that_is_only_read_fails_before_the_first_item(tmp_path, read_only):
+    calls = []
+    assert sweep(abs, [-1], folder=tmp_path, verbose=False) == [1]
+    with read_only(tmp_path):
+        assert sweep(abs, [-1], folder=tmp_path, verbose=False) == [1]
+        for folder in (tmp_path, tmp_path / "new"):
+            with pytest.raises(OSError, match=rf"Read-only.*{folder}"):
+                sweep(calls.append, [1], folder=folder, verbose=False)
+    assert not calls and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])

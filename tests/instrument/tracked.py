@@ -33,6 +33,8 @@ KINDS = {
     "gpt_oss": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 3},
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 50},
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "vocab_size": 50},
+    "bitnet": GROUPED,
+    "apertus": GROUPED,
     "bert": TEXT,
     "roberta": TEXT,
     "albert": {**TEXT, "embedding_size": 16},
@@ -50,7 +52,7 @@ KINDS = {
         "window_size": 4,
     },
 }
-LANGUAGE_MODELS = ("gpt2", "llama", "gemma2", "mixtral", "gpt_oss", "bloom", "mamba")
+LANGUAGE_MODELS = ("gpt2", "llama", "gemma2", "mixtral", "gpt_oss", "bloom", "bitnet", "apertus", "mamba")
 TOKENS = torch.tensor([[3, 4, 5, 6, 7], [8, 9, 10, 11, 12]])
 PADDED = {"input_ids": TOKENS, "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])}
 

@@ -12,12 +12,20 @@ from ..core.checks import checked
 from ..core.errors import ShapeError
 from ..core.kinds import as_names
 from ..core.parallel import sweep
-from .base.baselines import Baseline, BaselineLike
+from .base.baselines import AtLayer, Baseline, BaselineLike, Fixed
 from .base.inputs import Inputs, like, parts_of, row_count
 from .base.method import Method
 from .base.names import Names, named
 from .base.result import Attribution
 from .base.targets import Targets
+from .row_settings import (
+    has_tensors,
+    is_of_layer,
+    rows_of_inputs,
+    rows_of_layer,
+    with_all_features,
+    with_features,
+)
 
 
 @checked
@@ -38,13 +46,15 @@ def attribute_many(
     """Returns the attribution of many inputs, with a call of the method for each batch of them.
 
     A batch depends on its inputs, the method and its arguments only, so that any number of jobs gives the
-    same contributions. A method that samples begins each batch with its seed.
+    same contributions. A method that samples begins each batch with its seed. Features that differ by input
+    are those of one call, and 0 where an input does not have one.
 
     Args:
         method: The configured method.
         inputs: As for the method: a tensor (N, ...), a tuple or a dictionary of tensors, or a table.
         target: As for the method: one for all inputs, a tensor of one index an input, or a list of these.
-        baselines: As for the method; a tensor in the shape of the inputs has a baseline for each.
+        baselines: As for the method; a tensor with a row for each input, or for each activation of the layer,
+            has a baseline for each.
         feature_names: As for the method.
         class_names: As for the method.
         row_names: As for the method.
@@ -54,11 +64,13 @@ def attribute_many(
         verbose: Show a progress bar of the batches.
 
     Raises:
-        ShapeError: Inputs without a common batch axis, or another number of targets or names than inputs.
+        ShapeError: Inputs without a common batch axis, or another number of targets, names, or
+            rows of baselines or features than inputs.
         ArgumentError: Inputs that are no tensors; or as for the method.
 
     Example:
         >>> import torch
+        >>> from torch import nn
         >>> from toumei.attribution import Saliency
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
         >>> result = attribute_many(Saliency(model), torch.rand(100, 3, 4, 4), 1, jobs=1, verbose=False)
@@ -67,9 +79,19 @@ def attribute_many(
     """
     given, names = named(inputs, method.model, feature_names, row_names)
     classes = None if class_names is None else tuple(as_names(class_names))
-    task = _BatchTask(method, names.features, classes, tuple(_objects_in((target, baselines))))
-    batches = _batches(method.model, given, target, baselines, names=names, batch_size=batch_size)
+    batches = _batches(method.model, method, given, target, baselines, names=names, batch_size=batch_size)
+    differ = any(batch.features is not None for batch in batches)
+    task = _BatchTask(
+        with_features(method, None) if differ else method,
+        names.features,
+        classes,
+        tuple(_objects_in((target, baselines))),
+    )
     found = sweep(task, batches, jobs=jobs, folder=folder, verbose=verbose)
+    if differ:
+        pairs = zip(found, batches, strict=True)
+        features = getattr(method, "features", None)
+        found = [with_all_features(result, batch.features, features) for result, batch in pairs]
     return replace(Attribution.cat(found), row_names=names.rows)
 
 
@@ -80,6 +102,7 @@ class _Batch:
     inputs: Inputs
     target: Targets
     baselines: BaselineLike
+    features: Any = None  # where they differ by input
 
 
 @dataclass(frozen=True)
@@ -100,7 +123,8 @@ class _BatchTask:
 
     def __call__(self, batch: _Batch) -> Attribution:
         """Returns the attribution of a batch."""
-        return self.method(
+        method = self.method if batch.features is None else with_features(self.method, batch.features)
+        return method(
             batch.inputs,
             batch.target,
             batch.baselines,
@@ -111,16 +135,31 @@ class _BatchTask:
 
 @checked
 def _batches(
-    model: nn.Module, inputs: Inputs, target: Targets, baselines: Any, *, names: Names, batch_size: int
+    model: nn.Module,
+    method: Method,
+    inputs: Inputs,
+    target: Targets,
+    baselines: Any,
+    *,
+    names: Names,
+    batch_size: int,
 ) -> list[_Batch]:
     """The arguments of each call; arrays were made tensors in the precision of the model."""
-    count = row_count(inputs)
+    count, features = row_count(inputs), getattr(method, "features", None)
     names.check(inputs)
+    of_tensors = of_baselines = rows_of_inputs(inputs)
+    inner = is_of_layer(baselines)
+    if method.layer is not None and ((inner and has_tensors(baselines)) or has_tensors(features)):
+        of_tensors = rows_of_layer(method, inputs)
+    if inner:
+        of_baselines = of_tensors
+    differ = has_tensors(features) and of_tensors.differ(features)
     return [
         _Batch(
             like(inputs, [part[rows].clone() for part in parts_of(inputs)]),  # without the storage of all
             _rows_of_target(target, count, rows),
-            _rows_of_baselines(baselines, inputs, rows),
+            of_baselines.of(baselines, rows),
+            of_tensors.of(features, rows) if differ else None,
         )
         for rows in (slice(start, start + batch_size) for start in range(0, count, batch_size))
     ]
@@ -131,7 +170,9 @@ def _objects_in(given: Any) -> Iterator[Any]:
     if isinstance(given, list | tuple | dict):
         for one in given.values() if isinstance(given, dict) else given:
             yield from _objects_in(one)
-    elif isinstance(given, Baseline | FunctionType):
+    elif isinstance(given, AtLayer):
+        yield from _objects_in(given.baseline)
+    elif isinstance(given, Baseline | FunctionType) and not isinstance(given, Fixed):
         yield given
 
 
@@ -144,18 +185,3 @@ def _rows_of_target(target: Any, count: int, rows: slice) -> Any:
     if len(target) != count:
         raise ShapeError(f"{len(target)} targets for {count} inputs: give one, or one an input")
     return target[rows].clone()
-
-
-def _rows_of_baselines(baselines: Any, inputs: Inputs, rows: slice) -> Any:
-    """The baselines of some of the inputs: of tensors in the shape of the inputs the rows, others whole."""
-    if isinstance(baselines, dict) and isinstance(inputs, dict):
-        return {
-            name: _rows_of_baselines(one, inputs[name], rows) if name in inputs else one
-            for name, one in baselines.items()
-        }
-    parts = parts_of(inputs)
-    if isinstance(baselines, list | tuple) and len(baselines) == len(parts):
-        pairs = zip(baselines, parts, strict=True)
-        return [_rows_of_baselines(one, part, rows) for one, part in pairs]
-    shaped = tuple(getattr(baselines, "shape", ())) == tuple(parts[0].shape) and len(parts) == 1
-    return baselines[rows] if shaped else baselines

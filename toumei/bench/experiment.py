@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import math
+import shutil
 import sys
 import time
 import traceback
@@ -182,7 +183,11 @@ class Recording:
             {key: tool_parts(tool) for key, tool in others.items()},
         )
         self._stored = Stored(self.folder)
-        self._record = self._start(given)
+        try:
+            self._record = self._start(given)
+        except OSError:
+            shutil.rmtree(self.folder, ignore_errors=True)  # nothing ran, so nothing is left
+            raise
 
     def run(self) -> tuple[Any, Run | None]:
         """Calls the function and returns its result and the run, None if it could not be kept.
@@ -240,25 +245,42 @@ class Recording:
         return record
 
     def _end(self, ended: dict[str, Any], *result: Any) -> Run | None:
-        """Writes how the run ended; a disk that is full does not cost the user the result."""
+        """Writes how the run ended; a disk that is full does not cost the user the result.
+
+        Where only the result does not fit, the run is kept without it.
+        """
+        lost: OSError | None = None
+        run = None
         try:
             record = {**self._record, **ended}
             if result:
-                record["result"] = self._stored.tree(result[0], "result")
-                for number, (figure, _) in result[1].items():
-                    self._stored.tree(figure, f"figure {number}")
                 record["shown"] = {**record["shown"], "results": numbers_of(result[0])}
+                try:
+                    record["result"] = self._result(*result)
+                except OSError as error:
+                    lost = error
+                    record["result"] = self._stored.without(result[0], "result", str(error))
             record["figures"] = self._stored.figures
-            self._stored.write_tensors("result")
             code = self.experiment.code_after(self._code, self._parts, self._loaded)
             self.ingredients = replace(self.ingredients, code=code)
             record |= {"values": code.values, "version": self.ingredients.version}
             write_record(self.folder, record)
-            return read_run(self.folder)
+            run = read_run(self.folder)
         except OSError as error:
-            message = f"the result of {self.experiment.name} could not be kept in {self.folder}: {error}"
+            lost = lost or error
+        if lost is not None:
+            what = "the result" if result else "the end"
+            message = f"{what} of {self.experiment.name} could not be kept in {self.folder}: {lost}"
             warnings.warn(message, stacklevel=5)
-            return None
+        return run
+
+    def _result(self, result: Any, figures: Mapping[int, Any]) -> Any:
+        """Writes the files of a result and returns what the record says of it."""
+        tree = self._stored.tree(result, "result")
+        for number, (figure, _) in figures.items():
+            self._stored.tree(figure, f"figure {number}")
+        self._stored.write_tensors("result")
+        return tree
 
 
 def numbers_of(result: Any, place: str = "result") -> dict[str, Any]:

@@ -79,6 +79,11 @@ class Stored:
                 write_safetensors(self._tensors, partial, {})
             self._tensors = {}
 
+    def without(self, value: Any, place: str, reason: str) -> Any:
+        """Returns what JSON can hold of a value that could not be written; its tensors are forgotten."""
+        self._tensors = {}
+        return self._refused(value, place, reason)
+
     def add_figure(self, figure: Any, place: str) -> str:
         """Writes a figure as PNG, once, and returns the name of the file."""
         number = id(figure)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -9,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -38,7 +40,7 @@ class KeptResults:
         self._parts = function_parts(function)
         self._changing = folder / f"{next(iter(self._parts.values()))[:16]}.changing.json"
         self._changed = self._read_changed()
-        self._noted = False
+        self._noted = self._full = False
         seen: Counter[str] = Counter()
         self._items = []
         for item in items:  # equal items have a result each
@@ -52,11 +54,36 @@ class KeptResults:
         function = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         return self.folder / f"{function}-{self._items[index]}.result"
 
-    def note_changes(self) -> None:
+    def check_writable(self) -> None:
+        """Makes sure that files can be written, before anything is computed.
+
+        Raises:
+            OSError: They cannot be written; the message names the path.
+        """
+        path = self.folder / f".{uuid4().hex}.empty"
+        with atomic_write(path):
+            pass
+        path.unlink()
+
+    def keep(self, index: int, result: Any, item: Any) -> None:
+        """Writes the result of an item; on a disk that is full it is not kept, and the first time a warning.
+
+        Raises:
+            ArgumentError: It is nothing that can be read back without running code.
+        """
+        try:
+            self._note_changes()
+            keep(self.path(index), result, item)
+        except OSError as error:
+            if not self._full:
+                self._full = True
+                message = f"from item {index} on results are returned, but not all of them are kept: {error}"
+                warnings.warn(message, stacklevel=4)
+
+    def _note_changes(self) -> None:
         """Leaves out of account what the first call of the function has changed, now and in later sweeps."""
         if self._noted:
             return
-        self._noted = True
         now = function_parts(self.function)
         changed = {name for name in {*now, *self._parts} if now.get(name) != self._parts.get(name)}
         changed = {name for name in changed if not name.endswith("code")}  # which tells functions apart
@@ -64,6 +91,7 @@ class KeptResults:
             self._changed |= changed
             with atomic_write(self._changing) as partial:
                 partial.write_text(json.dumps(sorted(self._changed)), encoding="utf-8")
+        self._noted = True
 
     def _read_changed(self) -> set[str]:
         try:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from .checks import check_choice, check_jobs
 from .errors import ArgumentError
 from .failed_items import Outcome, attempt, failure, named, without_frames
-from .kept_results import KeptResults, keep, kept
+from .kept_results import KeptResults, kept
 from .kinds import shown
 from .optional import require
 from .other_processes import outcomes_elsewhere
@@ -56,7 +56,8 @@ def sweep(
         ArgumentError: The content of an item or of the function cannot be read, a result cannot be kept
             in the folder, the function cannot be pickled for other processes, or `jobs` or `errors` make no
             sense.
-        OSError: The folder cannot be written.
+        OSError: The folder cannot be written, which is found out before the first item. If the disk is full
+            later, a warning names the file, and all results are returned as without a folder.
 
     Example:
         >>> sweep(abs, [-1, 2, -3], verbose=False)
@@ -70,6 +71,8 @@ def sweep(
     results = None if folder is None else KeptResults(Path(folder), function, items)
     found = _found(results, len(items))
     missing = [(index, item) for index, item in enumerate(items) if index not in found]
+    if results is not None and missing:
+        results.check_writable()
     here = jobs == 1 or not missing
     outcomes = _one_by_one(function, missing) if here else outcomes_elsewhere(function, missing, jobs)
     bar = tqdm(total=len(items), initial=len(found), disable=not verbose)
@@ -157,10 +160,9 @@ def _kept(outcome: Outcome, items: Sequence[Any], results: KeptResults | None) -
     """The outcome of an item, once its result is on disk; a failure if it cannot be kept there."""
     if results is None or outcome.failed is not None:
         return outcome
-    results.note_changes()
     item = items[outcome.index]
     try:
-        keep(results.path(outcome.index), outcome.result, item)
+        results.keep(outcome.index, outcome.result, item)
     except ArgumentError as error:
         return Outcome(outcome.index, None, failure(outcome.index, item, error))
     return outcome

@@ -43,7 +43,14 @@ def read_areas():
     yield read, {**settings(), "map_dimension": 3, "bins": "quantile", "pooling": "mean", "batch_size": 8}
     yield (
         read,
-        {**settings(), "groups": corpus()[0], "max_length": 4, "keep_states": False, "reduction": "svd"},
+        {
+            **settings(),
+            "groups": corpus()[0],
+            "max_length": 4,
+            "keep_states": False,
+            "reduction": "svd",
+            "map_dimension": 4,
+        },
     )
     dataset = [{"text": text, "label": label} for text, label in zip(*corpus(), strict=True)]
     given = {name: value for name, value in settings().items() if name not in ("texts", "labels")}

@@ -253,9 +253,30 @@ def channels_first(q, k, v):  # as in U-Nets of diffusion models
     return torch.einsum("bts,bcs->bct", weights, v).mT
 
 
+def keys_first(q, k, v):
+    weights = (heads(k) @ heads(q).mT).softmax(-2)
+    return (heads(v).mT @ weights).mT
+
+
+def keys_first_then_turned(q, k, v):
+    return (heads(k) @ heads(q).mT / 2).transpose(-1, -2).softmax(-1) @ heads(v)
+
+
+def keys_first_turned_afterwards(q, k, v):
+    return (heads(k) @ heads(q).mT).softmax(2).permute(0, 1, 3, 2) @ heads(v)
+
+
+def turned_twice(q, k, v):
+    return (heads(q) @ heads(k).mT).mT.mul(0.5).swapaxes(2, 3).softmax(-1) @ heads(v)
+
+
 @pytest.mark.parametrize(
     "forward",
     [
+        keys_first,
+        keys_first_then_turned,
+        keys_first_turned_afterwards,
+        turned_twice,
         softmax_of_logarithms,
         softmax_by_a_sum_of_logarithms,
         at_least_a_number,
@@ -277,12 +298,45 @@ def test_attention_written_by_hand(forward):
     assert (instance.kind, instance.num_heads, instance.query_length) == ("softmax", 2, 5)
     weights = instance.weights()
     assert weights.shape == (2, 2, 5, 5)
+    if forward in (keys_first, keys_first_then_turned, keys_first_turned_afterwards, transposed):
+        values = instance._graph.replay(record=[instance.query, instance.key])
+        for node, expected in ((instance.query, q), (instance.key, k)):
+            close(values[node.name].flatten().sort().values, expected.flatten().sort().values)
     output = forward(q, k, v)
     if forward is values_first:
         output = output.mT
     elif forward in (einsum, einsum_keys_last_but_one):
         output = output.transpose(1, 2)
     close(weights @ heads(v), output.reshape(2, 2, 5, 4))
+
+
+class TalkingHeads(nn.Module):
+    """Attention whose heads are mixed before and after the softmax, as in CaiT (Touvron et al. 2021)."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.after = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, q, k, v):
+        scores = heads(q) @ heads(k).mT / 2
+        mixed = self.before(scores.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        self.weights = mixed.softmax(-1)
+        return self.after(self.weights.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) @ heads(v)
+
+
+def test_heads_may_be_mixed_before_and_after_the_softmax():
+    torch.manual_seed(0)
+    model, (q, k, v) = TalkingHeads(), torch.randn(3, 2, 5, 8)
+    (instance,) = found(model, q, k, v)
+    assert (instance.num_heads, instance.query_length, instance.key_length) == (2, 5, 5)
+    close(instance.weights(), model.weights)
+
+    def router(q, w):
+        return F.linear(q @ q.mT, w).softmax(-1) @ q  # a softmax over what a map made of the keys
+
+    model = Function(lambda q: router(q, weight))
+    model.weight = weight = nn.Parameter(torch.randn(5, 5))
+    assert not found(model, torch.randn(2, 4, 5, 5))
 
 
 def one_key_head(q, k, v):

@@ -24,6 +24,8 @@ EXPECTED = {  # kind, activation function, module of the second one, its last li
     "gpt_oss": ("experts", "quick_gelu", "model.layers.1.mlp.experts", None, 48),
     "bert": ("plain", "gelu", "encoder.layer.1", "encoder.layer.1.output.dense", 48),
     "vit": ("plain", "gelu", "layers.1.mlp", "layers.1.mlp.fc2", 48),
+    "bitnet": ("gated", "relu_squared", "model.layers.1.mlp", "model.layers.1.mlp.down_proj", 48),
+    "apertus": ("plain", "xielu", "model.layers.1.mlp", "model.layers.1.mlp.down_proj", 48),
     "clip_vision_model": ("plain", "quick_gelu", "encoder.layers.1.mlp", "encoder.layers.1.mlp.fc2", 48),
 }
 
@@ -137,6 +139,9 @@ def test_networks_written_by_hand():
         lambda x, up, down, wide: down(F.silu(down(x) * 0.3) * down(x))
     )  # as in Falcon H1
     assert (scaled.kind, scaled.activation.name, scaled.hidden_size) == ("gated", "silu", 4)
+    (normed,) = networks_of(lambda x, up, down, wide: wide(F.layer_norm(up(x).relu(), (8,))))
+    assert (normed.kind, normed.coefficients.name) == ("plain", "/layer_norm#0")
+    assert normed.before_norm.name == "/relu#0"
     (experts,) = networks_of(lambda x, up, down, wide: wide(up(x[torch.tensor([1])]).relu()))
     assert experts.kind == "experts"
 
@@ -146,7 +151,7 @@ def test_networks_written_by_hand():
     [
         lambda x, up, down, wide: wide(up(x)),
         lambda x, up, down, wide: wide(up(x).tanh()),  # a pooler and a classifier
-        lambda x, up, down, wide: wide(F.layer_norm(up(x).relu(), (8,))),
+        lambda x, up, down, wide: up(F.layer_norm(down(x).relu(), (4,))),  # as in heads of BERT
         lambda x, up, down, wide: down(x.relu()),
         lambda x, up, down, wide: down(down(x) * x.sigmoid()),  # an output gate
         lambda x, up, down, wide: wide(up(down.weight).relu()),  # of weights alone

@@ -191,7 +191,13 @@ def test_hooked_models_and_groups(language_model, tokenizer):
         ({"text": ["w1"], "label": [0]}, None, "texts are a list"),
         ([{"text": "w1"}], None, "rows with a 'text' and a 'label'"),
         (None, LABELS, "expected texts with labels"),
-        (["w1"], [0], "have at most 1 components"),
+        (["w1"], [0], "category '0' has one of the 1 texts"),
+        (
+            ["w1", "w2", "w3"],
+            ["a", "b", "c"],
+            "categories 'a', 'b', 'c' have one text each, of 3",
+        ),
+        (TEXTS, ["rare", *["often"] * 31], "category 'rare' has one of the 32 texts"),
     ],
 )
 def test_bad_corpora(areas_with, texts, labels, message):
@@ -199,11 +205,43 @@ def test_bad_corpora(areas_with, texts, labels, message):
         areas_with(texts=texts, labels=labels).process_activation_areas()
 
 
+@pytest.mark.parametrize("labels", [LABELS, ["rare", *["often"] * 31]])
+def test_too_few_texts_are_refused_before_the_model_runs(areas_with, labels):
+    areas = areas_with(map_dimension=6, labels=labels)
+    areas._reader.batches = None  # would fail
+    with pytest.raises(ArgumentError, match="36 cells for 32 texts|'rare' has one of the 32 texts"):
+        areas.process_activation_areas()
+    with pytest.raises(ArgumentError, match="call process_activation_areas"):
+        areas.get_graph()
+
+
+def test_maps_have_at_most_as_many_cells_as_there_are_texts(areas_with):
+    areas = areas_with()
+    found = areas.process_activation_areas(5)
+    for wrong in (areas.process_activation_areas, found.resized):
+        with pytest.raises(ArgumentError, match=r"6 x 6 .* map_dimension=5 or less \(2 gives four"):
+            wrong(6)
+    assert areas.areas is found
+    assert areas_with(map_dimension=6, reduction=PCA(3)).process_activation_areas().size == 6  # has no maps
+
+
+def test_texts_of_an_iterator_are_read_once_where_maps_have_too_many_cells(areas_with):
+    areas = areas_with(texts=iter(TEXTS), labels=iter(LABELS), map_dimension=6)
+    with pytest.raises(ArgumentError, match="36 cells for 32 texts"):
+        areas.process_activation_areas()
+    assert torch.equal(areas.process_activation_areas(4).cells, areas_with().process_activation_areas().cells)
+
+
 def test_what_makes_maps_say_nothing_is_warned_of(areas_with):
-    with pytest.warns(UserWarning, match="6 x 6 have more cells than there are texts, 32.*map_dimension=2"):
-        areas_with(map_dimension=6).process_activation_areas()
-    with pytest.warns(UserWarning, match="fewer than two texts has no area: 'rare' has 1"):
-        areas_with(labels=["rare", *["often"] * 31]).process_activation_areas()
+    class Declared(list):
+        features = {"label": SimpleNamespace(names=["low", "middle", "high"])}  # noqa: RUF012
+
+    rows = Declared(
+        {"text": one, "label": 0 if kind == "low" else 2} for one, kind in zip(TEXTS, LABELS, strict=True)
+    )
+    with pytest.warns(UserWarning, match="categories without texts, which have no area: 'middle'$"):
+        found = areas_with(texts=rows, labels=None).process_activation_areas()
+    assert found.categories == ("low", "middle", "high")
     same = [f"w7 {text}" for text in TEXTS]
     with pytest.warns(UserWarning, match="all 32 texts have the same first state in transformer.drop#0, "):
         found = areas_with(texts=same, pooling="first").process_activation_areas()
@@ -232,7 +270,7 @@ def test_other_bad_input(areas_with, language_model, tokenizer):
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     larger = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")
     with pytest.raises(ForwardError, match="GPT2LMHeadModel cannot run"):
-        areas_with(tokenizer=larger, texts=["w1", "w99"], labels=[0, 1]).process_activation_areas()
+        areas_with(tokenizer=larger, texts=["w1", "w99"] * 8, labels=[0, 1] * 8).process_activation_areas()
 
 
 def test_states_that_are_no_numbers_are_refused(areas_with):

@@ -46,7 +46,7 @@ def test_what_is_the_same_in_all_texts_lies_in_the_middle():
 
 
 def test_another_size_keeps_the_coordinates(tmp_path):
-    areas = random_areas()
+    areas = random_areas(texts=64)
     finer = areas.resized(8)
     assert torch.equal(finer.coordinates, areas.coordinates) and finer.counts(0).shape == (8, 8)
     halved = finer.counts(0).view(4, 2, 4, 2).sum((1, 3))

@@ -140,6 +140,26 @@ def test_a_killed_store_goes_on_where_it_was(model, tmp_path, monkeypatch):
     assert whole.shards[1].read_bytes() == again.shards[1].read_bytes()
 
 
+def test_a_store_on_a_full_disk_or_one_that_is_only_read_names_the_path(
+    model, tmp_path, monkeypatch, small_disk, read_only
+):
+    def write(folder):
+        source = ActivationSource(model, TEXTS, NAME, batch_size=4)
+        return ActivationStore.write(source, tmp_path / folder, shard_tokens=30, verbose=False)
+
+    whole, activations, calls = write("whole"), HookedModel.activations, []
+    with small_disk(1000), pytest.raises(OSError, match="File too large.*full/shard_00000"):
+        write("full")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["activations.json"]
+    assert [path.read_bytes() for path in write("full").shards] == [
+        path.read_bytes() for path in whole.shards
+    ]
+    monkeypatch.setattr(HookedModel, "activations", lambda *given: calls.append(1) or activations(*given))
+    with read_only(tmp_path), pytest.raises(OSError, match=f"Read-only.*{tmp_path}/new"):
+        write("new")
+    assert not calls and not (tmp_path / "new").exists()
+
+
 def test_a_folder_of_other_activations_is_refused(model, tmp_path):
     def write(texts=TEXTS, **options):
         source = ActivationSource(model, texts, NAME, **{"batch_size": 4, **options})

@@ -283,6 +283,9 @@ def test_configurations_of_before_version_6_are_read(tmp_path):
     found, x = load_saelens(tmp_path), torch.randn(5, 32)
     assert (found.activation, found.k, found.reads) == ("topk", 4, NAME)
     assert torch.equal(found(x), given(x))
+    (tmp_path / "cfg.json").write_text(json.dumps({**old, "normalize_activations": True}))
+    with pytest.warns(UserWarning, match="activations scaled alike"):
+        load_saelens(tmp_path)
     for changed, match in (
         ({"activation_fn_str": "tanh-relu"}, "tanh-relu"),
         ({"activation_fn_kwargs": {}}, "k is"),
@@ -311,6 +314,7 @@ def test_damaged_files_of_saelens_are_one_kind_of_error(tmp_path):
         ({name: value for name, value in weights.items() if name != "b_enc"}, "b_enc"),
         ({**weights, "W_dec": weights["W_dec"][:, :5].contiguous()}, "W_dec is"),
         ({**weights, "b_dec": weights["b_dec"] * torch.nan}, "NaN"),
+        ({**weights, "b_enc": weights["b_enc"].int()}, r"b_enc is of torch.int32"),
     ):
         save_file(changed, path)
         refused(match)
@@ -320,6 +324,11 @@ def test_damaged_files_of_saelens_are_one_kind_of_error(tmp_path):
         ("normalize_activations", "whitening", "normalize"),
         ("d_in", 31, "W_enc is"),
         ("k", None, "k is from"),
+        ("k", "many", "its k should be a number"),
+        ("d_sae", "fifty", "its d_sae should be a number"),
+        ("metadata", [1], "its metadata should be a JSON object"),
+        ("architecture", {"a": 1}, "architecture is {'a': 1}"),
+        ("normalize_activations", [1], "normalize_activations is"),
     ):
         config.write_text(json.dumps({**json.loads(text), key: value}))
         refused(match)

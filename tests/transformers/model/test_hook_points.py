@@ -1,12 +1,14 @@
 """Every hook point is the model's own tensor, or what a plain formula says, on all architectures."""
 
 import math
+import re
 from copy import deepcopy
 
 import pytest
 import torch
 from architectures import ARCHITECTURES, build
 from encoders import ENCODERS, build_encoder, inputs_of
+from torch.nn import functional
 from transformers.activations import ACT2FN
 
 from toumei.core.errors import ArchitectureError, ArgumentError
@@ -85,6 +87,67 @@ def test_patterns_are_the_attentions_of_the_eager_model(run, kind):
         attentions = [one for one in attentions if one is not None]
     for layer, expected in zip(layers_of(hooked), attentions, strict=True):
         torch.testing.assert_close(cache["pattern", layer], expected, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_patterns_are_the_softmax_of_what_attention_is_given_to_a_millionth(run, monkeypatch, kind):
+    """As eager attention has it, from the queries, keys and biases of the same pass."""
+    hooked, _, cache = run(kind)
+    fused, calls = functional.scaled_dot_product_attention, []
+
+    def noted(
+        query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+    ):
+        calls.append((query, key, attn_mask, is_causal, scale))
+        return fused(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", noted)
+    model = deepcopy(hooked.model)  # on which transformers leaves hooks
+    with torch.no_grad():
+        plain = model(
+            **inputs_of(model), output_attentions=model.config._attn_implementation != "sdpa" or None
+        )
+    if not calls:  # the model computes its weights itself
+        for layer, weights in zip(layers_of(hooked), plain.attentions, strict=True):
+            assert torch.equal(cache["pattern", layer], weights)
+    for layer, (query, key, mask, is_causal, scale) in zip(layers_of(hooked), calls, strict=False):
+        for dtype in (torch.float32, torch.float64):
+            keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1).to(dtype)
+            scores = query.to(dtype) @ keys.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+            length = scores.shape[-1]
+            if is_causal:
+                scores = scores.masked_fill(torch.ones(length, length).triu(1) == 1, -math.inf)
+            elif mask is not None:
+                scores = torch.where(mask, scores, -math.inf) if mask.dtype == torch.bool else scores + mask
+            expected = scores.softmax(-1).float()
+            torch.testing.assert_close(cache["pattern", layer], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_native_full_and_short_names_are_the_same_numbers(run, kind):
+    hooked, _, _ = run(kind)
+    natives = {name: p.layer for name, p in hooked.points.points.items() if isinstance(p, HookPoint)}
+    with torch.no_grad():
+        _, cache = hooked.run_with_cache(
+            inputs_of(hooked.model), [*hooked.points.points, *dict.fromkeys(natives.values())]
+        )
+    for name, native in natives.items():
+        point = hooked.points.points[name]
+        assert torch.equal(point.read(cache[native], 2), cache[name]), name
+        if point.columns is None:  # all of it, whatever the order of the axes
+            one, other = (tensor.flatten().sort().values for tensor in (cache[native], cache[name]))
+            assert torch.equal(one, other), name
+    shorts = 0
+    for name in hooked.points.points:
+        block = re.fullmatch(r"blocks\.(\d+)\.(?:(\w+)\.)?hook_(\w+)", name)
+        if block:
+            layer, inside, short = int(block[1]), block[2], block[3]
+            keys = [(short, layer)] if inside is None else [(short, layer, inside)]
+            keys += [(short, layer)] if inside in ("attn", "mlp") else []
+            for key in keys:
+                assert cache[key] is cache[name] or torch.equal(cache[key], cache[name]), key
+                shorts += 1
+    assert shorts > 20
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -43,6 +43,12 @@ KINDS = {
     "lfm2": {**GROUPED, "full_attn_idxs": [1]},
     "falcon_h1": {**GROUPED, **STATES, "mamba_d_ssm": 64},
     "granitemoehybrid": {**MIXED, **EXPERTS, "residual_multiplier": 0.3},
+    "bitnet": GROUPED,
+    "helium": GROUPED,
+    "smollm3": {**GROUPED, "no_rope_layers": [1, 0]},
+    "glm4": {**GROUPED, "partial_rotary_factor": 0.5},
+    "persimmon": SIZES,
+    "esm": {**SIZES, "position_embedding_type": "rotary"},
     "roformer": {**SIZES, "embedding_size": 32},
     "siglip_vision_model": {**SIZES, "image_size": 12, "patch_size": 4},
     "dinov2_with_registers": {**SIZES, "image_size": 12, "patch_size": 4, "mlp_ratio": 2},
@@ -52,7 +58,7 @@ OTHERS = {
     "falcon_h1": {("mamba", 0), ("mamba", 1)},
     "granitemoehybrid": {("mamba", 0)},
 }
-ENCODERS = ("roformer", "siglip_vision_model", "dinov2_with_registers")
+ENCODERS = ("esm", "roformer", "siglip_vision_model", "dinov2_with_registers")
 IDS = torch.randint(3, 60, (2, 9), generator=torch.Generator().manual_seed(1))
 
 
@@ -112,6 +118,10 @@ def test_parts_sum_to_the_streams_and_heads_to_their_attention(cached, kind):
             parts, _ = cache.decompose_resid(layer)
             name = ("resid_post", 1) if layer is None else ("resid_pre", layer)
             torch.testing.assert_close(parts.sum(0), cache[name], rtol=1e-5, atol=1e-5)
+    if kind == "bitnet":
+        with pytest.raises(ArchitectureError, match="no linear map takes the outputs of heads"):
+            cache.stack_head_results()  # which are normalized before
+        return
     results, labels = cache.stack_head_results()
     for layer in hooked.points.attentions:
         heads = [results[place] for place, label in enumerate(labels) if label.startswith(f"L{layer}")]

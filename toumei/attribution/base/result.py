@@ -68,6 +68,8 @@ class Attribution(Contributions):
     def cat(results: Sequence["Attribution"]) -> "Attribution":
         """Returns attributions of the same method, targets and columns as one, with all their rows.
 
+        Features that some of them do not have, such as a picture's last superpixels, are 0 there.
+
         Raises:
             ArgumentError: None, or attributions of another kind.
             ShapeError: Contributions of other shapes.

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...core.errors import ArgumentError, ShapeError
 from .contributions import Contributions
@@ -20,6 +21,7 @@ OF_TARGETS = (
 )
 """The fields whose tensors have an axis of targets in front of that of the rows, if there are several."""
 
+_OF_FEATURES = ("features", "interactions")
 _BY_ROW = ("row_names", "tokens", "classes")
 
 
@@ -98,7 +100,7 @@ def concatenated(results: Sequence[Result]) -> Result:
     changed: dict[str, Any] = {}
     try:
         for name in OF_TARGETS:
-            changed[name] = _joined([getattr(result, name) for result in results], axis)
+            changed[name] = _joined([getattr(result, name) for result in results], axis, name in _OF_FEATURES)
         changed["data"] = _joined([result.data for result in results], 0)
     except (RuntimeError, ValueError, KeyError) as error:
         raise ShapeError(f"contributions of different shapes: {listed_shapes(results)}") from error
@@ -119,10 +121,16 @@ def listed_shapes(results: Sequence[Contributions]) -> str:
     return ", ".join(str([tuple(part.shape) for part in parts_of(result.values)]) for result in results[:6])
 
 
-def _joined(values: Sequence[Any], axis: int) -> Any:
-    """Tensors, or structures of them, along an axis; None where one result has none."""
+def _joined(values: Sequence[Any], axis: int, of_features: bool = False) -> Any:
+    """Tensors, or structures of them, along an axis; None where one result has none.
+
+    Features that some results do not have are 0 there, as in the result of one call.
+    """
     if any(value is None for value in values):
         return None
+    if of_features:
+        count = max(value.shape[-1] for value in values)
+        values = [F.pad(value, (0, count - value.shape[-1]) * (value.dim() - 1 - axis)) for value in values]
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(list(values), axis)

@@ -22,7 +22,7 @@ class Activation:
 
     Attributes:
         name: That of torch's function, such as ``relu``, ``gelu`` or ``silu``; ``gelu_tanh``, ``quick_gelu``
-            x sigmoid(1.702 x), ``relu_squared``, or ``soft_cap`` c tanh(x / c).
+            x sigmoid(1.702 x), ``relu_squared``, ``xielu``, or ``soft_cap`` c tanh(x / c).
         module: Name of the module that calls it.
         operations: Its operations, the last one first.
         input: The tensor that it is given.
@@ -100,6 +100,8 @@ def _patterns(x: Pattern) -> Mapping[str, Pattern]:
     scaled = Either(Step("div", x, Constant(math.sqrt(2))), Step("mul", x, Constant(math.sqrt(0.5))))
     half, one = Constant(0.5), Constant(1)
     relu, cap = Step("relu", x), Constant(name="cap")
+    above, negative = Step("gt", x, Constant(0)), Step("sub", Step("expm1", Step("min|minimum", x)), x)
+    xielu = Step("add", Step("mul", negative, Value()), Step("mul", x))
     return {
         "gelu_tanh": Step("mul", x, half, Step("add", Step("tanh", inner), one)),
         "gelu": Step("mul", x, half, Step("add", Step("erf", scaled), one)),
@@ -107,6 +109,7 @@ def _patterns(x: Pattern) -> Mapping[str, Pattern]:
         "silu": Step("mul", x, Step("sigmoid", x)),
         "mish": Step("mul", x, Step("tanh", Step("softplus", x))),
         "relu_squared": Either(Step("square", relu), Step("pow", relu, Constant(2)), Step("mul", relu, relu)),
+        "xielu": Step("where", above, Value(), xielu),
         "soft_cap": Step("mul", Step("tanh", Step("div", x, cap)), cap),
         "": Step("|".join(RECTIFIERS | SQUASHING | _CLAMPS), x),
     }

@@ -18,9 +18,9 @@ from .patterns import Constant, Either, Pattern, Skip, Step, Value
 # What comes between the scores and the softmax: scales, masks, biases, soft caps, sinks; and after it.
 _BEFORE = (
     "mul|div|add|sub|tanh|clamp|maximum|minimum|max|min|masked_fill|where|nan_to_num|cat|setitem|index_put|"
-    "index_fill"
+    "index_fill|linear"
 )
-_AFTER = "getitem|mul|div|masked_fill|where|nan_to_num"
+_AFTER = "getitem|mul|div|masked_fill|where|nan_to_num|linear"
 _PRODUCTS = "matmul|bmm|mm"
 _KERNELS = re.compile("attention|attn|flash", re.IGNORECASE)
 
@@ -30,7 +30,8 @@ def find_multi_head_attention(graph: OperationGraph) -> Iterator[MultiHeadAttent
     """Yields each multi-head attention of a forward pass in the order in which they ran.
 
     Attention is a softmax between two products of tensors that are no weights, with scales, masks, biases,
-    soft caps, attention sinks, dropout and casts between them; or a call of
+    soft caps, attention sinks, maps that mix the heads, dropout and casts between them, whichever comes
+    first, queries or keys; the weights are those before heads are mixed a second time. Or it is a call of
     `torch.nn.functional.scaled_dot_product_attention`, of flex attention, or of
     `torch.nn.functional.multi_head_attention_forward`, which `nn.MultiheadAttention` and
     `nn.TransformerEncoder` make. The softmax of a classifier or of a router of experts is none.
@@ -103,9 +104,12 @@ def _written_out(graph: OperationGraph) -> list[MultiHeadAttentionInstance]:
     found: dict[str, MultiHeadAttentionInstance] = {}
     for match in find(graph, _weighted_sum()):
         softmax: Operation = match["softmax"]
-        axes = weights_axes(match)
-        if softmax.name in found or axes is None:
+        found_axes = weights_axes(graph, match)
+        if softmax.name in found or found_axes is None:
             continue
+        axes, queries_first = found_axes
+        if not queries_first:
+            match = match.named("query", match["key"]).named("key", match["query"])
         weights = weights_after_sinks(match)
         shape = [weights.shape[axis] for axis in axes]
         heads = split_heads(graph, match["query"], shape)

@@ -1,13 +1,15 @@
 """Tells which axes of attention weights have the batch, the heads, the queries and the keys."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 from .patterns import TRANSPARENT, Match
 
 _SOFTMAXES = ("softmax", "log_softmax", "logsumexp")
+_TURNS = ("transpose", "swapaxes", "swapdims", "permute", "mT", "T", "t", "adjoint", "mH")
+_PRODUCTS = ("matmul", "bmm", "mm", "baddbmm", "einsum")
 _LAYING_OUT = TRANSPARENT | {"mul", "div", "unbind", "getitem", "split", "chunk"}
 
 
@@ -19,8 +21,12 @@ def weights_after_sinks(match: Match) -> TensorNode:
     return cut[0] if cut else softmax
 
 
-def weights_axes(match: Match) -> tuple[int, ...] | None:
-    """Returns the axes of the softmax in the order batch, heads, query, key; None if it is over others."""
+def weights_axes(graph: OperationGraph, match: Match) -> tuple[tuple[int, ...], bool] | None:
+    """Returns the axes of the softmax in the order batch, heads, query, key, and which operand has queries.
+
+    It is the first of the product, unless this is False: the axis of the softmax is that of the keys. None
+    where the softmax is over something else, or its scores are mixed by something else than heads.
+    """
     softmax, scores = match["softmax"], match["scores"]
     rank = len(softmax.outputs[0].shape)
     axes = tuple(range(rank))
@@ -28,12 +34,57 @@ def weights_axes(match: Match) -> tuple[int, ...] | None:
         axes = _einsum_axes(scores) or axes
         if len(axes) != rank:  # laid out anew in between
             axes = tuple(range(rank))
+    mixing = [one for one in match.operations if one.function == "linear"]
+    if any(rank != 4 or one.inputs[1].shape != (softmax.outputs[0].shape[1],) * 2 for one in mixing):
+        return None
+    turned = scores.function != "einsum" and bool(_turned(graph, softmax.inputs, scores))
     inner = next((one for one in match.operations if one.function in _SOFTMAXES), None)
     if inner is None:
-        return axes
+        return axes, not turned
     axis = inner.args[1] if len(inner.args) > 1 else inner.kwargs.get("dim")
     axis = axis[0] if isinstance(axis, tuple | list) else axis
-    return axes if axis is not None and axis % rank == axes[-1] else None
+    if axis is not None and axis % rank == axes[-1]:
+        return axes, not turned
+    if axis is not None and axis % rank == axes[-2] and _sums_over_rows(graph, match):
+        return (*axes[:-2], axes[-1], axes[-2]), turned
+    return None
+
+
+def _sums_over_rows(graph: OperationGraph, match: Match) -> bool:
+    """Whether the last product sums over the last axis but one of the softmax: the weights are turned."""
+    product, softmax = match.operation, match["softmax"]
+    if product.function == "einsum" or match["scores"].function == "einsum":
+        return False
+    first, second = (_turned(graph, [one], softmax) for one in product.inputs[:2])
+    return bool(first) if first is not None else second is False
+
+
+def _turned(graph: OperationGraph, nodes: Sequence[TensorNode], start: Operation) -> bool | None:
+    """Whether the last two axes change places on the way from an operation to tensors; None without one."""
+    seen: set[TensorNode] = set()
+    waiting = [(node, False) for node in nodes]
+    while waiting:
+        node, turned = waiting.pop()
+        operation = graph.producer(node)
+        if operation is start:
+            return turned
+        if operation is not None and node not in seen and operation.function not in _PRODUCTS:
+            seen.add(node)
+            turned ^= operation.function in _TURNS and _turns(operation)
+            waiting += [(one, turned) for one in operation.inputs]
+    return None
+
+
+def _turns(operation: Operation) -> bool:
+    """Whether an operation that moves axes makes the last two change places."""
+    rank = len(operation.outputs[0].shape)
+    axes = [
+        one for part in operation.args[1:] for one in (part if isinstance(part, tuple | list) else [part])
+    ]
+    axes = [axis % rank for axis in [*axes, *operation.kwargs.values()] if isinstance(axis, int)]
+    if operation.function == "permute":
+        return axes[-2:] == [rank - 1, rank - 2]
+    return not axes or sorted(axes) == [rank - 2, rank - 1]
 
 
 def _einsum_axes(scores: Operation) -> tuple[int, ...] | None:

@@ -11,6 +11,7 @@ from ..nodes import Operation, TensorNode
 from .activations import SQUASHING, Activation, activated, find_activations
 from .finding import find, layer_numbers, layer_prefix
 from .linear_maps import LinearMap, find_linear
+from .normalizations import normalized
 from .patterns import Constant, Either, Match, Pattern, Skip, Step, Value, Weight, source
 
 _PARTS = "chunk|split|split_with_sizes|unbind|select|getitem|clamp"
@@ -30,7 +31,8 @@ class FeedForward:
         up: The other linear map of a gated one, the first where one map computes both; None if plain.
         activation: The activation function.
         coefficients: The tensor of the activations of the neurons, which the last linear map takes, before
-            dropout and before it is laid out anew.
+            dropout and before it is laid out anew; normalized where the network does so there, as BitNet's.
+        before_norm: What is normalized to the coefficients; the same tensor where nothing is.
         down: The last linear map.
         down_module: Name of the module that is the last linear map; None where no module is that alone.
     """
@@ -42,6 +44,7 @@ class FeedForward:
     up: LinearMap | None
     activation: Activation
     coefficients: TensorNode
+    before_norm: TensorNode
     down: LinearMap
     down_module: str | None
 
@@ -76,7 +79,7 @@ def find_feed_forward(graph: OperationGraph) -> Iterator[FeedForward]:
     """Yields the feed-forward networks of a forward pass in the order in which they ran.
 
     A plain one is two linear maps with an activation function between them, such as GELU or ReLU, a gated one
-    has the product of the activation and another linear map.
+    has the product of the activation and another linear map. What the last map takes may be normalized.
 
     Args:
         graph: The graph of a forward pass.
@@ -100,7 +103,10 @@ def find_feed_forward(graph: OperationGraph) -> Iterator[FeedForward]:
         activation = next(activations[one] for one in match.operations if one in activations)
         squashes = activation.name in (*SQUASHING, "soft_cap")
         of_data = source(graph, maps[match["first"]].input).kind in ("result", "input")
-        if of_data and ("up" in match or not squashes):
+        # heads of masked language models have a normalization as well, and return to no width
+        sizes = maps[match["first"]].in_features, maps[match["down"]].out_features
+        returns = "normed" not in match or sizes[0] == sizes[1]
+        if of_data and returns and ("up" in match or not squashes):
             found.append(_of_match(graph, match, maps, activation))
     yield from _numbered(found)
 
@@ -135,8 +141,9 @@ def _feed_forward(maps: dict[Operation, LinearMap]) -> Pattern:
     scaled = Step("mul", hidden("first"), Constant())
     plain = activated(Value("input", of=Either(hidden("first"), scaled)))
     up = Either(hidden("up"), Step("add", hidden("up"), Constant()))
-    gated = Step("mul", plain, up, name="product")
-    return Step(functions, name="down", of=Either(plain, gated), where=maps.__contains__)
+    neurons = Either(plain, Step("mul", plain, up, name="product"))
+    normed = normalized(Value("normed", of=neurons))
+    return Step(functions, name="down", of=Either(neurons, normed), where=maps.__contains__)
 
 
 def _numbered(found: list[FeedForward]) -> Iterator[FeedForward]:
@@ -156,6 +163,7 @@ def _of_match(
     graph: OperationGraph, match: Match, maps: dict[Operation, LinearMap], activation: Activation
 ) -> FeedForward:
     first, down = maps[match["first"]], maps[match["down"]]
+    neurons = match["product"].outputs[0] if "product" in match else activation.output
     alone = down.weight.name == f"{down.module}.weight"
     return FeedForward(
         kind="experts" if _is_of_experts(graph, first) else "gated" if "up" in match else "plain",
@@ -164,7 +172,8 @@ def _of_match(
         first=first,
         up=maps[match["up"]] if "up" in match else None,
         activation=activation,
-        coefficients=match["product"].outputs[0] if "product" in match else activation.output,
+        coefficients=match.operations[1].outputs[0] if "normed" in match else neurons,
+        before_norm=neurons,
         down=down,
         down_module=down.module if alone else None,
     )

@@ -69,7 +69,7 @@ def find_normalizations(graph: OperationGraph) -> Iterator[Normalization]:
     # what a layer norm centres is the input of an RMS norm, so that the later pattern counts
     found = {
         match.operation: (match, kind or match.operation.function)
-        for kind, pattern in _patterns().items()
+        for kind, pattern in _patterns(Value("input")).items()
         for match in find(graph, pattern)
     }
     for match in largest(graph, (one for one, _ in found.values())):
@@ -89,9 +89,14 @@ def find_normalizations(graph: OperationGraph) -> Iterator[Normalization]:
         )
 
 
-def _patterns() -> dict[str, Pattern]:
+def normalized(x: Pattern) -> Pattern:
+    """Returns the pattern of any normalization of a tensor that has a name in the pattern `x`."""
+    return Either(*_patterns(x).values())
+
+
+def _patterns(x: Pattern) -> dict[str, Pattern]:
     """The patterns by kind; that of single functions of torch without one."""
-    x, eps = Value("input"), Constant()
+    eps = Constant()
     centred = Step("sub", x, Step("mean", x))  # some models compute it twice
     variance = Either(Step("mean", _square(centred)), Step("var", x))
     deviation = Step("sqrt", Either(Step("add", variance, eps), variance))

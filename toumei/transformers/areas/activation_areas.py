@@ -17,7 +17,8 @@ from ...core.errors import ArgumentError
 from ..model.hooked_model import HookedModel
 from .comparison import AreaComparison
 from .corpus import LabelledTexts
-from .doubts import doubts_about_cells, doubts_about_texts, warn_of
+from .doubts import doubts_about_texts, warn_of
+from .enough_texts import check_categories, check_cells
 from .evaluation import AreaEvaluation, evaluated
 from .fitting import Coordinates, coordinates_of_states, gathered, read_twice
 from .grid import Bins
@@ -52,7 +53,8 @@ class ActivationAreas:
             embedding and all blocks, whose outputs are the ``hidden_states`` of Hugging Face.
         reduction: ``"pca"`` of standardized states, ``"svd"`` of states as they are, ``"umap"``; or a `PCA`,
             `SVD` or `UMAP` with settings.
-        map_dimension: Cells in a row of a map.
+        map_dimension: Cells in a row of a map, by default 10; a map has at most as many cells as there are
+            texts, those of all categories together.
         bins: Cells of equal ``"width"``, or ``"quantile"``: with about as many texts in each column and row.
         pooling: Which states of a text count: of its ``"last"`` token, of its ``"first"``, or the ``"mean"``.
             By default the last where no token sees those that follow it, else the mean.
@@ -140,6 +142,7 @@ class ActivationAreas:
             verbose=verbose,
         )
         self._states: States | None = None
+        self._read_fields: dict[str, Any] | None = None
         self._areas: Areas | None = None
 
     def _check_streaming(self, keep_states: bool) -> None:
@@ -161,33 +164,47 @@ class ActivationAreas:
             map_dimension: Cells in a row of a map, by default that of the constructor.
 
         Raises:
-            ArgumentError: There are no texts, labels are missing, or there are too few texts.
+            ArgumentError: There are no texts, labels are missing, a category has a single text, or maps have
+                more cells than there are texts. Where the texts are no iterator, that is known before the
+                model runs.
             ForwardError: The model cannot run on them.
             ShapeError: A layer returns something else than a vector for each token.
         """
         check_counts(1, map_dimension=map_dimension)
         size = map_dimension or self.map_dimension
         if self._areas is None:
-            coordinates = self._read()
-            categories, labels = self.corpus.categories()
-            self._areas = Areas.of(
-                size,
-                self.bins,
-                layers=self.layers,
-                categories=categories,
-                labels=torch.tensor(labels),
-                groups=self._numbered_groups(len(labels)),
-                coordinates=coordinates.values,
-                explained=coordinates.explained,
-                constant=coordinates.constant,
-                reduction=self.reduction.name,
-                pooling=str(self._reader.pooling),
-            )
+            if self._read_fields is None and self.corpus.check():
+                self._check_enough(size)
+            fields = self._read_fields = self._read_fields or self._fields()
+            self._check_enough(size)
+            self._areas = Areas.of(size, self.bins, **fields)
             warn_of([*self._reader.doubts(), *doubts_about_texts(self._areas)], stacklevel=3)
         elif size != self._areas.size:
             self._areas = self._areas.resized(size)
-        warn_of(doubts_about_cells(self._areas), stacklevel=3)
         return self._areas
+
+    def _check_enough(self, size: int) -> None:
+        """Raises an error where the texts are too few for their categories or for maps of this size."""
+        categories, labels = self.corpus.categories()
+        check_categories(categories, labels)
+        if self.reduction.n_components == 2:
+            check_cells(size, len(labels))
+
+    def _fields(self) -> dict[str, Any]:
+        """What is read once, for maps of any size."""
+        coordinates = self._read()
+        categories, labels = self.corpus.categories()
+        return {
+            "layers": self.layers,
+            "categories": categories,
+            "labels": torch.tensor(labels),
+            "groups": self._numbered_groups(len(labels)),
+            "coordinates": coordinates.values,
+            "explained": coordinates.explained,
+            "constant": coordinates.constant,
+            "reduction": self.reduction.name,
+            "pooling": str(self._reader.pooling),
+        }
 
     def _read(self) -> Coordinates:
         """Where the texts lie, after one pass over them or two."""

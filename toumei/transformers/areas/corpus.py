@@ -60,6 +60,18 @@ class LabelledTexts:
         """Whether the corpus can be read again."""
         return not isinstance(self._texts, Iterator) and not isinstance(self._labels, Iterator)
 
+    def check(self) -> bool:
+        """Returns whether texts and labels can be looked at before a model reads them, and does so.
+
+        Raises:
+            ArgumentError: See `texts`.
+        """
+        known = self.can_repeat and len(self) > 0
+        if known:
+            for _ in self.texts():
+                pass
+        return known
+
     def texts(self) -> Iterator[str]:
         """Yields the texts of a pass, and notes their labels.
 

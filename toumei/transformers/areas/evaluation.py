@@ -71,6 +71,7 @@ class AreaEvaluation(Saved):
             ):
                 ax.fill_between(places, scores.amin(1), scores.amax(1), color=color, alpha=0.2, linewidth=0)
                 ax.plot(places, scores.mean(1), color=color, marker="o", label=name)
+            ax.fill_between([], [], color=style.GRAY, alpha=0.2, linewidth=0, label="lowest to highest fold")
             ax.axhline(self.chance, color=style.GRAY, linestyle="--", label="guessing")
             ax.set_ylim(min(self.chance, float(self.maps.min())) - 0.05, 1.04)
             ax.set(xlabel="layer", ylabel="balanced accuracy", title="Categories told apart")

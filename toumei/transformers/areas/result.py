@@ -16,6 +16,7 @@ from .cell_graph import activation_graph
 from .choices import category_of, layer_of
 from .comparison import AreaComparison, compared
 from .component_graph import correlation_graph
+from .enough_texts import check_cells
 from .grid import Bins, cell_edges, cells_of, grid_counts
 from .pictures import plot_grid, plot_points
 
@@ -93,8 +94,14 @@ class Areas(Saved):
 
     @checked
     def resized(self, size: int) -> "Areas":
-        """Returns the same areas with another number of cells in a row."""
+        """Returns the same areas with another number of cells in a row.
+
+        Raises:
+            ArgumentError: Maps would have more cells than there are texts.
+        """
         check_counts(1, size=size)
+        if self.coordinates.shape[2] == 2:
+            check_cells(size, len(self))
         made = ("size", "bins", "edges", "cells")
         fields = {name: value for name, value in vars(self).items() if name not in made}
         return Areas.of(size, self.bins, **fields)

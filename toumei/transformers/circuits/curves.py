@@ -101,12 +101,15 @@ class FaithfulnessCurves(Saved):
                 zip(self.methods, style.palette(len(self.methods)), strict=True)
             ):
                 color = style.GRAY if name == RANDOM else color
-                axes.plot(self.shares, self.values[row], "o-", markersize=3, label=name, color=color)
+                width = min(0.6 + 0.9 * (len(self.methods) - row), 5.0)  # curves that coincide are all seen
+                axes.plot(self.shares, self.values[row], "o-", label=name, color=color, linewidth=width)
+                axes.lines[-1].set_markersize(width + 2)
                 if bool(self.spread[row].any()):
                     low, high = self.values[row] - self.spread[row], self.values[row] + self.spread[row]
                     axes.fill_between(self.shares, low, high, color=color, alpha=0.2, linewidth=0)
             axes.axhline(1, color="0.6", linewidth=0.8)
             axes.set(xscale="log", xlabel="share of edges kept", ylabel="faithfulness", title=self.metric)
+            axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
             axes.legend()
         return axes
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDEST = 4.0  # points
+_IDLE = "0.85"  # of nodes without edges
 MOST = 400  # edges in a picture
 
 
@@ -31,7 +32,7 @@ def draw_circuit(sketch: Sketch, ax: "Axes | None") -> "Axes":
         largest = max((abs(line.score) for line in lines), default=0.0) or 1.0
         for line in reversed(lines):
             _draw_line(axes, line, positions, largest)
-        _draw_frame(axes, sketch)
+        _draw_frame(axes, sketch, used)
     return axes
 
 
@@ -41,16 +42,20 @@ def _draw_nodes(axes: "Axes", positions: Mapping[str, tuple[float, float]], used
 
     for label, (x, y) in positions.items():
         if label not in used:
-            axes.plot(x, y, "o", color="0.85", markersize=3, zorder=1)
+            axes.plot(x, y, "o", color=_IDLE, markersize=3, zorder=1)
             continue
-        place = place_of(label)
-        half = 0.32 if place.kind in ("head", "mlp") else 0.75
+        place, half = place_of(label), _half(label)
         shape = "square,pad=0" if place.kind == "mlp" else "round,pad=0,rounding_size=0.08"
         box = FancyBboxPatch((x - half, y - GAP), 2 * half, 2 * GAP, boxstyle=shape, linewidth=0.8, zorder=3)
         box.set(facecolor="white", edgecolor="0.3")
         axes.add_patch(box)
         text = f"{place.layer}.{place.heads[0]}" if place.kind == "head" else label
         axes.text(x, y, text, ha="center", va="center", fontsize=7, zorder=4)
+
+
+def _half(label: str) -> float:
+    """Half the width of a node."""
+    return 0.32 if place_of(label).kind in ("head", "mlp") else 0.75
 
 
 def _draw_line(
@@ -77,14 +82,15 @@ def _draw_line(
     )
 
 
-def _draw_frame(axes: "Axes", sketch: Sketch) -> None:
+def _draw_frame(axes: "Axes", sketch: Sketch, used: Collection[str]) -> None:
     """Limits, layers beside the axis, and what the colours mean."""
     from matplotlib.lines import Line2D
 
     positions = sketch.positions
     top = max(y for _, y in positions.values())
+    right = max(x + _half(label) for label, (x, _) in positions.items())
     axes.set(
-        xlim=(-0.8, max(x for x, _ in positions.values()) + 0.8),
+        xlim=(min(x - _half(label) for label, (x, _) in positions.items()) - 0.3, right + 0.2),
         ylim=(-1.5, top + 0.6),
         yticks=range(int(top)),
         xticks=[],
@@ -94,4 +100,14 @@ def _draw_frame(axes: "Axes", sketch: Sketch) -> None:
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     colors = {"positive score": style.POSITIVE, "negative score": style.NEGATIVE}
     marks = [Line2D([], [], color=color, label=label) for label, color in colors.items()]
-    axes.legend(handles=marks, loc="lower right", frameon=False, fontsize=style.LABEL)
+    if any(label not in used for label in positions):
+        dot = Line2D([], [], marker="o", linestyle="", color=_IDLE, markersize=3, label="no edge drawn")
+        marks.append(dot)
+    axes.legend(
+        handles=marks,
+        loc="upper right",
+        bbox_to_anchor=(1, 0),
+        ncols=len(marks),
+        frameon=False,
+        fontsize=style.LABEL,
+    )

@@ -1,6 +1,8 @@
 """Dictionaries in the files of SAELens: ``cfg.json`` and ``sae_weights.safetensors`` in a folder."""
 
 import json
+import warnings
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from ...core.optional import require
 from ...core.serialization import write_safetensors
 from .dictionary import Activation, Normalization, SparseAutoencoder
 
-_CONFIG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
+_CONFIG, _WEIGHTS, _SCALING = "cfg.json", "sae_weights.safetensors", "activation_scaler.json"
 _VERSION = (
     "6.0.0"  # without one SAELens takes a configuration for one of before version 6, and drops the names
 )
@@ -23,13 +25,14 @@ _ACTIVATIONS: dict[str, Activation] = {
     "standard": "relu",
     "topk": "topk",
     "jumprelu": "jump_relu",
-    "batchtopk": "batch_topk",
+    "batchtopk": "batch_topk",  # in checkpoints of a training, at whose end SAELens saves a jumprelu
+    "matryoshka_batchtopk": "batch_topk",
     "transcoder": "relu",
     "jumprelu_transcoder": "jump_relu",
 }
 _NORMALIZATIONS: dict[str, Normalization] = {
     "none": "none",
-    "expected_average_only_in": "none",  # SAELens folds that number into the weights before it saves them
+    "expected_average_only_in": "none",  # one number, which is folded into the weights
     "layer_norm": "layer_norm",
     "constant_norm_rescale": "constant_norm",
 }
@@ -39,19 +42,24 @@ _NORMALIZATIONS: dict[str, Normalization] = {
 def load_saelens(folder: str | Path) -> SparseAutoencoder:
     """Returns a dictionary from a folder that SAELens wrote, in its format of version 6 or of before.
 
+    Checkpoints of its trainings are read too: the number with which they scale activations is folded into the
+    weights. Where a configuration says that there is such a number and the folder has none, a warning says
+    so.
+
     Args:
         folder: The folder with ``cfg.json`` and ``sae_weights.safetensors``.
 
     Raises:
         ArgumentError: A file is missing or damaged, or of an architecture other than standard, topk,
-            jumprelu, batchtopk, transcoder and jumprelu_transcoder.
+            jumprelu, batchtopk, matryoshka_batchtopk, transcoder and jumprelu_transcoder.
     """
     folder = Path(folder)
-    config = _config(folder / _CONFIG)
+    config = _json(folder / _CONFIG)
     tensors = _tensors(folder / _WEIGHTS)
     try:
-        return _dictionary(_as_new(config), tensors)
-    except (ArgumentError, KeyError, TypeError) as error:
+        config = _as_new(config)
+        return _dictionary(config, tensors, _scaling(folder, config))
+    except (ArgumentError, KeyError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise ArgumentError(f"{folder} is no dictionary of SAELens that toumei can read: {reason}") from error
 
@@ -122,37 +130,64 @@ def _as_new(config: dict[str, Any]) -> dict[str, Any]:
     config = {_NAMES.get(key, key): value for key, value in config.items()}
     function = config.get("activation_fn") or "relu"
     if function == "topk" and config.get("architecture", "standard") in ("standard", "topk"):
-        kept = {"k": (config.get("activation_fn_kwargs") or {}).get("k", config.get("k"))}
+        kept = {"k": _mapping(config, "activation_fn_kwargs").get("k", config.get("k"))}
         config |= {"architecture": "topk", **kept}
     elif function not in ("relu", "topk"):
         raise ArgumentError(f"its activation_fn is {function!r}, and there are 'relu' and 'topk'")
-    if not isinstance(config.get("normalize_activations"), str):
-        config["normalize_activations"] = "none"  # None, or whether a number is folded into the weights
+    normalization = config.get("normalize_activations") or "none"
+    config["normalize_activations"] = "expected_average_only_in" if normalization is True else normalization
     return config
 
 
-def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor]) -> SparseAutoencoder:
+def _scaling(folder: Path, config: dict[str, Any]) -> float:
+    """The number that activations were multiplied with in the training and that no weight has in it.
+
+    Raises:
+        ArgumentError: The file with it is damaged.
+    """
+    if config["normalize_activations"] != "expected_average_only_in":
+        return 1.0
+    path = folder / _SCALING
+    if not path.exists():
+        warnings.warn(
+            f"{folder} was trained on activations that were scaled to a norm of sqrt(width) on average, "
+            f"and has no {_SCALING} with the number: its features are right for activations scaled alike",
+            stacklevel=4,
+        )
+        return 1.0
+    scaling = _json(path).get("scaling_factor")
+    if scaling is None:  # it was folded already
+        return 1.0
+    if not isinstance(scaling, int | float) or not isfinite(scaling) or scaling <= 0:
+        raise ArgumentError(f"the scaling_factor in {_SCALING} should be a positive number, got {scaling!r}")
+    return float(scaling)
+
+
+def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor], scaling: float) -> SparseAutoencoder:
     architecture = config.get("architecture", "standard")
-    if architecture not in _ACTIVATIONS:
+    if not isinstance(architecture, str) or architecture not in _ACTIVATIONS:
         raise ArgumentError(
             f"its architecture is {architecture!r}, and there are {', '.join(map(repr, _ACTIVATIONS))}"
         )
-    scaling = tensors.get("scaling_factor")
-    if scaling is not None and not torch.allclose(scaling, torch.ones_like(scaling)):
+    finetuned = tensors.get("scaling_factor")
+    if finetuned is not None and not torch.allclose(finetuned, torch.ones_like(finetuned)):
         raise ArgumentError("it has a finetuned scaling_factor")
     normalization = config["normalize_activations"]
-    if normalization not in _NORMALIZATIONS:
+    if not isinstance(normalization, str) or normalization not in _NORMALIZATIONS:
         raise ArgumentError(f"its normalize_activations is {normalization!r}")
     weights = {name: tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
     activation = _ACTIVATIONS[architecture]
     jumps = activation in ("jump_relu", "batch_topk")
-    thresholds = tensors["threshold"] if jumps else torch.zeros_like(weights["b_enc"])
+    thresholds = _thresholds(tensors) if jumps else torch.zeros_like(weights["b_enc"])
     _check_weights(config, {**weights, "threshold": thresholds})
+    for name, factor in (("W_enc", scaling), ("W_dec", 1 / scaling), ("b_dec", 1 / scaling)):
+        weights[name] = weights[name] * factor
     if config.get("rescale_acts_by_decoder_norm"):
         lengths = weights["W_dec"].norm(dim=1).clamp_min(1e-8)
         weights["W_enc"], weights["b_enc"] = weights["W_enc"] * lengths, weights["b_enc"] * lengths
         weights["W_dec"] = weights["W_dec"] / lengths[:, None]
-    metadata = config.get("metadata") or {}
+        thresholds = thresholds / scaling  # of numbers that the lengths multiply
+    metadata = _mapping(config, "metadata")
     reads = metadata.get("hook_name") or config.get("hook_name") or "activations"
     transcoder = "transcoder" in architecture
     writes = metadata.get("hook_name_out") or config.get("hook_name_out") or "outputs"
@@ -160,7 +195,7 @@ def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor]) -> SparseAut
         **weights,
         thresholds=thresholds,
         activation=activation,
-        k=int(config.get("k") or 0),
+        k=_count(config, "k") if config.get("k") else 0,
         subtract_bias=bool(config.get("apply_b_dec_to_input", True)) and not transcoder,
         normalization=_NORMALIZATIONS[normalization],
         reads=str(reads),
@@ -168,10 +203,35 @@ def _dictionary(config: dict[str, Any], tensors: dict[str, Tensor]) -> SparseAut
     )
 
 
+def _thresholds(tensors: dict[str, Tensor]) -> Tensor:
+    """The threshold of each feature; checkpoints of batchtopk have one for all."""
+    one = tensors.get("topk_threshold")
+    if one is None:
+        return tensors["threshold"]
+    if one.numel() != 1:
+        raise ArgumentError(f"its topk_threshold is {tuple(one.shape)}, and one number is expected")
+    return torch.full_like(tensors["b_enc"], float(one))
+
+
+def _count(config: dict[str, Any], key: str) -> int:
+    """A number of the configuration; that of features may have been a share of one in the training."""
+    value = config[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 2**31:
+        raise ArgumentError(f"its {key} should be a number from 1 on, got {value!r}")
+    return int(value)
+
+
+def _mapping(config: dict[str, Any], key: str) -> dict[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise ArgumentError(f"its {key} should be a JSON object, got {type(value).__name__}")
+    return value
+
+
 def _check_weights(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
     """Raises an error for weights of other shapes than the configuration says, or that are no numbers."""
-    width, features = int(config["d_in"]), int(config["d_sae"])
-    out = int(config.get("d_out", width))
+    width, features = _count(config, "d_in"), _count(config, "d_sae")
+    out = _count(config, "d_out") if "d_out" in config else width
     expected = {
         "W_enc": (width, features),
         "b_enc": (features,),
@@ -183,11 +243,13 @@ def _check_weights(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
         found = tuple(weights[name].shape)
         if found != shape:
             raise ArgumentError(f"its {name} is {found}, and its configuration says {shape}")
+        if not weights[name].is_floating_point():
+            raise ArgumentError(f"its {name} is of {weights[name].dtype}, and weights are floating-point")
     if not all(bool(one.isfinite().all()) for one in weights.values()):
         raise ArgumentError("there are NaN or infinite numbers in its weights")
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

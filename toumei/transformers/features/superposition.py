@@ -74,9 +74,11 @@ class Superposition(Saved):
             ax.set_xlim(-limit, limit)
             ax.set_ylim(-limit, limit)
             ax.set_aspect("equal")
+            ax.set_xlabel("dimension 0")
+            ax.set_ylabel("dimension 1")
             kept = self.dimensionalities[self.represented]
-            share = f", each about {float(kept.median()):.2f} of one" if len(kept) else ""
-            ax.set_title(f"density {self.density:g}\n{len(kept)} features in 2 dimensions{share}")
+            share = f",\nabout {float(kept.median()):.2f} dimensions for each" if len(kept) else ""
+            ax.set_title(f"density {self.density:g}: {len(kept)} features in 2 dimensions{share}")
         return ax
 
     def __repr__(self) -> str:

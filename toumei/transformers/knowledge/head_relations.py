@@ -89,10 +89,16 @@ class HeadRelations(Saved):
         """
         best = self.accuracies.amax(0).argsort(descending=True, stable=True)[:_MOST_COLUMNS].sort().values
         with drawing(ax, 2.5 + 0.5 * len(best), 1.5 + 0.3 * len(self.relations)) as axes:
-            heat_map(self.accuracies[:, best], self.relations, axes, label="objects right", color=style.BLUE)
+            heat_map(
+                self.accuracies[:, best],
+                self.relations,
+                axes,
+                label="share of objects right",
+                color=style.BLUE,
+            )
             axes.set_xticks(torch.arange(len(best)) + 0.5, [self.heads[at] for at in best.tolist()])
             axes.tick_params("x", rotation=90)
-            axes.set(xlabel="head", title=f"OV circuits on the {self.read}")
+            axes.set(xlabel="head", title=f"Objects that OV circuits of heads write, from the {self.read}")
         return axes
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -207,22 +208,26 @@ class KnowledgeGraph(Saved):
         sides = [list(dict.fromkeys(fact[side] for fact in part.facts)) for side in (0, 2)]
         relations = list(dict.fromkeys(fact[1] for fact in part.facts))
         colors = dict(zip(relations, palette(len(relations)), strict=True))
+        lines = dict(zip(relations, cycle(("-", "--", ":")), strict=False))  # colours of neighbours are alike
         heights = [
             {name: (number + 0.5) / len(side) for number, name in enumerate(reversed(side))} for side in sides
         ]
         with drawing(ax, 6.5, min(max(2.5, 0.3 * max(map(len, sides))), 9.0)) as axes:
             strongest = float(part.scores.max()) or 1.0
             for (subject, relation, target), score in zip(part.facts, part.scores.tolist(), strict=True):
-                line = axes.plot([0, 1], [heights[0][subject], heights[1][target]], color=colors[relation])[0]
+                ends_at = heights[0][subject], heights[1][target]
+                line = axes.plot([0, 1], ends_at, lines[relation], color=colors[relation])[0]
                 line.set_alpha(0.25 + 0.75 * max(score / strongest, 0))
             for side, ends in enumerate(heights):
                 for name, height in ends.items():
                     words = shortened(name, 28) + "  " if not side else "  " + shortened(name, 28)
                     axes.text(side, height, words, ha="left" if side else "right", va="center", size="small")
             for relation in relations:
-                axes.plot([], [], color=colors[relation], label=shortened(relation, 28))
+                axes.plot([], [], lines[relation], color=colors[relation], label=shortened(relation, 28))
             axes.set(xlim=(-0.9, 1.9), ylim=(0, 1))
             axes.axis("off")
+            most = f"the {len(part):,} of {len(self):,} with the highest scores"
+            axes.set_title(f"Facts from {self.source}" + (f", {most}" if len(part) < len(self) else ""))
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, 0), ncols=min(4, len(relations)), frameon=False
             )

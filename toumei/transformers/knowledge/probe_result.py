@@ -123,7 +123,8 @@ class ProbeResult(Saved):
         with drawing(ax, min(max(4.0, 0.3 * len(self.names)), 10.0), 3.4) as axes:
             places = range(len(self.names))
             low, high = self.intervals.T
-            axes.fill_between(places, low, high, color=style.BLUE, alpha=0.2, linewidth=0)
+            band = f"{self.confidence:.0%} interval"
+            axes.fill_between(places, low, high, color=style.BLUE, alpha=0.2, linewidth=0, label=band)
             curves = [(f"{self.kind} probe", self.accuracy, style.BLUE)]
             if len(self.control):
                 curves.append(("control task", self.control_accuracy, style.ORANGE))

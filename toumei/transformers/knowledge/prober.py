@@ -170,7 +170,7 @@ def _check_lengths(texts: Sequence[Any], **given: Sequence[Any] | None) -> None:
 def _labelled(features: Features, labels: Sequence[Any], by_token: bool) -> tuple[Tensor, list[Any]]:
     """Which rows have a label, and these labels."""
     if not by_token:
-        missing = [row for row, label in enumerate(labels) if label is None]
+        missing = [row for row, label in enumerate(labels) if _is_missing(label)]
         if missing:
             raise ArgumentError(f"text {missing[0]} has no label")
         return torch.arange(len(labels)), list(labels)
@@ -180,8 +180,13 @@ def _labelled(features: Features, labels: Sequence[Any], by_token: bool) -> tupl
         if isinstance(row, str) or not isinstance(row, Sequence) or len(row) != count:
             raise ArgumentError(f"text {text} has {count} tokens, expected a label for each: {shown(row)}")
         flat += list(row)
-    kept = [place for place, label in enumerate(flat) if label is not None]
+    kept = [place for place, label in enumerate(flat) if not _is_missing(label)]
     return torch.tensor(kept, dtype=torch.long), [flat[place] for place in kept]
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether there is no label: None, or the NaN that tables of pandas have in its place."""
+    return label is None or label != label
 
 
 def _numbered(given: Sequence[Any]) -> tuple[list[Any], Tensor]:

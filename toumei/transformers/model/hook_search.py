@@ -238,7 +238,7 @@ class _Search:
         if network.up is None:
             self._missing[prefix + "pre_linear"] = "this architecture has no gates beside its neurons"
             return
-        product = self._graph.producer(network.coefficients)
+        product = self._graph.producer(network.before_norm)
         gate = source(self._graph, network.activation.output)
         for node in product.inputs if product is not None else []:
             if source(self._graph, node) is not gate:
