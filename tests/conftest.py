@@ -1,6 +1,9 @@
 """Fixtures for all tests, and the rule that a test leaves nothing behind on a model."""
 
+import atexit
 import errno
+import gc
+import multiprocessing
 import os
 import resource
 import signal
@@ -12,7 +15,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests are small, and several pr
 
 import pytest
 import torch
+from joblib.externals.loky.backend.context import set_start_method
 from torch import nn
+
+gc.disable()  # while tests are collected, which leaves nearly no garbage
+
+# torch notes the stack of each call for accelerators that may come: that is nearly all of its time.
+for accelerator in (torch.cuda, torch.xpu, torch.mtia):
+    if not accelerator.is_available():
+        accelerator.manual_seed_all = lambda seed: None
+
+# Processes of sweeps are copies of one that has imported what they use: each would take seconds for that.
+set_start_method("forkserver")
+multiprocessing.set_forkserver_preload(
+    [
+        "torch._dynamo",
+        "toumei.cnns",
+        "toumei.misc",
+        "toumei.transformers",
+        "transformers.models.gpt2.modeling_gpt2",
+    ]
+)
 
 REGISTRATIONS = (
     "register_forward_hook",
@@ -20,6 +43,13 @@ REGISTRATIONS = (
     "register_full_backward_hook",
     "register_full_backward_pre_hook",
 )
+
+
+def pytest_collection_finish():
+    """Modules and tests stay to the end: the collector of garbage passes them over, which saves time."""
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.unfreeze)  # some extension modules complain of what is not collected at the end
 
 
 class Watched:

@@ -14,9 +14,9 @@ import feature_viz
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch):
-    """The first 200 of the shapes: drawing 1,000 takes longer than everything else."""
+    """The first 80 of the shapes: drawing 1,000 takes longer than everything else."""
     batch = feature_viz.ShapesDataset.batch
-    monkeypatch.setattr(feature_viz.ShapesDataset, "batch", lambda self, which: batch(self, which[:200]))
+    monkeypatch.setattr(feature_viz.ShapesDataset, "batch", lambda self, which: batch(self, which[:80]))
 
 
 def picture(*arguments, out):

@@ -1,6 +1,7 @@
 """The attribution experiments run, with few images and methods, and write what they say."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_every_method_of_the_library_is_compared():
 
 def test_methods_on_shapes_as_a_figure(tmp_path, capsys, few):
     out = tmp_path / "new" / "methods.png"
-    assert attribution.main(["--images", "2", "--samples", "120", "--out", str(out)]) == out
+    assert attribution.main(["--images", "1", "--samples", "90", "--out", str(out)]) == out
     with Image.open(out) as image:
         assert image.size[1] > image.size[0]
     assert "KernelShap" in capsys.readouterr().out
@@ -52,10 +53,10 @@ def test_methods_on_shapes_as_a_figure(tmp_path, capsys, few):
 
 def test_the_table_of_shapes(tmp_path, few):
     out = tmp_path / "new" / "table.md"
-    attribution_table.main(["--images", "4", "--networks", "2", "--samples", "120", "--out", str(out)])
+    attribution_table.main(["--images", "2", "--networks", "2", "--samples", "90", "--out", str(out)])
     rows = [line for line in out.read_text().splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 5 and all(line.count("|") == 9 for line in rows)
-    assert "4 images" in out.read_text() and "{" not in out.read_text()
+    assert "2 images" in out.read_text() and "{" not in out.read_text()
 
 
 def test_what_is_above_chance_in_the_mean_over_networks():
@@ -82,6 +83,7 @@ def test_without_weights_or_a_photograph_it_says_so(tmp_path):
 
 def test_methods_on_a_photograph_with_real_weights(tmp_path, capsys, monkeypatch, realdata):
     only(monkeypatch, "LRP", "GradCam")
+    monkeypatch.setattr(attribution, "compare", partial(attribution.compare, samples=4, steps=4))
     weights, image = realdata / "squeezenet1_1" / "model.safetensors", realdata / "images" / "parrot.jpg"
     out = tmp_path / "photograph.png"
     attribution.main(["--weights", str(weights), "--image", str(image), "--out", str(out)])

@@ -30,25 +30,25 @@ def test_rank_one_editing(tmp_path, capsys):
 
 
 class QuickEditor(RankOneEditor):
-    """Takes three steps where no number is given."""
+    """Takes two steps where no number is given."""
 
     def edit(self, *arguments, **settings):
-        return super().edit(*arguments, **{"steps": 3, **settings})
+        return super().edit(*arguments, **{"steps": 2, **settings})
 
     def edit_many(self, *arguments, **settings):
-        return super().edit_many(*arguments, **{"steps": 3, **settings})
+        return super().edit_many(*arguments, **{"steps": 2, **settings})
 
 
 @pytest.fixture
 def few_steps(monkeypatch):
     monkeypatch.setattr(mass_editing, "RankOneEditor", QuickEditor)
-    monkeypatch.setitem(mass_editing.LARGE_STEPS, "steps", 3)
-    for name, value in {"hold": 3, "steps": 3, "prefixes": ((2, 3),)}.items():
+    monkeypatch.setitem(mass_editing.LARGE_STEPS, "steps", 2)
+    for name, value in {"hold": 2, "steps": 2, "prefixes": ((1, 3),)}.items():
         monkeypatch.setitem(mass_editing.HELD, name, value)
 
 
 def test_mass_editing(tmp_path, capsys, few_steps):
-    options = ["--facts", "1", "--at-once", "2", "--weights", "1", "--texts", "300", "--layer", "0"]
+    options = ["--facts", "1", "--at-once", "2", "--weights", "1", "--texts", "100", "--layer", "0"]
     path = mass_editing.main([*options, "--out", str(tmp_path / "out.png")])
     assert path.stat().st_size > 10_000
     printed = capsys.readouterr().out

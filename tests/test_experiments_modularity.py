@@ -17,14 +17,14 @@ import modularly_varying_goals
 @pytest.mark.parametrize(
     ("experiment", "arguments", "says"),
     [
-        (modularity, "--samples 3 --images 20", "combined p"),
-        (mlp_modularity, "--steps 20 --samples 4", "locality"),
+        (modularity, "--samples 2 --images 10", "combined p"),
+        (mlp_modularity, "--steps 10 --samples 2", "locality"),
         (
             digits_modularity,
-            "--seeds 1 --width 24 --epochs 4 --samples 4 --clusters 3",
+            "--seeds 1 --width 24 --epochs 4 --samples 2 --clusters 3",
             "pruned, dropout: mean z",
         ),
-        (modularly_varying_goals, "--seeds 1 --epochs 2 --samples 4", "known modules: error"),
+        (modularly_varying_goals, "--seeds 1 --epochs 2 --samples 2", "known modules: error"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -1,11 +1,10 @@
 """The package as a whole: what importing it costs, and that the folder works when copied elsewhere."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh_interpreters import run_fresh
 
 import toumei
 
@@ -50,8 +49,7 @@ assert losses.shape == (3, 2) and losses.isfinite().all()
 
 
 def run(code, folder, *arguments):
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = run_fresh(code, *arguments, folder=folder)
     assert done.returncode == 0, done.stderr
 
 

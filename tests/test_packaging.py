@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fresh_interpreters import run_fresh
 
 import toumei
 
@@ -42,8 +43,8 @@ EXTRAS = {name: requirements("options.extras_require", name) for name in SETUP["
 class Imports(ast.NodeVisitor):
     """The other packages that a file imports: when it is imported itself, and inside its functions."""
 
-    def __init__(self, path):
-        self.at_once, self.inside, self.depth = set(), set(), 0
+    def __init__(self, path, functions=True):
+        self.at_once, self.inside, self.depth, self.functions = set(), set(), 0, functions
         self.visit(ast.parse(path.read_text()))
 
     def note(self, name):
@@ -69,9 +70,10 @@ class Imports(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_FunctionDef(self, node):
-        self.depth += 1
-        self.generic_visit(node)
-        self.depth -= 1
+        if self.functions:
+            self.depth += 1
+            self.generic_visit(node)
+            self.depth -= 1
 
     visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
 
@@ -107,7 +109,7 @@ def test_extras_are_imported_in_the_functions_that_need_them():
 
 @pytest.mark.parametrize("folder", SCRIPTS)
 def test_scripts_and_tests_use_what_is_declared(folder):
-    used = {name for path in (ROOT / folder).rglob("*.py") for name in Imports(path).at_once}
+    used = {name for path in (ROOT / folder).rglob("*.py") for name in Imports(path, functions=False).at_once}
     declared = set(REQUIRED) | {"tokenizers"} | OURS  # transformers needs tokenizers
     if folder == "tests":
         declared |= set(EXTRAS["dev"])
@@ -226,7 +228,7 @@ def test_every_room_is_imported_alone():
 def test_a_room_imports_with_few_packages():
     declared = [re.split("[<>=]", line)[0] for line in REQUIRED.values()]
     code = ALONE.format(rooms=ROOMS, declared=declared)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = run_fresh(code, folder=ROOT)
     assert done.returncode == 0, done.stderr
 
 

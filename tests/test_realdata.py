@@ -40,7 +40,7 @@ def test_the_picture_of_a_unit_excites_it_more_than_any_photograph(squeezenet, p
     watched(squeezenet)
     best = channel_means(squeezenet, photographs, layer).amax(0)
     units = best.nonzero().flatten()[:: len(best) // 8][:8].tolist()
-    shown = param.Transform(param.FFTImage(len(units), 3, 128, 128, seed=0), robustness.lucid(), NORMALIZE)
+    shown = param.Transform(param.FFTImage(len(units), 3, 96, 96, seed=0), robustness.lucid(), NORMALIZE)
     pipeline = obj.Pipeline(shown, obj.Channel(layer, channels=units)).attach(squeezenet)
     result = pipeline.optimize(32, verbose=False, seed=0)
     reached = channel_means(squeezenet, result.images, layer)[range(len(units)), units]

@@ -21,7 +21,18 @@ GUIDES = sorted(path for path in (DOCS / "guides").glob("*.md") if path.name not
 PAGES = [*DOCS.glob("*.md"), *GUIDES, *(DOCS / "about").glob("*.md")]
 NOTEBOOKS = SimpleNamespace(**runpy.run_path(str(DOCS / "notebooks" / "make.py")))
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
-SMALLER = {":224, 120:344": ":48, 120:168", "max_iter=30": "max_iter=5", "rows[:30]": "rows[:8]"}
+SMALLER = {
+    ":224, 120:344": ":48, 120:168",
+    "max_iter=30": "max_iter=5",
+    "max_iter=20": "max_iter=5",
+    "rows[:30]": "rows[:8]",
+    "samples=100)(inputs[:30]": "samples=20)(inputs[:30]",
+    "images[:3], class_names": "images[:1], class_names",
+    "samples=20)": "samples=4)",
+    "range(start, start + 32)": "range(start, start + 4)",
+    "range(32))[0]": "range(12))[0]",
+    'layout="pca", steps=32': 'layout="pca", steps=4',
+}
 """What pages run on is made smaller in the tests."""
 
 

@@ -6,13 +6,13 @@ import os
 import re
 import signal
 import stat
-import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from fresh_interpreters import run_fresh
 
 from toumei.core.errors import ArgumentError
 from toumei.core.files import atomic_write
@@ -65,8 +65,7 @@ with atomic_write(sys.argv[1]) as partial:
     partial.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    command = [sys.executable, "-c", script, str(tmp_path / "x.txt")]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert run_fresh(script, str(tmp_path / "x.txt")).returncode == -signal.SIGKILL
     assert (tmp_path / "x.txt").read_text() == "old"
     assert sys.platform != "linux" or list(tmp_path.iterdir()) == [tmp_path / "x.txt"]
 

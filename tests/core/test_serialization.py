@@ -492,9 +492,9 @@ def test_a_flipped_byte_anywhere_in_the_header_is_refused(path):
     (size,) = struct.unpack("<Q", whole[:8])
     text = whole[: 8 + size].rstrip(b" ")  # the rest fills up
     for place in range(len(text)):
-        for flip in (1, 4, 32, 128):
-            path.write_bytes(whole[:place] + bytes([whole[place] ^ flip]) + whole[place + 1 :])
-            refused(path)
+        flip = (1, 4, 32, 128)[place % 4]
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ flip]) + whole[place + 1 :])
+        refused(path)
 
 
 def test_a_class_chooses_its_error(path):

@@ -1,10 +1,10 @@
 """What cannot be done is refused at once: in a process with little memory and little time."""
 
-import subprocess
 import sys
 
 import pytest
 import torch
+from fresh_interpreters import run_fresh
 from torch import nn
 
 from toumei.attribution import IntegratedGradients
@@ -78,9 +78,7 @@ CALLS = (
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory")
 def test_what_cannot_be_meant_is_refused_in_little_memory_and_time():
-    ended = subprocess.run(
-        [sys.executable, "-c", CODE.replace("{calls!r}", repr(CALLS))], capture_output=True, text=True
-    )
+    ended = run_fresh(CODE.replace("{calls!r}", repr(CALLS)))
     said = ended.stdout.strip().splitlines()
     assert len(said) == len(CALLS), f"ended with {ended.returncode} after {said[-1:]}: {ended.stderr[-500:]}"
     assert not [line for line in said if not line.startswith(("refused", "done"))]

@@ -3,8 +3,6 @@
 import contextlib
 import io
 import os
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from fresh_interpreters import run_fresh
 from joblib._parallel_backends import LokyBackend, ThreadingBackend
 from torch import Tensor, nn
 
@@ -187,12 +186,11 @@ import torch
 def measure(x, k={"a", "b", "c"}): return [x + i for i in (1, 2)] + sorted(k)
 print(content_hash([{"a": {"x", "y", "z"}}, torch.arange(5), measure, 0.1]), function_parts(measure))
 """
-    command = [sys.executable, "-c", f"exec({text!r})"]
     here = io.StringIO()
     with contextlib.redirect_stdout(here):
         exec(text, {"__name__": "__main__"})
-    there = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert here.getvalue() == there
+    there = run_fresh(f"exec({text!r})")
+    assert here.getvalue() == there.stdout, there.stderr
 
 
 def test_what_the_function_changes_itself_does_not_make_it_another_one(tmp_path):

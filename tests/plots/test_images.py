@@ -1,12 +1,11 @@
 """Arrays in, axes out: where pictures and titles stand, what is written, and that no display is needed."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from fresh_interpreters import run_fresh
 from matplotlib import pyplot
 from PIL import Image
 
@@ -204,7 +203,8 @@ def test_show_does_nothing_where_there_is_no_display():
 
 def test_nothing_needs_a_display(tmp_path):
     script = """
-import sys, torch
+import sys, torch, warnings
+warnings.simplefilter("error")
 from toumei import plots
 assert "matplotlib" not in sys.modules
 batch = torch.rand(2, 3, 8, 8)
@@ -220,8 +220,7 @@ plots.show()
         for name, value in os.environ.items()
         if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
     }
-    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = run_fresh(script, str(tmp_path), environment=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.png", "one.png", "two.gif"]
 

@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,9 @@ class FactsWorld:
         if seed < 0:
             raise ArgumentError(f"seed is {seed}, but seeds are not negative")
         self.seed = seed
-        self._words: dict[str, Any] = json.loads(_WORDS.read_text(encoding="utf-8"))
-        self._relations: dict[str, dict[str, Any]] = {each["name"]: each for each in self._words["relations"]}
-        rng = random.Random(seed)
-        names = {group: self._names(rng, group, size) for group, size in _SIZES.items()}
-        self._group = {name: group for group, several in names.items() for name in several}
-        self.facts: tuple[Fact, ...] = self._facts(rng, names)
+        self._words = _words()
+        self._relations = _relations()
+        self._group, self.facts = _population(seed)
 
     def __repr__(self) -> str:
         return f"FactsWorld(seed={self.seed}): {len(self.facts)} facts of {len(self.subjects)} subjects"
@@ -223,49 +220,71 @@ class FactsWorld:
             several.setdefault(fact.subject, []).append(fact)
         return {subject: tuple(facts) for subject, facts in several.items()}
 
-    def _names(self, rng: random.Random, group: str, count: int) -> list[str]:
-        parts = self._words[group]
-        names: dict[str, None] = {}
-        while len(names) < count:
-            first, middle, last = (rng.choice(parts[part]) for part in ("first", "middle", "last"))
-            short = group == "people" and rng.random() < _WITHOUT_MIDDLE
-            names[f"{first} {last}" if short else f"{first} {middle} {last}"] = None
-        return list(names)
 
-    def _facts(self, rng: random.Random, names: dict[str, list[str]]) -> tuple[Fact, ...]:
-        targets: dict[tuple[str, str], str] = {}
-        prompts: dict[tuple[str, str], list[str]] = {}
-        holders: dict[tuple[str, str], list[str]] = {}
-        for relation, spec in self._relations.items():
-            subjects = names[spec["of"]]
-            values = self.values(relation)
-            drawn = [values[i % len(values)] for i in range(len(subjects))]
-            rng.shuffle(drawn)
-            for subject, target in zip(subjects, drawn, strict=True):
-                targets[subject, relation] = target
-                prompts[subject, relation] = rng.sample(spec["prompts"], len(spec["prompts"]))
-                holders.setdefault((relation, target), []).append(subject)
+@lru_cache(maxsize=1)
+def _words() -> dict[str, Any]:
+    words: dict[str, Any] = json.loads(_WORDS.read_text(encoding="utf-8"))
+    return words
 
-        def fact(subject: str, relation: str) -> Fact:
-            target = targets[subject, relation]
-            templates = prompts[subject, relation]
-            same = [name for name in holders[relation, target] if name != subject]
-            neighbours = rng.sample(same, min(len(same), _NEIGHBOURS))
-            return Fact(
-                subject=subject,
-                relation=relation,
-                prompt=templates[0],
-                target=target,
-                phrasings=tuple(templates[:-_HELD_OUT]),
-                paraphrases=tuple(prompt.format(subject) for prompt in templates[-_HELD_OUT:]),
-                neighbourhood=tuple(prompts[name, relation][0].format(name) for name in neighbours),
-                generation=tuple(p.format(subject) for p in self._words["generation"][self._group[subject]]),
-            )
 
-        return tuple(
-            fact(subject, relation)
-            for group, several in names.items()
-            for subject in several
-            for relation, spec in self._relations.items()
-            if spec["of"] == group
+@lru_cache(maxsize=1)
+def _relations() -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in _words()["relations"]}
+
+
+@lru_cache(maxsize=4)
+def _population(seed: int) -> tuple[dict[str, str], tuple[Fact, ...]]:
+    """The group of each subject, and all facts."""
+    rng = random.Random(seed)
+    names = {group: _names(rng, group, size) for group, size in _SIZES.items()}
+    groups = {name: group for group, several in names.items() for name in several}
+    return groups, _facts(rng, names)
+
+
+def _names(rng: random.Random, group: str, count: int) -> list[str]:
+    parts = _words()[group]
+    names: dict[str, None] = {}
+    while len(names) < count:
+        first, middle, last = (rng.choice(parts[part]) for part in ("first", "middle", "last"))
+        short = group == "people" and rng.random() < _WITHOUT_MIDDLE
+        names[f"{first} {last}" if short else f"{first} {middle} {last}"] = None
+    return list(names)
+
+
+def _facts(rng: random.Random, names: dict[str, list[str]]) -> tuple[Fact, ...]:
+    targets: dict[tuple[str, str], str] = {}
+    prompts: dict[tuple[str, str], list[str]] = {}
+    holders: dict[tuple[str, str], list[str]] = {}
+    for relation, spec in _relations().items():
+        subjects = names[spec["of"]]
+        values = _words()["values"][spec["value"]]
+        drawn = [values[i % len(values)] for i in range(len(subjects))]
+        rng.shuffle(drawn)
+        for subject, target in zip(subjects, drawn, strict=True):
+            targets[subject, relation] = target
+            prompts[subject, relation] = rng.sample(spec["prompts"], len(spec["prompts"]))
+            holders.setdefault((relation, target), []).append(subject)
+
+    def fact(subject: str, relation: str) -> Fact:
+        target = targets[subject, relation]
+        templates = prompts[subject, relation]
+        same = [name for name in holders[relation, target] if name != subject]
+        neighbours = rng.sample(same, min(len(same), _NEIGHBOURS))
+        return Fact(
+            subject=subject,
+            relation=relation,
+            prompt=templates[0],
+            target=target,
+            phrasings=tuple(templates[:-_HELD_OUT]),
+            paraphrases=tuple(prompt.format(subject) for prompt in templates[-_HELD_OUT:]),
+            neighbourhood=tuple(prompts[name, relation][0].format(name) for name in neighbours),
+            generation=tuple(p.format(subject) for p in _words()["generation"][_relations()[relation]["of"]]),
         )
+
+    return tuple(
+        fact(subject, relation)
+        for group, several in names.items()
+        for subject in several
+        for relation, spec in _relations().items()
+        if spec["of"] == group
+    )

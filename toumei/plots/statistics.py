@@ -1,4 +1,4 @@
-"""Heat maps and distributions, drawn by seaborn."""
+"""Heat maps, drawn by matplotlib, and distributions, drawn by seaborn."""
 
 from collections.abc import Iterable, Sequence
 from math import ceil
@@ -58,27 +58,24 @@ def heat_map(
         >>> [text.get_text() for text in axes.get_yticklabels()]
         ['first', 'last']
     """
-    from seaborn import heatmap
-
     if values.dim() != 2 or len(values) != len(rows):
         raise ShapeError(f"expected a matrix with {len(rows)} labelled rows, got {tuple(values.shape)}")
     if columns is not None and values.shape[1] != len(columns):
         raise ShapeError(f"{len(columns)} columns have labels, got {tuple(values.shape)}")
     numbers = values.detach().float().cpu()
     low, high = limits or color_limits(numbers, middle)
+    colors = look.diverging_map((color, look.darker(color)), below, (low - middle, high - middle))
     shown = ax.get_window_extent()
-    heatmap(
-        numbers.numpy(),
-        ax=ax,
-        yticklabels=False,
-        xticklabels=-(-values.shape[1] // _MOST_COLUMN_LABELS) if columns is None else False,
-        cmap=look.diverging_map((color, look.darker(color)), below, (low - middle, high - middle)),
-        vmin=low,
-        vmax=high,
-        cbar_kws={"label": label},
-    )
+    # seaborn's heatmap draws the whole figure to see whether labels overlap: as long as saving it takes
+    mesh = ax.pcolormesh(numbers.numpy(), cmap=colors, vmin=low, vmax=high)
+    ax.figure.colorbar(mesh, ax=ax, label=label).outline.set_linewidth(0)
+    ax.spines[:].set_visible(False)
+    ax.set(xlim=(0, values.shape[1]), ylim=(len(rows), 0), xlabel="", ylabel="")
     ax.set_yticks(*_ticks(rows, shown.height / ax.figure.dpi))
-    if columns is not None:
+    if columns is None:
+        numbered = range(0, values.shape[1], max(1, ceil(values.shape[1] / _MOST_COLUMN_LABELS)))
+        ax.set_xticks([column + 0.5 for column in numbered], list(map(str, numbered)))
+    else:
         ax.set_xticks(*_ticks(columns, shown.width / ax.figure.dpi))
     ax.tick_params("x", rotation=0)
     ax.tick_params("y", rotation=0)

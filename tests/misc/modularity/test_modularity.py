@@ -151,10 +151,8 @@ def test_known_modules_are_found(modules, sizes):
 
 
 def test_random_networks_are_as_modular_as_chance():
-    scores = [
-        null_test(chain("abcd", glorot((16, 16, 16, 8), s)), 3, samples=20, seed=s).z for s in range(12)
-    ]
-    assert sum(abs(z) < 3 for z in scores) >= 11
+    scores = [null_test(chain("abcd", glorot((16, 16, 16, 8), s)), 3, samples=12, seed=s).z for s in range(8)]
+    assert sum(abs(z) < 3 for z in scores) >= 7
 
 
 def test_a_published_cut_of_untrained_networks():

@@ -21,7 +21,7 @@ from toumei.transformers.features.objective import Weights, batch_loss
 
 WORLD = SyntheticFeatures(features=40, width=20, active=2)
 SETTINGS = DictionarySettings(
-    features=40, k=2, tokens=80_000, batch_size=160, learning_rate=5e-3, buffer=4000, dead_after=4000
+    features=40, k=2, tokens=40_000, batch_size=160, learning_rate=5e-3, buffer=4000, dead_after=4000
 )
 FEW = replace(SETTINGS, tokens=3200)
 
@@ -32,7 +32,7 @@ FEW = replace(SETTINGS, tokens=3200)
         {},
         {"activation": "batch_topk"},
         {"activation": "jump_relu", "penalty": 0.3},
-        {"activation": "relu", "penalty": 1.0},
+        {"activation": "relu", "penalty": 1.0, "tokens": 80_000},
     ],
     ids=lambda changed: changed.get("activation", "topk"),
 )

@@ -69,10 +69,10 @@ def test_training_lowers_the_losses(options, watched):
     model, tokenizer, world = facts_gpt()
     watched(model)
     texts = [fact.text for fact in world.facts[:150]]
-    size = {"steps": 12, "tokens_per_step": 256, "length": 32, "verbose": False}
+    size = {"steps": 8, "tokens_per_step": 256, "length": 32, "verbose": False}
     rate = {"learning_rate": 0.01} if "optimizer" in options else {}
     lens = TunedLens.train(model, tokenizer, texts, **size, **options, **rate)
-    found = lens.evaluate(model, tokenizer, [fact.text for fact in world.facts[150:250]], verbose=False)
+    found = lens.evaluate(model, tokenizer, [fact.text for fact in world.facts[150:200]], verbose=False)
     losses = found.cross_entropies if "loss" in options else found.divergences
     assert (losses[:4, 0] < losses[:4, 1]).all()
     assert torch.equal(found.cross_entropies[-1, 0], found.cross_entropies[-1, 1])
@@ -129,7 +129,7 @@ def test_a_planted_linear_network_is_recovered(watched, tokenizer):
         model.embed.weight.normal_(generator=draw)
         model.lm_head.weight.normal_(generator=draw)
     watched(model)
-    size = {"steps": 200, "tokens_per_step": 256, "length": 256, "verbose": False}
+    size = {"steps": 120, "tokens_per_step": 256, "length": 256, "verbose": False}
     lens = TunedLens.train(model, tokenizer, corpus(60), **size, learning_rate=3.0, weight_decay=0.0)
     assert float(lens.losses[-1].max()) < 1e-5
     weight, bias = torch.eye(6), torch.zeros(6)

@@ -33,16 +33,16 @@ def test_heads_cost_what_one_edited_pass_for_each_says(language_model, kind, how
     assert torch.allclose(result.before, before, atol=1e-5)
     for place, layer in enumerate(map(int, result.layer_names)):
         mean = outputs_of_heads(model, ROWS, layer).mean(0)
-        for head in {0, result.by_text.shape[2] - 1}:
-            new = torch.zeros_like(mean) if how == "zero" else mean
+        head = (result.by_text.shape[2] - 1) * (place % 2)  # the first or the last one
+        new = torch.zeros_like(mean) if how == "zero" else mean
 
-            def put(tensor, head=head, new=new):
-                tensor[:, :, head] = new[head]
+        def put(tensor, head=head, new=new):
+            tensor[:, :, head] = new[head]
 
-            with model.edit({("z", layer): put}):
-                after = losses(model(ROWS).detach(), ROWS)
-            expected = torch.tensor(after, dtype=torch.float64) - before
-            assert torch.allclose(result.by_text[:, place, head], expected, atol=1e-5)
+        with model.edit({("z", layer): put}):
+            after = losses(model(ROWS).detach(), ROWS)
+        expected = torch.tensor(after, dtype=torch.float64) - before
+        assert torch.allclose(result.by_text[:, place, head], expected, atol=1e-5)
     assert result.by_text.abs().max() > 0.01
 
 

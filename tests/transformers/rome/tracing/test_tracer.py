@@ -73,8 +73,8 @@ def test_the_fastest_way_agrees_with_the_plainest(tracer_of, kind):
     for way, options in WAYS.items():
         if (kind in STATE_SPACE and way != "hidden") or ("sever" in options and kind not in SEVERED):
             continue
-        fast = tracer.trace("w3 w5 w7 w11", SUBJECT, samples=2, **options)
-        plain = tracer.trace("w3 w5 w7 w11", SUBJECT, samples=2, method="plain", **options)
+        fast = tracer.trace("w5 w7 w11", SUBJECT, samples=2, **options)
+        plain = tracer.trace("w5 w7 w11", SUBJECT, samples=2, method="plain", **options)
         assert fast.method == ("rows" if kind in STATE_SPACE else "suffix"), way
         torch.testing.assert_close(fast.scores, plain.scores, rtol=0, atol=1e-5, msg=way)
         assert fast.low == pytest.approx(plain.low, abs=1e-5)
