@@ -206,9 +206,14 @@ def _check_count(name: str, count: int) -> None:
         raise ArgumentError(f"batch_size is a whole number from 1 on, got {count}")
     elif count >= MOST and name not in _INDICES:
         raise ArgumentError(
-            f"{name} is below {MOST:,}, got {count:,}: at a millisecond each that takes "
-            f"{count / 1000 / 86400:,.0f} days"
+            f"{name} is below {MOST:,}, got {shown(count) if count >= 10**30 else f'{count:,}'}: at a "
+            f"millisecond each that takes {_days(count)} days"
         )
+
+
+def _days(milliseconds: int) -> str:
+    days = round(min(milliseconds, 10**30) / 86_400_000)
+    return f"{days:,}" if milliseconds < 10**30 else f"more than {days:,}"
 
 
 def _in_precision_of(model: nn.Module, taken: Any, given: Any) -> Any:

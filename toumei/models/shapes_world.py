@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..core.checks import checked
-from ..core.errors import ArgumentError, ShapeError
+from ..core.errors import ArgumentError, ItemError, ShapeError
 
 SIDE = 64
 CLASSES = ("disc", "ring", "square", "triangle", "cross", "star", "stripes", "checker")
@@ -186,7 +186,7 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
         positions = [int(i) for i in indices]
         outside = [i for i in positions if not -self.size <= i < self.size]
         if outside:
-            raise IndexError(f"index {outside[0]} is outside of a ShapesDataset of {self.size} images")
+            raise ItemError(f"index {outside[0]} is outside of a ShapesDataset of {self.size} images")
         return _Draws(self.seed, [i % self.size for i in positions])
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError, UnitError
+from ...core.tokenizers import encoded_by
 
 OneText = str | tuple[str, str] | Tensor | np.ndarray | Sequence[int] | Mapping[str, Any]
 Text = OneText | list[Any]
@@ -85,7 +86,7 @@ def token_ids(tokenizer: Any, text: str) -> list[int]:
         raise ArgumentError(
             f"without a tokenizer, texts are tokens (1, tokens) and targets numbers: got {text!r}"
         )
-    found: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    found: list[int] = list(encoded_by(tokenizer, text, add_special_tokens=False)["input_ids"])
     if not found:
         raise ArgumentError(f"{text!r} has no token")
     if _unknown(tokenizer, found, text):
@@ -110,7 +111,7 @@ def following_ids(tokenizer: Any, encoded: Encoded, text: str) -> list[int]:
     if not encoded.words or not text[:1].isspace():
         return alone
     before, both = (
-        list(tokenizer(words, add_special_tokens=False)["input_ids"])
+        list(encoded_by(tokenizer, words, add_special_tokens=False)["input_ids"])
         for words in (encoded.words, encoded.words + text)
     )
     return both[len(before) :] if both[: len(before)] == before and len(both) > len(before) else alone
@@ -191,7 +192,7 @@ def _from_words(tokenizer: Any, text: str | tuple[Any, ...], causal: bool) -> En
         raise ArgumentError(
             f"without a tokenizer, texts are tokens (1, tokens) and targets numbers: got {text!r}"
         )
-    (encoded,) = _from_encoding(tokenizer(*words, return_tensors="pt"))
+    (encoded,) = _from_encoding(encoded_by(tokenizer, *words, return_tensors="pt"))
     _warn_of_unknown(tokenizer, encoded, " ".join(words))
     encoded = replace(encoded, words=words[0]) if len(words) == 1 else encoded
     ends = {getattr(tokenizer, name, None) for name in ("eos_token_id", "sep_token_id")} - {None}

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import MOST
+from ...core.conversions import has_values
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import device_and_dtype
+from ...core.tokenizers import encoded_by
 from .cached_texts import CachedTexts
 from .tokens import encode
 
@@ -72,8 +75,12 @@ class ModelInputs:
         if isinstance(given, np.ndarray) and given.dtype.kind in "iuf":
             given = torch.as_tensor(given)
         if isinstance(given, Tensor):
+            if not has_values(given):
+                raise ArgumentError(f"expected pictures or token ids, got {shown(given)}")
             return self._tensor(given.to(device))
         rows = [self._ids(one) for one in self._several(plain_rows(given))]
+        if any(abs(index) >= MOST for row in rows for index in row):
+            raise ArgumentError(f"token ids are from 0 on, and below {MOST:,}, got {shown(given)}")
         longest = max(map(len, rows))
         ids, mask = torch.full((len(rows), longest), self.padding), torch.zeros(len(rows), longest).long()
         for place, row in enumerate(rows):
@@ -156,7 +163,7 @@ class ModelInputs:
             raise ArgumentError(f"expected a text with words, got {shown(given)}")
         if getattr(self._model, "can_generate", bool)():
             return encode(self._tokenizer, given)
-        ids: list[int] = self._tokenizer(given)["input_ids"]
+        ids: list[int] = encoded_by(self._tokenizer, given)["input_ids"]
         return ids
 
     def _chat(self, given: Any) -> str:
