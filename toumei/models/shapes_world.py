@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..core.checks import checked
+from ..core.checks import check_memory, checked
 from ..core.errors import ArgumentError, ItemError, ShapeError
 
 SIDE = 64
@@ -183,6 +183,7 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
         return _placement(draws)
 
     def _draws(self, indices: Sequence[int]) -> _Draws:
+        check_memory(f"{len(indices):,} images", len(indices) * 3 * 64 * 64, "give fewer indices at a time")
         positions = [int(i) for i in indices]
         outside = [i for i in positions if not -self.size <= i < self.size]
         if outside:

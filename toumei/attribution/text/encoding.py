@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError, UnitError
-from ...core.tokenizers import encoded_by
+from ...core.tokenizers import encoded_by, without_second_start
 
 OneText = str | tuple[str, str] | Tensor | np.ndarray | Sequence[int] | Mapping[str, Any]
 Text = OneText | list[Any]
@@ -192,7 +192,12 @@ def _from_words(tokenizer: Any, text: str | tuple[Any, ...], causal: bool) -> En
         raise ArgumentError(
             f"without a tokenizer, texts are tokens (1, tokens) and targets numbers: got {text!r}"
         )
-    (encoded,) = _from_encoding(encoded_by(tokenizer, *words, return_tensors="pt"))
+    read = encoded_by(tokenizer, *words, return_tensors="pt", return_special_tokens_mask=True)
+    (encoded,) = _from_encoding(read)
+    special = read["special_tokens_mask"][0].tolist() if "special_tokens_mask" in read else []
+    if again := without_second_start(tokenizer, encoded.ids, special):
+        others = {name: tensor[:, again:] for name, tensor in encoded.others.items()}
+        encoded = replace(encoded, tokens=encoded.tokens[:, again:], others=others)
     _warn_of_unknown(tokenizer, encoded, " ".join(words))
     encoded = replace(encoded, words=words[0]) if len(words) == 1 else encoded
     ends = {getattr(tokenizer, name, None) for name in ("eos_token_id", "sep_token_id")} - {None}

@@ -12,8 +12,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...core.files import check_regular
 from ...core.kinds import shown
-from ...core.tokenizers import encoded_by
-from .tokens import without_second_start
+from ...core.tokenizers import encoded_by, without_second_start
 
 _TOKENIZED_AT_ONCE = 32
 

@@ -1,6 +1,5 @@
 """What a transformer is given: texts, chats, token ids, encodings, pictures."""
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,7 +13,7 @@ from ...core.conversions import has_values
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import device_and_dtype
-from ...core.tokenizers import encoded_by
+from ...core.tokenizers import encoded_by, positions_in_table
 from .cached_texts import CachedTexts
 from .tokens import encode
 
@@ -197,20 +196,7 @@ class ModelInputs:
 
     @cached_property
     def _positions(self) -> int | None:
-        """How many positions the model has in a table; None if it computes them."""
-        config = getattr(self._model, "config", None)
-        most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-        if not isinstance(most, int):
-            return None
-        for name, module in self._model.named_modules():
-            table = getattr(module, "weight", None) if isinstance(module, nn.Embedding) else None
-            table = getattr(module, "embed_positions", None) if table is None else table  # of GPT-J
-            if not isinstance(table, Tensor) or not re.search("pos|wpe|attn", name):
-                continue
-            if most <= len(table) <= most + 2:  # OPT has two rows more
-                padding = getattr(module, "padding_idx", None)  # positions of RoBERTa begin after it
-                return min(most, len(table) - (0 if padding is None else padding + 1))
-        return None
+        return positions_in_table(self._model)
 
 
 def input_table(model: nn.Module) -> Tensor | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...core.checks import checked
 from ...core.conversions import has_values
 from ...core.errors import ArgumentError
-from ...core.tokenizers import encoded_by
+from ...core.tokenizers import encoded_by, without_second_start
 from .spaces import space_between
 
 ROLES = (
@@ -274,19 +274,6 @@ def _without_added(tokenizer: Any, ids: Sequence[int], special: Sequence[int]) -
     """Which tokens of a text count: none that was added at its end, and only one beginning."""
     end = max((index + 1 for index, is_special in enumerate(special) if not is_special), default=1)
     return slice(without_second_start(tokenizer, ids, special), end)
-
-
-def without_second_start(tokenizer: Any, ids: Sequence[int], special: Sequence[int]) -> int:
-    """Returns how many tokens in front the tokenizer added to a text that begins with the same tokens.
-
-    Args:
-        tokenizer: The tokenizer.
-        ids: The tokens.
-        special: Which of them were added.
-    """
-    added = next((index for index, is_special in enumerate(special) if not is_special), 0)
-    again = ids[added : 2 * added]
-    return added if list(again) == list(ids[:added]) and set(again) <= set(tokenizer.all_special_ids) else 0
 
 
 def _spans(offsets: Any, special: Any, length: int) -> list[tuple[int, int]]:

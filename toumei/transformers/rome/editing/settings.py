@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ....core.checks import check_counts
 from ....core.errors import ArgumentError
 
 
@@ -57,6 +58,7 @@ class EditSettings:
             raise ArgumentError(f"expected one or more layers in ascending order, got {self.layers}")
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ArgumentError(f"steps must be a whole number above 0, got {self.steps!r}")
+        check_counts(1, steps=self.steps)
         for name in _NUMBERS:
             value, least = getattr(self, name), "above" if name in _POSITIVE else "at least"
             if not isinstance(value, int | float) or not (value > 0 or (value == 0 and least == "at least")):
