@@ -109,7 +109,6 @@ def check_layers_repeat(
     model: nn.Module,
     row: Tensor,
     layers: Mapping[str, str],
-    seen: Mapping[str, Tensor] | None = None,
     stacklevel: int = 3,
 ) -> None:
     """Warns if the activations of layers differ between two passes of a row.
@@ -118,14 +117,12 @@ def check_layers_repeat(
         model: The network, in evaluation mode.
         row: Its input (1, ...).
         layers: By name the last run of each layer.
-        seen: The activations by name in a pass of the row; without it there are two passes.
         stacklevel: Of the warning, as for `warnings.warn`.
     """
     if always_repeats(model):
         return
     with torch.no_grad():
-        first = run(model, row, record=layers, clone=True) if seen is None else seen
-        second = run(model, row, record=layers, clone=True)
+        first, second = (run(model, row, record=layers, clone=True) for _ in range(2))
     warn_of_gap(max(repeat_gap(first[name], second[name]) for name in layers), stacklevel + 1)
 
 

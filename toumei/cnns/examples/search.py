@@ -111,7 +111,7 @@ def dataset_examples(
                 if found is None:
                     first = shown[:1]
                     found = survey(model, names, partial(model, first))
-                    check_layers_repeat(model, first, found.names, found.activations)
+                    check_layers_repeat(model, first, found.names)
                 tensors = run(model, shown, record=found.names, detach=True)
                 activations = with_layouts_of(found.activations, tensors)
                 if not examples.fields:

@@ -276,7 +276,7 @@ def _make_pick(
 ) -> _Pick:
     """What takes activations of the last run of a layer."""
     found = survey(model, [layer], lambda: model(image))
-    check_layers_repeat(model, image, found.names, found.activations)
+    check_layers_repeat(model, image, found.names)
     channels = partial(
         with_channels_first, layout=found.layouts[layer], layer=layer, channel_axis=channel_axis, grid=grid
     )

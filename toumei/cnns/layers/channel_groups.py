@@ -171,7 +171,7 @@ def group_channels(
     with torch.no_grad(), evaluating(model):
         first = as_input(images[:1], model, preprocess)
         found = survey(model, [layer], lambda: model(first))
-        check_layers_repeat(model, first, found.names, found.activations)
+        check_layers_repeat(model, first, found.names)
         parts = []
         for batch in images.split(batch_size):
             recorded = run(model, as_input(batch, model, preprocess), record=found.names)
