@@ -48,7 +48,7 @@ class OptimizationTask:
         The forward pass ends after the last layer that is needed.
 
         Args:
-            note: Is called with the gradient of what the network sees, in each backward pass.
+            note: Is called with what the network sees, which keeps its gradient.
         """
         image = self.generator.get_image()
         if not self.layers:
@@ -56,7 +56,8 @@ class OptimizationTask:
         device, dtype = device_and_dtype(self.model)
         seen = self.generator.view(image).to(dtype, memory_format=self.memory_format)
         if note is not None and seen.requires_grad:
-            seen.register_hook(note)
+            seen.retain_grad()
+            note(seen)
         with torch.autocast(device.type, self.autocast) if self.autocast else nullcontext():
             recorded = run(self.model, seen, record=self.layers, clone=len(self.layers) > 1)
         tensors = {layer: _at_least_float32(recorded[layer]) for layer in self.layers}
@@ -166,6 +167,7 @@ def _take_step(
     if not loss.requires_grad:
         raise ArgumentError(f"nothing to optimize: the score of {task.objective} is without gradient")
     loss.sum().backward()
+    guard.look()
     history.append(loss.detach())
     guard.watch(history)
     optimizer.step()
@@ -183,10 +185,18 @@ class _Guard:
         self.every = 1 if task.generator.device.type == "cpu" else _CHECK_EVERY
         self.checked = 0
         self.reached: Tensor | None = None
+        self.seen: Tensor | None = None
 
-    def note(self, gradient: Tensor) -> None:
-        """Notes the gradient of what the network sees, (views x N, C, H, W), of one step."""
-        rows = gradient.detach().flatten(1).any(1)
+    def note(self, seen: Tensor) -> None:
+        """Notes what the network sees, (views x N, C, H, W)."""
+        self.seen = seen
+
+    def look(self) -> None:
+        """Looks which pictures got a gradient of the network in one step."""
+        seen, self.seen = self.seen, None
+        if seen is None or seen.grad is None:
+            return
+        rows = seen.grad.flatten(1).any(1)
         views = self.task.generator.views
         shown = len(rows) == views * self.pictures  # a caricature shows the network the photograph, too
         reached = rows.view(views, -1).any(0) if shown else rows.any().expand(self.pictures)
