@@ -289,8 +289,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_pictures(small_
 
 def test_a_loss_that_is_looked_at_late_as_on_an_accelerator_names_the_first_bad_step(small_cnn, monkeypatch):
     class Late(optimize._Guard):
-        def __init__(self, task):
-            super().__init__(task)
+        def __init__(self, task, pictures):
+            super().__init__(task, pictures)
             self.every = 32
 
     monkeypatch.setattr(optimize, "_Guard", Late)

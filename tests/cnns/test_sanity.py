@@ -106,10 +106,12 @@ def test_images_may_differ_in_size_and_layers_can_be_chosen(wide):
 
 def test_layers_that_do_not_tell_images_apart_give_no_score(wide):
     same = noise(1).expand(3, -1, -1, -1)
-    score = sanity_check(wide, "0:0", noise(1), same, same)
+    with pytest.warns(UserWarning, match="there is no score for 0:0: .* not more like each other"):
+        score = sanity_check(wide, "0:0", noise(1), same, same)
     assert score.scores.isnan().all()
 
 
+@pytest.mark.filterwarnings("ignore:there is no score")
 def test_modes_and_weights_are_kept(small_cnn):
     small_cnn.train()
     sanity_check(small_cnn, "conv2:1", noise(1), noise(2), noise(2), ["conv1", "relu1"])
@@ -160,6 +162,7 @@ def test_layers_come_in_the_order_in_which_they_run():
     assert score.layers == ("first", "second", "last")
 
 
+@pytest.mark.filterwarnings("ignore:there is no score")
 def test_activations_of_all_layers_are_never_held_at_once():
     made, alive = [], []
 

@@ -40,8 +40,9 @@ BAD = (
 
 
 # What holds or hands on what it is given; memories of a single prefix have no variance; NaN is the score of
-# what is no edge.
+# what is no edge, and what `evaluate` was not asked for.
 HOLDERS = ("main_tensor", "with_main_tensor", "channels_first", "with_channels_first", "montage", "AtLayer")
+HOLDERS = (*HOLDERS, "FromData", "evaluate")
 HOLDERS = (*HOLDERS, "memories_of", "attribution_graph", "acdc", "prune", "without", "with_edges", "random")
 
 

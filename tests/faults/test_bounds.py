@@ -16,6 +16,8 @@ import torch
 from torch import nn
 import toumei.attribution as att, toumei.cnns as cnns, toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param, toumei.cnns.robustness as rob, toumei.misc as misc
+import toumei.models as models, toumei.transformers as trans
+from functools import partial
 from toumei.core.errors import ToumeiError
 small, wide = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), nn.Linear(1 << 20, 2)
 cnn = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
@@ -72,6 +74,20 @@ CALLS = (
     "cnns.render_icons(cnn, '0', torch.eye(4), size=10**6)",
     "obj.Pipeline(param.PixelImage(1, 3, 8, 8), '0:1').attach(cnn).optimize(10**12)",
     "cnns.deep_dream(cnn, picture, '0', octaves=10**12)",
+    "misc.CircuitDetector(small, ['1'], partial(att.IntegratedGradients, steps=10**9))(x, 0.0, 1)",
+    "misc.CircuitDetector(small, ['1'], partial(att.ShapleySampling, samples=10**12))(x, 0.0, 1)",
+    "att.attribute_many(att.IntegratedGradients(small, steps=10**9), x, 1, verbose=False)",
+    "trans.train_dictionary(torch.rand(200, 128), trans.DictionarySettings(features=5 * 10**7, k=2))",
+    "trans.DictionarySettings(features=8, k=2, tokens=10**12)",
+    "trans.EditSettings(layers=(1,), steps=10**12)",
+    "trans.TraceSettings(samples=10**12)",
+    "trans.SyntheticFeatures(5 * 10**7, 10**4)",
+    "trans.repeated_tokens(10**5, 10**5, 1, 9)",
+    "models.ShapesDataset(size=8).batch(range(10**9))",
+    "models.InductionTransformer(vocabulary=9 * 10**7, positions=8)",
+    "models.CPPN(hidden=10**6, layers=10**3)",
+    "cnns.unit_pictures(cnn, '0', [1], size=10**6, steps=1)",
+    "misc.spectral_partition(misc.WeightGraph.from_model(small, x), 9 * 10**7)",
     "misc.hessian_trace(small, nn.functional.cross_entropy, x, torch.tensor([0]), samples=10**12)",
 )
 

@@ -11,6 +11,8 @@ import toumei.attribution as att
 import toumei.cnns.objectives as obj
 import toumei.cnns.parameterization as param
 import toumei.instrument as ins
+import toumei.misc.modularity as mod
+from toumei import cnns, misc
 from toumei.core import make_generator, run
 from toumei.core.checks import checked
 from toumei.core.errors import (
@@ -21,6 +23,16 @@ from toumei.core.errors import (
     NotATensorError,
     OutputError,
     ShapeError,
+    ToumeiError,
+)
+from toumei.models import facts_gpt
+from toumei.transformers import (
+    DictionarySettings,
+    HookedModel,
+    collect_statistics,
+    indirect_objects,
+    logit_lens,
+    train_dictionary,
 )
 
 X = torch.tensor([[0.3, -0.2, 0.9, 0.5], [0.1, 0.7, -0.4, 0.2]])
@@ -83,6 +95,89 @@ def test_what_is_no_tensor_is_named(inputs, net):
     with pytest.raises(NotATensorError, match="inputs is a tensor"):
         att.Saliency(net)(inputs, 1)
     assert issubclass(NotATensorError, ShapeError) and issubclass(NotATensorError, ArgumentError)
+
+
+META = torch.zeros(2, 4, device="meta")
+HIDDEN = np.ma.masked_array([[0.1, 0.2, 0.3, 0.4]], mask=[[False, True, False, False]])
+
+
+@pytest.mark.parametrize("given", [HIDDEN, X.to_sparse()], ids=["masked", "sparse"])
+def test_tensors_that_lose_something_when_they_are_converted_are_refused(given, net):
+    for call in (
+        lambda: att.Saliency(net)(given, 1),
+        lambda: misc.neural_tangent_kernel(net, given),
+        lambda: misc.effective_rank(given),
+        lambda: misc.correlation_graph(net, ["0"], given),
+    ):
+        with pytest.raises(ToumeiError):
+            call()
+
+
+@pytest.mark.parametrize("given", [META, X.to_sparse()], ids=["meta", "sparse"])
+def test_sequences_are_no_tensors_without_readable_numbers(given, net):
+    layered = nn.Sequential(nn.Conv2d(3, 4, 3))
+    for call in (
+        lambda: mod.ncut(graph(), given),
+        lambda: cnns.dataset_examples(layered, "0", given, k=1, verbose=False),
+        lambda: cnns.unit_pictures(layered, "0", given, steps=1, verbose=False),
+        lambda: att.Saliency(net)(X, 1, feature_names=given),
+    ):
+        with pytest.raises(ToumeiError):
+            call()
+
+
+def graph():
+    return mod.chain(["a", "b"], [torch.ones(2, 2)])
+
+
+def test_columns_of_tables_are_sequences_and_tables_are_none(net):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"names": list("abcd"), "values": [0.1, 0.2, 0.3, 0.4]})
+    found = att.Saliency(net)(X, 1, feature_names=table["names"])
+    assert found.feature_names == tuple("abcd")
+    with pytest.raises(ArgumentError, match="feature_names is"):
+        att.Saliency(net)(X, 1, feature_names=table)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)], ids=["large", "small"])
+def test_endless_numbers_are_refused(number, net):
+    calls = (
+        lambda: att.SmoothGrad(net, samples=number),
+        lambda: att.deletion(net, X, X, 1, number, steps=number),
+        lambda: param.PixelImage(1, 3, 8, 8, sd=number),
+        lambda: obj.Channel("0:1") + number,
+        lambda: att.KernelShap(net, seed=number),
+    )
+    for call in calls:
+        with pytest.raises(ToumeiError):
+            call()
+
+
+@pytest.mark.parametrize("wrong", [nn.ReLU(), lambda text: text, print, lambda *given, **named: given])
+def test_what_is_no_tokenizer_is_named(wrong):
+    model, _, world = facts_gpt()
+    for call in (
+        lambda: logit_lens(model, wrong, "a", "b"),
+        lambda: att.token_attribution(model, wrong, world.facts[0].text, world.facts[0].target),
+        lambda: indirect_objects(wrong, 2),
+        lambda: collect_statistics(model, wrong, ["a"], [1], verbose=False),
+    ):
+        with pytest.raises(ArgumentError, match="no tokenizer"):
+            call()
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:99", 3.5, [], "meta:x"])
+def test_devices_that_there_are_not_are_named(device, net):
+    values = torch.rand(40, 4)
+    for call in (
+        lambda: train_dictionary(
+            values, DictionarySettings(features=4, k=1, tokens=40, batch_size=20), device=device
+        ),
+        lambda: HookedModel(facts_gpt()[0]).run_with_cache(torch.ones(1, 2).long())[1].to(device),
+        lambda: ins.Probe(net).track(device=device).__enter__(),
+    ):
+        with pytest.raises(ArgumentError, match="device"):
+            call()
 
 
 def test_nan_is_named(net):

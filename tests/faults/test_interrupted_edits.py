@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,14 +10,21 @@ from test_interrupts import changes, interrupted_at, state_of
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from toumei.core.errors import EditError
+from toumei.core.errors import EditError, LayerError
 from toumei.transformers import (
     CausalTracer,
     HookedModel,
     RankOneEditor,
+    SparseAutoencoder,
+    ablate_features,
     anatomy,
     collect_statistics,
     logit_lens,
+    prune_heads,
+    revert_surgeries,
+    spliced,
+    steer_by_feature,
+    steering_vector,
 )
 from toumei.transformers.rome.editing import Edit, EditRequest, revert_all, value
 from toumei.transformers.rome.evaluation import EditCase, evaluate_edits
@@ -251,3 +259,43 @@ def test_an_interrupt_at_many_lines_leaves_the_model_as_it_was(model, tokenizer,
         if not reached:
             break
     assert not registry._CARRIED
+
+
+def blocks(model):
+    """Blocks that change what a hooked model computes."""
+    hooked, ids = HookedModel(model), torch.tensor([[1, 2, 3]])
+    vector = steering_vector(hooked, ids, ids.flip(1), ("resid_post", 0))
+    directions = SparseAutoencoder.of_directions(torch.eye(8))
+    dictionary = replace(directions, reads="blocks.0.hook_mlp_out", writes="blocks.0.hook_mlp_out")
+    return {
+        "edit": lambda: hooked.edit({("z", 0): torch.zeros_like}),
+        "steering": lambda: vector.steering(hooked, 2.0),
+        "spliced": lambda: spliced(hooked, dictionary),
+        "ablated": lambda: ablate_features(hooked, dictionary, [1]),
+        "steered": lambda: steer_by_feature(hooked, dictionary, 1, 2.0),
+        "pruned heads": lambda: prune_heads(model, {0: [1]}),
+    }
+
+
+@pytest.mark.parametrize("kind", ["signal", "raise"])
+@pytest.mark.parametrize("name", ["edit", "steering", "spliced", "ablated", "steered", "pruned heads"])
+def test_blocks_of_hooked_models_interrupted_at_many_lines_leave_nothing(model, name, kind):
+    block, ids = blocks(model.eval())[name], torch.tensor([[1, 2, 3]])
+    before = state_of(model)
+    for number in [*range(1 + KINDS.index(kind), 1200, 283), 1700]:
+        with interrupted_at(number, kind) as reached, torch.no_grad(), block():
+            model(ids)
+        if changes(before, state_of(model)):  # where nothing of ours can catch an interrupt
+            revert_surgeries(model)
+        assert not changes(before, state_of(model)), reached
+
+
+def test_what_fits_a_model_is_found_out_without_its_random_numbers(model):
+    """A model in training mode has dropout, which would draw from the global generator."""
+    hooked = HookedModel(model.train())
+    directions = SparseAutoencoder.of_directions(torch.eye(8))
+    dictionary = replace(directions, reads="blocks.0.hook_mlp_out", writes="blocks.0.hook_mlp_out")
+    before = state_of(model)
+    with pytest.raises(LayerError), spliced(hooked, dictionary):  # no pass runs in the block
+        pass
+    assert not changes(before, state_of(model))

@@ -6,7 +6,8 @@ from torch import nn
 
 from toumei import attribution as ta
 from toumei.attribution import AtLayer, FromData
-from toumei.core.errors import ShapeError
+from toumei.core.errors import ArgumentError, ShapeError
+from toumei.misc import CircuitDetector
 
 
 class Product(nn.Module):
@@ -135,6 +136,33 @@ def test_rows_of_the_tensors_of_layers_are_joint():
     assert torch.allclose(result.baseline_output, torch.full((2,), 2.0), atol=1e-4)
     of_inputs = FromData(ROWS, replace=False), FromData(OTHERS, replace=False)
     result = ta.DeepLiftShap(Layered(), ["a", "b"], samples=5)(GIVEN, 0, of_inputs)
+    assert torch.allclose(result.baseline_output, torch.full((2,), 2.0), atol=1e-4)
+
+
+@pytest.mark.parametrize("given", [FromData(ROWS), ta.Gaussian(), ta.Uniform()])
+def test_a_circuit_has_one_baseline_and_no_distribution(given):
+    """A closed node has one value; rows that were drawn for each input alone would not belong together."""
+
+    class Layered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.both = Product()
+
+        def forward(self, a, b):
+            return self.both(a, b)
+
+    detector = CircuitDetector(Layered(), ["both"])
+    for baselines in ((given, 1.0), (1.0, given), AtLayer(given)):
+        with pytest.raises(ArgumentError, match=f"{type(given).__name__} is a distribution: give rows"):
+            detector(GIVEN, baselines, 0)
+    rows = (ROWS[:2], OTHERS[:2])
+    torch.testing.assert_close(detector(GIVEN, rows, 0).empty, torch.full((2,), 2.0))
+
+
+def test_batches_of_many_inputs_have_joint_rows():
+    rows = FromData(ROWS, replace=False), FromData(OTHERS, replace=False)
+    method = ta.ExactShapley(Product(), baseline_samples=5)
+    result = ta.attribute_many(method, GIVEN, 0, rows, batch_size=1, verbose=False)
     assert torch.allclose(result.baseline_output, torch.full((2,), 2.0), atol=1e-4)
 
 

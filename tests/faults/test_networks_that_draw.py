@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import toumei.attribution as attribution
+from toumei import cnns
 from toumei.attribution import (
     Attribution,
     DeepLift,
@@ -45,7 +47,15 @@ from toumei.attribution import (
 )
 from toumei.core import hooked, seeded_passes
 from toumei.core.errors import ToumeiError
-from toumei.misc import hessian_trace, neural_tangent_kernel, perturbation_sharpness, top_eigenvalue
+from toumei.misc import (
+    correlation_graph,
+    hessian_trace,
+    neural_tangent_kernel,
+    perturbation_sharpness,
+    top_eigenvalue,
+)
+from toumei.models import facts_gpt
+from toumei.transformers import CausalTracer, HookedModel, RankOneEditor, collect_statistics, logit_lens
 
 SAYS = "two passes of the same row differ|the first row is another one when it passes alone"
 
@@ -198,6 +208,69 @@ def test_curvature_notices():
             function(counting, *given[1:], **options)
     with pytest.warns(UserWarning, match=SAYS):
         neural_tangent_kernel(Drawing(CHANGES["counter"]).eval(), x)
+
+
+IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+OF_IMAGES = {
+    "examples": lambda net: cnns.dataset_examples(net, "0", [IMAGES], k=1, verbose=False),
+    "samples": lambda net: cnns.sample_activations(net, "0", [IMAGES], 4, verbose=False),
+    "groups": lambda net: cnns.group_channels(net, "0", IMAGES, 2, iterations=2),
+    "weights": lambda net: cnns.expanded_weights(net, "0.0", "1", IMAGES[:1], [0]),
+    "sanity": lambda net: cnns.sanity_check(net, "1:0", IMAGES[:1], IMAGES, IMAGES, ["0"]),
+    "graph": lambda net: correlation_graph(net, ["0", "1"], IMAGES),
+}
+
+
+@pytest.mark.filterwarnings("ignore:there is no score")
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_what_looks_at_pictures_notices(name):
+    class Dropping(nn.Sequential):
+        def forward(self, x):
+            return F.dropout(super().forward(x))
+
+    torch.manual_seed(1)
+    inner = Dropping(nn.Conv2d(3, 8, 3), nn.ReLU())
+    with pytest.warns(UserWarning, match=SAYS):
+        OF_IMAGES[name](nn.Sequential(inner, nn.Conv2d(8, 4, 1), nn.ReLU()).eval())
+    quiet = nn.Sequential(nn.Sequential(*inner), nn.Conv2d(8, 4, 1), nn.ReLU()).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "there is no score")
+        OF_IMAGES[name](quiet)
+
+
+def language_model(draws):
+    """A tiny language model, of which an activation function draws, and its tokenizer."""
+    _, tokenizer, _ = facts_gpt()
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=443, n_embd=8, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+    model = GPT2LMHeadModel(config).eval()
+
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return F.dropout(F.gelu(x))
+
+    if draws:
+        model.transformer.h[0].mlp.act = Noisy()
+    return model, tokenizer
+
+
+OF_TEXTS = {
+    "trace": lambda *given: CausalTracer(*given).trace("lives in", "lives", samples=1),
+    "lens": lambda *given: logit_lens(*given, "lives in", "in"),
+    "editor": lambda *given: RankOneEditor(*given, contexts=()),
+    "statistics": lambda *given: collect_statistics(*given, ["lives in"] * 3, [0], verbose=False),
+    "hooked": lambda *given: HookedModel(*given),
+}
+
+
+@pytest.mark.parametrize("name", OF_TEXTS)
+def test_what_reads_language_models_notices(name):
+    with pytest.warns(UserWarning, match=SAYS):
+        OF_TEXTS[name](*language_model(True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        OF_TEXTS[name](*language_model(False))
 
 
 @pytest.mark.parametrize("change", ["dropout", "noise", "numpy", "random"])

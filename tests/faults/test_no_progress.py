@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from toumei.cnns import Pipeline, Visualization, caricature, deep_dream, objectives, parameterization
+from toumei.cnns import (
+    Pipeline,
+    Visualization,
+    accentuate,
+    caricature,
+    deep_dream,
+    invert,
+    objectives,
+    parameterization,
+    robustness,
+)
 from toumei.core.errors import ArgumentError
 from toumei.models import facts_gpt
 from toumei.transformers import RankOneEditor
@@ -41,9 +51,8 @@ def said(work):
         warnings.simplefilter("always")
         result = work()
     found = [str(one.message) for one in caught]
-    return result, [
-        text for text in found if "did not move" in text or " took " in text or "not take" in text
-    ]
+    words = ("did not move", "regularizers", " took ", "not take")
+    return result, [text for text in found if any(word in text for word in words)]
 
 
 def pictures(count=1):
@@ -89,6 +98,38 @@ def test_methods_that_start_from_a_photograph_say_so():
     dream, told = said(lambda: deep_dream(net, photograph, "conv", octaves=1, steps=2, verbose=False))
     assert told and not dream.moved.any()
     assert said(lambda: caricature(net, photograph, "conv", steps=2, verbose=False))[1]
+
+
+@pytest.mark.parametrize("options", [{"tv_loss": True}, {"tv_loss": 0.5}])
+def test_a_picture_that_only_its_regularizer_moves_is_told(options):
+    """Total variation has a gradient where the network has none: the picture moves, and shows nothing."""
+    pipeline = Pipeline(pictures(), "conv:1").attach(Rounded().eval())
+    result, told = said(lambda: pipeline.optimize(5, verbose=False, seed=0, **options))
+    assert len(told) == 1 and "moved in 5 steps by regularizers and noise only ('conv:1')" in told[0]
+    assert result.moved.min() > 1e-4
+    good = Pipeline(pictures(), "conv:1").attach(Rounded(torch.tanh).eval())
+    assert not said(lambda: good.optimize(5, verbose=False, seed=0, **options))[1]
+
+
+@pytest.mark.parametrize("work", [accentuate, invert])
+def test_methods_with_penalties_say_that_the_network_moved_nothing(work):
+    photograph = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    layer = "conv:1" if work is accentuate else "conv"
+    for net, silent in ((Rounded(), False), (Rounded(torch.tanh), True)):
+        found = said(lambda net=net: work(net.eval(), photograph, layer, steps=2, seed=0, verbose=False))[1]
+        assert bool(found) != silent
+
+
+def test_one_of_several_pictures_that_only_its_regularizer_moves_is_named():
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 3, 3).eval()
+    with torch.no_grad():
+        net.weight[1] = 0.0
+    views = parameterization.Transform(pictures(3), robustness.Crops(2, 8))
+    pipeline = Pipeline(views, ["0:0", "0:1", "0:2"]).attach(nn.Sequential(net))
+    told = said(lambda: pipeline.optimize(3, verbose=False, seed=0, tv_loss=True))[1]
+    assert len(told) == 1 and "1 of 3 pictures moved in 3 steps by regularizers" in told[0]
+    assert "'0:1'" in told[0]
 
 
 def test_how_far_pictures_came_is_a_number_that_is_kept(tmp_path):

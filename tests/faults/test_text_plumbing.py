@@ -7,9 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2TokenizerFast
 
+from toumei.attribution import Occlusion, generation_attribution, token_attribution
 from toumei.core.errors import ArgumentError
+from toumei.instrument import KeyValueMemories
 from toumei.models import facts_gpt
-from toumei.transformers import CausalTracer, logit_lens
+from toumei.transformers import CausalTracer, HookedModel, direct_logit_attribution, logit_lens
 from toumei.transformers.model.families import anatomy
 from toumei.transformers.model.sampling import sample_tokens
 from toumei.transformers.model.scoring import score_answers
@@ -70,6 +72,32 @@ def test_everything_reads_a_prompt_of_a_chat_template_alike(stories):
         for start in ("", "<s>")
     ]
     assert torch.equal(sums[0][0].total, sums[1][0].total) and sums[0].corpus == sums[1].corpus
+
+
+@pytest.mark.filterwarnings("ignore:1 of 1 inputs have a completeness gap")
+def test_attributions_and_memories_read_one_beginning_token(stories):
+    model, tokenizer = stories
+    method = Occlusion(model)
+    found = [
+        token_attribution(model, tokenizer, start + "Lily had a", "red", method=method)
+        for start in ("", "<s>")
+    ]
+    assert found[0].tokens == found[1].tokens and torch.equal(found[0].values, found[1].values)
+    generated = [
+        generation_attribution(
+            model, tokenizer, start + "Lily had", max_new_tokens=2, method=Occlusion(model)
+        )
+        for start in ("", "<s>")
+    ]
+    assert generated[0].output.tolist() == generated[1].output.tolist()
+    settings = {"layers": ["model.layers.2.mlp.down_proj"], "triggers": 1, "promoted": 0, "verbose": False}
+    kept = [
+        KeyValueMemories(model, tokenizer, **settings)([start + "Lily had", start + "Tom ran"])
+        for start in ("", "<s>")
+    ]
+    assert repr(kept[0]) == repr(kept[1])
+    hooked = HookedModel(model, tokenizer)
+    assert torch.equal(hooked.to_tokens("Lily had"), hooked.to_tokens("<s>Lily had"))
 
 
 # ---------------------------------------------------------------- token ids
@@ -355,6 +383,9 @@ def test_prompts_that_are_too_long_are_refused_everywhere(facts):
         lambda: tracer.trace(prompt, "the"),
         lambda: score_answers(parts, tokenizer, [(prompt, "a")]),
         lambda: sample_tokens(parts, tokenizer, prompt, 1, 1),
+        lambda: token_attribution(model, tokenizer, prompt, "the"),
+        lambda: HookedModel(model, tokenizer)(prompt),
+        lambda: direct_logit_attribution(model, tokenizer, prompt, "the"),
     ]
     for call in calls:
         with pytest.raises(ArgumentError, match="tokens long, GPT2LMHeadModel reads at most 128"):

@@ -191,15 +191,15 @@ def _numbers(name: str, samples: Any) -> np.ndarray:
 
 def _check_samples(groups: tuple[np.ndarray, np.ndarray], method: str, alpha: float, sides: int) -> None:
     """Refuses what the test cannot tell anything of."""
+    count = len(groups[0]), len(groups[1])
+    if min(count) < _FEWEST[method]:
+        needed = f"{_FEWEST[method]} samples or more in each group"
+        raise ArgumentError(f"{method} needs {needed}, got {count[0]} and {count[1]}")
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squares = [np.square(group - group.mean()).sum() for group in groups if np.ptp(group)]
     if any(not 0 < square < np.inf for square in squares):
         largest = max(float(np.abs(group).max()) for group in groups)
         raise ArgumentError(f"samples up to {largest:.2g} have squares that no float holds: scale them")
-    count = len(groups[0]), len(groups[1])
-    if min(count) < _FEWEST[method]:
-        needed = f"{_FEWEST[method]} samples or more in each group"
-        raise ArgumentError(f"{method} needs {needed}, got {count[0]} and {count[1]}")
     if method == "paired":
         if count[0] != count[1]:
             raise ArgumentError(

@@ -56,6 +56,8 @@ class PlotSpec:
 
     def __post_init__(self) -> None:
         check_choice("plot_type", self.plot_type, PLOT_TYPES)
+        if self.count is None or self.text is None:
+            raise ArgumentError(f"count and text are whole numbers, got {self.count} and {self.text}")
         check_counts(1, count=self.count)
         check_counts(0, text=self.text)
         fitted("title", self.title, kind_of(str | None))

@@ -11,7 +11,8 @@ from torch import nn
 
 from ..core.checks import check_counts, checked
 from ..core.content import content_of_model
-from ..core.errors import UnitError
+from ..core.errors import ArgumentError, UnitError
+from ..core.kinds import shown
 from ..core.layout import channel_axis_of
 from ..core.modules import device_and_dtype, evaluating
 from ..core.parallel import sweep
@@ -77,6 +78,8 @@ def unit_pictures(
         Visualization(2 pictures of 20x20 after 2 steps, moved by ..., finished: conv2:0, conv2:5)
     """
     check_counts(1, size=size, batch_size=batch_size)
+    if not callable(objective):
+        raise ArgumentError(f"objective is a function of the name of a unit, got {shown(objective)}")
     task = _UnitTask(
         model=model,
         layer=layer,

@@ -1,11 +1,13 @@
 """Checks of the photographs, batches and layers that users give, and their conversion to one form."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..core.conversions import has_values
 from ..core.errors import ArgumentError, ShapeError
+from ..core.kinds import shown
 from ..core.modules import device_and_dtype
 
 _SLACK = 1e-3
@@ -28,8 +30,9 @@ def as_images(image: Tensor, name: str = "image", *, single: bool = True) -> Ten
         torch.Size([1, 3, 5, 4])
     """
     ranks = (3, 4) if single else (4,)
-    if not isinstance(image, Tensor) or image.dim() not in ranks or image.numel() == 0:
-        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+    usable = has_values(image)
+    if not usable or image.dim() not in ranks or image.numel() == 0:
+        got = tuple(image.shape) if usable else type(image).__name__
         shapes = "(C, H, W) or (N, C, H, W)" if single else "(N, C, H, W)"
         raise ShapeError(f"{name} must be a tensor {shapes}, got {got}")
     low, high = image.min().item(), image.max().item()
@@ -51,6 +54,17 @@ def as_image(image: Tensor, name: str = "image") -> Tensor:
     return batch
 
 
+def batches_of(loader: Iterable[Any]) -> Iterable[Any]:
+    """Returns what gives batches of images, unless it is a tensor that has none to give.
+
+    Raises:
+        ShapeError: A tensor without values, a sparse one, or a single number.
+    """
+    if isinstance(loader, Tensor) and (not has_values(loader) or not loader.dim()):
+        raise ShapeError(f"expected batches of images, got {shown(loader)}")
+    return loader
+
+
 def images_in(batch: Any) -> Tensor:
     """Returns the images of a batch of a loader or of an item of a dataset.
 
@@ -68,7 +82,7 @@ def images_in(batch: Any) -> Tensor:
     """
     images = batch.get("pixel_values") if isinstance(batch, Mapping) else batch
     images = images[0] if isinstance(images, (tuple, list)) and len(images) else images
-    if not isinstance(images, Tensor):
+    if not isinstance(images, Tensor) or images.is_meta:
         raise ShapeError(
             f"expected images: a tensor, a tuple that begins with one, or a mapping with 'pixel_values'; "
             f"got {type(batch).__name__}"
@@ -87,16 +101,32 @@ def as_input(
         preprocess: The preprocessing of the network, such as a normalization.
 
     Raises:
-        ShapeError: They are whole numbers.
+        ShapeError: They are whole numbers, or the preprocessing returns no tensor.
     """
     device, dtype = device_and_dtype(model)
     images = images.to(device, non_blocking=True)
-    images = images if preprocess is None else preprocess(images)
+    images = prepared(images, preprocess)
     if not images.is_floating_point():
         raise ShapeError(
             f"expected images as floating-point numbers, got {images.dtype}: divide bytes by 255"
         )
     return images.to(dtype)
+
+
+def prepared(images: Tensor, preprocess: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Returns images after the preprocessing of the network.
+
+    Args:
+        images: (N, C, H, W).
+        preprocess: The preprocessing, None for none.
+
+    Raises:
+        ShapeError: It returns no tensor.
+    """
+    images = images if preprocess is None else preprocess(images)
+    if not isinstance(images, Tensor):
+        raise ShapeError(f"preprocess returns pictures (N, C, H, W), got {shown(images)}")
+    return images
 
 
 def as_layers(layer: str | Sequence[str]) -> tuple[str, ...]:

@@ -42,24 +42,30 @@ class OptimizationTask:
     memory_format: torch.memory_format = torch.contiguous_format
     autocast: torch.dtype | None = None
 
-    def activations(self) -> LaidOut:
+    def activations(self, note: Callable[[Tensor], None] | None = None) -> LaidOut:
         """Returns the pictures and what the layers make of them, by layer, at least in float32.
 
         The forward pass ends after the last layer that is needed.
+
+        Args:
+            note: Is called with what the network sees, which keeps its gradient.
         """
         image = self.generator.get_image()
         if not self.layers:
             return LaidOut({IMAGE: image}, {})
         device, dtype = device_and_dtype(self.model)
         seen = self.generator.view(image).to(dtype, memory_format=self.memory_format)
+        if note is not None and seen.requires_grad:
+            seen.retain_grad()
+            note(seen)
         with torch.autocast(device.type, self.autocast) if self.autocast else nullcontext():
             recorded = run(self.model, seen, record=self.layers, clone=len(self.layers) > 1)
         tensors = {layer: _at_least_float32(recorded[layer]) for layer in self.layers}
         return LaidOut({IMAGE: image, **tensors}, self.layouts)
 
-    def loss(self) -> Tensor:
-        """Returns the loss of each picture, (N,), with its graph."""
-        activations = self.activations()
+    def loss(self, note: Callable[[Tensor], None] | None = None) -> Tensor:
+        """Returns the loss of each picture, (N,), with its graph; `note` is that of `activations`."""
+        activations = self.activations(note)
         score = mean_score(self.objective, activations, self.generator.views)
         return -score.expand(len(activations[IMAGE]))
 
@@ -113,10 +119,10 @@ def optimize(
     generator, ended = task.generator, "finished"
     history: list[Tensor] = []
     pictures: dict[int, Tensor] = {}
-    guard = _Guard(task)
     bar = tqdm(range(1, epochs + 1), disable=not verbose, unit="step", mininterval=0.5)
     progress = Progress(0, history, generator)
     first = as_picture(progress.image)
+    guard = _Guard(task, len(first))
     if 0 in snapshots:
         pictures[0] = first
     try:
@@ -149,7 +155,7 @@ def optimize(
         ended=ended,
         moved=distance_moved(first, images),
     )
-    warn_if_still(result, task.objective)
+    warn_if_still(result, task.objective, guard.unreached())
     return result
 
 
@@ -157,23 +163,48 @@ def _take_step(
     task: OptimizationTask, optimizer: torch.optim.Optimizer, history: list[Tensor], guard: "_Guard"
 ) -> None:
     optimizer.zero_grad()
-    loss = task.loss()
+    loss = task.loss(guard.note)
     if not loss.requires_grad:
         raise ArgumentError(f"nothing to optimize: the score of {task.objective} is without gradient")
     loss.sum().backward()
+    guard.look()
     history.append(loss.detach())
     guard.watch(history)
     optimizer.step()
 
 
 class _Guard:
-    """Keeps the parameters of the last finite loss, without waiting for the device."""
+    """Keeps the parameters of the last finite loss, and notes which pictures get a gradient of the network.
 
-    def __init__(self, task: OptimizationTask) -> None:
-        self.task = task
+    It does so without waiting for the device.
+    """
+
+    def __init__(self, task: OptimizationTask, pictures: int) -> None:
+        self.task, self.pictures = task, pictures
         self.kept = [parameter.detach().clone() for parameter in task.generator.parameters]
         self.every = 1 if task.generator.device.type == "cpu" else _CHECK_EVERY
         self.checked = 0
+        self.reached: Tensor | None = None
+        self.seen: Tensor | None = None
+
+    def note(self, seen: Tensor) -> None:
+        """Notes what the network sees, (views x N, C, H, W)."""
+        self.seen = seen
+
+    def look(self) -> None:
+        """Looks which pictures got a gradient of the network in one step."""
+        seen, self.seen = self.seen, None
+        if seen is None or seen.grad is None:
+            return
+        rows = seen.grad.flatten(1).any(1)
+        views = self.task.generator.views
+        shown = len(rows) == views * self.pictures  # a caricature shows the network the photograph, too
+        reached = rows.view(views, -1).any(0) if shown else rows.any().expand(self.pictures)
+        self.reached = reached if self.reached is None else self.reached | reached
+
+    def unreached(self) -> list[int]:
+        """The pictures that got no gradient of the network in any step; waits for the device once."""
+        return [] if self.reached is None else (~self.reached).nonzero().flatten().tolist()
 
     @torch.no_grad()
     def watch(self, history: list[Tensor]) -> None:

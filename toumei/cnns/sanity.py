@@ -1,5 +1,6 @@
 """The sanity check of pictures: is a picture processed like natural images that excite its unit?"""
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ..core.hooks import hooked, run
 from ..core.layout import with_channels_first
 from ..core.modules import evaluating
 from ..core.names import parse
+from ..core.repeats import check_layers_repeat
 from ..core.serialization import Saved
 from ..core.summaries import listed
 from ..core.surveys import Survey, survey
@@ -178,18 +180,27 @@ def sanity_check(
         paths = {end: list(layers or _path(model, end, example, channel_axis)) for end in dict.fromkeys(ends)}
         union = tuple(dict.fromkeys(name for path in sorted(paths.values(), key=len) for name in path))
         found = survey(model, union, lambda: model(example), keep=False)
+        check_layers_repeat(model, example, {union[-1]: found.names[union[-1]]})
         compared = torch.full((3, len(names), len(union)), torch.nan)
         for row, (end, *images) in enumerate(zip(ends, *sets, strict=True)):
             codes = [_codes(model, batch, paths[end], found, channel_axis) for batch in images]
             for name in paths[end]:
                 compared[:, row, union.index(name)] = _similarities(*(code[name] for code in codes))
-        return SanityScore(
+        score = SanityScore(
             units=tuple(names),
             layers=union,
             similarities=compared[0],
             exciting=compared[1],
             others=compared[2],
         )
+    if bool(score.scores.isnan().any()):
+        without = [name for name, one in zip(names, score.scores.tolist(), strict=True) if one != one]
+        warnings.warn(
+            f"there is no score for {listed(without)}: in these layers the exciting images are not more like "
+            f"each other than like other images; give more images, or more layers",
+            stacklevel=3,
+        )
+    return score
 
 
 def _each(
@@ -200,6 +211,8 @@ def _each(
     preprocess: Callable[[Tensor], Tensor] | None,
 ) -> list[Tensor]:
     """A batch of images for each unit, as the network takes them."""
+    if isinstance(given, Tensor) and not given.dim():
+        raise ShapeError(f"expected {what} (N, C, H, W), got one number")
     shared = isinstance(given, Tensor) and what != "pictures"
     batches: list[Tensor] = [given] * count if shared else list(given)  # type: ignore[list-item]
     if len(batches) != count:

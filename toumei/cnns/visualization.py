@@ -130,25 +130,36 @@ def distance_moved(first: Tensor, last: Tensor) -> Tensor:
     return (last - first).square().mean((1, 2, 3)).sqrt()
 
 
-def warn_if_still(result: Visualization, what: object) -> None:
-    """Warns if pictures are as they were before the optimization, and says what may be the cause.
+def warn_if_still(result: Visualization, what: object, unreached: Sequence[int] = ()) -> None:
+    """Warns if pictures did not move, or not for the network, and says what may be the cause.
 
     Args:
         result: The result.
         what: The objective.
+        unreached: The pictures that no gradient of the network reached.
     """
-    if result.moved is None or not result.steps or bool((result.moved > _STILL).all()):
+    if result.moved is None or not result.steps:
         return
     still = (result.moved <= _STILL).nonzero().flatten().tolist()
-    titles = ", ".join(repr(result.titles[index]) for index in still[:4] if index < len(result.titles))
-    pictures = "the picture" if len(result.images) == 1 else f"{len(still)} of {len(result.images)} pictures"
+    moved = [index for index in unreached if index not in still]
+    if still:
+        _warn_of(result, still, f"did not move in {result.steps} steps", f"the gradient of {what}")
+    if moved:
+        how = f"moved in {result.steps} steps by regularizers and noise only"
+        _warn_of(result, moved, how, f"the gradient of {what} through the network")
+
+
+def _warn_of(result: Visualization, pictures: Sequence[int], how: str, gradient: str) -> None:
+    titles = ", ".join(repr(result.titles[index]) for index in pictures[:4] if index < len(result.titles))
+    count = len(result.images)
+    shown = "the picture" if count == 1 else f"{len(pictures)} of {count} pictures"
     warnings.warn(
-        f"{pictures} did not move in {result.steps} steps{titles and f' ({titles})'}: the gradient of {what} "
+        f"{shown} {how}{titles and f' ({titles})'}: {gradient} "
         f"is zero or vanishes. Causes are a unit that is dead on the first pictures, a function without a "
         f"gradient between pictures and layer (sign, round, argmax), saturated pictures, or a learning rate "
         f"near 0: try other first pictures (seed), a larger lr, or gradients through dead units for longer "
         f"(redirect=)",
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

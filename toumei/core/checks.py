@@ -82,7 +82,7 @@ def check_seed(seed: int | None) -> None:
     if type(seed) is not int:
         seed = fitted("seed", seed, kind_of(int | None))
     if seed is not None and not _SEEDS[0] <= seed < _SEEDS[1]:
-        raise ArgumentError(f"a seed is a whole number of 64 bits, got {seed}")
+        raise ArgumentError(f"a seed is a whole number of 64 bits, got {shown(seed)}")
 
 
 def check_no_nan(name: str, value: Any) -> None:
@@ -203,12 +203,17 @@ def _check_count(name: str, count: int) -> None:
     elif name == "jobs":
         check_jobs(count)
     elif name == "batch_size" and count < 1:
-        raise ArgumentError(f"batch_size is a whole number from 1 on, got {count}")
+        raise ArgumentError(f"batch_size is a whole number from 1 on, got {shown(count)}")
     elif count >= MOST and name not in _INDICES:
         raise ArgumentError(
-            f"{name} is below {MOST:,}, got {count:,}: at a millisecond each that takes "
-            f"{count / 1000 / 86400:,.0f} days"
+            f"{name} is below {MOST:,}, got {shown(count) if count >= 10**30 else f'{count:,}'}: at a "
+            f"millisecond each that takes {_days(count)} days"
         )
+
+
+def _days(milliseconds: int) -> str:
+    days = round(min(milliseconds, 10**30) / 86_400_000)
+    return f"{days:,}" if milliseconds < 10**30 else f"more than {days:,}"
 
 
 def _in_precision_of(model: nn.Module, taken: Any, given: Any) -> Any:
@@ -242,7 +247,7 @@ def check_counts(least: int, **counts: int | None) -> None:
         except ArgumentError:
             number = least - 1
         if number < least:
-            raise ArgumentError(f"{name} is a whole number from {least} on, got {count!r}")
+            raise ArgumentError(f"{name} is a whole number from {least} on, got {shown(count)}")
         _check_count(name, number)
 
 

@@ -15,7 +15,8 @@ def as_tensor(value: Any) -> Any:
     """Returns a tensor as it is, numbers in an array, in lists or in a table of pandas as a tensor.
 
     A tensor that was made in inference mode, which cannot be used where gradients are, is copied. Strings,
-    ragged lists and lists of tensors misfit.
+    ragged lists and lists of tensors misfit, and so do tensors of quantized numbers, and arrays of
+    which a mask hides numbers.
 
     Example:
         >>> as_tensor([[1, 2], [3, 4]])
@@ -23,7 +24,7 @@ def as_tensor(value: Any) -> Any:
                 [3, 4]])
     """
     if isinstance(value, Tensor):
-        if value.layout is not torch.strided:
+        if value.layout is not torch.strided or value.is_quantized:
             return MISFIT
         if not value.is_inference() or torch.is_inference_mode_enabled():
             return value
@@ -37,12 +38,22 @@ def as_tensor(value: Any) -> Any:
             return torch.tensor(value)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             return MISFIT
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf" or np.ma.is_masked(value):
         return MISFIT
     try:
         return torch.tensor(value.astype(value.dtype.newbyteorder("="), copy=False))
     except (TypeError, ValueError):  # a dtype that torch does not have, such as float128
         return MISFIT
+
+
+def has_values(value: Any) -> bool:
+    """Returns whether a tensor holds numbers that can be read: not a sparse, a quantized or a meta tensor.
+
+    Example:
+        >>> has_values(torch.ones(2)), has_values(torch.ones(2, device="meta"))
+        (True, False)
+    """
+    return isinstance(value, Tensor) and as_tensor(value) is not MISFIT and not value.is_meta
 
 
 def _of_numbers(value: Any) -> bool:
@@ -62,7 +73,7 @@ def as_whole(value: Any) -> Any:
         return MISFIT
     try:
         return index(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         return MISFIT
 
 

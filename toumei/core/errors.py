@@ -25,6 +25,10 @@ class UnitError(ToumeiError, ValueError):
     """A unit string that cannot be read, or a channel or position outside of its layer."""
 
 
+class ItemError(ToumeiError, IndexError):
+    """An index outside of a dataset."""
+
+
 class ShapeError(ToumeiError, ValueError):
     """A tensor of the wrong rank, size or range."""
 

@@ -11,7 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .conversions import MISFIT, as_none, as_number, as_path, as_tensor, as_text, as_truth, as_whole
+from .conversions import (
+    MISFIT,
+    as_none,
+    as_number,
+    as_path,
+    as_tensor,
+    as_text,
+    as_truth,
+    as_whole,
+    has_values,
+)
 from .errors import ArgumentError, NotATensorError
 
 
@@ -77,6 +87,7 @@ def shown(value: Any) -> str:
         if value.is_nested:
             return "a nested tensor"
         stored = "" if value.layout is torch.strided else "sparse "
+        stored = "meta " if value.is_meta else "quantized " if value.is_quantized else stored
         return f"a {stored}tensor {tuple(value.shape)}"
     if isinstance(value, np.ndarray):
         return f"an array {value.shape} of {value.dtype}"
@@ -152,17 +163,20 @@ def _collection(origin: Any, inner: Sequence[Any]) -> Kind:
     words = f"a sequence, each {one.words}" if one else "a sequence"
 
     def take(value: Any) -> Any:
+        value = _column(value)
         if isinstance(value, list | tuple) and origin not in (set, frozenset):
             return _each(value, one, list if origin is list else type(value))
         if isinstance(value, str) and inner:  # names of one letter
             return value if inner == (str,) and origin is not list else MISFIT
-        if isinstance(value, bytes | Mapping) and inner:
+        if isinstance(value, bytes | bytearray | memoryview | Mapping) and inner:
+            return MISFIT
+        if isinstance(value, range) and value and _taken(one, value[0]) is MISFIT:
             return MISFIT
         if isinstance(value, np.ndarray | Tensor) and not value.ndim:
             return MISFIT
         if isinstance(value, np.ndarray | Tensor) and one is not None:
-            sparse = isinstance(value, Tensor) and as_tensor(value) is MISFIT
-            if sparse or "a tensor" in one.words:
+            unread = isinstance(value, Tensor) and not has_values(value)
+            if unread or "a tensor" in one.words:
                 return MISFIT
             return _each(value.tolist(), one, list)
         if isinstance(value, origin):
@@ -171,6 +185,13 @@ def _collection(origin: Any, inner: Sequence[Any]) -> Kind:
         return value if listed and not isinstance(value, type | np.generic) else MISFIT
 
     return Kind(words, take)
+
+
+def _column(value: Any) -> Any:
+    """The values of a column of pandas as a list; `MISFIT` for a table, whose items are names of columns."""
+    if type(value).__module__.partition(".")[0] != "pandas" or not hasattr(value, "tolist"):
+        return MISFIT if hasattr(value, "iloc") else value
+    return value.tolist()
 
 
 def _mapping(inner: Sequence[Any]) -> Kind:

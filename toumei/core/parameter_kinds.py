@@ -24,10 +24,11 @@ def _tokenizer(value: Any) -> Any:
 
 
 def _axes(value: Any) -> Any:
-    return value if value is None or (hasattr(value, "plot") and hasattr(value, "spines")) else MISFIT
+    return value if hasattr(value, "plot") and hasattr(value, "spines") else MISFIT
 
 
 _AXES = Kind("axes of matplotlib", _axes)
+_AXES_OR_NONE = Kind("axes of matplotlib or None", lambda value: value if value is None else _axes(value))
 MODEL = Kind("a torch.nn.Module", lambda value: value)
 _TOKENIZER = Kind("a tokenizer of Hugging Face", _tokenizer)
 _TOKENIZER_OR_NONE = Kind(
@@ -79,7 +80,7 @@ def _named_kind(door: Callable[..., Any], parameter: Parameter) -> Kind | None:
     if parameter.name == "model" and parameter.annotation is nn.Module:
         return MODEL
     if parameter.name == "ax":
-        return _AXES
+        return _AXES if parameter.default is Parameter.empty else _AXES_OR_NONE
     if parameter.name == "tokenizer":
         optional = parameter.default is None or door.__name__ == "token_attribution"
         return _TOKENIZER_OR_NONE if optional else _TOKENIZER

@@ -1,11 +1,13 @@
 """Whether a network says the same twice: one that draws random numbers or counts its passes does not."""
 
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from .forward import forward_errors
+from .hooks import run
 from .outputs import main_tensor
 
 # Modules of these draw no random numbers in evaluation mode and keep nothing of a pass.
@@ -13,9 +15,20 @@ _ROOMS = frozenset(
     f"torch.nn.modules.{name}"
     for name in (
         *("activation", "batchnorm", "channelshuffle", "container", "conv", "dropout", "flatten"),
-        *("instancenorm", "linear", "normalization", "padding", "pixelshuffle", "pooling", "upsampling"),
+        *("instancenorm", "linear", "normalization", "padding", "pixelshuffle", "pooling", "sparse"),
+        "upsampling",
     )
-) | {"torchvision.ops.misc", "torchvision.ops.stochastic_depth"}
+) | {
+    *("torchvision.ops.misc", "torchvision.ops.stochastic_depth"),
+    *("transformers.activations", "transformers.pytorch_utils"),
+}
+_FAMILIES = frozenset(  # of transformers: others, such as Reformer and BigBird, draw in evaluation mode too
+    (
+        *("bert", "bloom", "cohere", "distilbert", "falcon", "gemma", "gemma2", "gemma3", "gpt2", "gpt_neo"),
+        *("gpt_neox", "gptj", "llama", "mistral", "olmo2", "opt", "phi", "phi3", "qwen2", "qwen3", "roberta"),
+        *("stablelm", "starcoder2"),
+    )
+)
 _DRAWING = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 _ROUNDING = 32  # how many times the smallest difference of a precision passes of one row may differ by
 
@@ -23,8 +36,9 @@ _ROUNDING = 32  # how many times the smallest difference of a precision passes o
 def always_repeats(model: nn.Module) -> bool:
     """Returns whether a network in evaluation mode is known to say the same twice, without a pass of it.
 
-    It is known of networks that are made of modules of torch alone, and of classifiers of torchvision, as
-    long as nobody put hooks or other code into them. Of all others it is not known.
+    It is known of networks that are made of modules of torch alone, of classifiers of torchvision and of some
+    language models of transformers, as long as nobody put hooks or other code into them. Of all others it is
+    not known.
 
     Example:
         >>> always_repeats(nn.Sequential(nn.Linear(3, 2), nn.Dropout()).eval())
@@ -44,6 +58,7 @@ def _is_known(module: nn.Module) -> bool:
     known = place in _ROOMS or (
         place.startswith("torchvision.models.") and place.count(".") == 2  # classifiers
     )
+    known = known or (place.startswith("transformers.models.") and place.split(".")[2] in _FAMILIES)
     changed = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
     if not known or changed or module.training or kind in _DRAWING:
         return False
@@ -88,6 +103,27 @@ def check_repeats(model: nn.Module, row: Tensor, stacklevel: int = 3) -> float:
         gap = repeat_gap(main_tensor(model(row)).clone(), main_tensor(model(row)))
     warn_of_gap(gap, stacklevel + 1)
     return gap
+
+
+def check_layers_repeat(
+    model: nn.Module,
+    row: Tensor,
+    layers: Mapping[str, str],
+    stacklevel: int = 3,
+) -> None:
+    """Warns if the activations of layers differ between two passes of a row.
+
+    Args:
+        model: The network, in evaluation mode.
+        row: Its input (1, ...).
+        layers: By name the last run of each layer.
+        stacklevel: Of the warning, as for `warnings.warn`.
+    """
+    if always_repeats(model):
+        return
+    with torch.no_grad():
+        first, second = (run(model, row, record=layers, clone=True) for _ in range(2))
+    warn_of_gap(max(repeat_gap(first[name], second[name]) for name in layers), stacklevel + 1)
 
 
 def warn_of_gap(gap: float, stacklevel: int) -> None:

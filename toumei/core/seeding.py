@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from .checks import check_seed
-from .errors import ArgumentError
+from .devices import as_device
 from .generators import Generators, drawing_from
 from .interrupts import locked, until_the_end
-from .kinds import fitted, kind_of
 
 
 def make_generator(seed: int | None) -> torch.Generator | None:
@@ -53,10 +52,7 @@ def seeded(seed: int | None, device: torch.device | str = "cpu") -> Iterator[Non
         yield
         return
     check_seed(seed)
-    try:
-        device = torch.device(fitted("device", device, kind_of(torch.device | str)))
-    except (RuntimeError, TypeError) as error:
-        raise ArgumentError(f"{device!r} is no device") from error
+    device = as_device(device)
     seed = int(seed)
     generators = Generators(seed)
     generators.on(device)

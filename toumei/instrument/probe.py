@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..core.activations import Activations
 from ..core.blocks import block
 from ..core.checks import checked
+from ..core.devices import as_device
 from ..core.errors import ArgumentError, LayerError, TrackingError
 from ..core.hooks import hooked, listening
 from ..core.interrupts import until_the_end
@@ -163,7 +164,7 @@ class Tracker:
         folder: str | Path | None,
     ) -> None:
         self._model, self._choice, self._batched = model, choice, batched
-        self._device = None if device is None else _device(device)
+        self._device = None if device is None else as_device(device)
         self._kept: Any = [] if folder is None else TensorFiles(folder)
         self._recorder: Recorder | None = None
         self._begun = 0
@@ -249,14 +250,6 @@ class Tracker:
             raise TrackingError(
                 f"no forward pass of the {type(self._model).__name__} ran in the block: call the model itself"
             )
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        torch.empty(0, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ArgumentError(f"no device {str(device)!r}: {error}") from error
 
 
 def _storing(weights: Iterable[AttentionWeights], derived: dict[str, Tensor]) -> dict[str, Edit]:

@@ -12,6 +12,7 @@ from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.finite import check_finite
 from ..core.forward import forward_errors
+from ..core.kinds import shown
 from ..core.modules import evaluating
 from ..core.repeats import check_repeats
 from ..core.seeding import make_generator
@@ -211,7 +212,10 @@ class _Landscape:
 
     def __call__(self, weights: Weights) -> Tensor:
         with forward_errors(self.model, (self.inputs,)):
-            return self.loss(functional_call(self.model, weights, (self.inputs,)), self.targets)
+            loss = self.loss(functional_call(self.model, weights, (self.inputs,)), self.targets)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise ArgumentError(f"a loss is a tensor with one number, got {shown(loss)}")
+        return loss.reshape(())
 
     def checked_loss(self) -> float:
         """The loss without noise, after a warning if the network says something else in another pass.

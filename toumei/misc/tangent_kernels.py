@@ -11,6 +11,7 @@ from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
 from ..core.finite import check_finite
 from ..core.forward import forward_errors
+from ..core.kinds import shown
 from ..core.modules import evaluating
 from ..core.repeats import check_repeats
 
@@ -75,6 +76,8 @@ def neural_tangent_kernel(
 
     columns = inputs if others is None else others
     for name, rows_of in (("inputs", inputs), ("others", columns)):
+        if not rows_of.dim() or rows_of.is_complex():
+            raise ShapeError(f"expected {name} (N, ...) of real numbers, got {shown(rows_of)}")
         check_finite(rows_of, f"the {name}")
     with evaluating(model), torch.no_grad():
         check_repeats(model, inputs[:1])

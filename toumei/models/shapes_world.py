@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..core.checks import checked
-from ..core.errors import ArgumentError, ShapeError
+from ..core.checks import check_memory, checked
+from ..core.errors import ArgumentError, ItemError, ShapeError
 
 SIDE = 64
 CLASSES = ("disc", "ring", "square", "triangle", "cross", "star", "stripes", "checker")
@@ -183,10 +183,11 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
         return _placement(draws)
 
     def _draws(self, indices: Sequence[int]) -> _Draws:
+        check_memory(f"{len(indices):,} images", len(indices) * 3 * 64 * 64, "give fewer indices at a time")
         positions = [int(i) for i in indices]
         outside = [i for i in positions if not -self.size <= i < self.size]
         if outside:
-            raise IndexError(f"index {outside[0]} is outside of a ShapesDataset of {self.size} images")
+            raise ItemError(f"index {outside[0]} is outside of a ShapesDataset of {self.size} images")
         return _Draws(self.seed, [i % self.size for i in positions])
 
 

@@ -5,13 +5,14 @@ against it, and the value of a column is told by other colours.
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..core.checks import check_counts, checked
-from ..core.errors import ShapeError
+from ..core.errors import NonFiniteError, ShapeError
 from . import style
 from .style import color_bar, drawing
 
@@ -62,6 +63,10 @@ def bar_chart(
     check_counts(1, most=most)
     if values.dim() != 2 or values.shape[1] != len(names):
         raise ShapeError(f"expected a number for each of {len(names)} columns, got {tuple(values.shape)}")
+    if errors is not None and (errors.numel() != values.numel() or errors.is_complex()):
+        raise ShapeError(
+            f"expected an error for each number {tuple(values.shape)}, got {tuple(errors.shape)}"
+        )
     values = values.detach().double().cpu()
     order = values.abs().sum(0).argsort(descending=True, stable=True)
     shown, others = order[:most], order[most:]
@@ -123,6 +128,8 @@ def waterfall(
     check_counts(1, most=most)
     if values.dim() != 1 or len(values) != len(names):
         raise ShapeError(f"expected a number for each of {len(names)} columns, got {tuple(values.shape)}")
+    if not (isfinite(start) and isfinite(end)):
+        raise NonFiniteError(f"the scores are finite, got {start} and {end}")
     values = values.detach().double().cpu()
     order = values.abs().argsort(descending=True, stable=True).tolist()
     steps = [(names[index], float(values[index])) for index in order[:most]]

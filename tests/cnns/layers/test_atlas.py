@@ -334,7 +334,7 @@ def test_no_forward_pass_is_made_beyond_the_count():
     model.forward = pictures
     batch = torch.rand(4, 3, 8, 8)
     samples = sample_activations(model, "0", [batch, batch], 6, per_image=5, verbose=False)
-    assert len(samples.activations) == 6 and calls == [1, 4, 4]  # one picture shows the axes first
+    assert len(samples.activations) == 6 and calls == [1, 1, 1, 4, 4]  # one shows axes, two repeats
 
 
 @pytest.mark.parametrize("batch", [{"labels": torch.zeros(4)}, [torch.rand(3, 8, 8)], "images"])

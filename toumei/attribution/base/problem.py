@@ -265,7 +265,6 @@ class Problem:
                 layout = self.found.layouts[target.layer]
                 scores.append(unit_score(activations[target.layer], target, layout))
             else:
-                assert output is not None
                 scores.append(score(output, target, rows))
         return torch.stack(scores, dim=1)
 

@@ -21,7 +21,11 @@ def feature_sums(features: Segments, values: Tensor, inputs: Tensor) -> Tensor:
         NonFiniteError: Values that are NaN or infinite.
     """
     shape = (len(inputs), *values.shape[1:2], *inputs.shape[2:])
-    if values.shape != shape or (inputs.dim() > 1 and values.shape[1] not in (1, inputs.shape[1])):
+    if (
+        values.dim() != inputs.dim()
+        or values.shape != shape
+        or (inputs.dim() > 1 and values.shape[1] not in (1, inputs.shape[1]))
+    ):
         raise ShapeError(f"contributions {tuple(values.shape)} do not fit inputs {tuple(inputs.shape)}")
     index = features.index[0] if features.per_input else features.index[0][None]
     if index.shape[1:2] > values.shape[1:2]:

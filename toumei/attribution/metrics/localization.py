@@ -8,6 +8,7 @@ from torch import Tensor
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.finite import check_finite
+from ...core.kinds import shown
 from ..base.result import Attribution, values_of
 
 
@@ -116,9 +117,9 @@ def chance_level(
         >>> relevance_mass_accuracy(values, masks), chance_level(relevance_mass_accuracy, values, masks)
         (tensor([1., 1.], dtype=torch.float64), tensor([0., 0.], dtype=torch.float64))
     """
-    if len(masks) < 2 or others < 1:
+    if not masks.dim() or len(masks) < 2 or others < 1:
         raise ArgumentError(
-            f"the chance level needs two images or more, got {len(masks)} and others={others}"
+            f"the chance level needs masks of two images or more, got {shown(masks)} and others={others}"
         )
     shifts = range(1, min(len(masks), others + 1))
     values = values_of(values)

@@ -1,5 +1,7 @@
 """Segments of pictures as features: superpixels by SLIC, or a grid."""
 
+from math import inf
+
 import torch
 from torch import Tensor
 
@@ -28,8 +30,10 @@ def superpixels(images: Tensor, count: int = 50, compactness: float = 10.0, sigm
     from skimage.segmentation import slic
 
     _check(images, count)
-    if not compactness > 0 or not sigma >= 0:
-        raise ArgumentError(f"compactness is above 0 and sigma at least 0, got {compactness} and {sigma}")
+    if not 0 < compactness < inf or not 0 <= sigma < inf:
+        raise ArgumentError(
+            f"compactness is above 0, sigma at least 0, and both are finite: got {compactness} and {sigma}"
+        )
     pictures = images.detach().permute(0, 2, 3, 1).double().cpu().numpy()
     found = [
         torch.from_numpy(

@@ -275,7 +275,7 @@ def _leaves(part: Hierarchy) -> Iterator[int]:
     if isinstance(part, int):
         yield part
         return
-    if len(part) != 2:
+    if not isinstance(part, list | tuple) or len(part) != 2:
         raise ArgumentError(f"a group of a hierarchy is a pair, got {part!r}")
     for half in part:
         yield from _leaves(half)

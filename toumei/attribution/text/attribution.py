@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...core.checks import checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.modules import device_and_dtype
+from ...core.tokenizers import check_positions
 from ..base.baselines import AtLayer, Baseline, Constant
 from ..base.inputs import Layers, parts_of
 from ..base.method import Method
@@ -129,6 +130,7 @@ def questions(model: Any, tokenizer: Any, text: Any, task: Task, position: Posit
     """Returns a question for each text that was given."""
     device = device_and_dtype(model)[0]
     encoded = encode_all(tokenizer, text, task == "text-generation")
+    check_positions(model, max(len(one.ids) for one in encoded))
     return [Question(model, tokenizer, task, one.to(device), position) for one in encoded]
 
 

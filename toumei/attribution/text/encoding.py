@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError, UnitError
+from ...core.tokenizers import encoded_by, without_second_start
 
 OneText = str | tuple[str, str] | Tensor | np.ndarray | Sequence[int] | Mapping[str, Any]
 Text = OneText | list[Any]
@@ -85,7 +86,7 @@ def token_ids(tokenizer: Any, text: str) -> list[int]:
         raise ArgumentError(
             f"without a tokenizer, texts are tokens (1, tokens) and targets numbers: got {text!r}"
         )
-    found: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    found: list[int] = list(encoded_by(tokenizer, text, add_special_tokens=False)["input_ids"])
     if not found:
         raise ArgumentError(f"{text!r} has no token")
     if _unknown(tokenizer, found, text):
@@ -110,7 +111,7 @@ def following_ids(tokenizer: Any, encoded: Encoded, text: str) -> list[int]:
     if not encoded.words or not text[:1].isspace():
         return alone
     before, both = (
-        list(tokenizer(words, add_special_tokens=False)["input_ids"])
+        list(encoded_by(tokenizer, words, add_special_tokens=False)["input_ids"])
         for words in (encoded.words, encoded.words + text)
     )
     return both[len(before) :] if both[: len(before)] == before and len(both) > len(before) else alone
@@ -191,7 +192,12 @@ def _from_words(tokenizer: Any, text: str | tuple[Any, ...], causal: bool) -> En
         raise ArgumentError(
             f"without a tokenizer, texts are tokens (1, tokens) and targets numbers: got {text!r}"
         )
-    (encoded,) = _from_encoding(tokenizer(*words, return_tensors="pt"))
+    read = encoded_by(tokenizer, *words, return_tensors="pt", return_special_tokens_mask=True)
+    (encoded,) = _from_encoding(read)
+    special = read["special_tokens_mask"][0].tolist() if "special_tokens_mask" in read else []
+    if again := without_second_start(tokenizer, encoded.ids, special):
+        others = {name: tensor[:, again:] for name, tensor in encoded.others.items()}
+        encoded = replace(encoded, tokens=encoded.tokens[:, again:], others=others)
     _warn_of_unknown(tokenizer, encoded, " ".join(words))
     encoded = replace(encoded, words=words[0]) if len(words) == 1 else encoded
     ends = {getattr(tokenizer, name, None) for name in ("eos_token_id", "sep_token_id")} - {None}

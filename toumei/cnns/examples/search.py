@@ -17,9 +17,10 @@ from ...core.hooks import run
 from ...core.layout import Channels, channels_of, with_layouts_of
 from ...core.modules import check_model, evaluating
 from ...core.progress import tqdm
+from ...core.repeats import check_layers_repeat
 from ...core.surveys import Survey, survey
 from ...core.targets import resolve
-from ..inputs import as_input, images_in
+from ..inputs import as_input, batches_of, images_in
 from .checkpoint import SearchSettings, SearchState, name_of
 from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
@@ -110,6 +111,7 @@ def dataset_examples(
                 if found is None:
                     first = shown[:1]
                     found = survey(model, names, partial(model, first))
+                    check_layers_repeat(model, first, found.names)
                 tensors = run(model, shown, record=found.names, detach=True)
                 activations = with_layouts_of(found.activations, tensors)
                 if not examples.fields:
@@ -214,7 +216,7 @@ def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]
         start = 0
         if done and _indexed(loader):
             loader, start = _rest(loader, done), done
-        for batch in loader:
+        for batch in batches_of(loader):
             images = images_in(batch)
             start += len(images)
             fresh = images[max(0, len(images) - (start - done)) :] if start > done else images[:0]

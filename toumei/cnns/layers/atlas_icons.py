@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.checks import checked
+from ...core.errors import ShapeError
 from ...core.modules import device_and_dtype
 from ...core.parallel import sweep
 from ...core.progress import tqdm
@@ -109,6 +110,8 @@ def render_icons(
 
 def rendered(model: nn.Module, layer: str, directions: Tensor, settings: IconSettings) -> Tensor:
     """Returns the pictures of `render_icons`."""
+    if directions.dim() != 2:
+        raise ShapeError(f"expected directions (N, channels), got {tuple(directions.shape)}")
     parts = directions.split(settings.batch_size)
     if settings.jobs != 1:
         task = _IconTask(model, layer, settings)

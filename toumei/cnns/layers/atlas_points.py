@@ -19,6 +19,7 @@ from ...core.layout import Channels, with_channels_first
 from ...core.modules import evaluating
 from ...core.optional import require
 from ...core.progress import tqdm
+from ...core.repeats import check_layers_repeat
 from ...core.seeding import make_generator
 from ...core.surveys import survey
 from ..inputs import as_input, images_in
@@ -275,6 +276,7 @@ def _make_pick(
 ) -> _Pick:
     """What takes activations of the last run of a layer."""
     found = survey(model, [layer], lambda: model(image))
+    check_layers_repeat(model, image, found.names)
     channels = partial(
         with_channels_first, layout=found.layouts[layer], layer=layer, channel_axis=channel_axis, grid=grid
     )

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import plots
-from ...core.checks import checked
+from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, NonFiniteError, ShapeError
 from ...core.hooks import run
 from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
+from ...core.repeats import check_layers_repeat
 from ...core.serialization import Saved
 from ...core.surveys import survey
 from ...core.tensor_specs import Spec, specs
@@ -170,6 +171,7 @@ def group_channels(
     with torch.no_grad(), evaluating(model):
         first = as_input(images[:1], model, preprocess)
         found = survey(model, [layer], lambda: model(first))
+        check_layers_repeat(model, first, found.names)
         parts = []
         for batch in images.split(batch_size):
             recorded = run(model, as_input(batch, model, preprocess), record=found.names)
@@ -212,6 +214,7 @@ def factorize(
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
+    check_counts(1, iterations=iterations)
     if not maps.isfinite().all():
         raise NonFiniteError(f"the maps of layer {layer!r} have NaN or infinite numbers")
     if maps.dim() != 4 or not maps.numel():

@@ -19,6 +19,7 @@ from ...core.hooks import hooked
 from ...core.kinds import shown
 from ...core.layout import Channels, channels_of, with_channels_first, with_layouts_of
 from ...core.modules import evaluating, frozen
+from ...core.repeats import check_layers_repeat
 from ...core.serialization import Saved
 from ...core.surveys import survey
 from ...core.tensor_specs import specs
@@ -163,6 +164,7 @@ def expanded_weights(
         stack.enter_context(intercepted(partial(_linearized, linear_relu, average_pool)))
         seen = as_input(image, model)
         found = survey(model, [before, after], lambda: model(seen))
+        check_layers_repeat(model, seen, found.names)
         with hooked(model, {after: found.names[after]}, {found.names[before]: cut}, stop=True) as recorded:
             model(seen)
         activations = with_layouts_of(found.activations, recorded)

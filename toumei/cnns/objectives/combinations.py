@@ -261,7 +261,10 @@ def as_objective(thing: ObjectiveLike) -> Objective:
             return Neuron(thing)
         return Layer(unit.layer) if unit.channel is None else Channel(thing)
     if isinstance(thing, Real):
-        return ConstantScore(float(thing))
+        try:
+            return ConstantScore(float(thing))
+        except OverflowError:
+            raise ArgumentError(f"a score is a number that a float holds, got {shown(thing)}") from None
     if isinstance(thing, Sequence):
         return PerImage(*thing)
     raise ArgumentError(f"expected an objective, a unit string, a number or a list of these, got {thing!r}")

@@ -43,7 +43,7 @@ class ChannelWeights(Objective):
                     f"weights are (channels,) or (images, channels), got {tuple(self.weights.shape)}"
                 )
             object.__setattr__(self, "weights", self.weights.detach())
-        elif not self.weights or min(self.weights) < 0:
+        elif not self.weights or any(type(one) is not int or one < 0 for one in self.weights):
             raise UnitError(f"weights are for channels from 0 up, at least one; got {self.weights}")
 
     @property

@@ -13,7 +13,7 @@ from ...core.errors import ArgumentError, ShapeError
 from ...core.layout import LaidOut, Layout, channels_first, layout_in
 from ...core.modules import device_and_dtype
 from ...core.surveys import survey
-from ..inputs import as_images
+from ..inputs import as_images, prepared
 from .objective import IMAGE, ActivationMap, Objective
 
 Distance = Literal["l1", "l2", "squared"]
@@ -46,8 +46,8 @@ def reference_activations(
     names = [layer for layer in layers if layer != IMAGE]
     device, dtype = device_and_dtype(model)
     seen = images.to(device)
-    prepared = (preprocess(seen) if preprocess else seen).to(dtype)
-    found = survey(model, names, lambda: model(prepared)).activations
+    inputs = prepared(seen, preprocess).to(dtype)
+    found = survey(model, names, lambda: model(inputs)).activations
     made = {name: _at_least_float32(found[name]) for name in names}
     return LaidOut({IMAGE: seen, **made}, found.layouts)
 
@@ -68,6 +68,8 @@ def gram(activation: Tensor, channel_axis: int | None = None) -> Tensor:
         tensor([[[1., 1.],
                  [1., 1.]]])
     """
+    if not (activation.is_floating_point() or activation.is_complex()):
+        raise ShapeError(f"expected an activation of floating-point numbers, got {activation.dtype}")
     flat = channels_first(activation, channel_axis)
     return flat @ flat.mT / flat.shape[2]
 

@@ -8,7 +8,7 @@ from ...core.checks import check_counts, check_memory, checked
 from ...core.seeding import make_generator
 from .color import MARGIN, ColorSpace
 from .colored import Colored, gray_like
-from .generator import check_size
+from .generator import check_deviation, check_size
 
 
 @checked
@@ -67,6 +67,7 @@ class FFTImage(Colored):
         seed: int | None = None,
     ) -> None:
         check_size("FFTImage", images, channels, height, width)
+        check_deviation(sd)
         self.size = (height, width)
         scale = frequencies(height, width).clamp(min=1 / max(height, width)) ** -decay
         # A factor for each real number, not one for each pair: broadcasting over the last axis is slow.

@@ -12,7 +12,7 @@ from ...core.forward import forward_errors
 from ...core.modules import device_and_dtype, evaluating, frozen
 from ...core.outputs import main_tensor
 from ...core.seeding import make_generator
-from .generator import Generator
+from .generator import Generator, check_deviation
 
 _SLACK = 0.05  # share of the range by which the first pictures may leave it
 
@@ -51,6 +51,7 @@ class GAN(Generator):
         sd: float = 1.0,
         seed: int | None = None,
     ) -> None:
+        check_deviation(sd)
         if not isinstance(latent, Tensor):
             latent = sd * torch.randn(tuple(latent), generator=make_generator(seed))
         device, dtype = device_and_dtype(module)

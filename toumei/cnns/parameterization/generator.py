@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.checks import check_memory
-from ...core.errors import ShapeError
+from ...core.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +68,14 @@ class Generator(ABC):
 def check_size(name: str, images: int, channels: int, height: int, width: int) -> None:
     """Raises a `ShapeError` unless all four are positive whole numbers, for pictures that memory holds."""
     size = (images, channels, height, width)
-    if not all(isinstance(number, int) and number > 0 for number in size):
+    if not all(type(number) is int and number > 0 for number in size):
         raise ShapeError(
             f"{name} takes four positive whole numbers (images, channels, height, width), got {size}"
         )
     check_memory(f"{name} of {size}", prod(size), "give a smaller size", itemsize=16)
+
+
+def check_deviation(sd: float) -> None:
+    """Raises an `ArgumentError` unless the deviation of first pictures is a finite number from 0 on."""
+    if not 0 <= sd < torch.finfo(torch.float16).max:
+        raise ArgumentError(f"sd is a finite number from 0 on, got {sd}")

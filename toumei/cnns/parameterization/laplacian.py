@@ -9,7 +9,7 @@ from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from .color import ColorSpace
 from .colored import Colored
-from .generator import check_size
+from .generator import check_deviation, check_size
 from .shared import stretched
 
 
@@ -53,6 +53,7 @@ class LaplacianImage(Colored):
         seed: int | None = None,
     ) -> None:
         check_size("LaplacianImage", images, channels, height, width)
+        check_deviation(sd)
         if levels < 1:
             raise ArgumentError(f"a pyramid has at least 1 level, got {levels}")
         self.size = (height, width)

@@ -8,7 +8,7 @@ from ...core.checks import checked
 from ...core.seeding import make_generator
 from .color import MARGIN, ColorSpace
 from .colored import Colored, gray_like
-from .generator import check_size
+from .generator import check_deviation, check_size
 
 
 @checked
@@ -46,6 +46,7 @@ class PixelImage(Colored):
         seed: int | None = None,
     ) -> None:
         check_size("PixelImage", images, channels, height, width)
+        check_deviation(sd)
         noise = torch.randn(images, channels, height, width, generator=make_generator(seed))
         self.pixels = (noise * sd).requires_grad_()
         self.colors = ColorSpace(decorrelate, sigmoid, channels)

@@ -38,7 +38,7 @@ class View(GeometricAugmentationBase2D, ABC):  # type: ignore[misc]  # kornia ha
     _compute_matrix_lazily = True  # the map is drawn on the CPU; the device needs it only inverted
 
     def __init__(self, same_on_batch: bool = False, fill: float = _GRAY) -> None:
-        if math.isinf(fill):
+        if abs(fill) > torch.finfo(torch.float16).max:  # sums of larger ones are infinite in low precision
             raise ArgumentError(f"fill is a finite number, got {fill}")
         super().__init__(p=1.0, same_on_batch=same_on_batch)
         self.fill = fill

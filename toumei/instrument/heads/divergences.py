@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...core.checks import checked
+from ...core.checks import check_counts, checked
 from ...core.errors import ShapeError
 
 SMOOTHING = 0.001
@@ -49,6 +49,7 @@ def head_divergences(weights: Tensor, tile: int | None = None) -> Tensor:
         >>> head_divergences(one_hot)[0, 1]
         tensor(0.6888, dtype=torch.float64)
     """
+    check_counts(1, tile=tile)
     if weights.dim() != 3:
         raise ShapeError(f"expected weights (heads, rows, keys), got {tuple(weights.shape)}")
     flat, keys = weights.detach().flatten(1), weights.shape[-1]

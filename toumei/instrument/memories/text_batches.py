@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
+from ...core.tokenizers import encoded_by, positions_in_table, without_second_start
 
 _WINDOW = 512  # texts that are sorted by length together: the order does not depend on the size of batches
 
@@ -78,12 +79,10 @@ class TextBatches:
         encoded = self._encoded(texts)
         found = []
         for index, text in enumerate(texts):
-            ids = encoded["input_ids"][index]
-            offsets = encoded["offset_mapping"][index] if "offset_mapping" in encoded else None
+            ids, offsets = self._read_row(encoded, index)
             if self._limit is not None and len(ids) > self._limit:
                 shorter = self._encoded([text], truncation=True, max_length=self._limit)
-                ids = shorter["input_ids"][0]
-                offsets = shorter["offset_mapping"][0] if "offset_mapping" in shorter else None
+                ids, offsets = self._read_row(shorter, 0)
                 self.cut += 1
             found.append(TokenizedText(self.read, text, ids, self._ends(text, ids, offsets)))
             self.read += 1
@@ -91,7 +90,16 @@ class TextBatches:
 
     def _encoded(self, texts: list[str], **options: Any) -> Any:
         offsets = bool(getattr(self._tokenizer, "is_fast", False))
-        return self._tokenizer(texts, padding=False, verbose=False, return_offsets_mapping=offsets, **options)
+        options |= {"return_offsets_mapping": offsets, "return_special_tokens_mask": True}
+        return encoded_by(self._tokenizer, texts, padding=False, verbose=False, **options)
+
+    def _read_row(self, encoded: Any, row: int) -> tuple[list[int], list[tuple[int, int]] | None]:
+        """The tokens of a text and their characters, without a second token that begins texts."""
+        ids = encoded["input_ids"][row]
+        offsets = encoded["offset_mapping"][row] if "offset_mapping" in encoded else None
+        special = encoded["special_tokens_mask"][row] if "special_tokens_mask" in encoded else []
+        again = without_second_start(self._tokenizer, ids, special)
+        return ids[again:], offsets if offsets is None else offsets[again:]
 
     def _ends(self, text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]] | None) -> list[int]:
         """Where each token ends; special tokens end where the token before them does."""
@@ -130,6 +138,7 @@ def token_texts(tokenizer: Any, tokens: Iterable[int]) -> tuple[str, ...]:
 def most_positions(model: nn.Module, tokenizer: Any) -> int | None:
     """Returns how many tokens a model and its tokenizer take, None if neither says it."""
     config = getattr(model, "config", None)
-    told = (getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None))
+    told = [getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None)]
+    told.append(positions_in_table(model))
     known = [number for number in told if isinstance(number, int) and 0 < number < 10**9]
     return min(known, default=None)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ...attribution import AtLayer
 from ...core.checks import check_counts, checked
-from ...core.conversions import MISFIT, as_tensor
-from ...core.errors import ArgumentError
+from ...core.conversions import MISFIT, as_tensor, has_values
+from ...core.errors import ArgumentError, NotATensorError
 from ...core.kinds import shown
 from ...core.modules import check_model, evaluating, frozen
 from ...core.seeding import make_generator
@@ -108,15 +108,16 @@ class CircuitDetector:
             inputs: A tensor or an array (N, ...), a tuple or a dictionary of tensors; of a `HookedModel`
                 texts or token ids of one length.
             baselines: What the values of closed nodes are computed from: inputs of the same shape or one for
-                all, numbers and objects such as `Mean` for networks that are not hooked; or
+                all, numbers and objects such as `Mean`, but no distributions, for networks that are not
+                hooked; or
                 ``AtLayer(0.0)`` for nodes that are 0.
             target: The score: an index of the output or one for each input, of a `HookedModel` of the logits
                 at the last position; a metric of `toumei.transformers.patching`; or a function from the
                 output to scores (N,).
 
         Raises:
-            ArgumentError: The score is the same with all nodes at the baseline, or texts have different
-                lengths.
+            ArgumentError: The score is the same with all nodes at the baseline, texts have different
+                lengths, or a baseline is a distribution.
             ShapeError: Baselines of another shape than the inputs, or another number of targets.
             UnitError: A target that the output does not have.
             NonFiniteError: Scores that are NaN or infinite.
@@ -219,5 +220,7 @@ class CircuitDetector:
 
 def _tensors(given: Any) -> Any:
     """Arrays and lists of numbers as tensors, anything else as it is."""
+    if isinstance(given, Tensor) and not has_values(given):
+        raise NotATensorError(f"expected a tensor with values, got {shown(given)}")
     array = as_tensor(given) if isinstance(given, list | np.ndarray) else MISFIT
     return given if array is MISFIT else array

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...attribution.base.baselines import AtLayer, as_baseline
+from ...attribution.base.baselines import AtLayer
 from ...attribution.base.inputs import Inputs, like, parts_of
 from ...core.errors import ArgumentError
 from ...core.finite import check_finite
 from ...core.outputs import main_tensor
 from .gates import GatedNetwork, Read
 from .scores import Goal, reading
-from .sites import NodeNetwork
+from .sites import NodeNetwork, at_baseline
 
 _SMALLEST = 1e-3  # difference of the scores, as a share of the larger one
 
@@ -75,8 +75,7 @@ def make_game(nodes: NodeNetwork, given: Any, baselines: Any, goal: Goal, batch_
     output, present = site_values(nodes, inputs, batch_size)
     setup = 2.0
     if isinstance(baselines, AtLayer):
-        one = as_baseline(baselines.baseline)
-        absent = {name: one.draw(values, 1)[0] for name, values in present.items()}
+        absent = {name: at_baseline(baselines.baseline, values) for name, values in present.items()}
         setup = 1.0
     else:
         absent = site_values(nodes, nodes.absent(baselines, inputs), batch_size)[1]

@@ -137,7 +137,7 @@ class LayerNodes(NodeNetwork):
         if len(several) != len(parts):
             raise ArgumentError(f"expected a baseline for each of {len(parts)} inputs, got {len(several)}")
         pairs = zip(several, parts, strict=True)
-        found: Inputs = like(inputs, [as_baseline(one).draw(part, 1)[0] for one, part in pairs])
+        found: Inputs = like(inputs, [at_baseline(one, part) for one, part in pairs])
         return found
 
     def run(self, inputs: Inputs) -> Any:
@@ -147,6 +147,22 @@ class LayerNodes(NodeNetwork):
     def editing(self, edits: Mapping[Any, Edit]) -> AbstractContextManager[Any]:
         """Returns a block in which layers are edited."""
         return hooked(self.model, edit=dict(edits))
+
+
+def at_baseline(given: Any, values: Tensor) -> Tensor:
+    """Returns the baseline of values (N, ...), in their shape.
+
+    Raises:
+        ArgumentError: A distribution, which has no single value.
+        ShapeError: A baseline of another shape.
+    """
+    baseline = as_baseline(given)
+    if baseline.is_random:
+        raise ArgumentError(
+            f"a closed node has one value, and {type(baseline).__name__} is a distribution: give rows of "
+            f"data as a tensor, one for each input, or one baseline such as their mean"
+        )
+    return baseline.draw(values, 1)[0]
 
 
 class TransformerNodes(NodeNetwork):

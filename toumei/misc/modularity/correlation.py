@@ -9,6 +9,7 @@ from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.finite import check_finite
 from ...core.hooks import run
+from ...core.kinds import shown
 from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
 from ...core.repeats import check_repeats
@@ -42,9 +43,9 @@ def correlation_graph(
         >>> correlation_graph(SimpleMLP(4, 8, 2), ["fc0", "fc1"], torch.randn(50, 4))
         WeightGraph(10 units: fc0 8, fc1 2; 45 edges)
     """
-    if len(inputs) < 3 or not layers:
+    if not inputs.dim() or len(inputs) < 3 or not layers:
         raise ArgumentError(
-            f"correlations need at least 3 inputs and 1 layer, got {len(inputs)} and {layers}"
+            f"correlations need at least 3 inputs and 1 layer, got {shown(inputs)} and {layers}"
         )
     responses: dict[str, list[Tensor]] = {name: [] for name in layers}
     with evaluating(model):

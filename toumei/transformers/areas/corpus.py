@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ...core.errors import ArgumentError
@@ -37,7 +38,8 @@ class LabelledTexts:
         texts = rows_of(texts)
         for name, given in (("texts", texts), ("labels", labels)):
             single = isinstance(given, str | Mapping)
-            if single or (given is not None and not isinstance(given, Iterable)):
+            number = isinstance(given, Tensor | np.ndarray) and not given.ndim
+            if single or number or (given is not None and not isinstance(given, Iterable)):
                 raise ArgumentError(f"{name} are a list or another iterable, got {shown(given)}")
         if texts is None:
             raise ArgumentError(

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.devices import as_device
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import check_model, device_and_dtype
@@ -24,7 +25,7 @@ def model_and_tokenizer(
     Raises:
         ArgumentError: There is no such model, no tokenizer, or the model is on another device.
     """
-    where = _device(device)
+    where = None if device is None else as_device(device)
     if isinstance(model, str):
         hooked = HookedModel.from_pretrained(model, dtype=torch.float32)
         hooked.model.to(where or "cpu")
@@ -38,10 +39,3 @@ def model_and_tokenizer(
     if tokenizer is None or not (callable(tokenizer) and hasattr(tokenizer, "decode")):
         raise ArgumentError(f"expected the tokenizer of the model, got {shown(tokenizer)}")
     return model, tokenizer
-
-
-def _device(given: str | torch.device | None) -> torch.device | None:
-    try:
-        return None if given is None else torch.device(given)
-    except (RuntimeError, TypeError):
-        raise ArgumentError(f"torch knows no device {shown(given)}") from None

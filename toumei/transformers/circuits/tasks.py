@@ -10,6 +10,7 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
+from ...core.tokenizers import encoded_by
 from ..model.hooked_model import HookedModel
 from ..patching.metrics import Metric, Read, logit_difference
 
@@ -142,7 +143,7 @@ def _single(tokenizer: Any, words: Sequence[str]) -> list[str]:
     """The words that are one token after a space, each another one and known to the tokenizer."""
     found: dict[int, str] = {}
     for word in words:
-        ids = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+        ids = encoded_by(tokenizer, f" {word}", add_special_tokens=False)["input_ids"]
         if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
             found.setdefault(ids[0], word)
     return list(found.values())
@@ -155,10 +156,10 @@ def _one_of(items: Sequence[Any], generator: torch.Generator | None) -> Any:
 def _ends_of_years(tokenizer: Any) -> Tensor:
     """The token that follows "... to the year 17" for each year from 00 to 99, (100,)."""
     prompt = _span("war", 17, 41)
-    before = tokenizer(prompt)["input_ids"]
+    before = encoded_by(tokenizer, prompt)["input_ids"]
     found = []
     for year in range(100):
-        ids = tokenizer(f"{prompt}{year:02d}")["input_ids"]
+        ids = encoded_by(tokenizer, f"{prompt}{year:02d}")["input_ids"]
         if ids[: len(before)] != before or len(ids) <= len(before):
             raise ArgumentError(
                 f"the tokenizer does not split 17{year:02d} after the century, so that no token says how a "

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.modules import evaluating
 from ..model.hook_points import DerivedPoint
 from ..model.hooked_model import HookedModel
 from ..model.point_names import wanted_names
@@ -130,7 +131,7 @@ def check_fits(dictionary: SparseAutoencoder, model: HookedModel) -> None:
             )
         names += found
     tokens = torch.zeros(1, 2, dtype=torch.long)
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model.model):
         cache = model.activations(tokens, names)
     for name, width in zip(names, places.values(), strict=True):
         given = cache[name].flatten(2).shape[-1]

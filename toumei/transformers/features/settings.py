@@ -6,6 +6,8 @@ from ...core.checks import check_choice, check_counts, check_seed
 from ...core.errors import ArgumentError
 from .dictionary import ACTIVATIONS, Activation
 
+_MOST_TOKENS = 10**11
+
 _RESAMPLINGS = 4  # of Anthropic: after 1/8, 2/8, 3/8 and 4/8 of the steps
 
 
@@ -77,6 +79,11 @@ class DictionarySettings:
         )
         check_choice("activation", self.activation, ACTIVATIONS)
         check_counts(self.batch_size, tokens=self.tokens, buffer=self.buffer)
+        if self.tokens > _MOST_TOKENS:
+            raise ArgumentError(
+                f"tokens is at most {_MOST_TOKENS:,}, got {self.tokens:,}: at a million a second that takes "
+                f"{self.tokens // 10**6 // 86400:,} days"
+            )
         check_seed(self.seed)
         if self.k > self.features:
             raise ArgumentError(f"k is at most the number of features, {self.features}, got {self.k}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.checks import checked
+from ...core.devices import as_device
 from ...core.errors import ArgumentError, NonFiniteError
 from ...core.interrupts import uninterrupted
 from ...core.progress import tqdm
@@ -72,7 +73,7 @@ def train_dictionary(
     """
     source = as_activations(activations)
     read = one_name(source.names, reads, "reads")
-    training = Training(source, settings, read, read if writes is None else writes, torch.device(device))
+    training = Training(source, settings, read, read if writes is None else writes, as_device(device))
     try:
         training.run(checkpoint, verbose)
     except KeyboardInterrupt:

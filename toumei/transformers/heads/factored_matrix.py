@@ -191,7 +191,7 @@ class FactoredMatrix:
 def _chosen(factor: Tensor, index: Any) -> Tensor:
     try:
         return factor[index]
-    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ArgumentError(f"a factor of shape {tuple(factor.shape)} has no such part: {error}") from error
 
 

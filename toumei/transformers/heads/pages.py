@@ -51,6 +51,8 @@ def attention_page(
         layers = [place for place in range(cache.layers) if full_name(("pattern", place)) in cache]
         if not layers:
             raise LayerError('the cache has no pattern: name it, run_with_cache(texts, "pattern")')
+    if not layers:
+        raise ArgumentError("expected one or more layers, got none")
     patterns = {str(one % cache.layers): cache["pattern", one] for one in layers}
     if not cache.batched:
         patterns = {name: one[None] for name, one in patterns.items()}

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ...core.checks import check_counts, checked
+from ...core.checks import MOST, check_counts, checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.kinds import shown
 from ...core.seeding import make_generator
 from ...instrument.heads.attention_batches import AttentionBatch
 from ...instrument.heads.behaviours import behaviours_of_text
@@ -87,6 +88,8 @@ def repeated_tokens(
     check_counts(1, batch=batch, length=length)
     if not 0 <= low < high:
         raise ArgumentError(f"tokens are drawn from low to high - 1, from 0 on: got {low} and {high}")
+    if bos is not None and not 0 <= bos < MOST:
+        raise ArgumentError(f"bos is the number of a token, from 0 on, got {shown(bos)}")
     tokens = torch.randint(low, high, (batch, length), generator=make_generator(seed))
     begin = [] if bos is None else [torch.full((batch, 1), bos)]
     return torch.cat([*begin, tokens, tokens], 1)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.conversions import has_values
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import evaluating
@@ -58,8 +59,10 @@ def read_features(
         ArgumentError: There are no texts, or no such position.
         LayerError: An activation that the model does not have.
     """
-    if isinstance(texts, str) or not len(texts):
-        raise ArgumentError(f"expected several texts, got {shown(texts)}")
+    given: Any = texts
+    several = not isinstance(given, Tensor) or (has_values(given) and given.dim() == 2)
+    if isinstance(given, str) or not several or not len(given):
+        raise ArgumentError(f"expected several texts, or token ids (texts, positions), got {shown(texts)}")
     places = _places(position, len(texts))
     wanted = [name for name in wanted_names(model.model, names, model.points)]
     found: dict[str, list[Tensor]] = {name: [] for name in wanted}
@@ -72,6 +75,8 @@ def read_features(
             ids = inputs.get("input_ids")
             if ids is None:
                 raise ArgumentError("probes read texts or token ids")
+            if len(ids) != len(batch):
+                raise ArgumentError(f"expected several texts, or token ids of each, got {shown(texts)}")
             weights = _weights(inputs, places[start : start + len(batch)])
             cache = model.run_with_cache(inputs, wanted)[1]
             rows = weights.nonzero()[:, 0] if position == "token" else torch.arange(len(batch))
@@ -98,7 +103,8 @@ def _places(position: Any, count: int) -> list[Any]:
         if isinstance(position, str) and position not in ("last", "mean", "token"):
             raise ArgumentError(f"position is {_WORDS}, got {position!r}")
         return [position] * count
-    given = position.tolist() if hasattr(position, "tolist") else position
+    usable = not isinstance(position, Tensor) or has_values(position)
+    given = position.tolist() if usable and hasattr(position, "tolist") else position
     if not isinstance(given, Sequence) or len(given) != count or any(type(one) is not int for one in given):
         raise ArgumentError(f"position is {_WORDS} ({count} texts), got {shown(position)}")
     return list(given)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.finite import check_finite
+from ...core.kinds import shown
 from ...core.serialization import Saved
 from ...core.tensor_specs import Spec, specs
 from ..model.hooked_model import HookedModel
@@ -38,6 +39,7 @@ class SteeringVector(Saved):
     _specs = specs(vector=Spec("numbers", finite=True))
 
     @contextmanager
+    @checked
     def steering(self, model: HookedModel, strength: float = 1.0) -> Iterator[HookedModel]:
         """Adds the vector, times a strength, at every position of every pass in the block.
 
@@ -124,6 +126,10 @@ def steering_vector(
     check_counts(1, batch_size=batch_size)
     if position == "token":
         raise ArgumentError("position is 'last', 'mean' or a position, got 'token'")
+    if not isinstance(name, str | list | tuple):
+        raise ArgumentError(
+            f"expected the name of an activation, such as ('resid_post', 3), got {shown(name)}"
+        )
     given = name if isinstance(name, str | tuple) else list(name)
     names = [given] if isinstance(given, str | tuple) else given
     sides = [

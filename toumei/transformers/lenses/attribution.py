@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.finite import check_finite
 from ...core.modules import evaluating
 from ..model.families import anatomy
 from ..model.final_stream import residual_stream
@@ -121,5 +122,6 @@ def linear_contributions(summands: Tensor, direction: Tensor, norm: FrozenNorm |
             f"expected summands (parts, width) and a direction (width,), got {tuple(summands.shape)} and "
             f"{tuple(direction.shape)}"
         )
+    check_finite(summands, "summands")
     direction = direction.double()
     return summands.double() @ (direction if norm is None else norm.pull(direction))

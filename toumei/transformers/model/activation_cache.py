@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import check_choice, checked
+from ...core.devices import as_device
 from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.files import atomic_write
 from ...core.kinds import shown
@@ -149,11 +150,8 @@ class ActivationCache(Mapping[str, Tensor]):
         Raises:
             ArgumentError: There is no such device.
         """
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ArgumentError(f"there is no device {str(device)!r}: {error}") from error
-        return self._changed(lambda tensor: tensor.to(device))
+        place = as_device(device)
+        return self._changed(lambda tensor: tensor.to(place))
 
     @checked
     def save(self, path: str | Path) -> None:

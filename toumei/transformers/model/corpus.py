@@ -12,7 +12,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...core.files import check_regular
 from ...core.kinds import shown
-from .tokens import without_second_start
+from ...core.tokenizers import encoded_by, without_second_start
 
 _TOKENIZED_AT_ONCE = 32
 
@@ -81,7 +81,7 @@ def token_rows(texts: Iterable[str], tokenizer: Any, max_length: int | None = No
         {"truncation": True, "max_length": max_length} if max_length else {"verbose": False}
     )
     while read := list(islice(texts, _TOKENIZED_AT_ONCE)):
-        encoded = tokenizer(read, return_special_tokens_mask=True, padding=False, **options)
+        encoded = encoded_by(tokenizer, read, return_special_tokens_mask=True, padding=False, **options)
         for ids, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
             yield ids[without_second_start(tokenizer, ids, special) :]
 
@@ -112,7 +112,7 @@ class TokenChunks:
     def __iter__(self) -> Iterator[list[int]]:
         """Yields the chunks of one pass over the corpus."""
         waiting: list[int] = []
-        end = self._tokenizer.eos_token_id
+        end: Any = getattr(self._tokenizer, "eos_token_id", None)
         for row in token_rows(self._counted(), self._tokenizer):
             ended = end is None or row[-1:] == [end]
             row = row if ended else [*row, end]

@@ -17,6 +17,8 @@ from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.hooks import hooked
 from ...core.linear_layers import is_conv1d, projection_sizes
 from ...core.modules import evaluating, find_module
+from ...core.outputs import main_tensor
+from ...core.repeats import always_repeats, repeat_gap, warn_of_gap
 from ...core.tensors import in_place, whole
 from .discovery import EXPERTS, MIXER, Family, search_family, stream_width
 from .wrappers import check_wrapper, language_model
@@ -345,8 +347,12 @@ def _check_modules(parts: Anatomy) -> None:
 def _check_outputs(parts: Anatomy) -> None:
     """Runs two tokens, and checks that each part runs once and returns vectors of the stream's width."""
     names = [name for name in (*parts.blocks, *parts.attentions, *parts.mlps, *parts.downs) if name]
-    with torch.no_grad(), evaluating(parts.model), hooked(parts.model, names) as activations:
-        parts.model(parts.two_tokens)
+    with torch.no_grad(), evaluating(parts.model):
+        known = always_repeats(parts.model)
+        with hooked(parts.model, names) as activations:
+            said = main_tensor(parts.model(parts.two_tokens))
+        again = said if known else main_tensor(parts.model(parts.two_tokens))
+    warn_of_gap(repeat_gap(said, again), stacklevel=6)
     for name in names:
         if activations.runs(name) != 1:
             raise ArchitectureError(

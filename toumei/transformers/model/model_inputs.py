@@ -1,6 +1,5 @@
 """What a transformer is given: texts, chats, token ids, encodings, pictures."""
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -9,9 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...core.checks import MOST
+from ...core.conversions import has_values
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import device_and_dtype
+from ...core.tokenizers import encoded_by, positions_in_table
 from .cached_texts import CachedTexts
 from .tokens import encode
 
@@ -72,8 +74,12 @@ class ModelInputs:
         if isinstance(given, np.ndarray) and given.dtype.kind in "iuf":
             given = torch.as_tensor(given)
         if isinstance(given, Tensor):
+            if not has_values(given):
+                raise ArgumentError(f"expected pictures or token ids, got {shown(given)}")
             return self._tensor(given.to(device))
         rows = [self._ids(one) for one in self._several(plain_rows(given))]
+        if any(abs(index) >= MOST for row in rows for index in row):
+            raise ArgumentError(f"token ids are from 0 on, and below {MOST:,}, got {shown(given)}")
         longest = max(map(len, rows))
         ids, mask = torch.full((len(rows), longest), self.padding), torch.zeros(len(rows), longest).long()
         for place, row in enumerate(rows):
@@ -156,7 +162,7 @@ class ModelInputs:
             raise ArgumentError(f"expected a text with words, got {shown(given)}")
         if getattr(self._model, "can_generate", bool)():
             return encode(self._tokenizer, given)
-        ids: list[int] = self._tokenizer(given)["input_ids"]
+        ids: list[int] = encoded_by(self._tokenizer, given)["input_ids"]
         return ids
 
     def _chat(self, given: Any) -> str:
@@ -190,20 +196,7 @@ class ModelInputs:
 
     @cached_property
     def _positions(self) -> int | None:
-        """How many positions the model has in a table; None if it computes them."""
-        config = getattr(self._model, "config", None)
-        most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-        if not isinstance(most, int):
-            return None
-        for name, module in self._model.named_modules():
-            table = getattr(module, "weight", None) if isinstance(module, nn.Embedding) else None
-            table = getattr(module, "embed_positions", None) if table is None else table  # of GPT-J
-            if not isinstance(table, Tensor) or not re.search("pos|wpe|attn", name):
-                continue
-            if most <= len(table) <= most + 2:  # OPT has two rows more
-                padding = getattr(module, "padding_idx", None)  # positions of RoBERTa begin after it
-                return min(most, len(table) - (0 if padding is None else padding + 1))
-        return None
+        return positions_in_table(self._model)
 
 
 def input_table(model: nn.Module) -> Tensor | None:

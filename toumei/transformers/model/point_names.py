@@ -5,7 +5,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
 from ...core.errors import ArgumentError, LayerError, ToumeiError
 from ...core.kinds import shown
@@ -85,7 +86,8 @@ def wanted_names(model: nn.Module, names: Any, points: HookPoints, *, edited: bo
             raise LayerError(f"the function accepts none of {len(known)} names, such as {known[0]!r}")
         return found
     single = isinstance(names, str) or (isinstance(names, tuple) and any(isinstance(n, int) for n in names))
-    if not single and (edited or not isinstance(names, Iterable)):
+    listed = isinstance(names, Iterable) and not isinstance(names, Tensor | np.ndarray)
+    if not single and (edited or not listed):
         raise ArgumentError(
             f"expected names of activations, such as 'blocks.0.attn.hook_z', ('z', 0) or 'z', or a function "
             f"of the name, got {shown(names)}"

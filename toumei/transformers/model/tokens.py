@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
+from ...core.conversions import has_values
 from ...core.errors import ArgumentError
+from ...core.tokenizers import encoded_by, without_second_start
 from .spaces import space_between
 
 ROLES = (
@@ -71,13 +73,11 @@ def tokenize(tokenizer: Any, prompt: Any) -> Tokens:
     if not prompt.strip():
         raise ArgumentError(f"expected a prompt with words, got {prompt!r}")
     try:
-        encoded = tokenizer(prompt, return_offsets_mapping=True, return_special_tokens_mask=True)
+        encoded = encoded_by(tokenizer, prompt, return_offsets_mapping=True, return_special_tokens_mask=True)
     except NotImplementedError:
         raise ArgumentError(
             f"{type(tokenizer).__name__} does not know which characters a token covers: use a fast tokenizer"
         ) from None
-    if not isinstance(encoded, Mapping):
-        raise ArgumentError(f"{tokenizer!r} is no tokenizer of Hugging Face: it returns {encoded!r}")
     special = encoded["special_tokens_mask"]
     kept = _without_added(tokenizer, encoded["input_ids"], special)
     ids = encoded["input_ids"][kept]
@@ -94,7 +94,7 @@ def encode(tokenizer: Any, text: str) -> list[int]:
         tokenizer: A Hugging Face tokenizer.
         text: The text.
     """
-    encoded = tokenizer(text, return_special_tokens_mask=True)
+    encoded = encoded_by(tokenizer, text, return_special_tokens_mask=True)
     ids: list[int] = encoded["input_ids"]
     return ids[_without_added(tokenizer, ids, encoded["special_tokens_mask"])]
 
@@ -118,7 +118,7 @@ def as_prompt(tokenizer: Any, given: Any) -> str:
     if isinstance(given, str):
         return given
     ids = given["input_ids"] if isinstance(given, Mapping) and "input_ids" in given else given
-    dense = not isinstance(ids, torch.Tensor) or ids.layout is torch.strided
+    dense = not isinstance(ids, torch.Tensor) or has_values(ids)
     ids = ids.tolist() if dense and hasattr(ids, "tolist") else ids
     if isinstance(ids, (list, tuple)) and len(ids) == 1 and isinstance(ids[0], (list, tuple)):
         ids = ids[0]
@@ -266,7 +266,7 @@ def _following(tokenizer: Any, prompt: str, text: str) -> list[int]:
         whole = encode(tokenizer, start + text)
         if known and whole[: len(known)] == known:
             return whole[len(known) :]
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = encoded_by(tokenizer, text, add_special_tokens=False)["input_ids"]
     return ids
 
 
@@ -274,19 +274,6 @@ def _without_added(tokenizer: Any, ids: Sequence[int], special: Sequence[int]) -
     """Which tokens of a text count: none that was added at its end, and only one beginning."""
     end = max((index + 1 for index, is_special in enumerate(special) if not is_special), default=1)
     return slice(without_second_start(tokenizer, ids, special), end)
-
-
-def without_second_start(tokenizer: Any, ids: Sequence[int], special: Sequence[int]) -> int:
-    """Returns how many tokens in front the tokenizer added to a text that begins with the same tokens.
-
-    Args:
-        tokenizer: The tokenizer.
-        ids: The tokens.
-        special: Which of them were added.
-    """
-    added = next((index for index, is_special in enumerate(special) if not is_special), 0)
-    again = ids[added : 2 * added]
-    return added if list(again) == list(ids[:added]) and set(again) <= set(tokenizer.all_special_ids) else 0
 
 
 def _spans(offsets: Any, special: Any, length: int) -> list[tuple[int, int]]:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ...core.errors import ArchitectureError, ToumeiError
 from ...core.modules import device_and_dtype, evaluating
 from ...core.offloading import has_offloaded
+from ...core.outputs import main_tensor
+from ...core.repeats import always_repeats, repeat_gap, warn_of_gap
 from ...instrument import instrument
 from .hook_search import HookPoints, find_hook_points
 from .model_inputs import input_table
@@ -41,13 +43,17 @@ def hook_points_of(model: nn.Module) -> HookPoints:
         raise ArchitectureError(f"weights of {name} are on the meta device, without numbers: load them")
     args, kwargs = trial_inputs(model)
     try:
-        with torch.no_grad(), evaluating(model), instrument(model) as probe, probe.track([]) as tracker:
-            model(*args, **kwargs)
+        with torch.no_grad(), evaluating(model):
+            known = always_repeats(model)
+            with instrument(model) as probe, probe.track([]) as tracker:
+                said = main_tensor(model(*args, **kwargs)).clone()
+            again = said if known else main_tensor(model(*args, **kwargs))
     except ToumeiError:
         raise
     except Exception as error:
         given = ", ".join(kwargs)
         raise ArchitectureError(f"{name} cannot be run on {given} alone: {error}") from error
+    warn_of_gap(repeat_gap(said, again), stacklevel=6)
     return find_hook_points(tracker.build_graph())
 
 

@@ -267,9 +267,15 @@ def _values(
                 f"got lengths {_lengths(rows)}"
             )
         return None
+    longest = max(map(len, rows))
     rows = rows if reference is None else _rows(model, reference)
     if not pooled and len({len(row) for row in rows}) > 1:
         raise ArgumentError("means of single positions need texts of one length: give pooled=True")
+    if not pooled and len(rows[0]) < longest:
+        raise ArgumentError(
+            f"means of single positions need reference texts as long as the texts, {longest} tokens, got "
+            f"{len(rows[0])}: give pooled=True"
+        )
     sums: dict[int, Tensor] = {}
     for group in _groups(model, rows):
         inputs = model.inputs([rows[index] for index in group])

@@ -83,6 +83,8 @@ class CausalTracingIntervention(HookedTool):
             check_position("position", place, length)
         cache = self._cache(tokens, [self._embedding, *(("resid_post", layer) for layer in range(layers))])
         start = cache[self._embedding]
+        if not abs(noise) < 1e30:
+            raise ArgumentError(f"noise is a finite number, got {noise}")
         strength = noise * float(start[0, places].std())
         drawn = torch.randn(samples, 1, len(places), start.shape[-1], generator=make_generator(seed))
         drawn = strength * drawn.expand(-1, length, -1, -1).flatten(0, 1).to(start)

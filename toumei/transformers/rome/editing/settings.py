@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ....core.checks import check_counts
 from ....core.errors import ArgumentError
 
 
@@ -51,14 +52,13 @@ class EditSettings:
     null_ridge: float = 10.0
 
     def __post_init__(self) -> None:
-        if (
-            not isinstance(self.layers, list | tuple)
-            or not self.layers
-            or list(self.layers) != sorted(set(self.layers))
-        ):
+        listed = self.layers if isinstance(self.layers, list | tuple) else ()
+        whole = all(type(layer) is int for layer in listed)
+        if not listed or not whole or list(listed) != sorted(set(listed)):
             raise ArgumentError(f"expected one or more layers in ascending order, got {self.layers}")
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ArgumentError(f"steps must be a whole number above 0, got {self.steps!r}")
+        check_counts(1, steps=self.steps)
         for name in _NUMBERS:
             value, least = getattr(self, name), "above" if name in _POSITIVE else "at least"
             if not isinstance(value, int | float) or not (value > 0 or (value == 0 and least == "at least")):

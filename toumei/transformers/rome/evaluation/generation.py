@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from math import log2
 from typing import TYPE_CHECKING, Any
 
-from ....core.checks import checked
+from ....core.checks import check_counts, checked
 from ....core.errors import ArgumentError
 from ...model.families import Anatomy
 from ...model.sampling import sample_tokens
@@ -32,6 +32,7 @@ def generate(
         length: How many tokens are added to each prompt; each is drawn from the five likeliest.
         seed: Seed of the draws.
     """
+    check_counts(1, length=length)
     drawn = (sample_tokens(parts, tokenizer, prompt, 1, length, seed=seed)[0] for prompt in prompts)
     return [tokenizer.decode(row, skip_special_tokens=True) for row in drawn]
 
