@@ -1,6 +1,8 @@
 """One look for all figures: zero is white, panels share their limits, the user's settings stay."""
 
 import pickle
+import sys
+from types import SimpleNamespace
 
 import matplotlib.style
 import numpy as np
@@ -60,6 +62,26 @@ def test_a_notebook_shows_the_figure_of_a_plot_alone():
     for ax in plots:
         assert ax._ipython_display_() is None
         assert pickle.loads(pickle.dumps(ax.figure)).axes[0].get_title() == ax.get_title()
+
+
+def test_a_notebook_shows_a_figure_that_a_plot_returns_once(monkeypatch):
+    """A cell shows what its last line returns, and then each figure that is still open."""
+    published = []
+    formatters = {"image/png": lambda figure: (b"PNG", {"width": 6}), "text/html": lambda figure: None}
+    shell = SimpleNamespace(display_formatter=SimpleNamespace(formatters=formatters))
+    display = SimpleNamespace(publish_display_data=lambda *data: published.append(data))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell, display=display))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    table = Comparison(("A", "B"), {"inside": torch.rand(2, 3)}, torch.rand(2, 3, 4, 4))
+    for figure in (table.plot(), Curve(torch.rand(5), torch.rand(2, 5)).plot().figure):
+        figure._ipython_display_()
+        assert published.pop() == ({"image/png": b"PNG"}, {"image/png": {"width": 6}})
+        assert not pyplot.fignum_exists(figure.number)
+    formatters["image/png"] = lambda figure: None
+    figure = table.plot()
+    figure._ipython_display_()
+    assert pyplot.fignum_exists(figure.number), "a widget is drawn on"
+    pyplot.close("all")
 
 
 def test_a_plot_leaves_given_axes_in_place():

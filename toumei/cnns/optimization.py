@@ -114,7 +114,7 @@ def optimize(
     history: list[Tensor] = []
     pictures: dict[int, Tensor] = {}
     guard = _Guard(task)
-    bar = tqdm(range(1, epochs + 1), disable=not verbose, unit="step", mininterval=0.5)
+    bar = tqdm(range(1, epochs + 1), "pictures", disable=not verbose, unit="step", mininterval=0.5)
     progress = Progress(0, history, generator)
     first = as_picture(progress.image)
     if 0 in snapshots:

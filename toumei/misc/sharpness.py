@@ -53,6 +53,7 @@ class Sharpness(Saved):
             ax.errorbar(self.sigmas.tolist(), self.rise.tolist(), errors, fmt="o-", markersize=4)
             ax.set_xlabel("standard deviation of the noise")
             ax.set_ylabel("rise of the loss, with 2 standard errors")
+            ax.set_title("The loss with noise on the weights")
         return ax
 
     def __repr__(self) -> str:

@@ -89,9 +89,10 @@ def drawing(ax: "Axes | None", width: float = 6.0, height: float = 4.0) -> Itera
     from matplotlib import pyplot
 
     from .quiet_axes import QuietAxes
+    from .shown_once import ShownOnce
 
     with look():
-        figure = pyplot.figure(figsize=(width, height), layout="constrained")
+        figure = pyplot.figure(figsize=(width, height), layout="constrained", FigureClass=ShownOnce)
         ax = figure.add_subplot(axes_class=QuietAxes)
         # ticks are made later, when the settings are the user's again
         ax.tick_params(labelsize=LABEL, color="black", labelcolor="black")

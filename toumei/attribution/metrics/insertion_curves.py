@@ -50,6 +50,7 @@ class Curve(Saved):
             ax.plot(self.shares, self.scores.mean(0))
             ax.set_xlabel("share of the input changed")
             ax.set_ylabel("score of the target")
+            ax.set_title("The score while the input is changed")
         return ax
 
     def __repr__(self) -> str:

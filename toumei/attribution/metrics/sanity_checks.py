@@ -47,6 +47,7 @@ class Randomization(Saved):
             ax.set_xticks(range(len(means)), names, rotation=90)
             ax.set_xlabel("layers initialized again, one more at a time")
             ax.set_ylabel("rank correlation with the trained network")
+            ax.set_title("Likeness of the maps while the network forgets its weights")
         return ax
 
     def __repr__(self) -> str:

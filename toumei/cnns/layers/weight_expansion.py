@@ -246,7 +246,7 @@ def _average_pool(
 
 
 def _heat(weights: Tensor) -> Tensor:
-    """Kernels (C, h, w) as pictures (C, 3, H, W): white is zero, red positive, blue negative."""
+    """Kernels (C, h, w) as pictures (C, 3, H, W): white is zero, orange positive, blue negative."""
     colors = diverging_colors(weights, float(weights.abs().max().clamp(min=1e-12)))
     return F.interpolate(colors.movedim(3, 1), size=(_CELL, _CELL), mode="nearest")
 

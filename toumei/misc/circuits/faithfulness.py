@@ -67,6 +67,7 @@ class Faithfulness(Saved):
             axes.plot(self.sizes, self.values, marker="o", markersize=3, label=self.method)
             axes.axhline(1, color=GRAY, linewidth=0.6)
             axes.set(xlabel="nodes that are kept", ylabel="share of the score")
+            axes.set_title("How much of the score a circuit keeps")
             axes.legend()
         return axes
 

@@ -106,6 +106,7 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("number of the eigenvalue")
         ax.set_ylabel("eigenvalue of the Laplacian")
+        ax.set_title(f"{n_clusters} clusters by the eigenvalues of the graph")
         ax.legend(loc="lower right")
     return ax
 

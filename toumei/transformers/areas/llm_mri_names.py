@@ -130,6 +130,6 @@ class Evaluation:
             ax.bar_label(bars, fmt="%+.3f", padding=3, fontsize=style.LABEL)
             ax.axvline(0, color="black", linewidth=0.8)
             ax.margins(x=0.15)
-            ax.set_xlabel("states minus map")
+            ax.set(xlabel="states minus map", title="What classifiers of the map miss")
         figure: Figure = ax.figure  # type: ignore[assignment]
         return figure

@@ -187,7 +187,7 @@ def _label(ax: "Axes", graph: nx.DiGraph, fixed: bool) -> None:
     ax.set_xticks(range(0, len(layers), step))
     ax.set_xlim(-0.3, len(layers) - 0.7)
     ax.set_xlabel(f"layer, from {shortened(layers[0])} to {shortened(layers[-1])}")
-    ax.set_title(" and ".join(shortened(name, 40) for name in names))
+    ax.set_title(f"Texts from layer to layer: {' and '.join(shortened(name, 40) for name in names)}")
     ax.spines[["top", "right"]].set_visible(False)
     if any("component" in data for _, data in graph.nodes(data=True)):
         ax.set_ylabel("component" if fixed else "components, side by side")

@@ -82,9 +82,8 @@ class CircuitChecks(Saved):
             ):
                 axes.scatter(pairs[:, 1], pairs[:, 0], s=16, label=name, color=color)
             axes.axline((0, 0), slope=1, color="0.6", linewidth=1)
-            axes.set(
-                xlabel="f of the model without K", ylabel="f of the circuit without K", title=self.metric
-            )
+            axes.set(xlabel="f of the model without K", ylabel="f of the circuit without K")
+            axes.set_title(f"Is the circuit complete? f: {shortened(self.metric, 30)}")
             axes.legend()
         return axes
 
@@ -149,7 +148,7 @@ def circuit_checks(
         nodes = _writers(circuit)
         other = circuit.random(seed)
         total = (4 * (sets + 1)) + len(nodes) * (sets + 1) + random + 1
-        with tqdm(total=total, unit="run", disable=not verbose) as progress:
+        with tqdm(total=total, desc="checks", unit="run", disable=not verbose) as progress:
             checks = _Checks(runs, progress)
             chosen = _sets(nodes, sets, seed)
             others = _sets(_writers(other), sets, seed)

@@ -106,7 +106,8 @@ class FaithfulnessCurves(Saved):
                     low, high = self.values[row] - self.spread[row], self.values[row] + self.spread[row]
                     axes.fill_between(self.shares, low, high, color=color, alpha=0.2, linewidth=0)
             axes.axhline(1, color="0.6", linewidth=0.8)
-            axes.set(xscale="log", xlabel="share of edges kept", ylabel="faithfulness", title=self.metric)
+            axes.set(xscale="log", xlabel="share of edges kept", ylabel="faithfulness")
+            axes.set_title(f"How much of the {shortened(self.metric, 30)} circuits keep")
             axes.legend()
         return axes
 
@@ -178,7 +179,8 @@ def faithfulness_curves(
         for graph in graphs.values():
             check_nodes(graph.writers, graph.readers, runs.wiring)
         full, empty = runs.problem.values[0], runs.empty()
-        with tqdm(total=len(shares) * (len(graphs) + random), unit="run", disable=not verbose) as progress:
+        total = len(shares) * (len(graphs) + random)
+        with tqdm(total=total, desc="circuits", unit="run", disable=not verbose) as progress:
 
             def value(circuit: Circuit) -> float:
                 progress.update()

@@ -64,8 +64,10 @@ class Superposition(Saved):
                 names = [str(feature) for feature in longest.tolist()]
                 shown = self.directions[longest]
                 heat_map(shown @ shown.T, names, ax, label="product of two features", columns=names)
-                if len(names) < features:
-                    ax.set_title(f"the {len(names)} longest of {features} features")
+                longest_of = f"the {len(names)} longest of " if len(names) < features else ""
+                ax.set_title(
+                    f"density {self.density:g}: {longest_of}{features} features in {dimensions} dimensions"
+                )
                 return ax
             for x, y in self.directions.tolist():
                 ax.plot([0, x], [0, y], color=GRAY, linewidth=1, zorder=1)
@@ -74,9 +76,10 @@ class Superposition(Saved):
             ax.set_xlim(-limit, limit)
             ax.set_ylim(-limit, limit)
             ax.set_aspect("equal")
+            ax.set(xlabel="first dimension", ylabel="second dimension")
             kept = self.dimensionalities[self.represented]
-            share = f", each about {float(kept.median()):.2f} of one" if len(kept) else ""
-            ax.set_title(f"density {self.density:g}\n{len(kept)} features in 2 dimensions{share}")
+            share = f",\neach with about {float(kept.median()):.2f} of one" if len(kept) else ""
+            ax.set_title(f"density {self.density:g}: {len(kept)} features in 2 dimensions{share}")
         return ax
 
     def __repr__(self) -> str:

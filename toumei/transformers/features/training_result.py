@@ -51,6 +51,7 @@ class DictionaryTraining(Saved):
             ax.set_ylim(0, 1)
             ax.set_xlabel("activations seen")
             ax.set_ylabel("share")
+            ax.set_title("The dictionary while it learns")
             ax.legend()
         return ax
 

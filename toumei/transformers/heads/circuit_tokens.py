@@ -117,7 +117,7 @@ class SingularReadOut(Saved):
             axes.barh(places, self.values.tolist(), color=style.BLUE)
             axes.set_yticks(places, names)
             axes.invert_yaxis()
-            axes.set(xlabel=f"singular value of the {self.circuit.upper()} circuit of head {self.head}")
+            axes.set(xlabel="singular value", title=f"{self.circuit.upper()} circuit of head {self.head}")
         return axes
 
     def __len__(self) -> int:

@@ -91,7 +91,8 @@ class CompositionScores(Saved):
             heat_map(matrix, rows, axes, label=f"{kind.upper()}-composition{above}", middle=middle)
             ticks = [int(place) for place in axes.get_xticks()]  # at the middle of each cell
             axes.set_xticklabels([columns[place] for place in ticks])
-            axes.set(xlabel="reads", ylabel="writes")
+            axes.set(xlabel="head that reads", ylabel="head that writes")
+            axes.set_title(f"{kind.upper()}-composition of pairs of heads")
         return axes
 
     def _matrix(self, kind: Kind) -> Tensor:

@@ -92,7 +92,7 @@ class HeadRelations(Saved):
             heat_map(self.accuracies[:, best], self.relations, axes, label="objects right", color=style.BLUE)
             axes.set_xticks(torch.arange(len(best)) + 0.5, [self.heads[at] for at in best.tolist()])
             axes.tick_params("x", rotation=90)
-            axes.set(xlabel="head", title=f"OV circuits on the {self.read}")
+            axes.set(xlabel="head", title=f"Relations that heads write: OV circuits on the {self.read}")
         return axes
 
     def __len__(self) -> int:

@@ -87,6 +87,7 @@ class GraphComparison(Saved):
             axes.plot(recalls, self._precisions, color=style.BLUE)
             axes.plot([self.recall], [self.precision], "o", color=style.RED, label="all facts")
             axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.05))
+            axes.set_title("Facts read from the model, best scores first")
             axes.legend()
         return axes
 
@@ -223,6 +224,8 @@ class KnowledgeGraph(Saved):
                 axes.plot([], [], color=colors[relation], label=shortened(relation, 28))
             axes.set(xlim=(-0.9, 1.9), ylim=(0, 1))
             axes.axis("off")
+            best_of = f"The {len(part):,} best of " if len(part) < len(self) else ""
+            axes.set_title(f"{best_of}{len(self):,} facts read from the model")
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, 0), ncols=min(4, len(relations)), frameon=False
             )

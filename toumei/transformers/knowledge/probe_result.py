@@ -138,6 +138,7 @@ class ProbeResult(Saved):
             labels, title = short_names(self.names)
             axes.set_xticks(places[::step], labels[::step])
             axes.set(xlabel=title, ylabel="accuracy", ylim=(0, 1.02))
+            axes.set_title(f"Which of {len(self.classes)} labels, read by probes")
             axes.legend()
         return axes
 

@@ -72,7 +72,7 @@ class SteeringSweep(Saved):
         """
         with drawing(ax, 5.0, 3.4) as axes:
             axes.plot(self.strengths, self.means, "o-", markersize=4, color=style.BLUE)
-            axes.set(xlabel=f"strength at {self.name}")
+            axes.set(xlabel=f"strength at {self.name}", title="What steering changes, and what it costs")
             axes.set_ylabel(self.metric, color=style.BLUE)
             right = axes.twinx()
             right.plot(self.strengths, self.losses.mean(1), "s--", markersize=3, color=style.RED)

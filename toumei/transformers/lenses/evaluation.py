@@ -67,6 +67,7 @@ class LensEvaluation(Saved):
             ax.set_ylim(bottom=0)
             ax.set_xlabel("read out after layer")
             ax.set_ylabel("bits per byte")
+            ax.set_title("The next token read from each layer")
             ax.legend()
         return ax
 

@@ -72,7 +72,8 @@ class AttributionPatching(Saved):
         with drawing(ax, 4.5, 4.0) as axes:
             axes.scatter(self.estimated, self.exact, s=14)
             axes.axline((0, 0), slope=1, color="0.6", linewidth=1)
-            axes.set(xlabel="estimated effect", ylabel="exact effect", title=f"r = {self.correlation:.2f}")
+            axes.set(xlabel="estimated effect", ylabel="exact effect")
+            axes.set_title(f"Effects by gradients and by patching: r = {self.correlation:.2f}")
         return axes
 
     def __repr__(self) -> str:

@@ -113,6 +113,7 @@ class LayerPerplexities(Saved):
             step = -(-len(self.layers) // 16)
             axes.set_xticks(self.layers[::step])
             axes.set(xlabel=_WORDS[self.change], ylabel="perplexity")
+            axes.set_title(f"Perplexity with one {_WORDS[self.change]}")
             axes.legend(loc="upper center")
         return axes
 

@@ -113,6 +113,7 @@ class Evaluation(Saved):
             ax.errorbar(shown, heights, errors, fmt="none", color="black")
             ax.set_ylabel("cases (%), with 95 % confidence interval")
             ax.set_ylim(0, 105)
+            ax.set_title(f"Questions answered as wanted: {len(self)} edits")
         return ax
 
     def _measured(self, metric: str) -> Tensor:
