@@ -35,6 +35,19 @@ class HypothesisFamily(Saved):
         effects: Hedges' g of each, (tests,).
         intervals: Where the effects are, (tests, 2).
         alpha: Up to which adjusted p-value a test counts.
+
+    Example:
+        >>> family = HypothesisFamily(
+        ...     names=("head 0", "head 1"),
+        ...     p_values=torch.tensor([0.001, 0.4]),
+        ...     holm=torch.tensor([0.002, 0.4]),
+        ...     benjamini_hochberg=torch.tensor([0.002, 0.4]),
+        ...     effects=torch.tensor([-1.2, 0.1]),
+        ...     intervals=torch.tensor([[-1.6, -0.8], [-0.3, 0.5]]),
+        ...     alpha=0.05,
+        ... )
+        >>> family
+        HypothesisFamily(2 tests at 0.05: 1 rejected alone, 1 by Benjamini-Hochberg, 1 by Holm)
     """
 
     names: tuple[str, ...]

@@ -57,6 +57,15 @@ class Profile(Saved):
         self_flop_counts: Those without the modules inside it, (rows,).
         lines: The line of source of each operation; empty for modules.
         trace: The compressed trace of the profiler, for `save_trace`, (bytes,).
+
+    Example:
+        >>> import torch
+        >>> from toumei.bench import profile_call
+        >>> from toumei.models import SimpleMLP
+        >>> model, inputs = SimpleMLP(4, 3, 2), torch.rand(5, 4)
+        >>> output, profile = profile_call(model, lambda: model(inputs))
+        >>> profile.names[0], profile.granularity
+        ('fc0', 'module')
     """
 
     granularity: str

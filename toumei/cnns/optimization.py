@@ -72,6 +72,12 @@ class Progress:
         step: How many steps have been taken.
         history: The loss of each picture, (N,), at each of them, on the pictures' device.
         generator: Makes the pictures.
+
+    Example:
+        >>> from toumei.cnns.parameterization import PixelImage
+        >>> progress = Progress(3, [torch.tensor(-1.5)], PixelImage(1, 3, 8, 8))
+        >>> progress.step, progress.image.shape
+        (3, torch.Size([1, 3, 8, 8]))
     """
 
     step: int

@@ -117,6 +117,10 @@ def kernel_velocity(kernels: list[Tensor]) -> list[float]:
 
     Raises:
         ArgumentError: Fewer than two kernels.
+
+    Example:
+        >>> [round(step, 3) for step in kernel_velocity([torch.eye(2), 2 * torch.eye(2), torch.ones(2, 2)])]
+        [0.0, 0.293]
     """
     if len(kernels) < 2:
         raise ArgumentError(f"a change needs at least two kernels, got {len(kernels)}")

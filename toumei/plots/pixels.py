@@ -118,7 +118,12 @@ def columns_of(images: Tensor) -> int:
 
 @checked
 def to_pil(image: Tensor) -> Any:
-    """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image."""
+    """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image.
+
+    Example:
+        >>> to_pil(torch.rand(3, 8, 6)).size
+        (6, 8)
+    """
     from PIL import Image
 
     if image.dim() != 3 or image.shape[0] not in (3, 4) or not image.numel() or image.is_complex():

@@ -204,6 +204,11 @@ def beeswarm(
 
     Raises:
         ShapeError: Another number of names than columns, or data of another shape.
+
+    Example:
+        >>> ax = beeswarm(torch.tensor([[1.0, -3.0], [0.5, 2.0]]), ["age", "dose"])
+        >>> [text.get_text() for text in ax.get_yticklabels()]
+        ['dose', 'age']
     """
     check_counts(1, most=most)
     if values.dim() != 2 or values.shape[1] != len(names):
@@ -258,6 +263,11 @@ def dependence(
 
     Raises:
         ShapeError: Numbers that are not as many.
+
+    Example:
+        >>> ax = dependence(torch.tensor([0.1, 0.4]), torch.tensor([20.0, 60.0]), "age")
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('age', 'contribution')
     """
     others = [data] if by is None else [data, by]
     if values.dim() != 1 or any(other.shape != values.shape for other in others):

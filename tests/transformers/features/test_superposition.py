@@ -72,7 +72,7 @@ def test_instances_are_sorted_and_repeated_by_the_seed():
     assert [each.loss for each in one] == sorted(each.loss for each in again)
     assert torch.equal(one[0].directions, again[0].directions)
     number = int(one[0].represented.sum())
-    assert one[0].plot().get_title().startswith(f"density 0.05\n{number} features in 2 dimensions")
+    assert one[0].plot().get_title().startswith(f"density 0.05: {number} features in 2 dimensions")
     train_superposition(4, 3, **options)[0].plot()
 
 

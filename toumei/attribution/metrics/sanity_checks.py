@@ -31,6 +31,13 @@ class Randomization(Saved):
     Attributes:
         layers: In the order in which they were initialized again; the empty name is the model itself.
         correlations: (L, N) Spearman's rank correlation of the magnitudes with those of the trained network.
+
+    Example:
+        >>> found = Randomization(("fc", "conv"), torch.tensor([[0.5, 0.3], [0.1, 0.1]]))
+        >>> found
+        Randomization(2 layers, correlation 0.10 at the end)
+        >>> found.correlations.mean(1)
+        tensor([0.4000, 0.1000])
     """
 
     layers: tuple[str, ...]

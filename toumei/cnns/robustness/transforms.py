@@ -33,6 +33,11 @@ class View(GeometricAugmentationBase2D, ABC):  # type: ignore[misc]  # kornia ha
     Args:
         same_on_batch: All images of a batch get the same map.
         fill: The value outside of the picture.
+
+    Example:
+        >>> from toumei.cnns.robustness import Jitter
+        >>> isinstance(Jitter(4), View)
+        True
     """
 
     _compute_matrix_lazily = True  # the map is drawn on the CPU; the device needs it only inverted

@@ -35,6 +35,11 @@ class NullTest(Saved):
         value: The value of the network.
         samples: (S,) the values of the shuffled networks, on the CPU.
         n_clusters: How many clusters each graph was divided into.
+
+    Example:
+        >>> test = NullTest("ncut", 0.1, torch.linspace(0.5, 0.9, 99), 2)
+        >>> test.verdict, round(test.p, 2)
+        ('more modular than shuffled', 0.01)
     """
 
     measure: ModularityMeasure

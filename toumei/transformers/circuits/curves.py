@@ -44,6 +44,17 @@ class FaithfulnessCurves(Saved):
         empty: The metric without any edge.
         metric: Its name.
         ablation: What replaced the contributions of other edges.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, attribution_graph, logit_difference
+        >>> from toumei.transformers.circuits import faithfulness_curves
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> metric = logit_difference(4, 5)
+        >>> graphs = {"EAP-IG": attribution_graph(model, clean, corrupt, metric, "eap-ig")}
+        >>> faithfulness_curves(model, graphs, clean, corrupt, metric, shares=[0.1, 1.0]).methods
+        ('EAP-IG', 'random')
     """
 
     values: Tensor
@@ -165,6 +176,17 @@ def faithfulness_curves(
     Raises:
         ArgumentError: A graph is of another model, shares are not in rising order from 0 to 1, the gap of the
             metric is near 0.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, attribution_graph, logit_difference
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> metric = logit_difference(4, 5)
+        >>> graphs = {"exact": attribution_graph(model, clean, corrupt, metric, "exact")}
+        >>> curves = faithfulness_curves(model, graphs, clean, corrupt, metric, shares=[0.1, 1.0], random=1)
+        >>> curves.values.shape  # of the graph and of random edges
+        torch.Size([2, 2])
     """
     check_counts(1, random=random)
     _check_shares(shares)

@@ -35,6 +35,15 @@ class PromptPairs:
 
     Example:
         ``attribution_graph(model, *pairs)`` takes the three in this order.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import logit_difference
+        >>> model, tokenizer, world = facts_gpt()
+        >>> town, other = world.facts[0].target, world.alternatives(world.facts[0])[0]
+        >>> pairs = PromptPairs(("Ann lives in",), ("Bob lives in",), logit_difference([town], [other]))
+        >>> pairs.metric
+        Metric('logit difference')
     """
 
     clean: tuple[str, ...]

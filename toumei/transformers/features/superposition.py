@@ -30,6 +30,12 @@ class Superposition(Saved):
         importances: The weights of the features in the loss, (features,).
         density: The probability with which a feature is not 0.
         loss: The mean weighted squared error in the last tenth of the training.
+
+    Example:
+        >>> from toumei.transformers.features import train_superposition
+        >>> toy = train_superposition(2, 1, density=0.05, steps=400, instances=4)[0]
+        >>> toy.represented.tolist(), bool((toy.directions[0] * toy.directions[1] < 0).all())
+        ([True, True], True)
     """
 
     directions: Tensor

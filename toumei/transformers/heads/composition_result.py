@@ -33,6 +33,14 @@ class CompositionScores(Saved):
         layer_names: The numbers of the layers.
         baseline: The average score of heads with random weights, 1 / sqrt(width).
         subtracted: Whether it is subtracted from the scores.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, composition_scores
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> scores = composition_scores(model, verbose=False)
+        >>> scores["k"].shape, scores.top("k", 1)[0][:2]
+        (torch.Size([2, 2, 2, 2]), ('0.0', '1.0'))
     """
 
     q: Tensor

@@ -72,6 +72,14 @@ class HeadScores(Saved):
         layer_names: Of each layer; numbers if none were given.
         texts: How many texts.
         rows: How many query rows they have, without padding.
+
+    Example:
+        >>> import torch
+        >>> from toumei.transformers.heads import head_scores, repeated_tokens
+        >>> weights = torch.eye(7).roll(-1, 1).expand(1, 1, 1, 7, 7)
+        >>> scores = head_scores(weights, repeated_tokens(1, 3, 5, 100, bos=0))
+        >>> scores.top("previous", 1)
+        (('0.0', 1.0),)
     """
 
     previous: Tensor

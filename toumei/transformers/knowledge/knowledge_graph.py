@@ -37,6 +37,13 @@ class GraphComparison(Saved):
         known: How many are known, (relations,).
         scores: The scores of all facts of the graph, the highest first, (facts,).
         hits: Which of them are known, 0 or 1, (facts,).
+
+    Example:
+        >>> known = [("Ann", "profession", "judge"), ("Bob", "profession", "hunter")]
+        >>> graph = KnowledgeGraph(facts=(known[0],), scores=torch.tensor([0.9]), source="prompts")
+        >>> found = graph.compared(known)
+        >>> found.precision, found.recall
+        (1.0, 0.5)
     """
 
     relations: tuple[str, ...]

@@ -37,6 +37,15 @@ class AttributionPatching(Saved):
         places: The places of the sample, as `PatchingResult.top` names them.
         estimated: Their estimated effects.
         exact: Their effects by activation patching.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, attribution_patching, logit_difference
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> found = attribution_patching(model, clean, corrupt, logit_difference(4, 5), layers=[1])
+        >>> found.estimate.top(1)[0][0], found.error < 1e-6
+        ('1.0', True)
     """
 
     estimate: PatchingResult

@@ -44,6 +44,14 @@ class LayerPerplexities(Saved):
         losses: The mean next-token loss of each text with the layer changed, in nats, (layers, texts).
         before: That of the whole model, (texts,).
         length: Tokens of each text.
+
+    Example:
+        >>> losses = torch.tensor([[3.0, 3.2], [2.1, 2.2]], dtype=torch.float64)
+        >>> found = LayerPerplexities(
+        ...     change="delete", layers=(0, 1), losses=losses, before=losses[1] - 0.1, length=64
+        ... )
+        >>> found.least(1)
+        (1,)
     """
 
     change: str
