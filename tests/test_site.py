@@ -1,10 +1,14 @@
 """The pages of the documentation site: their Python blocks run as they stand, their links lead somewhere."""
 
+import importlib
+import inspect
 import json
+import pkgutil
 import re
 import runpy
 import subprocess
 import sys
+from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from matplotlib import pyplot
 
+import toumei
 from toumei.cnns import Pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +26,7 @@ GUIDES = sorted(path for path in (DOCS / "guides").glob("*.md") if path.name not
 PAGES = [*DOCS.glob("*.md"), *GUIDES, *(DOCS / "about").glob("*.md")]
 NOTEBOOKS = SimpleNamespace(**runpy.run_path(str(DOCS / "notebooks" / "make.py")))
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+MADE_BY_THE_LIBRARY = ("Tracker", "KVResults")
 SMALLER = {":224, 120:344": ":48, 120:168", "max_iter=30": "max_iter=5", "rows[:30]": "rows[:8]"}
 """What pages run on is made smaller in the tests."""
 
@@ -91,6 +97,41 @@ def test_every_guide_has_its_place_in_the_contents():
     for page in PAGES:
         name = page.relative_to(DOCS).with_suffix("").as_posix()
         assert "/" not in name or f"\n{name}\n" in contents, name
+
+
+def public_entries():
+    """From the name to each public class and function of toumei."""
+    packages = (one.name for one in pkgutil.walk_packages(toumei.__path__, "toumei.") if one.ispkg)
+    for package in map(importlib.import_module, packages):
+        for name in getattr(package, "__all__", ()):
+            entry = getattr(package, name)
+            if inspect.isclass(entry) or inspect.isroutine(entry):
+                yield f"{package.__name__}.{name}", entry
+
+
+def text_of(entry):
+    """The docstring of an entry, with those of its base classes and of what has the same arguments."""
+    kinds = entry.__mro__ if inspect.isclass(entry) else (entry,)
+    texts = [one.__doc__ or "" for one in kinds if one.__module__.startswith("toumei.")]
+    for name in re.findall(r"rguments(?: and errors)? are those of `(\w+)`", texts[0]):
+        texts.append(getattr(sys.modules[entry.__module__], name).__doc__)
+    return "\n".join(texts)
+
+
+def test_every_public_name_has_an_example_and_says_what_its_arguments_are():
+    missing = []
+    for name, entry in public_entries():
+        if ">>>" not in (entry.__doc__ or ""):
+            missing.append(f"{name} has no example")
+        named = inspect.isclass(entry) and issubclass(entry, Enum | str)
+        if entry.__name__ in MADE_BY_THE_LIBRARY or named:
+            continue
+        text, kinds = text_of(entry), (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        for parameter in inspect.signature(entry).parameters.values():
+            public = parameter.kind not in kinds and not parameter.name.startswith("_")
+            if public and not re.search(rf"\b{parameter.name}\b", text):
+                missing.append(f"{name} does not mention {parameter.name}")
+    assert not missing, "\n".join(missing)
 
 
 def test_thumbnails_belong_to_experiments():

@@ -160,7 +160,7 @@ def _named(name: str) -> Predicate:
 
 
 class Tracker:
-    """What was tracked of forward passes; see `Probe.track`.
+    """What was tracked of forward passes; `Probe.track` makes it.
 
     Example:
         >>> from toumei.instrument import instrument

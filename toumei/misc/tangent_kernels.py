@@ -91,6 +91,10 @@ def neural_tangent_kernel(
 def kernel_distance(first: Tensor, second: Tensor) -> float:
     """Returns 1 minus the cosine of two kernels, 0 if they differ only in scale (Fort et al., 2020).
 
+    Args:
+        first: A kernel.
+        second: Another one of its shape.
+
     Raises:
         ShapeError: Kernels of different shapes.
         ArgumentError: A kernel of zeros, which has no direction.

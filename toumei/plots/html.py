@@ -81,6 +81,10 @@ def page(
 def save_page(text: str, path: str | Path) -> None:
     """Writes a page, and its folder if need be. The file is written whole or not at all.
 
+    Args:
+        text: The page.
+        path: The file.
+
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
@@ -158,6 +162,10 @@ def figure(images: Tensor, caption: str) -> str:
     """Returns a ``<figure>`` of a batch of pictures (N, C, H, W) in [0, 1] with a caption.
 
     Small pictures are shown larger, so that each is at least 128 pixels high.
+
+    Args:
+        images: The pictures.
+        caption: What stands below.
 
     Example:
         >>> import torch

@@ -79,6 +79,10 @@ def save_pixels(image: Tensor, path: str | Path) -> None:
 
     A PNG keeps the alpha channel of a picture that has one.
 
+    Args:
+        image: The picture.
+        path: The file.
+
     Raises:
         ArgumentError: The ending of the path is of no format.
 

@@ -49,6 +49,9 @@ def montage(images: Tensor, columns: int | None = None, gap: int = GAP) -> Tenso
 def in_range(images: Tensor) -> Tensor:
     """Returns pictures on the CPU, with what is outside [0, 1] cut off, and warns of more than rounding.
 
+    Args:
+        images: Of any shape.
+
     Example:
         >>> in_range(torch.tensor([-0.01, 0.5]))
         tensor([0.0000, 0.5000])

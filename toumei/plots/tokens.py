@@ -26,6 +26,9 @@ _LETTER = 0.62  # width of a letter as a share of its size
 def shade(share: float) -> tuple[int, int, int]:
     """Returns a colour of bytes: white for 0, orange up to 1, blue down to -1, light enough for letters.
 
+    Args:
+        share: Of the largest contribution, from -1 to 1.
+
     Example:
         >>> shade(0.0)
         (255, 255, 255)

@@ -15,6 +15,10 @@ from .baselines import Baseline, check_floating, held
 class Uniform(Baseline):
     """Noise between two values.
 
+    Args:
+        low: The smallest value.
+        high: The largest value.
+
     Example:
         >>> Uniform(0.0, 0.5).draw(torch.rand(2, 3, 8, 8), 4).amax() <= 0.5
         tensor(True)

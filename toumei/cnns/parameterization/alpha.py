@@ -78,6 +78,9 @@ class AlphaImage(Generator):
 def random_background(colors: Tensor) -> Tensor:
     """Returns random pictures of this size with natural spectra (lucid's `image_sample`).
 
+    Args:
+        colors: Pictures (N, C, H, W) of the size.
+
     Example:
         >>> random_background(torch.rand(2, 3, 16, 16)).shape
         torch.Size([2, 3, 16, 16])

@@ -117,6 +117,10 @@ class Pad(View):
 class CropOrPad(View):
     """Crops or pads around the centre to a fixed size, for networks that take only one.
 
+    Args:
+        height: Pixels of the result.
+        width: Pixels of the result.
+
     Example:
         >>> CropOrPad(8, 8)(torch.ones(1, 3, 5, 11)).shape
         torch.Size([1, 3, 8, 8])

@@ -72,6 +72,18 @@ class KVResults:
     Attributes:
         tokenization: The tokens of each text that triggers some neuron, by its number; None if no tokenizer
             was given.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from toumei.models import facts_gpt
+        >>> model, tokenizer, world = facts_gpt()
+        >>> source = SimpleNamespace(model=model, down_projections=["transformer.h.2.mlp.c_proj"])
+        >>> analyzer = KeyValueAnalyzer(KeyValueMaxSearchStrategy.PREFIX, max_entries=3, source=source)
+        >>> with analyzer.track_batch():
+        ...     output = model(**tokenizer(world.facts[0].text, return_tensors="pt"))
+        >>> results = analyzer.analyze()
+        >>> results.keys()[:2], results.get(0, 17)[0].instance_idx
+        ([(0, 0), (0, 1)], 0)
     """
 
     def __init__(

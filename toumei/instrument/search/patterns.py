@@ -153,6 +153,9 @@ class Value(Pattern):
 class Weight(Pattern):
     """A parameter or buffer, or a part of one.
 
+    Args:
+        name: Under which a match keeps it.
+
     Example:
         >>> import torch
         >>> from torch import nn
@@ -178,6 +181,10 @@ class Weight(Pattern):
 @dataclass(frozen=True)
 class Constant(Pattern):
     """A number up to a thousandth, another argument that is equal, or any argument that is no tensor.
+
+    Args:
+        value: The number or argument; None for any.
+        name: Under which a match keeps it.
 
     Example:
         >>> import torch

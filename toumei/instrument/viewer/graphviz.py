@@ -20,6 +20,11 @@ _HEAD = """  rankdir=TB;
 def save_dot(graph: ForwardPass, path: str | Path, parameters: bool = False) -> None:
     """Writes a graph as text for Graphviz, or as a picture for a path that ends in .svg, .pdf or .png.
 
+    Args:
+        graph: A forward pass.
+        path: The file.
+        parameters: Draw parameters and buffers too.
+
     Raises:
         MissingDependencyError: A picture is asked for, and the program ``dot`` is not installed.
         ArgumentError: ``dot`` could not draw the graph.

@@ -35,6 +35,11 @@ class Lesion:
         random_mean: The mean drop for random sets of as many units of the layer.
         random_deviation: Its standard deviation; NaN for a single random set.
         p: One-sided p-value of a larger drop than random sets have, (r + 1) / (samples + 1).
+
+    Example:
+        >>> lesion = Lesion("fc0", 1, units=4, drop=0.3, random_mean=0.1, random_deviation=0.05, p=0.01)
+        >>> lesion.drop > lesion.random_mean
+        True
     """
 
     layer: str

@@ -78,6 +78,11 @@ def plot_blocks(graph: GraphLike, labels: Labels, ax: "Axes | None" = None) -> "
 
     Each matrix has its largest weight in its title; colours are shares of it. Lines separate clusters.
 
+    Args:
+        graph: One graph, or a network.
+        labels: The cluster of each unit, or clusters that were found.
+        ax: Where to draw; a new figure by default.
+
     Example:
         >>> from toumei.misc.modularity import chain
         >>> graph = chain("abc", [torch.rand(4, 4), torch.rand(4, 4)])

@@ -297,6 +297,12 @@ def known_only(
 ) -> list[EditCase]:
     """Returns the cases without the other facts and namesakes that the model does not answer correctly.
 
+    Args:
+        parts: The anatomy of the model.
+        tokenizer: Its tokenizer.
+        cases: The cases.
+        batch_size: Questions in a forward pass.
+
     Example:
         >>> from toumei.models import facts_gpt
         >>> from toumei.transformers import anatomy, world_cases
