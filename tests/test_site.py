@@ -9,9 +9,11 @@ import runpy
 import subprocess
 import sys
 from enum import Enum
+from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from matplotlib import pyplot
@@ -29,6 +31,20 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 MADE_BY_THE_LIBRARY = ("Tracker", "KVResults")
 SMALLER = {":224, 120:344": ":48, 120:168", "max_iter=30": "max_iter=5", "rows[:30]": "rows[:8]"}
 """What pages run on is made smaller in the tests."""
+
+
+class SitePage(HTMLParser):
+    """What a page of the site links to, and the places in it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.places, self.links = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.places.add(found.get("id"))
+        self.links += [found[name] for name in ("href", "src") if found.get(name) and tag != "use"]
 
 
 @pytest.fixture
@@ -140,9 +156,21 @@ def test_thumbnails_belong_to_experiments():
 
 
 @pytest.mark.skipif(not find_spec("sphinx"), reason="the extra docs is not installed")
-def test_the_site_builds_without_a_warning(tmp_path):
+def test_the_site_builds_without_a_warning_and_its_links_lead_somewhere(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-D", "plot_gallery=0"]
     done = subprocess.run(
         [*command, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
+    site = (tmp_path / "html").resolve()
+    pages = {path: SitePage(path.read_text("utf-8")) for path in site.rglob("*.html")}
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            there = (
+                target not in pages or not parts.fragment or unquote(parts.fragment) in pages[target].places
+            )
+            assert target.exists() and there, (str(path.relative_to(site)), link)

@@ -13,7 +13,7 @@ from matplotlib import colors, pyplot
 from toumei.attribution import Attribution, Comparison, Curve, Randomization
 from toumei.cnns import ChannelGroups, ExpandedWeights
 from toumei.core.errors import ShapeError
-from toumei.misc.modularity import plot_blocks, plot_eigenvalues, plot_layers, plot_null_test
+from toumei.misc.modularity import NullTest, plot_blocks, plot_eigenvalues, plot_layers, plot_null_test
 from toumei.misc.modularity.graph import chain
 from toumei.misc.sharpness import Sharpness
 from toumei.plots import check_overlay, image_grid, side_by_side, style
@@ -81,6 +81,17 @@ def test_a_notebook_shows_a_figure_that_a_plot_returns_once(monkeypatch):
     figure = table.plot()
     figure._ipython_display_()
     assert pyplot.fignum_exists(figure.number), "a widget is drawn on"
+    pyplot.close("all")
+
+
+def test_titles_of_new_figures_are_in_the_look_and_those_of_given_axes_the_users():
+    given = pyplot.figure().add_subplot()
+    table = Attribution(torch.rand(2, 3), torch.ones(2), torch.zeros(2), data=torch.rand(2, 3))
+    null = NullTest("ncut", 0.5, torch.rand(20), 2)
+    plots = [lambda ax: table.waterfall(0, ax=ax), lambda ax: table.bar(ax=ax), null.plot]
+    with pyplot.rc_context({"axes.titlesize": 31}):
+        for plot in plots:
+            assert plot(None).title.get_fontsize() < 15 and plot(given).title.get_fontsize() == 31
     pyplot.close("all")
 
 

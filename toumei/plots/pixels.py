@@ -11,7 +11,7 @@ from ..core.checks import check_counts, checked
 from ..core.errors import ShapeError
 
 GAP = 4  # white pixels between pictures
-_OUTSIDE = 0.05  # how far numbers of a picture may leave [0, 1], such as by rounding or bicubic resizing
+OUTSIDE = 0.05  # how far numbers of a picture may leave [0, 1], such as by rounding or bicubic resizing
 _CHECK = 8  # pixels of a field of the checkerboard
 
 
@@ -59,7 +59,7 @@ def in_range(images: Tensor) -> Tensor:
     images = images.detach().float().cpu()
     if images.numel():
         low, high = float(images.min()), float(images.max())
-        if low < -_OUTSIDE or high > 1 + _OUTSIDE:
+        if low < -OUTSIDE or high > 1 + OUTSIDE:
             warnings.warn(
                 f"pictures have values in [0, 1], got {low:.3g} to {high:.3g}: what is outside is cut off. "
                 "Give the pictures before normalization",

@@ -155,7 +155,7 @@ def _draw_step(ax: "Axes", row: int, place: float, step: float, *, gray: bool) -
     color = style.GRAY if gray else style.POSITIVE if step >= 0 else style.NEGATIVE
     ax.barh(row, step, 0.7, left=place, color=color)
     ax.annotate(
-        f"{step:+.3g}",
+        f"{step:+.3g}",  # on the colour of the axes, because the line of a score may pass there
         (place + step, row),
         (4 if step >= 0 else -4, 0),
         textcoords="offset points",
@@ -163,6 +163,7 @@ def _draw_step(ax: "Axes", row: int, place: float, step: float, *, gray: bool) -
         va="center",
         fontsize=style.LABEL,
         color=style.ink(ax),
+        bbox={"boxstyle": "square,pad=0", "facecolor": ax.get_facecolor(), "edgecolor": "none"},
     )
 
 
