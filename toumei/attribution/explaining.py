@@ -226,8 +226,8 @@ def _check_range(pictures: Tensor, preprocess: Preprocess | None) -> None:
     bytes_ = not pictures.is_floating_point() or max(-low, high) > _MOST_NORMALIZED
     if bytes_ or (preprocess is not None and (low < -OUTSIDE or high > 1 + OUTSIDE)):
         raise ArgumentError(
-            f"pictures have values in [0, 1], got {low:.3g} to {high:.3g}: divide those of bytes by 255; what "
-            "turns them into what the network takes is given as preprocess="
+            f"pictures have values in [0, 1], got {low:.3g} to {high:.3g}: divide those of bytes by 255; "
+            "what turns them into what the network takes is given as preprocess="
         )
 
 
