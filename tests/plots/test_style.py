@@ -71,7 +71,6 @@ def test_a_notebook_shows_a_figure_that_a_plot_returns_once(monkeypatch):
     shell = SimpleNamespace(display_formatter=SimpleNamespace(formatters=formatters))
     display = SimpleNamespace(publish_display_data=lambda *data: published.append(data))
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell, display=display))
-    monkeypatch.setitem(sys.modules, "IPython.display", display)
     table = Comparison(("A", "B"), {"inside": torch.rand(2, 3)}, torch.rand(2, 3, 4, 4))
     for figure in (table.plot(), Curve(torch.rand(5), torch.rand(2, 5)).plot().figure):
         figure._ipython_display_()

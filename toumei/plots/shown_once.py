@@ -1,5 +1,6 @@
 """Figures that a notebook shows once, also where the last line of a cell returns them."""
 
+import sys
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -20,17 +21,16 @@ class ShownOnce(Figure):
 
     def _ipython_display_(self) -> None:
         """Shows what a figure of matplotlib shows, once."""
-        from IPython import get_ipython
-        from IPython.display import publish_display_data
         from matplotlib import pyplot
 
-        formatters = get_ipython().display_formatter.formatters
+        ipython = sys.modules["IPython"]  # which calls this
+        formatters = ipython.get_ipython().display_formatter.formatters
         shown: dict[str, Any] = {kind: made(self) for kind, made in formatters.items()}
         pictures = {kind: picture for kind, picture in shown.items() if picture is not None}
         metadata = {}
         for kind, picture in pictures.items():  # a picture may come with its size
             if isinstance(picture, tuple):
                 pictures[kind], metadata[kind] = picture
-        publish_display_data(pictures, metadata)
+        ipython.display.publish_display_data(pictures, metadata)
         if any(kind.startswith("image/") for kind in pictures):
             pyplot.close(self)
