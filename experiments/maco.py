@@ -50,8 +50,9 @@ class Subject:
             name for name, part in self.model.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)
         ]
         place = parse(unit)
-        of_class = place.layer == layers[-1] and place.channel is not None and place.position is None
-        return self.categories[place.channel] if of_class and self.categories else unit
+        if not self.categories or place.layer != layers[-1] or place.channel is None or place.position:
+            return unit
+        return self.categories[place.channel]
 
 
 def main(argv: Sequence[str] | None = None) -> Path:

@@ -65,8 +65,19 @@ def make_problem(
     parts = tuple(part.detach().clone() for part in parts)
     fixed, of_path = fixed_inputs(model, inputs, baselines, preprocess, differentiates, layer is not None)
     structure = like(inputs, parts)
-    names = {"classes": classes, "all_named": bool(class_names)}
-    problem = Problem(parts, model, structure, targets, several, None, preprocess, fixed, of_path, **names)
+    problem = Problem(
+        parts,
+        model,
+        structure,
+        targets,
+        several,
+        None,
+        preprocess,
+        fixed,
+        of_path,
+        classes=classes,
+        all_named=bool(class_names),
+    )
     problem = _attached(replace(problem, tensors=problem.moving(parts)), layer, batch_size)
     if differentiates:
         leaves_of(problem.tensors)
