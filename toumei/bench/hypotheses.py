@@ -105,7 +105,7 @@ class HypothesisTest(Saved):
                 ax.scatter(places, group, s=12, color=color, alpha=0.6, linewidths=0, zorder=2)
                 ax.hlines(sum(group) / len(group), place - 0.25, place + 0.25, color="black", zorder=3)
             ax.set(xticks=[0, 1], xticklabels=self.names, xlim=(-0.6, 1.6), ylabel="samples")
-            ax.set_title(f"p = {self.p_value:.2g}, effect {self.effect:.2f}")
+            ax.set_title(f"Do they differ? p = {self.p_value:.2g}, effect {self.effect:.2f}")
         return ax
 
 

@@ -175,7 +175,7 @@ class Profile(Saved):
             ax.set_yticks(range(len(rows)), [shortened(name, 44) for name, _ in rows])
             ax.invert_yaxis()
             ax.set_xlabel("% of the pass, without modules inside")
-            ax.set_title(f"{1000 * whole.seconds:.3g} ms, {whole.flops / 1e6:.4g} MFLOP")
+            ax.set_title(f"Where {1000 * whole.seconds:.3g} ms and {whole.flops / 1e6:.4g} MFLOP go")
             ax.legend(loc="lower right")
         return ax
 
