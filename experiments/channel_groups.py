@@ -35,12 +35,10 @@ def main(argv: Sequence[str] | None = None) -> ChannelGroups:
     pipeline = Pipeline(param.Transform(image, robustness.light()), groups.objective()).attach(model)
     shown = pipeline.optimize(options.steps, seed=options.seed).images
     columns = max(options.groups, min(options.images, 8))
-    figure = Figure(figsize=(1.4 * columns, 1.4 * 3.5 + 0.3), dpi=130)
+    figure = Figure(figsize=(1.4 * columns, 1.4 * 3.5), dpi=130)
     groups.plot(shown, figure.add_axes((0, 0, 1, 0.95)), columns)
-    figure.suptitle(
-        f"channels of {options.layer} in {options.groups} groups: where in an image each group is active, in its "
-        f"colour, and what it looks for"
-    )
+    words = "where in an image each is active, in its colour, and what it looks for"
+    figure.suptitle(f"channels of {options.layer} in {options.groups} groups: {words}")
     save_figure(figure, options.out)
     print(f"{groups} in {options.out}, {time.perf_counter() - started:.0f} s")
     return groups
