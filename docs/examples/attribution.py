@@ -43,7 +43,7 @@ for row, result in zip(axes, results, strict=True):
     for column, ax in enumerate(row):
         heat = result.values[column].sum(0) if result.values.dim() == 4 else result.values[column]
         limit = heat.abs().max()
-        drawn = ax.imshow(heat.numpy() / limit, cmap="PuOr_r", vmin=-1, vmax=1)
+        drawn = ax.imshow((heat / limit).numpy(), cmap="PuOr_r", vmin=-1, vmax=1)
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(result.method)
 for column, label in enumerate(labels.tolist()):
