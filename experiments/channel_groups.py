@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> ChannelGroups:
     shown = pipeline.optimize(options.steps, seed=options.seed).images
     columns = max(options.groups, min(options.images, 8))
     figure = Figure(figsize=(1.4 * columns, 1.4 * 3.5), dpi=130)
-    groups.plot(shown, figure.add_axes((0, 0, 1, 1)), columns)
+    groups.plot(shown, figure.add_axes((0, 0, 1, 0.95)), columns)
+    words = "where in an image each is active, in its colour, and what it looks for"
+    figure.suptitle(f"channels of {options.layer} in {options.groups} groups: {words}")
     save_figure(figure, options.out)
     print(f"{groups} in {options.out}, {time.perf_counter() - started:.0f} s")
     return groups

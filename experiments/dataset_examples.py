@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     inches = (4.8, 1.55 * len(options.units) + 0.2)
     figure = Figure(figsize=inches, dpi=150, layout="constrained")
     examples.plot(options.units, pictures, figure.add_subplot())
+    figure.suptitle("what excites units (layer:channel) most, and least")
     save_figure(figure, out)
     print(f"{len(options.units)} units in {out}, {time.perf_counter() - started:.0f} s")
     return out

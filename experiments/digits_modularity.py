@@ -123,7 +123,8 @@ def draw(path: str, graph: WeightGraph, labels: Tensor, results: dict[str, list[
     for column, (kind, tests) in enumerate(results.items()):
         place = tests[-1].plot(figure.add_subplot(grid[0, column]))
         place.set_title(f"{kind}: {place.get_title()}")
-    plot_layers(graph, labels, figure.add_subplot(grid[1, :]), edges=1500)
+    layers = plot_layers(graph, labels, figure.add_subplot(grid[1, :]), edges=1500)
+    layers.set_title(f"{KINDS[-1]}: units by cluster, and the largest weights between them")
     save_figure(figure, path)
 
 

@@ -95,7 +95,7 @@ def quantiles(axes: "Axes", numbers: Iterable[torch.Tensor], chance: float, colo
     axes.axhline(chance, color="0.6", linestyle="--", label="all tokens alike")
     axes.locator_params("x", integer=True)
     axes.set_xlabel("layer")
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
 
 
 def report(memories: Memories, count: int = 2) -> None:

@@ -140,19 +140,24 @@ def loaded(options: argparse.Namespace) -> tuple[HookedModel, Facts, Any]:
 
 
 def facts_of_file(options: argparse.Namespace) -> Facts:
-    """The relations of a file with the most facts, each with its most frequent template."""
+    """The relations of a file with the most facts, each named by its most frequent template."""
     rows = json.loads(Path(options.facts).read_text(encoding="utf-8"))
     counts = Counter((row["relation_id"], row["template"].strip()) for row in rows)
     chosen: dict[str, str] = {}
     for (relation, template), _ in counts.most_common():
         if len(chosen) < options.relations and template.startswith("{}") and relation not in chosen:
             chosen[relation] = template
+    words = {
+        relation: f"{template.removeprefix('{}').strip(' ,')} ({relation})"
+        for relation, template in chosen.items()
+    }
     kept = [row for row in rows if row["relation_id"] in chosen]
-    known = {(row["subject"], row["relation_id"]): row["attribute"] for row in kept}
+    known = {(row["subject"], words[row["relation_id"]]): row["attribute"] for row in kept}
     triples = [(subject, relation, target) for (subject, relation), target in known.items()]
     once = Counter(subject for subject, *_ in triples)
     probed = [(subject, relation) for subject, relation, _ in triples if once[subject] == 1]
-    return Facts(triples, chosen, probed, "The relation of a subject", "From disliking to liking")
+    templates = {words[relation]: template for relation, template in chosen.items()}
+    return Facts(triples, templates, probed, "The relation of a subject", "From disliking to liking")
 
 
 def residence(hooked: HookedModel, world: Any, options: argparse.Namespace) -> SteeringSweep:

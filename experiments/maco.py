@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +26,7 @@ import toumei.cnns.parameterization as param
 from common import add_network, basic_parser, vision_network
 from toumei.cnns import robustness
 from toumei.core import parse
-from toumei.models import ShapesDataset
+from toumei.models import ShapesCNN, ShapesDataset
 from toumei.plots import save_grid
 
 SHAPES_UNITS = ("head:0", "head:1", "head:2", "head:3")  # disc, ring, square, triangle
@@ -41,6 +42,17 @@ class Subject:
     views: nn.Module  # of a picture by FFT
     size: int  # of a picture by FFT, and of what the network sees of one by MACO
     magnitude: Tensor | None = None
+    categories: Sequence[str] = ()
+
+    def called(self, unit: str) -> str:
+        """The class of a unit of the last layer that has a channel for each class, else its name."""
+        layers = [
+            name for name, part in self.model.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)
+        ]
+        place = parse(unit)
+        if not self.categories or place.layer != layers[-1] or place.channel is None or place.position:
+            return unit
+        return self.categories[place.channel]
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -53,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     layers = list(dict.fromkeys(parse(unit).layer for unit in units))
     groups = [[unit for unit in units if parse(unit).layer == layer] for layer in layers]
     pictures = [make(subject, group, options) for make in (by_fft, by_maco) for group in groups]
-    titles = [f"{way} {unit}" for way in ("FFT", "MACO") for group in groups for unit in group]
+    words = [subject.called(unit) for group in groups for unit in group]
+    titles = [f"{way}: {unit}" for way in ("FFT", "MACO") for unit in words]
     save_grid(torch.cat(pictures), options.out, titles, columns=len(units))
     print(f"{len(units)} units of {options.model} in {options.out}, {time.perf_counter() - started:.0f} s")
     return Path(options.out)
@@ -74,9 +87,11 @@ def looked_into(options: argparse.Namespace) -> Subject:
     """The network of the options, and what its pictures are made of."""
     model, preprocess = vision_network(options)
     if options.model != "shapes":
-        return Subject(model, preprocess, robustness.lucid(), options.size or 128)
+        categories = torchvision.models.get_model_weights(options.model).DEFAULT.meta["categories"]
+        return Subject(model, preprocess, robustness.lucid(), options.size or 128, categories=categories)
     magnitude = param.magnitude_spectrum([ShapesDataset(seed=7).batch(range(100))[0]], size=64)
-    return Subject(model, preprocess, robustness.light(), options.size or 64, magnitude)
+    categories = ShapesCNN.categories
+    return Subject(model, preprocess, robustness.light(), options.size or 64, magnitude, categories)
 
 
 def by_fft(subject: Subject, units: list[str], options: argparse.Namespace) -> Tensor:

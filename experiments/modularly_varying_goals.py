@@ -28,6 +28,11 @@ from toumei.plots import look, save_figure
 
 KINDS = ("fixed goal", "varying goals", "known modules")
 SIZES = (128, 48, 24, 1)
+MEASURES = {
+    "n-cut": ("how much is cut, seed by seed", "n-cut"),
+    "z": ("against shuffled networks", "z of the n-cut"),
+    "halves": ("are the two digits kept apart?", "adjusted Rand index"),
+}
 
 
 @look()
@@ -125,12 +130,13 @@ def draw(
     grid = figure.add_gridspec(2, 3, height_ratios=(1.4, 1))
     for column, (kind, graph, labels) in enumerate(drawn):
         plot_layers(graph, labels, figure.add_subplot(grid[0, column]), edges=1000).set_title(kind)
-    for column, key in enumerate(("n-cut", "z", "halves")):
+    for column, key in enumerate(MEASURES):
         place = figure.add_subplot(grid[1, column])
         for index, (kind, own) in enumerate(rows.items()):
             place.plot([index] * len(own), [row[key] for row in own], "o", alpha=0.6, label=kind)
         place.set_xticks(range(len(rows)), rows)
-        place.set_ylabel({"z": "z of the n-cut", "halves": "halves found (Rand)"}.get(key, key))
+        title, label = MEASURES[key]
+        place.set(title=title, ylabel=label)
     save_figure(figure, path)
 
 

@@ -78,7 +78,8 @@ def draw_intervals(ax, result: HeadAblation) -> None:  # type: ignore[no-untyped
     intervals = torch.stack([result.intervals[place] for place in places])
     errors = (intervals - values[:, None]).abs().T.nan_to_num()
     ax.barh(names, values.tolist(), xerr=errors.numpy(), color="0.7", error_kw={"linewidth": 1})
-    ax.set(xlabel="rise of the loss (nats)", ylabel="head", title=f"{result.confidence:.0%} over texts")
+    ax.set(xlabel="rise of the loss (nats)", ylabel="head")
+    ax.set_title(f"{result.kind} ablation, with {result.confidence:.0%} intervals over texts")
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

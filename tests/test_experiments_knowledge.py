@@ -54,8 +54,8 @@ def test_facts_of_a_file(tmp_path):
         ["--model", "x", "--facts", str(tmp_path / "facts.json"), "--texts", "y", "--relations", "2"]
     )
     facts = knowledge.facts_of_file(options)
-    assert facts.templates == {"P0": "{} is in", "P1": "{} is in"} and len(facts.known) == 6
-    assert facts.probed[0] == ("s0", "P0")
+    assert facts.templates == {"is in (P0)": "{} is in", "is in (P1)": "{} is in"} and len(facts.known) == 6
+    assert facts.probed[0] == ("s0", "is in (P0)")
 
 
 @pytest.mark.parametrize("experiment", [surgery, knowledge])

@@ -1,17 +1,24 @@
 """The pages of the documentation site: their Python blocks run as they stand, their links lead somewhere."""
 
+import importlib
+import inspect
 import json
+import pkgutil
 import re
 import runpy
 import subprocess
 import sys
+from enum import Enum
+from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from matplotlib import pyplot
 
+import toumei
 from toumei.cnns import Pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +28,7 @@ GUIDES = sorted(path for path in (DOCS / "guides").glob("*.md") if path.name not
 PAGES = [*DOCS.glob("*.md"), *GUIDES, *(DOCS / "about").glob("*.md")]
 NOTEBOOKS = SimpleNamespace(**runpy.run_path(str(DOCS / "notebooks" / "make.py")))
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+MADE_BY_THE_LIBRARY = ("Tracker", "KVResults")
 SMALLER = {
     ":224, 120:344": ":48, 120:168",
     "max_iter=30": "max_iter=5",
@@ -34,6 +42,20 @@ SMALLER = {
     'layout="pca", steps=32': 'layout="pca", steps=4',
 }
 """What pages run on is made smaller in the tests."""
+
+
+class SitePage(HTMLParser):
+    """What a page of the site links to, and the places in it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.places, self.links = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.places.add(found.get("id"))
+        self.links += [found[name] for name in ("href", "src") if found.get(name) and tag != "use"]
 
 
 @pytest.fixture
@@ -104,15 +126,62 @@ def test_every_guide_has_its_place_in_the_contents():
         assert "/" not in name or f"\n{name}\n" in contents, name
 
 
+def public_entries():
+    """From the name to each public class and function of toumei."""
+    packages = (one.name for one in pkgutil.walk_packages(toumei.__path__, "toumei.") if one.ispkg)
+    for package in map(importlib.import_module, packages):
+        for name in getattr(package, "__all__", ()):
+            entry = getattr(package, name)
+            if inspect.isclass(entry) or inspect.isroutine(entry):
+                yield f"{package.__name__}.{name}", entry
+
+
+def text_of(entry):
+    """The docstring of an entry, with those of its base classes and of what has the same arguments."""
+    kinds = entry.__mro__ if inspect.isclass(entry) else (entry,)
+    texts = [one.__doc__ or "" for one in kinds if one.__module__.startswith("toumei.")]
+    for name in re.findall(r"rguments(?: and errors)? are those of `(\w+)`", texts[0]):
+        texts.append(getattr(sys.modules[entry.__module__], name).__doc__)
+    return "\n".join(texts)
+
+
+def test_every_public_name_has_an_example_and_says_what_its_arguments_are():
+    missing = []
+    for name, entry in public_entries():
+        if ">>>" not in (entry.__doc__ or ""):
+            missing.append(f"{name} has no example")
+        named = inspect.isclass(entry) and issubclass(entry, Enum | str)
+        if entry.__name__ in MADE_BY_THE_LIBRARY or named:
+            continue
+        text, kinds = text_of(entry), (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        for parameter in inspect.signature(entry).parameters.values():
+            public = parameter.kind not in kinds and not parameter.name.startswith("_")
+            if public and not re.search(rf"\b{parameter.name}\b", text):
+                missing.append(f"{name} does not mention {parameter.name}")
+    assert not missing, "\n".join(missing)
+
+
 def test_thumbnails_belong_to_experiments():
     scripts = {path.stem for path in (ROOT / "experiments").glob("*.py")}
     assert {path.stem for path in (DOCS / "thumbnails").iterdir()} <= scripts
 
 
 @pytest.mark.skipif(not find_spec("sphinx"), reason="the extra docs is not installed")
-def test_the_site_builds_without_a_warning(tmp_path):
+def test_the_site_builds_without_a_warning_and_its_links_lead_somewhere(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-D", "plot_gallery=0"]
     done = subprocess.run(
         [*command, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
+    site = (tmp_path / "html").resolve()
+    pages = {path: SitePage(path.read_text("utf-8")) for path in site.rglob("*.html")}
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            there = (
+                target not in pages or not parts.fragment or unquote(parts.fragment) in pages[target].places
+            )
+            assert target.exists() and there, (str(path.relative_to(site)), link)

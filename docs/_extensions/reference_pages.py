@@ -165,9 +165,27 @@ def prepare(app: Sphinx) -> None:
     write_pages(app)
     names = app.env.toumei_names
     del app.env.toumei_names
+    app.toumei_packages = set(public_packages())
     app.toumei_definitions = definitions(names)
     described = sorted(set(names.values()), key=len, reverse=True)
     app.toumei_short_names = {full.rsplit(".", 1)[1]: full for full in described}
+
+
+def links_of_sources(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Leads from the pages of sources to where their names are described.
+
+    Sphinx takes one package for all names of a file, but some are described in a room inside.
+    """
+    if not page.startswith("_modules/toumei/"):
+        return
+    packages = sorted(app.toumei_packages, key=len, reverse=True)
+
+    def replaced(match: re.Match[str]) -> str:
+        package = next((one for one in packages if match[3].startswith(one + ".")), None)
+        name = match[3] if package is None else match[2] + match[3].removeprefix(package)
+        return f"{match[1]}{match[2]}.html#{name}"
+
+    context["body"] = re.sub(rf"({FOLDER}/)(toumei[\w.]*)\.html#(toumei[\w.]*)", replaced, context["body"])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -176,4 +194,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", code_in_docstrings, priority=400)
     app.connect("autodoc-process-docstring", properties, priority=600)
     app.connect("missing-reference", resolve, priority=100)
+    app.connect("html-page-context", links_of_sources)
     return {"parallel_read_safe": True}

@@ -43,11 +43,13 @@ for row, result in zip(axes, results, strict=True):
     for column, ax in enumerate(row):
         heat = result.values[column].sum(0) if result.values.dim() == 4 else result.values[column]
         limit = heat.abs().max()
-        ax.imshow(heat.numpy(), cmap="PuOr_r", vmin=-limit, vmax=limit)
+        drawn = ax.imshow((heat / limit).numpy(), cmap="PuOr_r", vmin=-1, vmax=1)
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(result.method)
 for column, label in enumerate(labels.tolist()):
     axes[0, column].set_title(model.categories[label])
+figure.colorbar(drawn, ax=axes, shrink=0.5, label="contribution, 1: strongest of each map")
+figure.suptitle("What speaks for the class")
 
 # %%
 # The share of the contributions, by magnitude, that lies inside the shape:

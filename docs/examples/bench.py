@@ -70,5 +70,5 @@ def one_pass(text):
 
 profile = one_pass(facts[0])["profiling"]
 profile.plot()
-page = bench.page()
+page = bench.page(verbose=False)
 folder.cleanup()

@@ -11,7 +11,7 @@ from torch import nn
 
 from toumei.attribution import Attribution, Explanation, explain
 from toumei.attribution.explanation import rank_agreement
-from toumei.core.errors import ArgumentError, NotATensorError, UnitError
+from toumei.core.errors import ArgumentError, NotATensorError, ShapeError, UnitError
 from toumei.models import ShapesCNN, ShapesDataset, facts_gpt
 
 ROWS = np.random.default_rng(0).normal(size=(30, 4))
@@ -142,3 +142,26 @@ def test_what_cannot_be_explained_is_refused():
         explain(LinearRegression().fit(ROWS, ROWS[:, 0]), TABLE.assign(a="text"))
     with pytest.raises(UnitError, match="did you mean ring"):
         explain(ShapesCNN(), torch.rand(1, 3, 32, 32), "rings")
+
+
+@pytest.mark.parametrize("preprocess", [None, lambda pictures: pictures - 0.5])
+def test_pictures_of_another_range_are_refused(preprocess):
+    images = torch.rand(1, 3, 16, 16)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
+    given = [255 * images, (255 * images).byte()]
+    given += [] if preprocess is None else [4 * images - 2]  # normalized twice
+    for pictures in given:
+        with pytest.raises(ArgumentError, match=r"values in \[0, 1\], got .*: divide those of bytes by 255"):
+            explain(model, pictures, preprocess=preprocess, verbose=False)
+    if preprocess is None:
+        assert explain(model, 4 * images - 2, verbose=False).attribution.method == "PartitionShap"
+
+
+def test_names_of_another_number_than_outputs_and_texts_in_an_array_are_refused():
+    model = nn.Linear(4, 3)
+    for names in (["one"], list("four")):
+        with pytest.raises(ShapeError, match=f"{len(names)} class_names for 3 outputs"):
+            explain(model, ROWS, 0, class_names=names, verbose=False)
+    assert explain(model, ROWS, "b", class_names=list("abc"), verbose=False).attribution.names == ("b",)
+    with pytest.raises(ArgumentError, match="columns that are no numbers, got an array"):
+        explain(model, TABLE.assign(a="text").to_numpy(), 0, verbose=False)

@@ -1,6 +1,8 @@
 """One look for all figures: zero is white, panels share their limits, the user's settings stay."""
 
 import pickle
+import sys
+from types import SimpleNamespace
 
 import matplotlib.style
 import numpy as np
@@ -11,7 +13,7 @@ from matplotlib import colors, pyplot
 from toumei.attribution import Attribution, Comparison, Curve, Randomization
 from toumei.cnns import ChannelGroups, ExpandedWeights
 from toumei.core.errors import ShapeError
-from toumei.misc.modularity import plot_blocks, plot_eigenvalues, plot_layers, plot_null_test
+from toumei.misc.modularity import NullTest, plot_blocks, plot_eigenvalues, plot_layers, plot_null_test
 from toumei.misc.modularity.graph import chain
 from toumei.misc.sharpness import Sharpness
 from toumei.plots import check_overlay, image_grid, side_by_side, style
@@ -60,6 +62,36 @@ def test_a_notebook_shows_the_figure_of_a_plot_alone():
     for ax in plots:
         assert ax._ipython_display_() is None
         assert pickle.loads(pickle.dumps(ax.figure)).axes[0].get_title() == ax.get_title()
+
+
+def test_a_notebook_shows_a_figure_that_a_plot_returns_once(monkeypatch):
+    """A cell shows what its last line returns, and then each figure that is still open."""
+    published = []
+    formatters = {"image/png": lambda figure: (b"PNG", {"width": 6}), "text/html": lambda figure: None}
+    shell = SimpleNamespace(display_formatter=SimpleNamespace(formatters=formatters))
+    display = SimpleNamespace(publish_display_data=lambda *data: published.append(data))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell, display=display))
+    table = Comparison(("A", "B"), {"inside": torch.rand(2, 3)}, torch.rand(2, 3, 4, 4))
+    for figure in (table.plot(), Curve(torch.rand(5), torch.rand(2, 5)).plot().figure):
+        figure._ipython_display_()
+        assert published.pop() == ({"image/png": b"PNG"}, {"image/png": {"width": 6}})
+        assert not pyplot.fignum_exists(figure.number)
+    formatters["image/png"] = lambda figure: None
+    figure = table.plot()
+    figure._ipython_display_()
+    assert pyplot.fignum_exists(figure.number), "a widget is drawn on"
+    pyplot.close("all")
+
+
+def test_titles_of_new_figures_are_in_the_look_and_those_of_given_axes_the_users():
+    given = pyplot.figure().add_subplot()
+    table = Attribution(torch.rand(2, 3), torch.ones(2), torch.zeros(2), data=torch.rand(2, 3))
+    null = NullTest("ncut", 0.5, torch.rand(20), 2)
+    plots = [lambda ax: table.waterfall(0, ax=ax), lambda ax: table.bar(ax=ax), null.plot]
+    with pyplot.rc_context({"axes.titlesize": 31}):
+        for plot in plots:
+            assert plot(None).title.get_fontsize() < 15 and plot(given).title.get_fontsize() == 31
+    pyplot.close("all")
 
 
 def test_a_plot_leaves_given_axes_in_place():

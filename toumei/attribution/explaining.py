@@ -13,6 +13,7 @@ from ..core.errors import ArgumentError, NotATensorError
 from ..core.kinds import shown
 from ..core.modules import device_and_dtype, evaluating, frozen
 from ..core.outputs import main_tensor
+from ..plots.pixels import OUTSIDE
 from .base.baselines import BaselineLike, Mean
 from .base.inputs import Preprocess, output_of
 from .base.method import Method
@@ -30,6 +31,7 @@ from .text.attribution import token_attribution
 from .text.encoding import encode_all
 
 _FEW = 10  # columns whose 2^M coalitions are all scored
+_MOST_NORMALIZED = 20.0  # pictures that were normalized have no numbers that are larger
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ def explain(
 
     Raises:
         ArgumentError: Inputs that are neither pictures nor a table nor a text, several texts or targets, a
-            table with columns of text, a classifier without `predict_proba`, or a single row without
-            baselines.
+            table with columns of text, a classifier without `predict_proba`, a single row without
+            baselines, pictures of bytes, or pictures outside of [0, 1] with a preprocessing.
+        ShapeError: Another number of names than columns or outputs.
         UnitError: A target that does not exist; the nearest names are said.
 
     Example:
@@ -104,6 +107,11 @@ def explain(
         sampling = {"seed": seed, "verbose": verbose}
         return _of_text(model, tokenizer, inputs, target, baselines, sampling)
     rows = inputs if is_table(inputs) else as_tensor(inputs)
+    if rows is MISFIT and getattr(inputs, "ndim", 0) == 2:
+        raise ArgumentError(
+            f"the table has columns that are no numbers, got {shown(inputs)}: encode them as the model was "
+            f"trained with, and explain the part of a pipeline that takes numbers"
+        )
     if rows is MISFIT:
         raise NotATensorError(
             f"inputs are pictures (N, C, H, W) in [0, 1] as a tensor, such as to_tensor(photograph)[None] of "
@@ -115,6 +123,8 @@ def explain(
     tensor: Tensor = as_tensor(array)
     if not isinstance(inputs, Tensor):
         tensor = tensor.to(device_and_dtype(network)[1]) if differentiable else tensor
+    if tensor.dim() == 4 and tensor.shape[1] in (1, 3):
+        _check_range(tensor, preprocess)
     settings = {"preprocess": preprocess}
     choice = _choice(network, tensor, differentiable, baselines, settings, {"seed": seed, "verbose": verbose})
     names: dict[str, Any] = {"feature_names": feature_names, "class_names": class_names}
@@ -200,6 +210,25 @@ def _choice(
         return _Choice(IntegratedGradients(network, **settings), check, reason, given, told)
     reason = f"a table of {count} columns and a model without gradients"
     return _Choice(KernelShap(network, **settings, **sampling), check, reason, given, told)
+
+
+def _check_range(pictures: Tensor, preprocess: Preprocess | None) -> None:
+    """Refuses pictures of bytes, and with a preprocessing all that are not in [0, 1].
+
+    Without one they may have been normalized before.
+
+    Raises:
+        ArgumentError: Such pictures.
+    """
+    if not pictures.numel() or pictures.is_complex():
+        return
+    low, high = float(pictures.min()), float(pictures.max())
+    bytes_ = not pictures.is_floating_point() or max(-low, high) > _MOST_NORMALIZED
+    if bytes_ or (preprocess is not None and (low < -OUTSIDE or high > 1 + OUTSIDE)):
+        raise ArgumentError(
+            f"pictures have values in [0, 1], got {low:.3g} to {high:.3g}: divide those of bytes by 255; "
+            "what turns them into what the network takes is given as preprocess="
+        )
 
 
 def _predicted(network: nn.Module, inputs: Tensor, preprocess: Preprocess | None) -> Any:

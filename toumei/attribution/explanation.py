@@ -32,6 +32,16 @@ class Explanation(Saved):
         reason: Why the method was chosen.
         baseline: What stands for absence.
         images: (N, 1 or 3, H, W) the inputs, if they are pictures.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from toumei.attribution import explain
+        >>> data = load_iris(as_frame=True)
+        >>> model = LogisticRegression(max_iter=500).fit(data.data, data.target)
+        >>> found = explain(model, data.data[:20], 0, verbose=False)
+        >>> found.attribution.method, found.check.method, found.baseline
+        ('ExactShapley', 'Occlusion', 'the mean of the given rows')
     """
 
     attribution: Attribution

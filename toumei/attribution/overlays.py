@@ -8,7 +8,7 @@ from torch import Tensor
 from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
 from ..plots import style
-from ..plots.pixels import check_overlay, columns_of
+from ..plots.pixels import OUTSIDE, check_overlay, columns_of
 from ..plots.style import color_bar, drawing
 from .base.contributions import Contributions
 from .base.inputs import parts_of
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Part = Literal["original", "map", "blend"]
 Sign = Literal["both", "positive", "negative", "absolute"]
-
-_OUTSIDE = 0.05  # how far numbers of a picture may leave [0, 1], such as by bicubic resizing
 
 
 @checked
@@ -106,7 +104,7 @@ def _maps_of(result: Contributions, images: Tensor) -> Tensor:
     if len(maps[0]) != len(images):
         raise ShapeError(f"{len(images)} pictures for contributions of {len(maps[0])}")
     low, high = float(images.min()), float(images.max())
-    if low < -_OUTSIDE or high > 1 + _OUTSIDE:
+    if low < -OUTSIDE or high > 1 + OUTSIDE:
         raise ShapeError(
             f"pictures have values in [0, 1], got {low:.3g} to {high:.3g}: give them before normalization, "
             f"those of bytes divided by 255"

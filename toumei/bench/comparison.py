@@ -42,6 +42,10 @@ class Rerun:
         changed: What of the version is not as it was, such as ``"source"`` or ``"model"``.
         before: The name of the run that it is compared with.
         run: The name of the new run.
+
+    Example:
+        >>> Rerun(True, True, 0.0, 0.0, (), (), (), "run-1", "run-2")
+        Rerun(equal bit for bit)
     """
 
     equal: bool
@@ -106,6 +110,10 @@ class VersionDifference:
         second: The second one.
         source: The lines of the source and of what it calls that differ, as `diff -u` shows them.
         others: What else differs, such as ``"argument text"``, in the first and in the second version.
+
+    Example:
+        >>> VersionDifference("abc", "def", "", {"argument layer": ("0", "1")})
+        VersionDifference(abc to def: 0 lines of source, argument layer)
     """
 
     first: str

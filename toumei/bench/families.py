@@ -35,6 +35,19 @@ class HypothesisFamily(Saved):
         effects: Hedges' g of each, (tests,).
         intervals: Where the effects are, (tests, 2).
         alpha: Up to which adjusted p-value a test counts.
+
+    Example:
+        >>> family = HypothesisFamily(
+        ...     names=("head 0", "head 1"),
+        ...     p_values=torch.tensor([0.001, 0.4]),
+        ...     holm=torch.tensor([0.002, 0.4]),
+        ...     benjamini_hochberg=torch.tensor([0.002, 0.4]),
+        ...     effects=torch.tensor([-1.2, 0.1]),
+        ...     intervals=torch.tensor([[-1.6, -0.8], [-0.3, 0.5]]),
+        ...     alpha=0.05,
+        ... )
+        >>> family
+        HypothesisFamily(2 tests at 0.05: 1 rejected alone, 1 by Benjamini-Hochberg, 1 by Holm)
     """
 
     names: tuple[str, ...]
@@ -72,7 +85,7 @@ class HypothesisFamily(Saved):
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Returns axes with the effect of each test and its interval; those that Holm rejects are red."""
+        """Returns axes with the effect of each test and its interval; those that Holm rejects in orange."""
         order = self.effects.argsort().tolist()
         with drawing(ax, 6.0, 1.2 + 0.25 * len(self)) as ax:
             for place, row in enumerate(order):
@@ -81,7 +94,12 @@ class HypothesisFamily(Saved):
                 ax.plot(self.effects[row].item(), place, "o", color=color, markersize=5)
             ax.axvline(0, color="black", linewidth=0.8)
             ax.set(yticks=range(len(self)), yticklabels=[shortened(self.names[row], 40) for row in order])
-            ax.set_xlabel(f"effect (Hedges' g) with interval; red: Holm's p up to {self.alpha:g}")
+            for color, words in ((RED, "rejected"), (GRAY, "not rejected")):
+                ax.plot([], [], "o-", color=color, markersize=5, label=words)
+            ax.legend()
+            rejected = int((self.holm <= self.alpha).sum())
+            ax.set_title(f"{rejected} of {len(self)} tests rejected by Holm at {self.alpha:g}")
+            ax.set_xlabel("effect (Hedges' g) with interval")
         return ax
 
 

@@ -44,6 +44,11 @@ class HypothesisTest(Saved):
         detectable: The smallest effect that so many samples show in 80 % of all tests.
         names: What the groups are called.
         family: The family of tests that it belongs to.
+
+    Example:
+        >>> from toumei.bench import compare_samples
+        >>> compare_samples([1.0, 1.1, 0.9, 1.0], [2.0, 2.1, 1.9, 2.0], method="welch")
+        HypothesisTest(welch, 4 and 4 samples, p = 2.4e-06, effect 10.65 [4.69, 16.79])
     """
 
     first: Tensor
@@ -100,7 +105,7 @@ class HypothesisTest(Saved):
                 ax.scatter(places, group, s=12, color=color, alpha=0.6, linewidths=0, zorder=2)
                 ax.hlines(sum(group) / len(group), place - 0.25, place + 0.25, color="black", zorder=3)
             ax.set(xticks=[0, 1], xticklabels=self.names, xlim=(-0.6, 1.6), ylabel="samples")
-            ax.set_title(f"p = {self.p_value:.2g}, effect {self.effect:.2f}")
+            ax.set_title(f"Do they differ? p = {self.p_value:.2g}, effect {self.effect:.2f}")
         return ax
 
 

@@ -15,7 +15,12 @@ from .stored_values import tensor_file
 
 
 class NotKept(str):
-    """What is known of a value that was not kept, or that cannot be read back: what it was printed as."""
+    """What is known of a value that was not kept, or that cannot be read back: what it was printed as.
+
+    Example:
+        >>> NotKept("<generator object>")
+        NotKept('<generator object>')
+    """
 
     def __repr__(self) -> str:
         return f"NotKept({str(self)!r})"

@@ -46,6 +46,10 @@ class PlotSpec:
 
     Raises:
         ArgumentError: There is no such type, or it needs a key.
+
+    Example:
+        >>> PlotSpec("attention", "blocks.1.attn").data_keys
+        ('blocks.1.attn',)
     """
 
     plot_type: str

@@ -30,17 +30,27 @@ class PlottingLibrary(Protocol):
 
 
 class MatplotlibWrapper:
-    """Draws panels with matplotlib, in the look of the package."""
+    """Draws panels with matplotlib, in the look of the package.
+
+    Example:
+        >>> import torch
+        >>> panel = Panel("lines", torch.rand(1, 4), ("norm",), title="stream", axes=("layer", "norm"))
+        >>> MatplotlibWrapper().draw([panel], "A model").axes[0].get_title()
+        'stream'
+    """
 
     def draw(self, panels: Sequence[Panel], title: str) -> "Figure":
         """Returns a figure."""
         from matplotlib import pyplot
 
+        from ..plots.shown_once import ShownOnce
+
         columns = min(_COLUMNS, len(panels))
         rows = -(-len(panels) // columns)
         with look():
             width, height = (4.2, 3.6) if panels[0].kind == "heat" else (6.0, 4.0)
-            figure = pyplot.figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
+            size = width * columns, height * rows + 0.4
+            figure = pyplot.figure(figsize=size, layout="constrained", FigureClass=ShownOnce)
             places = figure.subplots(rows, columns, squeeze=False).flat
             for panel, ax in zip(panels, places, strict=False):
                 _DRAW[panel.kind](panel, ax)
@@ -54,7 +64,13 @@ class MatplotlibWrapper:
 
 
 class PlotlyWrapper:
-    """Draws panels with plotly, an extra: ``pip install toumei[plotly]``."""
+    """Draws panels with plotly, an extra: ``pip install toumei[plotly]``.
+
+    Example:
+        >>> library = PlotlyWrapper()  # of bench.set_plotting_library("plotly")
+        >>> library.draw.__doc__.split(".")[0]
+        'Returns a figure'
+    """
 
     def draw(self, panels: Sequence[Panel], title: str) -> Any:
         """Returns a figure.

@@ -57,6 +57,15 @@ class Profile(Saved):
         self_flop_counts: Those without the modules inside it, (rows,).
         lines: The line of source of each operation; empty for modules.
         trace: The compressed trace of the profiler, for `save_trace`, (bytes,).
+
+    Example:
+        >>> import torch
+        >>> from toumei.bench import profile_call
+        >>> from toumei.models import SimpleMLP
+        >>> model, inputs = SimpleMLP(4, 3, 2), torch.rand(5, 4)
+        >>> output, profile = profile_call(model, lambda: model(inputs))
+        >>> profile.names[0], profile.granularity
+        ('fc0', 'module')
     """
 
     granularity: str
@@ -166,7 +175,7 @@ class Profile(Saved):
             ax.set_yticks(range(len(rows)), [shortened(name, 44) for name, _ in rows])
             ax.invert_yaxis()
             ax.set_xlabel("% of the pass, without modules inside")
-            ax.set_title(f"{1000 * whole.seconds:.3g} ms, {whole.flops / 1e6:.4g} MFLOP")
+            ax.set_title(f"Where {1000 * whole.seconds:.3g} ms and {whole.flops / 1e6:.4g} MFLOP go")
             ax.legend(loc="lower right")
         return ax
 

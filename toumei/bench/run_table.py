@@ -21,6 +21,13 @@ class RunTable:
         columns: The names of the columns: version, begin, status, seconds, arguments and numbers of results.
         rows: The runs, the oldest one first; None where a run has no such number.
         ids: The names of the runs.
+
+    Example:
+        >>> table = RunTable("where", ("layer", "logit"), ((0, 1.5), (1, 2.5)), ("a", "b"))
+        >>> print(table)
+        layer  logit
+        0      1.5
+        1      2.5
     """
 
     experiment: str

@@ -38,6 +38,11 @@ class Run:
         seed: What its random numbers came from.
         folder: Where everything about it is.
         record: What the file run.json holds.
+
+    Example:
+        >>> run = Run("20260101-1", "where", "abc", "finished", 0.0, 1.5, 0, Path("runs"), {})
+        >>> run.status, run.seconds
+        ('finished', 1.5)
     """
 
     id: str

@@ -78,6 +78,12 @@ class Progress:
         step: How many steps have been taken.
         history: The loss of each picture, (N,), at each of them, on the pictures' device.
         generator: Makes the pictures.
+
+    Example:
+        >>> from toumei.cnns.parameterization import PixelImage
+        >>> progress = Progress(3, [torch.tensor(-1.5)], PixelImage(1, 3, 8, 8))
+        >>> progress.step, progress.image.shape
+        (3, torch.Size([1, 3, 8, 8]))
     """
 
     step: int
@@ -119,7 +125,7 @@ def optimize(
     generator, ended = task.generator, "finished"
     history: list[Tensor] = []
     pictures: dict[int, Tensor] = {}
-    bar = tqdm(range(1, epochs + 1), disable=not verbose, unit="step", mininterval=0.5)
+    bar = tqdm(range(1, epochs + 1), "pictures", disable=not verbose, unit="step", mininterval=0.5)
     progress = Progress(0, history, generator)
     first = as_picture(progress.image)
     guard = _Guard(task, len(first))

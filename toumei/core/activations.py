@@ -37,6 +37,14 @@ class Activations(Mapping[str, Tensor]):
 
     `activations[name]` is the last one that was recorded under the name; `calls(name)` has all of them when
     they were recorded with ``every=True``, else the last. Iterating goes over the layers that were reached.
+
+    Example:
+        >>> import torch
+        >>> from toumei.core import run
+        >>> from toumei.models import SimpleMLP
+        >>> found = run(SimpleMLP(4, 3, 2), torch.rand(5, 4), record=["fc0"])
+        >>> list(found), found["fc0"].shape
+        (['fc0'], torch.Size([5, 3]))
     """
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:

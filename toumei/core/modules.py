@@ -48,7 +48,16 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
 
 
 def find_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
-    """Returns the modules of these names, in their order; see `find_module`."""
+    """Returns the modules of these names, in their order; see `find_module`.
+
+    Args:
+        model: The model.
+        names: The names, as in `named_modules()`.
+
+    Example:
+        >>> find_modules(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), ["1"])
+        {'1': ReLU()}
+    """
     return {name: find_module(model, name) for name in as_names(names)}
 
 

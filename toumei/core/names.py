@@ -44,6 +44,11 @@ class Layer:
         operation: Canonical name of a function of torch that the module calls, None for the module's output.
         run: Which run of the module or operation in a forward pass, from 0 on; None for the last one.
         part: Keys and indices that lead from the output to the tensor; empty for the main tensor.
+
+    Example:
+        >>> layer = Layer("layer3.0", "add", run=1)
+        >>> str(layer), layer.source
+        ('layer3.0/add#1', 'layer3.0/add')
     """
 
     module: str
@@ -117,6 +122,10 @@ class Unit:
             for all or for the centre.
         channel_axis: The axis of the channels, where it cannot be told.
         grid: Height and width of the grid that tokens stand on, where it cannot be told.
+
+    Example:
+        >>> str(Unit("mixed3a", 74, (3, 5)))
+        'mixed3a:74:3:5'
     """
 
     layer: str

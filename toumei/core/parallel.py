@@ -75,7 +75,7 @@ def sweep(
         results.check_writable()
     here = jobs == 1 or not missing
     outcomes = _one_by_one(function, missing) if here else outcomes_elsewhere(function, missing, jobs)
-    bar = tqdm(total=len(items), initial=len(found), disable=not verbose)
+    bar = tqdm(total=len(items), initial=len(found), desc="sweep", disable=not verbose)
     failures = 0
     with bar, closing(outcomes):
         for outcome in outcomes:

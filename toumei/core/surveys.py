@@ -41,6 +41,11 @@ class Survey:
         activations: What the pass made of each layer, with what its axes mean.
         parts: For each layer the keys and indices that lead on to each of its tensors, those of the main
             tensor first: ``((),)`` where it is a tensor.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+        >>> survey(model, ["0", "1"], lambda: model(torch.rand(5, 4)))
+        Survey(0#0 (5, 3), 1#0 (5, 3))
     """
 
     names: dict[str, str]

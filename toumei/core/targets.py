@@ -27,6 +27,16 @@ class CallEdit:
     Attributes:
         function: Takes the tensor of the layer, the positional and the keyword arguments of its call, and
             returns another tensor of the same shape.
+
+    Example:
+        >>> from toumei.core import run
+        >>> from toumei.models import SimpleMLP
+        >>> double = CallEdit(lambda output, args, kwargs: 2 * output)
+        >>> model, inputs = SimpleMLP(4, 3, 2), torch.rand(5, 4)
+        >>> once = run(model, inputs, record=["fc0"])["fc0"]
+        >>> twice = run(model, inputs, record=["fc0"], edit={"fc0": double})["fc0"]
+        >>> torch.equal(twice, 2 * once)
+        True
     """
 
     function: Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Tensor]

@@ -16,7 +16,18 @@ _scopes: ContextVar[tuple["Fmrai", ...]] = ContextVar("scopes", default=())
 
 
 class Fmrai:
-    """Tracks the model that `instrument_model` was called with last; see `fmrai`."""
+    """Tracks the model that `instrument_model` was called with last; see `fmrai`.
+
+    Example:
+        >>> import torch
+        >>> from toumei.instrument import fmrai, instrument_model
+        >>> with fmrai() as fmr:
+        ...     model = instrument_model(nn.Linear(3, 2))
+        ...     with fmr.track() as tracker:
+        ...         _ = model(torch.rand(1, 3))
+        >>> isinstance(fmr, Fmrai), len(tracker.build_graph())
+        (True, 1)
+    """
 
     def __init__(self) -> None:
         self._probe: Probe | None = None
@@ -83,6 +94,16 @@ def instrument_model(model: nn.Module) -> nn.Module:
     Raises:
         TrackingError: There is no such block.
         ArchitectureError: Hooks do not run inside the model.
+
+    Example:
+        >>> import torch
+        >>> from toumei.instrument import fmrai
+        >>> with fmrai() as fmr:
+        ...     model = instrument_model(nn.Linear(3, 2))
+        ...     with fmr.track() as tracker:
+        ...         _ = model(torch.rand(1, 3))
+        >>> len(tracker.build_graph())
+        1
     """
     current_scope()._probe = Probe(model)
     return model

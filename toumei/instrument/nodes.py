@@ -32,6 +32,15 @@ class TensorNode:
         device: Where it is.
         nbytes: Bytes of its memory; 0 if it shares the memory of another tensor of the graph.
         producer: Name of the operation that made it, None for what the pass began with.
+
+    Example:
+        >>> from toumei.instrument import instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> node = tracker.build_graph().tensor("0/linear")
+        >>> node.shape, node.kind
+        ((1, 2), 'result')
     """
 
     name: str
@@ -75,6 +84,14 @@ class Operation:
         callable: The function itself, None where it is not known.
         value: What Python read, for kind ``"read"``; the kind of an untracked result.
         autocast: Device type and dtype of the autocast block that it ran in, None without.
+
+    Example:
+        >>> from toumei.instrument import instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> [(operation.name, operation.function) for operation in tracker.build_graph()]
+        [('0/linear#0', 'linear'), ('1/relu#0', 'relu')]
     """
 
     name: str

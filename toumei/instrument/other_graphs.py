@@ -36,6 +36,10 @@ class GraphDifferences(Displayed):
         both: How many operations both graphs have.
         only_here: Names ``module/function`` that the pass has more often, and how much more often.
         only_there: Names that the other graph has more often.
+
+    Example:
+        >>> GraphDifferences("torch.fx", both=5, only_here={"add": 1}, only_there={})
+        GraphDifferences(torch.fx: 5 in both, 1 only here, 0 only there)
     """
 
     other: str
@@ -98,6 +102,14 @@ def compare_with_export(
 
     Raises:
         ArchitectureError: The model cannot be exported.
+
+    Example:
+        >>> from toumei.instrument import instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> compare_with_export(tracker.build_graph())
+        GraphDifferences(torch.export: 2 in both, 0 only here, 0 only there)
     """
     if args is None and kwargs is None:
         args, kwargs = _inputs(graph)

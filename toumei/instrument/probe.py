@@ -62,6 +62,14 @@ class Probe:
 
     Attributes:
         model: The model.
+
+    Example:
+        >>> from toumei.instrument import instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> len(tracker.build_graph())
+        2
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -153,7 +161,16 @@ def _named(name: str) -> Predicate:
 
 
 class Tracker:
-    """What was tracked of forward passes; see `Probe.track`."""
+    """What was tracked of forward passes; `Probe.track` makes it.
+
+    Example:
+        >>> from toumei.instrument import instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track(["0"]) as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> tracker.build_map()["0"].shape
+        torch.Size([1, 2])
+    """
 
     def __init__(
         self,

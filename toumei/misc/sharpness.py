@@ -37,6 +37,11 @@ class Sharpness(Saved):
         rise: (S,) mean of the loss with noise, minus the loss without noise.
         standard_error: (S,) standard error of that mean.
         loss: The loss without noise.
+
+    Example:
+        >>> found = Sharpness(torch.tensor([0.01, 0.1]), torch.tensor([0.0, 0.3]), torch.zeros(2), 0.5)
+        >>> found
+        Sharpness(loss 0.5 rises by 0 +- 0 at 0.01, 0.3 +- 0 at 0.1)
     """
 
     sigmas: Tensor
@@ -54,6 +59,7 @@ class Sharpness(Saved):
             ax.errorbar(self.sigmas.tolist(), self.rise.tolist(), errors, fmt="o-", markersize=4)
             ax.set_xlabel("standard deviation of the noise")
             ax.set_ylabel("rise of the loss, with 2 standard errors")
+            ax.set_title("The loss with noise on the weights")
         return ax
 
     def __repr__(self) -> str:
@@ -129,6 +135,14 @@ def hessian_trace(
     Raises:
         ArgumentError: Fewer than two samples, or a model without weights.
         NonFiniteError: The loss or its second derivative is NaN or infinite.
+
+    Example:
+        >>> model = nn.Linear(3, 1, bias=False)
+        >>> inputs = torch.eye(3)
+        >>> targets = torch.zeros(3, 1)
+        >>> trace, error = hessian_trace(model, nn.functional.mse_loss, inputs, targets, samples=2)
+        >>> round(trace, 3)  # 2 / 3 for each of the three weights
+        2.0
     """
     if samples < 2:
         raise ArgumentError(f"a standard error needs at least 2 samples, got {samples}")
@@ -173,6 +187,12 @@ def top_eigenvalue(
     Raises:
         ArgumentError: A model without weights.
         NonFiniteError: The loss or its second derivative is NaN or infinite.
+
+    Example:
+        >>> model = nn.Linear(3, 1, bias=False)
+        >>> inputs = torch.eye(3)
+        >>> round(top_eigenvalue(model, nn.functional.mse_loss, inputs, torch.zeros(3, 1)), 3)
+        0.667
     """
     landscape = _Landscape(model=model, loss=loss, inputs=inputs, targets=targets)
     (vector,) = landscape.noise(1, seed)

@@ -94,6 +94,10 @@ def neural_tangent_kernel(
 def kernel_distance(first: Tensor, second: Tensor) -> float:
     """Returns 1 minus the cosine of two kernels, 0 if they differ only in scale (Fort et al., 2020).
 
+    Args:
+        first: A kernel.
+        second: Another one of its shape.
+
     Raises:
         ShapeError: Kernels of different shapes.
         ArgumentError: A kernel of zeros, which has no direction.
@@ -120,6 +124,10 @@ def kernel_velocity(kernels: list[Tensor]) -> list[float]:
 
     Raises:
         ArgumentError: Fewer than two kernels.
+
+    Example:
+        >>> [round(step, 3) for step in kernel_velocity([torch.eye(2), 2 * torch.eye(2), torch.ones(2, 2)])]
+        [0.0, 0.293]
     """
     if len(kernels) < 2:
         raise ArgumentError(f"a change needs at least two kernels, got {len(kernels)}")

@@ -107,6 +107,9 @@ def load_state_dict(path: str | PathLike[str]) -> dict[str, Tensor]:
 
     Only tensors are read: nothing in the file is executed.
 
+    Args:
+        path: The file.
+
     Raises:
         FileNotFoundError: There is no such file.
         ArgumentError: It is damaged, holds something else, or is no file.

@@ -19,6 +19,11 @@ class Edge(NamedTuple):
         sender: ``"embed"``, ``"pos_embed"``, or a head as layer and head, such as ``"0.1"``.
         receiver: A head, or ``"logits"``.
         kind: The input of the head, ``"q"``, ``"k"`` or ``"v"``; empty for the logits, which have one input.
+
+    Example:
+        >>> edge = Edge("0.0", "1.0", "k")  # the keys of head 1.0 read what head 0.0 writes
+        >>> edge.sender, edge.kind
+        ('0.0', 'k')
     """
 
     sender: str

@@ -24,6 +24,13 @@ class AttentionPage:
         heads: How many heads all of them have.
         texts: How many texts.
         height: Pixels that it takes in a notebook; it scrolls where it needs more.
+
+    Example:
+        >>> import torch
+        >>> from toumei.plots import attention_page
+        >>> page = attention_page([torch.eye(3).expand(1, 2, 3, 3)], [["the", "cat", "sat"]])
+        >>> isinstance(page, AttentionPage)
+        True
     """
 
     html: str

@@ -79,7 +79,19 @@ def page(
 
 @checked
 def save_page(text: str, path: str | Path) -> None:
-    """Writes a page, and its folder if need be. The file is written whole or not at all."""
+    """Writes a page, and its folder if need be. The file is written whole or not at all.
+
+    Args:
+        text: The page.
+        path: The file.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     save_page("<p>Hello</p>", f"{folder}/page.html")
+        ...     (Path(folder) / "page.html").read_text()
+        '<p>Hello</p>'
+    """
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace", newline="\n")
 
@@ -135,6 +147,11 @@ def picture(image: Tensor, style: str = "") -> str:
     Args:
         image: The picture.
         style: CSS of the picture.
+
+    Example:
+        >>> import torch
+        >>> picture(torch.rand(3, 4, 4))[:31]
+        '<img src="data:image/png;base64'
     """
     given = f' style="{escape(style)}"' if style else ""
     return f'<img src="{data_uri(image)}"{given}>'
@@ -145,6 +162,10 @@ def figure(images: Tensor, caption: str) -> str:
     """Returns a ``<figure>`` of a batch of pictures (N, C, H, W) in [0, 1] with a caption.
 
     Small pictures are shown larger, so that each is at least 128 pixels high.
+
+    Args:
+        images: The pictures.
+        caption: What stands below.
 
     Example:
         >>> import torch

@@ -32,6 +32,14 @@ def save_grid(
         path: File to write; its ending says the format.
         titles: What to write above the pictures, from the first on.
         columns: Pictures in a row.
+
+    Example:
+        >>> import torch
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     save_grid(torch.rand(2, 3, 8, 8), f"{folder}/grid.png", ["first", "second"])
+        ...     (Path(folder) / "grid.png").exists()
+        True
     """
     from matplotlib.figure import Figure
 
@@ -50,6 +58,14 @@ def save_figure(figure: "Figure", path: str | Path) -> None:
 
     Raises:
         ArgumentError: There is no such format.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     save_figure(Figure(), f"{folder}/new/figure.png")
+        ...     (Path(folder) / "new" / "figure.png").exists()
+        True
     """
     format = _format(path, figure.canvas.get_supported_filetypes())
     with atomic_write(path) as partial, BytesIO() as drawn:
@@ -63,8 +79,20 @@ def save_pixels(image: Tensor, path: str | Path) -> None:
 
     A PNG keeps the alpha channel of a picture that has one.
 
+    Args:
+        image: The picture.
+        path: The file.
+
     Raises:
         ArgumentError: The ending of the path is of no format.
+
+    Example:
+        >>> import torch
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     save_pixels(torch.rand(3, 8, 8), f"{folder}/image.png")
+        ...     (Path(folder) / "image.png").exists()
+        True
     """
     keeps_alpha = len(image) == 4 and Path(path).suffix.lower() == ".png"
     picture = to_pil(in_range(image) if keeps_alpha else montage(image[None]))
@@ -87,6 +115,14 @@ def save_animation(frames: Sequence[Tensor], path: str | Path, seconds: float = 
 
     Raises:
         ArgumentError: There are no frames.
+
+    Example:
+        >>> import torch
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     save_animation([torch.rand(1, 3, 8, 8) for _ in range(3)], f"{folder}/steps.gif")
+        ...     (Path(folder) / "steps.gif").exists()
+        True
     """
     if not frames:
         raise ArgumentError("an animation needs at least one frame")

@@ -122,7 +122,11 @@ def side_by_side(
 
 
 def show() -> None:
-    """Shows the open pyplot figures where there is a display, and does nothing where there is none."""
+    """Shows the open pyplot figures where there is a display, and does nothing where there is none.
+
+    Example:
+        >>> show()  # a window, where figures are shown in windows
+    """
     from matplotlib import pyplot
 
     with warnings.catch_warnings():

@@ -11,7 +11,7 @@ from ..core.checks import check_counts, checked
 from ..core.errors import ShapeError
 
 GAP = 4  # white pixels between pictures
-_OUTSIDE = 0.05  # how far numbers of a picture may leave [0, 1], such as by rounding or bicubic resizing
+OUTSIDE = 0.05  # how far numbers of a picture may leave [0, 1], such as by rounding or bicubic resizing
 _CHECK = 8  # pixels of a field of the checkerboard
 
 
@@ -49,6 +49,9 @@ def montage(images: Tensor, columns: int | None = None, gap: int = GAP) -> Tenso
 def in_range(images: Tensor) -> Tensor:
     """Returns pictures on the CPU, with what is outside [0, 1] cut off, and warns of more than rounding.
 
+    Args:
+        images: Of any shape.
+
     Example:
         >>> in_range(torch.tensor([-0.01, 0.5]))
         tensor([0.0000, 0.5000])
@@ -56,7 +59,7 @@ def in_range(images: Tensor) -> Tensor:
     images = images.detach().float().cpu()
     if images.numel():
         low, high = float(images.min()), float(images.max())
-        if low < -_OUTSIDE or high > 1 + _OUTSIDE:
+        if low < -OUTSIDE or high > 1 + OUTSIDE:
             warnings.warn(
                 f"pictures have values in [0, 1], got {low:.3g} to {high:.3g}: what is outside is cut off. "
                 "Give the pictures before normalization",
@@ -118,7 +121,12 @@ def columns_of(images: Tensor) -> int:
 
 @checked
 def to_pil(image: Tensor) -> Any:
-    """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image."""
+    """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image.
+
+    Example:
+        >>> to_pil(torch.rand(3, 8, 6)).size
+        (6, 8)
+    """
     from PIL import Image
 
     if image.dim() != 3 or image.shape[0] not in (3, 4) or not image.numel() or image.is_complex():

@@ -82,6 +82,12 @@ def drawing(ax: "Axes | None", width: float = 6.0, height: float = 4.0) -> Itera
         ax: Axes, whose figure and settings stay the user's; None for a new figure.
         width: Inches of a new figure.
         height: Inches of a new figure.
+
+    Example:
+        >>> with drawing(None, 5, 3) as ax:
+        ...     line = ax.plot([1, 2])
+        >>> ax.figure.get_size_inches().tolist()
+        [5.0, 3.0]
     """
     if ax is not None:
         yield ax
@@ -89,9 +95,10 @@ def drawing(ax: "Axes | None", width: float = 6.0, height: float = 4.0) -> Itera
     from matplotlib import pyplot
 
     from .quiet_axes import QuietAxes
+    from .shown_once import ShownOnce
 
     with look():
-        figure = pyplot.figure(figsize=(width, height), layout="constrained")
+        figure = pyplot.figure(figsize=(width, height), layout="constrained", FigureClass=ShownOnce)
         ax = figure.add_subplot(axes_class=QuietAxes)
         # ticks are made later, when the settings are the user's again
         ax.tick_params(labelsize=LABEL, color="black", labelcolor="black")
@@ -132,6 +139,10 @@ def diverging_map(
         positive: The colours that follow white, at even distances up to the largest number.
         negative: The same for negative numbers, as many.
         span: The smallest and the largest number that are drawn; by default both sides are drawn whole.
+
+    Example:
+        >>> [float(part) for part in diverging_map()(0.5)]  # the middle is white
+        [1.0, 1.0, 1.0, 1.0]
     """
     from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 
@@ -198,6 +209,12 @@ def color_bar(
         label: What the colours mean.
         limits: The numbers of the first and the last colour.
         cmap: The colours; by default those of `diverging_map`.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> bar = color_bar(Figure().add_subplot(), "contribution")
+        >>> bar.ax.get_ylabel(), float(bar.vmin), float(bar.vmax)
+        ('contribution', -1.0, 1.0)
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

@@ -1,12 +1,12 @@
 """Contributions of the columns of a table: bars, waterfalls, swarms, dependence.
 
-The forms are those of Lundberg and Lee (2017) and Lundberg et al. (2020): red speaks for the score, blue
+The forms are those of Lundberg and Lee (2017) and Lundberg et al. (2020): orange speaks for the score, blue
 against it, and the value of a column is told by other colours.
 """
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -75,6 +75,9 @@ def bar_chart(
         heights = torch.cat([heights, values[:, others].sum(1, keepdim=True)], 1)
         labels = [*labels, _of_others(len(others))]
     count = len(values)
+    spread = torch.zeros_like(heights)
+    if errors is not None:
+        spread[:, : len(shown)] = errors.detach().double().cpu().reshape(values.shape)[:, shown].nan_to_num(0)
     with drawing(ax, 6.4, 0.22 * len(labels) * (1 + 0.4 * (count - 1)) + 1.2) as ax:
         width = 0.8 / count
         for row, lengths in enumerate(heights):
@@ -84,12 +87,12 @@ def bar_chart(
             name = targets[row] if count > 1 and targets else None
             ax.barh(places, lengths.tolist(), width, color=colors, label=name)
             if errors is not None:
-                spread = errors.reshape(values.shape)[row, shown].tolist()
-                tops, places = lengths[: len(shown)].tolist(), places[: len(shown)]
-                ax.errorbar(tops, places, xerr=spread, fmt="none", ecolor="black", elinewidth=1)
+                lines: dict[str, Any] = {"fmt": "none", "ecolor": "black", "elinewidth": 1}
+                ax.errorbar(lengths.tolist(), places, xerr=spread[row].tolist(), **lines)
             if count == 1:
-                _write_numbers(ax, lengths, places)
-        _finish(ax, labels, label, (min(0.0, float(heights.min())), max(0.0, float(heights.max()))))
+                _write_numbers(ax, lengths, spread[row], places)
+        low, high = float((heights - spread).min()), float((heights + spread).max())
+        _finish(ax, labels, label, (min(0.0, low), max(0.0, high)))
         if count > 1 and targets:
             ax.legend(title="target")
     return ax
@@ -159,7 +162,7 @@ def _draw_step(ax: "Axes", row: int, place: float, step: float, *, gray: bool) -
     color = style.GRAY if gray else style.POSITIVE if step >= 0 else style.NEGATIVE
     ax.barh(row, step, 0.7, left=place, color=color)
     ax.annotate(
-        f"{step:+.3g}",
+        f"{step:+.3g}",  # on the colour of the axes, because the line of a score may pass there
         (place + step, row),
         (4 if step >= 0 else -4, 0),
         textcoords="offset points",
@@ -167,6 +170,7 @@ def _draw_step(ax: "Axes", row: int, place: float, step: float, *, gray: bool) -
         va="center",
         fontsize=style.LABEL,
         color=style.ink(ax),
+        bbox={"boxstyle": "square,pad=0", "facecolor": ax.get_facecolor(), "edgecolor": "none"},
     )
 
 
@@ -208,6 +212,11 @@ def beeswarm(
 
     Raises:
         ShapeError: Another number of names than columns, or data of another shape.
+
+    Example:
+        >>> ax = beeswarm(torch.tensor([[1.0, -3.0], [0.5, 2.0]]), ["age", "dose"])
+        >>> [text.get_text() for text in ax.get_yticklabels()]
+        ['dose', 'age']
     """
     check_counts(1, most=most)
     if values.dim() != 2 or values.shape[1] != len(names):
@@ -262,6 +271,11 @@ def dependence(
 
     Raises:
         ShapeError: Numbers that are not as many.
+
+    Example:
+        >>> ax = dependence(torch.tensor([0.1, 0.4]), torch.tensor([20.0, 60.0]), "age")
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('age', 'contribution')
     """
     others = [data] if by is None else [data, by]
     if values.dim() != 1 or any(other.shape != values.shape for other in others):
@@ -285,13 +299,13 @@ def _of_others(count: int) -> str:
     return f"sum of {count} other" + ("s" if count > 1 else "")
 
 
-def _write_numbers(ax: "Axes", lengths: Tensor, places: Sequence[float]) -> None:
-    """Writes the number of each bar at its end."""
-    for length, place in zip(lengths.tolist(), places, strict=False):
+def _write_numbers(ax: "Axes", lengths: Tensor, spread: Tensor, places: Sequence[float]) -> None:
+    """Writes the number of each bar at its end, behind its error."""
+    for length, error, place in zip(lengths.tolist(), spread.tolist(), places, strict=True):
         side = 1 if length >= 0 else -1
         ax.annotate(
             f"{length:.3g}",
-            (length, place),
+            (length + side * error, place),
             (4 * side, 0),
             textcoords="offset points",
             ha="left" if side > 0 else "right",

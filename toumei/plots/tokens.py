@@ -26,6 +26,9 @@ _LETTER = 0.62  # width of a letter as a share of its size
 def shade(share: float) -> tuple[int, int, int]:
     """Returns a colour of bytes: white for 0, orange up to 1, blue down to -1, light enough for letters.
 
+    Args:
+        share: Of the largest contribution, from -1 to 1.
+
     Example:
         >>> shade(0.0)
         (255, 255, 255)
@@ -39,7 +42,12 @@ def shade(share: float) -> tuple[int, int, int]:
 
 @checked
 def token_figure_size(rows: Sequence[Row]) -> tuple[float, float]:
-    """Returns inches of a figure on which rows of tokens can be read."""
+    """Returns inches of a figure on which rows of tokens can be read.
+
+    Example:
+        >>> token_figure_size([("", ["the", "cat"] * 40, torch.rand(80))])[0] > 5
+        True
+    """
     lines = [line for row in rows for line in _lines(row[1], _COLUMNS[1])]
     columns = max(line[-1][1] for line in lines)
     return columns * _SIZES[1] * _LETTER / 72 + 0.5, 0.5 * len(lines) + 0.3 * len(rows) + 0.5
@@ -52,6 +60,13 @@ def draw_tokens(ax: "Axes", rows: Sequence[Row]) -> None:
     Args:
         ax: Where to draw.
         rows: For each its name, which stands above where it is not empty, its tokens and contributions.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> ax = Figure().add_subplot()
+        >>> draw_tokens(ax, [("", ["the", "cat"], torch.tensor([0.1, 0.9]))])
+        >>> [text.get_text() for text in ax.texts]
+        ['the', '0.1', 'cat', '0.9']
     """
     ax.set_axis_off()  # what is not covered by tokens has the colour of the figure
     inches = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted()).width

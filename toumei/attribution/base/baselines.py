@@ -25,6 +25,13 @@ class Baseline(ABC):
     Attributes:
         is_random: Whether samples differ.
         is_shared: Whether a sample is the same for every input.
+
+    Example:
+        >>> class Darkest(Baseline):
+        ...     def draw(self, inputs, count, generator=None):
+        ...         return inputs.flatten(1).amin(1)[:, None].expand(count, *inputs.shape)
+        >>> Darkest().draw(torch.tensor([[0.2, 0.5]]), 1)
+        tensor([[[0.2000, 0.2000]]])
     """
 
     is_random = False
@@ -138,6 +145,10 @@ class Mean(Baseline):
     Args:
         channel_axis: The axis of the channels; by default axis 1 of maps (N, C, H, W) and videos
             (N, C, T, H, W), the last of tokens (N, T, C). For signals (N, C, L) give 1.
+
+    Example:
+        >>> Mean().draw(torch.arange(4.0).reshape(1, 1, 2, 2), 1).unique()
+        tensor([1.5000])
     """
 
     channel_axis: int | None = None
@@ -167,6 +178,10 @@ class MaxDistance(Baseline):
     Args:
         low: Smallest valid value.
         high: Largest valid value.
+
+    Example:
+        >>> MaxDistance().draw(torch.tensor([[0.2, 0.7]]), 1)
+        tensor([[[1., 0.]]])
     """
 
     low: float = 0.0

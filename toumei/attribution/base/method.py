@@ -56,6 +56,12 @@ class Method(ABC):
     Raises:
         LayerError: A layer that the model does not have.
         ArgumentError: A setting that makes no sense.
+
+    Example:
+        >>> from toumei.attribution import InputXGradient
+        >>> method = InputXGradient(nn.Linear(3, 2), batch_size=16)
+        >>> method(torch.rand(4, 3), target=1)
+        Attribution(InputXGradient: values (4, 3))
     """
 
     differentiates: ClassVar[bool] = False

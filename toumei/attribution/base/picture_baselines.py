@@ -17,6 +17,12 @@ class Blur(Baseline):
 
     Args:
         sigma: Standard deviation in pixels.
+
+    Example:
+        >>> spot = torch.zeros(1, 1, 5, 5)
+        >>> spot[0, 0, 2, 2] = 1.0
+        >>> Blur(1.0).draw(spot, 1).amax() < 0.25
+        tensor(True)
     """
 
     sigma: float = 20.0
@@ -41,6 +47,13 @@ class Inpaint(Baseline):
 
     Args:
         sigma: Standard deviation of the blur in pixels.
+
+    Example:
+        >>> image = torch.full((1, 3, 8, 8), 0.7)
+        >>> keep = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+        >>> keep[..., 2:6, 2:6] = False
+        >>> torch.allclose(Inpaint().fill(image, keep), image, atol=1e-5)
+        True
     """
 
     sigma: float = 5.0

@@ -42,6 +42,7 @@ class Problem:
         found: What a first pass showed of the layer and those of targets; their last run is what counts.
         places: The tensors of the layers, one for each of `tensors`; none for the inputs.
         classes: The names of the outputs, empty where they have none.
+        all_named: Whether the user gave these names, which are as many as the outputs then.
         reached: Numbers of the tensors that gradients of the scores have reached so far.
     """
 
@@ -57,6 +58,7 @@ class Problem:
     found: Survey | None = None
     places: tuple[Place, ...] = ()
     classes: tuple[str, ...] = ()
+    all_named: bool = False
     reached: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
@@ -265,7 +267,8 @@ class Problem:
                 layout = self.found.layouts[target.layer]
                 scores.append(unit_score(activations[target.layer], target, layout))
             else:
-                scores.append(score(output, target, rows))
+                names = self.classes if self.all_named else ()
+                scores.append(score(output, target, rows, names))
         return torch.stack(scores, dim=1)
 
     @torch.no_grad()

@@ -47,7 +47,8 @@ def make_problem(
         class_names: The names of the outputs; by default those that the model has.
 
     Raises:
-        ShapeError: Inputs without a common batch axis, or another number of targets than inputs.
+        ShapeError: Inputs without a common batch axis, another number of targets than inputs, or of names
+            than outputs.
         ArgumentError: An empty list of targets, inputs that are no tensors, or no inputs with gradients where
             they are needed.
         UnitError: A target that is no unit and no index.
@@ -65,7 +66,17 @@ def make_problem(
     fixed, of_path = fixed_inputs(model, inputs, baselines, preprocess, differentiates, layer is not None)
     structure = like(inputs, parts)
     problem = Problem(
-        parts, model, structure, targets, several, None, preprocess, fixed, of_path, classes=classes
+        parts,
+        model,
+        structure,
+        targets,
+        several,
+        None,
+        preprocess,
+        fixed,
+        of_path,
+        classes=classes,
+        all_named=bool(class_names),
     )
     problem = _attached(replace(problem, tensors=problem.moving(parts)), layer, batch_size)
     if differentiates:

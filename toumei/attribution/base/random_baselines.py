@@ -13,7 +13,16 @@ from .baselines import Baseline, check_floating, held
 @checked
 @dataclass(frozen=True)
 class Uniform(Baseline):
-    """Noise between two values."""
+    """Noise between two values.
+
+    Args:
+        low: The smallest value.
+        high: The largest value.
+
+    Example:
+        >>> Uniform(0.0, 0.5).draw(torch.rand(2, 3, 8, 8), 4).amax() <= 0.5
+        tensor(True)
+    """
 
     low: float = 0.0
     high: float = 1.0
@@ -41,6 +50,10 @@ class Gaussian(Baseline):
         mean: Its mean; None for the input itself.
         low: Smallest value, None for no bound.
         high: Largest value, None for no bound.
+
+    Example:
+        >>> Gaussian(0.1, low=0.0, high=1.0).draw(torch.rand(2, 3, 8, 8), 4).shape
+        torch.Size([4, 2, 3, 8, 8])
     """
 
     sigma: float = 1.0
@@ -86,6 +99,10 @@ class FromData(Baseline):
 
     Raises:
         ShapeError: There are no rows.
+
+    Example:
+        >>> FromData(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).draw(torch.zeros(1, 2), 5).shape
+        torch.Size([5, 1, 2])
     """
 
     data: Tensor

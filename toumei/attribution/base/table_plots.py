@@ -7,7 +7,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError
 from ...plots import tables
 from ...plots.statistics import heat_map
-from ...plots.style import NEGATIVE, darker, drawing
+from ...plots.style import NEGATIVE, darker, drawing, look_of
 from .contributions import Contributions
 from .inputs import parts_of
 from .rows import column_names, columns_of, feature_number, row_number, target_labels
@@ -40,7 +40,8 @@ def bar(result: Contributions, row: int | str | None, most: int, ax: "Axes | Non
         label=label + _to(result, row),
         ax=ax,
     )
-    axes.set_title(_title(result, row))
+    with look_of(ax):
+        axes.set_title(_title(result, row))
     return axes
 
 
@@ -54,7 +55,8 @@ def waterfall(result: Contributions, row: int | str, most: int, ax: "Axes | None
     start, end = float(result.baseline_output[number]), float(result.output[number])
     label = "score" + _to(result, row).replace(" to ", " of ")
     axes = tables.waterfall(values[number], names, start, end, most=most, label=label, ax=ax)
-    axes.set_title(_title(result, row), pad=18)
+    with look_of(ax):
+        axes.set_title(_title(result, row), pad=18)
     return axes
 
 
@@ -65,7 +67,8 @@ def beeswarm(result: Contributions, most: int, ax: "Axes | None") -> "Axes":
     axes = tables.beeswarm(
         values, names, result.data, most=most, label="contribution" + _to(result, None), ax=ax
     )
-    axes.set_title(_title(result, None))
+    with look_of(ax):
+        axes.set_title(_title(result, None))
     return axes
 
 
@@ -86,7 +89,8 @@ def scatter(result: Contributions, feature: int | str, by: int | str | None, ax:
         label="contribution" + _to(result, None),
         ax=ax,
     )
-    axes.set_title(_title(result, None))
+    with look_of(ax):
+        axes.set_title(_title(result, None))
     return axes
 
 

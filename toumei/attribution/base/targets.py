@@ -75,16 +75,20 @@ def classes_of_rows(targets: Sequence[Scored], classes: Sequence[str]) -> tuple[
     return tuple(classes[index] for index in indices) if known else None
 
 
-def score(output: Any, target: OfOutput, rows: Tensor | None = None) -> Tensor:
+def score(
+    output: Any, target: OfOutput, rows: Tensor | None = None, class_names: Sequence[str] = ()
+) -> Tensor:
     """Returns the score of one target, not a unit, for each row of an output (B, ...), (B,).
 
     Args:
         output: The network's; an index is that of its main tensor.
         target: As `scored` returns it.
         rows: (B,) which of the inputs each row belongs to, for a target that has an index for each.
+        class_names: What the user calls the outputs; empty for what the user did not name.
 
     Raises:
         UnitError: An index that the output does not have.
+        ShapeError: Another number of names than outputs.
         OutputError: A function that returns something else than scores.
     """
     if callable(target) and not isinstance(target, Tensor):
@@ -101,6 +105,8 @@ def score(output: Any, target: OfOutput, rows: Tensor | None = None) -> Tensor:
         if count > 1:
             raise UnitError(f"the network has {count} outputs: give a target from 0 to {count - 1}")
         return scores[:, 0]
+    if class_names and len(class_names) != count:
+        raise ShapeError(f"{len(class_names)} class_names for {count} outputs")
     least, most = (target, target) if isinstance(target, int) else (int(target.min()), int(target.max()))
     if least < -count or most >= count:
         wrong = most if most >= count else least

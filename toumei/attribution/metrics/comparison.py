@@ -17,7 +17,7 @@ from ...core.serialization import Saved
 from ...core.summaries import listed
 from ...core.tensor_specs import Spec, specs
 from ...plots.pixels import check_overlay, montage
-from ...plots.style import color_bar, diverging_map, look
+from ...plots.style import TITLE, color_bar, diverging_map, look
 from ..base.baselines import BaselineLike
 from ..base.method import Method
 from ..base.result import Attribution
@@ -93,7 +93,7 @@ class Comparison(Saved):
     def plot(self, images: Tensor | None = None, count: int = 6, masks: Tensor | None = None) -> "Figure":
         """Returns a figure with a row for each method and a column for each of the first inputs.
 
-        Red speaks for the target, blue against it. If masks were compared, the share of the mass inside is
+        Orange speaks for the target, blue against it. If masks were compared, the share of the mass inside is
         written beside each method.
 
         Args:
@@ -109,13 +109,15 @@ class Comparison(Saved):
             raise ArgumentError("only attributions of pictures (N, C, H, W) are drawn")
         from matplotlib import pyplot
 
+        from ...plots.shown_once import ShownOnce
+
         self._check(images, masks)
         above = int(images is not None)
         count = min(count, self.heat.shape[1])
         size = (1.2 * count + 2.2, 1.2 * (above + len(self.methods)))
-        figure, axes = pyplot.subplots(
-            above + len(self.methods), count, figsize=size, squeeze=False, layout="constrained"
-        )
+        figure = pyplot.figure(figsize=size, layout="constrained", FigureClass=ShownOnce)
+        figure.suptitle("What speaks for the target (orange) and what against it (blue)", fontsize=TITLE)
+        axes = figure.subplots(above + len(self.methods), count, squeeze=False)
         for index in range(count):
             if images is not None:
                 axes[0, index].imshow(montage(images[index, None]).permute(1, 2, 0).numpy())

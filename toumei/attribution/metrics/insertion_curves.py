@@ -32,6 +32,11 @@ class Curve(Saved):
     Attributes:
         shares: (S + 1,) share of the input's positions that have been changed, from 0 to 1.
         scores: (N, S + 1).
+
+    Example:
+        >>> curve = Curve(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([[0.0, 1.0, 1.0]]))
+        >>> curve.auc
+        tensor([0.7500])
     """
 
     shares: Tensor
@@ -50,6 +55,7 @@ class Curve(Saved):
             ax.plot(self.shares, self.scores.mean(0))
             ax.set_xlabel("share of the input changed")
             ax.set_ylabel("score of the target")
+            ax.set_title("The score while the input is changed")
         return ax
 
     def __repr__(self) -> str:
@@ -124,6 +130,14 @@ def deletion(
     """Returns the score while positions are hidden, those that contribute most first.
 
     A low area is good. Arguments and errors are those of `insertion`.
+
+    Example:
+        >>> from torch import nn
+        >>> model, values = nn.Linear(2, 1, bias=False), torch.tensor([[3.0, 1.0]])
+        >>> with torch.no_grad():
+        ...     _ = model.weight.copy_(values)
+        >>> deletion(model, torch.ones(1, 2), values, 0, steps=2).scores
+        tensor([[4., 1., 0.]], dtype=torch.float64)
     """
     # the position that is hidden last is shown first by `insertion` with negative contributions
     curve = insertion(

@@ -28,6 +28,11 @@ class Removals(Saved):
     Attributes:
         contributed: (N, R) sums of contributions for R random sets.
         lost: (N, R) the score less the score without the set.
+
+    Example:
+        >>> removals = Removals(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 4.0, 6.0]]))
+        >>> removals.correlation()
+        tensor([1.])
     """
 
     contributed: Tensor
@@ -151,7 +156,14 @@ def infidelity(
     batch_size: int = 128,
     seed: int | None = 0,
 ) -> Tensor:
-    """Returns `Removals.infidelity`, (N,); arguments and errors are those of `removals`."""
+    """Returns `Removals.infidelity`, (N,); arguments and errors are those of `removals`.
+
+    Example:
+        >>> from torch import nn
+        >>> model, inputs = nn.Linear(8, 1), torch.rand(3, 8)
+        >>> infidelity(model, inputs, inputs * model.weight.detach(), 0).max() < 1e-9
+        tensor(True)
+    """
     return removals(
         model,
         inputs,
@@ -182,7 +194,14 @@ def faithfulness_correlation(
     batch_size: int = 128,
     seed: int | None = 0,
 ) -> Tensor:
-    """Returns `Removals.correlation`, (N,); arguments and errors are those of `removals`."""
+    """Returns `Removals.correlation`, (N,); arguments and errors are those of `removals`.
+
+    Example:
+        >>> from torch import nn
+        >>> model, inputs = nn.Linear(8, 1), torch.rand(3, 8)
+        >>> faithfulness_correlation(model, inputs, inputs * model.weight.detach(), 0).min() > 0.999
+        tensor(True)
+    """
     return removals(
         model,
         inputs,

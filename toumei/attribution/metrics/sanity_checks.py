@@ -31,6 +31,13 @@ class Randomization(Saved):
     Attributes:
         layers: In the order in which they were initialized again; the empty name is the model itself.
         correlations: (L, N) Spearman's rank correlation of the magnitudes with those of the trained network.
+
+    Example:
+        >>> found = Randomization(("fc", "conv"), torch.tensor([[0.5, 0.3], [0.1, 0.1]]))
+        >>> found
+        Randomization(2 layers, correlation 0.10 at the end)
+        >>> found.correlations.mean(1)
+        tensor([0.4000, 0.1000])
     """
 
     layers: tuple[str, ...]
@@ -47,6 +54,7 @@ class Randomization(Saved):
             ax.set_xticks(range(len(means)), names, rotation=90)
             ax.set_xlabel("layers initialized again, one more at a time")
             ax.set_ylabel("rank correlation with the trained network")
+            ax.set_title("Likeness of the maps while the network forgets its weights")
         return ax
 
     def __repr__(self) -> str:

@@ -26,6 +26,7 @@ class Masking:
         batch_size: How many inputs pass through the network at a time.
         seed: Seed of a random baseline.
         verbose: Show progress after two seconds.
+        name: What the progress bar is called, such as the method.
 
     Attributes:
         baseline_samples: How many baselines each input has, K; 1 without randomness.
@@ -42,12 +43,14 @@ class Masking:
         batch_size: int = 64,
         seed: int | None = 0,
         verbose: bool = True,
+        name: str = "scores",
     ) -> None:
         check_counts(1, batch_size=batch_size, baseline_samples=baseline_samples)
         samples = BaselineSamples(problem, baselines, baseline_samples, make_generator(seed))
         self.problem = problem
         self.batch_size = batch_size
         self.verbose = verbose
+        self.name = name
         tensors = samples.all(batch_size)
         self.baseline_samples = len(tensors[0])
         # a mixture by 0 and 1 is exact for finite numbers, and on a CPU ten times as fast as torch.where
@@ -77,7 +80,7 @@ class Masking:
         device = self.problem.tensors[0].device
         rows, samples = rows.to(device), samples.to(device)
         batches = torch.arange(len(rows), device=device).split(self.batch_size)
-        for positions in tqdm(batches, delay=2, leave=False, disable=not self.verbose):
+        for positions in tqdm(batches, self.name, delay=2, leave=False, disable=not self.verbose):
             of_batch = rows[positions]
             with torch.inference_mode():
                 inputs = self.masked(masks(positions), of_batch, samples[positions])

@@ -63,4 +63,5 @@ class PerturbationMethod(Method):
 
     def masking(self, problem: Problem, baselines: BaselineLike) -> Masking:
         """Returns the masking engine for a problem, with the settings of the method."""
-        return Masking(problem, baselines, self.baseline_samples, self.batch_size, self.seed, self.verbose)
+        settings = self.baseline_samples, self.batch_size, self.seed, self.verbose
+        return Masking(problem, baselines, *settings, name=type(self).__name__)

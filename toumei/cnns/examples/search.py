@@ -212,7 +212,7 @@ def _size(loader: Any) -> int | None:
 
 def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]:
     """The images of the batches, without the first `done`."""
-    with tqdm(total=_size(loader), initial=done, unit="images", disable=not verbose) as bar:
+    with tqdm(total=_size(loader), initial=done, desc="examples", unit="image", disable=not verbose) as bar:
         start = 0
         if done and _indexed(loader):
             loader, start = _rest(loader, done), done

@@ -90,7 +90,7 @@ def deep_dream(
     kept, losses, ended = {0: as_picture(photograph)} if snapshots else {}, [], "finished"
     with torch.enable_grad(), frozen(model), evaluating(model), seeded(seed, dream.device):
         try:
-            for step in trange(octaves * steps, disable=not verbose, unit="step"):
+            for step in trange(octaves * steps, desc="dream", disable=not verbose, unit="step"):
                 if step % steps == 0:
                     dream.resize(sizes[step // steps])
                 losses.append(dream.step(task, lr))

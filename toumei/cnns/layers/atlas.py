@@ -50,6 +50,24 @@ class ActivationAtlas(Saved):
         attributions: What the activations of a cell add to each logit on average, (cells, classes); no
             columns without logits.
         categories: Names of the classes.
+
+    Example:
+        >>> atlas = ActivationAtlas(
+        ...     layer="conv4",
+        ...     grid=2,
+        ...     points=torch.rand(4, 2),
+        ...     members=torch.tensor([0, 0, 1, 1]),
+        ...     cells=torch.tensor([[0, 0], [1, 1]]),
+        ...     counts=torch.tensor([2, 2]),
+        ...     directions=torch.rand(2, 8),
+        ...     icons=torch.rand(2, 3, 16, 16),
+        ...     attributions=torch.eye(2),
+        ...     categories=("disc", "ring"),
+        ... )
+        >>> atlas
+        ActivationAtlas(2 cells of 2x2, 4 activations of conv4)
+        >>> atlas.labels
+        ('disc', 'ring')
     """
 
     layer: str

@@ -95,7 +95,8 @@ def sample_activations(
     pick: _Pick | None = None
     parts: list[tuple[Tensor, Tensor]] = []
     found = 0
-    with torch.no_grad(), evaluating(model), tqdm(total=count, unit="activation", disable=not verbose) as bar:
+    bar = tqdm(total=count, desc="activations", unit="activation", disable=not verbose)
+    with torch.no_grad(), evaluating(model), bar:
         for batch in loader:
             images = images_in(batch)
             if images.dim() != 4:

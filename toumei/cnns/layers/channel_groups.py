@@ -165,6 +165,13 @@ def group_channels(
         LayerError: There is no such layer.
         ShapeError: The images are no batch, or the layer makes no maps.
         ArgumentError: Negative activations, only zeros, or more groups than channels or positions.
+
+    Example:
+        >>> from toumei.models import ShapesCNN
+        >>> model = ShapesCNN(pretrained=True).eval()
+        >>> found = group_channels(model, "relu6", torch.rand(2, 3, 64, 64), groups=3, iterations=2)
+        >>> found.directions.shape
+        torch.Size([3, 128])
     """
     if images.dim() != 4 or not len(images):
         raise ShapeError(f"expected images (N, C, H, W), at least one, got {tuple(images.shape)}")

@@ -149,6 +149,12 @@ def expanded_weights(
         ShapeError: The image is no batch of one, or the earlier layer makes no maps.
         UnitError: The later layer does not have these channels.
         ArgumentError: The later layer does not depend on the earlier one.
+
+    Example:
+        >>> from toumei.models import ShapesCNN
+        >>> model = ShapesCNN(pretrained=True).eval()
+        >>> expanded_weights(model, "conv4", "conv5", torch.rand(1, 3, 64, 64), [1, 35])
+        ExpandedWeights(conv4 to conv5: 2 units, 64 inputs, 3x3)
     """
     if not isinstance(image, Tensor) or image.dim() != 4 or len(image) != 1:
         raise ShapeError(f"expected one image (1, C, H, W), got {shown(image)}")
@@ -248,7 +254,7 @@ def _average_pool(
 
 
 def _heat(weights: Tensor) -> Tensor:
-    """Kernels (C, h, w) as pictures (C, 3, H, W): white is zero, red positive, blue negative."""
+    """Kernels (C, h, w) as pictures (C, 3, H, W): white is zero, orange positive, blue negative."""
     colors = diverging_colors(weights, float(weights.abs().max().clamp(min=1e-12)))
     return F.interpolate(colors.movedim(3, 1), size=(_CELL, _CELL), mode="nearest")
 

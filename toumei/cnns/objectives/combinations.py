@@ -24,6 +24,11 @@ class ConstantScore(Objective):
 
     Args:
         value: The number.
+
+    Example:
+        >>> from toumei.cnns.objectives import Channel
+        >>> Channel("conv2:3") + ConstantScore(1.0)
+        Channel('conv2:3') + 1
     """
 
     value: float

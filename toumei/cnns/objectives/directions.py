@@ -109,6 +109,7 @@ class NeuronDirection(Direction):
         similarity: As for `Direction`.
         power: The power of the cosine.
         channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
+        grid: Height and width of the grid that tokens stand on, where it cannot be told.
 
     Raises:
         ShapeError: A direction of a wrong rank, or zero.

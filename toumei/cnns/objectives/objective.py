@@ -26,6 +26,14 @@ class Objective(ABC):
 
     A new objective is a subclass with `layers` and `score`. Objectives are combined by ``+``, ``-``, ``*``,
     ``/`` and ``**``, also with numbers, and print as expressions.
+
+    Example:
+        >>> class Brightness(Objective):
+        ...     layers = ("conv2",)
+        ...     def score(self, activations):
+        ...         return activations["conv2"].mean((1, 2, 3))
+        >>> Brightness().layers
+        ('conv2',)
     """
 
     @property

@@ -76,7 +76,15 @@ class AlphaImage(Generator):
 
 @checked
 def random_background(colors: Tensor) -> Tensor:
-    """Returns random pictures of this size with natural spectra (lucid's `image_sample`)."""
+    """Returns random pictures of this size with natural spectra (lucid's `image_sample`).
+
+    Args:
+        colors: Pictures (N, C, H, W) of the size.
+
+    Example:
+        >>> random_background(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 3, 16, 16])
+    """
     if colors.dim() != 4:
         raise ShapeError(f"expected pictures (N, C, H, W), got {tuple(colors.shape)}")
     with torch.no_grad():

@@ -15,6 +15,11 @@ class Colored(Generator):
     """Pictures whose colours are made by a `ColorSpace` from optimized numbers.
 
     A new one is a subclass with `parameters`, `numbers`, `to`, and the attribute `colors`.
+
+    Example:
+        >>> from toumei.cnns.parameterization import FFTImage
+        >>> issubclass(FFTImage, Colored)
+        True
     """
 
     colors: ColorSpace

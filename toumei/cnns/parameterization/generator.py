@@ -20,6 +20,12 @@ class Generator(ABC):
     """A batch of pictures as a differentiable function of parameters that an optimizer changes.
 
     A new parameterization is a subclass with `parameters`, `get_image` and `to`.
+
+    Example:
+        >>> from toumei.cnns.parameterization import PixelImage
+        >>> image = PixelImage(2, 3, 16, 16, seed=0)
+        >>> isinstance(image, Generator), image.get_image().shape
+        (True, torch.Size([2, 3, 16, 16]))
     """
 
     @property

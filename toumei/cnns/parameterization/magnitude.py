@@ -105,6 +105,14 @@ def load_magnitude(path: str | Path) -> Tensor:
 
     Raises:
         ArgumentError: Another ending, several tensors, or a damaged file.
+
+    Example:
+        >>> from safetensors.torch import save_file
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     save_file({"magnitude": torch.rand(3, 32, 17)}, f"{folder}/spectrum.safetensors")
+        ...     load_magnitude(f"{folder}/spectrum.safetensors").shape
+        torch.Size([3, 32, 17])
     """
     path = Path(path)
     if path.suffix == ".npy":

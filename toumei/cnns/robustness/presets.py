@@ -15,6 +15,11 @@ def lucid(**options: Any) -> Views:
 
     Args:
         **options: `same_on_batch` and `fill` of `Views`.
+
+    Example:
+        >>> import torch
+        >>> lucid()(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3, 76, 76])
     """
     scales = [1 + (step - 5) / 50 for step in range(11)]
     return Views(Pad(12), Jitter(8), Scale(scales), Rotate([*range(-10, 11), *[0] * 5]), Jitter(4), **options)
@@ -29,6 +34,11 @@ def distill(**options: Any) -> Views:
 
     Args:
         **options: `same_on_batch` and `fill` of `Views`.
+
+    Example:
+        >>> import torch
+        >>> distill()(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3, 64, 64])
     """
     scales = [1, 0.975, 1.025, 0.95, 1.05]
     return Views(Pad(16), Jitter(16), Scale(scales), Rotate(range(-5, 6)), Jitter(8), Pad(-4), **options)
@@ -42,6 +52,11 @@ def light(**options: Any) -> Views:
 
     Args:
         **options: `same_on_batch` and `fill` of `Views`.
+
+    Example:
+        >>> import torch
+        >>> light()(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3, 64, 64])
     """
     return Views(
         Pad(2), Jitter(2), Scale([0.95, 0.975, 1, 1.025, 1.05]), Rotate(range(-5, 6)), Jitter(2), **options

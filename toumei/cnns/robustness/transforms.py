@@ -33,6 +33,11 @@ class View(GeometricAugmentationBase2D, ABC):  # type: ignore[misc]  # kornia ha
     Args:
         same_on_batch: All images of a batch get the same map.
         fill: The value outside of the picture.
+
+    Example:
+        >>> from toumei.cnns.robustness import Jitter
+        >>> isinstance(Jitter(4), View)
+        True
     """
 
     _compute_matrix_lazily = True  # the map is drawn on the CPU; the device needs it only inverted
@@ -111,6 +116,10 @@ class Pad(View):
 @checked
 class CropOrPad(View):
     """Crops or pads around the centre to a fixed size, for networks that take only one.
+
+    Args:
+        height: Pixels of the result.
+        width: Pixels of the result.
 
     Example:
         >>> CropOrPad(8, 8)(torch.ones(1, 3, 5, 11)).shape

@@ -24,6 +24,10 @@ class AttentionBatch:
         tokens: (batch, length) numbers of the tokens, to find separators and punctuation.
         separators: (batch, length), 1 for separators, in place of numbers.
         punctuation: (batch, length), 1 for punctuation, in place of numbers.
+
+    Example:
+        >>> AttentionBatch({"layer0": torch.eye(4).expand(1, 2, 4, 4)}).weights["layer0"].shape
+        torch.Size([1, 2, 4, 4])
     """
 
     weights: Mapping[str, Tensor] | Sequence[Tensor] = ()

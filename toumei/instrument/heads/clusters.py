@@ -39,6 +39,13 @@ class AttentionHeadClusteringResult(Saved):
         texts: How many texts.
         rows: How many query rows they have, without padding.
         compared_rows: How many of these were compared; fewer if `rows_per_text` was given.
+
+    Example:
+        >>> from toumei.instrument import cluster_attention_heads
+        >>> weights = torch.rand(2, 1, 3, 5, 5).tril().softmax(-1)  # two layers of three heads
+        >>> result = cluster_attention_heads([list(weights)], verbose=False)
+        >>> len(result), result.coordinates.shape
+        (6, torch.Size([6, 2]))
     """
 
     divergences: Tensor

@@ -23,7 +23,12 @@ from .text_batches import token_texts
 
 
 class KeyValueMaxSearchStrategy(str, Enum):
-    """Which prefixes count: all of a text, or its first token alone."""
+    """Which prefixes count: all of a text, or its first token alone.
+
+    Example:
+        >>> [strategy.name for strategy in KeyValueMaxSearchStrategy]
+        ['PREFIX', 'CLS']
+    """
 
     PREFIX = "prefix"
     CLS = "cls"
@@ -49,6 +54,10 @@ class NeuronKVRecord(NamedTuple):
         prefix_idx: The last token of the prefix, counted from 0 among the tokens that are no padding.
         value: The coefficient.
         z: How many standard deviations that is above the neuron's mean over all prefixes.
+
+    Example:
+        >>> NeuronKVRecord(instance_idx=0, prefix_idx=1, value=2.5, z=3.0).z
+        3.0
     """
 
     instance_idx: int
@@ -63,6 +72,18 @@ class KVResults:
     Attributes:
         tokenization: The tokens of each text that triggers some neuron, by its number; None if no tokenizer
             was given.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from toumei.models import facts_gpt
+        >>> model, tokenizer, world = facts_gpt()
+        >>> source = SimpleNamespace(model=model, down_projections=["transformer.h.2.mlp.c_proj"])
+        >>> analyzer = KeyValueAnalyzer(KeyValueMaxSearchStrategy.PREFIX, max_entries=3, source=source)
+        >>> with analyzer.track_batch():
+        ...     output = model(**tokenizer(world.facts[0].text, return_tensors="pt"))
+        >>> results = analyzer.analyze()
+        >>> results.keys()[:2], results.get(0, 17)[0].instance_idx
+        ([(0, 0), (0, 1)], 0)
     """
 
     def __init__(

@@ -22,6 +22,11 @@ class Trigger:
         prefix: The text up to and with that token.
         token: That token.
         next_token: The token after it, None at the end of the text.
+
+    Example:
+        >>> trigger = Trigger("the cat sat", 0, 1, 2.5, 3.0, "the cat", "cat", "sat")
+        >>> trigger.prefix, trigger.next_token
+        ('the cat', 'sat')
     """
 
     text: str
@@ -80,6 +85,11 @@ class NeuronMemory:
         lowered: The likeliest under the negative value, of gated layers.
         mean: The mean coefficient over all prefixes.
         deviation: The standard deviation.
+
+    Example:
+        >>> trigger = Trigger("the cat sat", 0, 1, 2.5, 3.0, "the cat", "cat", "sat")
+        >>> NeuronMemory("mlp", 7, (trigger,), (), (("sat", 0.5),), (), 0.1, 0.2)
+        NeuronMemory(mlp:7: 'the [cat] sat' -> sat)
     """
 
     layer: str

@@ -29,6 +29,15 @@ class Memories(Saved):
         read: How many texts were read.
         prefixes: How many prefixes counted.
         cut: How many texts were cut off because they were too long.
+
+    Example:
+        >>> from toumei.instrument import KeyValueMemories
+        >>> from toumei.models import facts_gpt
+        >>> model, tokenizer, world = facts_gpt()
+        >>> texts = [fact.text for fact in world.facts[:6]]
+        >>> layers = ["transformer.h.2.mlp.c_proj"]
+        >>> KeyValueMemories(model, tokenizer, layers, triggers=2, verbose=False)(texts)
+        Memories(1 layers, 512 neurons, 43 prefixes of 6 texts)
     """
 
     layers: tuple[LayerMemories, ...]

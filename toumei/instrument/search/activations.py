@@ -27,6 +27,17 @@ class Activation:
         operations: Its operations, the last one first.
         input: The tensor that it is given.
         output: What it returns.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import find_activations, instrument
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> with instrument(layer.eval()) as probe, probe.track() as tracker:
+        ...     _ = layer(torch.rand(1, 5, 8))
+        >>> graph = tracker.build_graph()
+        >>> next(find_activations(graph))
+        Activation('relu', '/relu#0')
     """
 
     name: str

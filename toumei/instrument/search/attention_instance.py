@@ -36,6 +36,17 @@ class MultiHeadAttentionInstance:
         value: The tensor of the values.
         output: The tensor of the heads' outputs.
         operation: The softmax, or the operation that computes all of it.
+
+    Example:
+        >>> from torch import nn
+        >>> from toumei.instrument import find_multi_head_attention, instrument
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> with instrument(layer.eval()) as probe, probe.track() as tracker:
+        ...     _ = layer(torch.rand(1, 5, 8))
+        >>> graph = tracker.build_graph()
+        >>> found = next(find_multi_head_attention(graph))
+        >>> found.num_heads, found.key_length
+        (2, 5)
     """
 
     kind: str

@@ -35,6 +35,18 @@ class FeedForward:
         before_norm: What is normalized to the coefficients; the same tensor where nothing is.
         down: The last linear map.
         down_module: Name of the module that is the last linear map; None where no module is that alone.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import find_feed_forward, instrument
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> with instrument(layer.eval()) as probe, probe.track() as tracker:
+        ...     _ = layer(torch.rand(1, 5, 8))
+        >>> graph = tracker.build_graph()
+        >>> found = next(find_feed_forward(graph))
+        >>> found.kind, found.module
+        ('plain', '')
     """
 
     kind: str
@@ -116,6 +128,17 @@ class FindTransformerFFN:
 
     Args:
         graph: The graph of a forward pass.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import instrument
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> with instrument(layer.eval()) as probe, probe.track() as tracker:
+        ...     _ = layer(torch.rand(1, 5, 8))
+        >>> graph = tracker.build_graph()
+        >>> [found.kind for found in FindTransformerFFN(graph).search()]
+        ['plain']
     """
 
     def __init__(self, graph: OperationGraph) -> None:

@@ -25,6 +25,17 @@ class LinearMap:
         output: What it returns, with the bias where that is added in a step of its own.
         weight: The parameter, of all experts where it is one of several; or the tensor that takes its place.
         bias: The bias, None without.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import find_linear, instrument
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> with instrument(layer.eval()) as probe, probe.track() as tracker:
+        ...     _ = layer(torch.rand(1, 5, 8))
+        >>> graph = tracker.build_graph()
+        >>> [found.module for found in find_linear(graph)]
+        ['linear1', 'linear2']
     """
 
     operation: Operation

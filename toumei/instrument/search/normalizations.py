@@ -34,6 +34,17 @@ class Normalization:
         output: What it returns.
         weight: The parameter that its result is scaled by, in some models less one; None without.
         bias: The bias, None without.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import find_normalizations, instrument
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> with instrument(layer.eval()) as probe, probe.track() as tracker:
+        ...     _ = layer(torch.rand(1, 5, 8))
+        >>> graph = tracker.build_graph()
+        >>> [(found.kind, found.module) for found in find_normalizations(graph)]
+        [('layer_norm', 'norm1'), ('layer_norm', 'norm2')]
     """
 
     kind: str

@@ -48,6 +48,17 @@ class Match:
     Attributes:
         groups: The tensors, operations and constants by their names in the pattern.
         operations: All operations of the match from the last to the first, without those passed over.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import Step, find, instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> (match,) = find(tracker.build_graph(), Step("relu", name="rectified"))
+        >>> [operation.name for operation in match.operations]
+        ['1/relu#0']
     """
 
     groups: Mapping[str, Any] = field(default_factory=dict)
@@ -84,6 +95,11 @@ class Pattern(ABC):
 
     Attributes:
         last: The functions that can have made the tensor, None where that is not known.
+
+    Example:
+        >>> from toumei.instrument import Step
+        >>> isinstance(Step("relu"), Pattern)
+        True
     """
 
     last: frozenset[str] | None = None
@@ -102,6 +118,17 @@ class Value(Pattern):
         name: Its name in the match.
         of: A pattern that it fits as well.
         computed: Whether it must be no parameter or buffer.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import Step, find, instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> (match,) = find(tracker.build_graph(), Step("relu", Value("before")))
+        >>> match.groups["before"].name
+        '0/linear#0'
     """
 
     name: str | None = None
@@ -124,7 +151,22 @@ class Value(Pattern):
 @checked
 @dataclass(frozen=True)
 class Weight(Pattern):
-    """A parameter or buffer, or a part of one."""
+    """A parameter or buffer, or a part of one.
+
+    Args:
+        name: Under which a match keeps it.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import Step, Value, find, instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> (match,) = find(tracker.build_graph(), Step("linear", Value(), Weight("weight")))
+        >>> match.groups["weight"].name
+        '0.weight'
+    """
 
     name: str | None = None
 
@@ -138,7 +180,24 @@ class Weight(Pattern):
 @checked
 @dataclass(frozen=True)
 class Constant(Pattern):
-    """A number up to a thousandth, another argument that is equal, or any argument that is no tensor."""
+    """A number up to a thousandth, another argument that is equal, or any argument that is no tensor.
+
+    Args:
+        value: The number or argument; None for any.
+        name: Under which a match keeps it.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import Step, find, instrument
+        >>> class Half(nn.Module):
+        ...     def forward(self, x):
+        ...         return (0.5 * x).relu()
+        >>> with instrument(Half()) as probe, probe.track() as tracker:
+        ...     _ = probe.model(torch.rand(1, 3))
+        >>> len(list(find(tracker.build_graph(), Step("mul", Constant(0.5)))))
+        1
+    """
 
     value: Any = None
     name: str | None = None
@@ -153,7 +212,18 @@ class Constant(Pattern):
 
 @checked
 class Either(Pattern):
-    """What fits one of several patterns; the first one that fits counts."""
+    """What fits one of several patterns; the first one that fits counts.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import Step, find, instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> len(list(find(tracker.build_graph(), Either(Step("gelu"), Step("relu")))))
+        1
+    """
 
     def __init__(self, *patterns: Pattern) -> None:
         self.patterns = patterns
@@ -178,6 +248,16 @@ class Step(Pattern):
         of: A pattern of one of its tensors, whichever; `chain` sets it.
         where: Says of an operation whether it is meant.
         module: Types of the module that calls it, with ``|`` between them.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import find, instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> len(list(find(tracker.build_graph(), Step("relu", Step("linear")))))
+        1
     """
 
     def __init__(
@@ -238,6 +318,16 @@ class Skip(Pattern):
         of: The pattern of the tensor; `chain` sets it.
         most: How many operations there may be at most; by default any number. ``most=1`` is an optional step.
         where: Says of an operation whether it is meant.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import Step, find, instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(), nn.ReLU()).eval()
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> len(list(find(tracker.build_graph(), Step("relu", Skip("dropout", Step("linear"))))))
+        1
     """
 
     def __init__(

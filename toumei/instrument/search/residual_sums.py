@@ -20,6 +20,17 @@ class ResidualSum:
         stream: The tensor that goes past the part.
         branch: What the part returned.
         output: The sum.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import find_residual_sums, instrument
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> with instrument(layer.eval()) as probe, probe.track() as tracker:
+        ...     _ = layer(torch.rand(1, 5, 8))
+        >>> graph = tracker.build_graph()
+        >>> len(list(find_residual_sums(graph)))
+        2
     """
 
     operation: Operation

@@ -43,6 +43,17 @@ def neighbourhood(
         bipartite: Its operations and tensors as networkx has them.
         focus: From where hops count.
         hops: How many.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> graph = tracker.build_graph()
+        >>> list(neighbourhood(graph, graph.networkx(), graph.operation("1/relu"), 2).operations)
+        ['0/linear#0', '1/relu#0']
     """
     near = nx.ego_graph(bipartite, focus, radius=hops, undirected=True)
     return Neighbourhood(

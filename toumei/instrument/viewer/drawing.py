@@ -51,6 +51,16 @@ def picture(graph: ForwardPass, ax: "Axes | None" = None, module: str = "", dept
     Raises:
         ArgumentError: The depth is below 1.
         LayerError: No operations of such a module ran; the message names the nearest ones.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from toumei.instrument import instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> picture(tracker.build_graph()).get_title()
+        'Sequential'
     """
     if depth < 1:
         raise ArgumentError(f"depth is a whole number from 1 on, got {depth}")

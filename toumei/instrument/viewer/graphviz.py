@@ -20,9 +20,27 @@ _HEAD = """  rankdir=TB;
 def save_dot(graph: ForwardPass, path: str | Path, parameters: bool = False) -> None:
     """Writes a graph as text for Graphviz, or as a picture for a path that ends in .svg, .pdf or .png.
 
+    Args:
+        graph: A forward pass.
+        path: The file.
+        parameters: Draw parameters and buffers too.
+
     Raises:
         MissingDependencyError: A picture is asked for, and the program ``dot`` is not installed.
         ArgumentError: ``dot`` could not draw the graph.
+
+    Example:
+        >>> import torch
+        >>> from tempfile import TemporaryDirectory
+        >>> from torch import nn
+        >>> from toumei.instrument import instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> with TemporaryDirectory() as folder:
+        ...     save_dot(tracker.build_graph(), f"{folder}/graph.dot")
+        ...     (Path(folder) / "graph.dot").read_text()[:9]
+        'digraph "'
     """
     text = dot_text(graph, parameters).encode()
     ending = Path(path).suffix.lower()

@@ -39,6 +39,15 @@ def graph_page(
             tensors of several passes.
         focus: What the page shows first.
         summary: The line below the title; by default what there is.
+
+    Example:
+        >>> from torch import nn
+        >>> from toumei.instrument import instrument
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> with instrument(model) as probe, probe.track() as tracker:
+        ...     _ = model(torch.rand(1, 3))
+        >>> graph_page(tracker.build_graph())[:15]
+        '<!DOCTYPE html>'
     """
     numbers = f"{len(graph.operations):,} operations, {_parameters(graph):,} parameters"
     error = (

@@ -39,6 +39,14 @@ class NodeCircuit(Saved):
         complete: Whether the contributions of an input sum to `full` - `empty`.
         passes: Forward passes that each input took for the nodes, without those for the edges.
         backward_passes: How many of them had a backward pass.
+
+    Example:
+        >>> import torch
+        >>> from toumei.misc.circuits import CircuitDetector
+        >>> from toumei.models import SimpleMLP
+        >>> model = SimpleMLP(4, 3, 2)
+        >>> CircuitDetector(model, ["fc0"])(torch.rand(5, 4), 0.0, 1).nodes
+        ('fc0:0', 'fc0:1', 'fc0:2')
     """
 
     nodes: tuple[str, ...]

@@ -35,6 +35,12 @@ class Block:
         target: Index of the layer that they go to.
         weight: (target units, source units) not negative; (S, target units, source units) for S graphs that
             differ only in their weights. Symmetric for edges within a layer.
+
+    Example:
+        >>> from toumei.misc.modularity import chain
+        >>> (block,) = chain("ab", [torch.ones(3, 2)]).blocks
+        >>> block.source, block.target, block.weight.shape
+        (0, 1, torch.Size([3, 2]))
     """
 
     source: int

@@ -35,6 +35,11 @@ class Lesion:
         random_mean: The mean drop for random sets of as many units of the layer.
         random_deviation: Its standard deviation; NaN for a single random set.
         p: One-sided p-value of a larger drop than random sets have, (r + 1) / (samples + 1).
+
+    Example:
+        >>> lesion = Lesion("fc0", 1, units=4, drop=0.3, random_mean=0.1, random_deviation=0.05, p=0.01)
+        >>> lesion.drop > lesion.random_mean
+        True
     """
 
     layer: str
@@ -54,6 +59,12 @@ class LesionTest(Saved):
         score: The score of the whole network.
         lesions: One for each part of a cluster in a layer that can be tested.
         samples: How many random sets each was compared with.
+
+    Example:
+        >>> lesion = Lesion("fc0", 1, units=4, drop=0.3, random_mean=0.1, random_deviation=0.05, p=0.01)
+        >>> print(LesionTest(0.9, (lesion,), samples=100))
+        score 0.900, combined p 0.00505
+          fc0 without 4 units of cluster 1: drop 0.300, random 0.100 +- 0.050, p 0.010
     """
 
     score: float
@@ -125,6 +136,17 @@ def lesion_test(
         LayerError: A layer of the graph that the model does not have.
         ShapeError: Another number of targets than of inputs.
         NonFiniteError: Outputs that are NaN or infinite.
+
+    Example:
+        >>> from toumei.misc import WeightGraph, spectral_partition
+        >>> from toumei.models import SimpleMLP
+        >>> model = SimpleMLP(4, 8, 2)
+        >>> graph = WeightGraph.from_model(model)
+        >>> labels = spectral_partition(graph, 2).labels
+        >>> inputs, targets = torch.rand(20, 4), torch.randint(2, (20,))
+        >>> found = lesion_test(model, graph, labels, inputs, targets, samples=5)
+        >>> found.lesions[0].layer, found.samples
+        ('fc0', 5)
     """
     graph = as_graph(graph)
     labels = check_labels(graph, labels)

@@ -12,6 +12,7 @@ from ...core.parallel import sweep
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
+from ...plots.style import look_of
 from .graph import Block, GraphLike, WeightGraph, as_graph
 from .plots import plot_null_test
 from .quality import modularities, ncuts
@@ -35,6 +36,11 @@ class NullTest(Saved):
         value: The value of the network.
         samples: (S,) the values of the shuffled networks, on the CPU.
         n_clusters: How many clusters each graph was divided into.
+
+    Example:
+        >>> test = NullTest("ncut", 0.1, torch.linspace(0.5, 0.9, 99), 2)
+        >>> test.verdict, round(test.p, 2)
+        ('more modular than shuffled', 0.01)
     """
 
     measure: ModularityMeasure
@@ -69,9 +75,10 @@ class NullTest(Saved):
     @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the distribution of the samples and the measured value."""
-        ax = plot_null_test(self.samples, self.value, self.measure, ax)
-        ax.set_title(f"{self.verdict}: z {self.z:.1f}, p {self.p:.2g}")
-        return ax
+        axes = plot_null_test(self.samples, self.value, self.measure, ax)
+        with look_of(ax):
+            axes.set_title(f"{self.verdict}: z {self.z:.1f}, p {self.p:.2g}")
+        return axes
 
     def __repr__(self) -> str:
         return (

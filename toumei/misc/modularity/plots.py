@@ -30,6 +30,13 @@ def plot_layers(graph: GraphLike, labels: Labels, ax: "Axes | None" = None, *, e
         ax: Where to draw; a new figure by default.
         edges: How many of the strongest edges are drawn; stronger ones are wider. Edges inside a cluster have
             its colour, others are gray.
+
+    Example:
+        >>> from toumei.misc.modularity import chain
+        >>> graph = chain("abc", [torch.rand(4, 4), torch.rand(4, 4)])
+        >>> ax = plot_layers(graph, [0, 0, 1, 1] * 3)
+        >>> ax.get_xlabel()
+        'layer'
     """
     from matplotlib.collections import LineCollection
 
@@ -70,6 +77,18 @@ def plot_blocks(graph: GraphLike, labels: Labels, ax: "Axes | None" = None) -> "
     """Returns axes with the weight matrices side by side, rows and columns sorted by cluster.
 
     Each matrix has its largest weight in its title; colours are shares of it. Lines separate clusters.
+
+    Args:
+        graph: One graph, or a network.
+        labels: The cluster of each unit, or clusters that were found.
+        ax: Where to draw; a new figure by default.
+
+    Example:
+        >>> from toumei.misc.modularity import chain
+        >>> graph = chain("abc", [torch.rand(4, 4), torch.rand(4, 4)])
+        >>> ax = plot_blocks(graph, [0, 0, 1, 1] * 3)
+        >>> len(ax.images)
+        2
     """
     graph = as_graph(graph)
     labels = check_labels(graph, labels)
@@ -93,6 +112,11 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
         eigenvalues: In ascending order, those of a `SpectralPartition`.
         n_clusters: How many clusters were chosen.
         ax: Where to draw; a new figure by default.
+
+    Example:
+        >>> ax = plot_eigenvalues(torch.tensor([0.0, 0.1, 0.8, 0.9]), n_clusters=2)
+        >>> ax.get_title()
+        '2 clusters by the eigenvalues of the graph'
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -106,6 +130,7 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("number of the eigenvalue")
         ax.set_ylabel("eigenvalue of the Laplacian")
+        ax.set_title(f"{n_clusters} clusters by the eigenvalues of the graph")
         ax.legend(loc="lower right")
     return ax
 
@@ -119,6 +144,11 @@ def plot_null_test(samples: Tensor, value: float, measure: str = "ncut", ax: "Ax
         value: The value of the network.
         measure: What was measured, ``"ncut"`` or ``"modularity"``.
         ax: Where to draw; a new figure by default.
+
+    Example:
+        >>> ax = plot_null_test(torch.linspace(0.5, 0.9, 99), value=0.1)
+        >>> ax.get_xlabel()
+        'normalized cut'
     """
     from matplotlib.ticker import MaxNLocator
 

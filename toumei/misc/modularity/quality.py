@@ -21,6 +21,16 @@ def ncut_by_cluster(graph: GraphLike, labels: Labels) -> Tensor:
     """Returns for each cluster the share of its edges that leave it, (clusters,), from 0 to 1.
 
     It is 0 for a cluster without members.
+
+    Args:
+        graph: One graph, or a network.
+        labels: The cluster of each unit, or clusters that were found.
+
+    Example:
+        >>> from toumei.misc.modularity import chain
+        >>> graph = chain("ab", [torch.block_diag(torch.ones(2, 2), torch.ones(2, 2)) + 0.1])
+        >>> ncut_by_cluster(graph, [0, 0, 1, 1, 0, 0, 1, 1])
+        tensor([0.0833, 0.0833], dtype=torch.float64)
     """
     graph = as_graph(graph)
     return _shares_cut(graph, check_labels(graph, labels))
@@ -58,7 +68,19 @@ def ncut(graph: GraphLike, labels: Labels) -> float:
 
 @checked
 def modularity_by_cluster(graph: GraphLike, labels: Labels, resolution: float = 1.0) -> Tensor:
-    """Returns what each cluster adds to the modularity, (clusters,)."""
+    """Returns what each cluster adds to the modularity, (clusters,).
+
+    Args:
+        graph: One graph, or a network.
+        labels: The cluster of each unit, or clusters that were found.
+        resolution: How much chance counts; larger numbers prefer smaller clusters.
+
+    Example:
+        >>> from toumei.misc.modularity import chain
+        >>> graph = chain("ab", [torch.block_diag(torch.ones(2, 2), torch.ones(2, 2))])
+        >>> modularity_by_cluster(graph, [0, 0, 1, 1, 0, 0, 1, 1])
+        tensor([0.2500, 0.2500], dtype=torch.float64)
+    """
     graph = as_graph(graph)
     within, volume = _masses(graph, check_labels(graph, labels))
     total = volume.sum()
@@ -95,6 +117,16 @@ def in_out_ratio(graph: GraphLike, labels: Labels) -> float:
     """Returns the mean weight within clusters over that between them, in the form of Filan et al. (2021).
 
     With the normalized cut n of k clusters it is (1 - n / k) / (2 n / k); infinite if no edge is cut.
+
+    Args:
+        graph: One graph, or a network.
+        labels: The cluster of each unit, or clusters that were found.
+
+    Example:
+        >>> from toumei.misc.modularity import chain
+        >>> graph = chain("ab", [torch.block_diag(torch.ones(2, 2), torch.ones(2, 2)) + 0.1])
+        >>> round(in_out_ratio(graph, [0, 0, 1, 1, 0, 0, 1, 1]), 3)
+        5.5
     """
     shares = ncut_by_cluster(graph, labels)
     between = float(shares.mean())

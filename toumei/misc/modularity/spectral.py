@@ -108,6 +108,13 @@ class SpectralPartition(Saved):
         labels: (nodes,) cluster of each node, -1 for isolated ones.
         eigenvalues: (k + 1,) or more: the smallest of the normalized Laplacian, on the CPU.
         isolated: Names of the units without edges, which belong to no cluster.
+
+    Example:
+        >>> partition = SpectralPartition(torch.tensor([0, 0, 1]), torch.tensor([0.0, 0.1, 0.9]), [])
+        >>> partition
+        SpectralPartition(2 clusters of 2, 1 units)
+        >>> partition.n_clusters
+        2
     """
 
     labels: Tensor

@@ -61,6 +61,18 @@ class Evaluation:
 
     Raises:
         ArgumentError: It is something else.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers.areas import ActivationAreas
+        >>> model, tokenizer, world = facts_gpt()
+        >>> facts = [fact for fact in world.facts if fact.relation in ("residence", "instrument")][:80]
+        >>> texts, labels = [fact.text for fact in facts], [fact.relation for fact in facts]
+        >>> settings = {"tokenizer": tokenizer, "map_dimension": 8, "verbose": False}
+        >>> areas = ActivationAreas(model, texts, labels, **settings)
+        >>> _ = areas.process_activation_areas()
+        >>> list(Evaluation(areas).evaluate_model(n_splits=2, metrics="accuracy"))
+        ['accuracy']
     """
 
     @checked
@@ -130,6 +142,6 @@ class Evaluation:
             ax.bar_label(bars, fmt="%+.3f", padding=3, fontsize=style.LABEL)
             ax.axvline(0, color="black", linewidth=0.8)
             ax.margins(x=0.15)
-            ax.set_xlabel("states minus map")
+            ax.set(xlabel="states minus map", title="What classifiers of the map miss")
         figure: Figure = ax.figure  # type: ignore[assignment]
         return figure

@@ -95,6 +95,18 @@ def plot_graph(
 
     Raises:
         ArgumentError: It is no such graph, it has no edges, or there is no such colour map.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers.areas import ActivationAreas
+        >>> model, tokenizer, world = facts_gpt()
+        >>> facts = [fact for fact in world.facts if fact.relation in ("residence", "instrument")][:80]
+        >>> texts, labels = [fact.text for fact in facts], [fact.relation for fact in facts]
+        >>> settings = {"tokenizer": tokenizer, "map_dimension": 8, "verbose": False}
+        >>> areas = ActivationAreas(model, texts, labels, **settings)
+        >>> _ = areas.process_activation_areas()
+        >>> plot_graph(areas.get_composed_graph("instrument", "residence")).get_title()
+        'Texts from layer to layer: instrument and residence'
     """
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
@@ -187,7 +199,7 @@ def _label(ax: "Axes", graph: nx.DiGraph, fixed: bool) -> None:
     ax.set_xticks(range(0, len(layers), step))
     ax.set_xlim(-0.3, len(layers) - 0.7)
     ax.set_xlabel(f"layer, from {shortened(layers[0])} to {shortened(layers[-1])}")
-    ax.set_title(" and ".join(shortened(name, 40) for name in names))
+    ax.set_title(f"Texts from layer to layer: {' and '.join(shortened(name, 40) for name in names)}")
     ax.spines[["top", "right"]].set_visible(False)
     if any("component" in data for _, data in graph.nodes(data=True)):
         ax.set_ylabel("component" if fixed else "components, side by side")

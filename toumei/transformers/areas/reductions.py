@@ -159,6 +159,10 @@ class UMAP(Reduction):
 
     Raises:
         MissingDependencyError: umap-learn is not installed.
+
+    Example:
+        >>> UMAP(gridsize=8).metric  # doctest: +SKIP
+        'cosine'
     """
 
     metric: str = "cosine"

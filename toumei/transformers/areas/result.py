@@ -45,6 +45,22 @@ class Areas(Saved):
         cells: (layers, texts, 2) the x and the y of the cell of each text, from 0 on.
         reduction: What made the coordinates.
         pooling: Which states of a text count.
+
+    Example:
+        >>> areas = Areas.of(
+        ...     4,
+        ...     layers=("0", "1"),
+        ...     categories=("story", "article"),
+        ...     labels=torch.tensor([0, 0, 1, 1]),
+        ...     groups=torch.arange(4),
+        ...     coordinates=torch.rand(2, 4, 2, dtype=torch.float64),
+        ...     explained=torch.rand(2, 2),
+        ...     constant=(),
+        ...     reduction="pca",
+        ...     pooling="last",
+        ... )
+        >>> areas
+        Areas(4 texts of story, article in 2 layers, pca, 4 x 4 cells)
     """
 
     layers: tuple[str, ...]

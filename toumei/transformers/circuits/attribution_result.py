@@ -43,6 +43,16 @@ class AttributionGraph(Saved):
         completeness_error: Of integrated gradients: the sum of the scores of all edges from the embeddings
             minus the change of the metric between the ends of the path. It is 0 with infinitely many steps.
             None for other methods.
+
+    Example:
+        >>> import torch
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, attribution_graph, logit_difference
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> graph = attribution_graph(model, clean, corrupt, logit_difference(4, 5), "exact")
+        >>> len(graph), graph.top(1)[0][0]
+        (42, 'embed->a0.0<v>')
     """
 
     scores: Tensor

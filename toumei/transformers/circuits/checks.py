@@ -42,6 +42,17 @@ class CircuitChecks(Saved):
         full: The metric of the model.
         empty: The metric without any edge.
         metric: Its name.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, acdc, circuit_checks, logit_difference
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> metric = logit_difference(4, 5)
+        >>> circuit = acdc(model, clean, corrupt, metric, 0.1)
+        >>> checks = circuit_checks(model, circuit, clean, corrupt, metric, sets=2)
+        >>> round(checks.faithfulness, 3)
+        1.0
     """
 
     faithfulness: float
@@ -82,9 +93,8 @@ class CircuitChecks(Saved):
             ):
                 axes.scatter(pairs[:, 1], pairs[:, 0], s=16, label=name, color=color)
             axes.axline((0, 0), slope=1, color="0.6", linewidth=1)
-            axes.set(
-                xlabel="f of the model without K", ylabel="f of the circuit without K", title=self.metric
-            )
+            axes.set(xlabel="f of the model without K", ylabel="f of the circuit without K")
+            axes.set_title(f"Is the circuit complete? f: {shortened(self.metric, 30)}")
             axes.legend()
         return axes
 
@@ -139,6 +149,16 @@ def circuit_checks(
 
     Raises:
         ArgumentError: The circuit has no edges, or is of another model.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, acdc, logit_difference
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> metric = logit_difference(4, 5)
+        >>> circuit = acdc(model, clean, corrupt, metric, 0.1)
+        >>> circuit_checks(model, circuit, clean, corrupt, metric, sets=2, random=1)
+        CircuitChecks(faithfulness 1.00, random 0.00, incompleteness 0.00, smallest effect 1.000)
     """
     check_counts(1, sets=sets, random=random)
     with evaluating(model.model), torch.no_grad():
@@ -149,7 +169,7 @@ def circuit_checks(
         nodes = _writers(circuit)
         other = circuit.random(seed)
         total = (4 * (sets + 1)) + len(nodes) * (sets + 1) + random + 1
-        with tqdm(total=total, unit="run", disable=not verbose) as progress:
+        with tqdm(total=total, desc="checks", unit="run", disable=not verbose) as progress:
             checks = _Checks(runs, progress)
             chosen = _sets(nodes, sets, seed)
             others = _sets(_writers(other), sets, seed)

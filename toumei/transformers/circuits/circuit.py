@@ -44,6 +44,15 @@ class Circuit(Saved):
         writers: The labels of all writers, in the order of the model.
         readers: Those of all readers.
         found_by: How the circuit was chosen.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, acdc, logit_difference
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> circuit = acdc(model, clean, corrupt, logit_difference(4, 5), 0.1)
+        >>> circuit.nodes
+        ('embed', 'a0.0', 'a1.0', 'logits')
     """
 
     kept: Tensor

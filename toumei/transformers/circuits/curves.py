@@ -44,6 +44,17 @@ class FaithfulnessCurves(Saved):
         empty: The metric without any edge.
         metric: Its name.
         ablation: What replaced the contributions of other edges.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, attribution_graph, logit_difference
+        >>> from toumei.transformers.circuits import faithfulness_curves
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> metric = logit_difference(4, 5)
+        >>> graphs = {"EAP-IG": attribution_graph(model, clean, corrupt, metric, "eap-ig")}
+        >>> faithfulness_curves(model, graphs, clean, corrupt, metric, shares=[0.1, 1.0]).methods
+        ('EAP-IG', 'random')
     """
 
     values: Tensor
@@ -108,7 +119,8 @@ class FaithfulnessCurves(Saved):
                     low, high = self.values[row] - self.spread[row], self.values[row] + self.spread[row]
                     axes.fill_between(self.shares, low, high, color=color, alpha=0.2, linewidth=0)
             axes.axhline(1, color="0.6", linewidth=0.8)
-            axes.set(xscale="log", xlabel="share of edges kept", ylabel="faithfulness", title=self.metric)
+            axes.set(xscale="log", xlabel="share of edges kept", ylabel="faithfulness")
+            axes.set_title(f"How much of the {shortened(self.metric, 30)} circuits keep")
             axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
             axes.legend()
         return axes
@@ -167,6 +179,17 @@ def faithfulness_curves(
     Raises:
         ArgumentError: A graph is of another model, shares are not in rising order from 0 to 1, the gap of the
             metric is near 0.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, attribution_graph, logit_difference
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> metric = logit_difference(4, 5)
+        >>> graphs = {"exact": attribution_graph(model, clean, corrupt, metric, "exact")}
+        >>> curves = faithfulness_curves(model, graphs, clean, corrupt, metric, shares=[0.1, 1.0], random=1)
+        >>> curves.values.shape  # of the graph and of random edges
+        torch.Size([2, 2])
     """
     check_counts(1, random=random)
     _check_shares(shares)
@@ -181,7 +204,8 @@ def faithfulness_curves(
         for graph in graphs.values():
             check_nodes(graph.writers, graph.readers, runs.wiring)
         full, empty = runs.problem.values[0], runs.empty()
-        with tqdm(total=len(shares) * (len(graphs) + random), unit="run", disable=not verbose) as progress:
+        total = len(shares) * (len(graphs) + random)
+        with tqdm(total=total, desc="circuits", unit="run", disable=not verbose) as progress:
 
             def value(circuit: Circuit) -> float:
                 progress.update()

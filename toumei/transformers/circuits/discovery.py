@@ -72,7 +72,7 @@ def acdc(
         )
         sign = 1 if runs.problem.gap > 0 else -1
         now = runs.problem.values[0]
-        with tqdm(total=int(kept.sum()), unit="edge", disable=not verbose) as progress:
+        with tqdm(total=int(kept.sum()), desc="discovery", unit="edge", disable=not verbose) as progress:
             for reader in reversed(range(len(wiring.readers))):
                 writers = kept[reader].nonzero().flatten().tolist()
                 if not _goes_on(wiring.readers[reader], wiring.writers, kept):

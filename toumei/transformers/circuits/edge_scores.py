@@ -40,7 +40,7 @@ class GradientScores:
         shape = len(self._wiring.readers), len(self._wiring.writers)
         self.scores, self.way = torch.zeros(shape, dtype=torch.float64), 0.0
         total = chunks.texts * (steps or 1)
-        with tqdm(total=total, unit="gradient", disable=not verbose) as self._progress:
+        with tqdm(total=total, desc="edges", unit="gradient", disable=not verbose) as self._progress:
             for chosen in chunks.slices():
                 if steps is None:
                     self._add_gradient(chosen)
@@ -141,7 +141,8 @@ def patched_scores(
     scores = torch.full(shape, torch.nan, dtype=torch.float64)
     ordered = sorted(edges)  # edges into one part of the model come together, so that others run as they are
     total = {edge: 0.0 for edge in ordered}
-    with tqdm(total=len(ordered) * chunks.texts, unit="run", disable=not verbose) as progress:
+    count = len(ordered) * chunks.texts
+    with tqdm(total=count, desc="edges", unit="run", disable=not verbose) as progress:
         for chosen in chunks.slices():
             for rows, values in _patched(chunks, direction, ordered, chosen, batch_size):
                 for edge, value in zip(rows, values, strict=True):

@@ -34,8 +34,16 @@ class PromptPairs:
         corrupt: A corrupt one for each.
         metric: High for a model that does the task.
 
+    ``attribution_graph(model, *pairs)`` takes the three in this order.
+
     Example:
-        ``attribution_graph(model, *pairs)`` takes the three in this order.
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import logit_difference
+        >>> model, tokenizer, world = facts_gpt()
+        >>> town, other = world.facts[0].target, world.alternatives(world.facts[0])[0]
+        >>> pairs = PromptPairs(("Ann lives in",), ("Bob lives in",), logit_difference([town], [other]))
+        >>> pairs.metric
+        Metric('logit difference')
     """
 
     clean: tuple[str, ...]
@@ -71,7 +79,10 @@ def indirect_objects(tokenizer: Any, count: int = 40, seed: int = 0) -> PromptPa
         ArgumentError: The tokenizer has too few of the names as single tokens.
 
     Example:
-        ``indirect_objects(tokenizer).metric`` is the logit difference of the two names.
+        >>> from toumei.models import smollm2
+        >>> model, tokenizer = smollm2()  # doctest: +SKIP
+        >>> indirect_objects(tokenizer, 2).clean[0]  # doctest: +SKIP
+        'When Michael and Sarah went to the garden, Sarah gave a key to'
     """
     check_counts(1, count=count)
     names, places, objects = (_single(tokenizer, words) for words in (NAMES, PLACES, OBJECTS))
@@ -112,7 +123,10 @@ def greater_than(tokenizer: Any, count: int = 40, seed: int = 0) -> PromptPairs:
         ArgumentError: The tokenizer puts years together in other ways.
 
     Example:
-        ``greater_than(tokenizer).metric`` is called ``"p(later) - p(earlier)"``.
+        >>> from toumei.models import smollm2
+        >>> model, tokenizer = smollm2()  # doctest: +SKIP
+        >>> greater_than(tokenizer, 2).clean[0]  # doctest: +SKIP
+        'The conflict lasted from the year 1873 to the year 18'
     """
     check_counts(1, count=count)
     nouns = _single(tokenizer, NOUNS)

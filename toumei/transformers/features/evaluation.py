@@ -39,6 +39,12 @@ class Reconstruction(Saved):
         largest: The largest activation of each feature, (features,).
         tokens: How many tokens were read.
         closest: The largest cosine of each feature's decoder with that of another feature, (features,).
+
+    Example:
+        >>> rates, largest = torch.tensor([0.5, 0.0]), torch.tensor([3.0, 0.0])
+        >>> found = Reconstruction(2.0, 0.1, 0.95, rates, largest, tokens=100, closest=torch.zeros(2))
+        >>> found.unexplained, found.tokens
+        (0.1, 100)
     """
 
     active: float
@@ -87,6 +93,20 @@ class DictionaryEvaluation(Saved):
         divergence: KL(model || model with reconstructions) in nats per token.
         zeroed_divergence: KL(model || model with zeros).
         predictions: How many tokens were predicted.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel, SparseAutoencoder, evaluate_dictionary
+        >>> model, tokenizer, world = facts_gpt()
+        >>> hooked = HookedModel(model, tokenizer)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
+        >>> place = "blocks.2.hook_resid_post"
+        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> texts = [fact.text for fact in world.facts[:20]]
+        >>> found = evaluate_dictionary(dictionary, hooked, texts, verbose=False)
+        >>> found.spliced > found.clean
+        True
     """
 
     reconstruction: Reconstruction
@@ -193,6 +213,19 @@ def evaluate_dictionary(
 
     Raises:
         ArgumentError: The dictionary does not fit the model, or the corpus is empty.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel, SparseAutoencoder
+        >>> model, tokenizer, world = facts_gpt()
+        >>> hooked = HookedModel(model, tokenizer)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
+        >>> place = "blocks.2.hook_resid_post"
+        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> texts = [fact.text for fact in world.facts[:20]]
+        >>> evaluate_dictionary(dictionary, hooked, texts, verbose=False).predictions
+        135
     """
     check_fits(dictionary, model)
     batches = TokenBatches(

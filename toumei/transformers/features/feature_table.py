@@ -58,6 +58,20 @@ class FeatureTable(Saved):
         suppressed: Those whose logits fall most.
         suppressed_logits: By how much, (features, k).
         reads: The name of the activation.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel, SparseAutoencoder, show_features
+        >>> model, tokenizer, world = facts_gpt()
+        >>> hooked = HookedModel(model, tokenizer)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
+        >>> place = "blocks.2.hook_resid_post"
+        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> texts = [fact.text for fact in world.facts[:20]]
+        >>> table = show_features(dictionary, hooked, texts, [3, 7], top=2)
+        >>> table.features, table.values.shape
+        ((3, 7), torch.Size([2, 2]))
     """
 
     features: tuple[int, ...]
@@ -216,6 +230,19 @@ def show_features(
 
     Raises:
         ArgumentError: The dictionary does not fit the model, or has no such feature; the corpus is empty.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel, SparseAutoencoder
+        >>> model, tokenizer, world = facts_gpt()
+        >>> hooked = HookedModel(model, tokenizer)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
+        >>> place = "blocks.2.hook_resid_post"
+        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> texts = [fact.text for fact in world.facts[:20]]
+        >>> show_features(dictionary, hooked, texts, [3, 7], top=2)
+        FeatureTable(2 features of blocks.2.hook_resid_post: 3, 7)
     """
     check_counts(1, top=top)
     check_counts(0, tokens=tokens, before=before, after=after)
@@ -263,6 +290,18 @@ def direct_logits(dictionary: SparseAutoencoder, model: HookedModel, features: S
     Raises:
         ArgumentError: There is no such feature, or it does not write into the residual stream.
         ArchitectureError: The model has no logits of tokens.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel, SparseAutoencoder
+        >>> model, tokenizer, world = facts_gpt()
+        >>> hooked = HookedModel(model, tokenizer)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
+        >>> place = "blocks.2.hook_resid_post"
+        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> direct_logits(dictionary, hooked, [3, 7]).shape
+        torch.Size([2, 443])
     """
     chosen = list(features)
     dictionary.check_features(chosen)

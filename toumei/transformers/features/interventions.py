@@ -79,6 +79,21 @@ def ablate_features(
 
     Raises:
         ArgumentError: The dictionary does not fit the model, or has no such feature.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel, SparseAutoencoder
+        >>> model, tokenizer, world = facts_gpt()
+        >>> hooked = HookedModel(model, tokenizer)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
+        >>> place = "blocks.2.hook_resid_post"
+        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> tokens = hooked.to_tokens(world.facts[0].text)
+        >>> with ablate_features(hooked, dictionary, [3]) as ablated:
+        ...     logits = ablated(tokens)
+        >>> torch.equal(logits, hooked(tokens))
+        False
     """
     check_fits(dictionary, model)
     chosen = list(features)
@@ -104,6 +119,21 @@ def steer_by_feature(
 
     Raises:
         ArgumentError: The dictionary does not fit the model, or has no such feature.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel, SparseAutoencoder
+        >>> model, tokenizer, world = facts_gpt()
+        >>> hooked = HookedModel(model, tokenizer)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
+        >>> place = "blocks.2.hook_resid_post"
+        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> tokens = hooked.to_tokens(world.facts[0].text)
+        >>> with steer_by_feature(hooked, dictionary, 3, strength=10.0) as steered:
+        ...     logits = steered(tokens)
+        >>> torch.equal(logits, hooked(tokens))
+        False
     """
     check_fits(dictionary, model)
     dictionary.check_features([feature])

@@ -19,6 +19,10 @@ class FeatureMatches(Saved):
     Attributes:
         cosines: Of each known direction with its match, (known,).
         matches: Which feature it is, (known,).
+
+    Example:
+        >>> FeatureMatches(torch.tensor([0.99, 0.4]), torch.tensor([1, 0]))
+        FeatureMatches(2 features: mean cosine 0.695, 50.0% at .95 or above)
     """
 
     cosines: Tensor

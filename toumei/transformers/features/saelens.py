@@ -52,6 +52,15 @@ def load_saelens(folder: str | Path) -> SparseAutoencoder:
     Raises:
         ArgumentError: A file is missing or damaged, or of an architecture other than standard, topk,
             jumprelu, batchtopk, matryoshka_batchtopk, transcoder and jumprelu_transcoder.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from toumei.transformers import SparseAutoencoder
+        >>> from toumei.transformers.features import save_saelens
+        >>> with TemporaryDirectory() as folder:
+        ...     save_saelens(SparseAutoencoder.of_directions(torch.eye(4)), folder)
+        ...     load_saelens(folder)
+        SparseAutoencoder(4 features of width 4, relu, reads activations)
     """
     folder = Path(folder)
     config = _json(folder / _CONFIG)

@@ -30,6 +30,12 @@ class Superposition(Saved):
         importances: The weights of the features in the loss, (features,).
         density: The probability with which a feature is not 0.
         loss: The mean weighted squared error in the last tenth of the training.
+
+    Example:
+        >>> from toumei.transformers.features import train_superposition
+        >>> toy = train_superposition(2, 1, density=0.05, steps=400, instances=4)[0]
+        >>> toy.represented.tolist(), bool((toy.directions[0] * toy.directions[1] < 0).all())
+        ([True, True], True)
     """
 
     directions: Tensor
@@ -64,8 +70,10 @@ class Superposition(Saved):
                 names = [str(feature) for feature in longest.tolist()]
                 shown = self.directions[longest]
                 heat_map(shown @ shown.T, names, ax, label="product of two features", columns=names)
-                if len(names) < features:
-                    ax.set_title(f"the {len(names)} longest of {features} features")
+                longest_of = f"the {len(names)} longest of " if len(names) < features else ""
+                ax.set_title(
+                    f"density {self.density:g}: {longest_of}{features} features in {dimensions} dimensions"
+                )
                 return ax
             for x, y in self.directions.tolist():
                 ax.plot([0, x], [0, y], color=GRAY, linewidth=1, zorder=1)
@@ -74,8 +82,7 @@ class Superposition(Saved):
             ax.set_xlim(-limit, limit)
             ax.set_ylim(-limit, limit)
             ax.set_aspect("equal")
-            ax.set_xlabel("dimension 0")
-            ax.set_ylabel("dimension 1")
+            ax.set(xlabel="first dimension", ylabel="second dimension")
             kept = self.dimensionalities[self.represented]
             share = f",\nabout {float(kept.median()):.2f} dimensions for each" if len(kept) else ""
             ax.set_title(f"density {self.density:g}: {len(kept)} features in 2 dimensions{share}")

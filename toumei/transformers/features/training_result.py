@@ -29,6 +29,15 @@ class DictionaryTraining(Saved):
         active: How many features were active on average, (steps,).
         dead: The share of features that had not been active for `settings.dead_tokens` inputs, (steps,).
         fingerprint: The hash of the weights of the model that the activations are from; empty for tensors.
+
+    Example:
+        >>> import torch
+        >>> from toumei.transformers import train_dictionary
+        >>> values = torch.rand(500, 8, generator=torch.Generator().manual_seed(0))
+        >>> settings = DictionarySettings(features=16, k=2, tokens=2000, batch_size=100)
+        >>> training = train_dictionary(values, settings, verbose=False)
+        >>> len(training.losses), training.dictionary
+        (20, SparseAutoencoder(16 features of width 8, topk 2, reads activations))
     """
 
     dictionary: SparseAutoencoder
@@ -51,6 +60,7 @@ class DictionaryTraining(Saved):
             ax.set_ylim(0, 1)
             ax.set_xlabel("activations seen")
             ax.set_ylabel("share")
+            ax.set_title("The dictionary while it learns")
             ax.legend()
         return ax
 

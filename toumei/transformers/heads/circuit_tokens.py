@@ -31,6 +31,10 @@ class TokenPair(NamedTuple):
         row: The query of a QK circuit, the token that is read of an OV circuit.
         column: The key of a QK circuit, the token whose logit changes of an OV circuit.
         value: The entry.
+
+    Example:
+        >>> TokenPair(" Ann", " Rome", 2.5).column
+        ' Rome'
     """
 
     row: str
@@ -96,6 +100,16 @@ class SingularReadOut(Saved):
         rows: For each, the tokens whose embedding has the largest part along its left vector: what a head
             reads, or the query.
         columns: For each, the tokens of its right vector: those whose logits it raises most, or the key.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel
+        >>> from toumei.transformers.heads import singular_read_out
+        >>> model, tokenizer, world = facts_gpt()
+        >>> hooked = HookedModel(model, tokenizer)
+        >>> found = singular_read_out(hooked, 3, 1)
+        >>> found.head, len(found.values)
+        ('3.1', 5)
     """
 
     circuit: str
@@ -117,7 +131,7 @@ class SingularReadOut(Saved):
             axes.barh(places, self.values.tolist(), color=style.BLUE)
             axes.set_yticks(places, names)
             axes.invert_yaxis()
-            axes.set(xlabel=f"singular value of the {self.circuit.upper()} circuit of head {self.head}")
+            axes.set(xlabel="singular value", title=f"{self.circuit.upper()} circuit of head {self.head}")
         return axes
 
     def __len__(self) -> int:

@@ -33,6 +33,14 @@ class CompositionScores(Saved):
         layer_names: The numbers of the layers.
         baseline: The average score of heads with random weights, 1 / sqrt(width).
         subtracted: Whether it is subtracted from the scores.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, composition_scores
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> scores = composition_scores(model, verbose=False)
+        >>> scores["k"].shape, scores.top("k", 1)[0][:2]
+        (torch.Size([2, 2, 2, 2]), ('0.0', '1.0'))
     """
 
     q: Tensor
@@ -91,7 +99,8 @@ class CompositionScores(Saved):
             heat_map(matrix, rows, axes, label=f"{kind.upper()}-composition{above}", middle=middle)
             ticks = [int(place) for place in axes.get_xticks()]  # at the middle of each cell
             axes.set_xticklabels([columns[place] for place in ticks])
-            axes.set(xlabel="reads", ylabel="writes")
+            axes.set(xlabel="head that reads", ylabel="head that writes")
+            axes.set_title(f"{kind.upper()}-composition of pairs of heads")
         return axes
 
     def _matrix(self, kind: Kind) -> Tensor:

@@ -16,6 +16,11 @@ class SVD(NamedTuple):
         U: (..., rows, rank), the left singular vectors as columns.
         S: (..., rank), the singular values, the largest first.
         Vh: (..., rank, columns), the right singular vectors as rows.
+
+    Example:
+        >>> svd = FactoredMatrix(torch.rand(5, 2), torch.rand(2, 4)).svd()
+        >>> svd.U.shape, svd.S.shape, svd.Vh.shape
+        (torch.Size([5, 2]), torch.Size([2]), torch.Size([2, 4]))
     """
 
     U: Tensor

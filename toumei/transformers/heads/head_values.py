@@ -77,7 +77,7 @@ class HeadValues(Saved):
         width = min(max(3.5, 0.3 * self.values.shape[1]), 12.0) + 1.5
         with drawing(ax, width, min(max(2.5, 0.25 * len(self.values)), 10.0)) as axes:
             heat_map(self.values, self.layer_names, axes, label=self.what)
-            axes.set(xlabel="head", ylabel="layer")
+            axes.set(xlabel="head", ylabel="layer", title=f"{shortened(self.what, 50)}, head by head")
         return axes
 
     def __len__(self) -> int:

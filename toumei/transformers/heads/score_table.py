@@ -32,6 +32,18 @@ Score = Literal[
 
 SCORES: tuple[Score, ...] = get_args(Score)
 _UNITS = {"entropy": "entropy (nats)", "distance": "distance (tokens)"}
+_TITLES: dict[Score, str] = {
+    "previous": "Attention to the previous token",
+    "duplicate": "Attention to the same token before",
+    "induction": "Attention to what came next before",
+    "first": "Attention to the first token",
+    "same": "Attention of a token to itself",
+    "entropy": "How widely heads attend",
+    "distance": "How far back heads attend",
+    "previous_share": "Share of attention to the previous token",
+    "duplicate_share": "Share of attention to the same token before",
+    "induction_share": "Share of attention to what came next before",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -60,6 +72,14 @@ class HeadScores(Saved):
         layer_names: Of each layer; numbers if none were given.
         texts: How many texts.
         rows: How many query rows they have, without padding.
+
+    Example:
+        >>> import torch
+        >>> from toumei.transformers.heads import head_scores, repeated_tokens
+        >>> weights = torch.eye(7).roll(-1, 1).expand(1, 1, 1, 7, 7)
+        >>> scores = head_scores(weights, repeated_tokens(1, 3, 5, 100, bos=0))
+        >>> scores.top("previous", 1)
+        (('0.0', 1.0),)
     """
 
     previous: Tensor
@@ -121,7 +141,7 @@ class HeadScores(Saved):
             limits = None if score in _UNITS else (0.0, 1.0)
             label = _UNITS.get(score, score.replace("_", " "))
             heat_map(values, self.layer_names, axes, label=label, limits=limits)
-            axes.set(xlabel="head", ylabel="layer")
+            axes.set(xlabel="head", ylabel="layer", title=_TITLES[score])
         return axes
 
     def __len__(self) -> int:

@@ -34,6 +34,14 @@ class HeadWeights:
         b_V: (heads, d_head).
         b_O: (width,), of all heads together.
         key_value_heads: How many different heads of keys and values there are.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel
+        >>> from toumei.transformers.heads import head_weights
+        >>> weights = head_weights(HookedModel(*facts_gpt()[:2]), 0)
+        >>> weights.W_Q.shape, weights.key_value_heads
+        (torch.Size([4, 128, 32]), 4)
     """
 
     layer: int

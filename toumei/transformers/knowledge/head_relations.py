@@ -45,6 +45,17 @@ class HeadRelations(Saved):
             is above the mean of all, in standard deviations.
         known: The known facts about these.
         read: What the heads read.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel, KnowledgeGraphExtractor
+        >>> model, tokenizer, world = facts_gpt()
+        >>> hooked = HookedModel(model, tokenizer)
+        >>> facts = [fact for fact in world.facts if fact.relation == "residence"][:40]
+        >>> known = [(fact.subject, fact.relation, fact.target) for fact in facts]
+        >>> found = KnowledgeGraphExtractor(hooked).from_heads(known)
+        >>> found.relations, found.accuracies.shape
+        (('residence',), torch.Size([1, 24]))
     """
 
     relations: tuple[str, ...]
@@ -98,7 +109,7 @@ class HeadRelations(Saved):
             )
             axes.set_xticks(torch.arange(len(best)) + 0.5, [self.heads[at] for at in best.tolist()])
             axes.tick_params("x", rotation=90)
-            axes.set(xlabel="head", title=f"Objects that OV circuits of heads write, from the {self.read}")
+            axes.set(xlabel="head", title=f"Relations that heads write: OV circuits on the {self.read}")
         return axes
 
     def __len__(self) -> int:

@@ -38,6 +38,13 @@ class GraphComparison(Saved):
         known: How many are known, (relations,).
         scores: The scores of all facts of the graph, the highest first, (facts,).
         hits: Which of them are known, 0 or 1, (facts,).
+
+    Example:
+        >>> known = [("Ann", "profession", "judge"), ("Bob", "profession", "hunter")]
+        >>> graph = KnowledgeGraph(facts=(known[0],), scores=torch.tensor([0.9]), source="prompts")
+        >>> found = graph.compared(known)
+        >>> found.precision, found.recall
+        (1.0, 0.5)
     """
 
     relations: tuple[str, ...]
@@ -88,6 +95,7 @@ class GraphComparison(Saved):
             axes.plot(recalls, self._precisions, color=style.BLUE)
             axes.plot([self.recall], [self.precision], "o", color=style.RED, label="all facts")
             axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.05))
+            axes.set_title("Facts read from the model, best scores first")
             axes.legend()
         return axes
 

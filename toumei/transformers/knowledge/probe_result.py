@@ -37,6 +37,23 @@ class ProbeResult(Saved):
         groups: The group of each example, (examples,).
         majority: The share of the most frequent label.
         confidence: Of the intervals.
+
+    Example:
+        >>> right = torch.tensor([[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+        >>> found = ProbeResult(
+        ...     names=("blocks.0.hook_resid_post", "blocks.1.hook_resid_post"),
+        ...     kind="linear",
+        ...     position="last",
+        ...     classes=("judge", "baker"),
+        ...     correct=right,
+        ...     control=right[:0],
+        ...     random=right[:0],
+        ...     groups=torch.arange(4),
+        ...     majority=0.5,
+        ...     confidence=0.95,
+        ... )
+        >>> found.accuracy
+        tensor([0.7500, 1.0000])
     """
 
     names: tuple[str, ...]
@@ -139,6 +156,7 @@ class ProbeResult(Saved):
             labels, title = short_names(self.names)
             axes.set_xticks(places[::step], labels[::step])
             axes.set(xlabel=title, ylabel="accuracy", ylim=(0, 1.02))
+            axes.set_title(f"Which of {len(self.classes)} labels, read by probes")
             axes.legend()
         return axes
 

@@ -28,6 +28,17 @@ class SteeringVector(Saved):
         size: The mean length of the activation over all texts, to which that of the vector compares.
         texts: How many positive and negative texts it was made of.
         position: At which tokens of them.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel, steering_vector
+        >>> model, tokenizer, world = facts_gpt()
+        >>> hooked = HookedModel(model, tokenizer)
+        >>> vector = steering_vector(hooked, ["lives in"], ["works as a"], ("resid_post", 3))
+        >>> with vector.steering(hooked, 2.0):
+        ...     text = hooked.generate("lives in", 1)
+        >>> vector.texts
+        (1, 1)
     """
 
     name: str

@@ -36,6 +36,17 @@ class SteeringSweep(Saved):
         losses: The mean next-token loss of each text in nats, (strengths, texts).
         metric: The name of the metric.
         name: The activation that is steered.
+
+    Example:
+        >>> found = SteeringSweep(
+        ...     strengths=torch.tensor([0.0, 1.0]),
+        ...     values=torch.tensor([[0.5], [2.0]]),
+        ...     losses=torch.tensor([[3.0], [3.1]]),
+        ...     metric="logit difference",
+        ...     name="blocks.3.hook_resid_post",
+        ... )
+        >>> found.means
+        tensor([0.5000, 2.0000])
     """
 
     strengths: Tensor
@@ -72,7 +83,7 @@ class SteeringSweep(Saved):
         """
         with drawing(ax, 5.0, 3.4) as axes:
             axes.plot(self.strengths, self.means, "o-", markersize=4, color=style.BLUE)
-            axes.set(xlabel=f"strength at {self.name}")
+            axes.set(xlabel=f"strength at {self.name}", title="What steering changes, and what it costs")
             axes.set_ylabel(self.metric, color=style.BLUE)
             right = axes.twinx()
             right.plot(self.strengths, self.losses.mean(1), "s--", markersize=3, color=style.RED)

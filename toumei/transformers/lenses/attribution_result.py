@@ -37,6 +37,15 @@ class LogitAttribution(Saved):
         neurons: What each neuron of the MLPs adds, (layers, neurons), in the same way.
         sources: What attention adds by the values of each token, (layers, tokens), in the same way.
         tokens: The tokens of the prompt.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import direct_logit_attribution
+        >>> model, tokenizer, world = facts_gpt()
+        >>> fact = world.facts[0]
+        >>> found = direct_logit_attribution(model, tokenizer, fact.text, fact.target)
+        >>> found.labels[:2], found.answer == fact.target
+        (('embedding', 'positions'), True)
     """
 
     prompt: str

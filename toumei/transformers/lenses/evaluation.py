@@ -33,6 +33,12 @@ class LensEvaluation(Saved):
         divergences: KL(model || lens) in nats, (layers, 2).
         tokens: How many tokens were predicted.
         bytes_per_token: How many bytes of text a token has on average.
+
+    Example:
+        >>> bits = torch.tensor([[3.0, 5.0], [2.0, 2.0]])
+        >>> found = LensEvaluation(("0", "1"), bits, bits - 2, tokens=100, bytes_per_token=4.0)
+        >>> found.layers, found.bits_per_byte.shape
+        (('0', '1'), torch.Size([2, 2]))
     """
 
     layers: tuple[str, ...]
@@ -67,6 +73,7 @@ class LensEvaluation(Saved):
             ax.set_ylim(bottom=0)
             ax.set_xlabel("read out after layer")
             ax.set_ylabel("bits per byte")
+            ax.set_title("The next token read from each layer")
             ax.legend()
         return ax
 

@@ -35,6 +35,15 @@ class LogitLens(Saved):
         ranks: How many tokens are likelier than that, (layers,).
         top: The likeliest tokens after each layer.
         top_probabilities: Their probabilities, (layers, k).
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import logit_lens
+        >>> model, tokenizer, world = facts_gpt()
+        >>> fact = world.facts[0]
+        >>> lens = logit_lens(model, tokenizer, fact.text, fact.target)
+        >>> lens.probabilities.shape, int(lens.ranks[-1])
+        (torch.Size([6]), 0)
     """
 
     prompt: str

@@ -39,6 +39,14 @@ class LensTable(Saved):
             tokens).
         next_probabilities: The probability of the token that comes next in the prompt, (layers, tokens - 1).
         next_ranks: How many tokens are likelier than that, (layers, tokens - 1).
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import logit_lens
+        >>> model, tokenizer, world = facts_gpt()
+        >>> table = logit_lens(model, tokenizer, world.facts[0].text)
+        >>> table.layers[:2], table.tokens[:2]
+        (('0', '1'), ('The', 'town'))
     """
 
     prompt: str

@@ -38,6 +38,15 @@ class LensRecipe:
         loss: ``"kl"``, KL(model || lens), or ``"cross_entropy"`` of the next token.
         bias_only: Whether only the biases are trained.
         seed: Of the order of the chunks.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import TunedLens
+        >>> model, tokenizer, world = facts_gpt()
+        >>> texts = [fact.text for fact in world.facts[:50]]
+        >>> size = {"tokens_per_step": 64, "length": 32, "steps": 2}
+        >>> TunedLens.train(model, tokenizer, texts, **size, verbose=False).recipe.steps
+        2
     """
 
     steps: int

@@ -40,6 +40,14 @@ class ActivationCache(Mapping[str, Tensor]):
     Attributes:
         texts: The tokens of the texts; None for pictures and in loaded caches.
         grad: The gradients of the metric, as a cache of their own.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel
+        >>> model, tokenizer, world = facts_gpt()
+        >>> logits, cache = HookedModel(model, tokenizer).run_with_cache(world.facts[0].text, ["pattern"])
+        >>> list(cache)[:2], cache["pattern", -1].shape[:2]
+        (['blocks.0.attn.hook_pattern', 'blocks.1.attn.hook_pattern'], torch.Size([1, 4]))
     """
 
     def __init__(

@@ -110,6 +110,13 @@ class Anatomy:
         head: Name of the module that turns vectors into logits.
         width: Width of the residual stream.
         missing: For each block why a part is None.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import anatomy
+        >>> parts = anatomy(facts_gpt()[0])
+        >>> parts.blocks[:2], parts.head
+        (('transformer.h.0', 'transformer.h.1'), 'lm_head')
     """
 
     model: nn.Module

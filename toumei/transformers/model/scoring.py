@@ -22,6 +22,10 @@ class AnswerScore:
     Attributes:
         log_probability: The mean of the log probabilities of the answer's tokens.
         likeliest: Whether each token of the answer is the likeliest one.
+
+    Example:
+        >>> AnswerScore(-0.1, likeliest=True)
+        AnswerScore(log_probability=-0.1, likeliest=True)
     """
 
     log_probability: float
@@ -44,6 +48,14 @@ def score_answers(
         tokenizer: Its tokenizer.
         questions: Prompts and their answers. Equal texts run through the model once.
         batch_size: How many texts run through the model at once.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import anatomy
+        >>> model, tokenizer, world = facts_gpt()
+        >>> fact = world.facts[0]
+        >>> score_answers(anatomy(model), tokenizer, [(fact.text, fact.target)])[0].likeliest
+        True
     """
     rows, targets = [], []
     for prompt, answer in questions:

@@ -166,6 +166,13 @@ def subject_range(tokens: Tokens, prompt: str, subject: str, start: int | None =
 
     Raises:
         ArgumentError: The subject is empty, or not in the prompt; the message shows both and the tokens.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> model, tokenizer, world = facts_gpt()
+        >>> fact = world.facts[0]
+        >>> subject_range(tokenize(tokenizer, fact.text), fact.text, fact.subject)
+        (3, 5)
     """
     subject = subject.strip() if isinstance(subject, str) else ""
     if start is None:
@@ -217,6 +224,13 @@ def continuation(tokenizer: Any, prompt: Any, text: str) -> tuple[int, ...]:
 
     Raises:
         ArgumentError: The text is empty, or the tokenizer knows none of its tokens.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> model, tokenizer, world = facts_gpt()
+        >>> fact = world.facts[0]
+        >>> tokenizer.decode(continuation(tokenizer, fact.text, fact.target)) == fact.target
+        True
     """
     if not isinstance(text, str) or not text.strip():
         raise ArgumentError(f"expected words to continue the prompt {prompt!r} with, got {text!r}")

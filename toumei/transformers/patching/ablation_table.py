@@ -29,6 +29,14 @@ class HeadAblation(Saved):
         before: (texts,) the measure in the model as it is.
         confidence: Of the intervals over texts.
         layer_names: The number of each layer.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, head_ablation
+        >>> network = InductionTransformer()
+        >>> found = head_ablation(HookedModel(network), network.sequences(4, 8))
+        >>> found.values.shape, found.top(1)[0][0]
+        (torch.Size([2, 2]), '0.0')
     """
 
     kind: str

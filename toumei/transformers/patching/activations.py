@@ -160,7 +160,8 @@ class Patches:
         def read(logits: Tensor) -> Tensor:
             return problem.read(logits[:, :, -1]).double().cpu()
 
-        with torch.no_grad(), tqdm(total=len(changes), unit="patch", disable=not verbose) as progress:
+        bar = tqdm(total=len(changes), desc="patching", unit="patch", disable=not verbose)
+        with torch.no_grad(), bar as progress:
             progress.update(len(found))
             for done, values in runs.values([one for one in changes if one not in found], read):
                 found |= dict(zip(done, values.mean(1).tolist(), strict=True))

@@ -37,6 +37,15 @@ class AttributionPatching(Saved):
         places: The places of the sample, as `PatchingResult.top` names them.
         estimated: Their estimated effects.
         exact: Their effects by activation patching.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, attribution_patching, logit_difference
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> found = attribution_patching(model, clean, corrupt, logit_difference(4, 5), layers=[1])
+        >>> found.estimate.top(1)[0][0], found.error < 1e-6
+        ('1.0', True)
     """
 
     estimate: PatchingResult
@@ -72,7 +81,8 @@ class AttributionPatching(Saved):
         with drawing(ax, 4.5, 4.0) as axes:
             axes.scatter(self.estimated, self.exact, s=14)
             axes.axline((0, 0), slope=1, color="0.6", linewidth=1)
-            axes.set(xlabel="estimated effect", ylabel="exact effect", title=f"r = {self.correlation:.2f}")
+            axes.set(xlabel="estimated effect", ylabel="exact effect")
+            axes.set_title(f"Effects by gradients and by patching: r = {self.correlation:.2f}")
         return axes
 
     def __repr__(self) -> str:

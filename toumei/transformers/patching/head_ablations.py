@@ -176,7 +176,7 @@ def _measured(
 def _one_by_one(task: _GroupTask, groups: Sequence[list[int]], verbose: bool) -> list[tuple[Tensor, Tensor]]:
     """The results of groups, with a bar that counts heads of texts: there may be few groups."""
     total = len(task.changes) * sum(map(len, groups))
-    with tqdm(total=total, unit="head", disable=not verbose) as progress:
+    with tqdm(total=total, desc="ablation", unit="head", disable=not verbose) as progress:
         return [task(group, progress.update) for group in groups]
 
 

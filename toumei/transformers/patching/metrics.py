@@ -27,6 +27,12 @@ class Metric:
         name: What it is called in results and pictures.
         prepare: Makes the function of logits (..., texts, tokens) for a model, the clean prompts and their
             logits (texts, tokens).
+
+    Example:
+        >>> from toumei.transformers import logit_difference
+        >>> metric = logit_difference(4, 5)
+        >>> metric.name
+        'logit difference'
     """
 
     name: str

@@ -37,6 +37,15 @@ class PatchingResult(Saved):
         direction: Denoising, clean activations in the corrupt run, or noising, the other way round.
         layer_names: The number of each layer.
         tokens: The texts of the positions; those that differ between prompts are in brackets.
+
+    Example:
+        >>> from toumei.models import InductionTransformer
+        >>> from toumei.transformers import HookedModel, activation_patching, logit_difference
+        >>> model = HookedModel(InductionTransformer(vocabulary=8, positions=8))
+        >>> clean, corrupt = torch.tensor([[0, 3, 1, 4, 3, 1]]), torch.tensor([[0, 3, 2, 4, 3, 1]])
+        >>> found = activation_patching(model, clean, corrupt, logit_difference(4, 5), "z", "head")
+        >>> found.values.shape, found.axes
+        (torch.Size([2, 2]), ('layer', 'head'))
     """
 
     values: Tensor

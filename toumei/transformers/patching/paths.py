@@ -130,7 +130,7 @@ class _Paths:
         if senders:
             self._prepare(senders)
         size = rows_at_once(texts, problem.length - self._start, batch_size)
-        with tqdm(total=len(senders), unit="sender", disable=not verbose) as progress:
+        with tqdm(total=len(senders), desc="paths", unit="sender", disable=not verbose) as progress:
             for start in range(0, len(senders), size):
                 chosen = senders[start : start + size]
                 found = self._plain if self._sweep is None else self._sweep.logits

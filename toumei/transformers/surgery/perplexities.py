@@ -44,6 +44,14 @@ class LayerPerplexities(Saved):
         losses: The mean next-token loss of each text with the layer changed, in nats, (layers, texts).
         before: That of the whole model, (texts,).
         length: Tokens of each text.
+
+    Example:
+        >>> losses = torch.tensor([[3.0, 3.2], [2.1, 2.2]], dtype=torch.float64)
+        >>> found = LayerPerplexities(
+        ...     change="delete", layers=(0, 1), losses=losses, before=losses[1] - 0.1, length=64
+        ... )
+        >>> found.least(1)
+        (1,)
     """
 
     change: str
@@ -113,6 +121,7 @@ class LayerPerplexities(Saved):
             step = -(-len(self.layers) // 16)
             axes.set_xticks(self.layers[::step])
             axes.set(xlabel=_WORDS[self.change], ylabel="perplexity")
+            axes.set_title(f"Perplexity with one {_WORDS[self.change]}")
             axes.legend(loc="upper center")
         return axes
 

@@ -24,6 +24,10 @@ class HeadComposition(NamedTuple):
         k: K-composition.
         v: V-composition.
         baseline: The average of heads with random weights, 1 / sqrt(width).
+
+    Example:
+        >>> HeadComposition(q=0.0, k=0.9, v=0.1, baseline=0.2).k
+        0.9
     """
 
     q: float

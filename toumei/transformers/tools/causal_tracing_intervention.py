@@ -20,6 +20,11 @@ class TokenTrace(NamedTuple):
         corrupted: The probability with noise on the embedded tokens.
         restored: (layers, positions) The probability with noise and one state of the plain pass, the residual
             stream after a layer at a position.
+
+    Example:
+        >>> trace = TokenTrace(clean=0.9, corrupted=0.1, restored=torch.tensor([[0.1, 0.8]]))
+        >>> trace.restored.argmax()
+        tensor(1)
     """
 
     clean: float

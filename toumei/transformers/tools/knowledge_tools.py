@@ -28,6 +28,11 @@ class NeuronProbe(NamedTuple):
         false: (statements,).
         auroc: The share of pairs of a true and a false statement in which that of the true one is larger: 0.5
             says nothing, 1 tells them apart.
+
+    Example:
+        >>> import torch
+        >>> NeuronProbe(torch.tensor([0.9, 0.8]), torch.tensor([0.1, 0.2]), auroc=1.0).auroc
+        1.0
     """
 
     true: Tensor
@@ -42,6 +47,11 @@ class Subspaces(NamedTuple):
         values: (heads, k).
         read: What of the stream is read, (heads, k, width).
         written: What is written for it, (heads, k, width).
+
+    Example:
+        >>> import torch
+        >>> Subspaces(torch.rand(2), torch.rand(2, 8), torch.rand(2, 8)).read.shape
+        torch.Size([2, 8])
     """
 
     values: Tensor

@@ -20,6 +20,10 @@ class ResidualParts(NamedTuple):
         parts: (parts, batch, position, width)
         shares: (parts,) How much of the stream each of them is, <part, stream> / |stream|^2 over all texts
             and positions. Those of all parts sum to 1.
+
+    Example:
+        >>> ResidualParts(("embed", "0_attn_out"), torch.rand(2, 4), torch.tensor([0.4, 0.6])).shares
+        tensor([0.4000, 0.6000])
     """
 
     labels: tuple[str, ...]

@@ -24,6 +24,10 @@ class PolysemanticNeurons(NamedTuple):
     Attributes:
         neurons: Which, the most shared first.
         features: By how many features each is shared, as `polysemanticity` counts them.
+
+    Example:
+        >>> PolysemanticNeurons((3,), torch.tensor([[5, 9]])).neurons
+        (3,)
     """
 
     neurons: tuple[int, ...]

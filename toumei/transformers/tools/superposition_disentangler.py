@@ -29,6 +29,16 @@ class Directions(Saved):
         mean: The activation with all coordinates 0, (width,).
         unexplained: The share of the variance that the directions leave.
         dictionary: The dictionary, whose coordinates are no products.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import HookedModel
+        >>> from toumei.transformers.tools import SuperpositionDisentangler
+        >>> model, tokenizer, world = facts_gpt()
+        >>> tool = SuperpositionDisentangler(HookedModel(model, tokenizer))
+        >>> texts = [fact.text for fact in world.facts[:40]]
+        >>> tool.disentangle_superposition(texts, ("mlp_out", 2), 8).directions.shape
+        torch.Size([8, 128])
     """
 
     method: Method

@@ -22,6 +22,11 @@ class Hop(NamedTuple):
         source: The position it comes from.
         destination: The position it goes to.
         weight: Its weight: half the mean attention of the heads, and half for the residual stream.
+
+    Example:
+        >>> hop = Hop(layer=1, head=0, source=2, destination=4, weight=0.9)
+        >>> hop.source, hop.destination
+        (2, 4)
     """
 
     layer: int
@@ -37,6 +42,10 @@ class InformationFlow(NamedTuple):
     Attributes:
         rollout: How much of the destination is the source, by attention rollout over these layers.
         path: The steps of the strongest path, one in each layer; none if no path leads there.
+
+    Example:
+        >>> InformationFlow(0.8, (Hop(1, 0, source=2, destination=4, weight=0.9),)).path[0].weight
+        0.9
     """
 
     rollout: float

@@ -25,6 +25,22 @@ def export_lora(edit: Edit, folder: str | Path) -> None:
 
     Raises:
         EditError: The layers' down-projections are partly `Conv1D` and partly `nn.Linear`.
+
+    Example:
+        >>> from itertools import islice
+        >>> from tempfile import TemporaryDirectory
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import RankOneEditor, collect_statistics
+        >>> model, tokenizer, world = facts_gpt()
+        >>> texts = islice(world.texts(seed=0), 100)
+        >>> statistics = collect_statistics(model, tokenizer, texts, [2], verbose=False)
+        >>> fact = world.facts[0]
+        >>> editor = RankOneEditor(model, tokenizer, statistics)
+        >>> edit = editor.edit(fact.prompt, fact.subject, world.alternatives(fact)[0], layer=2)
+        >>> with TemporaryDirectory() as folder:
+        ...     export_lora(edit, folder)
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['adapter_config.json', 'adapter_model.safetensors']
     """
     parts, folder = edit.parts, Path(folder)
     transposed = {parts.keys_first(layer) for layer in edit.layers}

@@ -123,7 +123,7 @@ def optimize_values(
         frozen(parts.model),
         evaluating(parts.model),
         torch.enable_grad(),
-        tqdm(total=len(facts), disable=not verbose) as bar,
+        tqdm(total=len(facts), desc="values", unit="fact", disable=not verbose) as bar,
     ):
         for group in _groups(facts, batch_size):
             values += _Group(parts, layer, stream, group, settings).optimize(interrupted)

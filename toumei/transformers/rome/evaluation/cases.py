@@ -64,6 +64,21 @@ def counterfact_cases(
 
     Raises:
         ArgumentError: A file is no JSON, a record has none of the layouts, or there are none.
+
+    Example:
+        >>> record = {
+        ...     "requested_rewrite": {
+        ...         "prompt": "{} lives in",
+        ...         "subject": "Ann",
+        ...         "target_new": {"str": "Rome"},
+        ...         "target_true": {"str": "Paris"},
+        ...     },
+        ...     "paraphrase_prompts": ["Ann's home is"],
+        ...     "neighborhood_prompts": ["Bob lives in"],
+        ...     "generation_prompts": [],
+        ... }
+        >>> counterfact_cases([record])[0].paraphrases
+        ("Ann's home is",)
     """
     try:
         about = {

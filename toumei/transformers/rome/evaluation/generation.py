@@ -31,6 +31,14 @@ def generate(
         prompts: The prompts.
         length: How many tokens are added to each prompt; each is drawn from the five likeliest.
         seed: Seed of the draws.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import anatomy
+        >>> model, tokenizer, world = facts_gpt()
+        >>> text = world.facts[0].text
+        >>> generate(anatomy(model), tokenizer, [text], 8)[0].startswith(text)
+        True
     """
     check_counts(1, length=length)
     drawn = (sample_tokens(parts, tokenizer, prompt, 1, length, seed=seed)[0] for prompt in prompts)
@@ -62,6 +70,11 @@ def fitted_vectorizer(corpus: Iterable[str]) -> "TfidfVectorizer":
 
     Raises:
         ArgumentError: The corpus has no words.
+
+    Example:
+        >>> vectorizer = fitted_vectorizer(["the cat sat", "the dog sat"])
+        >>> vectorizer.transform(["the cat"]).shape[0]
+        1
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 

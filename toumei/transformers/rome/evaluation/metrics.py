@@ -113,6 +113,7 @@ class Evaluation(Saved):
             ax.errorbar(shown, heights, errors, fmt="none", color="black")
             ax.set_ylabel("cases (%), with 95 % confidence interval")
             ax.set_ylim(0, 105)
+            ax.set_title("Questions answered as wanted after edits")
         return ax
 
     def _measured(self, metric: str) -> Tensor:
@@ -155,6 +156,13 @@ def evaluate(
 
     Raises:
         ArgumentError: There are no cases.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import world_cases
+        >>> model, tokenizer, world = facts_gpt()
+        >>> evaluate(model, tokenizer, world_cases(world, 3)).mean("efficacy")  # nothing is edited
+        0.0
     """
     if not cases:
         raise ArgumentError("expected cases to evaluate, got none")
@@ -209,6 +217,18 @@ def evaluate_edits(
 
     Raises:
         ArgumentError: Jobs or a folder for facts that are written together.
+
+    Example:
+        >>> from itertools import islice
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import RankOneEditor, collect_statistics, world_cases
+        >>> model, tokenizer, world = facts_gpt()
+        >>> texts = islice(world.texts(seed=0), 100)
+        >>> statistics = collect_statistics(model, tokenizer, texts, [2], verbose=False)
+        >>> editor = RankOneEditor(model, tokenizer, statistics)
+        >>> found = evaluate_edits(editor, world_cases(world, 1), layer=2, verbose=False)
+        >>> found.mean("efficacy")
+        1.0
     """
     if together and (jobs != 1 or folder is not None):
         raise ArgumentError(
@@ -275,7 +295,21 @@ class _EditTask:
 def known_only(
     parts: Anatomy, tokenizer: Any, cases: Sequence[EditCase], batch_size: int = 64
 ) -> list[EditCase]:
-    """Returns the cases without the other facts and namesakes that the model does not answer correctly."""
+    """Returns the cases without the other facts and namesakes that the model does not answer correctly.
+
+    Args:
+        parts: The anatomy of the model.
+        tokenizer: Its tokenizer.
+        cases: The cases.
+        batch_size: Questions in a forward pass.
+
+    Example:
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import anatomy, world_cases
+        >>> model, tokenizer, world = facts_gpt()
+        >>> len(known_only(anatomy(model), tokenizer, world_cases(world, 3)))
+        3
+    """
     questions = [question for case in cases for question in (*case.others, *case.namesakes)]
     answers = score_answers(parts, tokenizer, questions, batch_size) if questions else []
     known = {question for question, answer in zip(questions, answers, strict=True) if answer.likeliest}

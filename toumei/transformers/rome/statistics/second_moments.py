@@ -124,6 +124,16 @@ class KeyStatistics(Saved):
         model: The fingerprint of the model's weights, including edits that were applied.
         corpus: A hash of all tokens that were read.
         texts: The number of texts.
+
+    Example:
+        >>> from itertools import islice
+        >>> from toumei.models import facts_gpt
+        >>> from toumei.transformers import collect_statistics
+        >>> model, tokenizer, world = facts_gpt()
+        >>> texts = islice(world.texts(seed=0), 50)
+        >>> statistics = collect_statistics(model, tokenizer, texts, [2], verbose=False)
+        >>> statistics.texts, list(statistics.moments)
+        (50, [2])
     """
 
     moments: Mapping[int, SecondMoment]

@@ -18,6 +18,10 @@ class FactPrompt:
         prompt: The text whose next token is the answer; a ``{}`` in it stands for the subject.
         subject: The subject in it.
         answer: The true answer, or None to use the prediction of the model.
+
+    Example:
+        >>> FactPrompt("The Eiffel Tower is in", "The Eiffel Tower", "Paris").subject
+        'The Eiffel Tower'
     """
 
     prompt: str

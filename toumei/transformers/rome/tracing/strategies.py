@@ -115,7 +115,7 @@ def swept_scores(inputs: TraceInputs, cached: bool) -> tuple[Tensor, float]:
     runner = BlockwiseRunner(inputs.parts)
     tokens = range(inputs.subject[0], length)
     total = len(inputs.groups) * len(tokens)
-    with tqdm(total=total, disable=not inputs.settings.verbose, unit="token") as progress:
+    with tqdm(total=total, desc="trace", disable=not inputs.settings.verbose, unit="token") as progress:
         for corruption in inputs.groups:
             sweep = inputs.layer_sweep(corruption, runner, cached)
             samples = len(corruption.values)
@@ -162,7 +162,7 @@ def plain_scores(inputs: TraceInputs) -> tuple[Tensor, float]:
     sums, low = torch.zeros(length, plan.layers, dtype=torch.float64), 0.0
     names = plan.modules(parts)
     total = len(inputs.groups) * sums.numel()
-    with tqdm(total=total, disable=not inputs.settings.verbose, unit="cell") as progress:
+    with tqdm(total=total, desc="trace", disable=not inputs.settings.verbose, unit="cell") as progress:
         for corruption in inputs.groups:
             corrupted = record(parts, inputs.ids, names, corruption)
             low += _measured(inputs, corruption, {})
