@@ -21,8 +21,8 @@ from ..core.hooks import listening
 from ..core.kinds import shown
 from ..core.modules import check_model, device_and_dtype, without_wrapper
 from ..instrument.probe import instrument
-from .attention_flops import attention_formulas
 from .hashes import plain_model
+from .kernel_flops import attention_formulas
 from .profile_result import Profile
 
 GRANULARITIES = ("module", "operation")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from toumei.bench.attention_flops import attention_flops, attention_formulas
+from toumei.bench.kernel_flops import attention_flops, attention_formulas
 from toumei.bench.profiling import profile_call
 
 
