@@ -57,7 +57,7 @@ def dask():
     import dask
 
     settings = {"distributed.comm.timeouts.connect": "60s", "distributed.worker.daemon": True}
-    sizes = dict(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    sizes = dict(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
     with dask.config.set(settings), distributed.LocalCluster(**sizes, silence_logs=50) as cluster:
         with distributed.Client(cluster):
             yield
