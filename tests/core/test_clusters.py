@@ -99,11 +99,19 @@ def test_a_cluster_gives_what_this_process_gives_although_a_worker_is_killed(clu
     assert len(list(kept.glob("*.result"))) == 60
 
 
+class Broken:
+    """Can be pickled, but not be read again."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
 class Unreadable(Exception):
-    """An error that cannot be read again after it was pickled."""
+    """An error that cannot be read again after it was pickled, also where Dask registers how to read it."""
 
     def __init__(self, first, second):
         super().__init__(f"{first} and {second}")
+        self.held = Broken()
 
 
 def some_fail(item):
