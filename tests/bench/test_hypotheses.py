@@ -91,6 +91,20 @@ def test_effects_are_those_of_hedges():
     assert far.effect_interval[0] < far.effect < far.effect_interval[1]
 
 
+@pytest.mark.parametrize(("count", "shift"), [(6, 3.5), (6, 20.0), (3, 400.0), (26, 0.4), (200, 2.0)])
+def test_intervals_of_effects_are_the_exact_ones_of_the_noncentral_distribution(count, shift):
+    """Also where the noncentral t distribution of SciPy is NaN on the way; here it is integrated."""
+    first, second = draws(0, (count, count), shift, (1.0, 1.0))
+    found = compare_samples(first, second)
+    df, size = 2 * count - 2, count / 2
+    scale = sqrt(size) / (1 - 3 / (4 * df - 1))
+    ratio = (np.arange(20000) + 0.5) / 20000
+    deviations = np.sqrt(stats.chi2.ppf(ratio, df) / df)
+    for end, share in zip(found.effect_interval, (0.975, 0.025), strict=True):
+        below = stats.norm.cdf(found.effect * scale * deviations - end * scale).mean()
+        assert below == pytest.approx(share, abs=1e-4)
+
+
 def test_effects_that_can_be_found_are_those_of_the_tables_of_cohen():
     for count, effect in ((26, 0.8), (64, 0.5), (394, 0.2)):  # the fewest that show the effect
         found = [detectable_effect(each / 2, 2 * each - 2, 0.05, 2) for each in (count, count - 1)]

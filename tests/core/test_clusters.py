@@ -57,7 +57,7 @@ def dask():
     import dask
 
     settings = {"distributed.comm.timeouts.connect": "60s", "distributed.worker.daemon": True}
-    sizes = dict(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    sizes = dict(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
     with dask.config.set(settings), distributed.LocalCluster(**sizes, silence_logs=50) as cluster:
         with distributed.Client(cluster):
             yield
@@ -99,11 +99,19 @@ def test_a_cluster_gives_what_this_process_gives_although_a_worker_is_killed(clu
     assert len(list(kept.glob("*.result"))) == 60
 
 
-class Unreadable(Exception):
-    """An error that cannot be read again after it was pickled, not even by what Dask reads errors with."""
+class Broken:
+    """Can be pickled, but not be read again."""
 
     def __reduce__(self):
         return int, ("no number",)
+
+
+class Unreadable(Exception):
+    """An error that cannot be read again after it was pickled, also where Dask registers how to read it."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+        self.held = Broken()
 
 
 def some_fail(item):

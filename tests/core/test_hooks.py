@@ -462,6 +462,7 @@ def test_scripted_and_exported_models_are_refused():
         run(torch.export.export(model, (torch.zeros(1, 2),)), torch.zeros(1, 2), record=["0"])
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower")  # on Python 3.13.0
 @pytest.mark.parametrize("how", ["wrapped", "in place", "a part"])
 @torch.no_grad()
 def test_compiled_models_are_run_as_they_were_written(how, watched):

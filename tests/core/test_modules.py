@@ -50,6 +50,21 @@ def test_mixed_flags_come_back_each_as_it_was(small_cnn):
     small_cnn.head.train()
 
 
+def test_flags_come_back_where_a_pass_puts_other_parameters(small_cnn):
+    """As accelerate does, which loads offloaded weights before a module runs."""
+    small_cnn.conv1.bias.requires_grad_(False)
+    before = [parameter.requires_grad for parameter in small_cnn.parameters()]
+    first = small_cnn.conv1.weight
+    with frozen(small_cnn):
+        for layer in (small_cnn.conv1, small_cnn.head):
+            for name, parameter in list(layer.named_parameters()):
+                setattr(layer, name, nn.Parameter(parameter.detach(), parameter.requires_grad))
+        assert not any(parameter.requires_grad for parameter in small_cnn.parameters())
+    assert [parameter.requires_grad for parameter in small_cnn.parameters()] == before
+    assert first is not small_cnn.conv1.weight and first.requires_grad
+    small_cnn.conv1.bias.requires_grad_(True)
+
+
 def test_modes_come_back_when_eval_itself_fails(small_cnn):
     class Stubborn(nn.ReLU):
         def train(self, mode=True):

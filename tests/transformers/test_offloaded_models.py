@@ -131,6 +131,7 @@ def test_weights_that_are_elsewhere_give_the_same(make, place, tmp_path):
     for want, got in zip(expected(make), everything(moved), strict=True):
         assert got.device.type == "cpu" and torch.equal(got.nan_to_num(-7), want.nan_to_num(-7))
     assert elsewhere == [name for name, weight in moved.named_parameters() if weight.is_meta]
+    assert all(weight.requires_grad for weight in moved.parameters())
 
 
 @pytest.mark.parametrize("make", [gpt2, llama])

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
@@ -58,14 +57,15 @@ def detectable_effect(size: float, df: float, alpha: float, sides: int) -> float
 
     limit = t.isf(alpha / sides, df)
 
-    def missing(effect: float) -> float:
-        found = nct.sf(limit, df, effect * sqrt(size))
-        return float(found + (nct.cdf(-limit, df, effect * sqrt(size)) if sides == 2 else 0) - POWER)
+    def surplus(effects: np.ndarray) -> np.ndarray:
+        centers = effects * sqrt(size)
+        power = nct.sf(limit, df, centers) + (nct.cdf(-limit, df, centers) if sides == 2 else 0)
+        return np.asarray(power - POWER)
 
     high = limit / sqrt(size)
-    while missing(high) < 0:
+    while surplus(np.array([high]))[0] < 0:
         high *= 1.2
-    return float(_root(missing, 0.0, high))
+    return _root(surplus, 0.0, high)
 
 
 def _noncentrality(statistic: float, df: int, level: float) -> tuple[float, float]:
@@ -77,19 +77,29 @@ def _noncentrality(statistic: float, df: int, level: float) -> tuple[float, floa
     ends = []
     for share, guess in ((1 - tail, statistic - spread), (tail, statistic + spread)):
 
-        def missing(center: float, share: float = share) -> float:
-            return float(nct.cdf(statistic, df, center) - share)
+        def surplus(centers: np.ndarray, share: float = share) -> np.ndarray:
+            return np.asarray(share - nct.cdf(statistic, df, centers))
 
         room = 4 * spread + 4
-        ends.append(_root(missing, guess - room, guess + room, otherwise=guess))
+        ends.append(_root(surplus, guess - room, guess + room, otherwise=guess))
     return ends[0], ends[1]
 
 
-def _root(function: Callable[[float], float], low: float, high: float, otherwise: float = np.nan) -> Any:
-    """Where a function is zero; another value where it cannot be found."""
-    from scipy.optimize import brentq
+def _root(
+    function: Callable[[np.ndarray], np.ndarray], low: float, high: float, otherwise: float = np.nan
+) -> float:
+    """Where an increasing function is zero; another value where it cannot be found.
 
-    try:
-        return brentq(function, low, high)
-    except ValueError:  # the numbers are too large for the distribution
-        return otherwise
+    Noncentral distributions of SciPy give NaN at single places, which root finders take for a failure. Here
+    such places are left out.
+    """
+    for _ in range(10):
+        places = np.linspace(low, high, 33)
+        values = function(places)
+        known = np.isfinite(values)
+        places, values = places[known], values[known]
+        above = int(np.count_nonzero(values < 0))
+        if not 0 < above < len(values):  # the numbers are too large for the distribution
+            return otherwise
+        low, high = places[above - 1], places[above]
+    return float(low + high) / 2

@@ -148,7 +148,7 @@ def compare_samples(
     Example:
         >>> first, second = [0.1, 0.3, 0.2, 0.4, 0.2, 0.3], [0.6, 0.9, 0.7, 0.8, 0.9, 0.6]
         >>> compare_samples(first, second, method="permutation")
-        HypothesisTest(permutation, 6 and 6 samples, p = 0.0022, effect 3.77 [1.81, 5.72])
+        HypothesisTest(permutation, 6 and 6 samples, p = 0.0022, effect 3.77 [1.81, 5.68])
     """
     check_choice("method", method, METHODS)
     check_choice("alternative", alternative, SIDES)

@@ -22,6 +22,7 @@ from ..core.kinds import shown
 from ..core.modules import check_model, device_and_dtype, without_wrapper
 from ..instrument.probe import instrument
 from .hashes import plain_model
+from .kernel_flops import attention_formulas
 from .profile_result import Profile
 
 GRANULARITIES = ("module", "operation")
@@ -73,7 +74,8 @@ def profile_call(model: Any, call: Callable[[], Any], granularity: str = "module
 def _profiled(model: nn.Module, call: Callable[[], Any], granularity: str) -> tuple[Any, Profile]:
     operations = granularity == "operation"
     lines: dict[str, str] = {}
-    with FlopCounterMode(display=False) as counter, ExitStack() as tracked:
+    counter = FlopCounterMode(display=False, custom_mapping=attention_formulas())
+    with counter, ExitStack() as tracked:
         counts = _Counts(model, operations, counter)
         if operations:
             probe = tracked.enter_context(instrument(model))

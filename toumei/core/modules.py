@@ -267,9 +267,21 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     check_module(model)
     with until_the_end() as cleanup:
         begin_alone(model, cleanup)
-        flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-        cleanup.add(lambda: [parameter.requires_grad_(flag) for parameter, flag in flags])
-        for parameter, _ in flags:
+        places = [
+            (module, name, parameter, parameter.requires_grad)
+            for module in model.modules()
+            for name, parameter in module.named_parameters(recurse=False)
+        ]
+
+        def restore() -> None:
+            for module, name, parameter, flag in places:
+                parameter.requires_grad_(flag)
+                now = getattr(module, name, None)  # accelerate loads offloaded weights as other parameters
+                if isinstance(now, nn.Parameter):
+                    now.requires_grad_(flag)
+
+        cleanup.add(restore)
+        for _, _, parameter, _ in places:
             parameter.requires_grad_(False)
         yield model
 

@@ -25,8 +25,12 @@ def differentiable_recurrent(model: nn.Module) -> Iterator[None]:
     if not (torch.is_grad_enabled() and _lacks_gradients(model)):
         yield
         return
-    with torch.backends.cudnn.flags(enabled=False):
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False  # cudnn.flags() reads what torch 2.9 warns of
+    try:
         yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def _lacks_gradients(model: nn.Module) -> bool:

@@ -24,11 +24,13 @@ def model(language_model):
 
 
 def test_a_planted_label_is_found_and_a_control_is_not(model):
+    draw = torch.Generator().manual_seed(1)
+    rows = torch.randint(3, TOKENS, (240, 5), generator=draw).tolist()
     with torch.no_grad():
-        read = read_features(model, ROWS, [("resid_post", 1)])
-    planted = (read.values[0] @ torch.randn(32, generator=torch.Generator().manual_seed(1)) > 0).tolist()
+        read = read_features(model, rows, [("resid_post", 1)])
+    planted = (read.values[0] @ torch.randn(32, generator=draw) > 0).tolist()
     prober = KnowledgeProber(model, splits=3)
-    found = prober(ROWS, planted, names=[("resid_post", 1)], random_baseline=False)
+    found = prober(rows, planted, names=[("resid_post", 1)], random_baseline=False)
     assert found.accuracy[0] > 0.8 and found.intervals[0, 0] > 0.6
     assert found.selectivity[0] == found.accuracy[0] - found.control_accuracy[0]
     noise = torch.randint(0, 2, (60,), generator=torch.Generator().manual_seed(2)).tolist()

@@ -2,13 +2,15 @@
 
 import math
 import re
+from contextlib import suppress
 from copy import deepcopy
 
 import pytest
 import torch
-from architectures import ARCHITECTURES, build
+from architectures import ARCHITECTURES, TOKENS, build
 from encoders import ENCODERS, build_encoder, inputs_of
 from torch.nn import functional
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.activations import ACT2FN
 
 from toumei.core.errors import ArchitectureError, ArgumentError
@@ -474,3 +476,13 @@ def test_derived_points_are_not_written(run):
         hooked.edit({"ln_final.hook_scale": torch.zeros_like}),
     ):
         pass
+
+
+def test_attention_that_leaves_soft_caps_out_warns():
+    """Newer versions of transformers refuse such a model when it runs."""
+    config = AutoConfig.for_model("gemma2", **ARCHITECTURES["gemma2"], vocab_size=TOKENS)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.config._attn_implementation = "sdpa"
+    with pytest.warns(UserWarning, match="leaves the soft caps of Gemma2ForCausalLM out"):
+        with suppress(ArchitectureError):
+            HookedModel(model)

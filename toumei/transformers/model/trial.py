@@ -1,5 +1,6 @@
 """A trial pass of a transformer, in whose graph its hook points are found."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,13 @@ def hook_points_of(model: nn.Module) -> HookPoints:
         )
     if any(weight.is_meta for weight in model.parameters()) and not has_offloaded(model):
         raise ArchitectureError(f"weights of {name} are on the meta device, without numbers: load them")
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    if capped and getattr(config, "_attn_implementation", "") == "sdpa":
+        warnings.warn(
+            f"the sdpa attention of transformers leaves the soft caps of {name} out, so that it computes "
+            f'something else than what was trained: load it with attn_implementation="eager"',
+            stacklevel=2,
+        )
     args, kwargs = trial_inputs(model)
     try:
         with torch.no_grad(), evaluating(model):

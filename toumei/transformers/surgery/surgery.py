@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 from typing_extensions import Self
 
 from ...core.checks import checked
-from ...core.errors import EditError, ToumeiError
+from ...core.errors import ArchitectureError, EditError, ToumeiError
+from ...core.functions import Function, intercepted, tensors_among
 from ...core.interrupts import uninterrupted
 from ...core.modules import evaluating
 from ...core.summaries import shortened
@@ -131,7 +133,7 @@ class Surgery(Revertible):
         """
         try:
             args, kwargs = trial_inputs(self.model)
-            with torch.no_grad(), evaluating(self.model):
+            with torch.no_grad(), evaluating(self.model), intercepted(_with_heads):
                 self.model(*args, **kwargs)
             if self._check is not None:
                 self._check()
@@ -182,3 +184,11 @@ def forget_captures(model: nn.Module) -> None:
 def hook_name(hook: object) -> str:
     """Returns the name of the function that a hook is."""
     return str(getattr(hook, "__qualname__", ""))
+
+
+def _with_heads(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Calls a function, but no attention without heads: on a CPU torch 2.9 ends the whole process there."""
+    attention = function is scaled_dot_product_attention
+    if attention and any(not tensor.numel() for tensor in tensors_among([*args, *kwargs.values()])):
+        raise ArchitectureError("its attention is left without heads")
+    return function(*args, **kwargs)
