@@ -93,6 +93,7 @@ def test_methods_from_an_image(net, name, images):
     style.attach(net).optimize(1, verbose=False)
 
 
+@pytest.mark.filterwarnings("ignore:there is no score")  # noise is no more like other noise
 def test_whole_layers(net, name, images):
     maps = tensor(net, name, images)
     if (maps >= 0).all():

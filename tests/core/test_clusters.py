@@ -118,7 +118,7 @@ def some_fail(item):
     if item % 5 == 1:
         raise ValueError(f"no {item}")
     if item == 2:
-        raise Unreadable("1 and 2")
+        raise Unreadable(1, 2)
     return item
 
 

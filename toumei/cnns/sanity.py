@@ -161,6 +161,7 @@ def sanity_check(
     Example:
         >>> from toumei.models import ShapesCNN
         >>> images = torch.rand(6, 3, 32, 32)
+        >>> images[2] = images[1]  # two exciting images that are alike
         >>> sanity_check(ShapesCNN(), "conv2:0", images[:1], images[1:3], images[3:]).layers
         ('conv1', 'relu1', 'pool1', 'conv2')
     """
