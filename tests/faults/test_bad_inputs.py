@@ -110,7 +110,8 @@ def described(value):
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
-def test_bad_inputs_end_in_one_kind_of_error(room):
+def test_bad_inputs_end_in_one_kind_of_error(room, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     draw, calls = random.Random(0), list(room())
     watched = {**MODELS, "gpt": world()[0]}
     before = {name: state(model) for name, model in watched.items()}
