@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..core.checks import check_choice, check_counts
+from ..core.checks import check_choice, check_counts, checked
 from ..core.errors import ArgumentError, LayerError
 from ..core.kinds import fitted, kind_of, shown
 
@@ -70,6 +70,7 @@ class PlotSpec:
             raise ArgumentError(f"data_keys has layers or names of activations, got {shown(self.data_keys)}")
         object.__setattr__(self, "data_keys", tuple(keys))
 
+    @checked
     def layer(self, layers: int) -> int:
         """Returns the layer that the key names: its only or first number.
 

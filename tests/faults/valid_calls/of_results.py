@@ -19,7 +19,7 @@ from toumei.misc.style_transfer import StyleTransfer
 
 from .of_areas import areas
 from .of_instrument import writing
-from .small_models import CNN, LABELS, NET, PICTURES, QUIET, VALUES, X, graph
+from .small_models import CNN, NET, PICTURES, QUIET, X, graph
 
 
 @cache

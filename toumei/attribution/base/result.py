@@ -41,6 +41,7 @@ class Attribution(Contributions):
         ('body', 'drug')
     """
 
+    @checked
     def __getitem__(self, index: int | str | slice | Sequence[int] | Tensor) -> Self:
         """Returns the attribution for one of several targets, or that of some rows.
 
@@ -65,6 +66,7 @@ class Attribution(Contributions):
         return replace(self, several=False, names=name, **picked)
 
     @staticmethod
+    @checked
     def cat(results: Sequence["Attribution"]) -> "Attribution":
         """Returns attributions of the same method, targets and columns as one, with all their rows.
 
@@ -92,6 +94,7 @@ class Attribution(Contributions):
         changed: dict[str, Any] = {name: each(getattr(self, name), torch.abs) for name in names}
         return replace(self, complete=False, **changed)
 
+    @checked
     def sum(self, groups: Mapping[str, Sequence[str | int]] | Sequence[str]) -> Self:
         """Returns the contributions of groups of columns, each the sum of its columns'.
 

@@ -89,6 +89,7 @@ class AnswerSpan:
         return shares[:, self.start, 0] + shares[:, self.end, 1]
 
     @classmethod
+    @checked
     def likeliest(cls, logits: Tensor, allowed: Tensor) -> "AnswerSpan":
         """Returns the likeliest answer for logits (T, 2) of one text, among tokens that are allowed, (T,)."""
         scores = logits[:, None, 0] + logits[None, :, 1]

@@ -42,6 +42,7 @@ class ColorSpace:
         self.matrix = matrix.float() if decorrelate is not False and channels == 3 else None
         self.mean = torch.full((1, 1, 1), 0.5) if self.matrix is None else COLOR_MEAN.view(3, 1, 1)
 
+    @checked
     def to(self, device: torch.device | str) -> "ColorSpace":
         """Moves the constants; returns the object itself."""
         self.matrix = None if self.matrix is None else self.matrix.to(device)

@@ -98,6 +98,7 @@ class MACO(Colored):
         result: Tensor = _Watched.apply(super().get_image(), self.transparency)
         return result
 
+    @checked
     def transparent(self, clip: float = 1.0, opaque: float = 80.0) -> Tensor:
         """Returns the pictures as the authors show them, on the CPU: (N, C + 1, H, W), the last is alpha.
 

@@ -175,6 +175,7 @@ class WeightGraph(Displayed):
             for unit in range(size)
         ]
 
+    @checked
     def to(self, target: torch.device | str | torch.dtype) -> Self:
         """Returns the graph on another device or in another precision."""
         return replace(
@@ -206,6 +207,7 @@ class WeightGraph(Displayed):
         matrix: Tensor = self @ torch.eye(len(self), dtype=self.blocks[0].weight.dtype, device=self.device)
         return matrix
 
+    @checked
     def by_layer(self, values: Tensor) -> dict[str, Tensor]:
         """Returns values over the nodes (..., nodes), such as labels, split by layer."""
         return dict(zip(self.layers, values.split(self.sizes, dim=-1), strict=True))

@@ -83,6 +83,7 @@ class LocalityCost:
         return torch.stack(weights + biases).sum()
 
     @torch.no_grad()
+    @checked
     def swap(self, most: int = 30) -> int:
         """Exchanges the positions of the strongest units of each hidden layer if that shortens connections.
 

@@ -36,6 +36,7 @@ class Activations(Protocol):
     @property
     def fingerprint(self) -> str: ...  # noqa: D102
 
+    @checked
     def blocks(self, seed: int) -> Iterator[Block]:
         """Yields blocks of activations (tokens, width) by their names, in an order that a seed chooses."""
         ...
@@ -100,6 +101,7 @@ class ActivationSource:
         """The hash of the model's weights."""
         return fingerprint_of(without_wrapper(self.model.model))
 
+    @checked
     def blocks(self, seed: int = 0) -> Iterator[Block]:
         """Yields the activations (tokens, width) of each pass, in the order of the corpus."""
         for batch in self.batches:
@@ -178,6 +180,7 @@ class TensorActivations:
         self._values = dict(values)
         self.names, self.fingerprint = tuple(values), ""
 
+    @checked
     def blocks(self, seed: int = 0) -> Iterator[Block]:
         """Yields all of them."""
         yield self._values

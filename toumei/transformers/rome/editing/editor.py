@@ -184,6 +184,7 @@ class RankOneEditor:
             requests, True, layers=layers, method=method, hold=hold, verbose=verbose, **settings
         )
 
+    @checked
     def load(self, path: str | Path) -> Edit:
         """Returns a saved edit of this model, not applied; see `Edit.load`."""
         return Edit.load(path, self.model)
