@@ -8,9 +8,11 @@ from functools import wraps
 from itertools import chain
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from .conversions import MISFIT, as_whole
+from .devices import as_device
 from .errors import ArgumentError, NonFiniteError, OutOfMemoryError, ToumeiError
 from .kinds import Kind, fitted, kind_of, shown
 from .modules import check_model, device_and_dtype, layer_name
@@ -85,6 +87,19 @@ def check_seed(seed: int | None) -> None:
         raise ArgumentError(f"a seed is a whole number of 64 bits, got {shown(seed)}")
 
 
+def check_gradients_on() -> None:
+    """Raises an error where torch computes no gradients whatever is asked for.
+
+    Raises:
+        ArgumentError: It is called inside of ``torch.inference_mode()``.
+
+    Example:
+        >>> check_gradients_on()
+    """
+    if torch.is_inference_mode_enabled():
+        raise ArgumentError("there are no gradients in torch.inference_mode(): call it outside of that block")
+
+
 def check_no_nan(name: str, value: Any) -> None:
     """Raises an error for NaN in a tensor, or in the tensors of a tuple, a list or a dictionary.
 
@@ -92,7 +107,6 @@ def check_no_nan(name: str, value: Any) -> None:
         NonFiniteError: There is NaN in it.
 
     Example:
-        >>> import torch
         >>> check_no_nan("inputs", torch.tensor([1.0, torch.inf]))
     """
     if isinstance(value, Tensor):
@@ -190,6 +204,8 @@ def _argument(name: str, value: Any, kind: Kind | None, model: object) -> Any:
     if name in LAYERS:
         value = layer_names(model, value)
     taken = fitted(name, value, kind)
+    if name == "device" and taken is not None:
+        return as_device(taken)
     if type(taken) is int:
         _check_count(name, taken)
     elif taken is not value and isinstance(model, nn.Module):

@@ -1,5 +1,6 @@
 """Valid calls of what results, pictures and pipelines offer: figures, tables, parts, files."""
 
+import copy
 import tempfile
 from functools import cache
 
@@ -118,7 +119,7 @@ def other_results():
     options = {"n_clusters": 2, "method": "spectral", "resolution": 1.0, "seed": 0}
     yield mod.MLPGraph(nn.Sequential(*NET), X).get_model_modularity, options
     yield mod.null_test(weights, 2, samples=2).plot, {"ax": None}
-    yield (lambda most: mod.LocalityCost(nn.Sequential(*NET)).swap(most)), {"most": 2}
+    yield (lambda most: mod.LocalityCost(copy.deepcopy(NET)).swap(most)), {"most": 2}
     dataset = models.ShapesDataset(size=8)
     yield dataset.backgrounds, {"indices": [0, 1]}
     yield dataset.placement, {"indices": [0, 1]}

@@ -233,6 +233,7 @@ class Method(ABC):
         compares = self.complete or not self.differentiates
         warn_if_unused(problem, values, output, self.differentiates, compares)
 
+    @checked
     def with_model(self, model: nn.Module, layer: Layers) -> Self:
         """Returns a copy of the method with the same settings, for another network.
 

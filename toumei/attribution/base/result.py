@@ -61,6 +61,9 @@ class Attribution(Contributions):
             return taken_rows(self, index)
         if not self.several:
             return taken_rows(self, [index])
+        count = len(parts_of(self.values)[0])
+        if not -count <= index < count:
+            raise ArgumentError(f"no target {index}: there are {count}, 0 to {count - 1}")
         picked: dict[str, Any] = {name: each(getattr(self, name), itemgetter(index)) for name in OF_TARGETS}
         name = None if self.names is None else (self.names[index],)
         return replace(self, several=False, names=name, **picked)

@@ -22,7 +22,7 @@ from ...core.progress import tqdm
 from ...core.repeats import check_layers_repeat
 from ...core.seeding import make_generator
 from ...core.surveys import survey
-from ..inputs import as_input, images_in
+from ..inputs import as_input, batch_in, batches_of
 
 Layout = Literal["tsne", "umap", "pca"]
 
@@ -96,8 +96,8 @@ def sample_activations(
     parts: list[tuple[Tensor, Tensor]] = []
     found = 0
     with torch.no_grad(), evaluating(model), tqdm(total=count, unit="activation", disable=not verbose) as bar:
-        for batch in loader:
-            images = images_in(batch)
+        for batch in batches_of(loader):
+            images = batch_in(batch)
             if images.dim() != 4:
                 raise ShapeError(f"expected a loader of images (N, C, H, W), got {tuple(images.shape)}")
             for _ in range(per_image):

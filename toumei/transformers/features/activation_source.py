@@ -36,7 +36,6 @@ class Activations(Protocol):
     @property
     def fingerprint(self) -> str: ...  # noqa: D102
 
-    @checked
     def blocks(self, seed: int) -> Iterator[Block]:
         """Yields blocks of activations (tokens, width) by their names, in an order that a seed chooses."""
         ...
@@ -180,7 +179,6 @@ class TensorActivations:
         self._values = dict(values)
         self.names, self.fingerprint = tuple(values), ""
 
-    @checked
     def blocks(self, seed: int = 0) -> Iterator[Block]:
         """Yields all of them."""
         yield self._values

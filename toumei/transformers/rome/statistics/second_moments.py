@@ -4,7 +4,7 @@ C = E[k k^T] is the uncentered second moment of the inputs of a down-projection 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -145,7 +145,7 @@ class KeyStatistics(Saved):
             )
         return self.moments[layer]
 
-    def check(self, model: nn.Module, layers: Iterable[int] = ()) -> None:
+    def check(self, model: nn.Module, layers: Sequence[int] = ()) -> None:
         """Checks that the statistics belong to this model and have these layers.
 
         Raises:
