@@ -11,6 +11,7 @@ from torch import Tensor
 from ..core.checks import check_choice, check_counts, checked
 from ..core.errors import ArgumentError, LayerError
 from ..core.kinds import fitted, kind_of, shown
+from ..core.summaries import line_of
 
 Key = str | int | tuple[str, int]
 
@@ -53,6 +54,8 @@ class PlotSpec:
     title: str | None = None
     text: int = 0
     count: int = 5
+
+    __repr__ = line_of
 
     def __post_init__(self) -> None:
         check_choice("plot_type", self.plot_type, PLOT_TYPES)

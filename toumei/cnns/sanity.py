@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
+from ..core.forward import forward_errors
 from ..core.hooks import hooked, run
 from ..core.layout import with_channels_first
 from ..core.modules import evaluating
@@ -231,7 +232,11 @@ def _path(model: nn.Module, end: str, image: Tensor, channel_axis: int | None) -
         return seen
 
     edits = {name: partial(note, name) for name in steps if name != end}
-    with suppress(UnreachedLayerError), hooked(model, edit=edits, every=True):  # later layers do not run
+    with (
+        suppress(UnreachedLayerError),
+        forward_errors(model, (image,)),
+        hooked(model, edit=edits, every=True),  # later layers do not run
+    ):
         run(model, image, record=[last])
     found = survey(model, reached, lambda: model(image), keep=False)
     return [*(name for name in reached if _channels(found, name, channel_axis) >= _FEWEST_CHANNELS), end]

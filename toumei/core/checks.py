@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from functools import wraps
 from itertools import chain
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from .conversions import MISFIT, as_whole
 from .devices import as_device
 from .errors import ArgumentError, NonFiniteError, OutOfMemoryError, ToumeiError
-from .kinds import Kind, fitted, kind_of, shown
+from .kinds import Kind, fits, fitted, kind_of, shown
 from .modules import check_model, device_and_dtype, layer_name
 from .parameter_kinds import LAYERS, MODEL, kinds_of_parameters
 
@@ -203,7 +204,7 @@ def _argument(name: str, value: Any, kind: Kind | None, model: object) -> Any:
         return value
     if name in LAYERS:
         value = layer_names(model, value)
-    taken = fitted(name, value, kind)
+    taken = fitted(name, _part_of(name, value, kind), kind)
     if name == "device" and taken is not None:
         return as_device(taken)
     if type(taken) is int:
@@ -211,6 +212,14 @@ def _argument(name: str, value: Any, kind: Kind | None, model: object) -> Any:
     elif taken is not value and isinstance(model, nn.Module):
         taken = _in_precision_of(model, taken, value)
     return taken
+
+
+def _part_of(name: str, value: Any, kind: Kind | None) -> Any:
+    """The part of a result that has the name of the argument, where that fits and the result does not."""
+    if not is_dataclass(value) or isinstance(value, type) or kind is None:
+        return value
+    part = getattr(value, name, None)
+    return value if part is None or fits(kind, value) or not fits(kind, part) else part
 
 
 def _check_count(name: str, count: int) -> None:

@@ -16,6 +16,7 @@ from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.kinds import as_names
 from ...core.modules import check_model, evaluating, frozen
+from ...core.summaries import LINE, shortened
 from ...core.targets import resolve
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE
@@ -269,7 +270,8 @@ class Method(ABC):
 
     def __repr__(self) -> str:
         shown = [f"{name}={_short(value)}" for name, value in self.settings.items()]
-        return f"{type(self).__name__}({', '.join([type(self.model).__name__, *shown])})"
+        text = f"{type(self).__name__}({', '.join([type(self.model).__name__, *shown])})"
+        return shortened(text, LINE)
 
 
 def _equal(value: Any, default: Any) -> bool:

@@ -21,6 +21,7 @@ from ...core.optional import require
 from ...core.progress import tqdm
 from ...core.repeats import check_layers_repeat
 from ...core.seeding import make_generator
+from ...core.summaries import line_of
 from ...core.surveys import survey
 from ..inputs import as_input, batch_in, batches_of
 
@@ -42,6 +43,8 @@ class Samples:
 
     activations: Tensor
     attributions: Tensor
+
+    __repr__ = line_of
 
 
 @checked

@@ -23,6 +23,7 @@ from ...core.repeats import check_layers_repeat
 from ...core.serialization import Saved
 from ...core.surveys import survey
 from ...core.tensor_specs import specs
+from ...plots.pixels import in_range
 from ...plots.style import diverging_colors, look_of
 from ..inputs import as_input
 
@@ -258,7 +259,7 @@ def _tile(picture: Tensor | None) -> Tensor:
     """A picture in the size of a cell of a plot; white without one."""
     if picture is None:
         return torch.ones(3, _CELL, _CELL)
-    picture = picture.float().cpu().expand(3, -1, -1)
+    picture = in_range(picture).expand(3, -1, -1)
     if picture.shape[1:] == (_CELL, _CELL):
         return picture
     return F.interpolate(picture[None], size=(_CELL, _CELL), mode="bicubic", antialias=True).clamp(0, 1)[0]
