@@ -232,11 +232,7 @@ def _path(model: nn.Module, end: str, image: Tensor, channel_axis: int | None) -
         return seen
 
     edits = {name: partial(note, name) for name in steps if name != end}
-    with (
-        suppress(UnreachedLayerError),
-        forward_errors(model, (image,)),
-        hooked(model, edit=edits, every=True),  # later layers do not run
-    ):
+    with suppress(UnreachedLayerError), hooked(model, edit=edits, every=True):  # later layers do not run
         run(model, image, record=[last])
     found = survey(model, reached, lambda: model(image), keep=False)
     return [*(name for name in reached if _channels(found, name, channel_axis) >= _FEWEST_CHANNELS), end]
@@ -262,7 +258,8 @@ def _codes(
             return seen
 
         # Not recorded: the activations of all layers at once would take much memory.
-        with hooked(model, edit={found.names[name]: partial(averaged, name) for name in layers}, stop=True):
+        edits = {found.names[name]: partial(averaged, name) for name in layers}
+        with forward_errors(model, (batch,)), hooked(model, edit=edits, stop=True):
             model(batch)
         parts.append({name: _ranks(mean.cpu()) for name, mean in means.items()})
     return {name: nn.functional.normalize(torch.cat([part[name] for part in parts])) for name in layers}
