@@ -1,4 +1,4 @@
-"""What stands beside the usual arguments: tensors as loaders, results for their parts, other modes of torch."""
+"""What stands beside the usual arguments: tensors as loaders, results for parts, other modes of torch."""
 
 import warnings
 
@@ -123,10 +123,12 @@ def test_a_sanity_check_names_the_size_that_a_network_takes():
 
 def test_pixels_that_are_cut_off_are_told_wherever_pictures_are_drawn():
     normalized = 4 * PICTURES - 2
+    options = {"linear_relu": True, "average_pool": True}
+    expanded = expanded_weights(convolutional(), "0", "4", PICTURES[:1], **options)
     drawn = (
         lambda: to_pil(normalized[0]),
         lambda: side_by_side({"a": [normalized]}, ["x"]),
-        lambda: expanded_weights(convolutional(), "0", "4", normalized[:1], linear_relu=True).plot(),
+        lambda: expanded.plot(pictures={"4:0": normalized[0]}),
     )
     for draw in drawn:
         with pytest.warns(UserWarning, match="what is outside is cut off"):
@@ -190,7 +192,7 @@ def test_settings_and_parts_of_real_size_are_a_line(made):
 
 def test_values_of_a_graph_are_one_for_each_node():
     graph = chain(["a", "b"], [torch.ones(2, 3)])
-    assert {name: len(part) for name, part in graph.by_layer(torch.rand(5)).items()} == {"a": 2, "b": 3}
+    assert {name: len(part) for name, part in graph.by_layer(torch.rand(5)).items()} == {"a": 3, "b": 2}
     with pytest.raises(ShapeError, match=r"\(\.\.\., 5\)"):
         graph.by_layer(torch.rand(4))
     with pytest.raises(ArgumentError, match="no device"):

@@ -98,7 +98,6 @@ class OperationGraph:
         """What functions of torch do not show: custom autograd functions, TorchScript, numpy."""
         return [one for one in self if one.kind in ("custom", "untracked")]
 
-    @checked
     def tensor(self, place: "str | TensorNode") -> TensorNode:
         """Returns a tensor by name; without a run number it is that of the last run.
 
@@ -113,7 +112,6 @@ class OperationGraph:
             raise LayerError(_unknown("tensor", name, self.tensors, self._runs))
         return runs
 
-    @checked
     def operation(self, place: "str | Operation") -> Operation:
         """Returns an operation by name; without a run number it is the last run.
 
@@ -128,13 +126,11 @@ class OperationGraph:
             raise LayerError(_unknown("operation", name, self.operations))
         return runs[-1]
 
-    @checked
     def producer(self, place: "str | TensorNode") -> Operation | None:
         """Returns the operation that made a tensor, None for what the pass began with."""
         name = self.tensor(place).producer
         return None if name is None else self.operations[name]
 
-    @checked
     def consumers(self, place: "str | TensorNode") -> list[Operation]:
         """Returns the operations that take a tensor, in their order."""
         return self._consumers.get(self.tensor(place).name, [])

@@ -172,8 +172,8 @@ def expanded_weights(
         units = _centre(channels_of(activations, after))
         if before == after or not units.requires_grad:
             raise ArgumentError(
-                f"layer {after!r} has no gradient by {before!r}: name the earlier layer first, and give a "
-                f"network that computes with gradients"
+                f"layer {after!r} does not depend on {before!r}; the earlier layer is named first, and the "
+                f"network computes with gradients"
             )
         channels = range(len(units)) if channels is None else channels
         if not channels or min(channels) < 0:
