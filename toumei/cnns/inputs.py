@@ -77,8 +77,8 @@ def batch_in(batch: Any) -> Tensor:
     images = images_in(batch)
     if images.dim() == 3:
         raise ShapeError(
-            f"expected a loader of images (N, C, H, W), got an image {tuple(images.shape)}: give a dataset as "
-            f"DataLoader(dataset, batch_size=64)"
+            f"expected a loader of images (N, C, H, W), got an image {tuple(images.shape)}: give a dataset "
+            f"as DataLoader(dataset, batch_size=64)"
         )
     return images
 
