@@ -44,7 +44,7 @@ BAD = (
 HOLDERS = ("main_tensor", "with_main_tensor", "channels_first", "with_channels_first", "montage", "AtLayer")
 HOLDERS = (*HOLDERS, "FromData", "evaluate")
 HOLDERS = (*HOLDERS, "memories_of", "attribution_graph", "acdc", "prune", "without", "with_edges", "random")
-HOLDERS = (*HOLDERS, "trace_many")
+HOLDERS = (*HOLDERS, "trace_many", "by_layer")
 
 
 def finite(found, depth=0):

@@ -145,6 +145,7 @@ class KeyStatistics(Saved):
             )
         return self.moments[layer]
 
+    @checked
     def check(self, model: nn.Module, layers: Sequence[int] = ()) -> None:
         """Checks that the statistics belong to this model and have these layers.
 
