@@ -40,10 +40,11 @@ BAD = (
 
 
 # What holds or hands on what it is given; memories of a single prefix have no variance; NaN is the score of
-# what is no edge, and what `evaluate` was not asked for.
+# what is no edge, the effect of roles that no prompt has, and what `evaluate` was not asked for.
 HOLDERS = ("main_tensor", "with_main_tensor", "channels_first", "with_channels_first", "montage", "AtLayer")
 HOLDERS = (*HOLDERS, "FromData", "evaluate")
 HOLDERS = (*HOLDERS, "memories_of", "attribution_graph", "acdc", "prune", "without", "with_edges", "random")
+HOLDERS = (*HOLDERS, "trace_many", "by_layer")
 
 
 def finite(found, depth=0):
@@ -110,7 +111,8 @@ def described(value):
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.__name__)
-def test_bad_inputs_end_in_one_kind_of_error(room):
+def test_bad_inputs_end_in_one_kind_of_error(room, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     draw, calls = random.Random(0), list(room())
     watched = {**MODELS, "gpt": world()[0]}
     before = {name: state(model) for name, model in watched.items()}

@@ -118,6 +118,7 @@ class Bench:
 
         return logged
 
+    @checked
     def use_tools(self, *keys: str) -> Callable[[Function], Function]:
         """Gives a function tools, each as the argument with its key; as a decorator.
 
@@ -131,6 +132,7 @@ class Bench:
             self.tools.check(key)
         return lambda function: with_tools(function, self.tools, keys)
 
+    @checked
     def set_plotting_lib(self, library: Any) -> None:
         """Chooses what draws the plots of `plot_results`.
 
@@ -143,6 +145,7 @@ class Bench:
         """
         self._plotting = plotting_library(library)
 
+    @checked
     def plot_results(self, *specs: PlotSpec, input_ids: Any) -> Callable[[Function], Function]:
         """Gives a function plots of the model as its argument ``fig``; as a decorator.
 

@@ -84,6 +84,7 @@ class HypothesisFamily(Saved):
             lines.append(f"{names[row]:{width}}  {float(self.effects[row]):8.2f} {interval:>16} {shown}")
         return "\n".join(lines)
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the effect of each test and its interval; those that Holm rejects in orange."""
         order = self.effects.argsort().tolist()

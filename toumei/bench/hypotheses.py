@@ -93,6 +93,7 @@ class HypothesisTest(Saved):
             ]
         )
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the samples of both groups and their means; pairs are joined by lines."""
         with drawing(ax, 4.0, 3.5) as ax:

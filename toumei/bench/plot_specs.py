@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..core.checks import check_choice, check_counts
+from ..core.checks import check_choice, check_counts, checked
 from ..core.errors import ArgumentError, LayerError
 from ..core.kinds import fitted, kind_of, shown
+from ..core.summaries import line_of
 
 Key = str | int | tuple[str, int]
 
@@ -58,6 +59,8 @@ class PlotSpec:
     text: int = 0
     count: int = 5
 
+    __repr__ = line_of
+
     def __post_init__(self) -> None:
         check_choice("plot_type", self.plot_type, PLOT_TYPES)
         if self.count is None or self.text is None:
@@ -74,6 +77,7 @@ class PlotSpec:
             raise ArgumentError(f"data_keys has layers or names of activations, got {shown(self.data_keys)}")
         object.__setattr__(self, "data_keys", tuple(keys))
 
+    @checked
     def layer(self, layers: int) -> int:
         """Returns the layer that the key names: its only or first number.
 

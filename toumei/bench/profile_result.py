@@ -94,6 +94,7 @@ class Profile(Saved):
     def __len__(self) -> int:
         return len(self.names)
 
+    @checked
     def __getitem__(self, name: str) -> ProfileRow:
         """Returns what a module or an operation took.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..core.notebooks import escaped
@@ -38,6 +39,7 @@ class RunTable:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @checked
     def __getitem__(self, column: str) -> list[Any]:
         """Returns a column.
 

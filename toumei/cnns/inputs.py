@@ -11,6 +11,7 @@ from ..core.kinds import shown
 from ..core.modules import device_and_dtype
 
 _SLACK = 1e-3
+_AT_ONCE = 64  # images of a tensor in a batch
 
 
 def as_images(image: Tensor, name: str = "image", *, single: bool = True) -> Tensor:
@@ -55,14 +56,31 @@ def as_image(image: Tensor, name: str = "image") -> Tensor:
 
 
 def batches_of(loader: Iterable[Any]) -> Iterable[Any]:
-    """Returns what gives batches of images, unless it is a tensor that has none to give.
+    """Returns what gives batches of images; a tensor of images (N, C, H, W) gives a batch after another.
 
     Raises:
-        ShapeError: A tensor without values, a sparse one, or a single number.
+        ShapeError: A tensor without values, a sparse one, or one that is no images.
     """
-    if isinstance(loader, Tensor) and (not has_values(loader) or not loader.dim()):
-        raise ShapeError(f"expected batches of images, got {shown(loader)}")
+    if isinstance(loader, Tensor):
+        if not has_values(loader) or loader.dim() not in (4, 5):
+            raise ShapeError(f"expected batches of images (N, C, H, W), got {shown(loader)}")
+        return loader if loader.dim() == 5 else loader.split(_AT_ONCE)
     return loader
+
+
+def batch_in(batch: Any) -> Tensor:
+    """Returns the images (N, C, H, W) of a batch of a loader; see `images_in`.
+
+    Raises:
+        ShapeError: It holds no images, or a single one, as the items of a dataset do.
+    """
+    images = images_in(batch)
+    if images.dim() == 3:
+        raise ShapeError(
+            f"expected a loader of images (N, C, H, W), got an image {tuple(images.shape)}: give a dataset "
+            f"as DataLoader(dataset, batch_size=64)"
+        )
+    return images
 
 
 def images_in(batch: Any) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from ..core.checks import check_gradients_on
 from ..core.errors import ArgumentError, NonFiniteError, ShapeError
 from ..core.hooks import run
 from ..core.layout import LaidOut, Layout, with_layouts_of
@@ -171,6 +172,7 @@ def _take_step(
     optimizer.zero_grad()
     loss = task.loss(guard.note)
     if not loss.requires_grad:
+        check_gradients_on()
         raise ArgumentError(f"nothing to optimize: the score of {task.objective} is without gradient")
     loss.sum().backward()
     guard.look()

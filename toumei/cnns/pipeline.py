@@ -127,6 +127,7 @@ class Pipeline(Displayed):
             self._task = in_fastest_memory_format(task)
         return self
 
+    @checked
     def attach_fitted(self, model: nn.Module, fits: bool) -> Self:
         """Attaches a model; transforms that are ours end in the size of the pictures if it takes no other.
 
@@ -152,6 +153,7 @@ class Pipeline(Displayed):
         self._task = None
         return self
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the pictures, and the model if one is attached, to a device; returns the pipeline."""
         self.generator.to(device)
@@ -231,6 +233,7 @@ class Pipeline(Displayed):
                 parameter.grad = None
         return self.result
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Shows the pictures as a grid with titles, and returns its axes."""
         from .. import plots
@@ -240,6 +243,7 @@ class Pipeline(Displayed):
             plots.show()
         return axes
 
+    @checked
     def save(self, path: str | Path) -> None:
         """Writes the pictures; see `Visualization.save`."""
         self._shown().save(path)

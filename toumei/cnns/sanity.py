@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError, UnreachedLayerError
+from ..core.forward import forward_errors
 from ..core.hooks import hooked, run
 from ..core.layout import with_channels_first
 from ..core.modules import evaluating
@@ -258,7 +259,8 @@ def _codes(
             return seen
 
         # Not recorded: the activations of all layers at once would take much memory.
-        with hooked(model, edit={found.names[name]: partial(averaged, name) for name in layers}, stop=True):
+        edits = {found.names[name]: partial(averaged, name) for name in layers}
+        with forward_errors(model, (batch,)), hooked(model, edit=edits, stop=True):
             model(batch)
         parts.append({name: _ranks(mean.cpu()) for name, mean in means.items()})
     return {name: nn.functional.normalize(torch.cat([part[name] for part in parts])) for name in layers}

@@ -74,6 +74,7 @@ class Visualization(Saved):
                 ax.legend(lines, self.titles)
         return ax
 
+    @checked
     def save(self, path: str | Path) -> None:
         """Writes the result in the format that the ending of the path names.
 

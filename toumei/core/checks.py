@@ -4,15 +4,18 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from functools import wraps
 from itertools import chain
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from .conversions import MISFIT, as_whole
+from .devices import as_device
 from .errors import ArgumentError, NonFiniteError, OutOfMemoryError, ToumeiError
-from .kinds import Kind, fitted, kind_of, shown
+from .kinds import Kind, fits, fitted, kind_of, shown
 from .modules import check_model, device_and_dtype, layer_name
 from .parameter_kinds import LAYERS, MODEL, kinds_of_parameters
 
@@ -85,6 +88,19 @@ def check_seed(seed: int | None) -> None:
         raise ArgumentError(f"a seed is a whole number of 64 bits, got {shown(seed)}")
 
 
+def check_gradients_on() -> None:
+    """Raises an error where torch computes no gradients whatever is asked for.
+
+    Raises:
+        ArgumentError: It is called inside of ``torch.inference_mode()``.
+
+    Example:
+        >>> check_gradients_on()
+    """
+    if torch.is_inference_mode_enabled():
+        raise ArgumentError("there are no gradients in torch.inference_mode(): call it outside of that block")
+
+
 def check_no_nan(name: str, value: Any) -> None:
     """Raises an error for NaN in a tensor, or in the tensors of a tuple, a list or a dictionary.
 
@@ -92,7 +108,6 @@ def check_no_nan(name: str, value: Any) -> None:
         NonFiniteError: There is NaN in it.
 
     Example:
-        >>> import torch
         >>> check_no_nan("inputs", torch.tensor([1.0, torch.inf]))
     """
     if isinstance(value, Tensor):
@@ -189,12 +204,22 @@ def _argument(name: str, value: Any, kind: Kind | None, model: object) -> Any:
         return value
     if name in LAYERS:
         value = layer_names(model, value)
-    taken = fitted(name, value, kind)
+    taken = fitted(name, _part_of(name, value, kind), kind)
+    if name == "device" and taken is not None:
+        return as_device(taken)
     if type(taken) is int:
         _check_count(name, taken)
     elif taken is not value and isinstance(model, nn.Module):
         taken = _in_precision_of(model, taken, value)
     return taken
+
+
+def _part_of(name: str, value: Any, kind: Kind | None) -> Any:
+    """The part of a result that has the name of the argument, where that fits and the result does not."""
+    if not is_dataclass(value) or isinstance(value, type) or kind is None:
+        return value
+    part = getattr(value, name, None)
+    return value if part is None or fits(kind, value) or not fits(kind, part) else part
 
 
 def _check_count(name: str, count: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .errors import ForwardError
+from .errors import ArgumentError, ForwardError
 
 # Errors of torch and of Python; those that a user defined go through as they are.
 _RAW = (
@@ -49,6 +49,24 @@ def raise_forward_error(error: Exception, model: nn.Module | None = None, given:
     size = None if model is None else declared_size(model)
     taken = f"; it takes pictures of {size[0]} by {size[1]} pixels" if size else ""
     raise ForwardError(f"{name} cannot run on {shapes or 'what it is given'}: {cause}{taken}") from error
+
+
+def check_differentiable(output: Tensor, model: nn.Module) -> None:
+    """Raises an error for what a network, run with gradients, computed without them.
+
+    Raises:
+        ArgumentError: The numbers have no gradient.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Linear(2, 1)
+        >>> check_differentiable(model(torch.ones(2)), model)
+    """
+    if not output.requires_grad:
+        raise ArgumentError(
+            f"the output of {type(model).__name__} has no gradient by its weights: it computes without "
+            f"gradients, as under torch.no_grad() or in whole numbers, or is cut off from them by detach()"
+        )
 
 
 def declared_size(model: nn.Module) -> tuple[int, int] | None:

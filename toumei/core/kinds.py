@@ -245,6 +245,16 @@ def _is_iterable(names: Any) -> bool:
     return isinstance(names, Iterable) and not isinstance(names, Tensor | np.ndarray)
 
 
+def fits(kind: Kind, value: Any) -> bool:
+    """Returns whether a value is of a kind, or is converted to it.
+
+    Example:
+        >>> fits(kind_of(int), 8), fits(kind_of(int), "8")
+        (True, False)
+    """
+    return _taken(kind, value) is not MISFIT
+
+
 def fitted(name: str, value: Any, kind: Kind | None) -> Any:
     """Returns a value that fits a kind, converted if need be.
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from .checks import checked
 from .errors import ArgumentError, ToumeiError
 from .files import atomic_write, check_regular
 from .notebooks import Displayed
@@ -75,6 +76,7 @@ class Saved(Displayed):
     _added: ClassVar[tuple[str, ...]] = ()
     _load_error: ClassVar[type[ToumeiError]] = ArgumentError
 
+    @checked
     def save(self, path: str | Path) -> None:
         """Writes everything as ``.safetensors``, for `load`; the folder is made where it is missing.
 
@@ -90,6 +92,7 @@ class Saved(Displayed):
         save_result(self, path)
 
     @classmethod
+    @checked
     def load(cls: type[Result], path: str | Path) -> Result:
         """Returns what was saved.
 

@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vjp
 from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.finite import check_finite
-from ..core.forward import forward_errors
+from ..core.forward import check_differentiable, forward_errors
 from ..core.kinds import shown
 from ..core.modules import evaluating
 from ..core.repeats import check_repeats
@@ -123,6 +123,7 @@ def perturbation_sharpness(
     )
 
 
+@torch.inference_mode(False)  # which has no gradients
 @checked
 @torch.no_grad()
 def hessian_trace(
@@ -159,6 +160,7 @@ def hessian_trace(
     return float(values.mean()), float(values.std() / samples**0.5)
 
 
+@torch.inference_mode(False)  # which has no gradients
 @checked
 @torch.no_grad()
 def top_eigenvalue(
@@ -262,6 +264,9 @@ class _Landscape:
 
     def hessian_product(self) -> Callable[[Weights], Weights]:
         """The product of the Hessian and a vector."""
+        with torch.enable_grad():
+            leaves = {name: one.detach().requires_grad_() for name, one in self.weights.items()}
+            check_differentiable(self(leaves), self.model)
         gradient = grad(self)
 
         def product(vector: Weights) -> Weights:

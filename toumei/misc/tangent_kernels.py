@@ -10,7 +10,7 @@ from torch.func import functional_call, jacrev, vmap
 from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
 from ..core.finite import check_finite
-from ..core.forward import forward_errors
+from ..core.forward import check_differentiable, forward_errors
 from ..core.kinds import shown
 from ..core.modules import evaluating
 from ..core.repeats import check_repeats
@@ -18,6 +18,7 @@ from ..core.repeats import check_repeats
 Outputs = Literal["trace", "sum", "full"]
 
 
+@torch.inference_mode(False)  # which has no gradients
 @checked
 def neural_tangent_kernel(
     model: nn.Module,
@@ -41,7 +42,8 @@ def neural_tangent_kernel(
         (N, M), or (N, M, K, K) for ``"full"``.
 
     Raises:
-        ArgumentError: An unknown value of `outputs`, or a model without parameters that are trained.
+        ArgumentError: An unknown value of `outputs`, or a model without parameters that are trained, or that
+            computes without gradients.
         NonFiniteError: Inputs or gradients that are NaN or infinite.
 
     Example:
@@ -63,7 +65,22 @@ def neural_tangent_kernel(
             values: Tensor = functional_call(model, parameters, (single[None],))[0].flatten()
         return values.sum(0, keepdim=True) if outputs == "sum" else values
 
+    def of_one(single: Tensor) -> list[Tensor]:
+        with torch.enable_grad():
+            leaves = {name: one.detach().requires_grad_() for name, one in parameters.items()}
+            values = output(leaves, single)
+            check_differentiable(values, model)
+            found = [
+                torch.autograd.grad(value, [*leaves.values()], retain_graph=True, materialize_grads=True)
+                for value in values
+            ]
+        return [torch.stack([part.flatten() for part in parts]) for parts in zip(*found, strict=True)]
+
+    recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())  # which vmap does not know
+
     def gradients(batch: Tensor) -> list[Tensor]:
+        if recurrent:
+            return [torch.stack(parts) for parts in zip(*map(of_one, batch), strict=True)]
         jacobians = vmap(jacrev(output), (None, 0))(parameters, batch)
         return [jacobian.flatten(2) for jacobian in jacobians.values()]
 
@@ -81,6 +98,8 @@ def neural_tangent_kernel(
         check_finite(rows_of, f"the {name}")
     with evaluating(model), torch.no_grad():
         check_repeats(model, inputs[:1])
+        if len(inputs):
+            of_one(inputs[0])
         rows = []
         for batch in inputs.split(batch_size):
             left = gradients(batch)

@@ -160,6 +160,7 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
         images = background * (1 - cover) + shape * cover
         return images.clamp(0, 1), labels, cover[:, 0] >= 0.5
 
+    @checked
     def backgrounds(self, indices: Sequence[int]) -> Tensor:
         """Returns the same images (N, 3, 64, 64) without their shapes, without any evidence of a class.
 
@@ -168,6 +169,7 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
         """
         return _background(self._draws(indices)).clamp(0, 1)
 
+    @checked
     def placement(self, indices: Sequence[int]) -> Placement:
         """Returns position, size and the other properties of the shapes.
 

@@ -39,6 +39,7 @@ class AttentionPage:
     texts: int
     height: int
 
+    @checked
     def save(self, path: str | Path) -> None:
         """Writes the page as a file, whole or not at all.
 

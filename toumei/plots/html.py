@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..core.checks import checked
+from ..core.checks import check_no_nan, checked
 from ..core.errors import ShapeError
 from ..core.files import atomic_write
 from ..core.notebooks import TURNS, escaped
@@ -195,6 +195,7 @@ def token_spans(tokens: Sequence[str], values: Tensor) -> str:
     """
     if values.dim() != 1 or len(values) != len(tokens) or not tokens:
         raise ShapeError(f"expected a number for each of {len(tokens)} tokens, got {tuple(values.shape)}")
+    check_no_nan("values", values)
     largest = float(values.abs().max()) or 1.0
     spans = []
     for token, value in zip(tokens, values.tolist(), strict=True):

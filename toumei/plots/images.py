@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..core.checks import check_counts, checked
 from ..core.errors import ArgumentError
-from .pixels import GAP, columns_of, montage
+from .pixels import GAP, columns_of, in_range, montage
 from .style import look
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _square(images: Tensor) -> Tensor:
     columns = ceil(len(images) ** 0.5)
     scale = _SQUARE // columns - 2 if columns > 1 else _SQUARE
     size = [scale * side // max(images.shape[-2:]) for side in images.shape[-2:]]
-    sized = F.interpolate(images.detach().float().cpu(), size, mode="bicubic", antialias=True).clamp(0, 1)
+    sized = F.interpolate(in_range(images), size, mode="bicubic", antialias=True).clamp(0, 1)
     whole = montage(sized, columns, gap=2)
     below, right = (_SQUARE - side for side in whole.shape[1:])
     return F.pad(whole, (right // 2, right - right // 2, below // 2, below - below // 2), value=1.0)

@@ -121,7 +121,7 @@ def columns_of(images: Tensor) -> int:
 
 @checked
 def to_pil(image: Tensor) -> Any:
-    """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image.
+    """Returns one picture (3 or 4, H, W) in [0, 1] as a PIL image; warns of what is cut off.
 
     Example:
         >>> to_pil(torch.rand(3, 8, 6)).size
@@ -131,4 +131,4 @@ def to_pil(image: Tensor) -> Any:
 
     if image.dim() != 3 or image.shape[0] not in (3, 4) or not image.numel() or image.is_complex():
         raise ShapeError(f"expected a picture (3 or 4, H, W), got {tuple(image.shape)} of {image.dtype}")
-    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())
+    return Image.fromarray((in_range(image) * 255).round().byte().permute(1, 2, 0).numpy())

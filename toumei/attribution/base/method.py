@@ -16,6 +16,7 @@ from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.kinds import as_names
 from ...core.modules import check_model, evaluating, frozen
+from ...core.summaries import LINE, shortened
 from ...core.targets import resolve
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE
@@ -239,6 +240,7 @@ class Method(ABC):
         compares = self.complete or not self.differentiates
         warn_if_unused(problem, values, output, self.differentiates, compares)
 
+    @checked
     def with_model(self, model: nn.Module, layer: Layers) -> Self:
         """Returns a copy of the method with the same settings, for another network.
 
@@ -274,7 +276,8 @@ class Method(ABC):
 
     def __repr__(self) -> str:
         shown = [f"{name}={_short(value)}" for name, value in self.settings.items()]
-        return f"{type(self).__name__}({', '.join([type(self.model).__name__, *shown])})"
+        text = f"{type(self).__name__}({', '.join([type(self.model).__name__, *shown])})"
+        return shortened(text, LINE)
 
 
 def _equal(value: Any, default: Any) -> bool:

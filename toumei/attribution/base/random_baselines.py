@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ShapeError
+from ...core.summaries import line_of
 from .baselines import Baseline, check_floating, held
 
 
@@ -107,6 +108,8 @@ class FromData(Baseline):
 
     data: Tensor
     replace: bool = True
+
+    __repr__ = line_of
     is_random = True
     is_shared = True
 

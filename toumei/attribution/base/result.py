@@ -41,6 +41,7 @@ class Attribution(Contributions):
         ('body', 'drug')
     """
 
+    @checked
     def __getitem__(self, index: int | str | slice | Sequence[int] | Tensor) -> Self:
         """Returns the attribution for one of several targets, or that of some rows.
 
@@ -60,11 +61,15 @@ class Attribution(Contributions):
             return taken_rows(self, index)
         if not self.several:
             return taken_rows(self, [index])
+        count = len(parts_of(self.values)[0])
+        if not -count <= index < count:
+            raise ArgumentError(f"no target {index}: there are {count}, 0 to {count - 1}")
         picked: dict[str, Any] = {name: each(getattr(self, name), itemgetter(index)) for name in OF_TARGETS}
         name = None if self.names is None else (self.names[index],)
         return replace(self, several=False, names=name, **picked)
 
     @staticmethod
+    @checked
     def cat(results: Sequence["Attribution"]) -> "Attribution":
         """Returns attributions of the same method, targets and columns as one, with all their rows.
 
@@ -92,6 +97,7 @@ class Attribution(Contributions):
         changed: dict[str, Any] = {name: each(getattr(self, name), torch.abs) for name in names}
         return replace(self, complete=False, **changed)
 
+    @checked
     def sum(self, groups: Mapping[str, Sequence[str | int]] | Sequence[str]) -> Self:
         """Returns the contributions of groups of columns, each the sum of its columns'.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.kinds import shown
 from .contributions import Contributions
 from .inputs import parts_of
 from .names import nearest
@@ -89,8 +90,8 @@ def concatenated(results: Sequence[Result]) -> Result:
         ArgumentError: None, or attributions of another kind.
         ShapeError: Contributions of other shapes.
     """
-    if not results:
-        raise ArgumentError("there must be at least one attribution")
+    if not len(results) or not all(isinstance(result, Contributions) for result in results):
+        raise ArgumentError(f"there must be at least one attribution, and nothing else, got {shown(results)}")
     first = results[0]
     for name in ("method", "several", "complete", "names", "feature_names"):
         found = list(dict.fromkeys(getattr(result, name) for result in results))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...core.checks import checked
+from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.kinds import shown
 from ...core.notebooks import escaped
@@ -113,6 +113,7 @@ class Comparison(Saved):
 
         self._check(images, masks)
         above = int(images is not None)
+        check_counts(1, count=count)
         count = min(count, self.heat.shape[1])
         size = (1.2 * count + 2.2, 1.2 * (above + len(self.methods)))
         figure = pyplot.figure(figsize=size, layout="constrained", FigureClass=ShownOnce)

@@ -49,6 +49,7 @@ class Curve(Saved):
         """The area under each curve, (N,)."""
         return torch.trapezoid(self.scores, self.shares)
 
+    @checked
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the mean curve over the inputs."""
         with drawing(ax) as ax:

@@ -45,6 +45,7 @@ class Randomization(Saved):
 
     _specs = specs(layers="layers", correlations="layers N")
 
+    @checked
     def plot(self, ax: "Axes | None" = None, label: str | None = None) -> "Axes":
         """Returns axes with the mean correlation after each layer."""
         means = [1.0, *self.correlations.mean(1).tolist()]

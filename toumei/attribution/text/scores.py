@@ -89,8 +89,18 @@ class AnswerSpan:
         return shares[:, self.start, 0] + shares[:, self.end, 1]
 
     @classmethod
+    @checked
     def likeliest(cls, logits: Tensor, allowed: Tensor) -> "AnswerSpan":
-        """Returns the likeliest answer for logits (T, 2) of one text, among tokens that are allowed, (T,)."""
+        """Returns the likeliest answer for logits (T, 2) of one text, among tokens that are allowed, (T,).
+
+        Raises:
+            ShapeError: Other shapes, or not a truth for each token.
+        """
+        if logits.shape[1:] != (2,) or allowed.shape != logits.shape[:1] or allowed.dtype != torch.bool:
+            raise ShapeError(
+                f"expected logits (T, 2) and for each token whether it is allowed, got {tuple(logits.shape)} "
+                f"and {tuple(allowed.shape)} of {allowed.dtype}"
+            )
         scores = logits[:, None, 0] + logits[None, :, 1]
         possible = (allowed[:, None] & allowed).triu()
         best = int(scores.masked_fill(~possible, -torch.inf).argmax())

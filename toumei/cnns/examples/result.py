@@ -157,6 +157,7 @@ class DatasetExamples(Saved):
         return plots.side_by_side(groups, units, ax=ax)
 
     @classmethod
+    @checked
     def load(cls, path: str | Path, dataset: Any = None) -> Self:
         """Returns examples that were saved, or the state of an interrupted search.
 

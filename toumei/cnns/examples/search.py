@@ -20,7 +20,7 @@ from ...core.progress import tqdm
 from ...core.repeats import check_layers_repeat
 from ...core.surveys import Survey, survey
 from ...core.targets import resolve
-from ..inputs import as_input, batches_of, images_in
+from ..inputs import as_input, batch_in, batches_of
 from .checkpoint import SearchSettings, SearchState, name_of
 from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
@@ -217,7 +217,7 @@ def _images(loader: Iterable[Any], done: int, verbose: bool) -> Iterator[Tensor]
         if done and _indexed(loader):
             loader, start = _rest(loader, done), done
         for batch in batches_of(loader):
-            images = images_in(batch)
+            images = batch_in(batch)
             start += len(images)
             fresh = images[max(0, len(images) - (start - done)) :] if start > done else images[:0]
             if len(fresh):

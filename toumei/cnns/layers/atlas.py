@@ -128,6 +128,7 @@ class ActivationAtlas(Saved):
             ax.set_title(f"{len(self.points)} activations of {shortened(self.layer)}")
         return ax
 
+    @checked
     def save(self, path: str | Path) -> None:
         """Writes the atlas in the format that the ending of the path names.
 

@@ -21,8 +21,9 @@ from ...core.optional import require
 from ...core.progress import tqdm
 from ...core.repeats import check_layers_repeat
 from ...core.seeding import make_generator
+from ...core.summaries import line_of
 from ...core.surveys import survey
-from ..inputs import as_input, images_in
+from ..inputs import as_input, batch_in, batches_of
 
 Layout = Literal["tsne", "umap", "pca"]
 
@@ -42,6 +43,8 @@ class Samples:
 
     activations: Tensor
     attributions: Tensor
+
+    __repr__ = line_of
 
 
 @checked
@@ -97,8 +100,8 @@ def sample_activations(
     found = 0
     bar = tqdm(total=count, desc="activations", unit="activation", disable=not verbose)
     with torch.no_grad(), evaluating(model), bar:
-        for batch in loader:
-            images = images_in(batch)
+        for batch in batches_of(loader):
+            images = batch_in(batch)
             if images.dim() != 4:
                 raise ShapeError(f"expected a loader of images (N, C, H, W), got {tuple(images.shape)}")
             for _ in range(per_image):

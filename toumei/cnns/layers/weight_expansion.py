@@ -23,6 +23,7 @@ from ...core.repeats import check_layers_repeat
 from ...core.serialization import Saved
 from ...core.surveys import survey
 from ...core.tensor_specs import specs
+from ...plots.pixels import in_range
 from ...plots.style import diverging_colors, look_of
 from ..inputs import as_input
 
@@ -177,7 +178,8 @@ def expanded_weights(
         units = _centre(channels_of(activations, after))
         if before == after or not units.requires_grad:
             raise ArgumentError(
-                f"layer {after!r} does not depend on {before!r}; the earlier layer is named first"
+                f"layer {after!r} does not depend on {before!r}; the earlier layer is named first, and the "
+                f"network computes with gradients"
             )
         channels = range(len(units)) if channels is None else channels
         if not channels or min(channels) < 0:
@@ -263,7 +265,7 @@ def _tile(picture: Tensor | None) -> Tensor:
     """A picture in the size of a cell of a plot; white without one."""
     if picture is None:
         return torch.ones(3, _CELL, _CELL)
-    picture = picture.float().cpu().expand(3, -1, -1)
+    picture = in_range(picture).expand(3, -1, -1)
     if picture.shape[1:] == (_CELL, _CELL):
         return picture
     return F.interpolate(picture[None], size=(_CELL, _CELL), mode="bicubic", antialias=True).clamp(0, 1)[0]

@@ -14,6 +14,7 @@ from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.layout import with_layouts_of
 from ...core.names import Unit, parse
+from ...core.summaries import LINE, shortened
 from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike, operation
 from .units import Channel, Layer, Neuron
 
@@ -111,7 +112,8 @@ class Add(Combination):
 
     def __repr__(self) -> str:
         first, *rest = map(str, self.objectives)
-        return first + "".join(f" - {part[1:]}" if part.startswith("-") else f" + {part}" for part in rest)
+        text = first + "".join(f" - {part[1:]}" if part.startswith("-") else f" + {part}" for part in rest)
+        return shortened(text, LINE)
 
 
 @operation
@@ -132,7 +134,8 @@ class Multiply(Combination):
 
     def __repr__(self) -> str:
         parts = [f"({part})" if isinstance(part, Add) else str(part) for part in self.objectives]
-        return "*".join(parts).replace("-1*", "-", 1) if str(self.objectives[0]) == "-1" else "*".join(parts)
+        text = "*".join(parts)
+        return shortened(text.replace("-1*", "-", 1) if str(self.objectives[0]) == "-1" else text, LINE)
 
 
 @checked
@@ -202,7 +205,7 @@ class PerImage(Combination):
         return [objective.titles(1)[0] for objective in self.objectives]
 
     def __repr__(self) -> str:
-        return f"PerImage({', '.join(map(str, self.objectives))})"
+        return shortened(f"PerImage({', '.join(map(str, self.objectives))})", LINE)
 
 
 @checked

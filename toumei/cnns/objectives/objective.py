@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from ...core.names import Unit
+from ...core.summaries import LINE, shortened
 
 IMAGE = "<image>"
 """The name of the picture itself, before any transform, in the activations of an objective."""
@@ -97,7 +98,7 @@ class Objective(ABC):
             if field.repr and value is not field.default:
                 name = "" if position == 0 and not field.kw_only else f"{field.name}="
                 shown.append(name + _short(value))
-        return f"{kind.__name__}({', '.join(shown)})"
+        return shortened(f"{kind.__name__}({', '.join(shown)})", LINE)
 
 
 ObjectiveLike = Objective | str | Unit | float | Sequence["ObjectiveLike"]

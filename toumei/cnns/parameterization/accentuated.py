@@ -66,6 +66,7 @@ class AccentuatedImage(Colored):
         result: Tensor = torch.fft.irfft2(torch.view_as_complex(coefficients), s=self.size)
         return result
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the coefficients, the factor of their gradient and the colour matrix."""
         self.coefficients = self.coefficients.detach().to(device).requires_grad_()

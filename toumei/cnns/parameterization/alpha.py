@@ -67,6 +67,7 @@ class AlphaImage(Generator):
             raise ShapeError(f"a background of {tuple(colors.shape)} is of that shape, got {shown(behind)}")
         return torch.lerp(behind, colors, alpha)
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the colours and the alpha."""
         self.colors.to(device)

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-from ...core.checks import checked
+from ...core.checks import check_no_nan, checked
+from ...core.conversions import has_values
 from ...core.errors import ArgumentError, ShapeError
+from ...core.kinds import shown
 
 MARGIN = 1e-5  # how close to black and white a picture to start from may be under a sigmoid
 
@@ -42,6 +44,7 @@ class ColorSpace:
         self.matrix = matrix.float() if decorrelate is not False and channels == 3 else None
         self.mean = torch.full((1, 1, 1), 0.5) if self.matrix is None else COLOR_MEAN.view(3, 1, 1)
 
+    @checked
     def to(self, device: torch.device | str) -> "ColorSpace":
         """Moves the constants; returns the object itself."""
         self.matrix = None if self.matrix is None else self.matrix.to(device)
@@ -64,7 +67,8 @@ class ColorSpace:
                 logits.
 
         Raises:
-            ShapeError: The colour matrix has no inverse.
+            ShapeError: No pictures (N, C, H, W), with 3 channels if there is a colour matrix, which needs an
+                inverse.
 
         Example:
             >>> colors, image = ColorSpace(), torch.rand(1, 3, 4, 4)
@@ -73,6 +77,14 @@ class ColorSpace:
         """
         if not 0 <= margin < 0.5:
             raise ArgumentError(f"margin is a distance from 0 and 1 below 0.5, got {margin}")
+        if (
+            not has_values(image)
+            or image.dim() != 4
+            or image.is_complex()
+            or (self.matrix is not None and image.shape[1] != 3)
+        ):
+            raise ShapeError(f"expected pictures (N, C, H, W) of these colours, got {shown(image)}")
+        check_no_nan("image", image)
         image = image.double()
         numbers = image.clamp(margin, 1 - margin).logit() if self.sigmoid else image - self.mean
         if self.matrix is None:

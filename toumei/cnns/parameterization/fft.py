@@ -5,6 +5,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ...core.checks import check_counts, check_memory, checked
+from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from .color import MARGIN, ColorSpace
 from .colored import Colored, gray_like
@@ -72,6 +73,10 @@ class FFTImage(Colored):
         scale = frequencies(height, width).clamp(min=1 / max(height, width)) ** -decay
         # A factor for each real number, not one for each pair: broadcasting over the last axis is slow.
         self.scale = (scale / saturation)[..., None].repeat(1, 1, 2)
+        if not (self.scale.isfinite() & (self.scale != 0)).all():
+            raise ArgumentError(
+                f"decay {decay} and saturation {saturation} leave frequencies out, or make them infinite"
+            )
         noise = torch.randn(images, channels, *scale.shape, 2, generator=make_generator(seed))
         self.coefficients = (noise * sd).requires_grad_()
         self.colors = ColorSpace(decorrelate, sigmoid, channels)
@@ -124,6 +129,7 @@ class FFTImage(Colored):
         result: Tensor = torch.fft.irfft2(spectrum, s=self.size, norm="ortho")
         return result
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the coefficients, their scale and the colour matrix."""
         self.coefficients = self.coefficients.detach().to(device).requires_grad_()

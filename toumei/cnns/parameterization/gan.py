@@ -70,6 +70,7 @@ class GAN(Generator):
         black, white = self.output_range
         return ((self._made().float() - black) / (white - black)).clamp(0, 1)
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the latents and the network."""
         self.latent = self.latent.detach().to(device).requires_grad_()

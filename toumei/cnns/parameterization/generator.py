@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from ...core.checks import check_memory
+from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Generator(ABC):
         """Returns the pictures (N, C, H, W), RGB in [0, 1]."""
 
     @abstractmethod
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the parameters and constants to a device; returns the generator itself."""
 
@@ -63,6 +64,7 @@ class Generator(ABC):
         with torch.no_grad():
             return self.get_image().permute(0, 2, 3, 1).cpu().numpy()
 
+    @checked
     def plot_image(self, ax: "Axes | None" = None) -> "Axes":
         """Returns matplotlib axes that show the pictures as a grid."""
         from ...plots.images import image_grid

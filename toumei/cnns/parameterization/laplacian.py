@@ -73,6 +73,7 @@ class LaplacianImage(Colored):
         finest, *coarser = self.levels
         return sum((stretched(level, len(level), self.size) for level in coarser), finest)
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the levels and the colour matrix."""
         self.levels = [level.detach().to(device).requires_grad_() for level in self.levels]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from ...core.checks import checked
-from ...core.errors import ShapeError
+from ...core.errors import ArgumentError, ShapeError
 from ...core.seeding import make_generator
 from .color import ColorSpace
 from .colored import Colored
@@ -98,13 +98,19 @@ class MACO(Colored):
         result: Tensor = _Watched.apply(super().get_image(), self.transparency)
         return result
 
+    @checked
     def transparent(self, clip: float = 1.0, opaque: float = 80.0) -> Tensor:
         """Returns the pictures as the authors show them, on the CPU: (N, C + 1, H, W), the last is alpha.
 
         Args:
             clip: Percentile of the colours that becomes black, and 100 minus it white, in each picture.
             opaque: Percentile of the transparency above which pixels are opaque. Before any step all are.
+
+        Raises:
+            ArgumentError: No percentiles, from 0 to 100.
         """
+        if not (0 <= clip <= 100 and 0 <= opaque <= 100):
+            raise ArgumentError(f"percentiles go from 0 to 100, got clip={clip} and opaque={opaque}")
         with torch.no_grad():
             image, alpha = super().get_image().float().cpu(), self.transparency.float().cpu()
         low, high = _percentile(image, clip), _percentile(image, 100 - clip)
@@ -112,6 +118,7 @@ class MACO(Colored):
         alpha = (alpha / _percentile(alpha, opaque)).nan_to_num(nan=1.0).clamp(max=1)
         return torch.cat([colors, alpha], dim=1)
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the phases, the magnitudes, the transparency and the colour matrix."""
         self.phase = self.phase.detach().to(device).requires_grad_()

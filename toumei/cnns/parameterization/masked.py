@@ -65,6 +65,7 @@ class Masked(Generator):
         """The views that the generator makes."""
         return self.generator.views
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the generator, the pictures and the mask."""
         self.generator.to(device)

@@ -59,6 +59,7 @@ class Neural(Generator):
         image: Tensor = self.network(self.coordinates).sigmoid()
         return image
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the networks and the coordinates."""
         self.network.to(device)

@@ -91,6 +91,7 @@ class PixelImage(Colored):
         """Returns the pixels (N, C, H, W) before the colours."""
         return self.pixels
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the pixels and the colour matrix."""
         self.pixels = self.pixels.detach().to(device).requires_grad_()

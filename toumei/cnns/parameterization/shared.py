@@ -58,6 +58,7 @@ class SharedImage(Colored):
             numbers = numbers + stretched(component.numbers(), len(numbers), numbers.shape[2:])
         return numbers
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves all parts."""
         for part in (self.individual, *self.shared):

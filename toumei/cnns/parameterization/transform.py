@@ -66,6 +66,7 @@ class Transform(Generator):
             image = seen
         return image
 
+    @checked
     def to(self, device: torch.device | str) -> Self:
         """Moves the generator and those transforms that are modules."""
         self.generator.to(device)

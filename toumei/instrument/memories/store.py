@@ -13,7 +13,7 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, LayerError, UnitError
 from ...core.files import check_regular
-from ...core.summaries import listed
+from ...core.summaries import line_of, listed
 from .neuron_memory import Trigger
 from .tables import APPLICATION, VERSION
 
@@ -39,6 +39,8 @@ class StoreStats:
     prefixes: int
     cut: int
     strategy: str
+
+    __repr__ = line_of
 
 
 @checked

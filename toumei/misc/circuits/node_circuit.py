@@ -124,17 +124,18 @@ class NodeCircuit(Saved):
         )
 
     @checked
-    def auroc(self, known: Collection[str]) -> float:
+    def auroc(self, known: "Collection[str] | NodeCircuit") -> float:
         """Returns the probability that a node of the known circuit has a larger absolute score than another.
 
         Args:
-            known: The nodes of the known circuit.
+            known: The nodes of the known circuit, or the circuit.
 
         Raises:
             ArgumentError: A name that is no node, or a circuit of no node or of all.
         """
         from sklearn.metrics import roc_auc_score
 
+        known = known.nodes if isinstance(known, NodeCircuit) else known
         self._check(known)
         true = [node in known for node in self.nodes]
         if all(true) or not any(true):

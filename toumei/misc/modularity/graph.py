@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ...core.checks import checked
+from ...core.devices import as_device
 from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
 from ...core.kinds import shown
 from ...core.notebooks import Displayed
@@ -181,8 +182,11 @@ class WeightGraph(Displayed):
             for unit in range(size)
         ]
 
+    @checked
     def to(self, target: torch.device | str | torch.dtype) -> Self:
         """Returns the graph on another device or in another precision."""
+        if not isinstance(target, torch.dtype):
+            target = as_device(target)
         return replace(
             self, blocks=tuple(replace(block, weight=block.weight.to(target)) for block in self.blocks)
         )
@@ -212,8 +216,15 @@ class WeightGraph(Displayed):
         matrix: Tensor = self @ torch.eye(len(self), dtype=self.blocks[0].weight.dtype, device=self.device)
         return matrix
 
+    @checked
     def by_layer(self, values: Tensor) -> dict[str, Tensor]:
-        """Returns values over the nodes (..., nodes), such as labels, split by layer."""
+        """Returns values over the nodes (..., nodes), such as labels, split by layer.
+
+        Raises:
+            ShapeError: Not a value for each node.
+        """
+        if not values.dim() or values.shape[-1] != len(self):
+            raise ShapeError(f"expected values (..., {len(self)}) of nodes, got {tuple(values.shape)}")
         return dict(zip(self.layers, values.split(self.sizes, dim=-1), strict=True))
 
     def _drawn(self) -> Any:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ...core.checks import checked
+from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from .graph import WeightGraph
 
@@ -83,6 +83,7 @@ class LocalityCost:
         return torch.stack(weights + biases).sum()
 
     @torch.no_grad()
+    @checked
     def swap(self, most: int = 30) -> int:
         """Exchanges the positions of the strongest units of each hidden layer if that shortens connections.
 
@@ -94,6 +95,7 @@ class LocalityCost:
         Returns:
             How many pairs of units were exchanged.
         """
+        check_counts(0, most=most)
         return sum(self._swap(before, after, most) for before, after in pairwise(self.layers))
 
     def _swap(self, before: nn.Linear, after: nn.Linear, most: int) -> int:

@@ -126,6 +126,7 @@ class Areas(Saved):
         """How many texts there are."""
         return len(self.labels)
 
+    @checked
     def in_category(self, category: str | int | None) -> Tensor:
         """Returns which texts are of a category, (texts,), bool; of all categories for None."""
         if category is None:
@@ -235,6 +236,7 @@ class Areas(Saved):
         title = f"{shortened(self.layers[place])}, {self.reduction}"
         return plot_points(self.coordinates[place], self.labels, self.categories, edges, title, ax)
 
+    @checked
     def select(self, *layers: str | int) -> "Areas":
         """Returns the areas of some layers."""
         places = [layer_of(self.layers, layer) for layer in layers]

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ...core.checks import check_choice, check_counts, checked
+from ...core.checks import check_choice, check_counts, check_gradients_on, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.seeding import make_generator
@@ -93,8 +93,8 @@ def attribution_graph(
     _check_choices(method, ablation, direction)
     if method != "exact" and (edges is not None or sample is not None):
         raise ArgumentError(f"{method!r} scores all edges at once: edges and sample are of 'exact'")
-    if method != "exact" and torch.is_inference_mode_enabled():
-        raise ArgumentError("there are no gradients in torch.inference_mode(): call it outside of that block")
+    if method != "exact":
+        check_gradients_on()
     wiring = Wiring(model)
     allowed = wiring.allowed
     chosen = allowed if edges is None else edge_mask(edges, wiring.writers, wiring.readers, allowed)

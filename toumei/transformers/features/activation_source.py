@@ -100,6 +100,7 @@ class ActivationSource:
         """The hash of the model's weights."""
         return fingerprint_of(without_wrapper(self.model.model))
 
+    @checked
     def blocks(self, seed: int = 0) -> Iterator[Block]:
         """Yields the activations (tokens, width) of each pass, in the order of the corpus."""
         for batch in self.batches:

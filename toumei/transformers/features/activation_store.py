@@ -112,6 +112,7 @@ class ActivationStore:
         writer.close()
         return cls(folder)
 
+    @checked
     def blocks(self, seed: int = 0) -> Iterator[Block]:
         """Yields the activations of each shard by their names, (tokens, width), shards in random order."""
         order = list(self.shards)

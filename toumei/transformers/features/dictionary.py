@@ -148,6 +148,7 @@ class SparseAutoencoder(Saved):
         """Whether it reconstructs another activation than it reads."""
         return self.reads != self.writes
 
+    @checked
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
         """Returns the dictionary on a device, in a precision."""
         moved = {name: getattr(self, name).to(device, dtype) for name in self._specs}

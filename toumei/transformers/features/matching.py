@@ -35,6 +35,7 @@ class FeatureMatches(Saved):
         """The mean cosine (mean matched cosine similarity)."""
         return float(self.cosines.mean())
 
+    @checked
     def share_above(self, cosine: float = 0.95) -> float:
         """Returns the share of known directions whose match has a cosine of at least this."""
         return float((self.cosines >= cosine).float().mean())

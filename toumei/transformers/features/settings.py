@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ...core.checks import check_choice, check_counts, check_seed
 from ...core.errors import ArgumentError
+from ...core.summaries import line_of
 from .dictionary import ACTIVATIONS, Activation
 
 _MOST_TOKENS = 10**11
@@ -62,6 +63,8 @@ class DictionarySettings:
     bandwidth: float = 0.05
     buffer: int = 2**16
     seed: int = 0
+
+    __repr__ = line_of
 
     def __post_init__(self) -> None:
         """Makes sure that the settings fit.

@@ -96,6 +96,8 @@ class Superposition(Saved):
         )
 
 
+@torch.inference_mode(False)  # which has no gradients
+@torch.enable_grad()
 @checked
 def train_superposition(
     features: int,

@@ -74,6 +74,7 @@ class SyntheticFeatures:
             values = values + self.noise * torch.randn(values.shape, generator=generator)
         return values, magnitudes
 
+    @checked
     def blocks(self, seed: int = 0) -> Iterator[Block]:
         """Yields a pass of activations; another seed gives others."""
         size = 2**13

@@ -30,6 +30,8 @@ _SAMPLE = 2**13  # activations that scale and median are measured on
 _SECONDS = 60.0  # between two checkpoints
 
 
+@torch.inference_mode(False)  # which has no gradients
+@torch.enable_grad()
 @checked
 def train_dictionary(
     activations: Any,

@@ -52,6 +52,7 @@ class CompositionScores(Saved):
 
     _specs = specs(**dict.fromkeys(KINDS, "layers heads layers heads"), layer_names="layers")
 
+    @checked
     def __getitem__(self, kind: Kind) -> Tensor:
         """Returns the scores (layers, heads, layers, heads) of a kind."""
         check_choice("kind", kind, KINDS)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.summaries import line_of
 
 
 class SVD(NamedTuple):
@@ -26,6 +27,9 @@ class SVD(NamedTuple):
     U: Tensor
     S: Tensor
     Vh: Tensor
+
+    def __repr__(self) -> str:
+        return line_of(self)
 
 
 class FactoredMatrix:

@@ -98,6 +98,7 @@ class HeadScores(Saved):
 
     _specs = specs(**dict.fromkeys(SCORES, "layers heads"), layer_names="layers")
 
+    @checked
     def __getitem__(self, score: Score) -> Tensor:
         """Returns the scores (layers, heads) of this name.
 

@@ -66,6 +66,8 @@ class TunedLens(Saved):
     )
 
     @classmethod
+    @torch.inference_mode(False)  # which has no gradients
+    @torch.enable_grad()
     @checked
     def train(
         cls,

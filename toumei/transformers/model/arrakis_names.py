@@ -99,3 +99,8 @@ class HookedAutoModel(HookedModel):
         except (ValueError, TypeError, RuntimeError, ZeroDivisionError, AssertionError) as error:
             raise ArgumentError(f"transformers builds no model of {config!r}: {error}") from error
         super().__init__(model.eval(), tokenizer)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, **options: Any) -> HookedModel:
+        """Returns a model with the weights of a folder or of the hub: `HookedModel.from_pretrained`."""
+        return HookedModel.from_pretrained(name_or_path, **options)

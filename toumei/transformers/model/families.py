@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.checks import checked
+from ...core.conversions import MISFIT, as_whole
 from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.hooks import hooked
 from ...core.linear_layers import is_conv1d, projection_sizes
@@ -236,12 +237,13 @@ class Anatomy:
         Raises:
             ArgumentError: The model has no such layer.
         """
-        if not isinstance(layer, SupportsIndex) or not 0 <= layer.__index__() < self.layers:
+        number = as_whole(layer)
+        if number is MISFIT or not 0 <= number < self.layers:
             raise ArgumentError(
                 f"no layer {layer!r} in {type(self.model).__name__}: it has {self.layers} layers, "
                 f"0 to {self.layers - 1}"
             )
-        return layer.__index__()
+        return int(number)
 
     def check_length(self, count: int, what: str) -> None:
         """Checks that the model has enough positions for a text.

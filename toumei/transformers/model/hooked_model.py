@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.blocks import block
-from ...core.checks import check_counts, checked
+from ...core.checks import check_counts, check_gradients_on, checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.forward import raise_forward_error
 from ...core.hooks import hooked
@@ -239,10 +239,7 @@ class HookedModel:
     def _with_gradients(
         self, recording: Recording, inputs: Mapping[str, Any], metric: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, ActivationCache]:
-        if torch.is_inference_mode_enabled():
-            raise ArgumentError(
-                "there are no gradients in torch.inference_mode(): call it outside of that block"
-            )
+        check_gradients_on()
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(frozen(self.model))

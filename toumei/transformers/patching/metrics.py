@@ -38,6 +38,7 @@ class Metric:
     name: str
     prepare: Callable[[HookedModel, Tensor | None, Tensor], Read]
 
+    @checked
     def reading(self, model: HookedModel, ids: Tensor | None, clean: Tensor) -> Read:
         """Returns the function of logits for a model and clean prompts.
 

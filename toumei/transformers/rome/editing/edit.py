@@ -93,6 +93,7 @@ class Edit(Saved, Revertible):
             registry.remove(self._modules(), self._owner, force=True)
             raise
 
+    @checked
     def revert(self, force: bool = False) -> Self:
         """Removes the change from the weights, and returns the edit.
 
@@ -109,11 +110,13 @@ class Edit(Saved, Revertible):
             registry.remove(self._modules(), self._owner, force)
         return self
 
+    @checked
     def save(self, path: str | Path) -> None:
         """Writes the thin factors and the facts, and notes on the model and the versions of the libraries."""
         save_result(self, path, self._notes())
 
     @classmethod
+    @checked
     def load(cls, path: str | Path, model: nn.Module) -> Self:  # type: ignore[override]
         """Returns a saved edit of this model, not applied.
 

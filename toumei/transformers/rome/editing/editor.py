@@ -184,6 +184,7 @@ class RankOneEditor:
             requests, True, layers=layers, method=method, hold=hold, verbose=verbose, **settings
         )
 
+    @checked
     def load(self, path: str | Path) -> Edit:
         """Returns a saved edit of this model, not applied; see `Edit.load`."""
         return Edit.load(path, self.model)
@@ -202,7 +203,7 @@ class RankOneEditor:
         """Does what `edit` does, and warns of a weak effect only if it is told to."""
         if "layers" in settings:
             raise ArgumentError("an edit of one fact has one layer=...; edit_many has layers=[...]")
-        if layer == "trace":
+        if isinstance(layer, str) and layer == "trace":
             layer = self._traced_layer(request, verbose)
         layers = None if layer is None else [self.parts.check_layer(layer)]
         return self._edit([request], _Plan(method, layers, hold, settings, verbose, warns, partly=True))

@@ -6,6 +6,7 @@ from typing import Any
 
 from ....core.checks import checked
 from ....core.errors import ArgumentError
+from ....core.summaries import line_of
 from ...model.tokens import continuation, fill_subject, tokenize
 
 
@@ -30,6 +31,8 @@ class EditRequest:
     prompt: str
     subject: str
     target: str
+
+    __repr__ = line_of
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or self.prompt.count("{}") != 1:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ....core.checks import check_counts
 from ....core.errors import ArgumentError
+from ....core.summaries import line_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class EditSettings:
     emmet_ridge: float = 0.1
     null_threshold: float = 2e-2
     null_ridge: float = 10.0
+
+    __repr__ = line_of
 
     def __post_init__(self) -> None:
         listed = self.layers if isinstance(self.layers, list | tuple) else ()

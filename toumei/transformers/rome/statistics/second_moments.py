@@ -4,7 +4,7 @@ C = E[k k^T] is the uncentered second moment of the inputs of a down-projection 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ....core.checks import checked
 from ....core.errors import ArgumentError, NonFiniteError
 from ....core.fingerprint import fingerprint_of
 from ....core.serialization import Saved
@@ -58,6 +59,7 @@ class SecondMoment:
             )
         return factor
 
+    @checked
     def whiten(self, keys: Tensor) -> Tensor:
         """Returns the keys (n, in) times the inverse of the second moment, in float64 on the CPU.
 
@@ -71,6 +73,7 @@ class SecondMoment:
         result: tuple[Tensor, Tensor] = torch.linalg.eigh(self.matrix)
         return result
 
+    @checked
     def project(self, keys: Tensor, threshold: float) -> Tensor:
         """Returns the part of the keys (n, in) in directions whose second moment is below a threshold.
 
@@ -103,10 +106,12 @@ class IdentityMoment(SecondMoment):
         """The identity, (in, in) in float64."""
         return torch.eye(len(self.total), dtype=torch.float64)
 
+    @checked
     def whiten(self, keys: Tensor) -> Tensor:
         """Returns the keys themselves, in float64 on the CPU."""
         return keys.double().cpu()
 
+    @checked
     def project(self, keys: Tensor, threshold: float) -> Tensor:
         """Raises an `ArgumentError`: without statistics no direction is known to be unused."""
         raise ArgumentError(
@@ -141,6 +146,7 @@ class KeyStatistics(Saved):
     corpus: str
     texts: int
 
+    @checked
     def __getitem__(self, layer: int) -> SecondMoment:
         if layer not in self.moments:
             raise ArgumentError(
@@ -149,7 +155,8 @@ class KeyStatistics(Saved):
             )
         return self.moments[layer]
 
-    def check(self, model: nn.Module, layers: Iterable[int] = ()) -> None:
+    @checked
+    def check(self, model: nn.Module, layers: Sequence[int] = ()) -> None:
         """Checks that the statistics belong to this model and have these layers.
 
         Raises:
@@ -164,6 +171,7 @@ class KeyStatistics(Saved):
         for layer in layers:
             self[layer]
 
+    @checked
     def merge(self, other: "KeyStatistics") -> "KeyStatistics":
         """Returns the statistics over both corpora.
 
@@ -182,6 +190,7 @@ class KeyStatistics(Saved):
         return KeyStatistics(moments, self.model, corpus, self.texts + other.texts)
 
     @classmethod
+    @checked
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Self:
         """Returns saved statistics.
 

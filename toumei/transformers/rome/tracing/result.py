@@ -100,6 +100,7 @@ class CausalTrace(Saved):
         """The layer with the largest effect at the last token of the subject."""
         return int(self.scores[self.subject_range[1] - 1].argmax())
 
+    @checked
     def __getitem__(self, name: str) -> Any:
         name = _OLD_NAMES.get(name, name)
         if name not in (known := [field.name for field in fields(self)]):

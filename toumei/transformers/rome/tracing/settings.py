@@ -5,6 +5,7 @@ from typing import Literal
 
 from ....core.checks import checked
 from ....core.errors import ArgumentError
+from ....core.summaries import line_of
 from .noise import EmbeddingNoise
 
 Kind = Literal["hidden", "mlp", "attn"]
@@ -47,6 +48,8 @@ class TraceSettings:
     batch_size: int | None = None
     method: Strategy | None = None
     verbose: bool = False
+
+    __repr__ = line_of
 
     def __post_init__(self) -> None:
         if self.kind not in ("hidden", "mlp", "attn"):
