@@ -319,3 +319,13 @@ def test_transforms_hide_what_depends_on_a_leaf():
 def test_tensors_are_found_in_lists_and_tuples():
     one, two = torch.ones(1), torch.zeros(1)
     assert [id(tensor) for tensor in tensors_among((one, "text", [2, (two,)]))] == [id(one), id(two)]
+
+
+def test_functions_are_heard_after_a_block_that_was_interrupted_while_a_handler_did_not_listen():
+    with (
+        pytest.raises(KeyboardInterrupt),
+        intercepted(lambda function, args, kwargs: function(*args, **kwargs)),
+    ):
+        torch._C.DisableTorchFunction().__enter__()
+        raise KeyboardInterrupt
+    assert torch._C._is_torch_function_enabled()

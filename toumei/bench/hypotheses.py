@@ -48,7 +48,7 @@ class HypothesisTest(Saved):
     Example:
         >>> from toumei.bench import compare_samples
         >>> compare_samples([1.0, 1.1, 0.9, 1.0], [2.0, 2.1, 1.9, 2.0], method="welch")
-        HypothesisTest(welch, 4 and 4 samples, p = 2.4e-06, effect 10.65 [4.69, 16.79])
+        HypothesisTest(welch, 4 and 4 samples, p = 2.4e-06, effect 10.65 [4.69, 16.63])
     """
 
     first: Tensor

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
+from torch._C import DisableTorchFunction
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 from .compiled import uncompiled
@@ -211,15 +212,18 @@ def intercepted(handler: Handler) -> Iterator[None]:
         >>> y
         tensor([-1., -1.])
     """
-    mode = FunctionMode(handler)
+    mode, heard = FunctionMode(handler), DisableTorchFunction()
 
     def leave() -> None:
+        heard.__exit__(None, None, None)  # as before, where Ctrl-C came while a handler was not listening
         if mode.is_innermost():
             mode.__exit__(None, None, None)
 
     with until_the_end() as cleanup:
         cleanup.enter(uncompiled())
         cleanup.add(leave)
+        with heard:  # it remembers whether functions are heard now
+            pass
         mode.__enter__()
         yield
 
