@@ -11,7 +11,14 @@ from torch.nn import functional as F
 from torch.overrides import get_testing_overrides, resolve_name
 
 from toumei.core.function_kinds import ELEMENTWISE, PROPERTIES, rectifier_ceiling
-from toumei.core.functions import FunctionMode, canonical_name, overwrites, returns_indices, tensors_among
+from toumei.core.functions import (
+    FunctionMode,
+    canonical_name,
+    intercepted,
+    overwrites,
+    returns_indices,
+    tensors_among,
+)
 from toumei.core.untracked import Untracked, transformed
 
 HOMES = {
