@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from toumei.attribution import Blur, Constant, FromData, Gaussian, Inpaint
+from toumei.attribution import Blur, Constant, FromData, Gaussian, Inpaint, Lime
 from toumei.attribution.base.problem_arguments import make_problem
 from toumei.attribution.perturbation.features import features_of, segments
 from toumei.attribution.perturbation.masking import Masking
@@ -172,3 +172,17 @@ def test_baselines_at_a_layer_are_its_activations(small_cnn):
         assert masking._absent[0].shape == (masking.baseline_samples, 2, 6, 8, 8)
     at_half = problem.at_layer([torch.full_like(images, 0.5)], torch.arange(2))[0]
     assert torch.allclose(Masking(problem, 0.5)._absent[0][0], at_half)
+
+
+def test_masked_pictures_keep_their_layout_in_memory(watched):
+    seen = []
+
+    class Net(nn.Module):
+        def forward(self, images):
+            seen.append(images.is_contiguous(memory_format=torch.channels_last))
+            return images.mean((2, 3))
+
+    image = torch.rand(1, 3, 8, 8).to(memory_format=torch.channels_last)
+    quarters = torch.arange(4).reshape(2, 2).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    Lime(watched(Net()), samples=16, features=quarters, verbose=False)(image, 0)
+    assert len(seen) > 1 and all(seen)
