@@ -223,7 +223,7 @@ def mixed(keep: Tensor, inputs: Tensor, absent: Tensor) -> Tensor:
     """Returns the inputs where they are kept and the absent values elsewhere, or a mixture by shares."""
     if keep.dtype == torch.bool:
         return torch.where(keep, inputs, absent)
-    # the inputs come first: what is mixed has their layout in memory, such as channels last, which runs faster
+    # the inputs come first: what is mixed has their layout in memory, such as channels last, which is faster
     return torch.lerp(inputs, absent, 1 - keep.to(inputs.dtype))
 
 
