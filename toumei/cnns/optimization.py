@@ -170,7 +170,7 @@ def _take_step(
     task: OptimizationTask, optimizer: torch.optim.Optimizer, history: list[Tensor], guard: "_Guard"
 ) -> None:
     optimizer.zero_grad()
-    loss = task.loss(guard.note)
+    loss = task.loss(guard.note if guard.searching else None)
     if not loss.requires_grad:
         check_gradients_on()
         raise ArgumentError(f"nothing to optimize: the score of {task.objective} is without gradient")
@@ -184,7 +184,7 @@ def _take_step(
 class _Guard:
     """Keeps the parameters of the last finite loss, and notes which pictures get a gradient of the network.
 
-    It does so without waiting for the device.
+    It does so without waiting for the device, and looks for gradients until each picture had one.
     """
 
     def __init__(self, task: OptimizationTask, pictures: int) -> None:
@@ -194,6 +194,7 @@ class _Guard:
         self.checked = 0
         self.reached: Tensor | None = None
         self.seen: Tensor | None = None
+        self.searching = True
 
     def note(self, seen: Tensor) -> None:
         """Notes what the network sees, (views x N, C, H, W)."""
@@ -209,6 +210,8 @@ class _Guard:
         shown = len(rows) == views * self.pictures  # a caricature shows the network the photograph, too
         reached = rows.view(views, -1).any(0) if shown else rows.any().expand(self.pictures)
         self.reached = reached if self.reached is None else self.reached | reached
+        if self.every == 1:
+            self.searching = bool(self.unreached())
 
     def unreached(self) -> list[int]:
         """The pictures that got no gradient of the network in any step; waits for the device once."""
@@ -227,6 +230,7 @@ class _Guard:
                 torch.where(finite, parameter, kept, out=kept)
         if self.every > 1 and len(history) % self.every == 0:
             self.check(history)
+            self.searching = self.reached is None or bool(self.unreached())
 
     def check(self, history: list[Tensor]) -> None:
         """Fails if a loss since the last check is not finite, with the pictures of the last finite one."""
