@@ -181,9 +181,8 @@ def channels_of(
     unit = Unit(unit) if isinstance(unit, str) else unit
     channel_axis = unit.channel_axis if channel_axis is None else channel_axis
     grid = unit.grid if grid is None else grid
-    return with_channels_first(
-        activations[unit.layer], layout_in(activations, unit.layer), unit.layer, channel_axis, grid
-    )
+    layout = layout_in(activations, unit.layer)
+    return _channels_of(activations[unit.layer], layout, unit.layer, channel_axis, grid)
 
 
 @checked
@@ -211,6 +210,17 @@ def with_channels_first(
         >>> with_channels_first(torch.zeros(2, 197, 768), grid=(14, 14)).maps().shape
         torch.Size([2, 768, 14, 14])
     """
+    return _channels_of(activation, layout, layer, channel_axis, grid)
+
+
+def _channels_of(
+    activation: Tensor,
+    layout: Layout | None,
+    layer: str,
+    channel_axis: int | None,
+    grid: tuple[int, ...] | None,
+) -> Channels:
+    """The channels of an activation without a check of the arguments, which each step of a search needs."""
     axis = channel_axis_of(activation, layout, layer, channel_axis)
     sizes = tuple(size for index, size in enumerate(activation.shape) if index not in (0, axis))
     values = activation.movedim(axis, 1).reshape(activation.shape[0], activation.shape[axis], prod(sizes))

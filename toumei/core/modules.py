@@ -19,6 +19,8 @@ from .kinds import as_names, shown
 from .offloading import execution_device
 from .threads import HomeThread, begin_alone
 
+MANY_NAMES = 10  # from here on one walk over the model costs less than a search for each name
+
 Around = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
@@ -132,9 +134,13 @@ def eager(model: nn.Module, names: Iterable[str] | None = None) -> AbstractConte
         names: The modules that are hooked. If nothing is compiled of them and on the way to them, the block
             changes nothing. By default all modules count.
     """
-    if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, model.modules())):
+    if "torch._dynamo" not in sys.modules:
         return nullcontext()
-    if names is not None and not any(map(_is_compiled, _on_the_way(model, names))):
+    hooked = None if names is None else set(names)
+    many = hooked is None or len(hooked) > MANY_NAMES
+    if many and not any(map(_is_compiled, model.modules())):
+        return nullcontext()
+    if hooked is not None and not any(map(_is_compiled, _on_the_way(model, hooked))):
         return nullcontext()
     return uncompiled()
 
@@ -144,7 +150,7 @@ def _on_the_way(model: nn.Module, names: Iterable[str]) -> Iterator[nn.Module]:
     yield model
     inner = without_wrapper(model)
     yield inner
-    for name in set(names):
+    for name in names:
         module = inner
         for part in name.split(".") if name else ():
             module = module.get_submodule(part)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .activations import Runs
 from .errors import ArchitectureError, ShapeError
 from .functions import canonical_name
-from .modules import find_module, without_wrapper
+from .modules import MANY_NAMES, find_module, without_wrapper
 from .names import Layer, parse_layer
 from .outputs import has_tensor, main_tensor, tensor_parts, with_main_tensor
 from .passes import Pass
@@ -226,8 +226,7 @@ def find_places(model: nn.Module, names: Iterable[str]) -> dict[str, Place]:
     """
     names = list(names)
     known: dict[str, nn.Module] = {}
-    if len(names) > 10 or any(_SPECIAL.search(str(name)) for name in names):
-        # One walk over the model costs less than a search for each of many names.
+    if len(names) > MANY_NAMES or any(_meets_odd_modules(model, str(name)) for name in names):
         known = dict(model.named_modules(remove_duplicate=False))
     odd = sorted(filter(_SPECIAL.search, known), key=len, reverse=True)
     places = {}
@@ -242,6 +241,21 @@ def find_places(model: nn.Module, names: Iterable[str]) -> dict[str, Place]:
             )
         places[name] = Place(layer, module)
     return places
+
+
+def _meets_odd_modules(model: nn.Module, name: str) -> bool:
+    """Whether a module on the way to a name has one inside whose name has characters of the grammar."""
+    plain = _SPECIAL.split(name)[0]
+    if plain == name:
+        return False
+    module: nn.Module | None = without_wrapper(model)
+    for part in (*plain.split("."), ""):
+        if module is None:
+            return False
+        if any(map(_SPECIAL.search, module._modules)):
+            return True
+        module = module._modules.get(part)
+    return False
 
 
 def _layer(name: str, odd: Iterable[str]) -> Layer:
