@@ -100,7 +100,7 @@ def test_the_package_imports_itself_relatively_and_the_ground_floor_little_else(
 
 def test_only_the_engine_registers_hooks():
     for path in FILES:
-        if path.name != "hooks.py":
+        if path.name not in ("hooks.py", "placed_hooks.py"):
             assert "register_" not in path.read_text().replace("register_buffer", ""), path
 
 

@@ -18,7 +18,7 @@ from toumei.cnns import Pipeline, parameterization, redirected_relu, relaxed_max
 from toumei.core import evaluating, frozen, hooked, run, seeded, survey, sweep, threads
 from toumei.core.files import atomic_write
 from toumei.core.generators import Generators, drawing_from
-from toumei.core.hooks import listening
+from toumei.core.hooks import listening, repeated_run
 from toumei.core.interrupts import uninterrupted
 from toumei.core.modules import wrapped_forward
 from toumei.core.threads import alone
@@ -137,6 +137,7 @@ BLOCKS = {
     "track by name": lambda net: Probe(net).track(["0", "3/linear"]),
     "fmrai": lambda net: fmrai(),
     "listening": lambda net: listening(net, None),
+    "repeated_run": lambda net: repeated_run(net, ["0", "3/linear"]),
 }
 
 

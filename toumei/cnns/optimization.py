@@ -1,15 +1,17 @@
 """The optimization loop: one optimizer step an epoch raises the score of pictures."""
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from ..core.activations import Activations
 from ..core.checks import check_gradients_on
 from ..core.errors import ArgumentError, NonFiniteError, ShapeError
-from ..core.hooks import run
+from ..core.hooks import repeated_run, run
 from ..core.layout import LaidOut, Layout, with_layouts_of
 from ..core.modules import device_and_dtype
 from ..core.progress import tqdm
@@ -33,6 +35,8 @@ class OptimizationTask:
         layouts: What the axes of each layer mean.
         memory_format: How the pictures lie in memory when the network sees them.
         autocast: Precision of the network's forward pass, such as ``torch.bfloat16``.
+        forward: Runs the model up to the layers and returns what they make; by default `run`.
+        place: Device and dtype of the model; by default looked up in each pass.
     """
 
     generator: Generator
@@ -42,6 +46,18 @@ class OptimizationTask:
     layouts: Mapping[str, Layout]
     memory_format: torch.memory_format = torch.contiguous_format
     autocast: torch.dtype | None = None
+    forward: Callable[[Tensor], Activations] | None = None
+    place: tuple[torch.device, torch.dtype] | None = None
+
+    @contextmanager
+    def in_steps(self) -> Iterator["OptimizationTask"]:
+        """Yields the task for a loop of steps: hooks and places are looked up once, at the start."""
+        if not self.layers:
+            yield self
+            return
+        place = device_and_dtype(self.model)
+        with repeated_run(self.model, self.layers, clone=len(self.layers) > 1) as forward:
+            yield replace(self, forward=forward, place=place)
 
     def activations(self, note: Callable[[Tensor], None] | None = None) -> LaidOut:
         """Returns the pictures and what the layers make of them, by layer, at least in float32.
@@ -54,13 +70,14 @@ class OptimizationTask:
         image = self.generator.get_image()
         if not self.layers:
             return LaidOut({IMAGE: image}, {})
-        device, dtype = device_and_dtype(self.model)
+        device, dtype = self.place or device_and_dtype(self.model)
+        forward = self.forward or partial(run, self.model, record=self.layers, clone=len(self.layers) > 1)
         seen = self.generator.view(image).to(dtype, memory_format=self.memory_format)
         if note is not None and seen.requires_grad:
             seen.retain_grad()
             note(seen)
         with torch.autocast(device.type, self.autocast) if self.autocast else nullcontext():
-            recorded = run(self.model, seen, record=self.layers, clone=len(self.layers) > 1)
+            recorded = forward(seen)
         tensors = {layer: _at_least_float32(recorded[layer]) for layer in self.layers}
         return LaidOut({IMAGE: image, **tensors}, self.layouts)
 

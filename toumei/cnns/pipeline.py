@@ -218,6 +218,7 @@ class Pipeline(Displayed):
                 evaluating(task.model),
                 redirected_relu(task.model, redirect),
                 seeded(seed, self.generator.device),
+                task.in_steps() as task,
             ):
                 self.result = optimize(
                     task,

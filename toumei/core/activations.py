@@ -56,6 +56,12 @@ class Activations(Mapping[str, Tensor]):
         """Takes over where the runs of layers are counted, by name."""
         self._runs.update(runs)
 
+    def emptied(self) -> "Activations":
+        """Returns activations of the same layers, without a tensor so far."""
+        empty = Activations(self._layers)
+        empty._runs = self._runs
+        return empty
+
     def calls(self, name: str) -> list[Tensor]:
         """Returns the recorded outputs of a layer in the order of its runs.
 

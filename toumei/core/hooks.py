@@ -7,36 +7,34 @@ A name without a run number means the last run of its module or operation in a f
 call of the model. Outside a call of the model, where a part of it is called alone, each call counts on.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from .activations import Activations, not_reached
+from .activations import Activations
 from .blocks import block
-from .errors import ArgumentError, UnreachedLayerError
 from .forward import raise_forward_error
 from .functions import intercepted
-from .interrupts import Cleanup, uninterrupted, until_the_end
-from .kinds import as_names, shown
+from .interrupts import uninterrupted, until_the_end
 from .listening import Listener
 from .modules import (
     check_model,
     device_and_dtype,
     eager,
-    layer_name,
     without_wrapper,
     wrap_forward,
 )
-from .operations import OperationStack, inner_modules
-from .passes import Pass, Stop
+from .operations import inner_modules
+from .passes import Stop
+from .placed_hooks import PlacedHooks, remove
 from .seeding import seeded
-from .targets import CallEdit, Edit, Place, Target, find_places
+from .targets import Edit
 from .threads import HomeThread, begin_alone
-from .weight_moves import WeightMoves, computing_forward
+from .weight_moves import WeightMoves
 
 
 @block
@@ -90,42 +88,18 @@ def hooked(
         >>> activations
         Activations(1: (1, 4), 2/linear: (1, 2))
     """
-    check_model(model)
-    given, model = model, without_wrapper(model)
-    names, edits = _names(record, model), _edits(edit)
-    places = find_places(model, [*names.values(), *edits])
-    activations = Activations({key: places[name].layer for key, name in names.items()})
-    forward_pass = Pass(
-        model=model,
-        activations=activations,
-        every=every,
-        detach=detach,
-        clone=clone,
-        inputs=inputs,
-        stops=stop and all(place.layer.run is not None for place in places.values()),
+    hooks = PlacedHooks(
+        model, record, edit, stop=stop, detach=detach, clone=clone, every=every, inputs=inputs
     )
-    targets = _targets(places, forward_pass)
-    for key, name in names.items():
-        targets[name].want(places[name].layer).keys.append(key)
-    for name, function in edits.items():
-        targets[name].want(places[name].layer).edit = function
-    activations.count({name: targets[name].runs for name in edits})
-    activations.count({key: targets[name].runs for key, name in names.items()})
     with until_the_end() as cleanup:
-        begin_alone(model, cleanup)
-        with uninterrupted():
-            cleanup.enter(eager(given, [place.layer.module for place in places.values()]))
-            _install(model, dict.fromkeys(targets.values()), forward_pass, cleanup)
+        hooks.install(cleanup)
         try:
-            yield activations
+            yield hooks.forward_pass.activations
         except Stop as signal:
-            if signal.args[0] is not forward_pass:  # an outer block asked for it
+            if signal.args[0] is not hooks.forward_pass:  # an outer block asked for it
                 raise
             return
-    for name in edits:
-        layer = places[name].layer
-        if not targets[name].edited(layer):
-            raise UnreachedLayerError(not_reached(layer, targets[name].runs))
+    hooks.check_edits()
 
 
 @contextmanager
@@ -177,7 +151,7 @@ def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
         begin_alone(model, cleanup)
         with uninterrupted():
             cleanup.enter(eager(given))
-            cleanup.add(lambda: _remove(handles))
+            cleanup.add(lambda: remove(handles))
             for module in inner_modules([model]):
                 handles.append(module.register_forward_pre_hook(enter))
                 handles.append(module.register_forward_hook(leave, always_call=True))
@@ -219,7 +193,7 @@ def seeded_passes(model: nn.Module, seed: int = 0) -> Iterator[nn.Module]:
 
     handles: list[RemovableHandle] = []
     with until_the_end() as cleanup:
-        cleanup.add(lambda: _remove(handles))
+        cleanup.add(lambda: remove(handles))
         with uninterrupted():
             handles.append(model.register_forward_pre_hook(begin))
             # the block that began last ends first
@@ -253,6 +227,51 @@ def run(
     return activations
 
 
+@contextmanager
+def repeated_run(
+    model: nn.Module, record: Iterable[str] | Mapping[str, str], *, detach: bool = False, clone: bool = True
+) -> Iterator[Callable[..., Activations]]:
+    """Yields a function that does what `run` does, but whose hooks stay from one forward pass to the next.
+
+    A loop of small steps spends a noticeable part of its time on hooks that each step registers anew. Forward
+    passes in the block that the function does not begin are not recorded, and run to their ends.
+
+    Args:
+        model: Any module. Its modules are looked up once, when the block begins.
+        record: Names of the layers to record.
+        detach: As for `hooked`.
+        clone: As for `hooked`.
+
+    Raises:
+        LayerError: A name that the model does not have.
+
+    Example:
+        >>> import torch
+        >>> with repeated_run(nn.Sequential(nn.ReLU(), nn.Flatten()), ["0"]) as forward:
+        ...     [forward(torch.full((1, 1), value))["0"].item() for value in (-1.0, 2.0)]
+        [0.0, 2.0]
+    """
+    hooks = PlacedHooks(model, record, stop=True, detach=detach, clone=clone, every=False, inputs=False)
+    forward_pass, empty = hooks.forward_pass, hooks.forward_pass.activations
+
+    def forward(*inputs: Any) -> Activations:
+        forward_pass.activations = activations = empty.emptied()
+        forward_pass.paused = False
+        try:
+            run_past_errors(lambda: model(*inputs), activations.complete, model, inputs)
+        except Stop as signal:
+            if signal.args[0] is not forward_pass:
+                raise
+        finally:
+            forward_pass.paused, forward_pass.activations = True, empty
+        return activations
+
+    with until_the_end() as cleanup:
+        forward_pass.paused = True
+        hooks.install(cleanup)
+        yield forward
+
+
 def run_past_errors(
     forward: Callable[[], Any],
     complete: Callable[[], bool],
@@ -271,72 +290,3 @@ def run_past_errors(
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError" or not complete():
             raise_forward_error(error, model, given)
-
-
-def _names(record: Iterable[str] | Mapping[str, str], model: nn.Module) -> dict[str, str]:
-    """What is recorded, by the keys of the activations; modules of the model by their names."""
-    if isinstance(record, str):
-        raise ArgumentError(
-            f"expected an iterable of names to record, got the string {record!r}: give [{record!r}]"
-        )
-    if isinstance(record, Mapping):
-        return dict(record)
-    if not isinstance(record, Iterable) or isinstance(record, nn.Module | Tensor):
-        raise ArgumentError(f"expected an iterable of names to record, got {shown(record)}")
-    return {name: name for name in as_names([layer_name(model, name) for name in record])}
-
-
-def _edits(edit: Mapping[str, Edit] | None) -> dict[str, Edit]:
-    if edit is not None and not isinstance(edit, Mapping):
-        raise ArgumentError(f"expected a dictionary of edits by the names of layers, got {shown(edit)}")
-    edits: dict[str, Any] = dict(edit or {})
-    for name, function in edits.items():
-        if not callable(function) and not isinstance(function, CallEdit):
-            kind = type(function).__name__
-            raise ArgumentError(f"expected a function of a tensor as the edit of {name!r}, got {kind}")
-    return edits
-
-
-def _targets(places: Mapping[str, Place], forward_pass: Pass) -> dict[str, Target]:
-    """The targets by name; all layers that name the same module or operation have one."""
-    made: dict[tuple[nn.Module, str | None], Target] = {}
-    found = {}
-    for name, (layer, module) in places.items():
-        place = (module, layer.operation)
-        if place not in made:
-            made[place] = Target(module, layer, forward_pass)
-        found[name] = made[place]
-    return found
-
-
-def _remove(handles: Iterable[RemovableHandle]) -> None:
-    for handle in handles:
-        handle.remove()
-
-
-def _install(model: nn.Module, targets: Collection[Target], forward_pass: Pass, cleanup: Cleanup) -> None:
-    """Registers all hooks, and adds the steps that take them away."""
-    operations: dict[nn.Module, dict[str, Target]] = {}
-    handles: list[RemovableHandle] = []
-    cleanup.add(lambda: _remove(handles))
-    for target in targets:
-        if target.operation is None:
-            handles.append(target.module.register_forward_hook(target.hook, with_kwargs=True))
-        else:
-            operations.setdefault(target.module, {})[target.operation] = target
-    if operations:
-        listening = OperationStack()
-        cleanup.add(listening.clear)
-        for module, named in operations.items():
-            listener = listening.listener(named)
-            forward_pass.counters.append(listener.ran)
-            wrap_forward(
-                module, listener.listening, cleanup, innermost=True, attribute=computing_forward(module)
-            )
-        for module in inner_modules(operations):
-            handles.append(module.register_forward_pre_hook(listening.pause))
-            handles.append(module.register_forward_hook(listening.resume, always_call=True))
-    if targets:
-        wrap_forward(model, forward_pass.around, cleanup)
-        cleanup.add(forward_pass.close)
-        forward_pass.open()

@@ -75,6 +75,7 @@ class Pass:
         inputs: Whether what goes into layers is recorded, not what comes out.
         stops: Whether a pass ends once everything is done.
         running: Whether the model runs now.
+        paused: Whether forward passes do not count now.
         targets: What is waited for.
         counters: What ran in the modules whose operations are named.
         home: The thread whose forward passes count.
@@ -88,6 +89,7 @@ class Pass:
     inputs: bool
     stops: bool
     running: bool = False
+    paused: bool = False
     targets: list[Awaited] = field(default_factory=list)
     counters: list[Counter[str]] = field(default_factory=list)
     home: HomeThread = field(default_factory=HomeThread)
@@ -104,7 +106,7 @@ class Pass:
 
     def around(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs a forward pass of the model, again if it was edited before its last run was known."""
-        if self.running:  # the model calls itself
+        if self.running or self.paused:  # the model calls itself, or nobody asks
             return forward(*args, **kwargs)
         again = any(target.edits_last for target in self.targets)
         for _ in range(_MOST_ATTEMPTS):

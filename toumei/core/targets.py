@@ -130,6 +130,8 @@ class Target:
 
     def __call__(self, output: Any, args: Any, kwargs: Any) -> Any:
         """Returns the output of a run, with edits, after recording what is wanted of it."""
+        if self._pass.paused:
+            return output
         if not self._pass.running and in_backward():
             return self._computed_again(output, args, kwargs)
         number = self.runs.count

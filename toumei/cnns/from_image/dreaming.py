@@ -88,7 +88,13 @@ def deep_dream(
     pipeline = Pipeline(Transform(dream, *[preprocess] if preprocess else []), _dreamt(objective))
     task = _attached(pipeline, model, sizes)
     kept, losses, ended = {0: as_picture(photograph)} if snapshots else {}, [], "finished"
-    with torch.enable_grad(), frozen(model), evaluating(model), seeded(seed, dream.device):
+    with (
+        torch.enable_grad(),
+        frozen(model),
+        evaluating(model),
+        seeded(seed, dream.device),
+        task.in_steps() as task,
+    ):
         try:
             for step in trange(octaves * steps, desc="dream", disable=not verbose, unit="step"):
                 if step % steps == 0:
