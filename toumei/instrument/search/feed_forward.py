@@ -12,7 +12,8 @@ from .activations import SQUASHING, Activation, activated, find_activations
 from .finding import find, layer_numbers, layer_prefix
 from .linear_maps import LinearMap, find_linear
 from .normalizations import normalized
-from .patterns import Constant, Either, Match, Pattern, Skip, Step, Value, Weight, source
+from .patterns import Constant, Either, Match, Pattern, Skip, Step, Value, Weight
+from .sources import source
 
 _PARTS = "chunk|split|split_with_sizes|unbind|select|getitem|clamp"
 
