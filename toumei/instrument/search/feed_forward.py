@@ -24,7 +24,7 @@ class FeedForward:
 
     Attributes:
         kind: ``"plain"``, down(act(first(x))); ``"gated"``, down(act(first(x)) * up(x)); ``"experts"`` for
-            either of them where tokens go to experts, of which each may be one network here, or all one.
+            either of them where tokens go to experts. Each expert may be a network here, or all of them one.
         module: Name of the innermost module that has all of it.
         layer: Number in the name of the module, if that tells all networks of the pass apart; else the place
             in the order in which they ran.
