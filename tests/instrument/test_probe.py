@@ -89,6 +89,15 @@ def test_damaged_and_missing_files(tmp_path):
         TensorMap.load(tmp_path / "nowhere")
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("kind", ["sparse", "nested"])
+def test_what_files_cannot_hold(kind, tmp_path):
+    made = {"sparse": torch.eye(2).to_sparse(), "nested": torch.nested.nested_tensor([torch.ones(2)])}
+    with pytest.raises(ArgumentError, match=kind):
+        TensorMap([{"a": made[kind]}]).save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_second_pass_is_an_error_unless_batched(gpt2):
     for only in (None, [SOFTMAX]):
         with instrument(gpt2) as probe, probe.track(only) as tracker:

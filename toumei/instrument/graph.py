@@ -16,7 +16,7 @@ from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, ReplayError, ShapeError
 from ..core.summaries import listed
 from ..plots import framed, save_page
-from .nodes import Memory, Operation, TensorNode, name_of, nodes_in, with_values
+from .nodes import Memory, Operation, TensorNode, name_of, nodes_in, shape_of, with_values
 from .replay import replayed
 from .viewer import graph_page, neighbourhood, picture, save_dot
 
@@ -294,9 +294,9 @@ class OperationGraph:
             if not isinstance(value, Tensor):
                 kind = type(value).__name__
                 raise ArgumentError(f"expected a tensor as the value of {node.name!r}, got {kind}")
-            if tuple(value.shape) != node.shape:
+            if shape_of(value) != node.shape:
                 raise ShapeError(
-                    f"{node.name!r} had shape {node.shape} in the pass, got {tuple(value.shape)}: a graph "
+                    f"{node.name!r} had shape {node.shape} in the pass, got {shape_of(value)}: a graph "
                     f"computes passes of the same shapes; run the model"
                 )
             found[node] = value

@@ -14,6 +14,7 @@ from torch.nn.functional import pad as padded
 from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, ShapeError
 from ..core.files import atomic_write
+from ..core.kinds import shown
 from ..core.serialization import write_safetensors
 from ..core.summaries import listed
 from .nodes import TensorNode, name_of
@@ -151,7 +152,14 @@ class TensorFiles(Sequence[Mapping[str, Tensor]]):
             raise ArgumentError(f"{str(folder)!r} holds tensors of {len(there)} passes: give an empty folder")
 
     def append(self, kept: Mapping[str, Tensor]) -> None:
-        """Writes the tensors of the next pass, whole or not at all."""
+        """Writes the tensors of the next pass, whole or not at all.
+
+        Raises:
+            ArgumentError: Files cannot hold one of them, a sparse or a nested one.
+        """
+        for name, tensor in kept.items():
+            if tensor.is_nested or tensor.layout != torch.strided:
+                raise ArgumentError(f"files hold no {shown(tensor)}, as {name!r} is: keep others, only=[...]")
         file = self._folder / _FILE.format(len(self._files))
         with atomic_write(file) as partial:
             write_safetensors(kept, partial, {})
