@@ -253,6 +253,27 @@ def test_a_pass_that_fails_leaves_the_graph_up_to_there(small_cnn, watched):
     assert "conv1/conv2d#0" in tracker.build_map()
 
 
+class Noteless(RuntimeError):
+    """An error of Python 3.10, to which no notes can be added."""
+
+    @property
+    def add_note(self):
+        raise AttributeError
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("out of memory"), Noteless("out of memory")])
+def test_a_pass_without_memory_says_what_is_kept(small_cnn, error):
+    def failing(*_):
+        raise error
+
+    handle = small_cnn.head.register_forward_pre_hook(failing)
+    with pytest.raises(type(error)) as raised:
+        tracked(small_cnn, torch.ones(1, 3, 8, 8))
+    handle.remove()
+    told = [str(raised.value), *getattr(raised.value, "__notes__", ())]
+    assert "tensors of" in told[-1] and "keep fewer with track(only=...)" in told[-1]
+
+
 def test_shared_modules_count_their_runs():
     shared = nn.Linear(3, 3)
     graph = tracked(nn.Sequential(shared, nn.ReLU(), shared), torch.ones(1, 3))[1].build_graph()

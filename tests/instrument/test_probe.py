@@ -87,6 +87,19 @@ def test_damaged_and_missing_files(tmp_path):
         TensorMap.load(tmp_path)["a"]
     with pytest.raises(ArgumentError, match="no files"):
         TensorMap.load(tmp_path / "nowhere")
+    with pytest.raises(ArgumentError, match="is a file"), Probe(nn.Linear(2, 2)).track(folder=file):
+        pass
+
+
+@pytest.mark.parametrize("only", [["0", "2"], "*/linear", None])
+@pytest.mark.parametrize("batched", [False, True])
+def test_of_a_pass_that_fails_is_kept_what_ran(only, batched):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(4, 4))
+    with pytest.raises(RuntimeError, match="shapes"), Probe(model).track(only, batched=batched) as tracker:
+        model(torch.ones(1, 3))
+    kept = tracker.build_map()
+    assert batched == (len(kept) == 0)  # half a pass is none of several
+    assert batched or kept["0" if only == ["0", "2"] else "0/linear"].shape == (1, 3)
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")

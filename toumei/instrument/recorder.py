@@ -104,8 +104,12 @@ class Recorder:
         """Writes down what ended the pass."""
         self._error = f"{type(error).__name__}: {error}"
         self._finish()
-        if self.values.results and "memory" in str(error) and hasattr(error, "add_note"):  # from Python 3.11
-            error.add_note(self.values.described())
+        if self.values.results and (isinstance(error, MemoryError) or "memory" in str(error)):
+            kept = self.values.described()
+            if hasattr(error, "add_note"):  # from Python 3.11
+                error.add_note(kept)
+            else:
+                error.args = (f"{error}\n{kept}", *error.args[1:])
 
     def enter(self, module: nn.Module) -> None:
         """Lets a module be the innermost one."""

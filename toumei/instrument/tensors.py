@@ -141,12 +141,14 @@ class TensorFiles(Sequence[Mapping[str, Tensor]]):
     """The tensors of passes in the files of a folder.
 
     Raises:
-        ArgumentError: The folder holds tensors already.
+        ArgumentError: The folder holds tensors already, or is a file.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         self._files: list[_Stored] = []
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ArgumentError(f"{str(folder)!r} is a file: give an empty folder")
         there = sorted(self._folder.glob("pass_*.safetensors"))
         if there:
             raise ArgumentError(f"{str(folder)!r} holds tensors of {len(there)} passes: give an empty folder")
