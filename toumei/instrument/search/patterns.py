@@ -296,9 +296,7 @@ class Step(Pattern):
             operation = _producer(graph, value)
             if operation is None or operation.function in self.functions:
                 return operation
-            if operation.function not in TRANSPARENT or not operation.inputs:
-                return None
-            value = operation.inputs[0]
+            value = passed_over(operation, value)
         return None
 
     def _is_meant(self, graph: OperationGraph, operation: Operation, found: Match) -> bool:
@@ -360,8 +358,8 @@ class Skip(Pattern):
             if meant and depth < self.most:
                 further = found.through(operation)
                 waiting += [(node, further, depth + 1) for node in reversed(operation.inputs)]
-            elif operation.function in TRANSPARENT:
-                waiting += [(node, found, depth) for node in operation.inputs[:1]]
+            else:
+                waiting.append((passed_over(operation, value), found, depth))
 
 
 @checked
@@ -393,10 +391,24 @@ def chain(*steps: str | Pattern) -> Pattern:
 def source(graph: OperationGraph, node: TensorNode, functions: frozenset[str] = TRANSPARENT) -> TensorNode:
     """Returns the tensor that some functions made a tensor of, by default those that keep its numbers."""
     while (operation := _producer(graph, node)) is not None:
-        if operation.function not in functions or not operation.inputs:
+        before = passed_over(operation, node, functions)
+        if before is None:
             break
-        node = operation.inputs[0]
+        node = before
     return node
+
+
+def passed_over(
+    operation: Operation, node: TensorNode, functions: frozenset[str] = TRANSPARENT
+) -> TensorNode | None:
+    """Returns the tensor whose numbers an operation handed on, None if it made others.
+
+    A custom autograd function hands on what the operations inside of it made.
+    """
+    if operation.kind == "custom":
+        made: TensorNode = operation.args[operation.outputs.index(node)]
+        return made
+    return operation.inputs[0] if operation.function in functions and operation.inputs else None
 
 
 def _producer(graph: OperationGraph, node: TensorNode) -> Operation | None:
