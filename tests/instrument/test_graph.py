@@ -154,6 +154,14 @@ def test_source_lines_are_those_of_the_model():
     assert torch_only.operation("0/linear").line.startswith("linear.py:")
 
 
+def test_source_lines_are_those_of_torchvision_and_of_functions_of_torch():
+    model, inputs = network("swin")
+    graph = tracked(model, *inputs()[0])[1].build_graph()
+    assert graph.operation("features.1.0.attn/softmax").line.startswith("swin_transformer.py:")
+    graph = tracked(nn.Sequential(nn.Softmax(-1)), torch.ones(2))[1].build_graph()
+    assert graph.operation("0/softmax").line.startswith(("functional.py:", "activation.py:"))
+
+
 def test_custom_functions_and_torchscript_are_nodes_that_say_so():
     model = Tricky().eval()
     graph = tracked(model, torch.ones(4, 3))[1].build_graph()
