@@ -109,6 +109,9 @@ def test_what_files_cannot_hold(kind, tmp_path):
     with pytest.raises(ArgumentError, match=kind):
         TensorMap([{"a": made[kind]}]).save(tmp_path)
     assert not list(tmp_path.iterdir())
+    if kind == "nested":
+        with pytest.raises(ShapeError, match="nested"):
+            TensorMap([{"a": made[kind]}]).get_cat("a")
 
 
 def test_a_second_pass_is_an_error_unless_batched(gpt2):

@@ -128,6 +128,22 @@ def test_generators_of_the_model_draw_the_same_numbers_and_go_back():
     assert torch.equal(model.generator.get_state(), state)
 
 
+def test_tensors_in_place_of_parameters_are_those_of_the_pass():
+    model, x = nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.randn(4, 3)
+    other = {"0.weight": torch.randn(2, 3)}
+    with instrument(model) as probe, probe.track([]) as tracker:
+        output = torch.func.functional_call(model, other, (x,))
+    graph = tracker.build_graph()
+    assert graph.tensor("0.weight").kind == "parameter"
+    assert torch.equal(graph.replay(), output)
+
+
+def test_a_pass_without_numbers():
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU()).to("meta")
+    graph = graph_of(model, torch.ones(4, 3, device="meta"))
+    assert graph.replay().shape == (4, 2) and graph.tensor("1/relu").device.type == "meta"
+
+
 def test_given_values_are_not_overwritten():
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True))
     graph, value = graph_of(model, torch.ones(1, 3)), -torch.ones(1, 3)

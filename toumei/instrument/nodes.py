@@ -151,7 +151,7 @@ class Memory:
 
     Attributes:
         model: The model, whose parameters and buffers count as they are now.
-        first: Values of inputs and constants, by name.
+        first: Values of inputs and constants, by name, and of tensors in place of parameters.
         overwritten: Names of tensors that the pass began with and overwrote.
         rewind: Sets the generators of random numbers to their states before the pass.
     """
@@ -162,8 +162,11 @@ class Memory:
     rewind: Callable[[], None]
 
     def weight(self, node: TensorNode) -> Tensor:
-        """Returns a parameter or buffer as the model has it now; one that is offloaded is loaded."""
-        return loaded_weight(self.model, node.name)
+        """Returns a parameter or buffer as the model has it now; one that is offloaded is loaded.
+
+        What `torch.func.functional_call` put in place of a parameter is that of the pass.
+        """
+        return self.first[node.name] if node.name in self.first else loaded_weight(self.model, node.name)
 
 
 def name_of(place: Any, kind: type[TensorNode] | type[Operation]) -> str:

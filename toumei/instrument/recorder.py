@@ -75,7 +75,8 @@ class Recorder:
         self._offloaded = False
         self._attributes: dict[int, str] | None = None
         self._rewind: Callable[[], None] = lambda: None
-        self._device, self._begun, self._gradients = "cpu", 0, True
+        self._device, self._autocasts = "cpu", True
+        self._begun, self._gradients = 0, True
         self._outside: FrameType | None = None
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -85,6 +86,7 @@ class Recorder:
         self._offloaded = has_offloaded(self._model)
         device = device_and_dtype(self._model)[0]
         self._device, self._rewind = device.type, rewinding(device)
+        self._autocasts = torch.amp.is_autocast_available(device.type)  # not so on meta
         self._begun, self._gradients = graph_nodes_made(), torch.is_grad_enabled()
         self._outside = sys._getframe(2)  # of the engine, which told the tracker
         for key, value in [*enumerate(args), *kwargs.items()]:
@@ -153,7 +155,7 @@ class Recorder:
             return output
         operation = self._write(name, "read" if read else "function", given or self._arguments(args, kwargs))
         operation.callable, operation.seconds, operation.in_place = function, seconds, in_place
-        if torch.is_autocast_enabled(self._device):
+        if self._autocasts and torch.is_autocast_enabled(self._device):
             operation.autocast = self._device, torch.get_autocast_dtype(self._device)
         if torch.is_grad_enabled() != self._gradients:
             operation.gradients = not self._gradients

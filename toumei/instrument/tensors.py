@@ -65,7 +65,7 @@ class TensorMap(Mapping[str, Any]):
 
     @checked
     def get_cat(self, place: "str | TensorNode", dim: int = 0, pad: float | None = None) -> Tensor:
-        """Returns the tensors of all passes as one.
+        """Returns the tensors of all passes as one; passes without the tensor are left out.
 
         Args:
             place: Name of the tensor.
@@ -75,11 +75,13 @@ class TensorMap(Mapping[str, Any]):
 
         Raises:
             LayerError: No such tensor was kept.
-            ShapeError: The tensors differ along other axes, or in their number.
+            ShapeError: The tensors differ along other axes, or in their number, or are nested.
         """
         name = name_of(place, TensorNode)
         given = self[place]
         tensors: list[Tensor] = given if isinstance(given, list) else [given]
+        if any(one.is_nested for one in tensors):
+            raise ShapeError(f"{name!r} is a nested tensor: take the list with get()")
         rank = tensors[0].dim()
         if any(one.dim() != rank for one in tensors) or not -rank <= dim < rank:
             shapes = listed(dict.fromkeys(tuple(one.shape) for one in tensors))
