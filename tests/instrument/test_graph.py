@@ -222,6 +222,7 @@ def test_a_call_of_a_custom_function_is_one_node_with_all_its_results():
     assert not [one for one in graph if one.function.startswith("set_")]
     assert nx.is_directed_acyclic_graph(graph.networkx())
     assert same(parts(graph.replay()), parts(output))
+    assert torch.equal(tracker.build_map()["/Parts#0[1]"], output[1])
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")

@@ -187,6 +187,9 @@ def test_what_is_not_seen_is_refused_unless_its_value_is_given():
         graph.replay()
     value = script(model[0](x))
     assert torch.equal(graph.replay({"2/untracked": value}), model(x))
+    with instrument(model) as probe, probe.track("*/untracked") as tracker:
+        model(x)
+    assert torch.equal(graph.replay(tracker.build_map()), model(x))
     with torch.no_grad():
         graph = graph_of(model, x)
     assert torch.equal(graph.replay(), model(x))

@@ -312,6 +312,7 @@ class Recorder:
         name = operation.name + f"[{len(operation.outputs)}]" * bool(operation.outputs)
         operation.args = (*operation.args, node)
         operation.outputs.append(self._add(tensor, name, "result", operation))
+        self.values.add(operation.outputs[-1], tensor)
         return operation.outputs[-1]
 
     def _comes_from(self, node: TensorNode, operation: Operation) -> bool:
@@ -337,6 +338,7 @@ class Recorder:
             operation = self._write("untracked", "untracked", ((), {}))
             operation.value = str(grad_fn.name())
             operation.outputs.append(self._add(tensor, operation.name, "result", operation))
+            self.values.add(operation.outputs[0], tensor)
             self._touched = touched
             return
         if self._attributes is None:
