@@ -91,6 +91,14 @@ def test_damaged_and_missing_files(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(("dtype", "pad"), [(torch.int64, 0.5), (torch.bool, 2)])
+def test_numbers_to_pad_with_are_those_of_the_tensor(dtype, pad):
+    kept = TensorMap([{"a": torch.ones(1, n, dtype=dtype)} for n in (1, 2)], batched=True)
+    assert kept.get_cat("a", pad=0).tolist() == [[1, 0], [1, 1]]
+    with pytest.raises(ArgumentError, match=f"cannot hold pad={pad}"):
+        kept.get_cat("a", pad=pad)
+
+
 @pytest.mark.parametrize("only", [["0", "2"], "*/linear", None])
 @pytest.mark.parametrize("batched", [False, True])
 def test_of_a_pass_that_fails_is_kept_what_ran(only, batched):

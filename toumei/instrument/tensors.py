@@ -76,6 +76,7 @@ class TensorMap(Mapping[str, Any]):
         Raises:
             LayerError: No such tensor was kept.
             ShapeError: The tensors differ along other axes, or in their number, or are nested.
+            ArgumentError: Tensors of whole numbers or of truth values cannot hold the number to pad with.
         """
         name = name_of(place, TensorNode)
         given = self[place]
@@ -98,6 +99,8 @@ class TensorMap(Mapping[str, Any]):
                         f"{name!r} has other lengths in other passes ({shapes}): give the number to pad "
                         f"with, pad=0, or take the list with get()"
                     )
+                if not (one.is_floating_point() or one.is_complex()) and one.new_full((), pad).item() != pad:
+                    raise ArgumentError(f"{name!r} of {str(one.dtype)[6:]} cannot hold pad={pad}")
                 one = padded(one, [side for lack in reversed(lacking) for side in (0, lack)], value=pad)
             joined.append(one)
         return torch.cat(joined, dim)
