@@ -67,6 +67,8 @@ def draw(memories: Memories, first: "Axes", second: "Axes", third: "Axes") -> No
         first.plot(
             range(len(lowest)), 100 * lowest.rates, color=color, marker="o", label="lowest coefficients"
         )
+        first.autoscale(axis="y")  # for both lines
+        first.set_ylim(bottom=0)
         first.legend()
     ranks, sure = [], []
     for layer in memories.layers:

@@ -154,6 +154,14 @@ def test_source_lines_are_those_of_the_model():
     assert torch_only.operation("0/linear").line.startswith("linear.py:")
 
 
+def test_source_lines_are_those_of_torchvision_and_of_functions_of_torch():
+    model, inputs = network("swin")
+    graph = tracked(model, *inputs()[0])[1].build_graph()
+    assert graph.operation("features.1.0.attn/softmax").line.startswith("swin_transformer.py:")
+    graph = tracked(nn.Sequential(nn.Softmax(-1)), torch.ones(2))[1].build_graph()
+    assert graph.operation("0/softmax").line.startswith(("functional.py:", "activation.py:"))
+
+
 def test_custom_functions_and_torchscript_are_nodes_that_say_so():
     model = Tricky().eval()
     graph = tracked(model, torch.ones(4, 3))[1].build_graph()
@@ -170,6 +178,74 @@ def test_custom_functions_and_torchscript_are_nodes_that_say_so():
     assert [node.kind for node in graph.operation("2/linear").inputs] == ["unknown", "parameter", "parameter"]
 
 
+class Twice(torch.autograd.Function):
+    """Doubles a tensor in place."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x.mul_(2)
+        ctx.mark_dirty(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad
+
+
+class Parts(torch.autograd.Function):
+    """Two results at once."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.exp(), x.sum()
+
+    @staticmethod
+    def backward(ctx, grad, other):
+        return grad + other
+
+
+def test_a_call_of_a_custom_function_is_one_node_with_all_its_results():
+    def forward(x):
+        x = Twice.apply(x + 1)
+        first, second = Parts.apply(x)
+        return first * 2 + x, second
+
+    model = nn.Linear(3, 3)
+    model.forward = lambda x: forward(nn.Linear.forward(model, x))
+    output, tracker = tracked(model, torch.ones(2, 3))
+    graph = tracker.build_graph()
+    assert [one.name for one in graph.untracked] == ["/Twice#0", "/Parts#0"]
+    twice, pair = graph.untracked
+    assert [node.name for node in pair.inputs] == ["/exp#0", "/sum#0"]
+    assert [node.name for node in pair.outputs] == ["/Parts#0", "/Parts#0[1]"]
+    assert graph.consumers(twice.outputs[0])[0].function == "exp"
+    assert not [one for one in graph if one.function.startswith("set_")]
+    assert nx.is_directed_acyclic_graph(graph.networkx())
+    assert same(parts(graph.replay()), parts(output))
+    assert torch.equal(tracker.build_map()["/Parts#0[1]"], output[1])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_tensors_have_minus_one_where_their_parts_differ(layout):
+    class Nested(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x, y):
+            nested = torch.nested.as_nested_tensor([x, y], layout=layout)
+            return self.linear(nested).to_padded_tensor(0.0)
+
+    model, inputs = Nested().eval(), (torch.randn(3, 4), torch.randn(2, 4))
+    with torch.no_grad():
+        output, tracker = tracked(model, *inputs)
+        graph = tracker.build_graph()
+        assert torch.equal(output, model(*inputs)) and torch.equal(graph.replay(), output)
+    assert graph.tensor("linear/linear").shape == (2, -1, 4)
+    assert graph._repr_html_()
+
+
 def test_a_pass_that_fails_leaves_the_graph_up_to_there(small_cnn, watched):
     watched(small_cnn)
     with instrument(small_cnn) as probe:
@@ -184,6 +260,27 @@ def test_a_pass_that_fails_leaves_the_graph_up_to_there(small_cnn, watched):
     assert "RuntimeError" in graph.error and graph.error in str(graph)
     assert list(graph.operations)[-2:] == ["flatten/flatten#0", "head/ones#0"] and graph.output is None
     assert "conv1/conv2d#0" in tracker.build_map()
+
+
+class Noteless(RuntimeError):
+    """An error of Python 3.10, to which no notes can be added."""
+
+    @property
+    def add_note(self):
+        raise AttributeError
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("out of memory"), Noteless("out of memory")])
+def test_a_pass_without_memory_says_what_is_kept(small_cnn, error):
+    def failing(*_):
+        raise error
+
+    handle = small_cnn.head.register_forward_pre_hook(failing)
+    with pytest.raises(type(error)) as raised:
+        tracked(small_cnn, torch.ones(1, 3, 8, 8))
+    handle.remove()
+    told = [str(raised.value), *getattr(raised.value, "__notes__", ())]
+    assert "tensors of" in told[-1] and "keep fewer with track(only=...)" in told[-1]
 
 
 def test_shared_modules_count_their_runs():

@@ -87,6 +87,39 @@ def test_damaged_and_missing_files(tmp_path):
         TensorMap.load(tmp_path)["a"]
     with pytest.raises(ArgumentError, match="no files"):
         TensorMap.load(tmp_path / "nowhere")
+    with pytest.raises(ArgumentError, match="is a file"), Probe(nn.Linear(2, 2)).track(folder=file):
+        pass
+
+
+@pytest.mark.parametrize(("dtype", "pad"), [(torch.int64, 0.5), (torch.bool, 2)])
+def test_numbers_to_pad_with_are_those_of_the_tensor(dtype, pad):
+    kept = TensorMap([{"a": torch.ones(1, n, dtype=dtype)} for n in (1, 2)], batched=True)
+    assert kept.get_cat("a", pad=0).tolist() == [[1, 0], [1, 1]]
+    with pytest.raises(ArgumentError, match=f"cannot hold pad={pad}"):
+        kept.get_cat("a", pad=pad)
+
+
+@pytest.mark.parametrize("only", [["0", "2"], "*/linear", None])
+@pytest.mark.parametrize("batched", [False, True])
+def test_of_a_pass_that_fails_is_kept_what_ran(only, batched):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(4, 4))
+    with pytest.raises(RuntimeError, match="shapes"), Probe(model).track(only, batched=batched) as tracker:
+        model(torch.ones(1, 3))
+    kept = tracker.build_map()
+    assert batched == (len(kept) == 0)  # half a pass is none of several
+    assert batched or kept["0" if only == ["0", "2"] else "0/linear"].shape == (1, 3)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("kind", ["sparse", "nested"])
+def test_what_files_cannot_hold(kind, tmp_path):
+    made = {"sparse": torch.eye(2).to_sparse(), "nested": torch.nested.nested_tensor([torch.ones(2)])}
+    with pytest.raises(ArgumentError, match=kind):
+        TensorMap([{"a": made[kind]}]).save(tmp_path)
+    assert not list(tmp_path.iterdir())
+    if kind == "nested":
+        with pytest.raises(ShapeError, match="nested"):
+            TensorMap([{"a": made[kind]}]).get_cat("a")
 
 
 def test_a_second_pass_is_an_error_unless_batched(gpt2):

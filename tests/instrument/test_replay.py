@@ -69,6 +69,88 @@ def test_autocast_inside_the_pass():
     assert output.dtype == torch.bfloat16 and torch.equal(graph.replay(), output)
 
 
+class Switching(nn.Module):
+    """Switches gradients off where an operation cannot have them, and on for one that it returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x):
+        result = torch.empty(2, 3)
+        with torch.no_grad():
+            torch.add(self.linear(x), 1, out=result)
+        with torch.enable_grad():
+            y = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.linear(y).pow(2).sum(), y)
+        return self.linear(x) + result - gradient
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_operations_have_gradients_as_in_the_pass(grad):
+    model, x = Switching(), torch.randn(2, 3)
+    with torch.set_grad_enabled(grad):
+        graph, output = graph_of(model, x), model(x)
+        assert torch.equal(graph.replay(), output)
+        assert graph.operation("/add#0").gradients is (False if grad else None)
+        assert graph.operation("/grad").gradients is (None if grad else True)
+        assert not graph.replay(record=["/add#0"])["/add#0"].requires_grad
+
+
+def test_a_pass_in_inference_mode_is_computed_again_outside_of_it():
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(2, 3)
+    with torch.inference_mode():
+        graph, output = graph_of(model, x.clone()), model(x)
+        value = torch.zeros(2, 3)
+    assert torch.equal(graph.replay(), output)
+    assert torch.equal(graph.replay({"0/linear": value}), value)
+
+
+class Drawing(nn.Module):
+    """Draws from a generator of its own, which it seeds anew in between."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator()
+
+    def forward(self, x):
+        first = torch.rand(3, generator=self.generator)
+        self.generator.manual_seed(4)
+        return x + first + torch.rand(3) + x.clone().uniform_(generator=self.generator)
+
+
+def test_generators_of_the_model_draw_the_same_numbers_and_go_back():
+    model, x = Drawing(), torch.zeros(3)
+    with instrument(model) as probe, probe.track([]) as tracker:
+        output = model(x)
+    state = model.generator.get_state()
+    assert torch.equal(tracker.build_graph().replay(), output)
+    assert torch.equal(model.generator.get_state(), state)
+
+
+def test_tensors_in_place_of_parameters_are_those_of_the_pass():
+    model, x = nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.randn(4, 3)
+    other = {"0.weight": torch.randn(2, 3)}
+    with instrument(model) as probe, probe.track([]) as tracker:
+        output = torch.func.functional_call(model, other, (x,))
+    graph = tracker.build_graph()
+    assert graph.tensor("0.weight").kind == "parameter"
+    assert torch.equal(graph.replay(), output)
+
+
+def test_a_pass_without_numbers():
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU()).to("meta")
+    graph = graph_of(model, torch.ones(4, 3, device="meta"))
+    assert graph.replay().shape == (4, 2) and graph.tensor("1/relu").device.type == "meta"
+
+
+def test_given_values_are_not_overwritten():
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True))
+    graph, value = graph_of(model, torch.ones(1, 3)), -torch.ones(1, 3)
+    assert torch.equal(graph.replay({"0/linear": value}), torch.zeros(1, 3))
+    assert torch.equal(value, -torch.ones(1, 3))
+
+
 def test_gradients_flow_through_a_replay():
     model, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(2, 3, requires_grad=True)
     graph = graph_of(model, x)
@@ -105,6 +187,9 @@ def test_what_is_not_seen_is_refused_unless_its_value_is_given():
         graph.replay()
     value = script(model[0](x))
     assert torch.equal(graph.replay({"2/untracked": value}), model(x))
+    with instrument(model) as probe, probe.track("*/untracked") as tracker:
+        model(x)
+    assert torch.equal(graph.replay(tracker.build_map()), model(x))
     with torch.no_grad():
         graph = graph_of(model, x)
     assert torch.equal(graph.replay(), model(x))

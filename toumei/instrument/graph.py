@@ -16,7 +16,7 @@ from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, ReplayError, ShapeError
 from ..core.summaries import listed
 from ..plots import framed, save_page
-from .nodes import Memory, Operation, TensorNode, name_of, nodes_in, with_values
+from .nodes import Memory, Operation, TensorNode, name_of, nodes_in, shape_of, with_values
 from .replay import replayed
 from .viewer import graph_page, neighbourhood, picture, save_dot
 
@@ -236,6 +236,7 @@ class OperationGraph:
         Args:
             path: The file.
             tensors: Values of tensors by name, such as the map of a tracker; the page has their histograms.
+                Names that the graph has no tensor for, as those of modules, are left out.
             focus: Name of an operation or a tensor; then the page has only what is near it.
             hops: How near: from an operation to its result is a hop, from there to one that takes it another.
 
@@ -264,13 +265,29 @@ class OperationGraph:
     def _page(
         self, tensors: Mapping[str, Any] | None, focus: "str | TensorNode | Operation | None", hops: int
     ) -> str:
+        shown = self._shown(tensors or {})
         if focus is None:
-            return graph_page(self, tensors)
+            return graph_page(self, shown)
         if hops < 0:
             raise ArgumentError(f"hops is a whole number from 0 on, got {hops}")
         node = self._node(focus)
         near = neighbourhood(self, self.networkx(), node, hops)
-        return graph_page(near, tensors, node, f"{hops} hops around {node.name}")
+        return graph_page(near, shown, node, f"{hops} hops around {node.name}")
+
+    def _shown(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of tensors of the graph by their full names, without those that have no numbers."""
+        found = {}
+        for name, value in tensors.items():
+            several = value if isinstance(value, list) else [value]
+            for one in several:
+                if not isinstance(one, Tensor):
+                    raise ArgumentError(
+                        f"expected a tensor as the value of {name!r}, got {type(one).__name__}"
+                    )
+            node = self.tensors.get(name) or self._runs.get(name)
+            if node is not None and not any(one.is_meta for one in several):
+                found[node.name] = value
+        return found
 
     def _node(self, place: "str | TensorNode | Operation") -> TensorNode | Operation:
         """An operation or a tensor by name; a name of both is that of the operation."""
@@ -294,9 +311,9 @@ class OperationGraph:
             if not isinstance(value, Tensor):
                 kind = type(value).__name__
                 raise ArgumentError(f"expected a tensor as the value of {node.name!r}, got {kind}")
-            if tuple(value.shape) != node.shape:
+            if shape_of(value) != node.shape:
                 raise ShapeError(
-                    f"{node.name!r} had shape {node.shape} in the pass, got {tuple(value.shape)}: a graph "
+                    f"{node.name!r} had shape {node.shape} in the pass, got {shape_of(value)}: a graph "
                     f"computes passes of the same shapes; run the model"
                 )
             found[node] = value

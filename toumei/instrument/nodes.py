@@ -27,7 +27,7 @@ class TensorNode:
         kind: ``"result"``, ``"input"``, ``"parameter"``, ``"buffer"``, ``"constant"`` or ``"unknown"``: what
             no attribute of a module holds, a constant, or made during the pass by what functions of torch do
             not show, such as TorchScript and numpy.
-        shape: Its shape.
+        shape: Its shape; -1 for the lengths that differ among the parts of a nested tensor.
         dtype: Its type of numbers.
         device: Where it is.
         nbytes: Bytes of its memory; 0 if it shares the memory of another tensor of the graph.
@@ -73,7 +73,9 @@ class Operation:
         run: How many calls of the function by this module came before it in the pass.
         kind: ``"function"``; ``"read"`` where Python read numbers of a tensor, as ``item`` does; ``"custom"``
             for a custom autograd function, whose inner operations are in the graph too; ``"untracked"`` for
-            what torch's functions do not show at all: TorchScript, numpy.
+            what torch's functions do not show at all, such as TorchScript. Both are told by the nodes of
+            autograd: without gradients there are the inner operations alone, and what TorchScript made is a
+            tensor of kind ``"unknown"``, as what numpy made always is. Other names stay.
         args: Positional arguments, with nodes in place of tensors.
         kwargs: The other arguments.
         outputs: The tensors it returned, or overwrote.
@@ -84,6 +86,9 @@ class Operation:
         callable: The function itself, None where it is not known.
         value: What Python read, for kind ``"read"``; the kind of an untracked result.
         autocast: Device type and dtype of the autocast block that it ran in, None without.
+        gradients: Whether gradients were on, where the model had switched them since the pass began; None
+            elsewhere.
+        drawn_from: The state before it of the generator among its arguments, None without one.
 
     Example:
         >>> from toumei.instrument import instrument
@@ -108,6 +113,8 @@ class Operation:
     callable: Callable[..., Any] | None = None
     value: Any = None
     autocast: tuple[str, torch.dtype] | None = None
+    gradients: bool | None = None
+    drawn_from: Tensor | None = None
     views: list[tuple[TensorNode, TensorNode]] = field(default_factory=list)
     _inputs: list[TensorNode] | None = field(default=None, init=False, repr=False)
 
@@ -144,7 +151,7 @@ class Memory:
 
     Attributes:
         model: The model, whose parameters and buffers count as they are now.
-        first: Values of inputs and constants, by name.
+        first: Values of inputs and constants, by name, and of tensors in place of parameters.
         overwritten: Names of tensors that the pass began with and overwrote.
         rewind: Sets the generators of random numbers to their states before the pass.
     """
@@ -155,8 +162,11 @@ class Memory:
     rewind: Callable[[], None]
 
     def weight(self, node: TensorNode) -> Tensor:
-        """Returns a parameter or buffer as the model has it now; one that is offloaded is loaded."""
-        return loaded_weight(self.model, node.name)
+        """Returns a parameter or buffer as the model has it now; one that is offloaded is loaded.
+
+        What `torch.func.functional_call` put in place of a parameter is that of the pass.
+        """
+        return self.first[node.name] if node.name in self.first else loaded_weight(self.model, node.name)
 
 
 def name_of(place: Any, kind: type[TensorNode] | type[Operation]) -> str:
@@ -170,6 +180,21 @@ def name_of(place: Any, kind: type[TensorNode] | type[Operation]) -> str:
         thing = "a tensor" if kind is TensorNode else "an operation"
         raise ArgumentError(f"expected the name of {thing} or its node, got {shown(place)}")
     return name
+
+
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
+    """Returns the shape of a tensor; of a nested one -1 for the lengths that differ among its parts."""
+    return (
+        tuple(_length(tensor, axis) for axis in range(tensor.dim())) if tensor.is_nested else (*tensor.shape,)
+    )
+
+
+def _length(tensor: Tensor, axis: int) -> int:
+    try:
+        length = tensor.size(axis)
+    except RuntimeError:
+        return -1
+    return length if isinstance(length, int) else -1
 
 
 def nodes_in(value: Any) -> Iterable[TensorNode]:

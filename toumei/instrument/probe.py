@@ -242,14 +242,22 @@ class Tracker:
             self._begin()
             activations.reset(nothing)
             derived.clear()
-            output = forward(*args, **kwargs)
-            kept: dict[str, Tensor] = {}
-            for name, tensor in ({name: activations[name] for name in self._choice.names} | derived).items():
-                kept[name] = moved(tensor, self._device, kept)
-            self._keep(kept)
+            try:
+                output = forward(*args, **kwargs)
+            except BaseException:
+                if not self._batched:  # where half a pass would be taken for one of several whole ones
+                    self._keep(self._moved({name: activations[name] for name in activations} | derived))
+                raise
+            self._keep(self._moved({name: activations[name] for name in self._choice.names} | derived))
             return output
 
         return around
+
+    def _moved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        kept: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            kept[name] = moved(tensor, self._device, kept)
+        return kept
 
     def _begin(self) -> None:
         if self._begun and not self._batched:

@@ -20,7 +20,7 @@ from ..core.outputs import has_tensor, main_tensor, tensor_parts
 from ..core.untracked import graph_nodes_made, in_transform
 from .attention_weights import AttentionWeights
 from .graph import OperationGraph
-from .nodes import Memory, Operation, TensorNode
+from .nodes import Memory, Operation, TensorNode, shape_of
 from .source_lines import source_line
 from .values import Keep, Values, memory_of
 
@@ -62,6 +62,8 @@ class Recorder:
         # where its memory begins, and how many operations had run.
         self._known: dict[int, _Known] = {}
         self._overwritten: dict[int, tuple[int, Operation]] = {}  # what did it last, by where memory begins
+        # Calls of custom autograd functions by the ids of their nodes of autograd, with the node itself.
+        self._custom_calls: dict[int, tuple[ref[Any], Operation]] = {}
         self._touched: set[int] = set()  # where the memory of the arguments of a call begins
         self._returned: dict[str, list[str]] = {}
         self._inputs: list[TensorNode] = []
@@ -73,7 +75,8 @@ class Recorder:
         self._offloaded = False
         self._attributes: dict[int, str] | None = None
         self._rewind: Callable[[], None] = lambda: None
-        self._device, self._begun = "cpu", 0
+        self._device, self._autocasts = "cpu", True
+        self._begun, self._gradients = 0, True
         self._outside: FrameType | None = None
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -83,7 +86,8 @@ class Recorder:
         self._offloaded = has_offloaded(self._model)
         device = device_and_dtype(self._model)[0]
         self._device, self._rewind = device.type, rewinding(device)
-        self._begun = graph_nodes_made()
+        self._autocasts = torch.amp.is_autocast_available(device.type)  # not so on meta
+        self._begun, self._gradients = graph_nodes_made(), torch.is_grad_enabled()
         self._outside = sys._getframe(2)  # of the engine, which told the tracker
         for key, value in [*enumerate(args), *kwargs.items()]:
             for part in tensor_parts(value):
@@ -102,8 +106,12 @@ class Recorder:
         """Writes down what ended the pass."""
         self._error = f"{type(error).__name__}: {error}"
         self._finish()
-        if self.values.results and "memory" in str(error) and hasattr(error, "add_note"):  # from Python 3.11
-            error.add_note(self.values.described())
+        if self.values.results and (isinstance(error, MemoryError) or "memory" in str(error)):
+            kept = self.values.described()
+            if hasattr(error, "add_note"):  # from Python 3.11
+                error.add_note(kept)
+            else:
+                error.args = (f"{error}\n{kept}", *error.args[1:])
 
     def enter(self, module: nn.Module) -> None:
         """Lets a module be the innermost one."""
@@ -130,7 +138,8 @@ class Recorder:
         if in_transform():  # whose tensors stand for others; what it returns is of unknown origin
             return function(*args, **kwargs)
         in_place = overwrites(function, kwargs) or "out" in kwargs
-        given = None
+        given, generator = None, kwargs.get("generator")
+        state = None if generator is None else generator.get_state()
         if in_place:  # while it is as the function finds it
             given = self._arguments(args, kwargs)
             self.values.before_overwriting(kwargs.get("out", args[:1]))
@@ -138,14 +147,19 @@ class Recorder:
         output = function(*args, **kwargs)
         seconds = perf_counter() - start
         name = canonical_name(function)[0]
+        if name.startswith("set__"):  # a private property of a tensor, in which torch keeps hooks
+            return output
         results = args[0] if in_place and output is None and args else output
         read = name in _READS
         if not read and not _holds_tensors(results):
             return output
         operation = self._write(name, "read" if read else "function", given or self._arguments(args, kwargs))
         operation.callable, operation.seconds, operation.in_place = function, seconds, in_place
-        if torch.is_autocast_enabled(self._device):
+        if self._autocasts and torch.is_autocast_enabled(self._device):
             operation.autocast = self._device, torch.get_autocast_dtype(self._device)
+        if torch.is_grad_enabled() != self._gradients:
+            operation.gradients = not self._gradients
+        operation.drawn_from = state
         if read:
             operation.value = output
         else:
@@ -186,7 +200,7 @@ class Recorder:
     def _finish(self) -> None:
         """Lets go of what only a running pass needs."""
         self.done, self._outside, self._attributes = True, None, None
-        for held in (self._known, self._overwritten, self._named):
+        for held in (self._known, self._overwritten, self._named, self._custom_calls):
             held.clear()
         self._passed_on = [[]]
 
@@ -248,7 +262,7 @@ class Recorder:
         node = TensorNode(
             name=name,
             kind=kind,
-            shape=tuple(tensor.shape),
+            shape=shape_of(tensor),
             dtype=tensor.dtype,
             device=tensor.device,
             nbytes=0 if where in self._touched else nbytes,
@@ -288,13 +302,27 @@ class Recorder:
 
     def _custom(self, tensor: Tensor, node: TensorNode) -> TensorNode:
         """Adds the custom autograd function that a tensor went through unseen, if it is not there yet."""
-        function: str = getattr(tensor.grad_fn, "_forward_cls").__name__  # noqa: B009, mypy knows no such attribute
-        producer = None if node.producer is None else self._operations[node.producer]
-        if producer is not None and producer.kind == "custom":
+        grad_fn: Any = tensor.grad_fn
+        before, operation = self._custom_calls.get(id(grad_fn), (None, None))
+        if operation is None or before is None or before() is not grad_fn:
+            operation = self._write(grad_fn._forward_cls.__name__, "custom", ((), {}))
+            self._custom_calls[id(grad_fn)] = ref(grad_fn), operation
+        if self._comes_from(node, operation):
             return node
-        operation = self._write(function, "custom", ((node,), {}))
-        operation.outputs.append(self._add(tensor, operation.name, "result", operation))
-        return operation.outputs[0]
+        name = operation.name + f"[{len(operation.outputs)}]" * bool(operation.outputs)
+        operation.args = (*operation.args, node)
+        operation.outputs.append(self._add(tensor, name, "result", operation))
+        self.values.add(operation.outputs[-1], tensor)
+        return operation.outputs[-1]
+
+    def _comes_from(self, node: TensorNode, operation: Operation) -> bool:
+        """Whether an operation returned a tensor, which then at most was told to need a gradient, say."""
+        while node.producer is not None and node.producer != operation.name:
+            producer = self._operations[node.producer]
+            if not producer.in_place or not producer.inputs:
+                return False
+            node = producer.inputs[0]
+        return node.producer == operation.name
 
     def _begin_with(self, tensor: Tensor) -> None:
         """Adds a tensor that no operation of the graph made."""
@@ -310,6 +338,7 @@ class Recorder:
             operation = self._write("untracked", "untracked", ((), {}))
             operation.value = str(grad_fn.name())
             operation.outputs.append(self._add(tensor, operation.name, "result", operation))
+            self.values.add(operation.outputs[0], tensor)
             self._touched = touched
             return
         if self._attributes is None:

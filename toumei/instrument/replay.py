@@ -1,6 +1,7 @@
 """Computes a forward pass again from its graph, operation by operation."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -34,11 +35,18 @@ def replayed(
         ReplayError: An operation that cannot be computed again.
     """
     go_back = rewinding(device_and_dtype(memory.model)[0])
+    states: dict[torch.Generator, Tensor] = {}  # of generators that the model has
+    for operation in operations:
+        if operation.drawn_from is not None:
+            generator: torch.Generator = operation.kwargs["generator"]
+            states.setdefault(generator, generator.get_state())
     try:
         memory.rewind()
         return _Replay(_needed(operations, ends, given), begin, ends, given, memory).run()
     finally:
         go_back()
+        for generator, state in states.items():
+            generator.set_state(state)
 
 
 class _Replay:
@@ -52,9 +60,10 @@ class _Replay:
         given: Mapping[TensorNode, Tensor],
         memory: Memory,
     ) -> None:
-        self._operations, self._given, self._memory = operations, given, memory
+        self._operations, self._memory = operations, memory
         self._last = _last_uses(operations, ends)
         self._ends, self._overwriting = set(ends), any(one.in_place for one in operations)
+        self._given = {node: self._usable(value, self._overwriting) for node, value in given.items()}
         self._as_in_the_pass = all(
             node.kind == "input" and _equal(value, memory.first[node.name]) for node, value in given.items()
         )
@@ -87,7 +96,13 @@ class _Replay:
         else:
             value = self._memory.first[node.name]
         overwritten = node.kind == "buffer" or node.name in self._memory.overwritten
-        return value.detach().clone() if overwritten else value
+        return value.detach().clone() if overwritten else self._usable(value)
+
+    @staticmethod
+    def _usable(value: Tensor, copied: bool = False) -> Tensor:
+        """A copy of a tensor that may be overwritten, or that inference mode made and autograd refuses."""
+        refused = value.is_inference() and not torch.is_inference_mode_enabled()
+        return value.clone() if copied or refused else value
 
     def _run(self, operation: Operation) -> None:
         given = operation.outputs and all(node in self._given for node in operation.outputs)
@@ -116,15 +131,11 @@ class _Replay:
             )
         args, kwargs = with_values((operation.args, operation.kwargs), self._values)
         if operation.kind == "custom":
-            return [args[0]]
-        assert operation.callable is not None
+            return list(args)
+        if operation.drawn_from is not None:
+            kwargs["generator"].set_state(operation.drawn_from)
         try:
-            if operation.autocast is None:
-                output = operation.callable(*args, **kwargs)
-            else:
-                device, dtype = operation.autocast
-                with torch.autocast(device, dtype):
-                    output = operation.callable(*args, **kwargs)
+            output = _called(operation, args, kwargs)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shapes = listed(tuple(one.shape) for one in args if isinstance(one, Tensor))
             raise ReplayError(
@@ -144,6 +155,17 @@ class _Replay:
                 f"the model read a number with {operation.name!r} ({operation.line}). With these values "
                 f"it is another number, and the model may do something else: run the model"
             )
+
+
+def _called(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What an operation returns in the blocks that it ran in."""
+    assert operation.callable is not None
+    with ExitStack() as blocks:
+        if operation.gradients is not None:
+            blocks.enter_context(torch.set_grad_enabled(operation.gradients))
+        if operation.autocast is not None:
+            blocks.enter_context(torch.autocast(*operation.autocast))
+        return operation.callable(*args, **kwargs)
 
 
 def _tensors_in(output: Any) -> list[Tensor]:

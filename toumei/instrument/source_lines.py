@@ -1,12 +1,17 @@
 """The line of code that called a function of torch."""
 
+import os
 import sys
 from pathlib import Path
 from types import FrameType
 
 import torch
 
-_TORCH, _TOUMEI = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
+# With the separator: torchvision is not torch.
+_TORCH, _TOUMEI = (
+    str(folder) + os.sep for folder in (Path(torch.__file__).parent, Path(__file__).parents[1])
+)
+_OVERRIDES = _TORCH + "overrides.py"  # in which functions tell what listens to them
 
 
 def source_line(outside: FrameType | None, depth: int) -> str:
@@ -21,7 +26,7 @@ def source_line(outside: FrameType | None, depth: int) -> str:
     while frame is not None and frame is not outside:
         file = frame.f_code.co_filename
         if file.startswith(_TORCH):
-            inside = inside or f"{file}:{frame.f_lineno}"
+            inside = inside or ("" if file == _OVERRIDES else f"{file}:{frame.f_lineno}")
         elif not file.startswith(_TOUMEI) or "/models/" in file:
             return f"{file}:{frame.f_lineno}"
         frame = frame.f_back

@@ -14,6 +14,7 @@ from torch.nn.functional import pad as padded
 from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, ShapeError
 from ..core.files import atomic_write
+from ..core.kinds import shown
 from ..core.serialization import write_safetensors
 from ..core.summaries import listed
 from .nodes import TensorNode, name_of
@@ -64,7 +65,7 @@ class TensorMap(Mapping[str, Any]):
 
     @checked
     def get_cat(self, place: "str | TensorNode", dim: int = 0, pad: float | None = None) -> Tensor:
-        """Returns the tensors of all passes as one.
+        """Returns the tensors of all passes as one; passes without the tensor are left out.
 
         Args:
             place: Name of the tensor.
@@ -74,11 +75,14 @@ class TensorMap(Mapping[str, Any]):
 
         Raises:
             LayerError: No such tensor was kept.
-            ShapeError: The tensors differ along other axes, or in their number.
+            ShapeError: The tensors differ along other axes, or in their number, or are nested.
+            ArgumentError: Tensors of whole numbers or of truth values cannot hold the number to pad with.
         """
         name = name_of(place, TensorNode)
         given = self[place]
         tensors: list[Tensor] = given if isinstance(given, list) else [given]
+        if any(one.is_nested for one in tensors):
+            raise ShapeError(f"{name!r} is a nested tensor: take the list with get()")
         rank = tensors[0].dim()
         if any(one.dim() != rank for one in tensors) or not -rank <= dim < rank:
             shapes = listed(dict.fromkeys(tuple(one.shape) for one in tensors))
@@ -95,6 +99,8 @@ class TensorMap(Mapping[str, Any]):
                         f"{name!r} has other lengths in other passes ({shapes}): give the number to pad "
                         f"with, pad=0, or take the list with get()"
                     )
+                if not (one.is_floating_point() or one.is_complex()) and one.new_full((), pad).item() != pad:
+                    raise ArgumentError(f"{name!r} of {str(one.dtype)[6:]} cannot hold pad={pad}")
                 one = padded(one, [side for lack in reversed(lacking) for side in (0, lack)], value=pad)
             joined.append(one)
         return torch.cat(joined, dim)
@@ -140,18 +146,27 @@ class TensorFiles(Sequence[Mapping[str, Tensor]]):
     """The tensors of passes in the files of a folder.
 
     Raises:
-        ArgumentError: The folder holds tensors already.
+        ArgumentError: The folder holds tensors already, or is a file.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         self._files: list[_Stored] = []
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ArgumentError(f"{str(folder)!r} is a file: give an empty folder")
         there = sorted(self._folder.glob("pass_*.safetensors"))
         if there:
             raise ArgumentError(f"{str(folder)!r} holds tensors of {len(there)} passes: give an empty folder")
 
     def append(self, kept: Mapping[str, Tensor]) -> None:
-        """Writes the tensors of the next pass, whole or not at all."""
+        """Writes the tensors of the next pass, whole or not at all.
+
+        Raises:
+            ArgumentError: Files cannot hold one of them, a sparse or a nested one.
+        """
+        for name, tensor in kept.items():
+            if tensor.is_nested or tensor.layout != torch.strided:
+                raise ArgumentError(f"files hold no {shown(tensor)}, as {name!r} is: keep others, only=[...]")
         file = self._folder / _FILE.format(len(self._files))
         with atomic_write(file) as partial:
             write_safetensors(kept, partial, {})

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C import DisableTorchFunction
 
 from ..core.errors import OutOfMemoryError
@@ -36,9 +36,13 @@ class Values:
         self._names: dict[int, list[str]] = {}  # of what shares memory with tensors of the pass, by its begin
 
     def begin_with(self, node: TensorNode, tensor: Tensor) -> None:
-        """Keeps a tensor that the pass began with; parameters and buffers stay in the model."""
+        """Keeps a tensor that the pass began with; parameters and buffers stay in the model.
+
+        A parameter that is no `nn.Parameter` is there for the pass alone, by `torch.func.functional_call`.
+        """
         self._names.setdefault(memory_of(tensor)[0], []).append(node.name)
-        if node.kind not in ("parameter", "buffer"):
+        swapped = node.kind == "parameter" and not isinstance(tensor, nn.Parameter)
+        if swapped or node.kind not in ("parameter", "buffer"):
             self.first[node.name] = tensor
 
     def add(self, node: TensorNode, tensor: Tensor) -> None:

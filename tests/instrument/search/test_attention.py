@@ -371,6 +371,48 @@ def test_a_single_head_without_an_axis_of_heads():
     assert [(one.num_heads, one.weights().shape) for one in instances] == [(1, (2, 1, 5, 5))]
 
 
+def attend(query, key, value):
+    return (query @ key.mT).softmax(-1) @ value
+
+
+def chunked(qkv):
+    """Heads that are cut out of the features one by one."""
+    return [attend(*head) for head in zip(*(one.chunk(2, -1) for one in qkv.chunk(3, -1)), strict=True)]
+
+
+def picked(qkv):
+    """Heads that are taken one by one from an axis of them."""
+    query, key, value = qkv.view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+    return [attend(query[..., head, :, :], key[:, head], value[:, head]) for head in range(2)]
+
+
+def taken(qkv):
+    """The same with positions before heads, and queries, keys and values cut out."""
+    query, key, value = (qkv.view(2, 5, 3, 2, 4)[:, :, one] for one in range(3))
+    heads = zip(query.unbind(2), key.unbind(2), value.unbind(2), strict=True)
+    return [attend(*head) for head in heads]
+
+
+def texts(qkv):
+    """All heads of one text after the other."""
+    query, key, value = qkv.view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+    return [attend(*text) for text in zip(query, key, value, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("forward", "heads"), [(chunked, [1, 1]), (picked, [1, 1]), (taken, [1, 1]), (texts, [2, 2])]
+)
+def test_heads_that_run_one_by_one_are_no_texts_and_texts_no_heads(forward, heads):
+    instances = found(Function(forward), torch.randn(2, 5, 24))
+    assert [one.num_heads for one in instances] == heads
+    assert {tuple(one.weights().shape) for one in instances} == {(2 // heads[0], heads[0], 5, 5)}
+
+
+def test_one_head_beside_keys_and_values_is_not_three():
+    (instance,) = found(Function(lambda qkv: attend(*qkv.chunk(3, -1))), torch.randn(3, 5, 24))
+    assert instance.num_heads == 1 and instance.weights().shape == (3, 1, 5, 5)
+
+
 def test_groups_of_heads_have_an_axis_of_their_own():
     def forward(q, k, v):
         q, k, v = q.unflatten(-1, (2, 3, 4)), heads(k, False), heads(v, False)

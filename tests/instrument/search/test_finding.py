@@ -6,7 +6,13 @@ from torch import nn
 from tracked import Function, graph_of
 
 from toumei.core.errors import ArgumentError
-from toumei.instrument import instrument
+from toumei.instrument import (
+    find_feed_forward,
+    find_linear,
+    find_multi_head_attention,
+    find_residual_sums,
+    instrument,
+)
 from toumei.instrument.search.finding import find, largest, layer_numbers, layer_prefix
 from toumei.instrument.search.patterns import Constant, Either, Skip, Step, Value, Weight, chain
 from toumei.instrument.search.sources import source
@@ -154,3 +160,50 @@ def test_layers_have_the_numbers_of_their_modules_if_these_tell_them_apart():
     assert layer_numbers([]) == []
     assert layer_prefix("mlp.linear1") == layer_prefix("") == ""
     assert layer_prefix("0.fc") == "0"
+
+
+def custom(function):
+    """A function as a custom autograd function."""
+
+    class Custom(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return function(x)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad
+
+    return Custom.apply
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward network whose softmax, activation and heads are custom functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.up, self.down = nn.Linear(8, 8), nn.Linear(8, 16), nn.Linear(16, 8)
+        self.softmax, self.gelu = (
+            custom(lambda x: x.softmax(-1)),
+            custom(lambda x: x * x.mul(1.702).sigmoid()),
+        )
+        self.heads = custom(lambda x: x.unflatten(-1, (2, 4)).transpose(1, 2).flatten(0, 1))
+
+    def forward(self, x):
+        query = self.heads(self.query(x))
+        x = x + (self.softmax(query @ query.mT) @ query).unflatten(0, (-1, 2)).transpose(1, 2).flatten(2)
+        return x + self.down(self.gelu(self.up(x)))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_searches_look_into_custom_functions(grad):
+    model = Block()
+    with torch.set_grad_enabled(grad), instrument(model) as probe, probe.track([]) as tracker:
+        model(torch.randn(3, 5, 8))
+    graph = tracker.build_graph()
+    assert len(graph.untracked) == 3 * grad
+    (attention,) = find_multi_head_attention(graph)
+    (network,) = find_feed_forward(graph)
+    assert attention.num_heads == attention.num_key_value_heads == 2
+    assert network.activation.name == "quick_gelu" and len(list(find_residual_sums(graph))) == 2
+    assert len(list(find_linear(graph))) == 3

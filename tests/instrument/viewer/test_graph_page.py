@@ -119,6 +119,18 @@ def test_values_of_several_passes_are_taken_together(residual, tmp_path):
     assert (count, mean) == (8, 0.25)
 
 
+def test_values_are_found_by_names_without_a_number(residual, tmp_path):
+    values = {
+        "3/linear": torch.ones(2, 3),
+        "0.act": torch.ones(2),
+        "0.act/relu": torch.ones(2, device="meta"),
+    }
+    data = data_of(saved(residual[0], tmp_path / "graph.html", tensors=values))
+    assert list(data["histograms"]) == [str(names_of(data, "tensors").index("3/linear#0"))]
+    with pytest.raises(ArgumentError, match="'3/linear', got list"):
+        residual[0].save_html(tmp_path / "graph.html", tensors={"3/linear": [[1.0]]})
+
+
 @pytest.mark.parametrize("focus", ["1.act/relu", "1/add#0", "inputs[0]", "2.linear.weight"])
 @pytest.mark.parametrize("hops", [0, 1, 3])
 def test_focus_cuts_what_is_at_most_so_many_hops_away(residual, tmp_path, focus, hops):

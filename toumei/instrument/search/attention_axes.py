@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 from .patterns import Match
-from .sources import TRANSPARENT
+from .sources import TRANSPARENT, passed_over
 
 _SOFTMAXES = ("softmax", "log_softmax", "logsumexp")
 _TURNS = ("transpose", "swapaxes", "swapdims", "permute", "mT", "T", "t", "adjoint", "mH")
@@ -130,30 +130,53 @@ def split_heads(graph: OperationGraph, query: TensorNode, shape: list[int]) -> i
 def _split_axes(graph: OperationGraph, query: TensorNode) -> tuple[int, ...]:
     """The sizes of the axes, but for the last, that queries were split into: heads, or groups and heads."""
     width = query.shape[-1]
-    for before, after in _changes(graph, query):
-        if before[-1] > width and before[-1] % width == 0 and after[-1] == width and len(after) > 1:
-            return after[len(before) - 1 : -1] if len(after) > len(before) else (before[-1] // width,)
+    dropped: list[int] = []  # axes of which one place was taken, the last one first
+    for operation, before, after in _changes(graph, query):
+        axis = _dropped(operation, len(before), len(after))
+        dropped += [] if axis is None else [axis]
+        whole = math.prod(before) == math.prod(after)  # else queries are cut out beside keys and values
+        if whole and before[-1] > width and after[-1] == width and len(after) > 1:
+            axes = after[len(before) - 1 : -1] if len(after) > len(before) else (before[-1] // width,)
+            # a place each of all axes but the heads, and one more that is no text of the batch: a head
+            return (1,) if len(dropped) >= len(axes) and dropped[0] > 0 else axes
     return (1,)
 
 
 def _beside_batch(graph: OperationGraph, query: TensorNode) -> int:
     """The number of heads that the axis of the batch got, where channels come before positions."""
-    for before, after in _changes(graph, query):
+    for _, before, after in _changes(graph, query):
         if after[0] > before[0] > 0 and len(before) == len(after) == 3 and before[-1] == after[-1]:
             return after[0] // before[0]
     return 1
 
 
-def _changes(graph: OperationGraph, query: TensorNode) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Yields the shapes before and after each operation that lays queries out, the last one first."""
+def _changes(
+    graph: OperationGraph, query: TensorNode
+) -> Iterator[tuple[Operation, tuple[int, ...], tuple[int, ...]]]:
+    """Yields the operations that lay queries out, the last one first, with the shapes before and after."""
     node = query
-    while (operation := graph.producer(node)) is not None and operation.inputs:
-        if operation.function not in _LAYING_OUT:
+    while (operation := graph.producer(node)) is not None:
+        inner = passed_over(operation, node, _LAYING_OUT)
+        if inner is None:
             return
-        before, after = operation.inputs[0].shape, operation.outputs[0].shape
+        before, after = inner.shape, node.shape
         if sorted(before) != sorted(after):  # else axes only change places
-            yield before, after
-        node = operation.inputs[0]
+            yield operation, before, after
+        node = inner
+
+
+def _dropped(operation: Operation, before: int, after: int) -> int | None:
+    """The axis of which an operation takes one place; None if it takes none, or more than that."""
+    if before != after + 1 or operation.function not in ("unbind", "getitem"):
+        return None
+    if operation.function == "unbind":
+        axis: int = operation.args[1] if len(operation.args) > 1 else operation.kwargs.get("dim", 0)
+        return axis % before
+    index = operation.args[1] if isinstance(operation.args[1], tuple) else (operation.args[1],)
+    if not all(one is ... or isinstance(one, int | slice) for one in index):
+        return None
+    place = next((number for number, one in enumerate(index) if isinstance(one, int)), None)
+    return place if place is None or ... not in index[:place] else before - len(index) + place
 
 
 def key_heads(graph: OperationGraph, match: Match, heads: int) -> int:
@@ -175,10 +198,11 @@ def distinct_heads(graph: OperationGraph, key: TensorNode, heads: int) -> int:
     node, repeats = key, 1
     repeating = ("expand", "repeat", "repeat_interleave", "expand_as", "broadcast_to", "tile")
     while (operation := graph.producer(node)) is not None:
-        if operation.function not in TRANSPARENT | {"getitem", *repeating}:
+        inner = passed_over(operation, node, TRANSPARENT | {"getitem", *repeating})
+        if inner is None:
             break
-        before, after = operation.inputs[0].shape, operation.outputs[0].shape
+        before, after = inner.shape, node.shape
         if operation.function in repeating and len(before) > 3:
             repeats *= math.prod(after[1:]) // math.prod(before[1:])
-        node = operation.inputs[0]
+        node = inner
     return heads // repeats if heads % repeats == 0 else heads

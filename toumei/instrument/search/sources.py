@@ -16,10 +16,24 @@ TRANSPARENT = (LAYOUT - _PARTS) | CONVERSIONS | DROPOUTS | TENSOR_PROPERTIES - {
 def source(graph: OperationGraph, node: TensorNode, functions: frozenset[str] = TRANSPARENT) -> TensorNode:
     """Returns the tensor that some functions made a tensor of, by default those that keep its numbers."""
     while (operation := producer(graph, node)) is not None:
-        if operation.function not in functions or not operation.inputs:
+        before = passed_over(operation, node, functions)
+        if before is None:
             break
-        node = operation.inputs[0]
+        node = before
     return node
+
+
+def passed_over(
+    operation: Operation, node: TensorNode, functions: frozenset[str] = TRANSPARENT
+) -> TensorNode | None:
+    """Returns the tensor whose numbers an operation handed on, None if it made others.
+
+    A custom autograd function hands on what the operations inside of it made.
+    """
+    if operation.kind == "custom":
+        made: TensorNode = operation.args[operation.outputs.index(node)]
+        return made
+    return operation.inputs[0] if operation.function in functions and operation.inputs else None
 
 
 def producer(graph: OperationGraph, node: TensorNode) -> Operation | None:

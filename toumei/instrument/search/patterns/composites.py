@@ -10,7 +10,7 @@ from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ...graph import OperationGraph
 from ...nodes import Operation, TensorNode
-from ..sources import TRANSPARENT, arguments, producer, source
+from ..sources import arguments, passed_over, producer, source
 from .base import Match, Pattern
 from .operands import Value
 
@@ -103,9 +103,7 @@ class Step(Pattern):
             operation = producer(graph, value)
             if operation is None or operation.function in self.functions:
                 return operation
-            if operation.function not in TRANSPARENT or not operation.inputs:
-                return None
-            value = operation.inputs[0]
+            value = passed_over(operation, value)
         return None
 
     def _is_meant(self, graph: OperationGraph, operation: Operation, found: Match) -> bool:
@@ -167,8 +165,8 @@ class Skip(Pattern):
             if meant and depth < self.most:
                 further = found.through(operation)
                 waiting += [(node, further, depth + 1) for node in reversed(operation.inputs)]
-            elif operation.function in TRANSPARENT:
-                waiting += [(node, found, depth) for node in operation.inputs[:1]]
+            else:
+                waiting.append((passed_over(operation, value), found, depth))
 
 
 @checked
