@@ -25,6 +25,18 @@ def around(function):
     @functools.wraps(function)
     def wrapper(*args): return function(*args) * 1
     return wrapper
+class Around:
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.scale = 1 + 0
+    def __call__(self, *args): return self.function(*args) * self.scale + 0
+class Kind(type):
+    def __call__(cls, *args): return 1
+@functools.singledispatch
+def by_type(x): return 0
+@by_type.register
+def _(x: int): return x * 1
 conf = Conf()
 table = {"times": times}
 """
@@ -32,7 +44,7 @@ MEASURES = """
 import functools
 import torch
 import helpers_of_test
-from helpers_of_test import Child, Conf, around, times
+from helpers_of_test import Around, Child, Conf, Kind, around, by_type, times
 conf, K = Conf(), 10
 part = functools.partial(times, 3)
 activation = torch.relu
@@ -48,6 +60,14 @@ class Net(torch.nn.Module):
     def forward(self, x): return x * 1
 @around
 def wrapped(): return 1
+@Around
+def wrapped_by_an_object(): return 1
+class Made(metaclass=Kind): pass
+class Dispatching:
+    @functools.singledispatchmethod
+    def of(self, x): return 0
+    @of.register
+    def _(self, x: int): return times(x)
 def default(x, factor=K): return x * factor
 
 def direct(): return times(1)
@@ -60,6 +80,12 @@ def of_partial(): return part()
 def of_table(): return helpers_of_test.table["times"](1)
 @around
 def decorated(): return 1
+@Around
+def decorated_by_an_object(): return 1
+def calls_decorated_by_an_object(): return wrapped_by_an_object()
+def of_metaclass(): return Made()
+def of_type(): return by_type(1)
+def of_type_in_a_class(): return Dispatching().of(1)
 def calls_decorated(): return wrapped()
 def calls_cached(): return cached.__wrapped__() + 0 * cached()
 def calls_without_gradient(): return without_gradient()
@@ -93,6 +119,10 @@ CHANGES = {
     "a number": ("conf, K = Conf(), 10", "conf, K = Conf(), 11"),
     "a base class": ("of_base(self): return 1", "of_base(self): return 2"),
     "a decorator": ("function(*args) * 1", "function(*args) * 2"),
+    "a decorator that is an object": ("* self.scale + 0", "* self.scale + 1"),
+    "an attribute of a decorator": ("self.scale = 1 + 0", "self.scale = 2 + 0"),
+    "a metaclass": ("__call__(cls, *args): return 1", "__call__(cls, *args): return 2"),
+    "a function for a type": ("x: int): return x * 1", "x: int): return x * 2"),
     "a method": ("apply(self, x): return x * 1", "apply(self, x): return x * 2"),
     "a model": ("forward(self, x): return x * 1", "forward(self, x): return x * 2"),
     "a function of a package": ("activation = torch.relu", "activation = torch.abs"),

@@ -85,20 +85,32 @@ class _Walk:
     def part(self, part: Any) -> None:
         """Notes a function or class, and what is wrapped around it or in it, if it is of the user."""
         for layer in _layers(part):
-            if is_of_the_user(layer) and self._is_new(layer):
+            if isinstance(layer, _Wrapper):
+                self._wrapper(layer.object)
+            elif is_of_the_user(layer) and self._is_new(layer):
                 if layer is not self._start:
                     _note(self.found.parts, self._named(layer.__module__, _qualname(layer)), layer)
                 self._ahead.append(layer)
 
     def value(self, name: str, value: Any) -> None:
         """Notes a variable."""
-        if any(map(is_of_the_user, _layers(value))):
+        if any(is_of_the_user(getattr(layer, "object", layer)) for layer in _layers(value)):
             self.part(value)
         elif not self._left_out(value):
             digest, parts = self._read(value)
             if digest is not None:
                 _note(self.found.values, name, digest)
             for part in parts:
+                self.part(part)
+
+    def _wrapper(self, wrapper: Any) -> None:
+        """Notes an object of the user that is wrapped around a function: its class and its attributes."""
+        kind = type(wrapper)
+        if is_of_the_user(kind) and self._is_new(wrapper):
+            digest, parts = self._read(wrapper)
+            if digest is not None:
+                _note(self.found.values, self._named(kind.__module__, f"{kind.__qualname__}()"), digest)
+            for part in (kind, *parts):
                 self.part(part)
 
     def end(self) -> None:
@@ -143,7 +155,7 @@ class _Walk:
                 self.value(self._named(module.__name__, name), value)
 
     def _class(self, kind: type) -> None:
-        for base in kind.__mro__[1:]:
+        for base in (*kind.__mro__[1:], type(kind)):
             self.part(base)
         label = self._named(kind.__module__, kind.__qualname__)
         for name, value in vars(kind).items():
@@ -205,16 +217,40 @@ def _functions_in(value: Any) -> Iterator[FunctionType]:
             yield inner
     if isinstance(value, FunctionType):
         yield value
+    for other in _registered(getattr(value, "dispatcher", None)):
+        if isinstance(other, FunctionType):
+            yield other
 
 
-def _layers(value: Any) -> list[Part]:
-    """A function or class, and those that are wrapped in it, as by `functools.wraps` or a cache."""
-    found: list[Part] = []
+@dataclass(frozen=True)
+class _Wrapper:
+    """An object that is wrapped around a function."""
+
+    object: Any
+
+
+def _layers(value: Any) -> list[Any]:
+    """A function or class, and those that are wrapped in it, as by `functools.wraps` or a cache.
+
+    What is registered with a function of `functools.singledispatch` is among them.
+    """
+    found: list[Any] = []
     while value is not None and len(found) < 100:
+        inner = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
         if isinstance(value, FunctionType | type):
-            found.append(value)
-        value = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
+            found += [value, *_registered(value)]
+        elif inner is not None:
+            found.append(_Wrapper(value))
+        value = inner
     return found
+
+
+def _registered(function: Any) -> list[Part]:
+    """What a function of `functools.singledispatch` calls, by the types that it is called with."""
+    registry = getattr(function, "registry", None)
+    if not isinstance(function, FunctionType) or not isinstance(registry, Mapping):
+        return []
+    return [one for one in registry.values() if isinstance(one, FunctionType | type)]
 
 
 def _enclosed(function: FunctionType) -> Iterator[tuple[str, Any]]:
