@@ -118,3 +118,10 @@ def test_a_bench_without_mlflow_says_so(tmp_path):
     if not INSTALLED:
         with pytest.raises(MissingDependencyError, match=r"pip install toumei\[bench\]"):
             Bench(tmp_path, mlflow="sqlite:///runs.db")
+
+
+@needs_mlflow
+@pytest.mark.parametrize("address", ["", "http://", "http://host:99999", "https://:5000"])
+def test_what_is_no_address_is_refused_before_any_run(tmp_path, address):
+    with pytest.raises(ArgumentError, match="mlflow is the address of a server or database"):
+        Bench(tmp_path, mlflow=address)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..core.errors import ServerError, ToumeiError
+from ..core.errors import ArgumentError, ServerError, ToumeiError
 from ..core.files import atomic_write
 from ..core.optional import require
 from .runs import Run
@@ -24,6 +24,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -35,10 +36,12 @@ class Mirror:
         folder: The folder of the bench, where the artifacts of a database are.
 
     Raises:
+        ArgumentError: It is no address.
         MissingDependencyError: mlflow is not installed.
     """
 
     def __init__(self, uri: str, folder: Path) -> None:
+        _check_address(uri)
         self.uri = uri
         self._folder = folder
         with _settings():
@@ -132,6 +135,19 @@ class Mirror:
             socket.create_connection((parts.hostname or "", port), timeout=_SECONDS).close()
         except OSError as error:
             raise ServerError(f"there is no MLflow server at {self.uri}: {error}") from error
+
+
+def _check_address(uri: str) -> None:
+    try:
+        parts = urlsplit(uri)
+        right = bool(uri.strip()) and (not _is_server(uri) or (parts.hostname and parts.port != 0))
+    except ValueError:  # a port that is none
+        right = False
+    if not right:
+        raise ArgumentError(
+            f"mlflow is the address of a server or database, such as 'http://host:5000' or "
+            f"'sqlite:///runs.db', got {uri!r}"
+        )
 
 
 @contextmanager
