@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
-from ..core.reached_code import Part
+from ..core.reached_code import Held
 from ..core.seeding import seeded
 from ..transformers.tools.base import HookedTool
 from .hashes import model_parts, model_settings, settings_hash
@@ -84,7 +84,7 @@ class Experiment:
         self._changing_settings: set[str] = set()
         self.code()
 
-    def code(self, parts: Sequence[Part] = ()) -> Code:
+    def code(self, parts: Sequence[Held] = ()) -> Code:
         """Returns its source and what it depends on now, without variables that it changes itself.
 
         Args:
@@ -130,7 +130,7 @@ class Experiment:
             self._changing_settings |= {name for name in names if before.get(name) != after.get(name)}
         return {name: text for name, text in before.items() if name not in self._changing_settings}
 
-    def code_after(self, before: Code, parts: Sequence[Part], loaded: Collection[str]) -> Code:
+    def code_after(self, before: Code, parts: Sequence[Held], loaded: Collection[str]) -> Code:
         """Returns the code of a run that ended, without variables that it changed; they never count again.
 
         Args:

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..core.content import content_and_code
 from ..core.fingerprint import bits_of, fingerprint_of
-from ..core.reached_code import Part, Reading, is_of_the_user
+from ..core.reached_code import Held, Reading, is_of_the_user
 
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 _NO_SETTINGS = frozenset(vars(nn.Module())) | {"name_or_path", "_is_hf_initialized"}
@@ -78,7 +78,7 @@ def settings_hash(settings: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(counted).encode()).hexdigest()[:16]
 
 
-def model_settings(model: Any) -> tuple[dict[str, str], list[Part]]:
+def model_settings(model: Any) -> tuple[dict[str, str], list[Held]]:
     """Returns what a model does beside its structure, mode and weights, by name, and the code that it runs.
 
     The first are attributes of its modules that are plain values, functions and hooks of the user on them,
@@ -93,7 +93,7 @@ def model_settings(model: Any) -> tuple[dict[str, str], list[Part]]:
     if plain is None:
         return {}, []
     settings: dict[str, str] = {}
-    code: list[Part] = [type(model)]
+    code: list[Held] = [type(model)]
     for name, module in plain.named_modules():
         found: dict[str, str] = {}
         code.append(type(module))

@@ -14,8 +14,9 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 Part: TypeAlias = FunctionType | type
-Reading: TypeAlias = tuple[str | None, Iterable[Part]]
-"""A hash of a value, None if it has none, and the functions and classes that it holds."""
+Held: TypeAlias = Part | ModuleType
+Reading: TypeAlias = tuple[str | None, Iterable[Held]]
+"""A hash of a value, None if it has none, and the functions, classes and modules that it holds."""
 
 _PACKAGES = {"site-packages", "dist-packages"}
 _NOTHING = object()
@@ -79,11 +80,15 @@ class _Walk:
         self._start, self._read, self._left_out, self._enclosed = start, read, left_out, enclosed
         self._home = getattr(start, "__module__", None)
         self._ahead: list[Part] = []
+        self._names: dict[str, None] = {}  # which the functions read
+        self._modules: list[ModuleType] = []  # which values hold
         self._seen: set[Any] = set()
         self._held: list[Any] = []  # whose numbers are in `seen`
 
     def part(self, part: Any) -> None:
         """Notes a function or class, and what is wrapped around it or in it, if it is of the user."""
+        if isinstance(part, ModuleType):
+            self._modules.append(part)
         for layer in _layers(part):
             if isinstance(layer, _Wrapper):
                 self._wrapper(layer.object)
@@ -121,6 +126,9 @@ class _Walk:
                 self._function(part)
             else:
                 self._class(part)
+            if not self._ahead:
+                for module in list(self._modules):
+                    self._module(module, list(self._names))
 
     def _function(self, function: FunctionType) -> None:
         owner = "" if function is self._start else f"{self._named(function.__module__, _qualname(function))}."
@@ -132,6 +140,7 @@ class _Walk:
                 self.value(f"{owner}{name}", value)
         space = function.__globals__
         names = _names_in(function.__code__)
+        self._names |= dict.fromkeys(names)
         for name in names:
             value = space.get(name, _NOTHING)
             if value is _NOTHING:  # perhaps of an import inside the function
@@ -145,7 +154,7 @@ class _Walk:
         """What a function may read of a module: all names that both have."""
         if not is_of_the_user(module):
             return
-        for name in names:
+        for name in (*names, "__getattr__"):
             value = vars(module).get(name, _NOTHING)
             if value is _NOTHING or not self._is_new((id(vars(module)), name)):
                 continue
