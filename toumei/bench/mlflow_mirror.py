@@ -3,10 +3,10 @@
 import json
 import os
 import re
-import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from .runs import Run
 
 _MARK = "mlflow.json"  # in the folder of a run that was sent: the name of the run there, by address
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "killed": "KILLED"}
-_SECONDS = 3  # to wait for a server
+_SECONDS, _SECONDS_TO_ANSWER = 3, 10  # to wait for a server
 _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -131,10 +131,17 @@ class Mirror:
             return
         parts = urlsplit(self.uri)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        knock = HTTPConnection(parts.hostname or "", port, timeout=_SECONDS)
         try:
-            socket.create_connection((parts.hostname or "", port), timeout=_SECONDS).close()
-        except OSError as error:
+            knock.connect()
+            if parts.scheme == "http":
+                knock.sock.settimeout(_SECONDS_TO_ANSWER)
+                knock.request("GET", f"{parts.path.rstrip('/')}/health")
+                knock.getresponse()
+        except (OSError, HTTPException) as error:
             raise ServerError(f"there is no MLflow server at {self.uri}: {error}") from error
+        finally:
+            knock.close()
 
 
 def _check_address(uri: str) -> None:
