@@ -16,8 +16,10 @@ from ..core.fingerprint import bits_of, fingerprint_of
 from ..core.reached_code import Held, Reading, is_of_the_user
 
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
-_NO_SETTINGS = frozenset(vars(nn.Module())) | {"name_or_path", "_is_hf_initialized"}
-_HOOKS = [name for name in sorted(_NO_SETTINGS) if name.endswith("_hooks")]
+_OF_EACH_MODULE = frozenset(vars(nn.Module()))
+_OF_FILES = {"name_or_path", "_name_or_path", "_is_hf_initialized", "_commit_hash", "transformers_version"}
+_NO_SETTINGS = _OF_EACH_MODULE | _OF_FILES | {"architectures"}
+_HOOKS = [name for name in sorted(_OF_EACH_MODULE) if name.endswith("_hooks")]
 
 
 def class_name(kind: type) -> str:
@@ -81,7 +83,8 @@ def settings_hash(settings: Mapping[str, str]) -> str:
 def model_settings(model: Any) -> tuple[dict[str, str], list[Held]]:
     """Returns what a model does beside its structure, mode and weights, by name, and the code that it runs.
 
-    The first are attributes of its modules that are plain values, functions and hooks of the user on them,
+    The first are attributes of its modules and of their ``config`` that are plain values, functions and hooks
+    of the user on the modules,
     buffers that no state dict has, and parameters without gradients; the second classes and these functions.
     Both are empty without a model.
 
@@ -94,12 +97,17 @@ def model_settings(model: Any) -> tuple[dict[str, str], list[Held]]:
         return {}, []
     settings: dict[str, str] = {}
     code: list[Held] = [type(model)]
+    configs: set[int] = set()  # many modules hold the same one
     for name, module in plain.named_modules():
         found: dict[str, str] = {}
         code.append(type(module))
         for key, value in _attributes(module):
-            if type(value) in _PLAIN or _is_plain_sequence(value):
+            if _is_plain(value):
                 found[key] = repr(value)
+            elif id(value) not in configs and _is_config(value):
+                configs.add(id(value))
+                inside = {one: repr(part) for one, part in vars(value).items() if _is_plain(part)}
+                found |= {f"{key}.{one}": text for one, text in inside.items() if one not in _NO_SETTINGS}
             elif _is_function_of_the_user(value):
                 digest, parts = read_value(value)
                 found[key] = digest or class_name(type(value))
@@ -125,8 +133,15 @@ def _attributes(module: nn.Module) -> list[tuple[str, Any]]:
     return found
 
 
-def _is_plain_sequence(value: Any) -> bool:
-    return type(value) in (list, tuple) and all(type(one) in _PLAIN for one in value)
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text or such, or a sequence of them."""
+    kind = type(value)
+    return kind in _PLAIN or (kind in (list, tuple) and all(type(one) in _PLAIN for one in value))
+
+
+def _is_config(value: Any) -> bool:
+    """Whether a value is a configuration, as models of transformers have them."""
+    return hasattr(type(value), "to_dict") and hasattr(value, "__dict__")
 
 
 def _is_function_of_the_user(value: Any) -> bool:
