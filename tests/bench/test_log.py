@@ -10,6 +10,7 @@ import time
 import warnings
 from collections import namedtuple
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,74 @@ def test_a_version_changes_with_each_weight_and_with_the_mode_of_the_model(bench
     model.train()
     assert versions_of(bench, nothing, ()) != first
     model.eval()
+
+
+def test_a_version_changes_with_the_settings_of_a_model_and_with_what_is_put_on_it(bench):
+    class Config:
+        def __init__(self):
+            self.window, self.transformers_version = 4, "5"
+
+        def to_dict(self):
+            return vars(self)
+
+    class Scaling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.scale, self.calls = nn.Dropout(0.1), 1.0, 0
+            self.config = Config()
+            self.register_buffer("shift", torch.zeros(2), persistent=False)
+            self.weight = nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.inner(x * self.scale * self.weight + self.shift)
+
+    def factor(number):
+        def hook(module, args, output):
+            return output * number
+
+        return hook
+
+    model = Scaling().eval()
+
+    def changes():
+        yield
+        model.scale = 2.0
+        model.config.transformers_version = "6"  # no setting
+        yield
+        yield
+        model.config.window = 5
+        yield
+        model.inner.train()
+        yield
+        model.shift += 1
+        yield
+        model.weight.requires_grad_(False)
+        yield
+        for number in (2, 3):
+            handle = model.inner.register_forward_hook(partial(factor(number)))
+            yield
+            handle.remove()
+        model.inner.forward = lambda x: x
+        yield
+
+    bench = Bench(bench.folder.parent / "scaling", model)
+
+    def measure():
+        return model(torch.ones(2))
+
+    def given(network):
+        return 0
+
+    found = [
+        (*versions_of(bench, measure, (), ()), *versions_of(bench, given, (model,), (model,)))
+        for _ in changes()
+    ]
+    for first, again, *arguments in found:
+        assert first == again and arguments[0] == arguments[1], "the model counts its calls itself"
+    assert found[1][0] == found[2][0] and len({versions[0] for versions in found}) == 9
+    modes = bench.diff(found[3][0], found[4][0]).others
+    assert modes == {"model's training": ("false", "False, but not inner")}
 
 
 def test_what_an_experiment_changes_itself_is_not_part_of_its_version(bench):

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -118,3 +119,31 @@ def test_a_bench_without_mlflow_says_so(tmp_path):
     if not INSTALLED:
         with pytest.raises(MissingDependencyError, match=r"pip install toumei\[bench\]"):
             Bench(tmp_path, mlflow="sqlite:///runs.db")
+
+
+@needs_mlflow
+@pytest.mark.parametrize("address", ["", "http://", "http://host:99999", "https://:5000"])
+def test_what_is_no_address_is_refused_before_any_run(tmp_path, address):
+    with pytest.raises(ArgumentError, match="mlflow is the address of a server or database"):
+        Bench(tmp_path, mlflow=address)
+
+
+@needs_mlflow
+@pytest.mark.parametrize("answer", [None, b"nothing of HTTP\r\n"])
+def test_a_server_that_does_not_answer_costs_seconds_and_no_run(tmp_path, monkeypatch, answer):
+    monkeypatch.setattr("toumei.bench.mlflow_mirror._SECONDS_TO_ANSWER", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        def greet():
+            silent.accept()[0].sendall(answer)
+
+        if answer is not None:
+            threading.Thread(target=greet, daemon=True).start()
+        bench = Bench(tmp_path, mlflow=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.warns(UserWarning, match="there is no MLflow server at"):
+            assert bench.log_experiment(kept)() == 1
+    assert [run.status for run in bench.runs("kept")] == ["finished"]
+
+
+def kept():
+    return 1

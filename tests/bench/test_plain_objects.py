@@ -3,7 +3,8 @@
 import datetime
 import enum
 import uuid
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
@@ -21,6 +22,15 @@ class Color(enum.Enum):
     RED = "r"
 
 
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Part(enum.Flag):
+    LEFT = 1
+    RIGHT = 2
+
+
 VALUES = [
     range(3, 9, 2),
     slice(None, 4),
@@ -33,11 +43,42 @@ VALUES = [
     uuid.UUID(int=7),
     deque([1, "a"], maxlen=3),
     Color.RED,
+    Level.LOW,
+    Part.LEFT | Part.RIGHT,
+    frozenset({1, 2}),
+    bytearray(b"ab"),
+    OrderedDict(b=1, a=2),
+    Counter("aab"),
+    defaultdict(list, {"a": [1]}),
+    torch.Size([2, 3]),
+    np.float64(0.1),
+    np.float16(1.5),
+    np.longdouble("0.1"),
+    np.int8(-3),
+    np.uint64(2**64 - 1),
+    np.bool_(True),
+    np.complex64(1 + 2j),
+    np.str_("x"),
+    np.datetime64("2020-01-01"),
+    np.timedelta64(3, "s"),
 ]
 ARRAYS = [
     np.array([["a", "bc"], ["", "ü"]]),
     np.array([None, "a", 2], dtype=object),
     np.array(["2020-01-01", "NaT"], dtype="datetime64[D]"),
+    np.array([1, -2], dtype=">i4"),
+    np.array([[1.5, 2]], dtype=">f8"),
+    np.array([1 + 2j]),
+    np.array(["0.1", "1e-30"], dtype=np.longdouble),
+    np.array([(1, [0.5, 2], "x")], dtype=[("whole", "<i8"), ("pair", ">f4", (2,)), ("text", "U3")]),
+    np.zeros((0, 2), dtype=[("a", "u1")]),
+]
+TENSORS = [
+    torch.ones(2, requires_grad=True),
+    torch.nn.Parameter(torch.ones(2)),
+    torch.nn.Parameter(torch.ones(2), requires_grad=False),
+    torch.tensor([1 + 2j], dtype=torch.complex128),
+    torch.tensor([1 + 2j], dtype=torch.complex128).conj(),
 ]
 
 
@@ -64,6 +105,63 @@ def test_objects_come_back_as_they_were(bench):
     assert bench.rerun(bench.list_versions("same")[0]).exact
     for old, new in zip(ARRAYS, kept(bench, ARRAYS), strict=True):
         assert old.dtype == new.dtype and np.array_equal(old, new, equal_nan=old.dtype.kind == "M")
+    for old, new in zip(TENSORS, kept(bench, TENSORS), strict=True):
+        assert type(old) is type(new) and old.requires_grad == new.requires_grad
+        assert old.dtype == new.dtype and torch.equal(old, new)
+
+
+def test_a_run_again_gets_arguments_that_are_the_same_version(bench):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"number": [0.5, 2]})
+    given = [*VALUES, *ARRAYS, *TENSORS[:-1], table, table["number"]]
+
+    @bench.log_experiment
+    def same(value):
+        return value
+
+    for value in given:
+        same(value)
+        again = bench.rerun(bench.runs("same")[-1].version)
+        assert again.exact and not again.changed, value
+
+
+def test_numbers_of_numpy_are_compared_with_those_of_python(bench):
+    made = [np.float64(2)]
+
+    @bench.log_experiment
+    def number():
+        return {"one": made[0], "all": OrderedDict(a=made[0])}
+
+    number()
+    version = bench.list_versions("number")[0]
+    made[0] = 2.0
+    assert bench.rerun(version).exact
+    made[0] = np.float64(3)
+    again = bench.rerun(version)
+    assert again.largest == pytest.approx(0.5) and len(again.differences) == 2
+    assert "result.one: 3.0" in bench.page(verbose=False).read_text()
+
+
+def test_an_argument_that_cannot_be_made_again_is_refused_before_the_run(bench, monkeypatch):
+    @dataclass
+    class Local:
+        number: int
+
+    class Mood(enum.Enum):
+        GOOD = 1
+
+    ran = []
+
+    @bench.log_experiment
+    def measure(value):
+        ran.append(value)
+
+    for value in (Local(1), [Mood.GOOD], {"a": (Mood.GOOD,)}):
+        measure(value)
+        count = len(ran)
+        with pytest.raises(ArgumentError, match="measure cannot run again: value cannot be made again"):
+            bench.rerun(bench.runs("measure")[-1].version)
+        assert len(ran) == count
 
 
 def test_tables_of_pandas_come_back_and_their_numbers_are_compared(bench):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from toumei.core.fingerprint import fingerprint_of
+from toumei.core.fingerprint import bits_of, fingerprint_of
 
 
 def network(dtype=torch.float32, size=70):
@@ -131,3 +131,11 @@ def test_weights_that_are_read_one_after_the_other_to_the_same_place_all_count()
     assert fingerprint_of(model) == wanted
     stored["1.weight"] = torch.ones(4, 4)
     assert fingerprint_of(model) != wanted
+
+
+def test_numbers_that_are_conjugated_or_negated_when_they_are_read_count_as_what_they_are():
+    numbers = torch.tensor([1 + 2j, 3 - 1j])
+    found = [bits_of(one) for one in (numbers, numbers.conj(), numbers.imag, numbers.conj().imag)]
+    assert len(set(found)) == 4
+    assert found[1] == bits_of(numbers.conj().resolve_conj())
+    assert found[3] == bits_of(-numbers.imag)

@@ -25,15 +25,42 @@ def around(function):
     @functools.wraps(function)
     def wrapper(*args): return function(*args) * 1
     return wrapper
+class Around:
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.scale = 1 + 0
+    def __call__(self, *args): return self.function(*args) * self.scale + 0
+class Kind(type):
+    def __call__(cls, *args): return 1
+@functools.singledispatch
+def by_type(x): return 0
+@by_type.register
+def _(x: int): return x * 1
+class Whole(int):
+    def scaled(self): return self * 1 + 4
+def __getattr__(name):
+    if name == "made_when_asked": return 1 + 5
+    raise AttributeError(name)
 conf = Conf()
 table = {"times": times}
 """
 MEASURES = """
+import contextvars
 import functools
+import re
+import types
+import weakref
 import torch
 import helpers_of_test
-from helpers_of_test import Child, Conf, around, times
+from helpers_of_test import Around, Child, Conf, Kind, around, by_type, times
 conf, K = Conf(), 10
+whole = helpers_of_test.Whole(2)
+modules = {"helpers": helpers_of_test}
+pattern = re.compile("a+b")
+kept = types.MappingProxyType({"a": 1 + 6})
+pointed = weakref.ref(conf)
+variable = contextvars.ContextVar("variable", default=1 + 7)
 part = functools.partial(times, 3)
 activation = torch.relu
 @functools.cache
@@ -48,6 +75,14 @@ class Net(torch.nn.Module):
     def forward(self, x): return x * 1
 @around
 def wrapped(): return 1
+@Around
+def wrapped_by_an_object(): return 1
+class Made(metaclass=Kind): pass
+class Dispatching:
+    @functools.singledispatchmethod
+    def of(self, x): return 0
+    @of.register
+    def _(self, x: int): return times(x)
 def default(x, factor=K): return x * factor
 
 def direct(): return times(1)
@@ -60,6 +95,19 @@ def of_partial(): return part()
 def of_table(): return helpers_of_test.table["times"](1)
 @around
 def decorated(): return 1
+@Around
+def decorated_by_an_object(): return 1
+def calls_decorated_by_an_object(): return wrapped_by_an_object()
+def of_a_subclass_of_int(): return whole.scaled()
+def of_a_module_in_a_table(): return modules["helpers"].times(1)
+def of_a_module_that_makes_names(): return helpers_of_test.made_when_asked
+def of_a_pattern(): return bool(pattern.fullmatch("aab"))
+def of_a_view(): return kept["a"]
+def of_a_reference(): return pointed().apply(1)
+def of_a_context(): return variable.get()
+def of_metaclass(): return Made()
+def of_type(): return by_type(1)
+def of_type_in_a_class(): return Dispatching().of(1)
 def calls_decorated(): return wrapped()
 def calls_cached(): return cached.__wrapped__() + 0 * cached()
 def calls_without_gradient(): return without_gradient()
@@ -93,6 +141,15 @@ CHANGES = {
     "a number": ("conf, K = Conf(), 10", "conf, K = Conf(), 11"),
     "a base class": ("of_base(self): return 1", "of_base(self): return 2"),
     "a decorator": ("function(*args) * 1", "function(*args) * 2"),
+    "a decorator that is an object": ("* self.scale + 0", "* self.scale + 1"),
+    "an attribute of a decorator": ("self.scale = 1 + 0", "self.scale = 2 + 0"),
+    "a method of a subclass of int": ("self * 1 + 4", "self * 2 + 4"),
+    "a name that a module makes": ("return 1 + 5", "return 2 + 5"),
+    "a pattern": ("a+b", "a{3}b"),
+    "a view of a dictionary": ("1 + 6", "2 + 6"),
+    "a variable of the context": ("1 + 7", "2 + 7"),
+    "a metaclass": ("__call__(cls, *args): return 1", "__call__(cls, *args): return 2"),
+    "a function for a type": ("x: int): return x * 1", "x: int): return x * 2"),
     "a method": ("apply(self, x): return x * 1", "apply(self, x): return x * 2"),
     "a model": ("forward(self, x): return x * 1", "forward(self, x): return x * 2"),
     "a function of a package": ("activation = torch.relu", "activation = torch.abs"),

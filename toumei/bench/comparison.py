@@ -23,6 +23,7 @@ _SKIPPED = (
     "class",
     "shape",
     "dtype",
+    "requires_grad",
 )  # of stored values: they follow from the rest, or are compared by it
 
 _PARTS = ("source", "helpers", "values", "argument_hashes", "model", "tools")  # of a version
@@ -95,10 +96,17 @@ def compare_results(before: Run, after: Run, tolerance: float) -> Rerun:
         largest=max(distances, default=0.0),
         differences=tuple(f"{place}: {text}" for place, text in far),
         not_compared=tuple(_unknown(before.record.get("result"), "result")),
-        changed=tuple(part for part in _PARTS if before.record[part] != after.record[part]),
+        changed=tuple(part for part in _PARTS if _differ(before.record[part], after.record[part])),
         before=before.id,
         run=after.id,
     )
+
+
+def _differ(old: Any, new: Any) -> bool:
+    """Whether a part of two versions differs; settings of models were not noted before toumei 0.3."""
+    if isinstance(old, dict) and "weights" in old and "settings" not in old:
+        new = {name: value for name, value in new.items() if name != "settings"}
+    return bool(old != new)
 
 
 @dataclass(frozen=True)
@@ -198,7 +206,7 @@ _Difference = tuple[str, float | None, str]  # where, how far apart (None where 
 
 def _differing(old: _Part, new: _Part, place: str) -> Iterator[_Difference]:
     """The places in which two stored values differ."""
-    (folder, before), (other, after) = old, new
+    (folder, before), (other, after) = (old[0], _inner(old[1])), (new[0], _inner(new[1]))
     numbers = [_number(part) for part in (before, after)]
     if numbers[0] is not None and numbers[1] is not None:
         if type(before) is type(after) is int:  # it may be larger than a float can hold
@@ -221,13 +229,21 @@ def _differing(old: _Part, new: _Part, place: str) -> Iterator[_Difference]:
         yield place, None, f"{shortened(repr(before))}, now {shortened(repr(after))}"
 
 
+def _inner(part: Any) -> Any:
+    """What is compared of a number of numpy and of a dictionary of another class, in place of them."""
+    return part["parts"] if isinstance(part, dict) and ("$scalar" in part or "$mapping" in part) else part
+
+
 def _differing_objects(old: _Part, new: _Part, place: str) -> Iterator[_Difference]:
     (folder, before), (other, after) = old, new
     kinds = [next((key for key in part if key.startswith("$")), "") for part in (before, after)]
     if kinds[0] != kinds[1]:
         yield place, None, f"{kinds[0][1:] or 'dict'}, now {kinds[1][1:] or 'dict'}"
     elif kinds[0] in ("$tensor", "$array"):
-        tensors = [torch.as_tensor(loaded(where, part)) for where, part in ((folder, before), (other, after))]
+        tensors = [
+            torch.as_tensor(loaded(where, part)).detach()
+            for where, part in ((folder, before), (other, after))
+        ]
         yield from _distance(tensors[0], tensors[1], place)
     elif kinds[0] == "$saved" and _differs_each_time(before):
         return

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
-from ..core.reached_code import Part
+from ..core.reached_code import Held
 from ..core.seeding import seeded
 from ..transformers.tools.base import HookedTool
-from .hashes import model_code, model_parts
+from .hashes import model_parts, model_settings, settings_hash
 from .plotting_libraries import DRAWN_HERE
 from .runs import FORMAT, Run, new_id, read_run, this_process, write_record
 from .sources import Code, code_of
@@ -81,9 +81,10 @@ class Experiment:
         if isinstance(inner, MethodType):
             self._settings["self"] = inner.__self__
         self._changing: set[str] = set()
+        self._changing_settings: set[str] = set()
         self.code()
 
-    def code(self, parts: Sequence[Part] = ()) -> Code:
+    def code(self, parts: Sequence[Held] = ()) -> Code:
         """Returns its source and what it depends on now, without variables that it changes itself.
 
         Args:
@@ -117,7 +118,19 @@ class Experiment:
         bound = inspect.BoundArguments(signature, known)
         return bound.args, bound.kwargs
 
-    def code_after(self, before: Code, parts: Sequence[Part], loaded: Collection[str]) -> Code:
+    def settings(self, before: Mapping[str, str], after: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Returns the settings of a model before a run, without those that a run changed itself.
+
+        Args:
+            before: All settings before it.
+            after: All settings after it; what differs never counts again.
+        """
+        if after is not None:
+            names = before.keys() | after.keys()
+            self._changing_settings |= {name for name in names if before.get(name) != after.get(name)}
+        return {name: text for name, text in before.items() if name not in self._changing_settings}
+
+    def code_after(self, before: Code, parts: Sequence[Held], loaded: Collection[str]) -> Code:
         """Returns the code of a run that ended, without variables that it changed; they never count again.
 
         Args:
@@ -171,7 +184,8 @@ class Recording:
         self.seed = _new_seed() if seed is None else seed
         given, others = experiment.arguments(args, kwargs)
         others.update(tools or {})
-        hashes, self._parts = {}, model_code(model) + [type(tool) for tool in others.values()]
+        self._model, (self._settings, code) = model, model_settings(model)
+        hashes, self._parts = {}, code + [type(tool) for tool in others.values()]
         for name, value in given.items():
             hashes[name], parts = argument_parts(value)
             self._parts += parts
@@ -179,7 +193,7 @@ class Recording:
         self.ingredients = Ingredients(
             self._code,
             hashes,
-            model_parts(model),
+            model_parts(model, experiment.settings(self._settings)),
             {key: tool_parts(tool) for key, tool in others.items()},
         )
         self._stored = Stored(self.folder)
@@ -262,8 +276,9 @@ class Recording:
                     record["result"] = self._stored.without(result[0], "result", str(error))
             record["figures"] = self._stored.figures
             code = self.experiment.code_after(self._code, self._parts, self._loaded)
-            self.ingredients = replace(self.ingredients, code=code)
-            record |= {"values": code.values, "version": self.ingredients.version}
+            self.ingredients = replace(self.ingredients, code=code, model=self._model_after())
+            record |= {"values": code.values, "model": self.ingredients.model}
+            record["version"] = self.ingredients.version
             write_record(self.folder, record)
             run = read_run(self.folder)
         except OSError as error:
@@ -273,6 +288,13 @@ class Recording:
             message = f"{what} of {self.experiment.name} could not be kept in {self.folder}: {lost}"
             warnings.warn(message, stacklevel=5)
         return run
+
+    def _model_after(self) -> dict[str, Any]:
+        """What told the model from others before the run, without settings that the run changed."""
+        if not self._settings:
+            return self.ingredients.model
+        counted = self.experiment.settings(self._settings, model_settings(self._model)[0])
+        return {**self.ingredients.model, "settings": settings_hash(counted)}
 
     def _result(self, result: Any, figures: Mapping[int, Any]) -> Any:
         """Writes the files of a result and returns what the record says of it."""

@@ -26,6 +26,10 @@ class NotKept(str):
         return f"NotKept({str(self)!r})"
 
 
+class Unmade(dict[str, Any]):
+    """The parts of an object whose class is not there, or takes other parts now."""
+
+
 def loaded(folder: Path, tree: Any) -> Any:
     """Returns the value that `Stored.tree` has written.
 
@@ -60,6 +64,15 @@ def not_kept(tree: Any) -> bool:
             map(not_kept, tree.values())
         )
     return False
+
+
+def lost(value: Any) -> bool:
+    """Whether something in a value that `loaded` returned is not as it was: it is there in words or parts."""
+    if isinstance(value, NotKept | Unmade):
+        return True
+    if isinstance(value, Mapping):
+        return any(map(lost, [*value, *value.values()]))
+    return isinstance(value, list | tuple | set | frozenset) and any(map(lost, value))
 
 
 def saved_parts(tree: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -102,18 +115,22 @@ def _tensor(folder: Path, tree: Mapping[str, Any]) -> torch.Tensor:
     try:
         with safetensors.safe_open(path, "pt") as file:
             tensor: torch.Tensor = file.get_tensor(place).clone()
-            return tensor
     except (OSError, safetensors.SafetensorError) as error:
         raise ArgumentError(f"{path} has no tensor {place!r}: {error}") from error
+    if str(tensor.dtype) != tree.get("dtype", str(tensor.dtype)):  # complex numbers that safetensors lacks
+        tensor = torch.view_as_complex(tensor)
+    if tree.get("class") == class_name(torch.nn.Parameter):
+        return torch.nn.Parameter(tensor, bool(tree.get("requires_grad")))
+    return tensor.requires_grad_(bool(tree.get("requires_grad")))
 
 
 def _fields(folder: Path, tree: Mapping[str, Any]) -> Any:
     parts = {name: loaded(folder, part) for name, part in tree["$fields"].items()}
     kind = named_class(tree["class"])
     try:
-        return parts if kind is None else kind(**parts)
+        return Unmade(parts) if kind is None else kind(**parts)
     except Exception:  # of a class of the user, which may have changed
-        return parts
+        return Unmade(parts)
 
 
 def _saved(folder: Path, tree: Mapping[str, Any]) -> Any:
@@ -128,11 +145,17 @@ def _saved(folder: Path, tree: Mapping[str, Any]) -> Any:
         raise ArgumentError(f"{folder / tree['$saved']} cannot be loaded: {error}") from error
 
 
+def _sequence(tree: Mapping[str, Any]) -> Any:
+    """What tuples and sets are made by."""
+    kinds = {class_name(kind): kind for kind in (torch.Size, frozenset)}
+    return kinds.get(tree.get("class", ""), set if "$set" in tree else tuple)
+
+
 _READ: dict[str, Callable[[Path, Mapping[str, Any]], Any]] = {
     "$float": lambda folder, tree: float(tree["$float"]),
     "$complex": lambda folder, tree: complex(*map(float, tree["$complex"])),
-    "$tuple": lambda folder, tree: tuple(loaded(folder, tree["$tuple"])),
-    "$set": lambda folder, tree: set(loaded(folder, tree["$set"])),
+    "$tuple": lambda folder, tree: _sequence(tree)(loaded(folder, tree["$tuple"])),
+    "$set": lambda folder, tree: _sequence(tree)(loaded(folder, tree["$set"])),
     "$dict": lambda folder, tree: {loaded(folder, k): loaded(folder, v) for k, v in tree["$dict"]},
     "$bytes": lambda folder, tree: base64.b64decode(tree["$bytes"]),
     "$path": lambda folder, tree: Path(tree["$path"]),

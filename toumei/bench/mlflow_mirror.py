@@ -3,27 +3,28 @@
 import json
 import os
 import re
-import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..core.errors import ServerError, ToumeiError
+from ..core.errors import ArgumentError, ServerError, ToumeiError
 from ..core.files import atomic_write
 from ..core.optional import require
 from .runs import Run
 
 _MARK = "mlflow.json"  # in the folder of a run that was sent: the name of the run there, by address
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "killed": "KILLED"}
-_SECONDS = 3  # to wait for a server
+_SECONDS, _SECONDS_TO_ANSWER = 3, 10  # to wait for a server
 _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -35,10 +36,12 @@ class Mirror:
         folder: The folder of the bench, where the artifacts of a database are.
 
     Raises:
+        ArgumentError: It is no address.
         MissingDependencyError: mlflow is not installed.
     """
 
     def __init__(self, uri: str, folder: Path) -> None:
+        _check_address(uri)
         self.uri = uri
         self._folder = folder
         with _settings():
@@ -128,10 +131,30 @@ class Mirror:
             return
         parts = urlsplit(self.uri)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        knock = HTTPConnection(parts.hostname or "", port, timeout=_SECONDS)
         try:
-            socket.create_connection((parts.hostname or "", port), timeout=_SECONDS).close()
-        except OSError as error:
+            knock.connect()
+            if parts.scheme == "http":
+                knock.sock.settimeout(_SECONDS_TO_ANSWER)
+                knock.request("GET", f"{parts.path.rstrip('/')}/health")
+                knock.getresponse()
+        except (OSError, HTTPException) as error:
             raise ServerError(f"there is no MLflow server at {self.uri}: {error}") from error
+        finally:
+            knock.close()
+
+
+def _check_address(uri: str) -> None:
+    try:
+        parts = urlsplit(uri)
+        right = bool(uri.strip()) and (not _is_server(uri) or (parts.hostname and parts.port != 0))
+    except ValueError:  # a port that is none
+        right = False
+    if not right:
+        raise ArgumentError(
+            f"mlflow is the address of a server or database, such as 'http://host:5000' or "
+            f"'sqlite:///runs.db', got {uri!r}"
+        )
 
 
 @contextmanager

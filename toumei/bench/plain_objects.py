@@ -1,9 +1,10 @@
-"""Objects of Python and pandas as plain values, and back: times, ranges, enums, exact numbers, tables."""
+"""Objects of Python, numpy and pandas as plain values, and back: times, enums, exact numbers, tables."""
 
+import ast
 import datetime
 import enum
 import sys
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -17,6 +18,7 @@ from .hashes import class_name, named_class
 DEEPEST = 100  # levels of values in values
 
 _TEXTS: dict[str, type] = {kind.__name__: kind for kind in (Decimal, Fraction, UUID)}
+_MAPPINGS: dict[str, Any] = {kind.__name__: kind for kind in (OrderedDict, Counter)}
 _TIMES: dict[str, Any] = {
     kind.__name__: kind for kind in (datetime.datetime, datetime.date, datetime.time)
 }  # a datetime is a date, too
@@ -30,6 +32,12 @@ def plain_of(value: Any) -> tuple[str, str, Any] | None:
         ('$range', 'range', [0, 3, 1])
     """
     kind = type(value)
+    if kind in _USUAL:
+        return None
+    if isinstance(value, enum.Enum):
+        return "$enum", class_name(kind), value.value if isinstance(value, enum.Flag) else value.name
+    if isinstance(value, np.generic | np.ndarray):
+        return _numbers(value)
     if kind in (range, slice):
         return f"${kind.__name__}", kind.__name__, [value.start, value.stop, value.step]
     if kind in _TIMES.values():
@@ -40,9 +48,40 @@ def plain_of(value: Any) -> tuple[str, str, Any] | None:
         return "$exact", kind.__name__, str(value)
     if kind is deque:
         return "$deque", "deque", [list(value), value.maxlen]
-    if isinstance(value, enum.Enum):
-        return "$enum", class_name(kind), value.name
+    if kind is bytearray:
+        return "$bytearray", "bytearray", bytes(value)
+    if kind in _MAPPINGS.values():
+        return "$mapping", kind.__name__, dict(value)
+    if kind is defaultdict and (made := value.default_factory) in _FACTORIES.values():
+        return "$mapping", f"defaultdict of {getattr(made, '__name__', made)}", dict(value)
     return _table(value)
+
+
+def _numbers(value: Any) -> tuple[str, str, Any] | None:
+    """A number of numpy, or an array whose numbers torch does not have in that form; None for others."""
+    kind = value.dtype.kind
+    if isinstance(value, np.ndarray):
+        if kind in "USOMm" or isinstance(value, np.ma.MaskedArray):
+            return None
+        if value.dtype.names is not None:
+            return "$record", str(value.dtype), [list(value.shape), {n: value[n] for n in value.dtype.names}]
+        if kind in _LONG and value.dtype.itemsize > _LONG[kind]:
+            texts = [str(one) for one in value.astype(value.dtype.newbyteorder("=")).ravel()]
+            return "$cells", str(value.dtype), {"shape": list(value.shape), "cells": texts}
+        if not value.dtype.isnative:
+            return "$swapped", str(value.dtype), value.astype(value.dtype.newbyteorder("="))
+        return None
+    if kind in "biufc" and (kind not in _LONG or value.dtype.itemsize <= _LONG[kind]):
+        return "$scalar", str(value.dtype), value.item()
+    if kind in "Mm":
+        return "$instant", str(value.dtype), int(value.astype(np.int64))
+    return ("$scalar", str(value.dtype), str(value)) if kind in "Ufc" else None
+
+
+_USUAL = frozenset({int, float, complex, list, tuple, dict, set})
+_FACTORIES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, set, tuple)}
+_FACTORIES["None"] = None
+_LONG = {"f": 8, "c": 16}  # bytes of the longest numbers that torch has
 
 
 def _table(value: Any) -> tuple[str, str, Any] | None:
@@ -51,9 +90,12 @@ def _table(value: Any) -> tuple[str, str, Any] | None:
     if pandas is None or not isinstance(value, pandas.DataFrame | pandas.Series | pandas.Index):
         return None
     if isinstance(value, pandas.Index):
+        if type(value) is pandas.RangeIndex:
+            return "$index", "RangeIndex", [list(value.names), [value.start, value.stop, value.step]]
         if isinstance(value, pandas.MultiIndex):
             return "$index", "MultiIndex", [list(value.names), [tuple(row) for row in value]]
-        return "$index", str(value.dtype), [list(value.names), _cells(value)]
+        step = getattr(value, "freqstr", None) if value.dtype.kind in "Mm" else None
+        return "$index", str(value.dtype), [list(value.names), _cells(value), step]
     if isinstance(value, pandas.Series):
         return "$column", str(value.dtype), [value.name, value.index, _cells(value)]
     columns = [value.iloc[:, place] for place in range(value.shape[1])]
@@ -77,10 +119,15 @@ def _cells(column: Any) -> Any:
 
 def _index(kind: str, parts: Any) -> Any:
     pandas = sys.modules["pandas"]
-    names, values = parts
+    names, values, *step = parts
+    if kind == "RangeIndex":
+        return pandas.RangeIndex(*values, name=names[0])
     if kind == "MultiIndex":
         return pandas.MultiIndex.from_tuples(values, names=names)
-    return pandas.Index(values, dtype=kind, name=names[0])
+    index = pandas.Index(values, dtype=kind, name=names[0])
+    if any(step):
+        index.freq = step[0]
+    return index
 
 
 def _column(kind: str, parts: Any) -> Any:
@@ -107,6 +154,12 @@ _MADE: dict[str, Callable[[str, Any], Any]] = {
     "$exact": lambda text, parts: _TEXTS[text](parts),
     "$deque": lambda text, parts: deque(*parts),
     "$enum": lambda text, parts: _member(named_class(text), parts),
+    "$bytearray": lambda text, parts: bytearray(parts),
+    "$mapping": lambda text, parts: _mapping(text, parts),
+    "$scalar": lambda text, parts: np.dtype(text).type(parts),
+    "$instant": lambda text, parts: np.array(parts, np.int64).view(text)[()],
+    "$swapped": lambda text, parts: parts.astype(text),
+    "$record": lambda text, parts: _record(text, parts),
     "$index": _index,
     "$column": _column,
     "$table": _frame,
@@ -124,10 +177,23 @@ def plain_made(key: str, text: str, parts: Any) -> Any:
     return _MADE[key](text, parts)
 
 
-def _member(kind: Any, name: str) -> Any:
+def _member(kind: Any, name: str | int) -> Any:
     if not isinstance(kind, enum.EnumMeta):
         raise LookupError("its module has not been imported, or has no such class any more")
-    return kind[name]
+    return kind[name] if isinstance(name, str) else kind(name)
+
+
+def _mapping(kind: str, parts: Any) -> Any:
+    made = kind.removeprefix("defaultdict of ")
+    return _MAPPINGS[kind](parts) if made == kind else defaultdict(_FACTORIES[made], parts)
+
+
+def _record(dtype: str, parts: Any) -> np.ndarray:
+    shape, columns = parts
+    found = np.empty(shape, np.dtype(ast.literal_eval(dtype)))
+    for name, column in columns.items():
+        found[name] = column
+    return found
 
 
 def _array(dtype: str, parts: Any) -> np.ndarray:

@@ -87,10 +87,10 @@ class PlotlyWrapper:
             place = {"row": index // columns + 1, "col": index % columns + 1}
             for trace in _traces(objects, panel):
                 figure.add_trace(trace, **place)
-            figure.update_xaxes(title_text=panel.axes[0], **place)
+            figure.update_xaxes(title_text=panel.axes[0], type="category", **place)
             figure.update_yaxes(title_text=panel.axes[1], **place)
             if panel.kind == "heat":
-                figure.update_yaxes(autorange="reversed", **place)
+                figure.update_yaxes(type="category", autorange="reversed", **place)
         figure.update_layout(title=title, height=360 * rows + 60, width=380 * columns + 120)
         return figure
 
@@ -145,13 +145,20 @@ def _spread(panel: Panel, ax: "Axes") -> None:
 _DRAW = {"heat": _heat, "lines": _lines, "spread": _spread}
 
 
+def _places(names: Sequence[str]) -> list[str]:
+    """Names of different places, as plotly needs them: tokens that come several times get their number."""
+    if len(set(names)) == len(names):
+        return list(names)
+    return [f"{number} {name}" for number, name in enumerate(names)]
+
+
 def _traces(objects: Any, panel: Panel) -> list[Any]:
     if panel.kind == "heat":
         low, high = panel.limits or color_limits(panel.values)
         heat = objects.Heatmap(
             z=panel.values.tolist(),
-            x=[f"{number} {name}" for number, name in enumerate(panel.columns)],
-            y=[f"{number} {name}" for number, name in enumerate(panel.rows)],
+            x=_places(panel.columns),
+            y=_places(panel.rows),
             zmin=low,
             zmax=high,
             colorscale=[[0, GRAY if low < 0 else "white"], [-low / (high - low), "white"], [1, POSITIVE]],
@@ -159,9 +166,8 @@ def _traces(objects: Any, panel: Panel) -> list[Any]:
         )
         return [heat]
     if panel.kind == "lines":
-        places = [f"{number} {name}" for number, name in enumerate(panel.columns)]
         return [
-            objects.Scatter(x=places, y=line.tolist(), name=name)
+            objects.Scatter(x=_places(panel.columns), y=line.tolist(), name=name)
             for line, name in zip(panel.values, panel.rows, strict=True)
         ]
     return [

@@ -18,7 +18,7 @@ from uuid import uuid4
 from ..core.errors import ArgumentError
 from ..core.files import atomic_write
 from ..core.summaries import shortened
-from .loaded_values import loaded, not_kept
+from .loaded_values import loaded, lost, not_kept, saved_parts
 
 FORMAT = 1  # of folders; a change that older versions of the package cannot read raises it
 RECORD, BEGUN = "run.json", "begun.json"
@@ -101,10 +101,19 @@ class Run:
         Raises:
             ArgumentError: Some could not be kept, or a file is missing or damaged.
         """
-        lost = [name for name, tree in self.record["arguments"].items() if not_kept(tree)]
-        if lost:
-            raise ArgumentError(f"{self.experiment} cannot run again: {', '.join(lost)} could not be kept")
-        return self.arguments()
+        trees = self.record["arguments"]
+        unkept = [name for name, tree in trees.items() if not_kept(tree)]
+        if unkept:
+            raise ArgumentError(f"{self.experiment} cannot run again: {', '.join(unkept)} could not be kept")
+        given = self.arguments()
+        for name, tree in trees.items():
+            alone = any(isinstance(loaded(self.folder, part), Path) for _, part in saved_parts(tree, name))
+            if lost(given[name]) or alone:
+                raise ArgumentError(
+                    f"{self.experiment} cannot run again: {name} cannot be made again "
+                    f"from its file; import what it is of first"
+                )
+        return given
 
     def result(self) -> Any:
         """Returns what the experiment returned; what was not kept is a `NotKept`.

@@ -104,6 +104,11 @@ def _printed(tree: Any, place: str, depth: int = 0) -> Iterator[str]:
         yield f"{place}: {tree['dtype'].removeprefix('torch.')} {tree['shape']}"
     elif isinstance(tree, dict) and "$fields" in tree:
         yield from _printed(tree["$fields"], place, depth)
+    elif isinstance(tree, dict) and ("$scalar" in tree or "$mapping" in tree):
+        yield from _printed(tree["parts"], place, depth)
+    elif isinstance(tree, dict) and "parts" in tree and next(iter(tree)).startswith("$"):
+        parts = json.dumps(tree["parts"])
+        yield f"{place}: {next(iter(tree.values()))} {parts if len(parts) <= 400 else parts[:400] + ' ...'}"
     elif isinstance(tree, dict) and not next(iter(tree), "").startswith("$") and depth < 4:
         for name, part in tree.items():
             yield from _printed(part, f"{place}.{name}", depth + 1)

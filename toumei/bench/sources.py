@@ -8,7 +8,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from ..core.errors import ArgumentError
-from ..core.reached_code import Part, functions_of, reached_from
+from ..core.reached_code import Held, Part, functions_of, reached_from
 from .hashes import read_value, value_hash
 
 _texts: dict[int, tuple[Any, str]] = {}  # by the number of a class or of code, which is kept beside it
@@ -54,7 +54,7 @@ def code_of(
     left_out: Callable[[Any], bool] = lambda value: False,
     *,
     settings: Mapping[str, Any] | None = None,
-    parts: Iterable[Part] = (),
+    parts: Iterable[Held] = (),
 ) -> Code:
     """Returns the source of a function, and what it depends on in modules of the user.
 

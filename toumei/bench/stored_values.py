@@ -56,7 +56,7 @@ class Stored:
         Raises:
             OSError: A file cannot be written.
         """
-        if value is None or isinstance(value, bool | str):
+        if value is None or type(value) in (bool, str):
             return value
         if id(value) in self._inside:
             return self._refused(value, place, "it holds itself")
@@ -95,13 +95,15 @@ class Stored:
         return self.figures[place]
 
     def _tree(self, value: Any, place: str) -> Any:
-        for kinds, storing in _KINDS:
-            if isinstance(value, kinds):
-                return storing(self, value, place)
         plain = plain_of(value)
         if plain is not None:
             key, text, parts = plain
             return {key: text, "parts": self.tree(parts, place)}
+        if isinstance(value, str):
+            return str(value)
+        for kinds, storing in _KINDS:
+            if isinstance(value, kinds):
+                return storing(self, value, place)
         figure = figure_of(value)
         if figure is not None:
             return {"$figure": self.add_figure(figure, place)}
@@ -122,12 +124,11 @@ class Stored:
         return [self.tree(item, f"{place}[{index}]") for index, item in enumerate(items)]
 
     def _number(self, value: float, place: str) -> Any:
-        number = value.item() if isinstance(value, np.generic) else value
-        if isinstance(number, complex):
-            return {"$complex": [repr(number.real), repr(number.imag)]}
-        if isinstance(number, float) and number - number != 0:  # NaN or infinite
-            return {"$float": repr(float(number))}
-        return int(number) if isinstance(number, int) and not isinstance(number, bool) else number
+        if isinstance(value, complex):
+            return {"$complex": [repr(value.real), repr(value.imag)]}
+        if isinstance(value, float) and value - value != 0:  # NaN or infinite
+            return {"$float": repr(float(value))}
+        return int(value) if isinstance(value, int) else float(value)
 
     def _tuple(self, value: tuple[Any, ...], place: str) -> Any:
         if hasattr(value, "_fields"):
@@ -147,7 +148,8 @@ class Stored:
         return {"$dict": pairs}
 
     def _set(self, value: Iterable[Any], place: str) -> Any:
-        return {"$set": self._items(sorted(value, key=repr), place)}
+        items = self._items(sorted(value, key=repr), place)
+        return {"$set": items, "class": class_name(type(value))}
 
     def _array(self, value: np.ndarray, place: str) -> Any:
         if isinstance(value, np.ma.MaskedArray):
@@ -166,17 +168,25 @@ class Stored:
             return self._refused(value, place, str(error))
         if tensor.is_nested:
             return self._refused(value, place, "a nested tensor")
+        dtype = tensor.dtype
+        if tensor.is_complex() and not is_storable(dtype) and not tensor.is_meta:
+            tensor = torch.view_as_real(tensor.resolve_conj())
         if tensor.layout != torch.strided or tensor.is_meta or not is_storable(tensor.dtype):
             return self._refused(
                 value, place, f"a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}"
             )
         # a copy: the experiment may go on to write into it
         self._tensors[place] = tensor.clone().cpu()
-        return {
+        kept: dict[str, Any] = {
             "$array" if array else "$tensor": place,
-            "shape": list(tensor.shape),
-            "dtype": str(tensor.dtype),
+            "shape": list(value.shape),
+            "dtype": str(dtype),
         }
+        if isinstance(value, nn.Parameter):
+            kept["class"] = class_name(nn.Parameter)
+        if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
+            kept["requires_grad"] = True
+        return kept
 
     def _module(self, value: nn.Module, place: str) -> Any:
         return {"$module": class_name(type(value)), "fingerprint": fingerprint_of(value)}
@@ -202,10 +212,10 @@ class Stored:
 
 _Storing = Callable[[Stored, Any, str], Any]
 _KINDS: list[tuple[Any, _Storing]] = [
-    ((int, float, complex, np.number, np.bool_), Stored._number),
+    ((int, float, complex), Stored._number),
     (Tensor, Stored._tensor),
     (np.ndarray, Stored._array),
-    (torch.Size, lambda stored, value, place: {"$tuple": list(value)}),
+    (torch.Size, lambda stored, value, place: {"$tuple": list(value), "class": class_name(torch.Size)}),
     (tuple, Stored._tuple),
     (list, lambda stored, value, place: stored._items(value, place)),
     (Mapping, Stored._mapping),

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..core.reached_code import Part
+from ..core.reached_code import Held
 from .hashes import class_name, read_value
 from .sources import Code
 
@@ -38,7 +38,7 @@ def argument_hash(value: Any) -> str:
     return argument_parts(value)[0]
 
 
-def argument_parts(value: Any) -> tuple[str, list[Part]]:
+def argument_parts(value: Any) -> tuple[str, list[Held]]:
     """Returns a hash as `argument_hash` does, and the functions and classes that the argument holds."""
     digest, code = read_value(value)
     return digest or class_name(type(value)), list(code)

@@ -1,17 +1,21 @@
 """A hash of the whole content of an object: of its class and attributes, of tensors, and of code."""
 
+import copyreg
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from functools import partial
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
+from weakref import ReferenceType
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from .errors import ArgumentError
 from .fingerprint import bits_of, fingerprint_of
-from .reached_code import Part, Reading, functions_of, reached_from
+from .reached_code import Held, Part, Reading, functions_of, reached_from
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 _NO_SETTINGS = ("training", "name_or_path")  # of modules
@@ -40,7 +44,7 @@ def content_hash(given: Any) -> str:
     return content_and_code(given)[0]
 
 
-def content_and_code(given: Any) -> tuple[str, list[Part]]:
+def content_and_code(given: Any) -> tuple[str, list[Held]]:
     """Returns the hash of an object as `content_hash` does, and the functions and classes that it holds.
 
     Raises:
@@ -104,7 +108,7 @@ def function_parts(function: Any) -> dict[str, str]:
         ['code', 'defaults', 'global factor']
     """
     hashes: dict[str, str] = {}
-    held: list[Part] = []
+    held: list[Held] = []
     for name, value in _components(function):
         hashes[name], code = content_and_code(value)
         held += code
@@ -160,17 +164,17 @@ class _Reader:
     """Reads objects; one that is met again is not read again."""
 
     def __init__(self) -> None:
-        self.code: dict[int, Part] = {}  # the functions and classes that were met
+        self.code: dict[int, Held] = {}  # the functions, classes and modules that were met
         self._known: dict[int, tuple[Any, str]] = {}
 
     def read(self, given: Any) -> str:
         """Returns the hash of an object."""
-        if isinstance(given, _PLAIN):
+        if type(given) in _PLAIN:
             return _hash([type(given).__name__, repr(given)])
         if id(given) in self._known:
             return self._known[id(given)][1]
         self._known[id(given)] = given, "inside itself"
-        part = given if isinstance(given, FunctionType | type) else type(given)
+        part: Held = given if isinstance(given, FunctionType | type | ModuleType) else type(given)
         self.code[id(part)] = part
         digest = _hash([type(given).__qualname__, *self._lines(given)])
         self._known[id(given)] = given, digest
@@ -182,6 +186,10 @@ class _Reader:
         elif isinstance(given, np.ndarray) and not given.dtype.hasobject:
             yield f"{given.dtype} {given.shape}"
             yield hashlib.sha256(np.ascontiguousarray(given).tobytes()).hexdigest()
+        elif isinstance(given, np.generic) and not given.dtype.hasobject:
+            yield f"{given.dtype} {given.tobytes().hex()}"
+        elif isinstance(given, torch.jit.ScriptFunction):
+            yield str(given.code)
         elif isinstance(given, _NAMED):
             yield f"{getattr(given, '__module__', '')} {getattr(given, '__qualname__', given.__name__)}"
         elif isinstance(given, (set, frozenset)):
@@ -203,11 +211,25 @@ def _reduced(given: Any) -> Iterable[Any]:
         return parts
     if type(given) is dict:
         return [part for pair in given.items() for part in pair]
-    reduced = given.__reduce_ex__(4)
+    if isinstance(given, MappingProxyType):
+        return [dict(given)]
+    if isinstance(given, ReferenceType):
+        return [given()]
+    if isinstance(given, ContextVar):
+        return [given.name, _of_context(given)]
+    reducing = copyreg.dispatch_table.get(type(given))  # as pickle does, for patterns of re and such
+    reduced: Any = given.__reduce_ex__(4) if reducing is None else reducing(given)
     if isinstance(reduced, str):
         return [reduced]
     made, args, state, items, pairs = [*reduced, *[None] * 5][:5]
     return [made, args, state, list(items or ()), list(pairs or ())]
+
+
+def _of_context(variable: ContextVar[Any]) -> Any:
+    try:
+        return variable.get()
+    except LookupError:  # it has no value
+        return None
 
 
 def _parts_of(function: FunctionType) -> Iterator[tuple[str, Any]]:

@@ -73,7 +73,7 @@ def _sums(tensor: Tensor) -> Tensor:
     A changed number changes a sum, and so do two that change places. The upper half of each product is mixed
     into the lower one: else the signs of two numbers could change without changing the sum.
     """
-    stored = tensor.detach().contiguous().flatten().view(torch.uint8)
+    stored = tensor.detach().resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8)
     weights = _weights(tensor.device)
     size = _CHUNK * weights.element_size()
     sums = []

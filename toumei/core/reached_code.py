@@ -14,8 +14,9 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 Part: TypeAlias = FunctionType | type
-Reading: TypeAlias = tuple[str | None, Iterable[Part]]
-"""A hash of a value, None if it has none, and the functions and classes that it holds."""
+Held: TypeAlias = Part | ModuleType
+Reading: TypeAlias = tuple[str | None, Iterable[Held]]
+"""A hash of a value, None if it has none, and the functions, classes and modules that it holds."""
 
 _PACKAGES = {"site-packages", "dist-packages"}
 _NOTHING = object()
@@ -79,26 +80,42 @@ class _Walk:
         self._start, self._read, self._left_out, self._enclosed = start, read, left_out, enclosed
         self._home = getattr(start, "__module__", None)
         self._ahead: list[Part] = []
+        self._names: dict[str, None] = {}  # which the functions read
+        self._modules: list[ModuleType] = []  # which values hold
         self._seen: set[Any] = set()
         self._held: list[Any] = []  # whose numbers are in `seen`
 
     def part(self, part: Any) -> None:
         """Notes a function or class, and what is wrapped around it or in it, if it is of the user."""
+        if isinstance(part, ModuleType):
+            self._modules.append(part)
         for layer in _layers(part):
-            if is_of_the_user(layer) and self._is_new(layer):
+            if isinstance(layer, _Wrapper):
+                self._wrapper(layer.object)
+            elif is_of_the_user(layer) and self._is_new(layer):
                 if layer is not self._start:
                     _note(self.found.parts, self._named(layer.__module__, _qualname(layer)), layer)
                 self._ahead.append(layer)
 
     def value(self, name: str, value: Any) -> None:
         """Notes a variable."""
-        if any(map(is_of_the_user, _layers(value))):
+        if any(is_of_the_user(getattr(layer, "object", layer)) for layer in _layers(value)):
             self.part(value)
         elif not self._left_out(value):
             digest, parts = self._read(value)
             if digest is not None:
                 _note(self.found.values, name, digest)
             for part in parts:
+                self.part(part)
+
+    def _wrapper(self, wrapper: Any) -> None:
+        """Notes an object of the user that is wrapped around a function: its class and its attributes."""
+        kind = type(wrapper)
+        if is_of_the_user(kind) and self._is_new(wrapper):
+            digest, parts = self._read(wrapper)
+            if digest is not None:
+                _note(self.found.values, self._named(kind.__module__, f"{kind.__qualname__}()"), digest)
+            for part in (kind, *parts):
                 self.part(part)
 
     def end(self) -> None:
@@ -109,6 +126,9 @@ class _Walk:
                 self._function(part)
             else:
                 self._class(part)
+            if not self._ahead:
+                for module in list(self._modules):
+                    self._module(module, list(self._names))
 
     def _function(self, function: FunctionType) -> None:
         owner = "" if function is self._start else f"{self._named(function.__module__, _qualname(function))}."
@@ -120,6 +140,7 @@ class _Walk:
                 self.value(f"{owner}{name}", value)
         space = function.__globals__
         names = _names_in(function.__code__)
+        self._names |= dict.fromkeys(names)
         for name in names:
             value = space.get(name, _NOTHING)
             if value is _NOTHING:  # perhaps of an import inside the function
@@ -133,7 +154,7 @@ class _Walk:
         """What a function may read of a module: all names that both have."""
         if not is_of_the_user(module):
             return
-        for name in names:
+        for name in (*names, "__getattr__"):
             value = vars(module).get(name, _NOTHING)
             if value is _NOTHING or not self._is_new((id(vars(module)), name)):
                 continue
@@ -143,7 +164,7 @@ class _Walk:
                 self.value(self._named(module.__name__, name), value)
 
     def _class(self, kind: type) -> None:
-        for base in kind.__mro__[1:]:
+        for base in (*kind.__mro__[1:], type(kind)):
             self.part(base)
         label = self._named(kind.__module__, kind.__qualname__)
         for name, value in vars(kind).items():
@@ -205,16 +226,40 @@ def _functions_in(value: Any) -> Iterator[FunctionType]:
             yield inner
     if isinstance(value, FunctionType):
         yield value
+    for other in _registered(getattr(value, "dispatcher", None)):
+        if isinstance(other, FunctionType):
+            yield other
 
 
-def _layers(value: Any) -> list[Part]:
-    """A function or class, and those that are wrapped in it, as by `functools.wraps` or a cache."""
-    found: list[Part] = []
+@dataclass(frozen=True)
+class _Wrapper:
+    """An object that is wrapped around a function."""
+
+    object: Any
+
+
+def _layers(value: Any) -> list[Any]:
+    """A function or class, and those that are wrapped in it, as by `functools.wraps` or a cache.
+
+    What is registered with a function of `functools.singledispatch` is among them.
+    """
+    found: list[Any] = []
     while value is not None and len(found) < 100:
+        inner = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
         if isinstance(value, FunctionType | type):
-            found.append(value)
-        value = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
+            found += [value, *_registered(value)]
+        elif inner is not None:
+            found.append(_Wrapper(value))
+        value = inner
     return found
+
+
+def _registered(function: Any) -> list[Part]:
+    """What a function of `functools.singledispatch` calls, by the types that it is called with."""
+    registry = getattr(function, "registry", None)
+    if not isinstance(function, FunctionType) or not isinstance(registry, Mapping):
+        return []
+    return [one for one in registry.values() if isinstance(one, FunctionType | type)]
 
 
 def _enclosed(function: FunctionType) -> Iterator[tuple[str, Any]]:
