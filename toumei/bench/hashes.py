@@ -84,9 +84,8 @@ def model_settings(model: Any) -> tuple[dict[str, str], list[Held]]:
     """Returns what a model does beside its structure, mode and weights, by name, and the code that it runs.
 
     The first are attributes of its modules and of their ``config`` that are plain values, functions and hooks
-    of the user on the modules,
-    buffers that no state dict has, and parameters without gradients; the second classes and these functions.
-    Both are empty without a model.
+    of the user on the modules, buffers that no state dict has, and parameters without gradients. The second
+    are classes and these functions. Both are empty without a model.
 
     Example:
         >>> model_settings(nn.Dropout(0.1))[0]
