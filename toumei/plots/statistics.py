@@ -145,5 +145,5 @@ def distribution(
     words, drawn = f"95 % of {names[0]}", 1 / _HEADROOM
     ax.axvspan(low, high, ymax=drawn, color="0.5", alpha=0.15, linewidth=0, zorder=0, label=words)
     ax.axvline(value, ymax=drawn, color=look.RED, label=names[1])
-    ax.legend(loc="upper center", ncols=2)
+    ax.legend(loc="upper center", ncols=2, columnspacing=1, handlelength=1.3)
     return ax
