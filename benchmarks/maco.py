@@ -166,7 +166,7 @@ def horama(prefix: nn.Module, unit: int, canvas: int, device: torch.device) -> C
     phase = torch.randn(3, canvas, canvas // 2 + 1, device=device).requires_grad_()
     transparency = torch.zeros(3, canvas, canvas, device=device)
     optimizer = torch.optim.NAdam([phase], lr=1.0)
-    box = (0.20, 0.25)  # of which Horama makes crops of 0.25 to 0.30
+    box = (0.20, 0.25)  # from this Horama makes crops of 0.25 to 0.30
 
     def step() -> None:
         optimizer.zero_grad()

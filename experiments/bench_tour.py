@@ -101,7 +101,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="a causal language model to download, or a folder with one")
     parser.add_argument("--prompts", help="with --model: a file with a prompt on each line")
     parser.add_argument("--facts", type=int, default=40, help="how many facts of the world are asked for")
-    parser.add_argument("--mlflow", help="an MLflow server or database to which every run also goes")
+    parser.add_argument("--mlflow", help="an MLflow server or database that also gets every run")
     options = parser.parse_args(argv)
     if options.model and not options.prompts:
         parser.error("--model needs --prompts")

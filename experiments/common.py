@@ -183,7 +183,7 @@ def outstanding(responses: Tensor, count: int, best: int = 6, same: float = 0.5)
         responses: The response of each channel to each image, (images, channels).
         count: How many channels.
         best: How many images count as the strongest.
-        same: Absolute correlation of responses from which two channels count as the same.
+        same: Two channels count as the same from this absolute correlation of their responses on.
     """
     strongest = responses.topk(min(best, len(responses)), dim=0).values.mean(0)
     contrast = (strongest - responses.mean(0)) / (responses.std(0) + 1e-6)

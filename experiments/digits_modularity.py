@@ -72,7 +72,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Images (N, 64) in [0, 1] and classes, of which a quarter are held out."""
+    """Images (N, 64) in [0, 1] and classes; a quarter of them is held out."""
     from sklearn.datasets import load_digits
 
     data = load_digits()

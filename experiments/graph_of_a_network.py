@@ -25,7 +25,7 @@ from toumei.models import facts_gpt
 from toumei.plots import look, save_figure
 
 LEVELS = {"resnet18": "layer2.0", "facts_gpt": "transformer.h.0"}
-"""The modules of which the pictures are, by default."""
+"""The modules that are drawn by default."""
 
 
 @look()

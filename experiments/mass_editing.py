@@ -77,7 +77,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--facts", type=int, default=100, help="single edits for each weight")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 10, 100], help="facts in one edit")
     parser.add_argument("--weights", type=float, nargs="+", default=[1, 5, 10], help="of what is held")
-    parser.add_argument("--cases", type=int, default=0, help="seed of which facts become what")
+    parser.add_argument("--cases", type=int, default=0, help="seed that draws the facts and what they become")
     parser.add_argument("--network", help="other weights of the small GPT, from train_facts_gpt.py")
     parser.add_argument("--layer", type=int, help="by default the one that causal traces find")
     parser.add_argument("--texts", type=int, default=2000, help="for the key statistics")

@@ -5,6 +5,7 @@ import errno
 import gc
 import multiprocessing
 import os
+import pathlib
 import resource
 import signal
 from contextlib import contextmanager
@@ -152,8 +153,13 @@ def read_only(monkeypatch):
             return changed
 
         with monkeypatch.context() as patched:
+            kept = getattr(pathlib, "_NormalAccessor", None)  # Python 3.10 keeps the functions of os there
             for name in ("open", "mkdir", "link", "replace"):
-                patched.setattr(os, name, refusing(getattr(os, name)))
+                given = getattr(os, name)
+                refuses = refusing(given)
+                patched.setattr(os, name, refuses)
+                if getattr(kept, name, None) is given:
+                    patched.setattr(kept, name, staticmethod(refuses))
             yield
 
     return refused

@@ -15,6 +15,7 @@ import toumei
 
 FOLDER = "reference"
 BACKTICKS = re.compile(r"(?<![`:\w])`([^`<]+)`(?![`_])(\w?)")
+BARS = re.compile(r"(``[^`]+``)|\|")
 
 
 def public_packages() -> dict[str, ModuleType]:
@@ -50,7 +51,12 @@ def first_sentence(value: Any) -> str:
     if not (inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value)):
         return ""
     text = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
-    return re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", text).replace("|", r"\|")
+    return without_substitutions(re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", text))
+
+
+def without_substitutions(text: str) -> str:
+    """The text with bars that Sphinx does not take for substitutions; those in code are none."""
+    return BARS.sub(lambda match: match[1] or r"\|", text)
 
 
 def directive(value: Any) -> str:
@@ -147,9 +153,21 @@ def code_in_docstrings(app: Sphinx, what: str, name: str, value: Any, options: A
 
     if what == "data" and inspect.getdoc(value) == inspect.getdoc(type(value)):
         lines.clear()
+    for number in prose(lines):
+        lines[number] = BACKTICKS.sub(replaced, without_substitutions(lines[number]))
+
+
+def prose(lines: list[str]) -> Iterator[int]:
+    """The numbers of the lines that are neither examples nor blocks of code after ``::``."""
+    block: int | None = None
     for number, line in enumerate(lines):
-        if not line.lstrip().startswith((">>>", "...")):
-            lines[number] = BACKTICKS.sub(replaced, line.replace("|", r"\|"))
+        indent = len(line) - len(line.lstrip())
+        if block is not None and line.strip() and indent <= block:
+            block = None
+        if block is None and not line.lstrip().startswith((">>>", "...")):
+            yield number
+        if block is None and line.rstrip().endswith("::"):
+            block = indent
 
 
 def properties(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:

@@ -89,9 +89,9 @@ def test_random_state_is_left_alone_and_reading_is_fast():
     model = nn.Sequential(*(nn.Linear(1024, 1024) for _ in range(12)))  # 50 MB
     state = torch.get_rng_state()
     fingerprint_of(model)
-    start = time.perf_counter()
+    start = time.process_time()
     fingerprint_of(model)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert torch.equal(torch.get_rng_state(), state)
 
 

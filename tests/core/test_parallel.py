@@ -133,7 +133,7 @@ def test_a_function_that_cannot_be_sent_says_which_part():
     }.items():
         with pytest.raises(ArgumentError, match=f"cannot be sent.*its {part} cannot be pickled"):
             quiet(function, [1, 2], jobs=2)
-    with joblib.parallel_config("threading"):  # to which nothing is sent
+    with joblib.parallel_config("threading"):  # where nothing is sent
         assert quiet(locked, [1, 2], jobs=2) == [2, 4]
 
 

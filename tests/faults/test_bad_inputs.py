@@ -101,7 +101,7 @@ def state(model):
 
 
 def spoilt(draw, arguments):
-    """Arguments of which one, or now and then two, are replaced by something wrong."""
+    """Arguments with something wrong in the place of one, now and then of two."""
     names = draw.sample(sorted(arguments), min(len(arguments), draw.choice((1, 1, 1, 2))))
     return {**arguments, **{name: draw.choice(BAD) for name in names}}, names
 

@@ -2,7 +2,6 @@
 
 import itertools
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
@@ -265,8 +264,7 @@ def blocks(model):
     """Blocks that change what a hooked model computes."""
     hooked, ids = HookedModel(model), torch.tensor([[1, 2, 3]])
     vector = steering_vector(hooked, ids, ids.flip(1), ("resid_post", 0))
-    directions = SparseAutoencoder.of_directions(torch.eye(8))
-    dictionary = replace(directions, reads="blocks.0.hook_mlp_out", writes="blocks.0.hook_mlp_out")
+    dictionary = SparseAutoencoder.of_directions(torch.eye(8), reads="blocks.0.hook_mlp_out")
     return {
         "edit": lambda: hooked.edit({("z", 0): torch.zeros_like}),
         "steering": lambda: vector.steering(hooked, 2.0),
@@ -293,8 +291,7 @@ def test_blocks_of_hooked_models_interrupted_at_many_lines_leave_nothing(model, 
 def test_what_fits_a_model_is_found_out_without_its_random_numbers(model):
     """A model in training mode has dropout, which would draw from the global generator."""
     hooked = HookedModel(model.train())
-    directions = SparseAutoencoder.of_directions(torch.eye(8))
-    dictionary = replace(directions, reads="blocks.0.hook_mlp_out", writes="blocks.0.hook_mlp_out")
+    dictionary = SparseAutoencoder.of_directions(torch.eye(8), reads="blocks.0.hook_mlp_out")
     before = state_of(model)
     with pytest.raises(LayerError), spliced(hooked, dictionary):  # no pass runs in the block
         pass

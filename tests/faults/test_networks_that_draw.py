@@ -240,7 +240,7 @@ def test_what_looks_at_pictures_notices(name):
 
 
 def language_model(draws):
-    """A tiny language model, of which an activation function draws, and its tokenizer."""
+    """A tiny language model, with an activation function that draws, and its tokenizer."""
     _, tokenizer, _ = facts_gpt()
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=443, n_embd=8, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)

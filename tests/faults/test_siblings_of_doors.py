@@ -43,13 +43,13 @@ def perceptron():
 
 
 class WithoutGradients(nn.Module):
-    def __init__(self, net):
+    def __init__(self, net, mode=torch.no_grad):
         super().__init__()
-        self.net = net
+        self.net, self.mode = net, mode
 
-    @torch.no_grad()
     def forward(self, x):
-        return self.net(x)
+        with self.mode():
+            return self.net(x)
 
 
 class Recurrent(nn.Module):
@@ -91,8 +91,9 @@ def test_a_network_without_gradients_has_no_curvature_of_zero():
     for ask in (hessian_trace, top_eigenvalue):
         with pytest.raises(ArgumentError, match="computes without gradients"):
             ask(model, F.cross_entropy, x, labels)
-    with pytest.raises(ArgumentError, match="computes without gradients"):
-        neural_tangent_kernel(model, x)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with pytest.raises(ArgumentError, match="computes without gradients"):
+            neural_tangent_kernel(WithoutGradients(perceptron(), mode), x)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -101,9 +101,15 @@ def with_features(method: Method, features: Any) -> Method:
     return changed
 
 
-def with_all_features(result: Attribution, own: Any, every: Any) -> Attribution:
-    """Returns the attribution of some inputs with columns for the features of all inputs, zero where new."""
-    labels, known = _labels(every), _labels(own)
+def with_all_features(result: Attribution, features: Any, all_features: Any) -> Attribution:
+    """Returns the attribution of some inputs with columns for the features of all inputs, zero where new.
+
+    Args:
+        result: The attribution of some inputs.
+        features: The features of these inputs.
+        all_features: The features of all inputs.
+    """
+    labels, known = _labels(all_features), _labels(features)
     places = torch.searchsorted(labels, known)
 
     def spread(found: Tensor | None, *axes: int) -> Tensor | None:

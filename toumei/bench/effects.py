@@ -69,7 +69,7 @@ def detectable_effect(size: float, df: float, alpha: float, sides: int) -> float
 
 
 def _noncentrality(statistic: float, df: int, level: float) -> tuple[float, float]:
-    """The smallest and the largest noncentrality with which a t statistic is not unusual."""
+    """The smallest and the largest noncentrality that make a t statistic not unusual."""
     from scipy.stats import nct, norm
 
     tail = (1 - level) / 2

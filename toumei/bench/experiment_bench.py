@@ -12,7 +12,7 @@ from ..core.progress import tqdm
 from .archive import Archive
 from .comparison import Rerun, VersionDifference, compare_results, compare_versions
 from .decorators import with_figures, with_hypothesis_test, with_profile, with_tools
-from .experiment import Experiment, Recording
+from .experiment import Experiment
 from .families import HypothesisFamily, family_of
 from .hashes import plain_model
 from .hypotheses import METHODS, SIDES
@@ -22,8 +22,9 @@ from .panels import panels_of
 from .plot_specs import PlotSpec, title_of
 from .plotting_libraries import MatplotlibWrapper, PlottingLibrary, plotting_library
 from .profiling import GRANULARITIES
+from .run_keeper import RunKeeper
 from .run_table import RunTable, table_of
-from .runs import Run, described, read_run
+from .runs import Run, described
 from .runs_page import write_page
 from .tools import Tools
 
@@ -41,7 +42,7 @@ class Bench:
     Args:
         folder: Where everything is kept; it is made where it is missing.
         model: The model that experiments and tools work on: a `HookedModel` or a module.
-        mlflow: The address of an MLflow server or database to which each run also goes, such as
+        mlflow: The address of an MLflow server or database that also gets each run, such as
             ``"http://host:5000"`` or ``"sqlite:///runs.db"``. It needs the extra ``toumei[bench]``.
 
     Raises:
@@ -78,6 +79,7 @@ class Bench:
         self._experiments: dict[str, Experiment] = {}
         self._archive = Archive(self._root)
         self._mirror = None if mlflow is None else Mirror(mlflow, self._root)
+        self._keeper = RunKeeper(self._archive, self._mirror)
 
     def __repr__(self) -> str:
         model = "" if self.model is None else f", {type(plain_model(self.model)).__name__}"
@@ -114,7 +116,7 @@ class Bench:
 
         @wraps(function)
         def logged(*args: Any, **kwargs: Any) -> Any:
-            return self._run(experiment, args, kwargs)[0]
+            return self._keeper.run(experiment, args, kwargs, self.model, self.tools)[0]
 
         return logged
 
@@ -207,7 +209,7 @@ class Bench:
             null_func: Returns a sample under the null hypothesis.
             alt_func: Returns a sample of the other group.
             n_samples: How many samples of each.
-            alpha: Up to which p-value the null hypothesis is rejected.
+            alpha: The null hypothesis is rejected up to this p-value.
             method: ``"welch"``, ``"paired"``, ``"permutation"`` or ``"bootstrap"``; see `compare_samples`.
             alternative: ``"two-sided"``, ``"greater"`` (the other group is) or ``"less"``.
             family: The family of tests that it belongs to; see `family`.
@@ -311,7 +313,9 @@ class Bench:
         given = before.arguments_to_run()
         given |= {key: self.tools[key] for key in before.record["tools"] if key not in experiment.tools}
         args, kwargs = experiment.call_of(given)
-        after = self._run(experiment, args, kwargs, seed=before.seed, again=True)[1]
+        _, after = self._keeper.run(
+            experiment, args, kwargs, self.model, self.tools, seed=before.seed, again=True
+        )
         if after is None:
             raise ArgumentError(f"the run could not be kept in {self.folder}, so there is nothing to compare")
         return compare_results(before, after, tolerance)
@@ -360,42 +364,6 @@ class Bench:
         """
         path = path or self._root / "runs.html"
         return write_page(self.runs(experiment), path, f"Runs in {self.folder.name}", verbose)
-
-    def _run(
-        self,
-        experiment: Experiment,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        seed: int | None = None,
-        again: bool = False,
-    ) -> tuple[Any, Run | None]:
-        """Runs an experiment and returns its result and its run; with `again`, no error of it is raised."""
-        recording = Recording(
-            experiment,
-            self._root / "runs" / experiment.name,
-            args,
-            kwargs,
-            model=self.model,
-            tools={key: self.tools[key] for key in experiment.tools},
-            seed=seed,
-        )
-        try:
-            result, run = recording.run()
-        except Exception:
-            run = read_run(recording.folder)
-            self._note(run)
-            if not again:
-                raise
-            return None, run
-        self._note(run)
-        return result, run
-
-    def _note(self, run: Run | None) -> None:
-        """Writes a run into the index and sends it to MLflow, or leaves that to `sync`."""
-        if run is not None:
-            self._archive.add(run)
-            if self._mirror is not None:
-                self._mirror.offer(run)
 
     def _left_out(self, value: Any) -> bool:
         """Whether a variable counts as part of the bench, whose model and tools are looked at anyway."""

@@ -34,7 +34,7 @@ class HypothesisFamily(Saved):
             (Benjamini & Hochberg, 1995), (tests,).
         effects: Hedges' g of each, (tests,).
         intervals: Where the effects are, (tests, 2).
-        alpha: Up to which adjusted p-value a test counts.
+        alpha: A test counts up to this adjusted p-value.
 
     Example:
         >>> family = HypothesisFamily(
@@ -150,7 +150,7 @@ def compare_family(
         groups: The first and the second group of each test, by its name.
         method: As in `compare_samples`.
         alternative: What is tested for, as there.
-        alpha: Up to which adjusted p-value a test counts.
+        alpha: A test counts up to this adjusted p-value.
         resamples: How many permutations or bootstrap samples in each test.
         seed: Their seed.
 

@@ -36,7 +36,7 @@ class HypothesisTest(Saved):
         method: ``"welch"``, ``"paired"``, ``"permutation"`` or ``"bootstrap"``.
         alternative: ``"two-sided"``, ``"greater"`` (the second group is) or ``"less"``.
         p_value: How often groups without a difference are as far apart.
-        alpha: Up to which p-value the null hypothesis is rejected.
+        alpha: The null hypothesis is rejected up to this p-value.
         difference: The mean of the second group minus that of the first.
         interval: Where the difference is, with a confidence of 1 - alpha.
         effect: The difference in standard deviations, Hedges' g.
@@ -135,7 +135,7 @@ def compare_samples(
         second: The second group.
         method: ``"welch"``, ``"paired"``, ``"permutation"`` or ``"bootstrap"``.
         alternative: What is tested for: ``"two-sided"``, ``"greater"`` (the second group is) or ``"less"``.
-        alpha: Up to which p-value the null hypothesis is rejected.
+        alpha: The null hypothesis is rejected up to this p-value.
         names: What the groups are called.
         family: The family of tests that it belongs to.
         resamples: How many permutations or bootstrap samples.

@@ -96,7 +96,7 @@ class Run:
         return found
 
     def arguments_to_run(self) -> dict[str, Any]:
-        """Returns the arguments by name, all of which can be given again.
+        """Returns the arguments by name; all of them can be given again.
 
         Raises:
             ArgumentError: Some could not be kept, or a file is missing or damaged.

@@ -44,7 +44,7 @@ def source_of(function: Callable[..., Any] | type) -> str:
     except (OSError, TypeError, AttributeError, SyntaxError) as error:
         name = getattr(function, "__name__", repr(function))
         raise ArgumentError(
-            f"Python has no source of {name}, by which its versions are told apart ({error}): "
+            f"Python has no source of {name}, which tells its versions apart ({error}): "
             f"write it into a file or a cell of a notebook, not into a console, a lambda or exec"
         ) from error
 

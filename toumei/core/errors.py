@@ -62,7 +62,7 @@ class OutOfMemoryError(ToumeiError, MemoryError):
 
 
 class ReplayError(ToumeiError, RuntimeError):
-    """An operation that cannot be computed again, or by which the model would go on in another way."""
+    """An operation that cannot be computed again, or that leads the model to go on in another way."""
 
 
 class TrackingError(ToumeiError, RuntimeError):

@@ -34,7 +34,7 @@ class Generators:
     """A generator for each device.
 
     Args:
-        seed: The seed of each. Without one they begin where those begin from which this thread draws now.
+        seed: The seed of each. Without one they begin where the generators of this thread are now.
 
     Example:
         >>> generators = Generators(3)

@@ -12,7 +12,7 @@ from .modules import wrap_forward
 
 
 class WeightMoves:
-    """Hides the functions from a listener by which accelerate loads weights before a module runs.
+    """Hides from a listener how accelerate loads weights before a module runs.
 
     An input that comes to another device is told as a move.
 

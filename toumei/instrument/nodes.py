@@ -21,7 +21,7 @@ class TensorNode:
         name: The engine's name of what an operation returned, such as ``h.0.attn/softmax#0``, with the part
             where it returned several, as in ``h.0.attn/split#0[1]``. Parameters and buffers have the names of
             ``named_parameters()`` and ``named_buffers()``, inputs are ``inputs[0]`` or ``inputs[mask]``,
-            constants the attribute that holds them. A tensor of which nothing is known is ``unknown[0]``. A
+            constants the attribute that holds them. A tensor that nothing is known of is ``unknown[0]``. A
             tensor that shares its memory with one which an operation overwrote is a new one,
             ``name@operation``.
         kind: ``"result"``, ``"input"``, ``"parameter"``, ``"buffer"``, ``"constant"`` or ``"unknown"``: what

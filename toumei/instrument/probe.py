@@ -100,7 +100,7 @@ class Probe:
                 operations are not looked at, and there is no graph.
             batched: Whether several passes may run. By default a second one is an error.
             device: Where kept tensors go, by default they stay where they are.
-            folder: A folder to which the tensors of each pass are written after it, as ``.safetensors``;
+            folder: A folder for the tensors, as ``.safetensors``. Those of each pass are written after it;
                 then none of them stay in memory.
 
         Raises:

@@ -34,7 +34,7 @@ class Recorder:
 
     Args:
         model: The model.
-        keep: Says of which results the values are kept.
+        keep: Says of a result whether its value is kept.
         device: Where kept tensors go; by default they stay where they are.
         weights: Attention weights that are computed from the arguments of operations and kept.
     """

@@ -138,11 +138,11 @@ class _Replay:
         return _tensors_in(output)
 
     def _check_read(self, operation: Operation, value: Any) -> None:
-        """Raises an error where Python read another number, by which the model may have gone on."""
+        """Raises an error where Python read another number: the model may have gone on in another way."""
         if not _same(value, operation.value):
             raise ReplayError(
-                f"the model read a number with {operation.name!r} ({operation.line}), which is another one "
-                f"with these values, and by which it may have done something else: run the model"
+                f"the model read a number with {operation.name!r} ({operation.line}). With these values "
+                f"it is another number, and the model may do something else: run the model"
             )
 
 

@@ -19,7 +19,7 @@ class Values:
     """Keeps values of tensors by reference, and copies them just before an operation overwrites them.
 
     Args:
-        keep: Says of which results the values are kept.
+        keep: Says of a result whether its value is kept.
         device: Where they go; by default they stay where they are.
 
     Attributes:

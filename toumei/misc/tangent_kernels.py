@@ -54,43 +54,7 @@ def neural_tangent_kernel(
     """
     if outputs not in get_args(Outputs):
         raise ArgumentError(f"outputs is one of {get_args(Outputs)}, got {outputs!r}")
-    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    if not parameters:
-        raise ArgumentError(
-            f"{type(model).__name__} has no parameters with requires_grad, so no tangent kernel"
-        )
-
-    def output(parameters: dict[str, Tensor], single: Tensor) -> Tensor:
-        with forward_errors(model, (single[None],)):
-            values: Tensor = functional_call(model, parameters, (single[None],))[0].flatten()
-        return values.sum(0, keepdim=True) if outputs == "sum" else values
-
-    def of_one(single: Tensor) -> list[Tensor]:
-        with torch.enable_grad():
-            leaves = {name: one.detach().requires_grad_() for name, one in parameters.items()}
-            values = output(leaves, single)
-            check_differentiable(values, model)
-            found = [
-                torch.autograd.grad(value, [*leaves.values()], retain_graph=True, materialize_grads=True)
-                for value in values
-            ]
-        return [torch.stack([part.flatten() for part in parts]) for parts in zip(*found, strict=True)]
-
-    recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())  # which vmap does not know
-
-    def gradients(batch: Tensor) -> list[Tensor]:
-        if recurrent:
-            return [torch.stack(parts) for parts in zip(*map(of_one, batch), strict=True)]
-        jacobians = vmap(jacrev(output), (None, 0))(parameters, batch)
-        return [jacobian.flatten(2) for jacobian in jacobians.values()]
-
-    def products(first: list[Tensor], second: list[Tensor]) -> Tensor:
-        pattern = "nkp,mkp->nm" if outputs != "full" else "nkp,mlp->nmkl"
-        total = torch.stack(
-            [torch.einsum(pattern, one, other) for one, other in zip(first, second, strict=True)]
-        ).sum(0)
-        return total / first[0].shape[1] if outputs == "trace" else total
-
+    gradients = _Gradients(model, summed=outputs == "sum")
     columns = inputs if others is None else others
     for name, rows_of in (("inputs", inputs), ("others", columns)):
         if not rows_of.dim() or rows_of.is_complex():
@@ -99,14 +63,77 @@ def neural_tangent_kernel(
     with evaluating(model), torch.no_grad():
         check_repeats(model, inputs[:1])
         if len(inputs):
-            of_one(inputs[0])
+            gradients.checked_outputs(inputs[0])
         rows = []
         for batch in inputs.split(batch_size):
             left = gradients(batch)
-            rows.append(torch.cat([products(left, gradients(part)) for part in columns.split(batch_size)], 1))
+            parts = [_products(left, gradients(part), outputs) for part in columns.split(batch_size)]
+            rows.append(torch.cat(parts, 1))
     kernel = torch.cat(rows)
     check_finite(kernel, "gradients of the outputs")
     return kernel
+
+
+class _Gradients:
+    """The gradients of a network's outputs by its weights, a tensor (N, K, numbers) for each weight.
+
+    Args:
+        model: The network.
+        summed: Whether the outputs are summed first, so that K is 1.
+
+    Raises:
+        ArgumentError: The network has no weights that are trained.
+    """
+
+    def __init__(self, model: nn.Module, summed: bool) -> None:
+        self.model, self.summed = model, summed
+        self.weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+        if not self.weights:
+            raise ArgumentError(
+                f"{type(model).__name__} has no parameters with requires_grad, so no tangent kernel"
+            )
+        self.recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())  # vmap knows none
+
+    def __call__(self, batch: Tensor) -> list[Tensor]:
+        if self.recurrent:
+            return [torch.stack(parts) for parts in zip(*map(self._of_one, batch), strict=True)]
+        jacobians = vmap(jacrev(self._outputs), (None, 0))(self.weights, batch)
+        return [jacobian.flatten(2) for jacobian in jacobians.values()]
+
+    @torch.enable_grad()
+    def checked_outputs(self, single: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Returns the outputs for an input, (K,), and the weights that they depend on.
+
+        Raises:
+            ArgumentError: They have no gradient.
+            ForwardError: The network cannot run on the input.
+        """
+        leaves = {name: one.detach().requires_grad_() for name, one in self.weights.items()}
+        values = self._outputs(leaves, single)
+        check_differentiable(values, self.model)
+        return values, [*leaves.values()]
+
+    @torch.enable_grad()
+    def _of_one(self, single: Tensor) -> list[Tensor]:
+        """The gradients for an input, (K, numbers) for each weight."""
+        values, leaves = self.checked_outputs(single)
+        found = [
+            torch.autograd.grad(value, leaves, retain_graph=True, materialize_grads=True) for value in values
+        ]
+        return [torch.stack([part.flatten() for part in parts]) for parts in zip(*found, strict=True)]
+
+    def _outputs(self, weights: dict[str, Tensor], single: Tensor) -> Tensor:
+        with forward_errors(self.model, (single[None],)):
+            values: Tensor = functional_call(self.model, weights, (single[None],))[0].flatten()
+        return values.sum(0, keepdim=True) if self.summed else values
+
+
+def _products(first: list[Tensor], second: list[Tensor], outputs: Outputs) -> Tensor:
+    """The inner products of gradients of some inputs with those of others."""
+    pattern = "nkp,mlp->nmkl" if outputs == "full" else "nkp,mkp->nm"
+    parts = [torch.einsum(pattern, one, other) for one, other in zip(first, second, strict=True)]
+    total = torch.stack(parts).sum(0)
+    return total / first[0].shape[1] if outputs == "trace" else total
 
 
 @checked

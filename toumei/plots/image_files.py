@@ -28,7 +28,7 @@ def save_grid(
     """Writes a batch of pictures as a grid with a title above each, and its folder if need be.
 
     Args:
-        images: (N, C, H, W) in [0, 1], with one channel, three, or four of which the last is alpha.
+        images: (N, C, H, W) in [0, 1], with one channel, three, or four; the fourth is alpha.
         path: File to write; its ending says the format.
         titles: What to write above the pictures, from the first on.
         columns: Pictures in a row.

@@ -27,7 +27,7 @@ def image_grid(
     """Returns axes that show a batch of pictures as a grid, with a title above each.
 
     Args:
-        images: (N, C, H, W) in [0, 1], with one channel, three, or four of which the last is alpha.
+        images: (N, C, H, W) in [0, 1], with one channel, three, or four; the fourth is alpha.
         titles: What to write above the pictures, from the first on.
         columns: Pictures in a row.
         ax: Where to draw; a new figure by default.

@@ -22,7 +22,7 @@ def montage(images: Tensor, columns: int | None = None, gap: int = GAP) -> Tenso
     What is transparent shows a checkerboard.
 
     Args:
-        images: (N, C, H, W) in [0, 1], with one channel, three, or four of which the last is alpha.
+        images: (N, C, H, W) in [0, 1], with one channel, three, or four; the fourth is alpha.
         columns: Pictures in a row; by default as many as make the whole about square, at most 8.
         gap: White pixels between pictures.
 

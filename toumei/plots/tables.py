@@ -300,7 +300,7 @@ def _of_others(count: int) -> str:
 
 
 def _write_numbers(ax: "Axes", lengths: Tensor, spread: Tensor, places: Sequence[float]) -> None:
-    """Writes the number of each bar at its end, behind its error."""
+    """Writes the number of each bar beside its end, outside of its error bar."""
     for length, error, place in zip(lengths.tolist(), spread.tolist(), places, strict=True):
         side = 1 if length >= 0 else -1
         ax.annotate(

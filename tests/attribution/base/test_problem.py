@@ -13,7 +13,7 @@ from toumei.core.errors import ArgumentError, LayerError, OutputError, ShapeErro
 
 
 class Two(nn.Module):
-    """Two inputs, one of which goes in by a keyword."""
+    """Two inputs; one goes in by a keyword."""
 
     def __init__(self):
         super().__init__()

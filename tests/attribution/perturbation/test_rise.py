@@ -21,7 +21,7 @@ class Shown(nn.Module):
 
 
 def test_means_and_errors_are_sums_over_the_masks_that_were_shown():
-    model, white = Shown(), torch.ones(1, 1, 7, 6)  # of which the mask is what is shown
+    model, white = Shown(), torch.ones(1, 1, 7, 6)  # white pixels show the mask itself
     result = Rise(model, samples=23, cells=3, batch_size=5)(white, target=[0, 1])
     masks = torch.cat(model.seen)[1:24].double()  # after the picture itself
     scores = Shown()(masks).T[..., None, None, None]

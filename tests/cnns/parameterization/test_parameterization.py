@@ -135,7 +135,7 @@ def test_pictures_start_nearly_gray(size, published):
     fy, fx = np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None, :]
     scale = 1 / np.maximum(np.hypot(fy, fx), 1 / size)
     reals = np.full((size, size), 2.0)  # how many independent numbers of that deviation a bin has ...
-    reals[:, [0, size // 2]] = 1.0  # ... of which irfft2 drops half where a bin is its own mirror image
+    reals[:, [0, size // 2]] = 1.0  # ... irfft2 drops half of it where a bin is its own mirror image
     expected = 0.01 / 4 * np.sqrt((scale**2 * reals).mean())
     assert expected == pytest.approx(published, abs=0.001)
     generator = param.FFTImage(8, 3, size, size, seed=4, decorrelate=False)

@@ -66,7 +66,8 @@ def dictionaries():
     yield dictionary.encode, {"inputs": torch.rand(2, 128)}
     yield dictionary.decode, {"features": torch.rand(2, 8), "inputs": None}
     yield dictionary.written, {"inputs": torch.rand(2, 128), "features": [1, 2]}
-    yield feats.SparseAutoencoder.of_directions, {"directions": torch.eye(3), "bias": torch.zeros(3)}
+    given = {"directions": torch.eye(3), "bias": torch.zeros(3), "reads": NAME}
+    yield feats.SparseAutoencoder.of_directions, given
     folder = tempfile.mkdtemp()
     yield trans.save_saelens, {"dictionary": dictionary, "folder": folder}
     feats.save_saelens(dictionary, folder)

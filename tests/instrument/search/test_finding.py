@@ -8,7 +8,8 @@ from tracked import Function, graph_of
 from toumei.core.errors import ArgumentError
 from toumei.instrument import instrument
 from toumei.instrument.search.finding import find, largest, layer_numbers, layer_prefix
-from toumei.instrument.search.patterns import Constant, Either, Skip, Step, Value, Weight, chain, source
+from toumei.instrument.search.patterns import Constant, Either, Skip, Step, Value, Weight, chain
+from toumei.instrument.search.sources import source
 
 
 def names(matches, group=None):

@@ -204,9 +204,9 @@ def long_graph():
 
 def test_two_thousand_operations_take_a_second_and_a_megabyte(long_graph, tmp_path):
     assert len(long_graph) >= 2000
-    start = time.perf_counter()
+    start = time.process_time()
     text = saved(long_graph, tmp_path / "graph.html")
-    assert time.perf_counter() - start < 3 and len(text) < 2e6
+    assert time.process_time() - start < 3 and len(text) < 2e6
 
 
 @pytest.mark.skipif(BROWSER is None, reason="there is no browser")

@@ -82,9 +82,9 @@ def test_a_graph_with_many_long_edges_has_bends_for_the_shorter_ones():
     size = 600
     edges = [(node, node + 1) for node in range(size - 1)]
     edges += sorted({tuple(sorted(generator.sample(range(size), 2))) for _ in range(size)} - set(edges))
-    start = time.perf_counter()
+    start = time.process_time()
     grid = grid_layout(size, edges)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert sum(map(len, grid.bends)) <= 20 * (size + 50)
     assert any(not grid.cells(*edge) for edge in edges if grid.rows[edge[1]] > grid.rows[edge[0]] + 1)
 

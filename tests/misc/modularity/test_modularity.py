@@ -218,7 +218,7 @@ def test_correlations_are_those_of_scipy():
 
 
 def planted_network(watched):
-    """Two halves, each of which decides between two of four classes on inputs of its own."""
+    """Two halves; each decides between two of four classes, on other inputs than the other half."""
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
     with torch.no_grad():
         for layer in (model[0], model[2], model[4]):

@@ -1,14 +1,13 @@
 """Dictionaries: their formulas, what they do to a model, and the files of SAELens."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from architectures import build
 from safetensors.torch import load_file, save_file
 
-from toumei.core.errors import ArgumentError, ShapeError
+from toumei.core.errors import ArgumentError, LayerError, ShapeError
 from toumei.transformers import HookedModel
 from toumei.transformers.features import (
     SparseAutoencoder,
@@ -84,8 +83,7 @@ def test_a_normalization_is_undone(normalization):
 
 
 def test_an_exact_dictionary_leaves_the_model_as_it_is_and_features_add_up(model):
-    exact = SparseAutoencoder.of_directions(torch.cat([torch.eye(32), -torch.eye(32)]))
-    exact = replace(exact, reads=NAME, writes=NAME)
+    exact = SparseAutoencoder.of_directions(torch.cat([torch.eye(32), -torch.eye(32)]), reads=NAME)
     with torch.no_grad():
         plain = model(TOKENS)
         with spliced(model, exact):
@@ -108,6 +106,24 @@ def test_an_exact_dictionary_leaves_the_model_as_it_is_and_features_add_up(model
         with model.edit({NAME: lambda stream: stream + 2.5 * ours.W_dec[feature]}):
             torch.testing.assert_close(steered, model(TOKENS))
         assert torch.equal(model(TOKENS), plain)
+
+
+def test_directions_are_of_the_activation_that_they_name(model):
+    named = SparseAutoencoder.of_directions(torch.eye(32), reads=NAME)
+    assert (named.reads, named.writes, named.is_transcoder) == (NAME, NAME, False)
+    positive = model.edit({NAME: torch.relu})
+    with torch.no_grad(), positive:
+        expected = model(TOKENS)
+    with torch.no_grad(), spliced(model, named):
+        assert torch.equal(model(TOKENS), expected)
+    unnamed = SparseAutoencoder.of_directions(torch.eye(32))
+    with pytest.raises(ArgumentError, match=r"of_directions\(..., reads=...\)"), spliced(model, unnamed):
+        pass
+    with pytest.raises(LayerError), spliced(model, SparseAutoencoder.of_directions(torch.eye(32), reads="a")):
+        pass
+    for wrong in (3, None, ("resid_post", 1)):
+        with pytest.raises(ArgumentError, match="reads is a string"):
+            SparseAutoencoder.of_directions(torch.eye(32), reads=wrong)
 
 
 @pytest.mark.parametrize("reads", ["blocks.1.ln2.hook_normalized", "blocks.1.hook_resid_mid"])

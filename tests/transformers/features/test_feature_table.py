@@ -26,7 +26,7 @@ def model(watched, tokenizer):
 def dictionary():
     draw = torch.Generator().manual_seed(0)
     directions = torch.randn(6, 32, generator=draw)
-    return replace(SparseAutoencoder.of_directions(directions), reads=NAME, writes=NAME)
+    return SparseAutoencoder.of_directions(directions, reads=NAME)
 
 
 def test_the_strongest_texts_are_those_of_plain_passes(model, dictionary):
@@ -109,7 +109,7 @@ def test_features_that_do_not_exist_or_write_elsewhere_are_refused(model, dictio
         show_features(dictionary, model, [])
     name = "blocks.1.mlp.hook_post"
     width = model.activations("w1", [name])[name].shape[-1]
-    neurons = replace(SparseAutoencoder.of_directions(torch.eye(width)[:4]), reads=name, writes=name)
+    neurons = SparseAutoencoder.of_directions(torch.eye(width)[:4], reads=name)
     with pytest.raises(ArgumentError, match="residual stream"):
         direct_logits(neurons, model, [0])
     assert show_features(neurons, model, TEXTS).promoted == ((), (), (), ())

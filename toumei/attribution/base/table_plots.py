@@ -161,7 +161,7 @@ def with_values(result: Contributions, row: int, names: tuple[str, ...]) -> tupl
 
 
 def _to(result: Contributions, row: int | str | None) -> str:
-    """Of which class the contributions are, for labels."""
+    """The class that gets the contributions, for labels."""
     if result.several:
         return ""
     if result.classes is not None:

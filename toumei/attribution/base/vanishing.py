@@ -65,7 +65,7 @@ def _warn_of_inputs(problem: Problem, values: Sequence[Tensor]) -> None:
 
 
 def _reads_whole_numbers(problem: Problem, values: Sequence[Tensor]) -> str:
-    """The function by which the network makes whole numbers of a table with columns without a gradient.
+    """The function that makes whole numbers of a table with columns without a gradient.
 
     Tables have dead columns seldom, and where there are any, a pass of one row tells; empty without one.
     """

@@ -103,7 +103,7 @@ class Game:
             keep: (C, M) coalitions.
             which: (B,) the coalition of each.
             rows: (B,) which of the R inputs.
-            samples: (B,) with which baseline sample.
+            samples: (B,) the baseline sample of each.
         """
         result = torch.empty(len(which), self.targets, dtype=torch.float64)
         if not len(which):

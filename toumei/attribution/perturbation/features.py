@@ -18,7 +18,7 @@ FeaturesLike = Features | Callable[..., Features]  # a function is called with w
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Which numbers of the inputs belong to which feature.
+    """The feature of each number of the inputs.
 
     Attributes:
         index: For each tensor of the inputs the features of its numbers, from 0 on, with as many axes as one

@@ -112,7 +112,7 @@ def marginals(game: Game, pairs: int, rows: Tensor, generator: torch.Generator |
     Args:
         game: The scores of coalitions.
         pairs: How many orders.
-        rows: (R,) for which of the game's inputs.
+        rows: (R,) the inputs of the game that are explained.
         generator: Where randomness comes from.
 
     Returns:

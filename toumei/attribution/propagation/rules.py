@@ -94,7 +94,7 @@ def rescale(
 
 
 def _small(dtype: torch.dtype) -> float:
-    """The share of a number, or of 1, up to which a difference may be hardly more than rounding."""
+    """The share of a number, or of 1; a difference below it may be hardly more than rounding."""
     return max(8 * torch.finfo(dtype).eps, 1e-8)
 
 

@@ -109,9 +109,8 @@ def dataset_examples(
             for images in _images(loader, examples.seen, verbose):
                 shown = as_input(images, model, preprocess)
                 if found is None:
-                    first = shown[:1]
-                    found = survey(model, names, partial(model, first))
-                    check_layers_repeat(model, first, found.names)
+                    found = survey(model, names, partial(model, shown[:1]))
+                    check_layers_repeat(model, shown[:1], found.names)
                 tensors = run(model, shown, record=found.names, detach=True)
                 activations = with_layouts_of(found.activations, tensors)
                 if not examples.fields:

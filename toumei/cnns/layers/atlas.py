@@ -93,7 +93,7 @@ class ActivationAtlas(Saved):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The class to which each cell adds most; empty without logits."""
+        """The class that each cell adds most to; empty without logits."""
         if not self.attributions.shape[1]:
             return ()
         return tuple(self.categories[index] for index in self.attributions.argmax(1).tolist())
@@ -195,7 +195,7 @@ def activation_atlas(
         min_count: Activations that a cell needs; 6 as in lucid.
         layout: ``"tsne"`` (half a minute for 10,000 activations on two cores), ``"pca"``, or ``"umap"`` if
             umap-learn is installed.
-        logits: The layer of the logits, for the classes to which cells add: by default the model's
+        logits: The layer of the logits, for the classes that cells add to: by default the model's
             `logits_layer` if it has one, or its output if it has as many numbers as the model has
             `categories`. The empty name is the model's output.
         whiten: Optimize for whitened directions.

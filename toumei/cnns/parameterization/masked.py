@@ -1,4 +1,4 @@
-"""Pictures of which only a region is optimized."""
+"""Pictures with one region that is optimized."""
 
 import torch
 from torch import Tensor

@@ -180,7 +180,7 @@ class _Choice(View):
         return self.values[torch.randint(len(self.values), (images,))]
 
     def extra_repr(self) -> str:
-        """Returns how many values there are, and between which."""
+        """Returns how many values there are, with the smallest and the largest one."""
         return f"{len(self.values)} values from {self.values.min():g} to {self.values.max():g}"
 
 

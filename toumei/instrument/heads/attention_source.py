@@ -44,7 +44,7 @@ class AttentionSource:
             yield batch
         if known:
             values: Mapping[str, Any] = tracker.build_map()
-        else:  # which tensors they are follows from the graph, by which they are computed again
+        else:  # the graph says which tensors they are, and they are computed again from it
             graph = tracker.build_graph()
             self._attentions = _self_attentions(graph)
             with torch.no_grad():

@@ -144,7 +144,7 @@ class AttentionHeadClusterAnalyzer:
     def analyze(
         self, *, position: float = 0.5, special: float = 0.6, broad: float = 3.8, seed: int = 0
     ) -> AttentionHeadClusteringResult:
-        """Returns the comparison of the heads over all texts so far, to which more can be added later.
+        """Returns the comparison of the heads over all texts so far; more texts can be added later.
 
         Args:
             position: See `HeadBehaviours.labels`.

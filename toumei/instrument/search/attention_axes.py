@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
-from .patterns import TRANSPARENT, Match
+from .patterns import Match
+from .sources import TRANSPARENT
 
 _SOFTMAXES = ("softmax", "log_softmax", "logsumexp")
 _TURNS = ("transpose", "swapaxes", "swapdims", "permute", "mT", "T", "t", "adjoint", "mH")

@@ -12,7 +12,8 @@ from .activations import SQUASHING, Activation, activated, find_activations
 from .finding import find, layer_numbers, layer_prefix
 from .linear_maps import LinearMap, find_linear
 from .normalizations import normalized
-from .patterns import Constant, Either, Match, Pattern, Skip, Step, Value, Weight, source
+from .patterns import Constant, Either, Match, Pattern, Skip, Step, Value, Weight
+from .sources import source
 
 _PARTS = "chunk|split|split_with_sizes|unbind|select|getitem|clamp"
 
@@ -23,7 +24,7 @@ class FeedForward:
 
     Attributes:
         kind: ``"plain"``, down(act(first(x))); ``"gated"``, down(act(first(x)) * up(x)); ``"experts"`` for
-            either of them where tokens go to experts, of which each may be one network here, or all one.
+            either of them where tokens go to experts. Each expert may be a network here, or all of them one.
         module: Name of the innermost module that has all of it.
         layer: Number in the name of the module, if that tells all networks of the pass apart; else the place
             in the order in which they ran.

@@ -8,7 +8,8 @@ from ...core.summaries import shortened
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 from .finding import find
-from .patterns import Constant, Either, Match, Pattern, Step, Value, Weight, source
+from .patterns import Constant, Either, Match, Pattern, Step, Value, Weight
+from .sources import source
 
 _PRODUCTS = "matmul|mm|bmm"
 _CONVOLUTIONS = "conv1d|conv2d|conv3d"

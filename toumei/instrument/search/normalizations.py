@@ -8,7 +8,8 @@ from ...core.summaries import shortened
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
 from .finding import find, largest
-from .patterns import Constant, Either, Pattern, Step, Value, Weight, source
+from .patterns import Constant, Either, Pattern, Step, Value, Weight
+from .sources import source
 
 # Functions of torch, with the places of their weight and bias among the arguments.
 _PLACES = {

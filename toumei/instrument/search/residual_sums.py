@@ -7,7 +7,7 @@ from ...core.checks import checked
 from ...core.summaries import shortened
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode
-from .patterns import source
+from .sources import source
 
 
 @dataclass(frozen=True, eq=False)

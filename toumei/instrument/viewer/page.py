@@ -35,7 +35,7 @@ def graph_page(
 
     Args:
         graph: The graph, whole or cut out.
-        tensors: Values of tensors by name, of which the page shows histograms; a value may be a list of the
+        tensors: Values of tensors by name; the page shows their histograms. A value may be a list of the
             tensors of several passes.
         focus: What the page shows first.
         summary: The line below the title; by default what there is.

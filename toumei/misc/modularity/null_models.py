@@ -136,7 +136,7 @@ def null_test(
     graph = as_graph(graph)
     found = spectral_partition(graph, n_clusters, seed)
     task = _ShuffleTask(graph, found.n_clusters, seed, shuffle, measure)
-    values = sweep(task, _starts(graph, samples, seed, shuffle), jobs=jobs, verbose=verbose)
+    values = sweep(task, _seeds(graph, samples, seed), jobs=jobs, verbose=verbose)
     value = float(_MEASURES[measure](graph, found.labels))
     return NullTest(measure=measure, value=value, samples=torch.cat(values), n_clusters=found.n_clusters)
 
@@ -151,11 +151,9 @@ class _ShuffleTask:
     shuffle: Shuffle
     measure: ModularityMeasure
 
-    def __call__(self, start: tuple[Tensor, int]) -> Tensor:
-        """Returns the measure of some shuffled graphs, from the state of the generator and their number."""
-        generator = torch.Generator()
-        generator.set_state(start[0])
-        shuffled = _shuffled(self.graph, start[1], self.shuffle, generator)
+    def __call__(self, seeds: list[int]) -> Tensor:
+        """Returns the measure of shuffled graphs, one for each seed."""
+        shuffled = _shuffled(self.graph, seeds, self.shuffle)
         labels = _labels(shuffled, self.n_clusters, self.seed)
         return _MEASURES[self.measure](shuffled, labels).cpu()
 
@@ -170,27 +168,22 @@ def _labels(graph: WeightGraph, n_clusters: int, seed: int) -> Tensor:
     )
 
 
-def _starts(graph: WeightGraph, samples: int, seed: int, shuffle: Shuffle) -> list[tuple[Tensor, int]]:
-    """The state of the generator before some shuffled graphs and their number, until there are enough.
+def _seeds(graph: WeightGraph, samples: int, seed: int) -> list[list[int]]:
+    """The seeds of shuffled graphs, those together that are clustered at once.
 
-    As many are shuffled and clustered at once as fit into the memory of an accelerator; on the CPU one. All
-    draw from one generator in turn, wherever they are shuffled.
+    As many are clustered at once as fit into the memory of an accelerator; on the CPU one.
     """
-    generator = make_generator(seed)
-    assert generator is not None
     size = sum(block.weight.numel() * block.weight.element_size() for block in graph.blocks)
     batch = 1 if graph.device.type == "cpu" else max(1, min(samples, _BYTES // size))
-    starts = []
-    for start in range(0, samples, batch):
-        starts.append((generator.get_state(), min(batch, samples - start)))
-        _shuffled(graph, starts[-1][1], shuffle, generator)
-    return starts
+    seeds = torch.randint(2**63 - 1, (samples,), generator=make_generator(seed))
+    return [some.tolist() for some in seeds.split(batch)]
 
 
-def _shuffled(graph: WeightGraph, count: int, shuffle: Shuffle, generator: torch.Generator) -> WeightGraph:
+def _shuffled(graph: WeightGraph, seeds: list[int], shuffle: Shuffle) -> WeightGraph:
     """Several shuffled graphs in one."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     blocks = [
-        replace(block, weight=torch.stack([_permuted(block, shuffle, generator) for _ in range(count)]))
+        replace(block, weight=torch.stack([_permuted(block, shuffle, each) for each in generators]))
         for block in graph.blocks
     ]
     return replace(graph, blocks=tuple(blocks))

@@ -155,7 +155,7 @@ def coordinates_of(
 ) -> Coordinates:
     """Returns the coordinates of all layers as one tensor.
 
-    Their signs are arbitrary: each layer takes those with which its coordinates rise with those of the layer
+    Their signs are arbitrary, so they are chosen: the coordinates of each layer rise with those of the layer
     before. Coordinates that only round differently become equal.
     """
     values = torch.stack(list(found.values()))

@@ -167,8 +167,8 @@ class Areas(Saved):
 
         Args:
             category: The name of a category or its number, or two names; None for all texts.
-            threshold: With more than two coordinates, the absolute correlation from which on two components
-                have an edge.
+            threshold: With more than two coordinates, two components have an edge where their absolute
+                correlation is above it.
 
         Raises:
             ArgumentError: There is no such category, or there are more than two.

@@ -225,7 +225,7 @@ class _Checks:
 
 
 def _writers(circuit: Circuit) -> tuple[str, ...]:
-    """The nodes from which the circuit goes on; embeddings are what all is computed from, and stay."""
+    """The nodes that the circuit goes on from. All is computed from embeddings, so they stay."""
     known = [one for one in circuit.nodes if one != LOGITS and place_of(one).kind != "embedding"]
     return tuple(one for one in known if bool(circuit.kept[:, circuit.writers.index(one)].any()))
 

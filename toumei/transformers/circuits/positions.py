@@ -79,11 +79,11 @@ def node_positions(writers: Sequence[str]) -> dict[str, tuple[float, float]]:
 def lines_of(edges: Mapping[tuple[str, str], float], going_on: set[str]) -> list[Line]:
     """Returns edges as they are drawn.
 
-    An edge to an input that heads share goes to those of them from which the circuit goes on, or to all.
+    Some heads share an input. An edge to it goes to those heads that the circuit goes on from, or to all.
 
     Args:
         edges: The scores by writer and reader, 0 where there is none.
-        going_on: The nodes from which the circuit goes on.
+        going_on: The nodes that the circuit goes on from.
     """
     found = []
     for (writer, reader), score in edges.items():

@@ -65,10 +65,10 @@ class PromptPairs:
 def indirect_objects(tokenizer: Any, count: int = 40, seed: int = 0) -> PromptPairs:
     """Returns prompts such as "When Mary and John went to the store, John gave a drink to", and the answers.
 
-    Wang et al. 2022 (arXiv:2211.00593): the answer is the name that comes once, the wrong one that which
-    comes twice; it is the first and the second one equally often. In the corrupt prompt three other names
-    stand in their places, each once (ABC), so that nothing says who gets it. All names, places and objects
-    are single tokens.
+    Wang et al. 2022 (arXiv:2211.00593): the answer is the name that comes once, the wrong answer is the
+    name that comes twice. The answer is the first name and the second one equally often. In the corrupt
+    prompt three other names stand in their places, each once (ABC), so that nothing says who gets it. All
+    names, places and objects are single tokens.
 
     Args:
         tokenizer: A tokenizer of Hugging Face.

@@ -101,15 +101,23 @@ class SparseAutoencoder(Saved):
 
     @classmethod
     @checked
-    def of_directions(cls, directions: Tensor, bias: Tensor | None = None) -> Self:
+    def of_directions(
+        cls, directions: Tensor, bias: Tensor | None = None, *, reads: str = "activations"
+    ) -> Self:
         """Returns the dictionary that reads and writes the same directions.
 
         Args:
             directions: (features, width), of length 1 for activations that are products with them.
             bias: What is subtracted before and added after, (width,); by default 0.
+            reads: The name of the activation that is read and reconstructed, such as
+                ``"blocks.2.hook_resid_post"``; without one the dictionary is of tensors, not of a model.
 
         Raises:
             ShapeError: The directions are no matrix.
+
+        Example:
+            >>> SparseAutoencoder.of_directions(torch.eye(3), reads="blocks.0.hook_mlp_out")
+            SparseAutoencoder(3 features of width 3, relu, reads blocks.0.hook_mlp_out)
         """
         if directions.dim() != 2:
             raise ShapeError(f"expected directions (features, width), got {tuple(directions.shape)}")
@@ -124,8 +132,8 @@ class SparseAutoencoder(Saved):
             k=0,
             subtract_bias=bias is not None,
             normalization="none",
-            reads="activations",
-            writes="activations",
+            reads=reads,
+            writes=reads,
         )
 
     @property

@@ -95,14 +95,11 @@ class DictionaryEvaluation(Saved):
         predictions: How many tokens were predicted.
 
     Example:
-        >>> from dataclasses import replace
         >>> from toumei.models import facts_gpt
         >>> from toumei.transformers import HookedModel, SparseAutoencoder, evaluate_dictionary
         >>> model, tokenizer, world = facts_gpt()
         >>> hooked = HookedModel(model, tokenizer)
-        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
-        >>> place = "blocks.2.hook_resid_post"
-        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128), reads="blocks.2.hook_resid_post")
         >>> texts = [fact.text for fact in world.facts[:20]]
         >>> found = evaluate_dictionary(dictionary, hooked, texts, verbose=False)
         >>> found.spliced > found.clean
@@ -215,14 +212,11 @@ def evaluate_dictionary(
         ArgumentError: The dictionary does not fit the model, or the corpus is empty.
 
     Example:
-        >>> from dataclasses import replace
         >>> from toumei.models import facts_gpt
         >>> from toumei.transformers import HookedModel, SparseAutoencoder
         >>> model, tokenizer, world = facts_gpt()
         >>> hooked = HookedModel(model, tokenizer)
-        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
-        >>> place = "blocks.2.hook_resid_post"
-        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128), reads="blocks.2.hook_resid_post")
         >>> texts = [fact.text for fact in world.facts[:20]]
         >>> evaluate_dictionary(dictionary, hooked, texts, verbose=False).predictions
         135

@@ -60,14 +60,11 @@ class FeatureTable(Saved):
         reads: The name of the activation.
 
     Example:
-        >>> from dataclasses import replace
         >>> from toumei.models import facts_gpt
         >>> from toumei.transformers import HookedModel, SparseAutoencoder, show_features
         >>> model, tokenizer, world = facts_gpt()
         >>> hooked = HookedModel(model, tokenizer)
-        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
-        >>> place = "blocks.2.hook_resid_post"
-        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128), reads="blocks.2.hook_resid_post")
         >>> texts = [fact.text for fact in world.facts[:20]]
         >>> table = show_features(dictionary, hooked, texts, [3, 7], top=2)
         >>> table.features, table.values.shape
@@ -238,14 +235,11 @@ def show_features(
         ArgumentError: The dictionary does not fit the model, or has no such feature; the corpus is empty.
 
     Example:
-        >>> from dataclasses import replace
         >>> from toumei.models import facts_gpt
         >>> from toumei.transformers import HookedModel, SparseAutoencoder
         >>> model, tokenizer, world = facts_gpt()
         >>> hooked = HookedModel(model, tokenizer)
-        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
-        >>> place = "blocks.2.hook_resid_post"
-        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128), reads="blocks.2.hook_resid_post")
         >>> texts = [fact.text for fact in world.facts[:20]]
         >>> show_features(dictionary, hooked, texts, [3, 7], top=2)
         FeatureTable(2 features of blocks.2.hook_resid_post: 3, 7)
@@ -298,14 +292,11 @@ def direct_logits(dictionary: SparseAutoencoder, model: HookedModel, features: S
         ArchitectureError: The model has no logits of tokens.
 
     Example:
-        >>> from dataclasses import replace
         >>> from toumei.models import facts_gpt
         >>> from toumei.transformers import HookedModel, SparseAutoencoder
         >>> model, tokenizer, world = facts_gpt()
         >>> hooked = HookedModel(model, tokenizer)
-        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
-        >>> place = "blocks.2.hook_resid_post"
-        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128), reads="blocks.2.hook_resid_post")
         >>> direct_logits(dictionary, hooked, [3, 7]).shape
         torch.Size([2, 443])
     """

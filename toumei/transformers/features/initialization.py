@@ -1,4 +1,4 @@
-"""The weights with which the training of a dictionary begins, and with which dead features begin again."""
+"""The weights at the beginning of a dictionary's training, and the new weights of dead features."""
 
 import torch
 from torch import Tensor

@@ -41,9 +41,8 @@ def spliced(
         >>> from toumei.models import facts_gpt
         >>> model, tokenizer, world = facts_gpt()
         >>> hooked = HookedModel(model, tokenizer)
-        >>> exact = SparseAutoencoder.of_directions(torch.cat([torch.eye(128), -torch.eye(128)]))
-        >>> from dataclasses import replace
-        >>> exact = replace(exact, reads="blocks.2.hook_resid_post", writes="blocks.2.hook_resid_post")
+        >>> directions = torch.cat([torch.eye(128), -torch.eye(128)])
+        >>> exact = SparseAutoencoder.of_directions(directions, reads="blocks.2.hook_resid_post")
         >>> with torch.no_grad(), spliced(hooked, exact):
         ...     logits = hooked(world.facts[0].text)
         >>> torch.allclose(logits, hooked(world.facts[0].text), atol=1e-4)
@@ -81,14 +80,11 @@ def ablate_features(
         ArgumentError: The dictionary does not fit the model, or has no such feature.
 
     Example:
-        >>> from dataclasses import replace
         >>> from toumei.models import facts_gpt
         >>> from toumei.transformers import HookedModel, SparseAutoencoder
         >>> model, tokenizer, world = facts_gpt()
         >>> hooked = HookedModel(model, tokenizer)
-        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
-        >>> place = "blocks.2.hook_resid_post"
-        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128), reads="blocks.2.hook_resid_post")
         >>> tokens = hooked.to_tokens(world.facts[0].text)
         >>> with ablate_features(hooked, dictionary, [3]) as ablated:
         ...     logits = ablated(tokens)
@@ -121,14 +117,11 @@ def steer_by_feature(
         ArgumentError: The dictionary does not fit the model, or has no such feature.
 
     Example:
-        >>> from dataclasses import replace
         >>> from toumei.models import facts_gpt
         >>> from toumei.transformers import HookedModel, SparseAutoencoder
         >>> model, tokenizer, world = facts_gpt()
         >>> hooked = HookedModel(model, tokenizer)
-        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128))
-        >>> place = "blocks.2.hook_resid_post"
-        >>> dictionary = replace(dictionary, reads=place, writes=place)
+        >>> dictionary = SparseAutoencoder.of_directions(torch.eye(128), reads="blocks.2.hook_resid_post")
         >>> tokens = hooked.to_tokens(world.facts[0].text)
         >>> with steer_by_feature(hooked, dictionary, 3, strength=10.0) as steered:
         ...     logits = steered(tokens)
@@ -157,7 +150,8 @@ def check_fits(dictionary: SparseAutoencoder, model: HookedModel) -> None:
         if len(found) != 1:
             raise ArgumentError(
                 f"{dictionary!r} says of no single activation of a model that it reads it: "
-                f"dataclasses.replace(dictionary, reads=..., writes=...) names it"
+                f"of_directions(..., reads=...) or dataclasses.replace(dictionary, reads=..., writes=...) "
+                f"names it"
             )
         names += found
     tokens = torch.zeros(1, 2, dtype=torch.long)

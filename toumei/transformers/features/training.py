@@ -143,7 +143,7 @@ class Training:
         """Takes the steps that are left.
 
         Args:
-            checkpoint: The file from which it goes on, and that it writes.
+            checkpoint: The file that the training goes on from and that it writes.
             verbose: Show a progress bar.
         """
         done = self._resume(checkpoint) if checkpoint is not None and Path(checkpoint).exists() else 0

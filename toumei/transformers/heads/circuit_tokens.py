@@ -164,7 +164,7 @@ def singular_read_out(
     Vectors that are read, queries and keys stand for the tokens whose embeddings they fit; vectors that are
     written for the tokens whose logits they raise (Millidge & Black 2022, "The singular value decompositions
     of transformer weight matrices are highly interpretable"). Both vectors of a pair may change their sign
-    together: they have the one with which the strongest token of the right vector is positive.
+    together: it is chosen so that the strongest token of the right vector is positive.
 
     Args:
         model: The model.

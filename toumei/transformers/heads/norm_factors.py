@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...core.errors import ArchitectureError
 from ...instrument import OperationGraph, TensorNode
-from ...instrument.search.patterns import source
+from ...instrument.search.sources import source
 
 _SCALES = (
     30.0,

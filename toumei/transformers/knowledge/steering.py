@@ -25,7 +25,7 @@ class SteeringVector(Saved):
     Attributes:
         name: The activation.
         vector: The mean over positive texts minus that over negative ones, (numbers,), float32 on the CPU.
-        size: The mean length of the activation over all texts, to which that of the vector compares.
+        size: The mean length of the activation over all texts; compare the length of the vector with it.
         texts: How many positive and negative texts it was made of.
         position: At which tokens of them.
 

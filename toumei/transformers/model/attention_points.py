@@ -11,7 +11,7 @@ from ...core.outputs import main_tensor, tensor_parts
 from ...instrument import LinearMap, MultiHeadAttentionInstance, TensorNode
 from ...instrument.attention_weights import AttentionWeights, fused_scores
 from ...instrument.nodes import with_values
-from ...instrument.search.patterns import TRANSPARENT, source
+from ...instrument.search.sources import TRANSPARENT, source
 from .hook_points import Args, Columns, ComputedPoint, HookPoint, Kwargs, Point, column_map
 from .tensor_layouts import HEADS, PATTERN, Axes, TensorLayouts
 

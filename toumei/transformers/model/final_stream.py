@@ -100,7 +100,7 @@ def _read_out(graph: ScaledSums) -> tuple[TensorNode, tuple[str, ...], float, bo
 
 
 def _terms(graph: ScaledSums, final: TensorNode) -> Terms:
-    """Of which parts each tensor on the way to the final norm is a sum, with their factors."""
+    """The parts that sum to each tensor on the way to the final norm, with their factors."""
     terms: Terms = {}
     for node, summands in graph.sums_below(final).items():
         terms[node] = {} if summands else {node: 1.0}

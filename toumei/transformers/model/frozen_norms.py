@@ -90,7 +90,7 @@ def freeze_norm(norm: nn.Module, vector: Tensor) -> FrozenNorm:
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """Returns the relative difference up to which numbers count as equal that were computed in two ways.
+    """Returns the largest relative difference of two computations of a number that count as equal.
 
     It is the square root of the precision. Many models compute norms in float32, whatever their precision is.
 

@@ -9,7 +9,7 @@ from ...core.errors import ArchitectureError
 from ...core.modules import find_module
 from ...core.tensors import whole
 from ...instrument import Normalization, Operation, TensorNode, find_normalizations
-from ...instrument.search.patterns import source
+from ...instrument.search.sources import source
 from .frozen_norms import freeze_norm
 from .hook_search import HookPoints
 from .norm_points import centred_and_scale

@@ -16,7 +16,7 @@ from ...instrument import (
     find_multi_head_attention,
     find_normalizations,
 )
-from ...instrument.search.patterns import source
+from ...instrument.search.sources import source
 from .attention_points import AttentionPoints
 from .hook_points import HookPoint, Point
 from .norm_points import points_of_norm

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...instrument import Normalization
-from ...instrument.search.patterns import arguments
+from ...instrument.search.sources import arguments
 from .hook_points import DerivedPoint, HookPoint
 
 _PLACES = {"layer_norm": 4, "rms_norm": 3}  # of eps among the arguments

@@ -8,7 +8,7 @@ import torch
 
 from ...core.errors import ArchitectureError
 from ...instrument import Operation, OperationGraph, TensorNode
-from ...instrument.search.patterns import TRANSPARENT
+from ...instrument.search.sources import TRANSPARENT
 from .families import Anatomy
 
 _SAME_NUMBERS = TRANSPARENT | {"detach", "getitem", "type_as"}

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ...core.errors import ArchitectureError
 from ...instrument import FeedForward, MultiHeadAttentionInstance, OperationGraph, TensorNode
 from ...instrument.search.finding import layer_prefix
-from ...instrument.search.patterns import TRANSPARENT
+from ...instrument.search.sources import TRANSPARENT
 from .discovery import MLP_NAMES
 
 # "attn", "mlp" or the name of another module of the block, such as "mamba", and the layer.

@@ -61,7 +61,7 @@ def activation_patching(
             v, pattern, attn_scores, or the neurons' pre and post. Keys and values have the heads of keys.
         by: What one patch replaces.
         direction: ``"denoising"`` or ``"noising"``.
-        layers: Of which layers; all by default.
+        layers: The layers that are patched; all by default.
         batch_size: How many prompts times patches run at once; by default as many as keep the device busy.
         verbose: Show progress.
 
@@ -96,7 +96,7 @@ class Patches:
         what: The short name of the activation.
         by: What one patch replaces.
         direction: Which run is changed.
-        layers: Of which layers; None for all.
+        layers: The layers that are patched; None for all.
     """
 
     def __init__(

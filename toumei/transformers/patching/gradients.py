@@ -122,7 +122,7 @@ def attribution_patching(
         what: The short name of an activation that the model computes, so that it has a gradient.
         by: What one patch replaces.
         gradient_at: ``"corrupt"`` or ``"clean"``.
-        layers: Of which layers; all by default.
+        layers: The layers that are patched; all by default.
         sample: How many patches are also done exactly.
         seed: Draws them.
         batch_size: How many prompts times patches of the sample run at once.

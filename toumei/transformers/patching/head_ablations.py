@@ -54,7 +54,7 @@ def head_ablation(
             the mean next-token loss of each text is measured.
         reference: Texts for the mean; by default `texts`.
         pooled: The mean is over all positions; otherwise each position has its mean, for templates.
-        layers: Of which layers; all by default.
+        layers: The layers whose heads are ablated; all by default.
         confidence: Of the intervals over texts.
         batch_size: How many texts times heads run at once; by default as many as keep the device busy.
         jobs: How many groups of texts of about the same length run at once, in processes or on a cluster; see

@@ -88,7 +88,7 @@ class Value:
 
 
 _CERTAIN = 1e-6  # the loss below which a prediction needs no vector
-_SURE = 0.5  # the probability from which on the model is sure of an answer
+_SURE = 0.5  # the model is sure of an answer from this probability on
 PARTS = ("loss", "target", "essence", "hold", "reworded")
 
 
