@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> dict[Kind, AverageEffects]:
     ):
         average.plot(axes)
         axes.label_outer()
-        axes.get_legend().set_visible(number == 0)
+        axes.get_legend().set_visible(number == 1)  # where the curves leave room
         average.save(out.with_name(f"{out.stem}_{average.kind}.safetensors"))
     save_figure(figure, out)
     for average in averages.values():

@@ -18,6 +18,7 @@ from toumei.attribution import (
     relevance_mass_accuracy,
 )
 from toumei.models import ShapesCNN, ShapesDataset
+from toumei.plots import diverging_map
 
 model = ShapesCNN(pretrained=True).eval()
 images, labels, masks = ShapesDataset(seed=3).batch(range(4))
@@ -43,7 +44,7 @@ for row, result in zip(axes, results, strict=True):
     for column, ax in enumerate(row):
         heat = result.values[column].sum(0) if result.values.dim() == 4 else result.values[column]
         limit = heat.abs().max()
-        drawn = ax.imshow((heat / limit).numpy(), cmap="PuOr_r", vmin=-1, vmax=1)
+        drawn = ax.imshow((heat / limit).numpy(), cmap=diverging_map(), vmin=-1, vmax=1)
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(result.method)
 for column, label in enumerate(labels.tolist()):

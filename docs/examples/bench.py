@@ -13,6 +13,7 @@ from matplotlib import pyplot as plt
 
 from toumei.bench import Bench, compare_samples
 from toumei.models import facts_gpt
+from toumei.plots import look
 from toumei.transformers import HookedModel
 
 model, tokenizer, world = facts_gpt()
@@ -37,7 +38,8 @@ def where_is_the_answer(text, logit_lens=None):
 
 facts = [fact.text for fact in world.facts[:3]]
 found = [where_is_the_answer(text) for text in facts]
-figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+with look():  # colours that all can tell apart
+    figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
 for text, result in zip(facts, found, strict=True):
     axes.plot(result["logits"], "o-", label=f"{text} {result['answer']}")
 axes.set(xlabel="layer", ylabel="logit of the answer", title="The logit of the answer after each layer")

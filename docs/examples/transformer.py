@@ -21,9 +21,11 @@ circuit = HookedModel(InductionTransformer())
 texts = circuit.model.sequences(4, 12, seed=0)
 _, cache = circuit.run_with_cache(texts)
 figure, axes = plt.subplots(1, 2, figsize=(8, 4), layout="constrained")
-for layer, ax in enumerate(axes):
-    ax.imshow(cache["pattern", layer][0, 0].numpy(), cmap="Blues", vmin=0, vmax=1)
-    ax.set(title=f"head {layer}.0", xlabel="attended token", ylabel="token")
+for layer, attended in enumerate(("the previous token", "what came next")):
+    pattern = cache["pattern", layer][0, 0].numpy()
+    drawn = axes[layer].imshow(pattern, cmap="Blues", vmin=0, vmax=1)
+    axes[layer].set(title=f"head {layer}.0: {attended}", xlabel="attended token", ylabel="token")
+figure.colorbar(drawn, ax=axes, shrink=0.6, label="attention")
 print(head_ablation(circuit, texts))
 
 # %%

@@ -136,6 +136,7 @@ def test_a_family_of_true_null_hypotheses_is_rarely_rejected(tmp_path):
     family.save(tmp_path / "family.safetensors")
     assert torch.equal(HypothesisFamily.load(tmp_path / "family.safetensors").holm, family.holm)
     assert len(str(family).splitlines()) == 11 and len(family.plot().lines) > 20
+    assert "95% interval" in family.plot().get_xlabel()
 
 
 def test_a_test_can_be_saved_and_drawn(tmp_path):

@@ -70,6 +70,15 @@ def test_a_distribution_counts_every_sample_and_marks_the_middle_95_percent(ax):
     assert line.get_xdata()[0] == 2.5 and line.get_label() == "network"
 
 
+@pytest.mark.parametrize("value", [-3.0, 0.0, 3.0])
+def test_the_legend_of_a_distribution_lies_above_all_that_is_drawn(ax, value):
+    distribution(torch.linspace(-1, 1, 40).sin(), value, ax)
+    ax.figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    for drawn in (*ax.patches, *ax.get_lines()):
+        assert drawn.get_window_extent().y1 < legend.y0
+
+
 def test_a_distribution_of_equal_samples_is_one_bar(ax):
     distribution(torch.ones(5), 1.0, ax)
     bars = [patch for patch in ax.patches if patch.get_label() != "95 % of samples"]

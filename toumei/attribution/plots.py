@@ -14,7 +14,7 @@ from ..core.notebooks import escaped
 from ..plots import style
 from ..plots.html import picture, token_spans
 from ..plots.pixels import check_overlay, in_range
-from ..plots.style import color_bar, drawing
+from ..plots.style import LABEL, color_bar, drawing
 from ..plots.tokens import Row, draw_tokens, token_figure_size
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def plot_attribution(
     tokens: Sequence[Sequence[str]] | None = None,
     images: Tensor | None = None,
     ax: "Axes | None" = None,
+    labels: Sequence[str] | None = None,
 ) -> "Axes":
     """Returns axes with the contributions: orange for the target, blue against it.
 
@@ -76,6 +77,7 @@ def plot_attribution(
         tokens: The tokens of each input.
         images: Pictures (N, 1 or 3, H, W) in [0, 1] to lay the heat maps over.
         ax: Where to draw; a new figure by default.
+        labels: What to write above each heat map.
 
     Raises:
         ShapeError: Values that are neither maps nor rows, or pictures that are not as many.
@@ -93,12 +95,12 @@ def plot_attribution(
     rows = None if maps or tokens is None else list(_rows(values, names, tokens))
     with drawing(ax, *(token_figure_size(rows) if rows else (2.2 * count + 0.8, 2.4))) as ax:
         if maps:
-            _draw_maps(ax, heat_map(values[0]), images)
+            _draw_maps(ax, heat_map(values[0]), images, labels or ())
             target = f" to {names[0]}" if names else ""
             color_bar(ax, f"contribution{target},\n1: strongest of each map")
         else:
             draw_tokens(ax, rows or [])
-        ax.set_title(title)
+        ax.set_title(title, pad=18 if maps and labels else None)
     return ax
 
 
@@ -184,13 +186,24 @@ def _percentile(values: Tensor, percentile: float) -> Tensor:
     return largest if largest > 0 else values.max()
 
 
-def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None) -> None:
+def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None, labels: Sequence[str]) -> None:
     height, width = heat.shape[-2:] if images is None else images.shape[-2:]
     gap = max(1, width // 30)
     for index, of_picture in enumerate(heat):
         left = index * (width + gap)
         image = None if images is None else images[index]
         draw_map(ax, of_picture, image, (left, left + width, height, 0))
+        if labels:
+            ax.annotate(
+                labels[index],
+                (left + width / 2, 0),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                size=LABEL,
+                parse_math=False,
+            )
     ax.set_xlim(0, len(heat) * (width + gap) - gap)
     ax.set_ylim(height, 0)
     ax.set_axis_off()

@@ -100,7 +100,7 @@ class HypothesisFamily(Saved):
             ax.legend()
             rejected = int((self.holm <= self.alpha).sum())
             ax.set_title(f"{rejected} of {len(self)} tests rejected by Holm at {self.alpha:g}")
-            ax.set_xlabel("effect (Hedges' g) with interval")
+            ax.set_xlabel(f"effect (Hedges' g) with {1 - self.alpha:.0%} interval")
         return ax
 
 

@@ -179,7 +179,7 @@ def figure(images: Tensor, caption: str) -> str:
 
 
 @checked
-def token_spans(tokens: Sequence[str], values: Tensor) -> str:
+def token_spans(tokens: Sequence[str], values: Tensor, largest: float | None = None) -> str:
     """Returns tokens in the colours of their contributions; the strongest has the full colour.
 
     The number of a token is shown while the pointer is on it.
@@ -187,6 +187,7 @@ def token_spans(tokens: Sequence[str], values: Tensor) -> str:
     Args:
         tokens: The tokens.
         values: Their contributions (M,).
+        largest: The magnitude with the full colour, to compare several texts; by default the largest here.
 
     Example:
         >>> import torch
@@ -196,7 +197,7 @@ def token_spans(tokens: Sequence[str], values: Tensor) -> str:
     if values.dim() != 1 or len(values) != len(tokens) or not tokens:
         raise ShapeError(f"expected a number for each of {len(tokens)} tokens, got {tuple(values.shape)}")
     check_no_nan("values", values)
-    largest = float(values.abs().max()) or 1.0
+    largest = largest or float(values.abs().max()) or 1.0
     spans = []
     for token, value in zip(tokens, values.tolist(), strict=True):
         color = ",".join(map(str, shade(value / largest)))

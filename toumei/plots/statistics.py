@@ -15,6 +15,7 @@ from . import style as look
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_HEADROOM = 1.5  # of an axis, for the legend above all that is drawn
 _MOST_COLUMN_LABELS = 12
 _LEAST_INCHES = 0.08  # of a cell that has a label: labels of smaller ones lie on top of each other
 
@@ -140,7 +141,9 @@ def distribution(
     bins = min(20, len(numbers))
     histplot(x=numbers.numpy(), bins=bins, color="0.7", edgecolor="white", label=names[0], ax=ax)
     rugplot(x=numbers.numpy(), color="0.4", ax=ax)
-    ax.axvspan(low, high, color="0.5", alpha=0.15, linewidth=0, zorder=0, label=f"95 % of {names[0]}")
-    ax.axvline(value, color=look.RED, label=names[1])
-    ax.legend()
+    ax.set_ylim(top=_HEADROOM * ax.get_ylim()[1])
+    words, drawn = f"95 % of {names[0]}", 1 / _HEADROOM
+    ax.axvspan(low, high, ymax=drawn, color="0.5", alpha=0.15, linewidth=0, zorder=0, label=words)
+    ax.axvline(value, ymax=drawn, color=look.RED, label=names[1])
+    ax.legend(loc="upper center", ncols=2, columnspacing=1, handlelength=1.3)
     return ax

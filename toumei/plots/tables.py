@@ -150,7 +150,7 @@ def waterfall(
             places.append(place)
             if row:
                 ax.plot([place, place], [row - 1.35, row + 0.35], color="gray", linewidth=0.6)
-        for score, text in ((start, f"baseline {start:.3g}"), (end, f"input {end:.3g}")):
+        for score, text in ((start, f"baseline: {start:.3g}"), (end, f"input: {end:.3g}")):
             _draw_score(ax, score, text, below=score == start)
         _finish(ax, [name for name, _ in steps], label, (min(places), max(places)), zero=False)
         ax.xaxis.labelpad = 24  # below the name of the baseline

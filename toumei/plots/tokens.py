@@ -54,12 +54,13 @@ def token_figure_size(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 @checked
-def draw_tokens(ax: "Axes", rows: Sequence[Row]) -> None:
-    """Draws rows of tokens below each other, each on its own scale, with contributions below the tokens.
+def draw_tokens(ax: "Axes", rows: Sequence[Row], largest: float | None = None) -> None:
+    """Draws rows of tokens below each other, with contributions below the tokens.
 
     Args:
         ax: Where to draw.
         rows: For each its name, which stands above where it is not empty, its tokens and contributions.
+        largest: The magnitude with the full colour, to compare the rows; by default each has a scale.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -80,10 +81,10 @@ def draw_tokens(ax: "Axes", rows: Sequence[Row]) -> None:
         if name:
             ax.text(0, y + 0.4, name, fontsize=points, color=letters, va="center", parse_math=False)
             y += 0.8
-        largest = float(values.abs().max()) or 1.0
+        full = largest or float(values.abs().max()) or 1.0
         for line in lines:
             for place, end, index in line:
-                _draw_cell(ax, (place, end, y), tokens[index], float(values[index]), largest, points)
+                _draw_cell(ax, (place, end, y), tokens[index], float(values[index]), full, points)
             y += 1.8
     ax.set_xlim(0, columns)
     ax.set_ylim(y, 0)

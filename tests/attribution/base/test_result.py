@@ -124,6 +124,19 @@ def test_maps_are_laid_over_pictures(several):
         result.plot(torch.rand(2, 3, 20, 28))
 
 
+def test_the_class_of_each_picture_stands_above_its_map():
+    classes = ("disc", "a$_star", "disc")
+    result = Attribution(torch.randn(3, 1, 5, 7), torch.zeros(3), method="Some", classes=classes)
+    ax = result.plot(torch.rand(3, 3, 20, 28))
+    assert tuple(text.get_text() for text in ax.texts) == classes
+    ax.figure.canvas.draw()
+    words = [text.get_window_extent() for text in ax.texts]
+    maps = [image.get_window_extent() for image in ax.images[1::2]]
+    for word, shown in zip(words, maps, strict=True):
+        assert word.y0 >= shown.y1 and shown.x0 < (word.x0 + word.x1) / 2 < shown.x1
+        assert word.y1 < ax.title.get_window_extent().y0
+
+
 def test_rows_are_bars():
     ax = rows().plot()
     assert len(ax.patches) == 4 and len(rows(several=True).plot().patches) == 8

@@ -13,6 +13,7 @@ from toumei.instrument.heads.attention_batches import AttentionBatch
 from toumei.instrument.heads.clustering import AttentionHeadClusterAnalyzer, cluster_attention_heads
 from toumei.instrument.heads.clusters import AttentionHeadClusteringResult
 from toumei.instrument.heads.divergences import head_divergences
+from toumei.instrument.heads.pictures import plot_heads
 
 HEADS = (3, 2)  # of the two layers
 
@@ -245,6 +246,23 @@ def test_the_map_has_a_point_and_a_name_for_each_head():
     assert set(result.names) <= {written.get_text() for written in axes.texts}
     assert tuple(axes.figure.get_size_inches()) == (4, 4)
     plt.close(axes.figure)
+
+
+def test_no_name_on_a_map_of_many_heads_covers_another_or_a_point():
+    heads, generator = 300, torch.Generator().manual_seed(0)
+    places = torch.randn(heads, 2, generator=generator, dtype=torch.float64)
+    layers = torch.arange(heads) // 10
+    names = [f"{head // 10}.{head % 10}" for head in range(heads)]
+    axes = plot_heads(places, layers, names, ["first", *["other"] * (heads - 1)], 0.1)
+    axes.figure.canvas.draw()
+    written = [text for text in axes.texts if text.get_text() in names]
+    assert 100 < len(written) < heads
+    points = axes.transData.transform(places.numpy())
+    boxes = [text.get_window_extent() for text in written]
+    for number, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:number])
+        assert not any(box.contains(*point) for point in points)
+    plt.close("all")
 
 
 def test_both_pictures_are_drawn_on_given_axes():

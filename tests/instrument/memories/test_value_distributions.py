@@ -97,4 +97,5 @@ def test_neurons_whose_trigger_ends_its_text_are_not_counted(tmp_path):
     axes = found.plot()
     assert {line.get_label() for line in axes.get_lines()} == {"agreement rate", "triggers dealt at random"}
     assert axes.get_lines()[1].get_ydata()[0] == 50
+    assert axes.get_legend().get_texts()[0].get_text() == "two standard deviations"
     pyplot.close("all")

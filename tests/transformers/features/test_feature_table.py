@@ -7,6 +7,7 @@ import torch
 from architectures import build
 
 from toumei.core.errors import ArgumentError
+from toumei.plots import shade
 from toumei.transformers import HookedModel
 from toumei.transformers.features import FeatureTable, SparseAutoencoder, direct_logits, show_features
 
@@ -88,6 +89,14 @@ def test_a_table_is_a_page_a_picture_and_a_file(model, dictionary, tmp_path):
     again = FeatureTable.load(tmp_path / "table.safetensors")
     assert again.texts == table.texts and torch.equal(again.activations, table.activations)
     assert table.plot(feature=3, texts=2).get_title().startswith("feature 3: promotes")
+    shown = table.plot(feature=3, texts=2)
+    assert len({text.get_text() for text in shown.texts[1::2]}) > 2
+    shades = {}
+    for patch, number in zip(shown.patches, shown.texts[1::2], strict=True):
+        shades.setdefault(number.get_text(), set()).add(patch.get_facecolor())
+    strongest = max(shades, key=lambda number: abs(float(number)))
+    full = tuple(byte / 255 for byte in shade(1.0))
+    assert [number for number, colors in shades.items() if (*full, 1.0) in colors] == [strongest]
     assert len(str(table).splitlines()) == 7 and "iframe" in table._repr_html_()
     with pytest.raises(ArgumentError, match="there are features"):
         table.plot(feature=99)

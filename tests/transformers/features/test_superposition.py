@@ -1,5 +1,6 @@
 """The toy model of superposition against the published polytopes."""
 
+from dataclasses import replace
 from itertools import product
 from math import cos, pi, sin, sqrt
 
@@ -73,6 +74,9 @@ def test_instances_are_sorted_and_repeated_by_the_seed():
     assert torch.equal(one[0].directions, again[0].directions)
     number = int(one[0].represented.sum())
     assert one[0].plot().get_title().startswith(f"density 0.05: {number} features in 2 dimensions")
+    shares = one[0].directions / one[0].directions.abs().max()
+    limits = [replace(one[0], directions=scale * shares).plot().get_xlim() for scale in (0.5, 1.1, 2.0)]
+    assert limits[0] == limits[1] != limits[2], "pictures of short directions have one scale"
     train_superposition(4, 3, **options)[0].plot()
 
 

@@ -230,7 +230,9 @@ class Attribution(Contributions):
 
         if self._is_table():
             return self.bar(0 if len(self) == 1 else None, ax=ax)
-        return plot_attribution(self._by_target(), self.method, self.names, self.tokens, images, ax)
+        return plot_attribution(
+            self._by_target(), self.method, self.names, self.tokens, images, ax, labels=self.classes
+        )
 
     def _repr_html_(self) -> str:
         from ..plots import attribution_html

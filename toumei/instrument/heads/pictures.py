@@ -31,7 +31,9 @@ _PLACES = (
     ((0.0, 6.0), "center", "bottom"),
     ((0.0, -6.0), "center", "top"),
 )
-_LEAST_ROOM = 10.5  # points of 1/72 inch between the middle of a name and other points and names
+_POINT = 4.0  # from the middle of a point to its edge, in points of 1/72 inch
+_LETTER = (2.2, 3.2)  # half the width and half the height of a letter
+_ENOUGH = 5.0  # points of 1/72 inch around a name
 _MOST_NAMES = 100  # beside rows and columns
 
 
@@ -132,18 +134,23 @@ def _draw_names(
 
     Names that would cover others are left out, those of heads without a label first.
     """
+    letter = scale * torch.tensor(_LETTER, dtype=torch.float64)
+    halves = torch.stack([letter * torch.tensor([len(name), 1.0]) for name in names])
+    sizes = torch.full((len(names), 2), _POINT * scale, dtype=torch.float64)
     axes.figure.canvas.draw()  # the scale of the axes is known from now on
     shown = torch.from_numpy(axes.transData.transform(coordinates.numpy())) * 72 / axes.figure.dpi
-    sides = scale * torch.tensor([[12.0, 0.0], [-12.0, 0.0], [0.0, 10.0], [0.0, -10.0]], dtype=shown.dtype)
+    ways = torch.tensor([way for way, *_ in _PLACES], dtype=torch.float64)
     taken = shown.clone()
     for head in sorted(range(len(names)), key=lambda head: labels[head] == OTHER):
         name, label = names[head], labels[head]
-        others = torch.cat([taken[:head], taken[head + 1 :]])
-        room = torch.cdist(shown[head] + sides, others).amin(1)
-        side = int(room.clamp_max(18 * scale).argmax())  # the first that has enough
-        if room[side] < _LEAST_ROOM * scale:
+        middles = shown[head] + scale * ways + ways.sign() * halves[head]
+        apart = (middles[:, None] - taken).abs() - halves[head] - sizes
+        apart[:, head] = torch.inf  # its point stands beside it
+        room = apart.amax(2).amin(1)  # from the edge of the name to the nearest of the others
+        side = int(room.clamp_max(_ENOUGH * scale).argmax())  # the first that has enough
+        if room[side] < 0:
             continue
-        taken = torch.cat([taken, shown[head, None] + sides[side]])
+        taken, sizes = torch.cat([taken, middles[side, None]]), torch.cat([sizes, halves[head, None]])
         (right, up), horizontal, vertical = _PLACES[side]
         x, y = coordinates[head].tolist()
         axes.annotate(

@@ -83,6 +83,7 @@ class Agreement(Saved):
                 color=style.GRAY,
                 alpha=0.3,
                 linewidth=0,
+                label="two standard deviations",
             )
             ax.plot(places, chance, color=style.GRAY, linestyle="--", label="triggers dealt at random")
             ax.plot(places, rates, color=style.BLUE, marker="o", label="agreement rate")

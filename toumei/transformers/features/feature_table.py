@@ -131,7 +131,13 @@ class FeatureTable(Saved):
 
     def _spans(self, row: int, place: int) -> str:
         words = self.texts[row][place]
-        return token_spans([_shown(word) for word in words], self.activations[row, place, : len(words)])
+        return token_spans(
+            [_shown(word) for word in words], self.activations[row, place, : len(words)], self._largest(row)
+        )
+
+    def _largest(self, row: int) -> float:
+        """The magnitude with the full colour in all texts of a feature."""
+        return float(self.activations[row].abs().max())
 
     @checked
     def save_page(self, path: str | Path) -> None:
@@ -163,7 +169,7 @@ class FeatureTable(Saved):
         if not rows:
             raise ArgumentError(f"no text activates feature {feature}")
         with drawing(ax, 8, 0.7 * len(rows) + 0.6) as ax:
-            draw_tokens(ax, rows)
+            draw_tokens(ax, rows, self._largest(row))
             words = ", ".join(_shown(word).strip() for word in self.promoted[row][:5])
             ax.set_title(
                 f"feature {feature}: promotes {words}" if words else f"feature {feature}", parse_math=False

@@ -17,6 +17,7 @@ from ...plots.style import BLUE, GRAY, drawing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_REACH = 1.2  # of the axes at least, so that pictures of several densities have one scale
 _MOST_PAIRED = 256  # features whose products are drawn
 
 
@@ -78,7 +79,7 @@ class Superposition(Saved):
             for x, y in self.directions.tolist():
                 ax.plot([0, x], [0, y], color=GRAY, linewidth=1, zorder=1)
             ax.scatter(*self.directions.T.tolist(), color=BLUE, zorder=2)
-            limit = 1.15 * max(1.0, float(self.directions.abs().max()))
+            limit = 1.15 * max(_REACH, float(self.directions.abs().max()))
             ax.set_xlim(-limit, limit)
             ax.set_ylim(-limit, limit)
             ax.set_aspect("equal")

@@ -140,7 +140,7 @@ class HeadScores(Saved):
         width = min(max(3.5, 0.3 * values.shape[1]), 12.0) + 1.5
         with drawing(ax, width, min(max(2.5, 0.25 * len(values)), 10.0)) as axes:
             limits = None if score in _UNITS else (0.0, 1.0)
-            label = _UNITS.get(score, score.replace("_", " "))
+            label = _UNITS.get(score, "attention")
             heat_map(values, self.layer_names, axes, label=label, limits=limits)
             axes.set(xlabel="head", ylabel="layer", title=_TITLES[score])
         return axes

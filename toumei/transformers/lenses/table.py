@@ -109,7 +109,7 @@ class LensTable(Saved):
             raise ArgumentError(f"limit is a number above 0, got {limit}")
         highest = limit or (1.0 if color == "probability" else float(values.max()) or 1.0)
         colors = sequential_map({"probability": style.BLUE, "divergence": style.RED}.get(color, style.GREEN))
-        with drawing(ax, 1.6 + 0.68 * len(shown), 0.9 + 0.24 * len(self.layers)) as ax:
+        with drawing(ax, 1.6 + 0.68 * len(shown), 1.1 + 0.24 * len(self.layers)) as ax:
             ax.pcolormesh(
                 values.numpy(), cmap=colors, vmin=0, vmax=highest, edgecolors="white", linewidth=0.5
             )
@@ -123,7 +123,7 @@ class LensTable(Saved):
             ax.tick_params(length=0)
             ax.set_xlabel("token read")
             ax.set_ylabel("read out after layer")
-            ax.set_title(self.lens)
+            ax.set_title(f"{self.lens}\nbold: predicted in the end")
             color_bar(ax, label, (0.0, highest), colors)
         return ax
 

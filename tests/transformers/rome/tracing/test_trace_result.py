@@ -50,7 +50,7 @@ def test_the_plot_shows_tokens_layers_and_scores(tracer_of):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["w3", "w5*", "w7*", "w11", "w4", "w6"]
     shown = axes.collections[0].get_array().reshape(6, 3)
     assert np.allclose(shown, trace.scores)
-    assert "severed" in axes.get_title()
+    assert "severed" in axes.get_title() and axes.get_ylabel() == "token (* with noise)"
     assert axes.get_ylim()[0] > axes.get_ylim()[1], "the first token is on top"
     again = pyplot.subplots()[1]
     assert trace.plot(again) is again

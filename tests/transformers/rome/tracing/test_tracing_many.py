@@ -69,6 +69,8 @@ def test_confidence_intervals_are_1_96_standard_errors():
         assert "6 facts" in axes.get_title()
     lines = average.plot().get_lines()
     assert [line.get_label() for line in lines[:-1]] == [role for role in ROLES if role != ROLES[4]]
+    words = [text.get_text() for text in average.plot().get_legend().get_texts()]
+    assert words[-1] == "95 % interval" and len(words) == len(ROLES)
 
 
 def test_facts_that_the_model_does_not_know_are_left_out(tracer):

@@ -91,6 +91,8 @@ class AverageEffects(Saved):
                 if not width.isnan().all():
                     low, high = (mean - width).numpy(), (mean + width).numpy()
                     ax.fill_between(layers, low, high, color=color, alpha=0.2, linewidth=0)
+            if not self.half_width.isnan().all():
+                ax.fill_between([], [], color=style.GRAY, alpha=0.2, linewidth=0, label="95 % interval")
             ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
             ax.set_xlabel("layer" if self.window == 1 else f"middle of the {self.window} restored layers")
             ax.set_ylabel(_LABEL)

@@ -128,6 +128,7 @@ class CausalTrace(Saved):
                 self.scores, labels, ax, label=label, color=COLORS[self.kind], middle=self.low, limits=limits
             )
             ax.set_xlabel(self._axis())
+            ax.set_ylabel("token (* with noise)")
             rise = float(self.effects.max())
             ax.set_title(f"{restored(self.kind, self.window, self.sever)}: at most {rise:+.2f}")
         return ax
