@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dis import get_instructions
 from functools import cache
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, TypeAlias
 
 Part: TypeAlias = FunctionType | type
@@ -143,7 +143,7 @@ class _Walk:
                 self.value(self._named(module.__name__, name), value)
 
     def _class(self, kind: type) -> None:
-        for base in kind.__mro__[1:]:
+        for base in (*kind.__mro__[1:], type(kind)):
             self.part(base)
         label = self._named(kind.__module__, kind.__qualname__)
         for name, value in vars(kind).items():
@@ -208,11 +208,14 @@ def _functions_in(value: Any) -> Iterator[FunctionType]:
 
 
 def _layers(value: Any) -> list[Part]:
-    """A function or class, and those that are wrapped in it, as by `functools.wraps` or a cache."""
+    """A function or class, and those in it: wrapped by `functools.wraps` or a cache, or to dispatch to."""
     found: list[Part] = []
     while value is not None and len(found) < 100:
         if isinstance(value, FunctionType | type):
             found.append(value)
+        kinds = getattr(value, "registry", None) if hasattr(value, "dispatch") else None
+        if isinstance(kinds, MappingProxyType):  # of `functools.singledispatch`
+            found += [one for one in kinds.values() if isinstance(one, FunctionType)]
         value = vars(value).get("__wrapped__") if hasattr(value, "__dict__") else None
     return found
 
