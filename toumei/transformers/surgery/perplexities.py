@@ -201,7 +201,7 @@ def perplexity_by_layer(
     length = min(_LENGTH, parts.positions or _LENGTH) if length is None else length
     parts.check_length(length, f"a text of length={length}")
     orders = [list(range(parts.layers)), *(_ORDERS[change](parts.layers, layer) for layer in chosen)]
-    found = []
+    found: list[Tensor] = []
     with torch.no_grad(), evaluating(parts.model), tqdm(desc="layers", disable=not verbose) as progress:
         for tokens in _batches(TokenChunks(texts, tokenizer, length), batch_size, max_tokens):
             if not found:
