@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2ForSequenceClassification
@@ -12,7 +13,7 @@ from toumei.models import facts_gpt
 from toumei.transformers import DictionarySettings, HookedModel
 from toumei.transformers.features import SparseAutoencoder
 from toumei.transformers.heads import copying_scores
-from toumei.transformers.knowledge import KnowledgeProber
+from toumei.transformers.knowledge import KnowledgeProber, steering_vector
 from toumei.transformers.patching import head_ablation
 from toumei.transformers.surgery import perplexity_by_layer
 
@@ -96,3 +97,15 @@ def test_modules_are_tracked_as_their_names_are(facts):
         with instrument(model) as probe, probe.track(only) as tracker:
             model(ids)
         assert list(tracker.build_map()) == ["transformer.h.1"]
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, list])
+def test_positions_of_texts_may_be_arrays_and_others_are_named(facts, kind):
+    model, tokenizer, texts = facts
+    hooked = HookedModel(model, tokenizer)
+    prober = KnowledgeProber(hooked, splits=2)
+    settings = {"names": [("resid_post", 0)], "random_baseline": False, "verbose": False}
+    found = prober(texts, [0, 1] * 4, position=kind([1] * 8), **settings)
+    assert torch.equal(found.correct, prober(texts, [0, 1] * 4, position=1, **settings).correct)
+    with pytest.raises(ArgumentError, match="position is"):
+        steering_vector(hooked, texts[:2], texts[2:4], ("resid_post", 1), position=kind([0.5, 2.0]))
