@@ -1,6 +1,8 @@
 """A download ends, stays in its folder, and leaves the right file or none."""
 
 import hashlib
+import os
+import signal
 import socket
 import threading
 import time
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from test_whole_files import in_child
 
 from toumei.cnns.parameterization.magnitude import load_magnitude
 from toumei.core.errors import ArgumentError, DownloadError, ToumeiError
@@ -30,11 +33,18 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if "moved" in self.path:
             self.send_response(302)
-            self.send_header("Location", "file:///etc/passwd" if "away" in self.path else "/net.pth")
+            self.send_header(
+                "Location",
+                "file:///etc/passwd"
+                if "away" in self.path
+                else "/net.pth"
+                if "around" not in self.path
+                else self.path,
+            )
             self.end_headers()
             return
         self.send_response(200)
-        if "unknown" not in self.path:
+        if "unknown" not in self.path and "endless" not in self.path:
             self.send_header("Content-Length", str(len(DATA)))
         self.end_headers()
         try:
@@ -47,8 +57,11 @@ class Handler(BaseHTTPRequestHandler):
                     self.wfile.write(bytes([byte]))
                     self.wfile.flush()
                     time.sleep(0.05)
+            elif "endless" in self.path:
+                while True:
+                    self.wfile.write(DATA)
             else:
-                self.wfile.write(DATA)
+                self.wfile.write(DATA[:1000] if "short" in self.path else DATA)
         except OSError:
             pass
 
@@ -82,6 +95,24 @@ def test_a_server_that_stops_sending_ends_in_an_error(address, cache, name):
     with pytest.raises(DownloadError, match="weights=PATH"):
         fetch(f"{address}/{name}", ID, progress=False)
     assert time.monotonic() - begun < 10 and files(cache) == []
+
+
+@pytest.mark.parametrize("name", ["endless.pth", "short.pth", "moved-around.pth"])
+def test_a_server_that_never_ends_or_sends_half_or_leads_in_a_circle_is_an_error(
+    address, cache, name, monkeypatch
+):
+    monkeypatch.setattr(download, "_LARGEST", 10**6)
+    with pytest.raises(DownloadError, match="weights=PATH"):
+        fetch(f"{address}/{name}", ID, progress=False)
+    assert files(cache) == []
+
+
+def test_a_full_disk_and_a_kill_in_the_middle_leave_no_file(address, cache, small_disk, monkeypatch):
+    with small_disk(2000), pytest.raises(DownloadError, match=r"net\.pth"):
+        fetch(f"{address}/net.pth", ID, progress=False)
+    monkeypatch.setattr(download, "_verify", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+    assert in_child(lambda: fetch(f"{address}/net.pth", ID, progress=False)) == -signal.SIGKILL
+    assert files(cache) == []
 
 
 def test_a_server_that_accepts_and_is_silent_ends_in_an_error(cache):

@@ -19,6 +19,7 @@ from toumei.bench import PlotSpec
 from toumei.cnns import dataset_examples, expanded_weights, sample_activations, sanity_check
 from toumei.core.errors import ArgumentError, ForwardError, NonFiniteError, ShapeError
 from toumei.core.summaries import LINE
+from toumei.instrument import TensorMap
 from toumei.instrument.memories.store import StoreStats
 from toumei.misc import hessian_trace, neural_tangent_kernel, top_eigenvalue
 from toumei.misc.circuits import CircuitDetector
@@ -222,3 +223,16 @@ def test_statistics_are_merged_with_statistics(tmp_path):
         found.merge("more")
     with pytest.raises(ArgumentError, match="path is a string or a path"):
         found.save(3)
+
+
+def test_functions_of_the_user_that_return_something_else_are_named():
+    values, masks = torch.rand(2, 3, 4, 4), torch.rand(2, 4, 4) > 0.5
+    for wrong in (None, (1, 2), torch.ones(3), 1.0):
+        with pytest.raises(ArgumentError, match=r"measure returns a number for each image, \(2,\)"):
+            att.chance_level(lambda *given, wrong=wrong: wrong, values, masks)
+    with pytest.raises(NonFiniteError, match="measure"):
+        att.chance_level(lambda *given: torch.full((2,), torch.nan), values, masks)
+    kept = TensorMap([{"a": torch.ones(2)}])
+    assert list(kept.filter_ids(lambda name: 1)) == ["a"] and not list(kept.filter_ids(lambda name: []))
+    with pytest.raises(ArgumentError, match="wanted returns True or False"):
+        kept.filter_ids(lambda name: torch.ones(2))

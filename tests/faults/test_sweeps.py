@@ -1,9 +1,14 @@
 """What a sweep finds in its folder is the result of this function for this item; nothing is sent twice."""
 
 import contextlib
+import importlib
 import io
+import json
 import os
+import random
+import sys
 import threading
+import warnings
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +22,7 @@ from torch import Tensor, nn
 
 from toumei.attribution import Attribution, Saliency
 from toumei.core import sweep
+from toumei.core.content import content_hash
 from toumei.core.errors import ArgumentError
 
 quiet = partial(sweep, verbose=False)
@@ -36,6 +42,29 @@ class Point:
 
     def __repr__(self):
         return "Point()"
+
+
+class Named(str):
+    """A text that has more than its characters."""
+
+
+class Scaled(torch.Tensor):
+    """A tensor with a setting."""
+
+
+def with_attribute(thing, value):
+    thing.setting = value
+    return thing
+
+
+def masked(hidden):
+    return np.ma.array([1.0, 2.0], mask=[False, bool(hidden)])
+
+
+def quantized(value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a later torch will not have them
+        return torch.quantize_per_tensor(torch.ones(2), 0.5 + value, 0, torch.qint8)
 
 
 class Slotted:
@@ -83,6 +112,14 @@ DIFFERENT = {
     "functions": lambda value: [lambda x: x + 1, lambda x: x + 2][value],
     "closures": lambda value: lambda x: x + value,
     "arrays of objects": lambda value: np.array([Point(value), None], dtype=object),
+    "masked arrays": masked,
+    "texts with attributes": lambda value: with_attribute(Named("a"), value),
+    "tensors with attributes": lambda value: with_attribute(torch.ones(2).as_subclass(Scaled), value),
+    "conjugated tensors": lambda value: torch.tensor([1 + 2j]).conj() + value,
+    "conjugated views": lambda value: torch.tensor([1 + 2j]).conj() if value else torch.tensor([1 + 2j]),
+    "quantized tensors": quantized,
+    "methods of dictionaries": lambda value: {"a": value}.get,
+    "functions of NumPy": lambda value: [np.sin, np.cos][value],
 }
 
 
@@ -137,6 +174,8 @@ FUNCTIONS = {
     "networks": (linear(1.0), linear(2.0), torch.ones(2)),
     "defaults": (lambda x, k=1: x + k, lambda x, k=2: x + k, 2),
     "inside": (lambda x: [x + i for i in (1, 2)], lambda x: [x + i for i in (3, 4)], 2),
+    "methods of dictionaries": ({2: "two"}.get, {2: "zwei"}.get, 2),
+    "methods of tensors": (torch.eye(2).matmul, torch.ones(2, 2).matmul, torch.ones(2)),
 }
 
 
@@ -166,6 +205,50 @@ def test_a_changed_helper_or_constant_of_the_module_is_another_function(tmp_path
     assert quiet(load(text.replace("SCALE = 2", "SCALE = 5")), [3], folder=tmp_path) == [16]
     assert quiet(load(text.replace("SCALE * x", "SCALE - x")), [3], folder=tmp_path) == [0]
     assert quiet(load(text), [3], folder=tmp_path) == [7]
+
+
+OTHER_CODE = {
+    "dispatched by type": (
+        "from functools import singledispatch\n"
+        "@singledispatch\ndef inner(x): return 0\n"
+        "@inner.register\ndef of_int(x: int): return 1\n"
+        "def measure(x): return inner(x)"
+    ),
+    "metaclass": (
+        "class Kind(type):\n    def __call__(self): return 1\n"
+        "class Thing(metaclass=Kind): pass\n"
+        "def measure(x): return Thing()"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_CODE)
+def test_code_that_is_reached_on_unusual_ways_counts(tmp_path, name, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    results = []
+    for place, text in enumerate((OTHER_CODE[name], OTHER_CODE[name].replace("return 1", "return 25"))):
+        (tmp_path / "module_of_a_user.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "module_of_a_user", raising=False)
+        importlib.invalidate_caches()
+        measure = importlib.import_module("module_of_a_user").measure
+        results += quiet(measure, [3], folder=tmp_path / "kept")
+        assert results == [1, 25][: place + 1]
+
+
+def test_generators_of_the_process_do_not_tell_functions_apart():
+    functions = random.random, random.choice, np.random.random, np.random.choice
+    before = [content_hash(function) for function in functions]
+    random.random(), np.random.random()
+    assert [content_hash(function) for function in functions] == before and len(set(before)) == 4
+
+
+def test_a_small_part_of_a_large_tensor_is_a_small_file(tmp_path):
+    large = torch.arange(100_000.0)
+    for _ in range(2):
+        (found,) = quiet(lambda item: {"parts": [large[:2], (large[4:5],)]}, [1], folder=tmp_path)
+        assert found["parts"][0].tolist() == [0, 1] and found["parts"][1][0].tolist() == [4]
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 10_000
 
 
 def test_results_are_found_in_another_order(tmp_path):
@@ -256,6 +339,26 @@ def test_results_are_anything_that_can_be_saved_and_loaded(tmp_path):
     for _ in range(2):
         (result,) = quiet(OwnFormat, ["text"], folder=tmp_path)
         assert isinstance(result, OwnFormat) and result.text == "text"
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"3", b'[1, "a"]', b'{"a": 1}'])
+def test_a_damaged_note_of_what_calls_change_is_made_again(tmp_path, content):
+    assert quiet(Drawn(), [1], folder=tmp_path) == [1]
+    (path,) = tmp_path.glob("*.changing.json")
+    path.write_bytes(content)
+    assert quiet(Drawn(), [1, 2], folder=tmp_path) == [1, 2]
+    assert json.loads(path.read_text()) == sorted({"count", *(["a"] if content[:4] == b"[1, " else [])})
+
+
+class Drawn:
+    """A function that counts its calls."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, item):
+        self.count += 1
+        return item
 
 
 @pytest.mark.parametrize("function", [abs, OwnFormat])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..core.errors import ArgumentError
 from ..core.files import atomic_write
+from ..core.json_files import from_json
 from .index import Index, Row
 from .runs import FORMAT, Run, check_format, read_run
 
@@ -92,7 +93,7 @@ class Archive:
         if self.folder.exists() and not self.folder.is_dir():
             raise ArgumentError(f"{self.folder} is no folder")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             with atomic_write(path) as partial:
                 partial.write_text(json.dumps({"format": FORMAT}), encoding="utf-8")

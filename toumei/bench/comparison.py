@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..core.errors import ArgumentError
+from ..core.json_files import from_json
 from ..core.optional import require
 from ..core.summaries import listed, shortened
 from .hashes import named_class
@@ -323,7 +324,7 @@ def _content(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
         with safetensors.safe_open(path, "pt") as file:
             names = list(file.keys())
             tensors = {name: file.get_tensor(name) for name in names}
-            header = json.loads((file.metadata() or {}).get("toumei", "{}"))
+            header = from_json((file.metadata() or {}).get("toumei", "{}"))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ArgumentError(f"{path} cannot be read: {error}") from error
     header.pop("digest", None)

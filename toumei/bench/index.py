@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ArgumentError
+from ..core.json_files import from_json
 from .runs import FORMAT, Run, read_run
 
 _WAIT = 10.0  # seconds for other processes
@@ -49,9 +50,17 @@ class Row:
     summary: str
 
     @property
+    def is_open(self) -> bool:
+        """Whether the folder of the run has to be read again: it was running, or the row is damaged."""
+        try:
+            return self.status == "running" or not isinstance(from_json(self.summary), dict)
+        except (ValueError, TypeError):
+            return True
+
+    @property
     def shown(self) -> dict[str, Any]:
         """Arguments, and numbers of the result, as they are printed in tables."""
-        found: dict[str, Any] = json.loads(self.summary)
+        found: dict[str, Any] = from_json(self.summary)
         return found
 
 
@@ -89,6 +98,10 @@ class Index:
 
     @contextmanager
     def _open(self, path: Path | str, wait: float = _WAIT) -> Iterator[sqlite3.Connection]:
+        if path != ":memory:":
+            with suppress(OSError):  # it is there, or SQLite says what is wrong
+                # with the permissions of the umask: what SQLite makes, a group can only read
+                Path(path).touch(exist_ok=False)
         with closing(sqlite3.connect(path, timeout=wait)) as database:
             database.execute("PRAGMA synchronous = OFF")  # it can be made again
             database.execute(_TABLE)
@@ -100,7 +113,7 @@ class Index:
         for name in names:
             rows = {row.run: row for row in _select(database, name)}
             there = _folders(self.runs / name)
-            changed = [run for run in there if run not in rows or rows[run].status == "running"]
+            changed = [run for run in there if run not in rows or rows[run].is_open]
             new = {row.run: row for row in map(_row, self._read(name, changed))}
             gone = [row for run, row in rows.items() if run not in there]
             if gone or any(row != rows.get(run) for run, row in new.items()):

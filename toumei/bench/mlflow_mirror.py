@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ..core.errors import ArgumentError, ServerError, ToumeiError
 from ..core.files import atomic_write
+from ..core.json_files import from_json
 from ..core.optional import require
 from .runs import Run
 
@@ -172,7 +173,7 @@ def _settings() -> Iterator[None]:
 def _sent(run: Run) -> dict[str, str]:
     """The names of a run in the stores that it was sent to."""
     try:
-        found: dict[str, str] = json.loads((run.folder / _MARK).read_text(encoding="utf-8"))
+        found: dict[str, str] = from_json((run.folder / _MARK).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
     return found

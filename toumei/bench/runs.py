@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from ..core.errors import ArgumentError
 from ..core.files import atomic_write
+from ..core.json_files import from_json
 from ..core.summaries import shortened
 from .loaded_values import loaded, lost, not_kept, saved_parts
 
@@ -156,7 +157,7 @@ def read_run(folder: Path) -> Run | None:
     """
     for path in (folder / RECORD, folder / BEGUN):
         try:
-            return _run_of(path, json.loads(path.read_text(encoding="utf-8")))
+            return _run_of(path, from_json(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (ValueError, KeyError, TypeError) as error:
@@ -170,6 +171,7 @@ def _run_of(path: Path, record: Any) -> Run:
     if not isinstance(record, dict):
         raise ValueError(f"it holds a {type(record).__name__}")
     check_format(path, record)
+    _check_kinds(record)
     return Run(
         id=path.parent.name,
         experiment=record["experiment"],
@@ -181,6 +183,30 @@ def _run_of(path: Path, record: Any) -> Run:
         folder=path.parent,
         record=record,
     )
+
+
+_MAPPINGS = ("arguments", "argument_hashes", "model", "tools", "environment", "process", "shown")
+_OF_TEXTS = ("helpers", "values", "figures")
+_SOMETIMES = ("unkept", "error")
+
+
+def _check_kinds(record: Mapping[str, Any]) -> None:
+    """Raises a `ValueError` for a part of another kind, a `KeyError` for a missing one."""
+    texts_of = [name for name in _OF_TEXTS if name in record or name != "figures"]  # which an end has
+    found = {name: record[name] for name in (*_MAPPINGS, *texts_of)}
+    found |= {name: record[name] for name in _SOMETIMES if name in record}
+    found |= {f"shown {name}": record["shown"][name] for name in ("arguments", "results")}
+    for name, value in found.items():
+        if not isinstance(value, dict):
+            raise ValueError(f"its {name} should be an object, got {type(value).__name__}")
+    texts = {name: record[name] for name in ("experiment", "version", "status", "source")}
+    texts |= {f"{name} {key}": text for name in texts_of for key, text in found[name].items()}
+    texts |= {f"error {name}": record["error"][name] for name in ("type", "message") if "error" in record}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise ValueError(f"its {name} should be a text, got {type(value).__name__}")
+    if isinstance(record["seconds"], bool) or not isinstance(record["seconds"], int | float | None):
+        raise ValueError(f"its seconds are {record['seconds']!r}")
 
 
 def check_format(path: Path, content: Mapping[str, Any]) -> None:

@@ -290,6 +290,26 @@ def check_jobs(jobs: int) -> None:
         raise ArgumentError(f"jobs is a whole number from 1 on, or -1 for one a core, got {shown(jobs)}")
 
 
+def answer_of(name: str, answer: Any) -> bool:
+    """Returns what a function of the user answered to a question, as a bool.
+
+    Args:
+        name: The argument that is the function.
+        answer: What it returned.
+
+    Raises:
+        ArgumentError: It is neither true nor false, as an array of several numbers.
+
+    Example:
+        >>> answer_of("wanted", 1)
+        True
+    """
+    try:
+        return bool(answer)
+    except Exception as error:  # whatever the classes of users raise
+        raise ArgumentError(f"{name} returns True or False, it returned {shown(answer)}: {error}") from error
+
+
 def check_choice(name: str, given: object, choices: Iterable[str]) -> None:
     """Raises an error for a setting that is not one of the choices.
 

@@ -2,6 +2,7 @@
 
 import copyreg
 import hashlib
+import random
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from functools import partial
@@ -20,6 +21,11 @@ from .reached_code import Held, Part, Reading, functions_of, reached_from
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 _NO_SETTINGS = ("training", "name_or_path")  # of modules
 _NAMED = (type, BuiltinFunctionType, ModuleType)
+_GLOBAL_GENERATORS = {
+    id(function.__self__): name  # type: ignore[attr-defined]
+    for name, function in (("random", random.random), ("numpy.random", np.random.random))
+}
+"""Generators of a process, of which functions of modules are methods: what they hold is no setting."""
 
 
 def content_hash(given: Any) -> str:
@@ -169,8 +175,10 @@ class _Reader:
 
     def read(self, given: Any) -> str:
         """Returns the hash of an object."""
-        if type(given) in _PLAIN:
+        if type(given) in _PLAIN:  # classes derived from these may hold more
             return _hash([type(given).__name__, repr(given)])
+        if id(given) in _GLOBAL_GENERATORS:
+            return _hash([_GLOBAL_GENERATORS[id(given)]])
         if id(given) in self._known:
             return self._known[id(given)][1]
         self._known[id(given)] = given, "inside itself"
@@ -183,7 +191,8 @@ class _Reader:
     def _lines(self, given: Any) -> Iterator[str]:
         if isinstance(given, Tensor):
             yield f"{given.dtype} {tuple(given.shape)} {given.requires_grad} {bits_of(given)}"
-        elif isinstance(given, np.ndarray) and not given.dtype.hasobject:
+            yield from map(self.read, [vars(given)] if vars(given) else [])
+        elif type(given) is np.ndarray and not given.dtype.hasobject:  # masked ones hold more
             yield f"{given.dtype} {given.shape}"
             yield hashlib.sha256(np.ascontiguousarray(given).tobytes()).hexdigest()
         elif isinstance(given, np.generic) and not given.dtype.hasobject:
@@ -192,6 +201,9 @@ class _Reader:
             yield str(given.code)
         elif isinstance(given, _NAMED):
             yield f"{getattr(given, '__module__', '')} {getattr(given, '__qualname__', given.__name__)}"
+            owner = getattr(given, "__self__", None)
+            if isinstance(given, BuiltinFunctionType) and not isinstance(owner, type | ModuleType | None):
+                yield self.read(owner)  # such as the dictionary of `table.get`
         elif isinstance(given, (set, frozenset)):
             yield from sorted(map(self.read, given))
         elif isinstance(given, FunctionType):

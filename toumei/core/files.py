@@ -12,6 +12,8 @@ from uuid import uuid4
 from .errors import ArgumentError, ToumeiError
 from .interrupts import uninterrupted, until_the_end
 
+_CANNOT = "cannot write"
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
@@ -48,22 +50,52 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             cleanup.add(lambda: [file.close() for file in files])
             cleanup.add(lambda: _remove(named, made))
             target.parent.mkdir(parents=True, exist_ok=True)
-            files += _nameless(target.parent)
+            files += nameless(target.parent)
             if not files:
                 named.touch(exist_ok=False)
                 mode = stat.S_IMODE(named.stat().st_mode)
                 yield named
                 os.chmod(named, mode)  # the libraries that write may have replaced the partial file
             else:
-                nameless = Path(f"/proc/self/fd/{files[0].fileno()}")
-                yield nameless
+                partial = Path(f"/proc/self/fd/{files[0].fileno()}")
+                yield partial
                 with uninterrupted():
-                    _link(nameless, named)
+                    _link(partial, named)
             os.replace(named, target)
 
 
-def _nameless(folder: Path) -> list[BinaryIO]:
-    """Opens a file without a name in a folder; none where the system or the disk has no such files."""
+@contextmanager
+def atomic_pair(content: str | Path, description: str | Path) -> Iterator[tuple[Path, Path]]:
+    """Gives partial files as `atomic_write` does, for a file and one without which nobody can read it.
+
+    The old description is removed before the content is replaced: a process that is killed in between leaves
+    a folder that is refused, not new numbers under an old description.
+
+    Args:
+        content: File to write.
+        description: The file that describes it, in the same folder.
+
+    Raises:
+        ArgumentError: A path is a folder or a device.
+        OSError: A file cannot be written; then both stay as they were.
+    """
+    with atomic_write(description) as described, atomic_write(content) as partial:
+        yield partial, described
+        Path(os.path.realpath(description)).unlink(missing_ok=True)
+
+
+def nameless(folder: Path) -> list[BinaryIO]:
+    """Opens a file without a name in a folder; none where the system or the disk has no such files.
+
+    Args:
+        folder: A folder that is there.
+
+    Returns:
+        The open file, alone in a list; an empty list where there are no such files.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
     flag = getattr(os, "O_TMPFILE", None)
     if flag is None or not os.path.isdir("/proc/self/fd"):
         return []
@@ -115,12 +147,12 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, ToumeiError):
-            raise
         reason = error.strerror or str(error)
+        if isinstance(error, ToumeiError) or reason.startswith(_CANNOT):  # it names the path of another file
+            raise
         if error.errno is None:
-            raise OSError(f"cannot write {path}: {reason}") from error
-        raise OSError(error.errno, f"cannot write the file: {reason}", str(path)) from error
+            raise OSError(f"{_CANNOT} {path}: {reason}") from error
+        raise OSError(error.errno, f"{_CANNOT} the file: {reason}", str(path)) from error
 
 
 def _remove(partial: Path, made: list[Path]) -> None:

@@ -73,7 +73,10 @@ def _sums(tensor: Tensor) -> Tensor:
     A changed number changes a sum, and so do two that change places. The upper half of each product is mixed
     into the lower one: else the signs of two numbers could change without changing the sum.
     """
-    stored = tensor.detach().resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8)
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    if plain.is_quantized:  # its bytes cannot be viewed: whole numbers, and what they stand for
+        plain = torch.stack([plain.int_repr().double(), plain.dequantize().double()])
+    stored = plain.contiguous().flatten().view(torch.uint8)
     weights = _weights(tensor.device)
     size = _CHUNK * weights.element_size()
     sums = []

@@ -18,6 +18,8 @@ from torch import Tensor
 from .content import content_hash, function_parts
 from .errors import ArgumentError
 from .files import atomic_write
+from .json_files import from_json
+from .kinds import shown
 
 _DIGITS = 64  # of the hash in front of the content of a file
 
@@ -95,9 +97,10 @@ class KeptResults:
 
     def _read_changed(self) -> set[str]:
         try:
-            return set(json.loads(self._changing.read_text()))
-        except (OSError, ValueError, TypeError):  # there is none, or it is damaged
+            changed = from_json(self._changing.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # there is none, or it is damaged
             return set()
+        return {name for name in changed if isinstance(name, str)} if isinstance(changed, list) else set()
 
 
 def keep(path: Path, result: Any, item: Any) -> None:
@@ -114,8 +117,11 @@ def keep(path: Path, result: Any, item: Any) -> None:
             content = stream.getvalue()
             _from_plain(_loaded(content))
         except Exception as error:
-            message = f"the result for {repr(item)[:200]} cannot be kept on disk: {error}"
-            raise ArgumentError(message) from error
+            why = str(error).partition("\n")[0].partition(". This file can still")[0]
+            raise ArgumentError(
+                f"the result for {repr(item)[:200]} cannot be kept on disk: {shown(result)} should be "
+                f"tensors, numbers, strings, None, lists, tuples and dicts of them, or save and load: {why}"
+            ) from error
         partial.write_bytes(hashlib.sha256(content).hexdigest().encode() + content)
 
 
@@ -140,12 +146,24 @@ def _as_plain(result: Any) -> dict[str, Any]:
     """What torch saves of a result: the result, or the file that its `save` writes and its class."""
     kind = type(result)
     if isinstance(result, Tensor) or not (hasattr(result, "save") and hasattr(kind, "load")):
-        return {"result": result}
+        return {"result": _small(result)}
     with TemporaryDirectory() as folder:
         path = Path(folder, "result.safetensors")
         result.save(path)
         saved = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
     return {"class": f"{kind.__module__}:{kind.__qualname__}", "file": saved}
+
+
+def _small(result: Any) -> Any:
+    """A result whose tensors are no small parts of large ones, which torch would save whole."""
+    if type(result) in (list, tuple):
+        return type(result)(map(_small, result))
+    if type(result) is dict:
+        return {name: _small(part) for name, part in result.items()}
+    if type(result) is not Tensor or result.layout != torch.strided:
+        return result
+    used = result.numel() * result.element_size()
+    return result.clone() if result.untyped_storage().nbytes() > used else result
 
 
 def _from_plain(plain: dict[str, Any]) -> Any:

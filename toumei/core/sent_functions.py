@@ -3,23 +3,24 @@
 joblib sends a function along with every item, and a function may hold a model of gigabytes.
 """
 
+import os
 import pickle
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
 from inspect import getclosurevars
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from types import FunctionType, MethodType
 from typing import Any
 from uuid import uuid4
 
 from .errors import ArgumentError
-from .files import atomic_write
+from .files import atomic_write, nameless
 from .kinds import shown
 from .optional import require
 
@@ -47,11 +48,8 @@ def sent(function: Callable[[Any], Any], backend: Any) -> Iterator[Callable[[Any
         return
     content = _pickled(function)
     if name in ("LokyBackend", "MultiprocessingBackend"):
-        with TemporaryDirectory() as folder:
-            path = Path(folder, "function")
-            with atomic_write(path) as partial:
-                partial.write_bytes(content)
-            yield _InFile(path)
+        with _file_of(content) as path:
+            yield _InFile(path, uuid4().hex)
     elif name == "DaskDistributedBackend":
         name = f"toumei-{uuid4().hex}"
         backend.client.publish_dataset(content, name=name)
@@ -63,6 +61,24 @@ def sent(function: Callable[[Any], Any], backend: Any) -> Iterator[Callable[[Any
         yield _OnRay(require("ray", "a sweep on Ray").put(content))
     else:
         yield _Along(content)
+
+
+@contextmanager
+def _file_of(content: bytes) -> Iterator[Path]:
+    """A file for other processes of this machine.
+
+    On Linux it has no name: nothing is left of it if this process is killed.
+    """
+    with ExitStack() as opened:
+        for file in nameless(Path(gettempdir())):
+            opened.enter_context(file).write(content)
+            file.flush()
+            yield Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+            return
+        path = Path(opened.enter_context(TemporaryDirectory()), "function")
+        with atomic_write(path) as partial:
+            partial.write_bytes(content)
+        yield path
 
 
 def _pickled(function: Callable[[Any], Any]) -> bytes:
@@ -126,9 +142,10 @@ class _Sent(ABC):
 
 @dataclass(frozen=True)
 class _InFile(_Sent):
-    """A function in a file of this machine."""
+    """A function in a file of this machine, and a name, for files without a name take the place of others."""
 
     path: Path
+    name: str
 
     def content(self) -> bytes:
         """Returns the pickled function."""

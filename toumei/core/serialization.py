@@ -17,6 +17,7 @@ from torch import Tensor
 from .checks import checked
 from .errors import ArgumentError, ToumeiError
 from .files import atomic_write, check_regular
+from .json_files import from_json
 from .notebooks import Displayed
 from .optional import require
 from .stored_fields import Tensors, restored, stored
@@ -246,8 +247,8 @@ def _read(path: str | Path, safetensors: ModuleType) -> tuple[dict[str, Any], Te
         reason = f"it cannot be read, for it is cut short, damaged or of another format: {failure}"
         raise _Refused(reason) from failure
     try:
-        content = json.loads(header)
-    except (ValueError, RecursionError) as failure:
+        content = from_json(header)
+    except ValueError as failure:
         raise _Refused(f"its header is no JSON: {failure}") from failure
     if not isinstance(content, dict):
         raise _Refused(f"its header should be a JSON object, got {type(content).__name__}")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..core.activations import Activations
 from ..core.blocks import block
-from ..core.checks import checked
+from ..core.checks import checked, layer_names
 from ..core.devices import as_device
 from ..core.errors import ArgumentError, LayerError, TrackingError
 from ..core.hooks import hooked, listening
@@ -109,7 +109,7 @@ class Probe:
         """
         if self._tracking:
             raise TrackingError(f"the {type(self.model).__name__} is tracked already: end that block first")
-        tracker = Tracker(self.model, _Choice(only), batched, device, folder)
+        tracker = Tracker(self.model, _Choice(layer_names(self.model, only)), batched, device, folder)
         with until_the_end() as cleanup:
             cleanup.add(self._end_tracking)
             self._tracking = True

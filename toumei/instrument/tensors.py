@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import pad as padded
 
-from ..core.checks import checked
+from ..core.checks import answer_of, checked
 from ..core.errors import ArgumentError, LayerError, ShapeError
 from ..core.files import atomic_write
 from ..core.kinds import shown
@@ -108,7 +108,7 @@ class TensorMap(Mapping[str, Any]):
     @checked
     def filter_ids(self, wanted: Callable[[str], bool]) -> "TensorMap":
         """Returns the tensors whose names a function accepts."""
-        names = [name for name in self if wanted(name)]
+        names = [name for name in self if answer_of("wanted", wanted(name))]
         passes = [{name: kept[name] for name in names if name in kept} for kept in self._passes]
         return TensorMap(passes, self._batched)
 

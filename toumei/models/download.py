@@ -22,6 +22,7 @@ from ..core.progress import tqdm
 
 _SILENCE = 20.0  # seconds without an answer after which a download has failed
 _SLOWEST = 1024  # bytes a second, on average, after the first seconds
+_LARGEST = 1 << 33  # bytes, after which a server would never end
 _CHUNK = 1 << 17
 
 
@@ -29,7 +30,8 @@ def fetch(url: str, blob_id: str, filename: str | None = None, progress: bool = 
     """Returns the path of a verified copy of ``url`` in torch's hub cache, downloaded only when needed.
 
     A cached file is verified each time; a wrong file is removed and downloaded again. A download is renamed
-    into the cache once it is complete and verified. It fails when the server is silent for 20 seconds.
+    into the cache once it is complete and verified. It fails when the server is silent for 20 seconds
+    or sends more than 8 GiB.
 
     Args:
         url: Address of the file.
@@ -170,6 +172,8 @@ def _chunks(answer: Any) -> Iterator[bytes]:
         seconds = time.monotonic() - begun
         if seconds > _SILENCE and arrived < _SLOWEST * seconds:
             raise _FailedError(f"the server sent {arrived} bytes in {seconds:.0f} seconds")
+        if arrived > _LARGEST:
+            raise _FailedError(f"the server sent more than {_LARGEST:,} bytes and did not end")
         yield chunk
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...core.checks import checked
+from ...core.checks import check_no_nan, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.finite import check_finite
 from ...core.kinds import shown
@@ -107,7 +107,8 @@ def chance_level(
         others: Most masks to take the mean over.
 
     Raises:
-        ArgumentError: There are no other images.
+        ArgumentError: There are no other images, or `measure` returned something else than (N,).
+        NonFiniteError: It returned NaN.
         ShapeError: Masks that do not fit.
 
     Example:
@@ -123,7 +124,14 @@ def chance_level(
         )
     shifts = range(1, min(len(masks), others + 1))
     values = values_of(values)
-    return torch.stack([measure(values, masks.roll(shift, 0)) for shift in shifts]).mean(0)
+    found = [measure(values, masks.roll(shift, 0)) for shift in shifts]
+    for one in found:
+        if not isinstance(one, Tensor) or one.shape != values.shape[:1]:
+            raise ArgumentError(
+                f"measure returns a number for each image, ({len(values)},); it returned {shown(one)}"
+            )
+        check_no_nan("measure", one)
+    return torch.stack(found).mean(0)
 
 
 def located(values: Tensor, masks: Tensor) -> dict[str, Tensor]:

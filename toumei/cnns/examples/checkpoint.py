@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
+from ...core.json_files import from_json
 from ...core.serialization import check_ending, load_result, save_result
 from .result import DatasetExamples
 
@@ -56,7 +57,7 @@ class SearchState:
         if not self.path.exists():
             return examples
         found, notes = load_result(DatasetExamples, self.path, dataset=examples.dataset)
-        settings = json.loads(notes.get("settings", "{}"))
+        settings = from_json(notes.get("settings", "{}"))
         if settings != self.settings:
             raise ArgumentError(
                 f"{self.path} holds another search: of {_described(settings)}, not of "

@@ -9,7 +9,7 @@ position, value, z, start, finish, token, next_token), with the characters of th
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -51,21 +51,30 @@ def save_store(
     Raises:
         OSError: The file cannot be written.
     """
-    # SQLite needs a file with a name, for those that it puts beside it
+    # SQLite needs a file that has a name until it is open
     with atomic_write(path) as partial, TemporaryDirectory() as folder:
         made = Path(folder, "memories.db")
         try:
-            with closing(sqlite3.connect(made)) as connection:
+            with closing(sqlite3.connect(made)) as connection, ExitStack() as opened:
                 connection.executescript(
                     f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
                     f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_TABLES}"
                 )
+                source = opened.enter_context(made.open("rb"))
+                _take_name(made)
                 _fill(connection, layers, corpus, facts)
                 connection.commit()
+                with partial.open("wb") as target:
+                    shutil.copyfileobj(source, target)
         except sqlite3.OperationalError as error:  # what SQLite makes of a full disk
             raise OSError(f"cannot write {str(path)!r}: {error}") from error
-        with made.open("rb") as source, partial.open("wb") as target:
-            shutil.copyfileobj(source, target)
+
+
+def _take_name(made: Path) -> None:
+    """Removes the name of an open file and its folder: nothing is left of it if the process is killed."""
+    with suppress(OSError):  # some systems keep the names of open files
+        made.unlink()
+        made.parent.rmdir()
 
 
 def _fill(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -15,6 +16,7 @@ from torch import Tensor
 from ...core.checks import check_counts, check_jobs, checked
 from ...core.errors import ArgumentError
 from ...core.files import atomic_write
+from ...core.json_files import from_json
 from ...core.optional import require
 from ...core.parallel import streamed
 from ...core.progress import tqdm
@@ -57,11 +59,23 @@ class ActivationStore:
         self.names: tuple[str, ...] = tuple(index["names"])
         self.fingerprint: str = index["fingerprint"]
         self.shards = sorted(self.folder.glob("shard_*.safetensors"))
+        missing = [one for place, one in enumerate(self.shards) if one.name != _shard(place)]
+        if missing:
+            raise ArgumentError(
+                f"{folder} lacks the shard before {missing[0].name}: write the activations again with "
+                f"the same call, which goes on where shards are missing"
+            )
         self._notes = [_notes(path) for path in self.shards]
         self.tokens: int = sum(note["tokens"] for note in self._notes)
         if not self.tokens:
             raise ArgumentError(
                 f"{folder} has no shard of activations yet: write them with the same call again"
+            )
+        if index.get("tokens") != self.tokens:
+            warnings.warn(
+                f"{folder} has {self.tokens} tokens and was not written to its end, or by toumei 0.2.0, "
+                f"which did not note the end: write it with the same call again, which adds what is missing",
+                stacklevel=4,
             )
 
     @classmethod
@@ -109,7 +123,7 @@ class ActivationStore:
             with closing(streamed(task, batches, jobs=jobs)) as found:
                 for batch, block in found:
                     bar.update(writer.add(batch, block))
-        writer.close()
+        writer.finish()
         return cls(folder)
 
     @checked
@@ -134,7 +148,7 @@ class _Writer:
     def __init__(self, source: ActivationSource, folder: Path, shard_tokens: int, dtype: torch.dtype) -> None:
         self.source, self.folder, self.most, self.dtype = source, folder, shard_tokens, dtype
         batches = source.batches
-        index: dict[str, Any] = {
+        self.index: dict[str, Any] = {
             "version": _VERSION,
             "names": list(source.names),
             "fingerprint": source.fingerprint,
@@ -145,18 +159,17 @@ class _Writer:
             "skip_first": batches.skip_first,
         }
         if (folder / _INDEX).exists():
-            _check_same(_read_index(folder), index, folder)
+            _check_same(_read_index(folder), self.index, folder)
         else:
-            with atomic_write(folder / _INDEX) as partial:
-                partial.write_text(json.dumps(index), encoding="utf-8")
+            self._write_index(self.index)
         self.corpus = ""
         self.shard = 0
         self.blocks: list[Block] = []
-        self.tokens = self.passes = 0
+        self.tokens = self.passes = self.tokens_of_shards = 0
         self._known = self._next_known()
 
     def _path(self) -> Path:
-        return self.folder / f"shard_{self.shard:05d}.safetensors"
+        return self.folder / _shard(self.shard)
 
     def _next_known(self) -> dict[str, Any] | None:
         return _notes(self._path()) if self._path().exists() else None
@@ -185,6 +198,15 @@ class _Writer:
             self.close()
         return count
 
+    def finish(self) -> None:
+        """Writes what is left as a shard, and notes that there is nothing more to come."""
+        self.close()
+        self._write_index({**self.index, "tokens": self.tokens_of_shards})
+
+    def _write_index(self, index: dict[str, Any]) -> None:
+        with atomic_write(self.folder / _INDEX) as partial:
+            partial.write_text(json.dumps(index), encoding="utf-8")
+
     def close(self) -> None:
         """Writes what is left as a shard."""
         if self._known is not None:
@@ -201,8 +223,14 @@ class _Writer:
 
     def _begin_next(self) -> None:
         self.shard += 1
+        self.tokens_of_shards += self.tokens
         self.blocks, self.tokens, self.passes = [], 0, 0
         self._known = self._next_known()
+
+
+def _shard(place: int) -> str:
+    """The name of the file of a shard."""
+    return f"shard_{place:05d}.safetensors"
 
 
 def _check_same(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
@@ -222,13 +250,14 @@ def _read_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / _INDEX
     try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        index: dict[str, Any] = from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArgumentError(f"{folder} has no activations: there is no {_INDEX} in it") from None
     except (ValueError, OSError) as error:
         raise ArgumentError(f"{path} is damaged: {error}") from error
     names = index.get("names") if isinstance(index, dict) else None
-    if not isinstance(names, list) or not isinstance(index.get("fingerprint"), str):
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not named or not isinstance(index.get("fingerprint"), str):
         raise ArgumentError(f"{path} is damaged: it should name activations and a model")
     if index.get("version") != _VERSION:
         raise ArgumentError(f"{path} has version {index.get('version')!r}, this toumei reads {_VERSION}")
@@ -240,9 +269,9 @@ def _notes(path: Path) -> dict[str, Any]:
     safetensors = require("safetensors", "reading activations")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            notes = json.loads((file.metadata() or {})[_KEY])
-        if not all(type(notes[name]) is int for name in ("tokens", "passes")):
-            raise ValueError("its notes are no counts")
+            notes = from_json((file.metadata() or {})[_KEY])
+        if not all(type(notes[name]) is int for name in ("tokens", "passes")) or "corpus" not in notes:
+            raise ValueError("its notes are no counts of a corpus")
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         raise ArgumentError(
             f"{path} is damaged, remove it and write the activations again: {error}"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ...core.files import atomic_write
+from ...core.json_files import from_json
 from ...core.optional import require
 from ...core.serialization import check_ending, write_safetensors
 from .settings import DictionarySettings
@@ -45,7 +46,9 @@ def read_checkpoint(
     safetensors = require("safetensors", "reading a checkpoint")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            notes = json.loads((file.metadata() or {})[_KEY])
+            notes = from_json((file.metadata() or {})[_KEY])
+            if not isinstance(notes, dict):
+                raise ValueError(f"its notes are a {type(notes).__name__}")
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, ValueError, KeyError, OSError) as error:
         raise ArgumentError(f"{path} is no checkpoint of a training, or is damaged: {error}") from error

@@ -121,6 +121,8 @@ class SparseAutoencoder(Saved):
         """
         if directions.dim() != 2:
             raise ShapeError(f"expected directions (features, width), got {tuple(directions.shape)}")
+        if not directions.is_floating_point():
+            directions = directions.to(torch.get_default_dtype())
         zeros = directions.new_zeros(len(directions))
         return cls(
             W_enc=directions.T.contiguous(),

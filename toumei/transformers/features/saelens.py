@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
-from ...core.files import atomic_write
+from ...core.files import atomic_pair
+from ...core.json_files import from_json
 from ...core.optional import require
 from ...core.serialization import write_safetensors
 from .dictionary import Activation, Normalization, SparseAutoencoder
@@ -124,10 +125,9 @@ def save_saelens(dictionary: SparseAutoencoder, folder: str | Path) -> None:
     tensors = {name: getattr(dictionary, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
     if "jumprelu" in architecture:
         tensors["threshold"] = dictionary.thresholds
-    with atomic_write(Path(folder) / _WEIGHTS) as partial:
-        write_safetensors(tensors, partial, {})
-    with atomic_write(Path(folder) / _CONFIG) as partial:
-        partial.write_text(json.dumps(config), encoding="utf-8")
+    with atomic_pair(Path(folder) / _WEIGHTS, Path(folder) / _CONFIG) as (weights, described):
+        write_safetensors(tensors, weights, {})
+        described.write_text(json.dumps(config), encoding="utf-8")
 
 
 def _as_new(config: dict[str, Any]) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def _check_weights(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArgumentError(f"{path} cannot be read, or is no JSON: {error}") from error
     if not isinstance(config, dict):

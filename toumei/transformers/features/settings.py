@@ -90,7 +90,10 @@ class DictionarySettings:
         check_seed(self.seed)
         if self.k > self.features:
             raise ArgumentError(f"k is at most the number of features, {self.features}, got {self.k}")
-        positive = {"learning_rate": self.learning_rate or 1, "bandwidth": self.bandwidth}
+        positive = {
+            "learning_rate": 1 if self.learning_rate is None else self.learning_rate,
+            "bandwidth": self.bandwidth,
+        }
         shares = {"warm_up": self.warm_up, "decay": self.decay}
         for name, value in (*positive.items(), ("penalty", self.penalty), ("aux_weight", self.aux_weight)):
             if not _is_number(value) or not (value > 0 if name in positive else value >= 0):
@@ -111,7 +114,7 @@ class DictionarySettings:
     @property
     def rate(self) -> float:
         """The learning rate between warm-up and decay."""
-        return self.learning_rate or 2e-4 / (self.features / 2**14) ** 0.5
+        return 2e-4 / (self.features / 2**14) ** 0.5 if self.learning_rate is None else self.learning_rate
 
     @property
     def dead_tokens(self) -> int:

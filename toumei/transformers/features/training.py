@@ -1,7 +1,7 @@
 """The training of sparse autoencoders and transcoders."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -238,6 +238,14 @@ class Training:
     def _resume(self, path: str | Path) -> int:
         """Takes over the state of a file; returns how many steps were done."""
         tensors, notes = read_checkpoint(path, self.settings, self._identity)
+        try:
+            return self._take_over(path, tensors, notes)
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise ArgumentError(f"{path} is a damaged checkpoint of a training: {error}") from error
+
+    def _take_over(self, path: str | Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> int:
         if list(notes["scales"]) != list(self.scales):
             raise ArgumentError(f"{path} was made of other activations: remove it, or give another path")
         with torch.no_grad():

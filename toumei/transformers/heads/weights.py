@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.checks import checked
+from ...core.checks import check_no_nan, checked
 from ...core.errors import ArchitectureError, LayerError
 from ...core.tensors import whole
 from ...instrument import LinearMap, OperationGraph, TensorNode
@@ -123,6 +123,9 @@ def head_weights(
         W_O=matrix_of(points.graph, output).to(dtype).unflatten(0, (heads, -1)),
         b_O=_bias(points.graph, output, dtype),
         key_value_heads=groups,
+    )
+    check_no_nan(
+        f"the weights of the heads of layer {layer}", [weights.W_Q, weights.W_K, weights.W_V, weights.W_O]
     )
     return _folded(points, weights, linear) if fold_norms else weights
 

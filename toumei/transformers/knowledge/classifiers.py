@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.checks import check_no_nan
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 
@@ -52,6 +53,7 @@ class Probes:
             features: (examples, numbers).
             labels: The classes to learn, (examples,).
         """
+        check_no_nan("activations", features)
         given, wanted = features.numpy(), labels.numpy()
         right = np.zeros(len(wanted), dtype=bool)
         for train, test in self._folds:

@@ -79,14 +79,14 @@ def read_features(
                 raise ArgumentError(f"expected several texts, or token ids of each, got {shown(texts)}")
             weights = _weights(inputs, places[start : start + len(batch)])
             cache = model.run_with_cache(inputs, wanted)[1]
-            rows = weights.nonzero()[:, 0] if position == "token" else torch.arange(len(batch))
+            rows = weights.nonzero()[:, 0] if is_each_token(position) else torch.arange(len(batch))
             for name in wanted:
-                found[name].append(_read(cache[name], weights, position == "token"))
+                found[name].append(_read(cache[name], weights, is_each_token(position)))
             owners.append(start + rows)
             last = torch.stack([row.nonzero()[-1, 0] for row in weights])
             tokens.append(
                 ids.cpu()[weights.bool()]
-                if position == "token"
+                if is_each_token(position)
                 else ids.cpu()[torch.arange(len(batch)), last]
             )
     return Features(
@@ -95,6 +95,11 @@ def read_features(
         texts=torch.cat(owners),
         tokens=torch.cat(tokens),
     )
+
+
+def is_each_token(position: Any) -> bool:
+    """Returns whether each token of a text is read; a position may also be an array, one for each text."""
+    return isinstance(position, str) and position == "token"
 
 
 def _places(position: Any, count: int) -> list[Any]:

@@ -12,7 +12,7 @@ from ...core.kinds import shown
 from ...core.progress import tqdm
 from ..model.hooked_model import HookedModel
 from .classifiers import Probes, control_labels
-from .features import Features, read_features
+from .features import Features, is_each_token, read_features
 from .probe_result import ProbeResult
 from .random_weights import random_model
 
@@ -114,7 +114,7 @@ class KnowledgeProber:
         _check_lengths(texts, labels=labels, groups=groups, types=types)
         settings: dict[str, Any] = {"batch_size": self.batch_size, "verbose": verbose}
         features = read_features(self.model, texts, names, position, **settings)
-        kept, given = _labelled(features, labels, position == "token")
+        kept, given = _labelled(features, labels, is_each_token(position))
         classes, numbers = _numbered(given)
         _check_classes(classes, numbers, self.splits)
         owners = features.texts[kept].tolist()
@@ -153,7 +153,7 @@ class KnowledgeProber:
         """The type of word of each example."""
         if types is not None:
             return [types[owner] for owner in owners]
-        if position == "mean":
+        if isinstance(position, str) and position == "mean":
             return [str(texts[owner]) for owner in owners]
         return features.tokens[kept].tolist()
 

@@ -15,7 +15,7 @@ from ...core.kinds import shown
 from ...core.serialization import Saved
 from ...core.tensor_specs import Spec, specs
 from ..model.hooked_model import HookedModel
-from .features import read_features
+from .features import is_each_token, read_features
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -135,7 +135,7 @@ def steering_vector(
         ('blocks.3.hook_resid_post', 128)
     """
     check_counts(1, batch_size=batch_size)
-    if position == "token":
+    if is_each_token(position):
         raise ArgumentError("position is 'last', 'mean' or a position, got 'token'")
     if not isinstance(name, str | list | tuple):
         raise ArgumentError(

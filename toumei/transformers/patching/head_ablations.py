@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.checks import check_choice, check_counts, checked
-from ...core.errors import ArchitectureError, ArgumentError
+from ...core.checks import check_choice, check_counts, check_no_nan, checked
+from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.parallel import sweep
 from ...core.progress import tqdm
+from ..model.causality import check_next_token_logits
 from ..model.hooked_model import HookedModel
 from .ablation_edits import KINDS, Kind
 from .ablation_table import HeadAblation
@@ -170,6 +171,7 @@ def _measured(
     )
     order = torch.tensor([index for group in groups for index in group]).argsort()
     before, table = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
+    check_no_nan("the measure of the whole model", before)
     return before, table
 
 
@@ -224,12 +226,8 @@ def _lengths(rows: list[list[int]]) -> list[int]:
 
 def _check_causal(model: HookedModel, rows: list[list[int]]) -> None:
     """Raises an error for a model whose heads see the tokens that come next."""
-    layer = min(model.points.attentions)
-    _, cache = model.run_with_cache([rows[0][:2]], [("pattern", layer)])
-    if bool(cache["pattern", layer].triu(1).any()):
-        raise ArchitectureError(
-            f"{type(model.model).__name__} sees the tokens that come next, it has no next-token loss"
-        )
+    ids = torch.tensor([rows[0][:2]])
+    check_next_token_logits(type(model.model).__name__, lambda ids: model(ids.tolist()), ids)
 
 
 def _layers(model: HookedModel, layers: Sequence[int] | None) -> list[int]:

@@ -43,12 +43,22 @@ class Metric:
         """Returns the function of logits for a model and clean prompts.
 
         Raises:
-            ArgumentError: `prepare` made no function.
+            ArgumentError: `prepare` made no function; the function raises it for logits of which it makes no
+                number for each text.
         """
         found: Any = self.prepare(model, ids, clean)
         if not callable(found):
             raise ArgumentError(f"prepare of {self.name!r} makes a function of logits, got {shown(found)}")
-        read: Read = found
+
+        def read(logits: Tensor) -> Tensor:
+            values: Any = found(logits)
+            if not isinstance(values, Tensor) or values.shape != logits.shape[:-1]:
+                raise ArgumentError(
+                    f"{self.name!r} makes of logits {tuple(logits.shape)} a number for each text, "
+                    f"{tuple(logits.shape[:-1])}; it made {shown(values)}"
+                )
+            return values
+
         return read
 
     def __repr__(self) -> str:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ...core.checks import check_counts, checked
+from ...core.checks import check_counts, check_no_nan, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.outputs import main_tensor
 from ...core.progress import tqdm
 from ...core.serialization import Saved
 from ...core.tensor_specs import specs
 from ...plots import style
 from ...plots.style import drawing
+from ..model.causality import check_next_token_logits
 from ..model.corpus import TokenChunks
 from ..model.families import anatomy
 from .block_orders import BlockOrders
@@ -180,7 +182,8 @@ def perplexity_by_layer(
 
     Raises:
         ArgumentError: There is no such layer, or the texts fill no chunk of `length` tokens.
-        ArchitectureError: The parts of the model are not found.
+        ArchitectureError: The parts of the model are not found, or it is no causal language model.
+        NonFiniteError: The loss of the whole model is NaN.
 
     Example:
         >>> from itertools import islice
@@ -198,9 +201,12 @@ def perplexity_by_layer(
     length = min(_LENGTH, parts.positions or _LENGTH) if length is None else length
     parts.check_length(length, f"a text of length={length}")
     orders = [list(range(parts.layers)), *(_ORDERS[change](parts.layers, layer) for layer in chosen)]
-    found = []
+    found: list[Tensor] = []
     with torch.no_grad(), evaluating(parts.model), tqdm(desc="layers", disable=not verbose) as progress:
         for tokens in _batches(TokenChunks(texts, tokenizer, length), batch_size, max_tokens):
+            if not found:
+                some = tokens[:1, :4].to(parts.device)
+                check_next_token_logits(type(model).__name__, lambda ids: main_tensor(parts.model(ids)), some)
             runs = BlockOrders(parts, tokens.to(parts.device))
             runs.prepare(orders[-1])
             rows = []
@@ -211,6 +217,7 @@ def perplexity_by_layer(
     if not found:
         raise ArgumentError(f"the texts fill no chunk of length={length} tokens: give more texts")
     losses = torch.cat(found, 1)
+    check_no_nan("the losses of the whole model", losses[0])
     return LayerPerplexities(
         change=change, layers=tuple(chosen), losses=losses[1:], before=losses[0], length=length
     )

@@ -6,7 +6,7 @@ from copy import copy
 from itertools import permutations
 from typing import Any
 
-from ....core.checks import checked
+from ....core.checks import answer_of, checked
 from ....core.errors import ArgumentError
 from ...graph import OperationGraph
 from ...nodes import Operation, TensorNode
@@ -111,7 +111,7 @@ class Step(Pattern):
             return False
         if self.modules is not None and graph.modules[operation.module] not in self.modules:
             return False
-        return self.where is None or self.where(operation)
+        return self.where is None or answer_of("where", self.where(operation))
 
 
 @checked
@@ -161,7 +161,9 @@ class Skip(Pattern):
             operation = producer(graph, value)
             if operation is None:
                 continue
-            meant = operation.function in self.functions and (self.where is None or self.where(operation))
+            meant = operation.function in self.functions and (
+                self.where is None or answer_of("where", self.where(operation))
+            )
             if meant and depth < self.most:
                 further = found.through(operation)
                 waiting += [(node, further, depth + 1) for node in reversed(operation.inputs)]

@@ -7,7 +7,7 @@ import torch
 
 from ....core.checks import checked
 from ....core.errors import EditError
-from ....core.files import atomic_write
+from ....core.files import atomic_pair
 from ....core.serialization import write_safetensors
 from .edit import Edit
 
@@ -67,9 +67,7 @@ def export_lora(edit: Edit, folder: str | Path) -> None:
         right = torch.nn.functional.pad(change.right, (0, 0, 0, missing))
         tensors[f"{name}.lora_A.weight"] = right.contiguous()
         tensors[f"{name}.lora_B.weight"] = left.contiguous()
-    with (
-        atomic_write(folder / "adapter_config.json") as described,
-        atomic_write(folder / "adapter_model.safetensors") as weights,
-    ):
+    files = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    with atomic_pair(*files) as (weights, described):
         described.write_text(json.dumps(config, indent=2))
         write_safetensors(tensors, weights, {"format": "pt"})

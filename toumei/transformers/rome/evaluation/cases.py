@@ -1,6 +1,5 @@
 """The test prompts of an edit: paraphrases, neighbours that must not change, the subject's other facts."""
 
-import json
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.files import check_regular
+from ....core.json_files import from_json
 from ..editing.requests import EditRequest
 from .records import fields_of
 
@@ -103,8 +103,8 @@ def _json(given: str | Path | Iterable[Any]) -> Iterable[Any]:
         return given
     check_regular(given, "read")
     try:
-        read = json.loads(Path(given).read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
+        read = from_json(Path(given).read_text("utf-8"))
+    except ValueError as error:
         raise ArgumentError(f"{given} is no JSON, or cut short: {error}") from None
     if not isinstance(read, list):
         raise ArgumentError(f"expected a JSON list in {given}, got {type(read).__name__}")
