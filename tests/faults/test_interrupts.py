@@ -1,5 +1,6 @@
 """An interrupt at any line of ours leaves no hook, mode, flag, forward, generator or file changed."""
 
+import linecache
 import random
 import signal
 import sys
@@ -296,7 +297,8 @@ def test_a_pass_that_is_interrupted_is_not_among_the_whole_ones_of_a_batched_tra
                 net(X)
             net(X)
         shapes = {name: len(values) for name, values in tracker.build_map().items()}
-        assert set(shapes.values()) <= ({2, 3} if not reached else {2}), (reached, shapes)
+        over = not reached or linecache.getline(*reached[-1]).strip() == "return output"
+        assert set(shapes.values()) <= ({2, 3} if over else {2}), (reached, shapes)
         assert not changes(before, state_of(net)), reached
 
 
