@@ -1,5 +1,6 @@
 """The optimization loop: one optimizer step an epoch raises the score of pictures."""
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -234,18 +235,19 @@ class _Guard:
         """The pictures that got no gradient of the network in any step; waits for the device once."""
         return [] if self.reached is None else (~self.reached).nonzero().flatten().tolist()
 
-    @torch.no_grad()
     def watch(self, history: list[Tensor]) -> None:
         """Keeps the parameters of the last loss if it is finite; checks the losses every few steps."""
-        finite = history[-1].isfinite().all()
-        if self.every == 1 and not finite:
-            self.check(history)
-        for kept, parameter in zip(self.kept, self.task.generator.parameters, strict=True):
-            if self.every == 1:
+        parameters = [parameter.detach() for parameter in self.task.generator.parameters]
+        if self.every == 1:
+            if not all(map(math.isfinite, history[-1].tolist())):
+                self.check(history)
+            for kept, parameter in zip(self.kept, parameters, strict=True):
                 kept.copy_(parameter)
-            else:  # reading the flag would wait for the device
-                torch.where(finite, parameter, kept, out=kept)
-        if self.every > 1 and len(history) % self.every == 0:
+            return
+        finite = history[-1].isfinite().all()  # reading it would wait for the device
+        for kept, parameter in zip(self.kept, parameters, strict=True):
+            torch.where(finite, parameter, kept, out=kept)
+        if len(history) % self.every == 0:
             self.check(history)
             self.searching = self.reached is None or bool(self.unreached())
 

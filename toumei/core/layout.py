@@ -223,7 +223,8 @@ def _channels_of(
     """The channels of an activation without a check of the arguments, which each step of a search needs."""
     axis = channel_axis_of(activation, layout, layer, channel_axis)
     sizes = tuple(size for index, size in enumerate(activation.shape) if index not in (0, axis))
-    values = activation.movedim(axis, 1).reshape(activation.shape[0], activation.shape[axis], prod(sizes))
+    moved = activation if axis == 1 else activation.movedim(axis, 1)
+    values = moved.reshape(*moved.shape[:2], prod(sizes))
     found = _layout_for(activation, axis, layout)
     if len(sizes) > 1 and found.placed:
         return Channels(values, sizes, layer=layer)
