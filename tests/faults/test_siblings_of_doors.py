@@ -19,7 +19,7 @@ from toumei.bench import PlotSpec
 from toumei.cnns import dataset_examples, expanded_weights, sample_activations, sanity_check
 from toumei.core.errors import ArgumentError, ForwardError, NonFiniteError, ShapeError
 from toumei.core.summaries import LINE
-from toumei.instrument import TensorMap
+from toumei.instrument import AttentionHeadClusterAnalyzer, TensorMap
 from toumei.instrument.memories.store import StoreStats
 from toumei.misc import hessian_trace, neural_tangent_kernel, top_eigenvalue
 from toumei.misc.circuits import CircuitDetector
@@ -236,3 +236,23 @@ def test_functions_of_the_user_that_return_something_else_are_named():
     assert list(kept.filter_ids(lambda name: 1)) == ["a"] and not list(kept.filter_ids(lambda name: []))
     with pytest.raises(ArgumentError, match="wanted returns True or False"):
         kept.filter_ids(lambda name: torch.ones(2))
+
+
+def test_tensors_of_another_kind_or_without_rows_are_named():
+    model, ones = perceptron(), torch.ones(2, 4)
+    for metric in (att.insertion, att.deletion):
+        for inputs, values in ((torch.tensor(2.0), ones), (ones, ones.bool()), (ones, ones + 0j)):
+            with pytest.raises((ArgumentError, ShapeError), match="contributions"):
+                metric(model, inputs, values, 0)
+    with pytest.raises(ShapeError, match="no positions"):
+        obj.gram(torch.ones(2, 3, 0, 8))
+    gpt, tokenizer, world = facts_gpt()
+    hooked = trans.HookedModel(gpt, tokenizer)
+    for texts in (torch.tensor(2), torch.eye(3).long().to_sparse()):
+        with pytest.raises(ArgumentError, match="several texts"):
+            trans.cache_many(hooked, texts, ("resid_post", 2), verbose=False)
+    with pytest.raises(ArgumentError, match="weight_decay"):
+        trans.TunedLens.train(gpt, tokenizer, [world.facts[0].text], steps=1, weight_decay=float("inf"))
+    heads = AttentionHeadClusterAnalyzer(separators=[1])
+    with pytest.raises(ArgumentError, match="tokens are whole numbers"):
+        heads.add({"layer": torch.full((1, 2, 4, 4), 0.25)}, tokens=torch.zeros(1, 4))

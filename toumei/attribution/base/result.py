@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError
+from ...core.kinds import shown
 from ...plots.tables import MOST
 from . import table_plots
 from .contributions import Contributions
@@ -258,9 +259,11 @@ def values_of(given: Tensor | Attribution) -> Tensor:
     """Returns contributions that are given as a tensor, or as the attribution to one target.
 
     Raises:
-        ArgumentError: An attribution to several targets, or of several inputs.
+        ArgumentError: An attribution to several targets, or of several inputs; a tensor of no real numbers.
     """
     if isinstance(given, Tensor):
+        if given.dtype is torch.bool or given.is_complex():
+            raise ArgumentError(f"contributions are real numbers, got {shown(given)}")
         return given
     if given.several:
         raise ArgumentError("this attribution is for several targets: give attribution[i], that for one")

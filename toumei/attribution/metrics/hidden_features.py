@@ -20,9 +20,10 @@ def feature_sums(features: Segments, values: Tensor, inputs: Tensor) -> Tensor:
         ShapeError: Values that do not fit the inputs.
         NonFiniteError: Values that are NaN or infinite.
     """
-    shape = (len(inputs), *values.shape[1:2], *inputs.shape[2:])
+    shape = (*inputs.shape[:1], *values.shape[1:2], *inputs.shape[2:])
     if (
-        values.dim() != inputs.dim()
+        not inputs.dim()
+        or values.dim() != inputs.dim()
         or values.shape != shape
         or (inputs.dim() > 1 and values.shape[1] not in (1, inputs.shape[1]))
     ):

@@ -61,7 +61,7 @@ def gram(activation: Tensor, channel_axis: int | None = None) -> Tensor:
         channel_axis: The axis of the channels, where it is not axis 1 or, for tokens, the last.
 
     Raises:
-        ShapeError: The activation has no batch and channel axes.
+        ShapeError: The activation has no batch and channel axes, or no positions.
 
     Example:
         >>> gram(torch.ones(1, 2, 4, 4))
@@ -71,6 +71,8 @@ def gram(activation: Tensor, channel_axis: int | None = None) -> Tensor:
     if not (activation.is_floating_point() or activation.is_complex()):
         raise ShapeError(f"expected an activation of floating-point numbers, got {activation.dtype}")
     flat = channels_first(activation, channel_axis)
+    if not flat.shape[2]:
+        raise ShapeError(f"an activation {tuple(activation.shape)} has no positions to take a mean over")
     return flat @ flat.mT / flat.shape[2]
 
 

@@ -70,6 +70,8 @@ class AttentionBatch:
                 raise ShapeError(f"expected {name} (batch, length) = {size}, got {shown(given)}")
             if given is not None and name != "tokens" and not bool(((given == 0) | (given == 1)).all()):
                 raise ArgumentError(f"{name} is 1 for tokens that count and 0 for others, got other numbers")
+        if self.tokens is not None and (self.tokens.is_floating_point() or self.tokens.is_complex()):
+            raise ArgumentError(f"tokens are whole numbers, got {shown(self.tokens)}")
         for name, weights in layers.items():
             self._check_rows(name, weights.detach())
 

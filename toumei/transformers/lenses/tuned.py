@@ -1,5 +1,6 @@
 """The tuned lens: an affine map for each layer, before the model's final norm and head."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ class TunedLens(Saved):
         check_seed(seed)
         if learning_rate is None:
             learning_rate = 1.0 if optimizer == "sgd" else 1e-3
-        if not learning_rate > 0 or not weight_decay >= 0:
+        if not 0 < learning_rate < math.inf or not 0 <= weight_decay < math.inf:
             raise ArgumentError(
                 f"expected a learning_rate above 0 and a weight_decay from 0 on, got {learning_rate} and "
                 f"{weight_decay}"

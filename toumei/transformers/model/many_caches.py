@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...core.checks import checked
 from ...core.content import content_of_model
@@ -55,7 +56,8 @@ def cache_many(
         >>> len(caches), caches[0]["resid_post", 2].shape[::2]
         (3, torch.Size([1, 128]))
     """
-    if isinstance(texts, str | Mapping) or not hasattr(texts, "__iter__"):
+    dense = not isinstance(texts, Tensor) or (texts.layout == torch.strided and texts.dim() > 0)
+    if isinstance(texts, str | Mapping) or not hasattr(texts, "__iter__") or not dense:
         raise ArgumentError(f"expected several texts or rows of token ids, got {shown(texts)}")
     rows = texts if hasattr(texts, "shape") else list(texts)
     if not len(rows):
