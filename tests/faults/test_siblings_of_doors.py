@@ -23,10 +23,12 @@ from toumei.instrument import AttentionHeadClusterAnalyzer, TensorMap
 from toumei.instrument.memories.store import StoreStats
 from toumei.misc import hessian_trace, neural_tangent_kernel, top_eigenvalue
 from toumei.misc.circuits import CircuitDetector
-from toumei.misc.modularity import chain
+from toumei.misc.modularity import chain, lesion_test
 from toumei.models import facts_gpt
-from toumei.plots import side_by_side, to_pil, token_spans
+from toumei.plots import attention_page, side_by_side, to_pil, token_spans
 from toumei.transformers.heads import FactoredMatrix
+from toumei.transformers.model.model_inputs import plain_rows
+from toumei.transformers.tools import CausalTracingIntervention
 
 PICTURES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 SETTINGS = trans.DictionarySettings(features=8, k=2, tokens=64, batch_size=16, buffer=32)
@@ -256,3 +258,21 @@ def test_tensors_of_another_kind_or_without_rows_are_named():
     heads = AttentionHeadClusterAnalyzer(separators=[1])
     with pytest.raises(ArgumentError, match="tokens are whole numbers"):
         heads.add({"layer": torch.full((1, 2, 4, 4), 0.25)}, tokens=torch.zeros(1, 4))
+
+
+def test_numbers_that_are_not_finite_and_tensors_without_axes_are_named():
+    model, scalar = perceptron(), torch.tensor(2.0)
+    for wrong in ({"lasso": float("inf")}, {"ridge": float("inf")}):
+        with pytest.raises(ArgumentError, match="lasso and ridge finite"):
+            att.Lime(model, **wrong)
+    graph = chain("ab", [torch.eye(4)])
+    with pytest.raises(ShapeError, match="a target for each"):
+        lesion_test(model, graph, torch.zeros(8, dtype=torch.long), scalar, torch.zeros(2))
+    with pytest.raises(ShapeError, match="attention weights of layers"):
+        attention_page(scalar, tokens=["a"])
+    with pytest.raises(ArgumentError, match="dense"):
+        plain_rows(torch.eye(3).long().to_sparse())
+    gpt, tokenizer, world = facts_gpt()
+    tool = CausalTracingIntervention(trans.HookedModel(gpt, tokenizer))
+    with pytest.raises(ArgumentError, match="scale is a finite number"):
+        tool.intervene_on_neuron(world.facts[0].text, 1, 2, float("inf"))

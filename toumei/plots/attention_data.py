@@ -26,6 +26,8 @@ def named_layers(attentions: Layers) -> dict[str, Tensor]:
         ShapeError: A tensor has another shape, or layers differ in more than their heads.
     """
     if not isinstance(attentions, Mapping):
+        if isinstance(attentions, Tensor) and not attentions.dim():
+            raise ShapeError(f"expected the attention weights of layers, got {shown(attentions)}")
         attentions = {str(place): layer for place, layer in enumerate(attentions)}
     layers = dict(attentions)
     if not layers:

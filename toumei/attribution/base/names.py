@@ -33,7 +33,7 @@ class Names:
             ShapeError: Another number of names.
         """
         parts = parts_of(inputs)
-        if self.rows is not None and len(self.rows) != len(parts[0]):
+        if self.rows is not None and parts and len(self.rows) != len(parts[0]):
             raise ShapeError(f"{len(self.rows)} row_names for {len(parts[0])} inputs")
         if self.features is None:
             return

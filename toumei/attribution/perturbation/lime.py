@@ -1,5 +1,6 @@
 """LIME: a linear model of the scores of an input with random features hidden."""
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -93,9 +94,10 @@ class Lime(CoalitionMethod):
         check_counts(2, samples=samples)
         check_choice("space", space, get_args(Space))
         check_choice("distance", distance, get_args(Distance))
-        if not width > 0 or not ridge >= 0 or (lasso is not None and not lasso > 0):
+        if not width > 0 or not 0 <= ridge < math.inf or (lasso is not None and not 0 < lasso < math.inf):
             raise ArgumentError(
-                f"width and lasso are above 0 and ridge is at least 0, got {width}, {lasso} and {ridge}"
+                f"width and lasso are above 0 and ridge is at least 0, lasso and ridge finite; got {width}, "
+                f"{lasso} and {ridge}"
             )
         self.samples = samples
         self.space: Space = space

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...core.errors import ArgumentError, NonFiniteError, ShapeError
 from ...core.kinds import shown
 
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # types of numbers of tokens
 _TOLERANCE = 0.02  # of sums of rows, which half precision rounds
 
 
@@ -70,7 +71,7 @@ class AttentionBatch:
                 raise ShapeError(f"expected {name} (batch, length) = {size}, got {shown(given)}")
             if given is not None and name != "tokens" and not bool(((given == 0) | (given == 1)).all()):
                 raise ArgumentError(f"{name} is 1 for tokens that count and 0 for others, got other numbers")
-        if self.tokens is not None and (self.tokens.is_floating_point() or self.tokens.is_complex()):
+        if self.tokens is not None and self.tokens.dtype not in _WHOLE:
             raise ArgumentError(f"tokens are whole numbers, got {shown(self.tokens)}")
         for name, weights in layers.items():
             self._check_rows(name, weights.detach())

@@ -152,8 +152,11 @@ def lesion_test(
     labels = check_labels(graph, labels)
     if samples < 1:
         raise ArgumentError(f"a lesion is compared with at least one random set, got samples={samples}")
-    if not targets.dim() or len(targets) != len(inputs):
-        raise ShapeError(f"expected a target for each of {len(inputs)} inputs, got {tuple(targets.shape)}")
+    if not inputs.dim() or targets.shape[:1] != inputs.shape[:1]:
+        raise ShapeError(
+            f"expected inputs (N, ...) and a target for each, got {tuple(inputs.shape)} and "
+            f"{tuple(targets.shape)}"
+        )
     batches = list(zip(inputs.split(batch_size), targets.split(batch_size), strict=True))
     generator = make_generator(seed)
     parts = list(_parts(graph, labels))

@@ -23,12 +23,17 @@ _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 def plain_rows(given: Any) -> Any:
     """Returns texts and token ids in arrays, tensors and columns of pandas as lists, anything else as it is.
 
+    Raises:
+        ArgumentError: A sparse tensor.
+
     Example:
         >>> plain_rows([torch.tensor([3, 4]), np.array([5])])
         [[3, 4], [5]]
     """
     if isinstance(given, list | tuple):
         return given if all(type(one) in (int, str) for one in given) else [plain_rows(one) for one in given]
+    if isinstance(given, Tensor) and given.layout != torch.strided:
+        raise ArgumentError(f"token ids are a dense tensor, got {shown(given)}")
     is_column = type(given).__module__.partition(".")[0] == "pandas" and not hasattr(given, "columns")
     return given.tolist() if is_column or isinstance(given, Tensor | np.ndarray | np.integer) else given
 

@@ -1,5 +1,6 @@
 """CausalTracingIntervention: what a prediction depends on, by changing states of the pass."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -133,9 +134,11 @@ class CausalTracingIntervention(HookedTool):
             scale: What its activation is multiplied with at all positions; 0 switches it off.
 
         Raises:
-            ArgumentError: There is no such neuron.
+            ArgumentError: There is no such neuron, or the scale is not finite.
             LayerError: The layer has no MLP.
         """
+        if not math.isfinite(scale):
+            raise ArgumentError(f"scale is a finite number, got {scale}")
 
         def change(activations: Tensor) -> Tensor:
             if not 0 <= neuron_idx < activations.shape[-1]:
