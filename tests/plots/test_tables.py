@@ -5,9 +5,11 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
-from toumei.core.errors import ShapeError
+from toumei.core.errors import ArgumentError, ShapeError
 from toumei.plots import bar_chart, beeswarm, dependence, waterfall
+from toumei.plots.statistics import heat_map
 
 VALUES = torch.tensor([1.0, -4.0, 0.5, 2.0])
 NAMES = ["a", "b", "c", "d"]
@@ -94,3 +96,13 @@ def test_numbers_that_do_not_fit_their_names_are_refused():
         beeswarm(torch.rand(2, 2), ["a", "b"], torch.rand(2, 3))
     with pytest.raises(ShapeError, match="as many contributions"):
         dependence(VALUES, torch.rand(3), "a")
+
+
+def test_what_is_no_colour_is_named():
+    ax = Figure().add_subplot()
+    with pytest.raises(ArgumentError, match="color is a colour.*'no such thing'"):
+        bar_chart(torch.ones(2), ["a", "b"], color="no such thing")
+    with pytest.raises(ArgumentError, match="color is a colour"):
+        heat_map(torch.ones(1, 2), ["a"], ax, label="x", color="bleu")
+    with pytest.raises(ArgumentError, match="largest is a colour"):
+        heat_map(torch.ones(1, 2), ["a"], ax, label="x", below=("gray", "blakc"))

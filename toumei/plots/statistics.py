@@ -52,6 +52,7 @@ def heat_map(
 
     Raises:
         ShapeError: The values are no matrix with as many rows as there are labels.
+        ArgumentError: What is no colour.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -63,6 +64,7 @@ def heat_map(
         raise ShapeError(f"expected a matrix with {len(rows)} labelled rows, got {tuple(values.shape)}")
     if columns is not None and values.shape[1] != len(columns):
         raise ShapeError(f"{len(columns)} columns have labels, got {tuple(values.shape)}")
+    look.check_colors(color=color, half=below[0], largest=below[1])
     numbers = values.detach().float().cpu()
     low, high = limits or color_limits(numbers, middle)
     colors = look.diverging_map((color, look.darker(color)), below, (low - middle, high - middle))

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from ..core.checks import checked
+from ..core.errors import ArgumentError
+from ..core.kinds import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,8 +154,27 @@ def diverging_map(
     return ListedColormap(whole(torch.linspace(*span, 257).numpy() / largest / 2 + 0.5), "diverging")
 
 
+def check_colors(**colors: str | None) -> None:
+    """Raises an error for the first colour that matplotlib does not know; None is none given.
+
+    Raises:
+        ArgumentError: It is no colour.
+
+    Example:
+        >>> check_colors(color="tab:blue", edge=None)
+    """
+    from matplotlib.colors import is_color_like
+
+    for name, color in colors.items():
+        if color is not None and not is_color_like(color):
+            raise ArgumentError(f"{name} is a colour, such as 'tab:blue' or '#0072B2', got {shown(color)}")
+
+
 def darker(color: str) -> str:
     """Returns a colour with half of its light, as hexadecimal digits.
+
+    Raises:
+        ArgumentError: It is no colour.
 
     Example:
         >>> darker("#FF8000")
@@ -161,6 +182,7 @@ def darker(color: str) -> str:
     """
     from matplotlib.colors import to_hex, to_rgb
 
+    check_colors(color=color)
     red, green, blue = to_rgb(color)
     return to_hex((red / 2, green / 2, blue / 2))
 

@@ -53,6 +53,7 @@ def bar_chart(
 
     Raises:
         ShapeError: Another number of names than columns.
+        ArgumentError: What is no colour.
 
     Example:
         >>> axes = bar_chart(torch.tensor([1.0, -3.0]), ["age", "dose"])
@@ -61,6 +62,7 @@ def bar_chart(
     """
     values = values[None] if values.dim() == 1 else values
     check_counts(1, most=most)
+    style.check_colors(color=color)
     if values.dim() != 2 or values.shape[1] != len(names):
         raise ShapeError(f"expected a number for each of {len(names)} columns, got {tuple(values.shape)}")
     if errors is not None and (errors.numel() != values.numel() or errors.is_complex()):
