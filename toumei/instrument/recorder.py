@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
 from time import perf_counter
 from types import FrameType
 from typing import Any
@@ -21,12 +20,12 @@ from ..core.untracked import graph_nodes_made, in_transform
 from .attention_weights import AttentionWeights
 from .graph import OperationGraph
 from .nodes import Memory, Operation, TensorNode, shape_of
+from .nodes_in_values import plain_with_nodes, with_nodes
 from .source_lines import source_line
 from .values import Keep, Values, memory_of
 
 _READS = frozenset(("item", "tolist", "is_nonzero", "equal", "allclose", "numpy"))
 _Known = tuple[ref[Tensor], TensorNode, int, int]
-_PLAIN = (str, int, float, bool, complex, type(None))
 
 
 class Recorder:
@@ -99,7 +98,7 @@ class Recorder:
 
     def end(self, output: Any) -> None:
         """Writes down the output."""
-        self._output = _plain(output, self._node_of)
+        self._output = plain_with_nodes(output, self._node_of)
         self._finish()
 
     def fail(self, error: BaseException) -> None:
@@ -206,20 +205,7 @@ class Recorder:
 
     def _arguments(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         self._touched.clear()
-        return self._as_nodes(args), self._as_nodes(kwargs)
-
-    def _as_nodes(self, value: Any) -> Any:
-        """Arguments with nodes in place of tensors."""
-        if isinstance(value, Tensor):
-            return self._node_of(value)
-        kind = type(value)
-        if kind is tuple or kind is list:
-            return kind([self._as_nodes(one) for one in value])
-        if kind is dict:
-            return {key: self._as_nodes(one) for key, one in value.items()}
-        if kind is slice:
-            return slice(*(self._as_nodes(one) for one in (value.start, value.stop, value.step)))
-        return value
+        return with_nodes(args, self._node_of), with_nodes(kwargs, self._node_of)
 
     def _write(self, name: str, kind: str, given: tuple[Any, Any], label: str | None = None) -> Operation:
         """Adds an operation of the innermost module, with another label than its function if one is given."""
@@ -391,16 +377,3 @@ def _attributes(modules: Mapping[nn.Module, str]) -> dict[int, str]:
         for part in tensor_parts(value)
         for tensor in [main_tensor(value, part)]
     }
-
-
-def _plain(output: Any, node_of: Callable[[Tensor], TensorNode]) -> Any:
-    """An output as tuples, lists and dictionaries, with nodes in place of tensors and no other objects."""
-    if isinstance(output, Tensor):
-        return node_of(output)
-    if isinstance(output, Mapping):
-        return {key: _plain(value, node_of) for key, value in output.items()}
-    if isinstance(output, tuple | list):
-        return (tuple if isinstance(output, tuple) else list)(_plain(value, node_of) for value in output)
-    if is_dataclass(output) and not isinstance(output, type):
-        return {one.name: _plain(getattr(output, one.name), node_of) for one in fields(output)}
-    return output if isinstance(output, _PLAIN) else None
