@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from common import basic_parser, model_and_texts
 from toumei.core import evaluating
 from toumei.instrument import AttentionHeadClusterAnalyzer, AttentionHeadClusteringResult, instrument
-from toumei.models import minilm
+from toumei.models import minilm, smollm2
 from toumei.plots import look, save_figure
 
 MARKS = (".", ",")
@@ -95,7 +95,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         __doc__, Path("outputs/attention_heads.png"), seed=0, device="cpu"
     )
     parser.add_argument(
-        "--model", help="minilm, an encoder or a decoder of Hugging Face, or a folder with one"
+        "--model", help="minilm, smollm2, a model of Hugging Face to download, or a folder with one"
     )
     parser.add_argument("--texts", help="a file with a text on each line")
     parser.add_argument("--count", type=int, default=500, help="most texts")
@@ -114,6 +114,9 @@ def encoder(name: str) -> tuple[Any, Any]:
 
     if name == "minilm":
         return minilm()
+    if name == "smollm2":
+        decoder, tokenizer = smollm2()
+        return decoder.base_model, tokenizer
     return AutoModel.from_pretrained(name, dtype=torch.float32), AutoTokenizer.from_pretrained(name)
 
 
