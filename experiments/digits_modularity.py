@@ -122,7 +122,7 @@ def draw(path: str, graph: WeightGraph, labels: Tensor, results: dict[str, list[
     grid = figure.add_gridspec(2, len(results), height_ratios=(1, 1.4))
     for column, (kind, tests) in enumerate(results.items()):
         place = tests[-1].plot(figure.add_subplot(grid[0, column]))
-        place.set_title(f"{kind}: {place.get_title()}")
+        place.set_title(f"{kind}\n{place.get_title()}")
     layers = plot_layers(graph, labels, figure.add_subplot(grid[1, :]), edges=1500)
     layers.set_title(f"{KINDS[-1]}: units by cluster, and the largest weights between them")
     save_figure(figure, path)
