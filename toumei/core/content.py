@@ -25,7 +25,7 @@ _GLOBAL_GENERATORS = {
     id(function.__self__): name  # type: ignore[attr-defined]
     for name, function in (("random", random.random), ("numpy.random", np.random.random))
 }
-"""Generators of a process, of which functions of modules are methods: what they hold is no setting."""
+"""The generators of a process, behind functions such as `random.random`: what they hold is no setting."""
 
 
 def content_hash(given: Any) -> str:

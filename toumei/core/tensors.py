@@ -1,6 +1,9 @@
 """How the numbers of a weight are stored: plainly, spread over processes, or quantized."""
 
+import torch
 from torch import Tensor
+
+WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def whole(weight: Tensor) -> Tensor:

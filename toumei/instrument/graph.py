@@ -178,8 +178,8 @@ class OperationGraph:
 
         Raises:
             ReplayError: The pass failed and has no output; an operation that functions of torch do not show,
-                or that cannot take these values; a tensor of which it is not known whether it follows from
-                the given values; a number that the model read of a tensor with ``item``, and that is another
+                or that cannot take these values; a tensor that may or may not follow from the
+                given values; a number that the model read of a tensor with ``item``, and that is another
                 one now.
             ShapeError: A value of another shape than in the pass.
             LayerError: A tensor that the pass did not have.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError, NonFiniteError, ShapeError
 from ...core.kinds import shown
+from ...core.tensors import WHOLE_NUMBERS
 
-_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # types of numbers of tokens
 _TOLERANCE = 0.02  # of sums of rows, which half precision rounds
 
 
@@ -71,7 +71,7 @@ class AttentionBatch:
                 raise ShapeError(f"expected {name} (batch, length) = {size}, got {shown(given)}")
             if given is not None and name != "tokens" and not bool(((given == 0) | (given == 1)).all()):
                 raise ArgumentError(f"{name} is 1 for tokens that count and 0 for others, got other numbers")
-        if self.tokens is not None and self.tokens.dtype not in _WHOLE:
+        if self.tokens is not None and self.tokens.dtype not in WHOLE_NUMBERS:
             raise ArgumentError(f"tokens are whole numbers, got {shown(self.tokens)}")
         for name, weights in layers.items():
             self._check_rows(name, weights.detach())

@@ -130,7 +130,7 @@ def split_heads(graph: OperationGraph, query: TensorNode, shape: list[int]) -> i
 def _split_axes(graph: OperationGraph, query: TensorNode) -> tuple[int, ...]:
     """The sizes of the axes, but for the last, that queries were split into: heads, or groups and heads."""
     width = query.shape[-1]
-    dropped: list[int] = []  # axes of which one place was taken, the last one first
+    dropped: list[int] = []  # axes that lost all places but one, the last one first
     for operation, before, after in _changes(graph, query):
         axis = _dropped(operation, len(before), len(after))
         dropped += [] if axis is None else [axis]
@@ -166,7 +166,7 @@ def _changes(
 
 
 def _dropped(operation: Operation, before: int, after: int) -> int | None:
-    """The axis of which an operation takes one place; None if it takes none, or more than that."""
+    """The axis along which an operation takes one place and does nothing else, None if there is none."""
     if before != after + 1 or operation.function not in ("unbind", "getitem"):
         return None
     if operation.function == "unbind":

@@ -13,11 +13,10 @@ from ...core.conversions import has_values
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import device_and_dtype
+from ...core.tensors import WHOLE_NUMBERS
 from ...core.tokenizers import encoded_by, positions_in_table
 from .cached_texts import CachedTexts
 from .tokens import encode
-
-_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def plain_rows(given: Any) -> Any:
@@ -100,7 +99,7 @@ class ModelInputs:
         if given.is_floating_point() and name != "input_ids":
             dtype = device_and_dtype(self._model)[1]
             return {name: given.to(dtype)}
-        if given.dtype not in _WHOLE or not 1 <= given.dim() <= 2:
+        if given.dtype not in WHOLE_NUMBERS or not 1 <= given.dim() <= 2:
             raise ArgumentError(
                 f"expected token ids, whole numbers of shape (batch, position), got {shown(given)}"
             )

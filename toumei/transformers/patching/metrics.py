@@ -43,8 +43,8 @@ class Metric:
         """Returns the function of logits for a model and clean prompts.
 
         Raises:
-            ArgumentError: `prepare` made no function; the function raises it for logits of which it makes no
-                number for each text.
+            ArgumentError: `prepare` made no function; the function raises it for logits that it makes no
+                number of for each text.
         """
         found: Any = self.prepare(model, ids, clean)
         if not callable(found):

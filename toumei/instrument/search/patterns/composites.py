@@ -173,7 +173,7 @@ class Skip(Pattern):
 
 @checked
 def chain(*steps: str | Pattern) -> Pattern:
-    """Returns the pattern of steps one after the other, the last of which made the tensor.
+    """Returns the pattern of steps one after the other; the last one made the tensor.
 
     Args:
         *steps: Functions with ``|`` between them, `Step` or `Skip`; the first may be any pattern.
