@@ -11,6 +11,7 @@ from ...core.checks import check_choice, check_counts, check_no_nan, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.parallel import sweep
+from ...core.products import OneDnnProducts
 from ...core.progress import tqdm
 from ..model.causality import check_next_token_logits
 from ..model.hooked_model import HookedModel
@@ -136,20 +137,25 @@ class _GroupTask:
         """The heads."""
         return [Change(layer, unit=head) for layer in self.layers for head in range(self.heads[layer])]
 
-    @torch.no_grad()
     def __call__(
         self, group: list[int], advance: Callable[[int], object] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Returns the measure of some texts (texts,), and without each head (texts, layers, heads)."""
+        with torch.no_grad(), OneDnnProducts():
+            return self._measured(group, advance)
+
+    def _measured(self, group: list[int], advance: Callable[[int], object] | None) -> tuple[Tensor, Tensor]:
         model, rows, metric = self.model, self.rows, self.metric
-        inputs = model.inputs([rows[index] for index in group])
+        texts = [rows[index] for index in group]
+        # The last token is only predicted: without it the loss is the same, and so are the other positions.
+        inputs = model.inputs([row[:-1] for row in texts] if metric is None else texts)
         logits = read_logits(model, inputs)
-        read = _Loss(inputs) if metric is None else _last(metric, model, inputs, logits)
-        first, last = (0, 1) if metric is None else (logits.shape[1] - 1, 0)
-        before = read(logits[None, :, first : logits.shape[1] - last])[0]
+        read = _Loss(model, texts) if metric is None else _last(metric, model, inputs, logits)
+        first = 0 if metric is None else logits.shape[1] - 1
+        before = read(logits[None, :, first:])[0]
         new = self.values or _outputs(model, [rows[index - 1] for index in group], self.layers)
         runs = PatchedRuns(
-            model, inputs, Replacement("z", new, _Z_AXES), first=first, last=last, batch_size=self.batch_size
+            model, inputs, Replacement("z", new, _Z_AXES), first=first, batch_size=self.batch_size
         )
         shape = len(group), len(self.layers), max(self.heads.values())
         table = torch.full(shape, torch.nan, dtype=torch.float64)
@@ -189,12 +195,12 @@ def _last(metric: Metric, model: HookedModel, inputs: dict[str, Any], logits: Te
 
 
 class _Loss:
-    """Reads the mean loss of each text, from logits (rows, texts, positions, tokens) without the last one."""
+    """Reads the mean loss of each text, from logits (rows, texts, positions, tokens) of all but the last."""
 
-    def __init__(self, inputs: dict[str, Any]) -> None:
-        ids = inputs["input_ids"]
-        self._targets = ids[:, 1:]
-        self._valid = inputs.get("attention_mask", torch.ones_like(ids))[:, 1:].bool()
+    def __init__(self, model: HookedModel, texts: list[list[int]]) -> None:
+        inputs = model.inputs([row[1:] for row in texts])
+        self._targets = inputs["input_ids"]
+        self._valid = inputs.get("attention_mask", torch.ones_like(self._targets)).bool()
 
     def __call__(self, logits: Tensor) -> Tensor:
         targets = self._targets.expand(logits.shape[:-1])
