@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from ...core.checks import check_choice, check_counts, check_no_nan, checked
 from ...core.errors import ArgumentError
@@ -23,6 +24,7 @@ from .sweep import PatchedRuns, Read, read_logits
 
 _TOKENS = 1024  # of a group of texts that run together
 _LOGITS = 2**26
+_LOSSES = 2**20  # logits at once on a CPU: what the loss writes of more has to come from the system each time
 _Z_AXES = ("batch", "position", "head", "width")
 
 
@@ -203,10 +205,10 @@ class _Loss:
         self._valid = inputs.get("attention_mask", torch.ones_like(self._targets)).bool()
 
     def __call__(self, logits: Tensor) -> Tensor:
-        targets = self._targets.expand(logits.shape[:-1])
-        losses = torch.nn.functional.cross_entropy(
-            logits.flatten(0, -2).float(), targets.flatten().to(logits.device), reduction="none"
-        )
+        targets = self._targets.expand(logits.shape[:-1]).to(logits.device)
+        size = max(1, _LOSSES // logits.shape[-1]) if logits.device.type == "cpu" else targets.numel()
+        pairs = zip(logits.flatten(0, -2).split(size), targets.flatten().split(size), strict=True)
+        losses = torch.cat([cross_entropy(some.float(), wanted, reduction="none") for some, wanted in pairs])
         losses = losses.unflatten(0, targets.shape).double() * self._valid.to(logits.device)
         result: Tensor = (losses.sum(-1) / self._valid.sum(-1).to(logits.device)).cpu()
         return result
