@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -20,6 +19,7 @@ from .errors import ArgumentError
 from .files import atomic_write
 from .json_files import from_json
 from .kinds import shown
+from .user_warnings import warn
 
 _DIGITS = 64  # of the hash in front of the content of a file
 
@@ -80,7 +80,7 @@ class KeptResults:
             if not self._full:
                 self._full = True
                 message = f"from item {index} on results are returned, but not all of them are kept: {error}"
-                warnings.warn(message, stacklevel=4)
+                warn(message)
 
     def _note_changes(self) -> None:
         """Leaves out of account what the first call of the function has changed, now and in later sweeps."""

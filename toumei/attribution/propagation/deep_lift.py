@@ -1,6 +1,5 @@
 """DeepLift: contributions of differences from a baseline, which add up through any network."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import get_args
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from ...core.checks import check_choice, check_counts
 from ...core.seeding import make_generator
+from ...core.user_warnings import warn
 from ..base.backward import leaves_of
 from ..base.baseline_samples import BaselineSamples, one_baseline
 from ..base.baselines import BaselineLike
@@ -210,9 +210,7 @@ def _checked(
             "take another baseline, or a model and inputs in double()"
         )
     if why is not None:
-        warnings.warn(
-            f"contributions of {result.method} do not add up, the gap is {gap.max():.2g}: {why}", stacklevel=5
-        )
+        warn(f"contributions of {result.method} do not add up, the gap is {gap.max():.2g}: {why}")
     return result
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -22,6 +21,7 @@ from ...core.parallel import streamed
 from ...core.progress import tqdm
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
+from ...core.user_warnings import warn
 from .activation_source import ActivationSource, Block, activations_of
 from .token_batches import TokenBatch
 
@@ -72,10 +72,9 @@ class ActivationStore:
                 f"{folder} has no shard of activations yet: write them with the same call again"
             )
         if index.get("tokens") != self.tokens:
-            warnings.warn(
+            warn(
                 f"{folder} has {self.tokens} tokens and was not written to its end, or by toumei 0.2.0, "
-                f"which did not note the end: write it with the same call again, which adds what is missing",
-                stacklevel=4,
+                f"which did not note the end: write it with the same call again, which adds what is missing"
             )
 
     @classmethod
