@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .content import content_hash, function_parts
 from .errors import ArgumentError
-from .files import atomic_write
+from .files import atomic_write, check_folder
 from .json_files import from_json
 from .kinds import shown
 from .user_warnings import warn
@@ -34,9 +34,11 @@ class KeptResults:
 
     Raises:
         ArgumentError: The content of an item or of the function cannot be read.
+        FolderError: The folder is a file.
     """
 
     def __init__(self, folder: Path, function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+        check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.function = folder, function
         self._parts = function_parts(function)

@@ -13,7 +13,7 @@ from torch.nn.functional import pad as padded
 
 from ..core.checks import answer_of, checked
 from ..core.errors import ArgumentError, LayerError, ShapeError
-from ..core.files import atomic_write
+from ..core.files import atomic_write, check_folder
 from ..core.kinds import shown
 from ..core.serialization import write_safetensors
 from ..core.summaries import listed
@@ -152,8 +152,7 @@ class TensorFiles(Sequence[Mapping[str, Tensor]]):
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         self._files: list[_Stored] = []
-        if self._folder.exists() and not self._folder.is_dir():
-            raise ArgumentError(f"{str(folder)!r} is a file: give an empty folder")
+        check_folder(self._folder)
         there = sorted(self._folder.glob("pass_*.safetensors"))
         if there:
             raise ArgumentError(f"{str(folder)!r} holds tensors of {len(there)} passes: give an empty folder")
