@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import check_counts, check_jobs, checked
+from ...core.checksums import tensors_of
 from ...core.errors import ArgumentError
 from ...core.files import atomic_write
 from ...core.json_files import from_json
@@ -282,7 +283,7 @@ def _read_shard(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
     safetensors = require("safetensors", "reading activations")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in names}
+            return tensors_of(file, names, copied=False)
     except (safetensors.SafetensorError, OSError) as error:
         raise ArgumentError(
             f"{path} is damaged, remove it and write the activations again: {error}"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
+from ...core.checksums import tensors_of
 from ...core.errors import ArgumentError
 from ...core.files import atomic_pair
 from ...core.json_files import from_json
@@ -271,6 +272,6 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     safetensors = require("safetensors", "reading a dictionary")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return tensors_of(file)
     except (safetensors.SafetensorError, OSError) as error:
         raise ArgumentError(f"{path} cannot be read: it is missing, cut short or damaged: {error}") from error
