@@ -232,7 +232,7 @@ def _differing(old: _Part, new: _Part, place: str) -> Iterator[_Difference]:
 
 
 def _inner(part: Any) -> Any:
-    """What is compared of a number of numpy and of a dictionary of another class, in place of them."""
+    """The part that is compared: for numbers of numpy and subclasses of dict their content."""
     return part["parts"] if isinstance(part, dict) and ("$scalar" in part or "$mapping" in part) else part
 
 

@@ -36,9 +36,8 @@ _ROUNDING = 32  # how many times the smallest difference of a precision passes o
 def always_repeats(model: nn.Module) -> bool:
     """Returns whether a network in evaluation mode is known to say the same twice, without a pass of it.
 
-    It is known of networks that are made of modules of torch alone, of classifiers of torchvision and of some
-    language models of transformers, as long as nobody put hooks or other code into them. Of all others it is
-    not known.
+    Three kinds are known: networks that consist of torch's modules alone, classifiers from torchvision, and
+    some language models from transformers. A network that somebody put hooks or other code into is not known.
 
     Example:
         >>> always_repeats(nn.Sequential(nn.Linear(3, 2), nn.Dropout()).eval())

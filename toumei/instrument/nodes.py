@@ -154,8 +154,8 @@ class Memory:
         model: The model, whose parameters and buffers count as they are now.
         first: Values of inputs and constants, by name, and of tensors in place of parameters.
         overwritten: Names of tensors that the pass began with and overwrote.
-        rewind: Sets the global generators of random numbers to their states before the pass, for operations
-            of which it is not known that they draw.
+        rewind: Sets the global generators of random numbers to their states before the pass. Operations that
+            are not known to draw begin from there.
     """
 
     model: nn.Module

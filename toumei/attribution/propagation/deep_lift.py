@@ -185,8 +185,8 @@ def _checked(
 ) -> Attribution:
     """The attribution, after a warning if its contributions do not add up within 1e-4 and rounding.
 
-    Rounding of contributions that cancel is no excuse where it leaves nothing of what they add up to. What
-    else may be rounding, inside of the network, is told by the row with the widest gap in float64.
+    Large contributions that cancel leave rounding behind. That is an excuse only where their sum is larger
+    than it. Rounding inside the network is told by computing the row with the widest gap again in float64.
 
     Args:
         result: The attribution.
