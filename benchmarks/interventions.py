@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from timing import basic_parser, clocks, describe, spread, write
-from toumei.core.products import OneDnnProducts
+from toumei.core.products import onednn_products
 from toumei.transformers import HookedModel, ablation, activation_patching, head_ablation, logit_difference
 
 Seconds = Callable[[Callable[[], object]], float]
@@ -114,7 +114,7 @@ def limits(model: HookedModel, length: int, device: torch.device) -> dict[str, f
     whole, above, last = model.layers * block, (model.layers - 1) / 2 * block + mlp, head
     widths = 4 * model.width, head // model.width
     slow = [speed(length, model.width, width, device) for width in widths]
-    with torch.no_grad(), OneDnnProducts():
+    with torch.no_grad(), onednn_products():
         fast = [speed(1024, model.width, width, device) for width in widths]
     positions = length / (length - 1)
     return {

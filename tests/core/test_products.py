@@ -8,7 +8,7 @@ from torch.nn.utils import parametrizations
 from transformers.pytorch_utils import Conv1D
 
 from toumei.core import products
-from toumei.core.products import OneDnnProducts
+from toumei.core.products import onednn_products
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_linear_layers_give_what_they_give_without(shape, layer, real, request):
     seen = None if real else request.getfixturevalue("calls")
     vectors = torch.randn(shape)
     expected = layer(vectors)
-    with OneDnnProducts():
+    with onednn_products():
         found = layer(vectors)
     assert found.shape == expected.shape
     assert torch.allclose(found, expected, atol=1e-5)
@@ -43,9 +43,9 @@ def test_linear_layers_give_what_they_give_without(shape, layer, real, request):
 @torch.no_grad()
 def test_rows_of_a_view_and_of_inference_mode_are_multiplied():
     layer, vectors = nn.Linear(6, 3), torch.randn(4, 10, 12)[:, ::3, ::2]
-    with OneDnnProducts():
+    with onednn_products():
         assert torch.allclose(layer(vectors), linear(vectors, layer.weight, layer.bias), atol=1e-5)
-    with torch.inference_mode(), OneDnnProducts():
+    with torch.inference_mode(), onednn_products():
         assert torch.allclose(layer(vectors), layer(vectors.clone()), atol=1e-5)
 
 
@@ -76,7 +76,7 @@ WHERE_TORCH_STAYS = {
 def test_other_calls_stay_those_of_torch(case, calls):
     call, given = WHERE_TORCH_STAYS[case]()
     expected = call(given)
-    with OneDnnProducts():
+    with onednn_products():
         found = call(given)
     assert not calls
     assert type(found) is type(expected)
@@ -86,25 +86,39 @@ def test_other_calls_stay_those_of_torch(case, calls):
 def test_gradients_and_autocast_stay_those_of_torch(calls):
     layer, vectors = nn.Linear(8, 4), torch.randn(5, 8, requires_grad=True)
     expected = torch.autograd.grad(layer(vectors).square().sum(), vectors)[0]
-    with OneDnnProducts():
+    with onednn_products():
         assert torch.equal(torch.autograd.grad(layer(vectors).square().sum(), vectors)[0], expected)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), onednn_products():
+        with torch.enable_grad():
+            assert torch.equal(torch.autograd.grad(layer(vectors).square().sum(), vectors)[0], expected)
+        with torch.autocast("cpu", torch.bfloat16):
             assert layer(vectors).dtype == torch.bfloat16
     assert not calls
+
+
+@torch.no_grad()
+def test_a_block_inside_of_another_one_multiplies_once_and_leaves_the_outer_one(calls):
+    layer, vectors = nn.Linear(8, 4), torch.randn(5, 8)
+    with onednn_products():
+        with onednn_products():
+            layer(vectors)
+        layer(vectors)
+    layer(vectors)
+    assert len(calls) == 2
 
 
 @torch.no_grad()
 def test_a_parametrized_weight_is_multiplied_as_it_is(calls):
     layer, vectors = parametrizations.weight_norm(nn.Linear(8, 4)), torch.randn(5, 8)
     expected = layer(vectors)
-    with OneDnnProducts():
+    with onednn_products():
         assert torch.allclose(layer(vectors), expected, atol=1e-5)
     assert calls == [(5, 8)]
 
 
 @torch.no_grad()
 def test_bad_shapes_are_the_errors_of_torch():
-    with OneDnnProducts(), pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with onednn_products(), pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         nn.Linear(8, 4)(torch.randn(5, 7))
-    with OneDnnProducts(), pytest.raises(TypeError, match="linear"):
+    with onednn_products(), pytest.raises(TypeError, match="linear"):
         linear([1.0], [2.0])

@@ -198,6 +198,17 @@ class FunctionMode(TorchFunctionMode):
         return _get_current_function_mode() is self
 
 
+def innermost_handler() -> Handler | None:
+    """Returns the handler that gets calls first, None without one.
+
+    Example:
+        >>> innermost_handler() is None
+        True
+    """
+    mode = _get_current_function_mode()
+    return mode.handler if isinstance(mode, FunctionMode) else None
+
+
 @contextmanager
 def intercepted(handler: Handler) -> Iterator[None]:
     """Hands every call of a torch function inside the block to a handler, as `FunctionMode` does.

@@ -4,38 +4,42 @@ PyTorch multiplies float32 matrices by MKL, which leaves AVX-512 unused on the p
 that comes with PyTorch does not: its products take half the time there. Results differ by rounding.
 """
 
-from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from torch.overrides import TorchFunctionMode
+
+from .functions import Function, innermost_handler, intercepted
 
 
-class OneDnnProducts(TorchFunctionMode):
-    """While it is entered, `torch.nn.functional.linear` and `torch.addmm` of float32 use oneDNN.
+def onednn_products() -> AbstractContextManager[None]:
+    """Returns a block in which `torch.nn.functional.linear` and `torch.addmm` of float32 use oneDNN.
 
-    Calls that need gradients, run under autocast, or have tensors on other devices, of other types or of
-    subclasses are left as they are; so is everything on a CPU without AVX-512.
+    Calls under autocast, and those with tensors on other devices, of other types or of subclasses are left as
+    they are. So is everything where gradients are recorded as the block begins, and on a CPU without AVX-512.
 
     Example:
         >>> layer, vectors = nn.Linear(8, 4), torch.randn(100, 8)
-        >>> with torch.no_grad(), OneDnnProducts():
+        >>> with torch.no_grad(), onednn_products():
         ...     found = layer(vectors)
         >>> torch.allclose(found, layer(vectors), atol=1e-5)
         True
     """
+    if _product is None or torch.is_grad_enabled() or innermost_handler() is _multiplied:
+        return nullcontext()
+    return intercepted(_multiplied)
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if _product is not None and not kwargs and not torch.is_grad_enabled():
-            if func is linear and _is_map(args[0], args[1], *args[2:]):
-                return _product(args[0], args[1], args[2] if len(args) > 2 else None, "none", [], "")
-            if func is torch.addmm and _is_map(args[1], _transposed(args[2]), args[0]):
-                return _product(args[1], _transposed(args[2]), args[0], "none", [], "")
-        return func(*args, **(kwargs or {}))
+
+def _multiplied(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a function returns, by oneDNN if it is a linear map."""
+    if not kwargs and not torch.is_grad_enabled():
+        if function is linear and _is_map(args[0], args[1], *args[2:]):
+            return _product(args[0], args[1], args[2] if len(args) > 2 else None, "none", [], "")
+        if function is torch.addmm and _is_map(args[1], _transposed(args[2]), args[0]):
+            return _product(args[1], _transposed(args[2]), args[0], "none", [], "")
+    return function(*args, **kwargs)
 
 
 def _is_map(vectors: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
@@ -66,7 +70,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _found() -> Any:
-    """The product of oneDNN, where it is there and faster than that of MKL."""
+    """The product of oneDNN, where it is there and may be faster than that of MKL."""
     if torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512":
         return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     return None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...core.modules import without_wrapper
 from ...core.outputs import main_tensor, with_main_tensor
-from ...core.products import OneDnnProducts
+from ...core.products import onednn_products
 from .families import Anatomy
 from .prefix_cache import cache_option
 
@@ -64,7 +64,7 @@ class BlockwiseRunner:
         """
         self._vectors = vectors[:, None]
         try:
-            with OneDnnProducts():
+            with onednn_products():
                 output = self._model(input_ids=ids.expand(len(vectors), 1), use_cache=False)
         finally:
             self._vectors = None
@@ -107,7 +107,7 @@ class BlockCall:
             args = (vectors, *args[1:])
         else:
             kwargs["hidden_states"] = vectors
-        with OneDnnProducts():
+        with onednn_products():
             return main_tensor(block(*args, **kwargs))
 
 

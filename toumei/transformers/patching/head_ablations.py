@@ -12,7 +12,7 @@ from ...core.checks import check_choice, check_counts, check_no_nan, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.parallel import sweep
-from ...core.products import OneDnnProducts
+from ...core.products import onednn_products
 from ...core.progress import tqdm
 from ..model.causality import check_next_token_logits
 from ..model.hooked_model import HookedModel
@@ -143,7 +143,7 @@ class _GroupTask:
         self, group: list[int], advance: Callable[[int], object] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Returns the measure of some texts (texts,), and without each head (texts, layers, heads)."""
-        with torch.no_grad(), OneDnnProducts():
+        with torch.no_grad(), onednn_products():
             return self._measured(group, advance)
 
     def _measured(self, group: list[int], advance: Callable[[int], object] | None) -> tuple[Tensor, Tensor]:
