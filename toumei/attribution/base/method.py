@@ -18,6 +18,7 @@ from ...core.kinds import as_names
 from ...core.modules import check_model, evaluating, frozen
 from ...core.summaries import LINE, shortened
 from ...core.targets import resolve
+from .baseline_columns import in_order
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE
 from .inputs import Inputs, Layers, Preprocess, parts_of
@@ -123,13 +124,15 @@ class Method(ABC):
                 have contributions of zero, unless they have a baseline or features of their own; they are
                 known by the names of the arguments. Methods that need gradients leave other whole numbers as
                 they are too, with a warning.
-            target: Index or name of an output, a tensor of one index an input, a function from the output
-                (N, ...) to scores (N,), which is given all heads of a network that returns several tensors,
-                an inner unit as ``"layer:channel:y:x"`` (``"layer:channel"`` is the channel's mean), at the
-                last run of its layer, or a list of these for several targets at once.
-            baselines: What stands for absence: a number, a tensor, an array, or a baseline of
-                `toumei.attribution`. For several inputs a sequence with one for each, or a dictionary by
-                name. Zeros by default, also for inputs that are left out.
+            target: Index or name of an output, a tensor or an array with an index for each input, an array
+                with a name for each, a function from the output (N, ...) to scores (N,), which is given all
+                heads of a network that returns several tensors, an inner unit as ``"layer:channel:y:x"``
+                (``"layer:channel"`` is the channel's mean), at the last run of its layer, or a list of these
+                for several targets at once.
+            baselines: What stands for absence: a number, a tensor, an array, a row or a table of pandas,
+                whose columns are taken by name, or a baseline of `toumei.attribution`. For several inputs a
+                sequence with one for each, or a dictionary by name. Zeros by default, also for inputs that
+                are left out.
             feature_names: Of the columns of a table (N, M); by default those of a table of pandas.
             class_names: Of the outputs, such as ``weights.meta["categories"]``; by default the `categories`
                 of the model, the labels of its config, or the classes of an estimator.
@@ -143,7 +146,10 @@ class Method(ABC):
             UnitError: A target that the output does not have; the nearest names are said.
             NonFiniteError: Scores that are NaN or infinite.
         """
+        given = inputs
         inputs, names = named(inputs, self.model, feature_names, row_names)
+        fitted = getattr(self.model, "feature_names", None)
+        baselines = in_order(baselines, given, fitted, names.features)
         classes = () if class_names is None else tuple(as_names(class_names))
         result, data = self._attributed(inputs, target, baselines, names=names, classes=classes)
         return replace(result, feature_names=names.features, row_names=names.rows, data=data)

@@ -1,6 +1,6 @@
 """What an attribution method returns: contributions, and how reliable they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -68,6 +68,11 @@ class Attribution(Contributions):
         picked: dict[str, Any] = {name: each(getattr(self, name), itemgetter(index)) for name in OF_TARGETS}
         name = None if self.names is None else (self.names[index],)
         return replace(self, several=False, names=name, **picked)
+
+    def __iter__(self) -> Iterator[Self]:
+        """The attributions that numbers pick: of each row, or for each of several targets."""
+        count = len(parts_of(self.values)[0]) if self.several else len(self)
+        return (self[index] for index in range(count))
 
     @staticmethod
     @checked

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,15 +27,16 @@ def scored(model: nn.Module, target: Any, count: int, classes: Sequence[str] = (
         model: The network.
         target: What the user gave.
         count: How many inputs there are, N.
-        classes: The names of the outputs, which are targets too.
+        classes: The names of the outputs, which are targets too; an array of them is one for each input.
 
     Raises:
-        UnitError: Neither a class nor a unit nor an index.
+        UnitError: Neither a class nor a unit nor an index, or a class of outputs without names.
         ShapeError: Another number of indices than inputs.
         LayerError: A unit of a layer that the model does not have.
     """
-    if isinstance(target, str) and classes and (target in classes or ":" not in target):
-        return class_index(target, classes)
+    if isinstance(target, str) and (target in classes or ":" not in target):
+        return _class_index(model, target, classes)
+    target = _numbered(model, target, classes)
     if isinstance(target, str | Unit):
         return _unit(model, target)
     if target is None or (callable(target) and not isinstance(target, Tensor)):
@@ -52,6 +54,29 @@ def scored(model: nn.Module, target: Any, count: int, classes: Sequence[str] = (
     if len(index) != count:
         raise ShapeError(f"{len(index)} targets for {count} inputs: give one, or one an input")
     return index.long().clone()
+
+
+def _class_index(model: nn.Module, name: str, classes: Sequence[str]) -> int:
+    """The number of a class."""
+    if not classes and name in dict(model.named_modules()):
+        raise UnitError(f"a target is one unit, such as '{name}:0', got the whole layer {name!r}")
+    if not classes:
+        raise UnitError(
+            f"no class {name!r}: the outputs have no names, give class_names=, or the number of an output; "
+            f"a unit is 'layer:channel'"
+        )
+    return class_index(name, classes)
+
+
+def _numbered(model: nn.Module, target: Any, classes: Sequence[str]) -> Any:
+    """An array or a column of the names of classes as their numbers; anything else as it is."""
+    if isinstance(target, str | Unit | Tensor) or not hasattr(target, "dtype"):
+        return target
+    names = np.asarray(target)
+    if names.ndim != 1 or not all(isinstance(name, str) for name in names.tolist()):
+        return target
+    numbers = {name: _class_index(model, name, classes) for name in dict.fromkeys(names.tolist())}
+    return torch.tensor([numbers[name] for name in names.tolist()], dtype=torch.long)
 
 
 def target_names(targets: Sequence[Scored], classes: Sequence[str]) -> tuple[str, ...] | None:
