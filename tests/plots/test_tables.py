@@ -32,6 +32,15 @@ def test_bars_are_sorted_and_the_rest_is_added_up():
     assert [text.get_text() for text in ax.texts] == ["-4", "2", "1.5"]
 
 
+def test_what_rounding_leaves_of_zero_is_written_as_zero():
+    values = torch.tensor([3.0, -4e-14, 2e-4], dtype=torch.float64)
+    names = ["a", "b", "c"]
+    assert [text.get_text() for text in bar_chart(values, names).texts] == ["3", "0.0002", "0"]
+    ax = waterfall(values, names, start=0.0, end=3.0002)
+    assert {text.get_text() for text in ax.texts} >= {"+3", "+0.0002", "0"}
+    assert [text.get_text() for text in bar_chart(torch.zeros(2), ["a", "b"]).texts] == ["0", "0"]
+
+
 def test_bars_of_several_targets_do_not_cover_each_other():
     ax = bar_chart(torch.stack([VALUES, -VALUES]), NAMES, ["cat", "dog"])
     spans = sorted((patch.get_y(), patch.get_y() + patch.get_height()) for patch in ax.patches)

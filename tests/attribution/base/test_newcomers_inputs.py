@@ -1,9 +1,12 @@
 """What users of pandas and scikit-learn give: rows by name, classes by name, arrays in any order, labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas
 import pytest
 import torch
+from matplotlib import pyplot
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.ensemble import IsolationForest
@@ -34,6 +37,23 @@ TABLE = pandas.DataFrame(ROWS, columns=NAMES)
 LABELS = np.where(ROWS[:, 0] + 2 * ROWS[:, 1] > 0, "ill", "well")
 MODEL = LogisticRegression().fit(TABLE, LABELS)
 PICTURES = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def test_a_row_that_was_taken_out_has_no_number_that_is_not_its_own():
+    found = ExactShapley(MODEL)(TABLE[:3], "ill", TABLE.mean())
+    assert found.waterfall(2).get_title() == "ExactShapley, row 2"
+    assert found[2].waterfall().get_title() == "ExactShapley"
+    named = ExactShapley(MODEL)(TABLE[3:6], "ill", TABLE.mean())
+    assert named[2].bar(0).get_title() == "ExactShapley, row 5"
+    pyplot.close("all")
+
+
+def test_a_table_in_a_notebook_writes_what_rounding_leaves_as_zero():
+    model = nn.Linear(3, 1, bias=False)
+    torch.nn.init.zeros_(model.weight).data[0, 0] = 1.0
+    found = ExactShapley(model)(torch.tensor([[3.0, 1.0, 2.0]]), baselines=torch.zeros(3))
+    found = replace(found, values=found.values + torch.tensor([0.0, 1e-17, -1e-9]))
+    assert found._repr_html_().count(">0</td>") == 2 and "e-" not in found._repr_html_().split("<table>")[1]
 
 
 def test_a_frame_of_rows_that_were_drawn_is_joined_with_its_table():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from matplotlib import pyplot
 from torch import nn
 
 from toumei.attribution import (
@@ -81,6 +82,10 @@ def test_curves_of_a_linear_model_are_sums_of_sorted_contributions(linear):
     torch.testing.assert_close(goes.scores, values.sum(1, keepdim=True) + 2 * bias - comes.scores)
     heights = comes.scores
     torch.testing.assert_close(comes.auc, ((heights[:, 1:] + heights[:, :-1]) / 2).mean(1))
+    for curve, kind, done in ((comes, "insertion", "shown"), (goes, "deletion", "hidden")):
+        ax = curve.plot()
+        assert ax.get_title().startswith(kind) and ax.get_xlabel() == f"share of the input that is {done}"
+        pyplot.close(ax.figure)
     wrong = insertion(linear, inputs, -values, 1, steps=8)
     assert (wrong.auc < comes.auc).all()
 
