@@ -182,6 +182,8 @@ def test_functions_return_numbers_and_counts_are_numbers():
 
 
 def test_models_inputs_and_baselines_of_another_kind_are_told_the_way_out():
+    with pytest.raises(NotATensorError, match=r"got 'a tumour': texts are explained by token_attr"):
+        Saliency(PICTURES)("a tumour")
     with pytest.raises(ArgumentError, match="got LogisticRegression: estimators are explained by"):
         IntegratedGradients(MODEL)
     with pytest.raises(ArgumentError, match=r"got a csr_matrix: give inputs.toarray\(\)"):

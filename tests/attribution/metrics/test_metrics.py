@@ -264,7 +264,7 @@ def test_forgetting_changes_gradients_more_than_guided_backpropagation(shapes):
 
 
 def test_forgetting_a_layer_that_does_not_matter_changes_nothing(linear):
-    result = randomization(InputXGradient(linear_with(linear)), draw(3, 8), 1, layers=["spare"])
+    result = randomization(InputXGradient(linear_with(linear)), draw(3, 8), 1, layers="spare")
     torch.testing.assert_close(result.correlations, torch.ones(1, 3, dtype=torch.float64))
     with pytest.raises(ArgumentError, match="layer '1' has no weights"):
         randomization(InputXGradient(nn.Sequential(linear, nn.ReLU())), draw(3, 8), 1, layers=["1"])

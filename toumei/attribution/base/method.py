@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ...core.checks import check_counts, checked
-from ...core.errors import ArgumentError
-from ...core.kinds import as_names
+from ...core.errors import ArgumentError, NotATensorError
+from ...core.kinds import as_names, shown
 from ...core.modules import check_model, evaluating, frozen
 from ...core.summaries import LINE, shortened
 from ...core.targets import resolve
@@ -146,6 +146,11 @@ class Method(ABC):
             UnitError: A target that the output does not have; the nearest names are said.
             NonFiniteError: Scores that are NaN or infinite.
         """
+        if isinstance(inputs, str):
+            raise NotATensorError(
+                f"inputs is a tensor, an array or a table, got {shown(inputs)}: texts are explained by "
+                f"token_attribution(model, tokenizer, text)"
+            )
         given = inputs
         inputs, names = named(inputs, self.model, feature_names, row_names)
         fitted = getattr(self.model, "feature_names", None)
