@@ -198,6 +198,25 @@ def test_models_inputs_and_baselines_of_another_kind_are_told_the_way_out():
         InputXGradient(nn.Linear(3, 2))(ROWS[:2], 0, feature_names=list("aab")).scatter("a")
 
 
+def test_attribute_as_in_captum_says_what_to_call():
+    method = InputXGradient(nn.Linear(3, 2))
+    rows = torch.rand(2, 3)
+    for call in (lambda: method.attribute(rows, target=1), lambda: method.attribute(inputs=rows)):
+        with pytest.raises(
+            ArgumentError, match=r"call the method, as InputXGradient\(model\)\(inputs, target"
+        ):
+            call()
+
+
+def test_an_attribution_is_an_array_of_its_contributions():
+    found = InputXGradient(nn.Linear(3, 2))(ROWS[:2], 0)
+    assert np.array_equal(np.asarray(found), found.values.numpy())
+    assert np.asarray(found, dtype="float64").dtype == np.float64
+    pair = InputXGradient(nn.Bilinear(3, 3, 1))((torch.rand(2, 3), torch.rand(2, 3)))
+    with pytest.raises(ArgumentError, match="several inputs"):
+        np.asarray(pair)
+
+
 def test_pictures_without_a_batch_and_with_channels_last_are_told_their_order():
     with pytest.raises(ForwardError, match=r"one picture needs an axis of the batch, as picture\[None\]"):
         Saliency(PICTURES)(torch.rand(3, 8, 8), 1)

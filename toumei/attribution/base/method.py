@@ -1,9 +1,10 @@
 """The base class of attribution methods."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import wraps
 from inspect import signature
 from itertools import chain
 from typing import Any, ClassVar
@@ -74,6 +75,8 @@ class Method(ABC):
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
             checked(cls)
+        if "attribute" in vars(cls):
+            setattr(cls, "attribute", _of_a_problem(vars(cls)["attribute"]))  # noqa: B010, as in `checked`
 
     @checked
     def __init__(
@@ -289,6 +292,21 @@ class Method(ABC):
         shown = [f"{name}={_short(value)}" for name, value in self.settings.items()]
         text = f"{type(self).__name__}({', '.join([type(self.model).__name__, *shown])})"
         return shortened(text, LINE)
+
+
+def _of_a_problem(attribute: Callable[..., Attribution]) -> Callable[..., Attribution]:
+    """The method's `attribute`, which says what to call where it is given inputs, as captum's takes them."""
+
+    @wraps(attribute)
+    def attributing(self: Method, *args: Any, **kwargs: Any) -> Attribution:
+        if not isinstance(args[0] if args else kwargs.get("problem"), Problem):
+            raise ArgumentError(
+                f"attribute is what a new method defines: call the method, as "
+                f"{type(self).__name__}(model)(inputs, target, baselines)"
+            )
+        return attribute(self, *args, **kwargs)
+
+    return attributing
 
 
 def _equal(value: Any, default: Any) -> bool:

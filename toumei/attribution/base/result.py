@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Self
@@ -73,6 +74,12 @@ class Attribution(Contributions):
         """The attributions that numbers pick: of each row, or for each of several targets."""
         count = len(parts_of(self.values)[0]) if self.several else len(self)
         return (self[index] for index in range(count))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
+        """The contributions as an array of numpy, of a single input of the network."""
+        if not isinstance(self.values, Tensor):
+            raise ArgumentError("this attribution is of several inputs: give the values of one of them")
+        return np.array(self.values.numpy(), dtype=dtype)
 
     @staticmethod
     @checked
