@@ -233,7 +233,8 @@ class Attribution(Contributions):
     def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the contributions: heat maps (over pictures if given), coloured tokens, or bars.
 
-        Of several inputs of the network the first is shown that has contributions.
+        Of several inputs of the network the first is shown that has contributions. Several targets of one
+        text, such as the tokens of a generation, have one scale of colours.
 
         Args:
             images: The inputs as pictures (N, 1 or 3, H, W) in [0, 1].
@@ -244,7 +245,14 @@ class Attribution(Contributions):
         if self._is_table():
             return self.bar(0 if len(self) == 1 else None, ax=ax)
         return plot_attribution(
-            self._by_target(), self.method, self.names, self.tokens, images, ax, labels=self.classes
+            self._by_target(),
+            self.method,
+            self.names,
+            self.tokens,
+            images,
+            ax,
+            labels=self.classes,
+            compared=self._is_one_text(),
         )
 
     def _repr_html_(self) -> str:
@@ -253,7 +261,12 @@ class Attribution(Contributions):
 
         if self._is_table():
             return columns_html(self)
-        return attribution_html(self._by_target(), repr(self), self.names, self.tokens, row_labels(self))
+        about = self.names, self.tokens, row_labels(self)
+        return attribution_html(self._by_target(), repr(self), *about, compared=self._is_one_text())
+
+    def _is_one_text(self) -> bool:
+        """Whether rows of tokens are those of the same text, for several targets that can be compared."""
+        return self.several and self.tokens is not None and len(self) == 1
 
     def _is_table(self) -> bool:
         """Whether the contributions are numbers of columns, and not of tokens, maps or several inputs."""
