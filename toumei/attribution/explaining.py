@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -134,6 +135,8 @@ def explain(
     names: dict[str, Any] = {"feature_names": feature_names, "class_names": class_names}
     if target is None:
         target = _predicted(network, tensor, preprocess)
+        if target is not None and getattr(network, "numbered", False):
+            target = np.array(network.categories)[np.asarray(target)]  # a number would be taken for a label
     attribution, check = (
         method(inputs if is_table(inputs) else tensor, target, choice.baselines, **names)
         for method in (choice.method, choice.check)

@@ -143,6 +143,25 @@ def test_names_of_classes_that_fit_no_output_are_refused():
         explain(MODEL, TABLE[:2], ["ill", "well"])
 
 
+def test_numbers_are_refused_where_they_may_be_labels():
+    labels = np.where(LABELS == "ill", 3, 1)
+    model = LogisticRegression().fit(TABLE, labels)
+    for target in (1, labels[:4], torch.tensor([0, 1, 1, 0])):
+        with pytest.raises(UnitError, match="the labels of the classes are numbers, 1, 3, and other ones"):
+            ExactShapley(model)(TABLE[:4], target, TABLE.mean())
+    found = ExactShapley(model)(TABLE[:4], labels[:4].astype(str), TABLE.mean())
+    assert found.classes == tuple(labels[:4].astype(str))
+    assert explain(model, TABLE[:4], verbose=False).attribution.names in (("1",), ("3",))
+    counted = LogisticRegression().fit(TABLE, labels == 3)
+    assert ExactShapley(counted)(TABLE[:4], "True", TABLE.mean()).names == ("True",)
+    assert ExactShapley(counted)(TABLE[:4], 1, TABLE.mean()).names == ("True",)
+
+
+def test_rows_that_are_their_own_baselines_are_told():
+    with pytest.warns(UserWarning, match="the baseline of each input is that input.*FromData"):
+        ExactShapley(MODEL)(TABLE[:3], "ill", TABLE[:3])
+
+
 def test_reversed_axes_of_arrays_are_taken():
     turned = ROWS[:4][::-1]
     found = ExactShapley(MODEL)(turned, "ill", TABLE.mean())

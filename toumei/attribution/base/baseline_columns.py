@@ -1,8 +1,13 @@
 """Baselines with named columns, in the order of the columns of the inputs."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError
 from .names import is_table
 from .random_baselines import FromData
@@ -50,6 +55,19 @@ def in_order(
     if isinstance(baselines, FromData):
         return replace(baselines, data=baselines.data[:, order], columns=wanted)
     return baselines.iloc[order] if baselines.ndim == 1 else baselines.iloc[:, order]
+
+
+def warn_of_itself(baselines: Any, inputs: Any) -> None:
+    """Warns where each row of several is its baseline, as where the rows to draw from are those explained."""
+    tensor: Any = as_tensor(baselines) if hasattr(baselines, "shape") else MISFIT
+    if tensor is MISFIT or not isinstance(inputs, Tensor) or tensor.shape != inputs.shape or len(inputs) < 2:
+        return
+    if torch.equal(tensor.to(inputs), inputs):
+        warnings.warn(
+            "the baseline of each input is that input, so that all contributions are 0: rows to draw from "
+            "are FromData(rows), one row for all is rows.mean(0)",
+            stacklevel=4,
+        )
 
 
 def _columns(baselines: Any) -> tuple[str, ...] | None:

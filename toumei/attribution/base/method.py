@@ -19,7 +19,7 @@ from ...core.kinds import as_names, shown
 from ...core.modules import check_model, evaluating, frozen
 from ...core.summaries import LINE, shortened
 from ...core.targets import resolve
-from .baseline_columns import in_order
+from .baseline_columns import in_order, warn_of_itself
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE
 from .inputs import Inputs, Layers, Preprocess, parts_of
@@ -168,6 +168,7 @@ class Method(ABC):
     ) -> tuple[Attribution, Tensor | None]:
         """The attribution, and the inputs if they are a table."""
         names.check(inputs)
+        warn_of_itself(baselines, inputs)
         if any(tensor.is_inference() for tensor in chain(self.model.parameters(), self.model.buffers())):
             raise ArgumentError(
                 "the network was made in inference mode, where nothing has gradients: make it outside of "

@@ -62,7 +62,9 @@ def as_network(model: ModelLike) -> nn.Module:
         estimate = getattr(model, "predict_proba", None) or getattr(model, "predict")  # noqa: B009
     _check_scores(owner, estimate)
     columns = getattr(owner, "feature_names_in_", None)
-    return Function(lambda rows: estimate(_table(rows, columns)), _classes(owner), columns)
+    found = Function(lambda rows: estimate(_table(rows, columns)), _classes(owner), columns)
+    found.numbered = bool(found.categories) and getattr(owner, "classes_", np.empty(0)).dtype.kind in "iu"
+    return found
 
 
 def _check_fitted(estimator: Any) -> None:
@@ -104,7 +106,10 @@ class Function(nn.Module):
     Attributes:
         categories: The names of the classes, empty if there are none.
         feature_names: The columns of the table that an estimator was fitted to.
+        numbered: Whether the names of the classes are numbers that are other than those of the outputs.
     """
+
+    numbered = False
 
     def __init__(
         self, function: Callable[..., Any], categories: tuple[str, ...] = (), columns: Any = None
@@ -139,7 +144,9 @@ def _holds_text(output: Any) -> bool:
 def _classes(estimator: object) -> tuple[str, ...]:
     """The labels of an estimator as names; none for those that only count."""
     labels = getattr(estimator, "classes_", None)
-    if not isinstance(labels, np.ndarray) or labels.tolist() == list(range(len(labels))):
+    if not isinstance(labels, np.ndarray):
+        return ()
+    if labels.dtype.kind != "b" and labels.tolist() == list(range(len(labels))):
         return ()
     return tuple(map(str, labels))
 

@@ -11,6 +11,7 @@ from ...core.errors import OutputError, ShapeError, UnitError
 from ...core.layout import Layout, with_channels_first
 from ...core.names import Unit, parse
 from ...core.outputs import main_tensor
+from ...core.summaries import listed
 from ...core.targets import resolve
 from .names import class_index
 
@@ -30,13 +31,17 @@ def scored(model: nn.Module, target: Any, count: int, classes: Sequence[str] = (
         classes: The names of the outputs, which are targets too; an array of them is one for each input.
 
     Raises:
-        UnitError: Neither a class nor a unit nor an index, or a class of outputs without names.
+        UnitError: Neither a class nor a unit nor an index, a class of outputs without names, or a number
+            that may be a label.
         ShapeError: Another number of indices than inputs.
         LayerError: A unit of a layer that the model does not have.
     """
     if isinstance(target, str) and (target in classes or ":" not in target):
         return _class_index(model, target, classes)
-    target = _numbered(model, target, classes)
+    named = _rows_by_name(model, target, classes)
+    if named is not None:
+        _check_count(named, count)
+        return named
     if isinstance(target, str | Unit):
         return _unit(model, target)
     if target is None or (callable(target) and not isinstance(target, Tensor)):
@@ -49,11 +54,21 @@ def scored(model: nn.Module, target: Any, count: int, classes: Sequence[str] = (
     if not whole or index.dim() > 1:
         got = f"{tuple(target.shape)} of {target.dtype}" if isinstance(target, Tensor) else repr(target)
         raise UnitError(f"a target is the index of an output, or one index an input ({count},), got {got}")
+    if getattr(model, "numbered", False):
+        raise UnitError(
+            f"the labels of the classes are numbers, {listed(getattr(model, 'categories', ()))}, and other "
+            f"ones than those of the outputs: give the name of a class, such as {classes[0]!r}, or an array "
+            f"of names, such as labels.astype(str)"
+        )
     if index.dim() == 0:
         return int(index)
+    _check_count(index, count)
+    return index.long().clone()
+
+
+def _check_count(index: Tensor, count: int) -> None:
     if len(index) != count:
         raise ShapeError(f"{len(index)} targets for {count} inputs: give one, or one an input")
-    return index.long().clone()
 
 
 def _class_index(model: nn.Module, name: str, classes: Sequence[str]) -> int:
@@ -68,13 +83,13 @@ def _class_index(model: nn.Module, name: str, classes: Sequence[str]) -> int:
     return class_index(name, classes)
 
 
-def _numbered(model: nn.Module, target: Any, classes: Sequence[str]) -> Any:
-    """An array or a column of the names of classes as their numbers; anything else as it is."""
+def _rows_by_name(model: nn.Module, target: Any, classes: Sequence[str]) -> Tensor | None:
+    """The numbers of the classes whose names stand in an array or a column; None for anything else."""
     if isinstance(target, str | Unit | Tensor) or not hasattr(target, "dtype"):
-        return target
+        return None
     names = np.asarray(target)
     if names.ndim != 1 or not all(isinstance(name, str) for name in names.tolist()):
-        return target
+        return None
     numbers = {name: _class_index(model, name, classes) for name in dict.fromkeys(names.tolist())}
     return torch.tensor([numbers[name] for name in names.tolist()], dtype=torch.long)
 
