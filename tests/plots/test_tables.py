@@ -67,6 +67,15 @@ def test_the_names_of_a_waterfall_do_not_cover_each_other():
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
+@pytest.mark.parametrize(("start", "end"), [(0.5, 0.0), (-0.5, 0.0), (0.0, 0.5)])
+def test_the_numbers_of_a_waterfall_to_0_are_beside_the_names_of_columns(start, end):
+    ax = waterfall(torch.tensor([end - start]), ["a"], start=start, end=end)
+    ax.figure.canvas.draw()
+    box = ax.get_window_extent()
+    number = next(text for text in ax.texts if text.get_text() == f"{end - start:+.3g}").get_window_extent()
+    assert box.x0 <= number.x0 and number.x1 <= box.x1
+
+
 def test_what_is_not_explained_is_a_bar_of_its_kind():
     ax = waterfall(VALUES, NAMES, start=0.0, end=0.5)
     assert labels(ax)[-1] == "not explained (gap)" and ax.patches[0].get_width() == pytest.approx(1.0)

@@ -343,8 +343,8 @@ def _finish(
         ax.axvline(0, color="gray", linewidth=0.8)
     ax.set_yticks(range(len(labels)), [_short(name) for name in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    flat = low == high
-    ax.set_xlim(low - room * (flat or low != 0), high + room * (flat or high != 0))
+    both = low == high or not zero  # where no bar begins at 0, a number may stand on either side of it
+    ax.set_xlim(low - room * (both or low != 0), high + room * (both or high != 0))
     ax.set_xlabel(label)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params("y", length=0)
