@@ -5,11 +5,12 @@ plain way is timed on some heads and multiplied, in the same round; heads are pa
 first, the middle and the last layer. On a CPU times are those of the process, so that others disturb less.
 
 Two limits are printed for the ablation. The first counts products of weights: heads of layer l need the
-blocks above l, the MLP of l and the logits, where a pass needs everything. The second divides both by the
-measured speed of products with the rows of one text and with a thousand rows. A pass of a small model takes
-longer than its products, so that the second limit can be exceeded there.
+blocks above l, the MLP of l and the logits, at all positions but the last, where a pass needs everything. The
+second divides both by the measured speed of products with the rows of one text and with a thousand rows, in
+the way in which each is computed. A pass of a small model takes longer than its products, so that the second
+limit can be exceeded there.
 
-    python benchmarks/interventions.py [--models small gpt2 smollm2] [--lengths 12 96] [--device cuda]
+    python benchmarks/interventions.py [--models small gpt2 smollm2] [--lengths 6 12 96] [--device cuda]
 """
 
 import statistics
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from timing import basic_parser, clocks, describe, spread, write
+from toumei.core.products import OneDnnProducts
 from toumei.transformers import HookedModel, ablation, activation_patching, head_ablation, logit_difference
 
 Seconds = Callable[[Callable[[], object]], float]
@@ -30,7 +32,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = basic_parser(__doc__, threads=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=["small", "gpt2", "smollm2"], choices=list(MODELS))
-    parser.add_argument("--lengths", type=int, nargs="+", default=[12, 96])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[6, 12, 96])
     parser.add_argument("--sample", type=int, default=4, help="full passes of a round")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
@@ -110,12 +112,16 @@ def limits(model: HookedModel, length: int, device: torch.device) -> dict[str, f
     block, mlp = weights_of(blocks[0]), weights_of(blocks[0].mlp)
     head = network.lm_head.weight.numel()
     whole, above, last = model.layers * block, (model.layers - 1) / 2 * block + mlp, head
-    slow = [speed(length, model.width, width, device) for width in (4 * model.width, head // model.width)]
-    fast = [speed(1024, model.width, width, device) for width in (4 * model.width, head // model.width)]
+    widths = 4 * model.width, head // model.width
+    slow = [speed(length, model.width, width, device) for width in widths]
+    with torch.no_grad(), OneDnnProducts():
+        fast = [speed(1024, model.width, width, device) for width in widths]
+    positions = length / (length - 1)
     return {
-        "limit by counting": (whole + last) / (above + last),
+        "limit by counting": (whole + last) / (above + last) * positions,
         "limit by the speed of products": (whole / slow[0] + last / slow[1])
-        / (above / fast[0] + last / fast[1]),
+        / (above / fast[0] + last / fast[1])
+        * positions,
     }
 
 

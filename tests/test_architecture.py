@@ -110,6 +110,19 @@ def test_progress_bars_come_from_one_place():
             assert not any(name.split(".")[0] == "tqdm" for name in imports(path)), path
 
 
+def test_warnings_come_from_one_place():
+    for path in FILES:
+        if path != ROOT / "toumei" / "core" / "user_warnings.py":
+            text = path.read_text()
+            assert "warnings.warn" not in text and "from warnings" not in text, path
+
+
+def test_tensors_in_files_are_read_in_one_place():
+    for path in FILES:
+        if path != ROOT / "toumei" / "core" / "checksums.py":
+            assert ".get_tensor(" not in path.read_text(), path
+
+
 def test_only_the_interceptor_sees_functions_and_reads_their_names():
     for path in FILES:
         if path != ROOT / "toumei" / "core" / "functions.py":

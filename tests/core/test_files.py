@@ -14,9 +14,11 @@ import pytest
 import torch
 from fresh_interpreters import run_fresh
 
-from toumei.core.errors import ArgumentError
-from toumei.core.files import atomic_write
+from toumei.bench import Bench
+from toumei.core.errors import ArgumentError, FolderError
+from toumei.core.files import atomic_write, check_regular
 from toumei.core.parallel import sweep
+from toumei.instrument.tensors import TensorFiles
 
 PACKAGE = Path(__file__).parents[2] / "toumei"
 
@@ -151,8 +153,17 @@ def test_a_folder_and_a_device_are_refused(tmp_path):
 
 def test_a_file_in_the_place_of_the_folder_is_an_error_that_names_the_path(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match=rf"{tmp_path}/file/x.txt"):
-        write(tmp_path / "file" / "x.txt")
+    says = rf"{tmp_path}/file/new/x.txt cannot be written: {tmp_path}/file is a file"
+    with pytest.raises(NotADirectoryError, match=says) as raised:
+        write(tmp_path / "file" / "new" / "x.txt")
+    assert isinstance(raised.value, ArgumentError)
+    with pytest.raises(ArgumentError, match="cannot be read: .*file is a file"):
+        check_regular(tmp_path / "file" / "x.txt", "read")
+    calls = (lambda folder: sweep(abs, [1], folder=folder, verbose=False), Bench, TensorFiles)
+    for folder in (tmp_path / "file", tmp_path / "file" / "new"):
+        for call in calls:
+            with pytest.raises(FolderError, match=rf"{folder} cannot be a folder: {tmp_path}/file is a file"):
+                call(folder)
 
 
 def test_an_os_error_keeps_its_number_and_names_the_path(tmp_path):

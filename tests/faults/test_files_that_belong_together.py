@@ -222,11 +222,11 @@ def test_a_checkpoint_with_damaged_notes_is_refused(tmp_path, source):
     data = path.read_bytes()
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
-    ((key, text),) = header["__metadata__"].items()
+    key, text = next(iter(header["__metadata__"].items()))
     notes = json.loads(text)
     less = [{name: value for name, value in notes.items() if name != left} for left in notes]
     for damaged in [*map(json.dumps, [*WRONG, *less]), "[" * 100_000]:
-        written = json.dumps({**header, "__metadata__": {key: damaged}}).encode()
+        written = json.dumps({**header, "__metadata__": {**header["__metadata__"], key: damaged}}).encode()
         path.write_bytes(len(written).to_bytes(8, "little") + written + data[8 + size :])
         with pytest.raises(ArgumentError, match=r"training\.safetensors"):
             train()

@@ -1,13 +1,18 @@
 """What a sweep finds in its folder is the result of this function for this item; nothing is sent twice."""
 
 import contextlib
+import functools
 import importlib
 import io
+import itertools
 import json
+import operator
 import os
 import random
+import struct
 import sys
 import threading
+import types
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +27,7 @@ from torch import Tensor, nn
 
 from toumei.attribution import Attribution, Saliency
 from toumei.core import sweep
-from toumei.core.content import content_hash
+from toumei.core.content import content_hash, function_parts
 from toumei.core.errors import ArgumentError
 
 quiet = partial(sweep, verbose=False)
@@ -220,6 +225,85 @@ OTHER_CODE = {
         "def measure(x): return Thing()"
     ),
 }
+
+
+def order(function):
+    return functools.cmp_to_key(function)
+
+
+# Objects that hold a function, or a number, where pickle does not look for it.
+HIDING = {
+    "key of a comparison": order,
+    "key in a partial": lambda function: partial(sorted, key=order(function)),
+    "attribute of a partial method": lambda function: functools.partialmethod(function, 1),
+    "cache": functools.cache,
+    "cache in a list": lambda function: [functools.lru_cache(8)(function)],
+    "cached property": functools.cached_property,
+    "static method": staticmethod,
+    "class method": classmethod,
+    "property": property,
+    "function for singledispatch": functools.singledispatch,
+    "method for singledispatch": functools.singledispatchmethod,
+    "map": lambda function: map(function, [1]),
+    "accumulate": lambda function: itertools.accumulate([1], function),
+    "function of numpy": lambda function: np.frompyfunc(function, 2, 1),
+    "cell of a closure": lambda function: types.CellType(function),
+    "values": lambda function: {1: function}.values(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Pickle, copy, and deepcopy support will be removed from itertools")
+@pytest.mark.parametrize("name", HIDING)
+def test_no_object_hides_its_function(name):
+    one, same, other = (HIDING[name](f) for f in (lambda a, b: a - b, lambda a, b: a - b, lambda a, b: b - a))
+    assert content_hash(one) == content_hash(same) != content_hash(other)
+
+    def parts(value):
+        space = {"value": value, "__name__": "module_of_a_user"}
+        exec("def measure(x): return value", space)
+        return function_parts(space["measure"])
+
+    assert parts(one) == parts(same) != parts(other)
+
+
+OPERATORS = {
+    "itemgetter": operator.itemgetter,
+    "attrgetter": lambda number: operator.attrgetter(f"a{number}"),
+    "methodcaller": lambda number: operator.methodcaller("get", number),
+    "count": itertools.count,
+    "struct": lambda number: struct.Struct("i" * number).pack,
+    "bytes": lambda number: memoryview(bytes([number])),
+    "bits": lambda number: [functools.lru_cache(number)(max)],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Pickle, copy, and deepcopy support will be removed from itertools")
+@pytest.mark.parametrize("name", OPERATORS)
+def test_no_object_hides_its_numbers(name):
+    one, same, other = map(OPERATORS[name], (1, 1, 2))
+    assert content_hash(one) == content_hash(same) != content_hash(other)
+
+
+def test_functions_beside_what_cannot_be_read_count():
+    def parts(value):
+        space = {"value": value, "__name__": "module_of_a_user"}
+        exec("def measure(x): return value", space)
+        return function_parts(space["measure"])
+
+    for lock in (threading.Lock(), (x for x in [1])):
+        one, same, other = ([lock, f] for f in (lambda x: x + 1, lambda x: x + 1, lambda x: x + 2))
+        assert parts(one) == parts(same) != parts(other)
+        with pytest.raises(ArgumentError, match="cannot be read"):
+            content_hash(one)
+
+
+def test_the_object_of_a_method_in_a_class_counts():
+    def measure(number):
+        return type(
+            "Measure", (), {"method": Times(number).plus, "__call__": lambda self, x: self.method(x)}
+        )()
+
+    assert function_parts(measure(2)) == function_parts(measure(2)) != function_parts(measure(3))
 
 
 @pytest.mark.parametrize("name", OTHER_CODE)

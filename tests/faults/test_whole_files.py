@@ -14,18 +14,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from toumei import plots
 from toumei.attribution import Attribution, Saliency
+from toumei.bench import Bench
 from toumei.cnns.visualization import Visualization
 from toumei.core import serialization
+from toumei.core.checksums import CHECKSUMS
 from toumei.core.errors import ArgumentError
 from toumei.core.files import atomic_write
 from toumei.core.serialization import write_safetensors
 from toumei.instrument import KeyValueMemories, TensorMap, instrument
 from toumei.models import facts_gpt
+from toumei.transformers.model.activation_cache import ActivationCache
 from toumei.transformers.rome.editing.lora import export_lora
 
 NETWORK = nn.Linear(3, 2)
@@ -285,6 +288,76 @@ def test_every_file_that_is_cut_or_changed_is_one_kind_of_error(tmp_path):
             assert "x.safetensors" in str(error)
         else:
             assert content not in cut
+
+
+def flipped(path, tensor):
+    """Flips a bit in the numbers of a tensor in a file; returns what was there."""
+    whole = path.read_bytes()
+    size = struct.unpack("<Q", whole[:8])[0]
+    begin, end = json.loads(whole[8 : 8 + size])[tensor]["data_offsets"]
+    at = 8 + size + (begin + end) // 2
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+    return whole
+
+
+def test_every_flipped_bit_of_the_numbers_is_noticed(tmp_path):
+    path = saved(tmp_path)
+    whole = path.read_bytes()
+    size = struct.unpack("<Q", whole[:8])[0]
+    for at in range(8 + size, len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        with pytest.raises(ArgumentError, match=r"x\.safetensors .*the numbers of .* are not those"):
+            Attribution.load(path)
+
+
+@pytest.mark.parametrize("change", [lambda sums: "{", lambda sums: "[]", lambda sums: "{}"])
+def test_damaged_checksums_are_refused_and_missing_ones_are_not(tmp_path, change):
+    path = saved(tmp_path)
+    tensors, known, want = load_file(path), header_of(path), Attribution.load(path)
+    save_file(tensors, path, {**known, CHECKSUMS: change(known.pop(CHECKSUMS))})
+    with pytest.raises(ArgumentError, match=r"x\.safetensors .*checksums are damaged"):
+        Attribution.load(path)
+    save_file(tensors, path, known)  # as files of toumei 0.2.0 are
+    assert torch.equal(Attribution.load(path).values, want.values)
+
+
+def cache_of(folder):
+    ActivationCache({"blocks.0.hook_mlp_out": torch.rand(2, 3)}, None).save(folder / "x.safetensors")
+    return lambda: ActivationCache.load(folder / "x.safetensors")
+
+
+def tensors_of_a_pass(folder):
+    TensorMap([{"fc#0": torch.rand(2, 3)}]).save(folder)
+    return lambda: TensorMap.load(folder)["fc"]
+
+
+def run_of_a_bench(folder):
+    bench = Bench(folder)
+    bench.log_experiment(a_tensor)()
+    return bench.runs("a_tensor")[0].result
+
+
+def a_tensor():
+    return torch.rand(3)
+
+
+HOLDERS = {
+    "a cache": (cache_of, "blocks.0.hook_mlp_out"),
+    "tensors of a pass": (tensors_of_a_pass, "fc#0"),
+    "a run": (run_of_a_bench, "result"),
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_all_that_reads_tensors_notices_flipped_bits(tmp_path, name):
+    write, tensor = HOLDERS[name]
+    read = write(tmp_path)
+    (path,) = tmp_path.rglob("*.safetensors")
+    whole = flipped(path, tensor)
+    with pytest.raises(ArgumentError, match=rf"{path.name}.* the numbers of {tensor} are not those"):
+        read()
+    path.write_bytes(whole)
+    read()
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "/dev/zero", "/proc", "a\0b"])

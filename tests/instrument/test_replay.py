@@ -1,14 +1,17 @@
 """Graphs that compute their pass again, with the same and with other values."""
 
+from contextlib import nullcontext
 from functools import cache
 
 import pytest
 import torch
 from models_to_trace import TOKENS, Tricky, network, scripted
 from torch import nn
+from torch.nn import functional as F
 
 from toumei.core import hooked
 from toumei.core.errors import ArgumentError, LayerError, ReplayError, ShapeError
+from toumei.core.seeding import seeded
 from toumei.instrument import instrument
 
 
@@ -117,6 +120,48 @@ class Drawing(nn.Module):
         first = torch.rand(3, generator=self.generator)
         self.generator.manual_seed(4)
         return x + first + torch.rand(3) + x.clone().uniform_(generator=self.generator)
+
+
+class Dropping(nn.Module):
+    """Draws in three places from the generator of the thread."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        first, second = F.dropout(self.a(x)), F.dropout(self.b(x))
+        return first + 2 * second + torch.rand_like(second)
+
+
+@pytest.mark.parametrize("during", [nullcontext, lambda: seeded(3), lambda: seeded(4)])
+@pytest.mark.parametrize("afterwards", [nullcontext, lambda: seeded(3)])
+def test_every_part_of_a_pass_draws_its_numbers_again(during, afterwards):
+    model, x = Dropping(), torch.randn(2, 4)
+    with during(), instrument(model) as probe, probe.track() as tracker:
+        output = model(x)
+    graph, values = tracker.build_graph(), tracker.build_map()
+    with afterwards():
+        for name, value in values.items():
+            assert torch.equal(graph.replay(record=[name])[name], value), name
+            assert torch.equal(graph.replay({name: value}), output), name
+        changed = graph.replay({"/dropout#0": values["/dropout#0"] + 1})
+    assert torch.allclose(changed, output + 1)
+
+
+def test_a_replay_disturbs_nothing_that_is_drawn_later():
+    model, x = Dropping(), torch.randn(2, 4)
+    with seeded(3), instrument(model) as probe, probe.track() as tracker:
+        model(x)
+        graph, state = tracker.build_graph(), torch.get_rng_state()
+        expected = torch.rand(3)
+    with seeded(3), instrument(model) as probe, probe.track([]) as tracker:
+        model(x)
+        graph.replay()
+        with seeded(5):
+            tracker.build_graph().replay()
+        assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_generators_of_the_model_draw_the_same_numbers_and_go_back():

@@ -13,6 +13,7 @@ from PIL import Image
 from toumei import plots
 from toumei.attribution import Attribution
 from toumei.cnns import Visualization
+from toumei.core.errors import ArgumentError
 
 
 class Parsed(HTMLParser):
@@ -89,6 +90,20 @@ def test_characters_that_turn_the_text_are_replaced(code):
 def test_data_of_a_script_is_the_data(data):
     text = plots.script_data(data)
     assert json.loads(text) == data and "<" not in text and text.isascii()
+
+
+@pytest.mark.parametrize("data", [torch.ones(2), {"a": [object()]}, {(1, 2): 3}, {1j: 2}])
+def test_data_that_json_cannot_hold_are_refused(data):
+    for call in (plots.script_data, lambda data: plots.page("a", "b", script="data", data=data)):
+        with pytest.raises(ArgumentError, match="what JSON can hold, got"):
+            call(data)
+
+
+def test_data_that_hold_themselves_are_refused():
+    data = []
+    data.append(data)
+    with pytest.raises(ArgumentError, match="what JSON can hold, got"):
+        plots.script_data(data)
 
 
 def test_pictures_are_in_the_page_pixel_by_pixel():

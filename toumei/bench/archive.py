@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ..core.errors import ArgumentError
-from ..core.files import atomic_write
+from ..core.files import atomic_write, check_folder
 from ..core.json_files import from_json
 from .index import Index, Row
 from .runs import FORMAT, Run, check_format, read_run
@@ -28,6 +28,7 @@ class Archive:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.expected = folder, set[str]()
+        check_folder(folder)
         self._check()
         self._index = Index(folder)
 

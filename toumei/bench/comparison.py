@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..core.checksums import tensors_of
 from ..core.errors import ArgumentError
 from ..core.json_files import from_json
 from ..core.optional import require
@@ -231,7 +232,7 @@ def _differing(old: _Part, new: _Part, place: str) -> Iterator[_Difference]:
 
 
 def _inner(part: Any) -> Any:
-    """What is compared of a number of numpy and of a dictionary of another class, in place of them."""
+    """The part that is compared: for numbers of numpy and subclasses of dict their content."""
     return part["parts"] if isinstance(part, dict) and ("$scalar" in part or "$mapping" in part) else part
 
 
@@ -322,8 +323,7 @@ def _content(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
     safetensors = require("safetensors", "comparing runs")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
+            tensors = tensors_of(file, copied=False)
             header = from_json((file.metadata() or {}).get("toumei", "{}"))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ArgumentError(f"{path} cannot be read: {error}") from error

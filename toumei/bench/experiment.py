@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -24,6 +23,7 @@ from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..core.reached_code import Held
 from ..core.seeding import seeded
+from ..core.user_warnings import warn
 from ..transformers.tools.base import HookedTool
 from .hashes import model_parts, model_settings, settings_hash
 from .plotting_libraries import DRAWN_HERE
@@ -286,7 +286,7 @@ class Recording:
         if lost is not None:
             what = "the result" if result else "the end"
             message = f"{what} of {self.experiment.name} could not be kept in {self.folder}: {lost}"
-            warnings.warn(message, stacklevel=5)
+            warn(message)
         return run
 
     def _model_after(self) -> dict[str, Any]:

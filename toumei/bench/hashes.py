@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ..core.content import content_and_code
+from ..core.content import value_and_code
 from ..core.fingerprint import bits_of, fingerprint_of
 from ..core.reached_code import Held, Reading, is_of_the_user
 
@@ -161,17 +161,14 @@ def _modes(model: nn.Module) -> bool | str:
 def read_value(value: Any) -> Reading:
     """Returns a hash of the content of a value, and the functions and classes that it holds.
 
-    The hash is None if the content cannot be read, as of an open file.
+    The hash is None if a part of the content cannot be read, as an open file.
     """
     if plain_model(value) is not None:
         settings, code = model_settings(value)
         digest = hashlib.sha256(json.dumps(model_parts(value, settings)).encode()).hexdigest()
         return digest[:32], code
-    try:
-        digest, code = content_and_code(value)
-    except Exception:  # of a class of the user, or because it is an open file
-        return None, [type(value)]
-    return digest[:32], code
+    found, held = value_and_code(value)
+    return None if found is None else found[:32], held
 
 
 def value_hash(value: Any) -> str | None:

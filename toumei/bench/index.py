@@ -7,7 +7,6 @@ where it is damaged; a folder that cannot be written has one in memory.
 import json
 import os
 import sqlite3
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from ..core.errors import ArgumentError
 from ..core.json_files import from_json
+from ..core.user_warnings import warn
 from .runs import FORMAT, Run, read_run
 
 _WAIT = 10.0  # seconds for other processes
@@ -128,7 +128,7 @@ class Index:
             try:
                 run = read_run(self.runs / experiment / name)
             except ArgumentError as error:
-                warnings.warn(f"left out of the list: {error}", stacklevel=2)
+                warn(f"left out of the list: {error}")
                 continue
             if run is not None:
                 yield run

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..core.checksums import tensors_of
 from ..core.errors import ArgumentError, ToumeiError
 from ..core.optional import require
 from .hashes import class_name, named_class
@@ -114,7 +115,7 @@ def _tensor(folder: Path, tree: Mapping[str, Any]) -> torch.Tensor:
     safetensors = require("safetensors", "reading a run")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            tensor: torch.Tensor = file.get_tensor(place).clone()
+            (tensor,) = tensors_of(file, [place]).values()
     except (OSError, safetensors.SafetensorError) as error:
         raise ArgumentError(f"{path} has no tensor {place!r}: {error}") from error
     if str(tensor.dtype) != tree.get("dtype", str(tensor.dtype)):  # complex numbers that safetensors lacks

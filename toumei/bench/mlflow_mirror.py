@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
@@ -15,6 +14,7 @@ from ..core.errors import ArgumentError, ServerError, ToumeiError
 from ..core.files import atomic_write
 from ..core.json_files import from_json
 from ..core.optional import require
+from ..core.user_warnings import warn
 from .runs import Run
 
 _MARK = "mlflow.json"  # in the folder of a run that was sent: the name of the run there, by address
@@ -76,7 +76,7 @@ class Mirror:
         try:
             self.send(run)
         except (ServerError, OSError) as error:
-            warnings.warn(f"{error}. The run is kept, and bench.sync() sends it later", stacklevel=6)
+            warn(f"{error}. The run is kept, and bench.sync() sends it later")
 
     def _send(self, run: Run) -> str:
         self._client = self._client or self._tracking.MlflowClient(self.uri)

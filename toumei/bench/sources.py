@@ -30,7 +30,7 @@ class Code:
 
 
 def source_of(function: Callable[..., Any] | type) -> str:
-    """Returns the source of a function or class, without that of what is wrapped in it.
+    """Returns the source of a function or class; a function that is wrapped in it is left out.
 
     Raises:
         ArgumentError: Python does not have it.

@@ -101,7 +101,7 @@ def batch_in(batch: Any) -> Tensor:
 
 
 def images_in(batch: Any) -> Tensor:
-    """Returns the images of a batch of a loader or of an item of a dataset.
+    """Returns the images in a loader's batch, or in a dataset's item.
 
     Args:
         batch: A tensor; a tuple or list that begins with one; or a mapping, as of Hugging Face, with

@@ -1,6 +1,5 @@
 """The sanity check of pictures: is a picture processed like natural images that excite its unit?"""
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ..core.summaries import listed
 from ..core.surveys import Survey, survey
 from ..core.targets import resolve
 from ..core.tensor_specs import specs
+from ..core.user_warnings import warn
 from ..plots import style
 from ..plots.style import drawing
 from .inputs import as_images, as_input
@@ -198,10 +198,9 @@ def sanity_check(
         )
     if bool(score.scores.isnan().any()):
         without = [name for name, one in zip(names, score.scores.tolist(), strict=True) if one != one]
-        warnings.warn(
+        warn(
             f"there is no score for {listed(without)}: in these layers the exciting images are not more like "
-            f"each other than like other images; give more images, or more layers",
-            stacklevel=3,
+            f"each other than like other images; give more images, or more layers"
         )
     return score
 

@@ -1,6 +1,5 @@
 """The result of an optimization: pictures, their losses and their titles."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..core.errors import ArgumentError
 from ..core.serialization import Saved
 from ..core.summaries import listed
 from ..core.tensor_specs import specs
+from ..core.user_warnings import warn
 from ..plots.style import drawing
 
 if TYPE_CHECKING:
@@ -154,13 +154,12 @@ def _warn_of(result: Visualization, pictures: Sequence[int], how: str, gradient:
     titles = ", ".join(repr(result.titles[index]) for index in pictures[:4] if index < len(result.titles))
     count = len(result.images)
     shown = "the picture" if count == 1 else f"{len(pictures)} of {count} pictures"
-    warnings.warn(
+    warn(
         f"{shown} {how}{titles and f' ({titles})'}: {gradient} "
         f"is zero or vanishes. Causes are a unit that is dead on the first pictures, a function without a "
         f"gradient between pictures and layer (sign, round, argmax), saturated pictures, or a learning rate "
         f"near 0: try other first pictures (seed), a larger lr, or gradients through dead units for longer "
-        f"(redirect=)",
-        stacklevel=5,
+        f"(redirect=)"
     )
 
 

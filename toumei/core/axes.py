@@ -88,7 +88,7 @@ def input_axes(tensor: Tensor) -> Axes:
 
 
 def has_kind(axis: Axis, *kinds: Kind) -> bool:
-    """Returns whether a factor of an axis is of one of some kinds."""
+    """Returns whether an axis has a factor whose kind is among those given."""
     return any(factor.kind in kinds for factor in axis)
 
 
@@ -220,7 +220,7 @@ def joined(rows: Sequence[Axis]) -> Axis:
 
 
 def tokens(size: int, grid: tuple[int, ...], offset: int) -> Axis:
-    """Returns an axis of tokens, some of which stand on a grid."""
+    """Returns an axis of tokens: those of the grid, and others before or after them."""
     if size == prod(grid):
         kinds = _space_kinds(len(grid))
         return tuple(Factor(kind, size, size) for kind, size in zip(kinds, grid, strict=True))
@@ -241,7 +241,7 @@ def sliced(axis: Axis, part: slice) -> Axis:
 
 
 def merged(found: Sequence[Axes], shape: Sequence[int]) -> Axes | None:
-    """Returns the axes of what tensors broadcast to: of each axis the first meaning that is known."""
+    """Returns the axes of the tensor that tensors broadcast to: each has the first meaning that is known."""
     rank = len(shape)
     found = [(*unknown_axes((1,) * (rank - len(axes))), *axes) for axes in found if len(axes) <= rank]
     found.sort(key=lambda axes: any(has_kind(axis, "former channels") for axis in axes))

@@ -1,12 +1,22 @@
 """A hash of the whole content of an object: of its class and attributes, of tensors, and of code."""
 
 import copyreg
+import gc
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from functools import partial
-from types import BuiltinFunctionType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
+from functools import cached_property, cmp_to_key, lru_cache, partial
+from struct import Struct
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 from weakref import ReferenceType
 
@@ -16,6 +26,7 @@ from torch import Tensor, nn
 
 from .errors import ArgumentError
 from .fingerprint import bits_of, fingerprint_of
+from .kinds import shown
 from .reached_code import Held, Part, Reading, functions_of, reached_from
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
@@ -56,12 +67,22 @@ def content_and_code(given: Any) -> tuple[str, list[Held]]:
     Raises:
         ArgumentError: Its content cannot be read.
     """
-    reader = _Reader()
+    reader = _Reader(strict=True)
     try:
         return reader.read(given), list(reader.code.values())
-    except (TypeError, AttributeError, ValueError, RuntimeError) as error:
-        kind = type(given).__name__
-        raise ArgumentError(f"the content of {kind} {repr(given)[:60]} cannot be read: {error}") from error
+    except (TypeError, AttributeError, ValueError, RuntimeError, ReferenceError) as error:
+        what = f"{type(given).__name__} {shown(given)[:60]}"
+        raise ArgumentError(f"the content of {what} cannot be read: {error}") from error
+
+
+def value_and_code(given: Any) -> Reading:
+    """Returns the same of a variable, whose hash is None if a part of it, such as a logger, cannot be read.
+
+    The functions and classes in the other parts are there all the same.
+    """
+    reader = _Reader(strict=False)
+    digest = reader.read(given)
+    return digest if reader.is_complete else None, list(reader.code.values())
 
 
 def content_of_model(model: nn.Module) -> list[Any]:
@@ -118,7 +139,7 @@ def function_parts(function: Any) -> dict[str, str]:
     for name, value in _components(function):
         hashes[name], code = content_and_code(value)
         held += code
-    found = reached_from(_plain_function(function), _reading, parts=held, enclosed=False)
+    found = reached_from(_plain_function(function), value_and_code, parts=held, enclosed=False)
     hashes |= {f"global {name}": digest for name, digest in found.values.items()}
     return hashes | {f"{name} code": _code(part) for name, part in found.parts.items()}
 
@@ -152,14 +173,6 @@ def _components(function: Any) -> Iterator[tuple[str, Any]]:
         yield from attributes.items()
 
 
-def _reading(value: Any) -> Reading:
-    """The hash of a variable and the code in it; what cannot be read, such as a logger, does not count."""
-    try:
-        return content_and_code(value)
-    except ArgumentError:
-        return None, ()
-
-
 def _code(part: Part) -> str:
     """A hash of the code of a function or class."""
     functions = functions_of(part) if isinstance(part, type) else {"": part}
@@ -167,9 +180,14 @@ def _code(part: Part) -> str:
 
 
 class _Reader:
-    """Reads objects; one that is met again is not read again."""
+    """Reads objects; one that is met again is not read again.
 
-    def __init__(self) -> None:
+    Args:
+        strict: Whether what cannot be read is an error.
+    """
+
+    def __init__(self, strict: bool) -> None:
+        self.is_complete, self._strict = True, strict
         self.code: dict[int, Held] = {}  # the functions, classes and modules that were met
         self._known: dict[int, tuple[Any, str]] = {}
 
@@ -182,9 +200,17 @@ class _Reader:
         if id(given) in self._known:
             return self._known[id(given)][1]
         self._known[id(given)] = given, "inside itself"
-        part: Held = given if isinstance(given, FunctionType | type | ModuleType) else type(given)
-        self.code[id(part)] = part
-        digest = _hash([type(given).__qualname__, *self._lines(given)])
+        try:
+            part: Held = given if isinstance(given, FunctionType | type | ModuleType) else type(given)
+            self.code[id(part)] = part
+            digest = _hash([type(given).__qualname__, *self._lines(given)])
+        except Exception:  # of any kind, from a class of the user
+            if self._strict:
+                raise
+            self.is_complete, digest = False, ""
+            for held in gc.get_referents(given):
+                if isinstance(held, FunctionType):
+                    self.read(held)
         self._known[id(given)] = given, digest
         return digest
 
@@ -223,18 +249,34 @@ def _reduced(given: Any) -> Iterable[Any]:
         return parts
     if type(given) is dict:
         return [part for pair in given.items() for part in pair]
-    if isinstance(given, MappingProxyType):
-        return [dict(given)]
-    if isinstance(given, ReferenceType):
-        return [given()]
-    if isinstance(given, ContextVar):
-        return [given.name, _of_context(given)]
+    for kinds, inside in _INSIDE.items():
+        if isinstance(given, kinds):
+            return inside(given)
     reducing = copyreg.dispatch_table.get(type(given))  # as pickle does, for patterns of re and such
     reduced: Any = given.__reduce_ex__(4) if reducing is None else reducing(given)
     if isinstance(reduced, str):
         return [reduced]
     made, args, state, items, pairs = [*reduced, *[None] * 5][:5]
     return [made, args, state, list(items or ()), list(pairs or ())]
+
+
+# What objects hold that pickle refuses, or takes by their names alone.
+_INSIDE: dict[Any, Callable[[Any], Iterable[Any]]] = {
+    MappingProxyType: lambda given: [dict(given)],
+    ReferenceType: lambda given: [given()],
+    ContextVar: lambda given: [given.name, _of_context(given)],
+    CellType: lambda given: [_held(given)],
+    memoryview: lambda given: [given.format, given.shape, given.tobytes()],
+    Struct: lambda given: [given.format],
+    (type({}.keys()), type({}.values()), type({}.items())): list,
+    (staticmethod, classmethod): lambda given: [given.__func__],
+    property: lambda given: [given.fget, given.fset, given.fdel],
+    cached_property: lambda given: [given.func],
+    type(lru_cache(len)): lambda given: [given.__wrapped__, given.cache_parameters()],
+    # the function of the user is in no attribute of these
+    type(cmp_to_key(max)): gc.get_referents,
+    np.ufunc: lambda given: [given.__name__, *gc.get_referents(given)],
+}
 
 
 def _of_context(variable: ContextVar[Any]) -> Any:

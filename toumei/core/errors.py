@@ -49,6 +49,10 @@ class ArgumentError(ToumeiError, ValueError):
     """An argument whose value makes no sense."""
 
 
+class FolderError(ArgumentError, NotADirectoryError):
+    """A file where a folder was expected."""
+
+
 class NotATensorError(ArgumentError, ShapeError):
     """Something that should be a tensor, is none and cannot be converted."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from .errors import ArgumentError, ToumeiError
+from .errors import ArgumentError, FolderError, ToumeiError
 from .interrupts import uninterrupted, until_the_end
 
 _CANNOT = "cannot write"
@@ -126,6 +126,7 @@ def check_regular(path: str | Path, what: str, missing: bool = False) -> None:
 
     Raises:
         ArgumentError: It is a folder or a device, or no path.
+        FolderError: A part of the path is a file, as in ``file.txt/new.txt``.
         OSError: It cannot be found out, or there is no such file.
     """
     try:
@@ -134,11 +135,32 @@ def check_regular(path: str | Path, what: str, missing: bool = False) -> None:
         if missing:
             return
         raise
+    except NotADirectoryError as error:
+        file = next(one for one in Path(path).parents if one.exists())
+        raise FolderError(f"{path} cannot be {what}: {file} is a file, and a folder was expected") from error
     except ValueError as error:
         raise ArgumentError(f"{str(path)!r} is no path: {error}") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
         raise ArgumentError(f"{path} cannot be {what}: it is {kind}, and a file was expected")
+
+
+def check_folder(folder: Path) -> None:
+    """Makes sure that a path is a folder, or that nothing but folders are in the way of making it.
+
+    Raises:
+        FolderError: A part of the path is a file.
+
+    Example:
+        >>> check_folder(Path(__file__) / "kept")
+        Traceback (most recent call last):
+        toumei.core.errors.FolderError: ...files.py/kept cannot be a folder: ...files.py is a file
+    """
+    for part in (folder, *folder.parents):
+        if part.is_dir():
+            return
+        if part.exists():
+            raise FolderError(f"{folder} cannot be a folder: {part} is a file")
 
 
 @contextmanager

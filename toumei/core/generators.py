@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from threading import RLock, local
 from typing import Any
@@ -98,9 +99,67 @@ class Generators:
                 del self._made[device]  # it begins anew
 
 
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Where a call of a function draws random numbers from, and the state there before the call.
+
+    Attributes:
+        generator: The generator among its arguments, or None for that of the thread.
+        device: Where it draws.
+        state: The state before the call.
+        seeded: Whether the thread drew from `Generators` of its own.
+    """
+
+    generator: torch.Generator | None
+    device: torch.device
+    state: Tensor
+    seeded: bool = False
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Lets the call draw the same numbers in the block; what it draws from is left in another state."""
+        if self.generator is not None:
+            self.generator.set_state(self.state)
+            yield
+        elif self.seeded:
+            generators = Generators(0)
+            generators.on(self.device).set_state(self.state)
+            with drawing_from(generators):
+                yield
+        else:
+            set_state_of(None, self.device, self.state)
+            with drawing_from(None):
+                yield
+
+
+def draw_of(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Draw | None:
+    """Returns where a call draws from, before it runs; None where it draws nothing.
+
+    Example:
+        >>> draw = draw_of(torch.rand, (2,), {})
+        >>> first = torch.rand(2)
+        >>> with draw.again():
+        ...     torch.equal(torch.rand(2), first)
+        True
+        >>> print(draw_of(torch.nn.functional.dropout, (first, 0.5, False), {}))
+        None
+    """
+    given = kwargs.get("generator")
+    if given is not None:
+        return Draw(given, given.device, given.get_state())
+    kind = _kind(function)
+    if kind is None or not _draws(kind, args, kwargs):
+        return None
+    device = _device(args, kwargs)
+    if device.type == "meta":
+        return None
+    generators = current()
+    return Draw(None, device, state_of(generators, device), generators is not None)
+
+
 class _Current(local):
     def __init__(self) -> None:
-        self.generators: list[Generators] = []
+        self.generators: list[Generators | None] = []
 
 
 _current = _Current()
@@ -112,15 +171,21 @@ def current() -> Generators | None:
 
 
 @contextmanager
-def drawing_from(generators: Generators) -> Iterator[None]:
+def drawing_from(generators: Generators | None) -> Iterator[None]:
     """Makes functions of torch draw from some generators in the block, in this thread.
 
     Code of TorchScript, which calls no functions of torch, draws from the global generators all the same.
+
+    Args:
+        generators: The generators; None means the global ones, also inside a block of others.
     """
     with until_the_end() as cleanup:
         depth = len(_current.generators)
         cleanup.add(lambda: _current.generators.__delitem__(slice(depth, None)))
         _current.generators.append(generators)
+        if generators is None:
+            yield
+            return
         with intercepted(generators.handle):
             yield
 
@@ -135,6 +200,15 @@ def rewinding(device: torch.device) -> Callable[[], None]:
     if generators is not None:
         states = generators.states()
         return lambda: generators.set_states(states)
+    return rewinding_global(device)
+
+
+def rewinding_global(device: torch.device) -> Callable[[], None]:
+    """Returns a function that goes back to the current states of the global generators.
+
+    Args:
+        device: The device whose generator counts, with the CPU's.
+    """
     devices = {torch.device("cpu"), _with_index(device)}
     before = {one: state_of(None, one) for one in devices if one.type != "meta"}
 
@@ -184,6 +258,8 @@ def _draws(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a call may draw, and was not given a generator."""
     if kind == "attention":
         return bool(kwargs.get("dropout_p", args[4] if len(args) > 4 else 0))
+    if kind == "dropout" and len(args) > 2 and not args[2]:
+        return False
     return kwargs.get("generator") is None and kwargs.get("training") is not False
 
 

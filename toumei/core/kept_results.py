@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from .content import content_hash, function_parts
 from .errors import ArgumentError
-from .files import atomic_write
+from .files import atomic_write, check_folder
 from .json_files import from_json
 from .kinds import shown
+from .user_warnings import warn
 
 _DIGITS = 64  # of the hash in front of the content of a file
 
@@ -34,9 +34,11 @@ class KeptResults:
 
     Raises:
         ArgumentError: The content of an item or of the function cannot be read.
+        FolderError: The folder is a file.
     """
 
     def __init__(self, folder: Path, function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+        check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.function = folder, function
         self._parts = function_parts(function)
@@ -80,7 +82,7 @@ class KeptResults:
             if not self._full:
                 self._full = True
                 message = f"from item {index} on results are returned, but not all of them are kept: {error}"
-                warnings.warn(message, stacklevel=4)
+                warn(message)
 
     def _note_changes(self) -> None:
         """Leaves out of account what the first call of the function has changed, now and in later sweeps."""

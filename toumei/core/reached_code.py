@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dis import get_instructions
 from functools import cache
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeAlias
 
 Part: TypeAlias = FunctionType | type
@@ -175,7 +175,8 @@ class _Walk:
                         self._ahead.append(function)
                 else:
                     self.part(function)
-            if not functions and not name.startswith(("__", "_abc_")):
+            whole = not functions or isinstance(value, MethodType)  # which holds an object too
+            if whole and not name.startswith(("__", "_abc_")):
                 self.value(f"{label}.{name}", value)
 
     def _named(self, module: str | None, name: str) -> str:

@@ -1,6 +1,5 @@
 """Whether a network says the same twice: one that draws random numbers or counts its passes does not."""
 
-import warnings
 from collections.abc import Mapping
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from .forward import forward_errors
 from .hooks import run
 from .outputs import main_tensor
+from .user_warnings import warn
 
 # Modules of these draw no random numbers in evaluation mode and keep nothing of a pass.
 _ROOMS = frozenset(
@@ -36,9 +36,8 @@ _ROUNDING = 32  # how many times the smallest difference of a precision passes o
 def always_repeats(model: nn.Module) -> bool:
     """Returns whether a network in evaluation mode is known to say the same twice, without a pass of it.
 
-    It is known of networks that are made of modules of torch alone, of classifiers of torchvision and of some
-    language models of transformers, as long as nobody put hooks or other code into them. Of all others it is
-    not known.
+    Three kinds are known: networks that consist of torch's modules alone, classifiers from torchvision, and
+    some language models from transformers. A network that somebody put hooks or other code into is not known.
 
     Example:
         >>> always_repeats(nn.Sequential(nn.Linear(3, 2), nn.Dropout()).eval())
@@ -88,20 +87,19 @@ def repeat_gap(first: Tensor, second: Tensor) -> float:
     return float(gap) if float(gap) > _ROUNDING * precision * float(scale) else 0.0
 
 
-def check_repeats(model: nn.Module, row: Tensor, stacklevel: int = 3) -> float:
+def check_repeats(model: nn.Module, row: Tensor) -> float:
     """Returns how far two passes of a row are apart, after a warning if they are.
 
     Args:
         model: The network.
         row: Its input (1, ...).
-        stacklevel: Of the warning, as for `warnings.warn`.
 
     Raises:
         ForwardError: The network cannot run on it.
     """
     with torch.no_grad(), forward_errors(model, (row,)):
         gap = repeat_gap(main_tensor(model(row)).clone(), main_tensor(model(row)))
-    warn_of_gap(gap, stacklevel + 1)
+    warn_of_gap(gap)
     return gap
 
 
@@ -109,7 +107,6 @@ def check_layers_repeat(
     model: nn.Module,
     row: Tensor,
     layers: Mapping[str, str],
-    stacklevel: int = 3,
 ) -> None:
     """Warns if the activations of layers differ between two passes of a row.
 
@@ -117,22 +114,20 @@ def check_layers_repeat(
         model: The network, in evaluation mode.
         row: Its input (1, ...).
         layers: By name the last run of each layer.
-        stacklevel: Of the warning, as for `warnings.warn`.
     """
     if always_repeats(model):
         return
     with torch.no_grad():
         first, second = (run(model, row, record=layers, clone=True) for _ in range(2))
-    warn_of_gap(max(repeat_gap(first[name], second[name]) for name in layers), stacklevel + 1)
+    warn_of_gap(max(repeat_gap(first[name], second[name]) for name in layers))
 
 
-def warn_of_gap(gap: float, stacklevel: int) -> None:
+def warn_of_gap(gap: float) -> None:
     """Warns of a network whose passes are apart."""
     if gap:
-        warnings.warn(
+        warn(
             f"two passes of the same row differ by {gap:.2g}: the network draws random numbers or counts its "
             f"passes, so that results cannot be repeated and their errors are larger than they say. Switch "
             f"that off (F.dropout takes training=self.training), or fix the seed of each pass, as "
-            f"`with seeded_passes(model, seed=0):` of toumei.core does",
-            stacklevel=stacklevel,
+            f"`with seeded_passes(model, seed=0):` of toumei.core does"
         )

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from .checks import checked
-from .errors import ArgumentError, ToumeiError
+from .checksums import CHECKSUMS, checksums_of, tensors_of
+from .errors import ArgumentError, FolderError, ToumeiError
 from .files import atomic_write, check_regular
 from .json_files import from_json
 from .notebooks import Displayed
 from .optional import require
 from .stored_fields import Tensors, restored, stored
+from .summaries import listed
 from .tensor_specs import FieldError, Spec, check_specs
 
 VERSION = 1  # of the format; a change that older versions of the package cannot read raises it
@@ -125,6 +127,8 @@ def save_result(result: Saved, path: str | Path, notes: Mapping[str, str] | None
         text = json.dumps({**content, "digest": _digest(content)})
         with atomic_write(path) as partial:
             write_safetensors(tensors.named, partial, {_KEY: text})
+    except FolderError:
+        raise
     except (FieldError, ArgumentError) as error:
         raise ArgumentError(f"cannot save {name} to {path}: {error}") from None
 
@@ -179,7 +183,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], partial: Path, metadata: Ma
     """Writes tensors to the partial file of `atomic_write`.
 
     `safetensors.save_file` leaves a temporary file of its own if the process is killed, and its `save` needs
-    the memory of all tensors a second time.
+    the memory of all tensors a second time. Among the metadata are checksums, which `tensors_of` compares.
 
     Args:
         tensors: Any tensors.
@@ -191,7 +195,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], partial: Path, metadata: Ma
         OSError: The file cannot be written, because the disk is full, for example.
     """
     tensors = _apart(tensors)
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: dict[str, Any] = {"__metadata__": {**metadata, **checksums_of(tensors)}}
     offset = 0
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps numbers aligned
     for name in names:
@@ -239,10 +243,15 @@ def _read(path: str | Path, safetensors: ModuleType) -> tuple[dict[str, Any], Te
         raise _Refused(str(error)) from error
     try:
         with safetensors.safe_open(path, "pt") as file:
-            header = (file.metadata() or {}).get(_KEY)
+            metadata = file.metadata() or {}
+            header = metadata.get(_KEY)
             if header is None:
                 raise _Refused("toumei did not write this file")
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            if unknown := set(metadata) - {_KEY, CHECKSUMS, "format"}:
+                raise _Refused(
+                    f"its metadata have {listed(map(repr, unknown))}, which this toumei does not know"
+                )
+            tensors = tensors_of(file)
     except safetensors.SafetensorError as failure:
         reason = f"it cannot be read, for it is cut short, damaged or of another format: {failure}"
         raise _Refused(reason) from failure

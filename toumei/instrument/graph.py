@@ -162,9 +162,11 @@ class OperationGraph:
     def replay(self, values: Values = None, record: Iterable[str | TensorNode] = ()) -> Any:
         """Computes the pass again, operation by operation, and returns the output of the model.
 
-        With the inputs of the pass the output is that of the model bit for bit, also where it drew random
-        numbers, and where it used tensors of unknown origin. Parameters and buffers count as they are
-        now; buffers are not changed. Gradients flow where they are switched on.
+        With the inputs of the pass the output is that of the model bit for bit, also where it used tensors of
+        unknown origin. A network that draws random numbers, with dropout for example, draws those of the pass
+        again, operation by operation: only what follows from given values is another one, and the difference
+        is theirs alone. It is the difference for these random numbers; others need another pass. Parameters
+        and buffers count as they are now; buffers are not changed. Gradients flow where they are switched on.
 
         Args:
             values: Values of tensors in place of those of the pass: inputs as the model takes them, a tensor,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ArgumentError
+from ..core.generators import Draw
 from ..core.kinds import shown
 from ..core.offloading import loaded_weight
 from ..core.summaries import shortened
@@ -88,7 +89,7 @@ class Operation:
         autocast: Device type and dtype of the autocast block that it ran in, None without.
         gradients: Whether gradients were on, where the model had switched them since the pass began; None
             elsewhere.
-        drawn_from: The state before it of the generator among its arguments, None without one.
+        draw: Where it draws random numbers from, and the state there before it; None if it draws nothing.
 
     Example:
         >>> from toumei.instrument import instrument
@@ -114,7 +115,7 @@ class Operation:
     value: Any = None
     autocast: tuple[str, torch.dtype] | None = None
     gradients: bool | None = None
-    drawn_from: Tensor | None = None
+    draw: Draw | None = None
     views: list[tuple[TensorNode, TensorNode]] = field(default_factory=list)
     _inputs: list[TensorNode] | None = field(default=None, init=False, repr=False)
 
@@ -153,7 +154,8 @@ class Memory:
         model: The model, whose parameters and buffers count as they are now.
         first: Values of inputs and constants, by name, and of tensors in place of parameters.
         overwritten: Names of tensors that the pass began with and overwrote.
-        rewind: Sets the generators of random numbers to their states before the pass.
+        rewind: Sets the global generators of random numbers to their states before the pass. Operations that
+            are not known to draw begin from there.
     """
 
     model: nn.Module

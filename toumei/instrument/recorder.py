@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.functions import Function, canonical_name, overwrites
-from ..core.generators import rewinding
+from ..core.generators import draw_of, rewinding_global
 from ..core.modules import device_and_dtype
 from ..core.offloading import has_offloaded
 from ..core.outputs import has_tensor, main_tensor, tensor_parts
@@ -84,7 +84,7 @@ class Recorder:
         self._named |= {id(one): (one, name, "buffer") for name, one in self._model.named_buffers()}
         self._offloaded = has_offloaded(self._model)
         device = device_and_dtype(self._model)[0]
-        self._device, self._rewind = device.type, rewinding(device)
+        self._device, self._rewind = device.type, rewinding_global(device)
         self._autocasts = torch.amp.is_autocast_available(device.type)  # not so on meta
         self._begun, self._gradients = graph_nodes_made(), torch.is_grad_enabled()
         self._outside = sys._getframe(2)  # of the engine, which told the tracker
@@ -137,8 +137,7 @@ class Recorder:
         if in_transform():  # whose tensors stand for others; what it returns is of unknown origin
             return function(*args, **kwargs)
         in_place = overwrites(function, kwargs) or "out" in kwargs
-        given, generator = None, kwargs.get("generator")
-        state = None if generator is None else generator.get_state()
+        given, draw = None, draw_of(function, args, kwargs)
         if in_place:  # while it is as the function finds it
             given = self._arguments(args, kwargs)
             self.values.before_overwriting(kwargs.get("out", args[:1]))
@@ -158,7 +157,7 @@ class Recorder:
             operation.autocast = self._device, torch.get_autocast_dtype(self._device)
         if torch.is_grad_enabled() != self._gradients:
             operation.gradients = not self._gradients
-        operation.drawn_from = state
+        operation.draw = draw
         if read:
             operation.value = output
         else:

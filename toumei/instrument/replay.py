@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ReplayError
-from ..core.generators import rewinding
+from ..core.generators import rewinding_global
 from ..core.modules import device_and_dtype
 from ..core.outputs import main_tensor, tensor_parts
 from ..core.summaries import listed
@@ -34,11 +34,11 @@ def replayed(
     Raises:
         ReplayError: An operation that cannot be computed again.
     """
-    go_back = rewinding(device_and_dtype(memory.model)[0])
+    go_back = rewinding_global(device_and_dtype(memory.model)[0])
     states: dict[torch.Generator, Tensor] = {}  # of generators that the model has
     for operation in operations:
-        if operation.drawn_from is not None:
-            generator: torch.Generator = operation.kwargs["generator"]
+        generator = None if operation.draw is None else operation.draw.generator
+        if generator is not None:
             states.setdefault(generator, generator.get_state())
     try:
         memory.rewind()
@@ -132,8 +132,6 @@ class _Replay:
         args, kwargs = with_values((operation.args, operation.kwargs), self._values)
         if operation.kind == "custom":
             return list(args)
-        if operation.drawn_from is not None:
-            kwargs["generator"].set_state(operation.drawn_from)
         try:
             output = _called(operation, args, kwargs)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -165,6 +163,8 @@ def _called(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any])
             blocks.enter_context(torch.set_grad_enabled(operation.gradients))
         if operation.autocast is not None:
             blocks.enter_context(torch.autocast(*operation.autocast))
+        if operation.draw is not None:
+            blocks.enter_context(operation.draw.again())
         return operation.callable(*args, **kwargs)
 
 

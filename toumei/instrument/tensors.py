@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad as padded
 
 from ..core.checks import answer_of, checked
+from ..core.checksums import tensors_of
 from ..core.errors import ArgumentError, LayerError, ShapeError
-from ..core.files import atomic_write
+from ..core.files import atomic_write, check_folder
 from ..core.kinds import shown
 from ..core.serialization import write_safetensors
 from ..core.summaries import listed
@@ -152,8 +153,7 @@ class TensorFiles(Sequence[Mapping[str, Tensor]]):
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         self._files: list[_Stored] = []
-        if self._folder.exists() and not self._folder.is_dir():
-            raise ArgumentError(f"{str(folder)!r} is a file: give an empty folder")
+        check_folder(self._folder)
         there = sorted(self._folder.glob("pass_*.safetensors"))
         if there:
             raise ArgumentError(f"{str(folder)!r} holds tensors of {len(there)} passes: give an empty folder")
@@ -188,9 +188,11 @@ class _Stored(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._names:
             raise KeyError(name)
-        with self._opened() as tensors:
-            tensor: Tensor = tensors.get_tensor(name)
-        return tensor
+        try:
+            with self._opened() as file:
+                return tensors_of(file, [name], copied=False)[name]
+        except SafetensorError as error:
+            raise self._unreadable(error) from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -203,14 +205,17 @@ class _Stored(Mapping[str, Tensor]):
 
     @cached_property
     def _names(self) -> dict[str, None]:
-        with self._opened() as tensors:
-            return dict.fromkeys(tensors.keys())
+        with self._opened() as file:
+            return dict.fromkeys(file.keys())
 
     def _opened(self) -> Any:
         try:
             return safe_open(self._file, "pt")
         except (SafetensorError, OSError) as error:
-            raise ArgumentError(f"{str(self._file)!r} cannot be read as tensors: {error}") from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> ArgumentError:
+        return ArgumentError(f"{str(self._file)!r} cannot be read as tensors: {error}")
 
 
 def _key(kept: Mapping[str, Any], name: str) -> str | None:

@@ -248,7 +248,7 @@ class _Landscape:
         loss = self({})
         why = "the inputs, the targets or the weights have NaN, or the loss overflows"
         check_finite(loss, "the loss and what follows from it", why)
-        check_repeats(self.model, self.inputs[:1], stacklevel=4)
+        check_repeats(self.model, self.inputs[:1])
         return float(loss)
 
     def mean_losses(self, noise: Weights, sizes: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from ..core.checks import check_no_nan, checked
-from ..core.errors import ShapeError
+from ..core.errors import ArgumentError, ShapeError
 from ..core.files import atomic_write
+from ..core.kinds import shown
 from ..core.notebooks import TURNS, escaped
 from .pixels import in_range, montage, to_pil
 from .tokens import shade
@@ -52,6 +53,9 @@ def page(
         style: CSS.
         script: JavaScript, which finds the data as ``data``.
         data: What JSON can hold.
+
+    Raises:
+        ArgumentError: JSON cannot hold the data.
 
     Example:
         >>> text = page("A <page>", "<p>Text</p>", data=["</script>"], script="console.log(data[0]);")
@@ -118,11 +122,19 @@ def framed(text: str, height: int = 620) -> str:
 def script_data(data: Any) -> str:
     r"""Returns data as JSON that can stand in a script: no text in it can end the script or turn the page.
 
+    Raises:
+        ArgumentError: JSON cannot hold it, such as a tensor.
+
     Example:
         >>> script_data(["</script>", 0.5])
         '["\\u003c/script>", 0.5]'
     """
-    text = json.dumps(data).replace("<", "\\u003c")
+    try:
+        text = json.dumps(data).replace("<", "\\u003c")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(
+            f"the data of a page are what JSON can hold, got {shown(data)}: {error}"
+        ) from error
     return _ESCAPED_TURN.sub(r"\1\\ufffd", text)
 
 

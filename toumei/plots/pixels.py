@@ -1,6 +1,5 @@
 """Pictures as numbers: beside each other in one, cut to [0, 1], as images of Pillow."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from ..core.checks import check_counts, checked
 from ..core.errors import ShapeError
+from ..core.user_warnings import warn
 
 GAP = 4  # white pixels between pictures
 OUTSIDE = 0.05  # how far numbers of a picture may leave [0, 1], such as by rounding or bicubic resizing
@@ -60,10 +60,9 @@ def in_range(images: Tensor) -> Tensor:
     if images.numel():
         low, high = float(images.min()), float(images.max())
         if low < -OUTSIDE or high > 1 + OUTSIDE:
-            warnings.warn(
+            warn(
                 f"pictures have values in [0, 1], got {low:.3g} to {high:.3g}: what is outside is cut off. "
-                "Give the pictures before normalization",
-                stacklevel=3,
+                "Give the pictures before normalization"
             )
     return images.clamp(0, 1)
 

@@ -1,6 +1,5 @@
 """Baselines with named columns, in the order of the columns of the inputs."""
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError
+from ...core.user_warnings import warn
 from .names import is_table
 from .random_baselines import FromData
 
@@ -63,10 +63,9 @@ def warn_of_itself(baselines: Any, inputs: Any) -> None:
     if tensor is MISFIT or not isinstance(inputs, Tensor) or tensor.shape != inputs.shape or len(inputs) < 2:
         return
     if torch.equal(tensor.to(inputs), inputs):
-        warnings.warn(
+        warn(
             "the baseline of each input is that input, so that all contributions are 0: rows to draw from "
-            "are FromData(rows), one row for all is rows.mean(0)",
-            stacklevel=4,
+            "are FromData(rows), one row for all is rows.mean(0)"
         )
 
 

@@ -131,7 +131,7 @@ def one_baseline(
     alternative: str,
     batch_size: int = BATCH_SIZE,
 ) -> tuple[Tensor, ...]:
-    """Returns the baseline of each input, each (N, ...), of what is attributed to.
+    """Returns the baselines of the tensors that contributions are for, each (N, ...).
 
     Raises:
         ArgumentError: A distribution of baselines; the message names the method that takes one.

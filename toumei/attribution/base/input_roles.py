@@ -5,7 +5,6 @@ be another question, so they have no contributions unless they are given a basel
 """
 
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ...core.modules import without_wrapper
+from ...core.user_warnings import warn
 from .baselines import AtLayer, BaselineLike
 from .inputs import Inputs, Preprocess, parts_of
 
@@ -154,4 +154,4 @@ def _check_whole_numbers(
     )
     if dropped:
         raise ArgumentError(f"the baseline of whole numbers would not be used: {cause}")
-    warnings.warn(f"{cause}; its contributions are 0", stacklevel=5)
+    warn(f"{cause}; its contributions are 0")

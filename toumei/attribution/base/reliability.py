@@ -1,6 +1,5 @@
 """What a method says of numbers that mean nothing: NaN, and scores that another pass does not repeat."""
 
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from ...core.finite import check_finite, infinite_rows, shown_rows
 from ...core.repeats import always_repeats, repeat_gap, warn_of_gap
+from ...core.user_warnings import warn
 from .batching import batches, take_rows
 from .inputs import parts_of
 from .problem import Problem
@@ -71,11 +71,10 @@ def warn_of_infinite(values: Sequence[Tensor], method: str, differentiates: bool
                 check_finite(part.transpose(0, 1), what, "give a baseline that the network takes")
     rows = [infinite_rows(part.transpose(0, 1)) for part in values]
     if found := sorted({row for part in rows for row in part.tolist()}):
-        warnings.warn(
+        warn(
             f"contributions of {method} are not finite in {len(found)} of {values[0].shape[1]} rows, "
             f"{shown_rows(torch.tensor(found))}, although the scores are: the score or its gradient is NaN "
-            f"or infinite somewhere, as that of a square root at 0",
-            stacklevel=5,
+            f"or infinite somewhere, as that of a square root at 0"
         )
 
 
@@ -100,14 +99,13 @@ def repeated_gap(problem: Problem, output: Tensor, largest: float = 0.0) -> floa
     wide = apart > _TOGETHER * max(1e-3, largest, float(output.abs().max()))
     if gap or (wide and len(problem) == 1):
         gap = max(gap, apart)
-        warn_of_gap(gap, stacklevel=4)
+        warn_of_gap(gap)
     elif wide:
         gap = apart
-        warnings.warn(
+        warn(
             f"the score of the first row is another one when it passes alone, by {apart:.2g}: rows of a "
             f"batch depend on each other, as with batch statistics, random numbers or a counter in the "
-            f"network; batch_size=1 keeps them apart",
-            stacklevel=3,
+            f"network; batch_size=1 keeps them apart"
         )
     return gap
 

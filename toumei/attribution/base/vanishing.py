@@ -1,6 +1,5 @@
 """Warnings for contributions that are zero by construction, whatever the network has learned."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.functions import Function, FunctionMode, canonical_name, tensors_among
+from ...core.user_warnings import warn
 from .backward import leaves_of
 from .problem import Problem
 
@@ -35,13 +35,13 @@ def warn_if_unused(
     for layer in dict.fromkeys(place.layer for place in problem.places):
         numbers = [number for number, place in enumerate(problem.places) if place.layer == layer]
         if differentiates and not problem.reached.intersection(numbers):
-            _warn(
+            warn(
                 f"the score does not use the activation of layer {layer!r}, or has no gradient by it: its "
                 f"contributions are 0. Name a layer that the score depends on, or another tensor of one, as "
                 f"in 'layer[1]'"
             )
         elif compares and all(bool((values[number].abs() <= rounding).all()) for number in numbers):
-            _warn(
+            warn(
                 f"all contributions to layer {layer!r} are 0: its activation at the baselines is the one at "
                 f"the inputs, or the score does not change with it. Give a baseline that changes it, such as "
                 f"AtLayer(0.0)"
@@ -52,13 +52,13 @@ def _warn_of_inputs(problem: Problem, values: Sequence[Tensor]) -> None:
     """Warns where the network cuts its inputs, or columns of a table, off the gradient."""
     if not problem.reached:
         if _varies(problem):
-            _warn(
+            warn(
                 "no gradient of the score reaches the inputs, which it depends on: contributions are 0. The "
                 "network cuts them off (detach, rounding, whole numbers): hide parts of the inputs, as "
                 "Occlusion and KernelShap do"
             )
     elif functions := _reads_whole_numbers(problem, values):
-        _warn(
+        warn(
             f"the network makes whole numbers of columns of the input, by {functions}, which have no "
             f"gradient: their contributions are 0. Hide them, as Occlusion and KernelShap do"
         )
@@ -93,7 +93,3 @@ def _varies(problem: Problem) -> bool:
     with torch.no_grad():
         scores = problem.scores(changed, rows)
     return not torch.equal(scores[0], scores[1])
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=6)

@@ -1,6 +1,5 @@
 """Class activation maps: the positions of a layer at which its channels speak for the target."""
 
-import warnings
 from dataclasses import replace
 
 import torch
@@ -9,6 +8,7 @@ from torch.nn import functional as F
 
 from ...core.errors import ArgumentError, ShapeError
 from ...core.layout import with_channels_first
+from ...core.user_warnings import warn
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Layers, Preprocess, parts_of
@@ -91,10 +91,9 @@ class GradCam(Method):
             place.name for number, place in enumerate(problem.places) if number in problem.reached - {0}
         ]
         if others:
-            warnings.warn(
+            warn(
                 f"maps are of {problem.places[0].name!r} alone, and the score also uses {', '.join(others)}: "
-                f"name the tensor that counts as the layer",
-                stacklevel=4,
+                f"name the tensor that counts as the layer"
             )
         return replace(problem, tensors=problem.tensors[:1], places=problem.places[:1])
 

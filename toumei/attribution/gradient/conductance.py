@@ -1,12 +1,12 @@
 """How much of integrated gradients flows through each unit of a layer (Dhamdhere et al., 2018)."""
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
+from ...core.user_warnings import warn
 from ..base.baseline_samples import one_baseline
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, take_rows
@@ -174,11 +174,10 @@ def _refined(
 def _warn_of_bypass(wide: Tensor, layer: str) -> None:
     """Warns about inputs for which a part of the difference of the scores bypasses the layer, (N, T)."""
     if wide.any():
-        warnings.warn(
+        warn(
             f"the layer {layer!r} carries only a part of the difference of the scores of "
             f"{int(wide.any(1).sum())} of {len(wide)} inputs: the rest, which is the result's gap, "
-            f"bypasses it",
-            stacklevel=6,
+            f"bypasses it"
         )
 
 

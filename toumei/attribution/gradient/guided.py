@@ -1,6 +1,5 @@
 """Gradients that pass an activation only where they are positive."""
 
-import warnings
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from ...core.function_kinds import RECTIFIERS, rectifier_ceiling
 from ...core.functions import Function, canonical_name, intercepted, tensors_among
 from ...core.untracked import Untracked
+from ...core.user_warnings import warn
 from ..base.backward import leaves_of
 from ..base.batching import BATCH_SIZE
 from ..base.inputs import Layers, Preprocess
@@ -115,11 +115,10 @@ class _Guide:
         if not self.found and not missed:
             missed = [repr(name) for name in self.others]
         if missed:
-            warnings.warn(
+            warn(
                 f"guided backpropagation {'passes' if self.found else 'found no ReLU, and passes'} "
                 f"{', '.join(missed)} by the plain gradient: if it is a rectifier, negative gradients do not "
-                f"stop there, as they do at ReLU, clamp(min=0) and maximum(x, 0)",
-                stacklevel=6,
+                f"stop there, as they do at ReLU, clamp(min=0) and maximum(x, 0)"
             )
 
     def _note(self, name: str, given: list[Any], output: Any) -> None:

@@ -1,6 +1,5 @@
 """The straight path from a baseline to an input, and quadrature along it."""
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from ...core.checks import check_counts
 from ...core.errors import ArgumentError
+from ...core.user_warnings import warn
 from ..base.precision import ROUNDING
 
 _AT_ONCE = 4096  # nodes
@@ -69,10 +69,9 @@ def warn_incomplete(
     reason = "raise max_steps or the tolerance"
     if is_rounding(wide.any(1).nonzero()[:1, 0]):
         reason = ROUNDING
-    warnings.warn(
+    warn(
         f"{int(wide.any(1).sum())} of {len(wide)} inputs have a completeness gap over {tolerance:g} of "
-        f"the difference of the scores after {max_steps} steps: {reason}",
-        stacklevel=5,
+        f"the difference of the scores after {max_steps} steps: {reason}"
     )
 
 

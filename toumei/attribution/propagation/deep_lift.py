@@ -1,6 +1,5 @@
 """DeepLift: contributions of differences from a baseline, which add up through any network."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import get_args
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from ...core.checks import check_choice, check_counts
 from ...core.seeding import make_generator
+from ...core.user_warnings import warn
 from ..base.backward import leaves_of
 from ..base.baseline_samples import BaselineSamples, one_baseline
 from ..base.baselines import BaselineLike
@@ -185,8 +185,8 @@ def _checked(
 ) -> Attribution:
     """The attribution, after a warning if its contributions do not add up within 1e-4 and rounding.
 
-    Rounding of contributions that cancel is no excuse where it leaves nothing of what they add up to. What
-    else may be rounding, inside of the network, is told by the row with the widest gap in float64.
+    Large contributions that cancel leave rounding behind. That is an excuse only where their sum is larger
+    than it. Rounding inside the network is told by computing the row with the widest gap again in float64.
 
     Args:
         result: The attribution.
@@ -210,9 +210,7 @@ def _checked(
             "take another baseline, or a model and inputs in double()"
         )
     if why is not None:
-        warnings.warn(
-            f"contributions of {result.method} do not add up, the gap is {gap.max():.2g}: {why}", stacklevel=5
-        )
+        warn(f"contributions of {result.method} do not add up, the gap is {gap.max():.2g}: {why}")
     return result
 
 

@@ -6,7 +6,6 @@ about that of an ordinary gradient and one forward pass. Functions are told apar
 wherever they are called: in modules, as functions, in place, again and again.
 """
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -20,6 +19,7 @@ from ...core.errors import ArgumentError
 from ...core.function_kinds import ELEMENTWISE
 from ...core.functions import Function, canonical_name, intercepted, overwrites, tensors_among
 from ...core.untracked import Untracked, transformed
+from ...core.user_warnings import warn
 from .calls import Call, NotDecomposed, is_parameter
 from .decompositions import DECOMPOSITIONS as FUNCTIONS
 from .losses import LOSSES
@@ -149,7 +149,7 @@ class _Propagation:
         )
         if self.unknown == "error":
             raise ArgumentError(f"{message}. With unknown='warn' its gradient is used")
-        warnings.warn(message, stacklevel=2)
+        warn(message)
 
     def _apply(self, call: Call) -> Any:
         """Applies the rule of a function, or follows the functions that it decomposes into."""

@@ -18,7 +18,7 @@ class Scaling(nn.Module):
 
     Attributes:
         layer: In a tuple, so that it is not a part of this module.
-        called: Names of the functions that its last run called of what depends on the input.
+        called: Names of the functions that its last run called with tensors that depend on the input.
         scales: Whether that run only scaled and shifted.
         source: The step of the backward pass, and which of its outputs, that its last input came from.
     """
@@ -46,7 +46,7 @@ class Scaling(nn.Module):
 
 
 class _Watched:
-    """Whether the functions that are called of what depends on the input are affine in each number."""
+    """Whether the functions that get tensors from the input are affine in each number."""
 
     def __init__(self) -> None:
         self.called: Counter[str] = Counter()

@@ -1,6 +1,5 @@
 """Texts as tokens: strings, pairs, token numbers and what tokenizers return."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import index
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError, UnitError
 from ...core.tokenizers import encoded_by, without_second_start
+from ...core.user_warnings import warn
 
 OneText = str | tuple[str, str] | Tensor | np.ndarray | Sequence[int] | Mapping[str, Any]
 Text = OneText | list[Any]
@@ -211,10 +211,9 @@ def _from_words(tokenizer: Any, text: str | tuple[Any, ...], causal: bool) -> En
 
 def _warn_of_unknown(tokenizer: Any, encoded: Encoded, words: str) -> None:
     if count := _unknown(tokenizer, encoded.ids, words):
-        warnings.warn(
+        warn(
             f"{count} of {len(encoded.ids)} tokens of the text are not in the vocabulary: the model reads "
-            f"{tokenizer.unk_token!r} instead",
-            stacklevel=5,
+            f"{tokenizer.unk_token!r} instead"
         )
 
 

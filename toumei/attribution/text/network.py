@@ -17,9 +17,9 @@ Continuation = tuple[int, ...]
 class TextNetwork(nn.Module):
     """A model of Hugging Face from tokens (N, T) to what it says.
 
-    For continuations of the text, which are no inputs and do not change, the logits of the last token of the
-    text and of the tokens of each continuation follow one another. Contributions to embeddings are those of
-    the layer ``prompt`` then, the embeddings of the text alone.
+    It may be given continuations of the text, which are no inputs and do not change. For each of them it
+    returns the logits at the last token of the text, then those at the tokens of the continuation. The layer
+    ``prompt`` has the embeddings of the text alone, to which embeddings contribute then.
 
     Args:
         model: The model.
@@ -81,7 +81,7 @@ class TextNetwork(nn.Module):
         return torch.cat([self._continued(tokens, prompt, one) for one in self.continuations], 1)
 
     def _continued(self, tokens: Tensor, prompt: Tensor | None, continuation: Continuation) -> Tensor:
-        """The logits of the last token of the text and of those of a continuation."""
+        """The logits at the last token of the text and at the tokens of a continuation."""
         following = tokens.new_tensor(continuation).expand(len(tokens), -1)
         if prompt is None:
             inputs = {"input_ids": torch.cat([tokens, following], 1)}

@@ -1,6 +1,5 @@
 """The images of a dataset that excite units most and least: what a search found, with pictures and plots."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ...core.errors import ArgumentError, UnitError
 from ...core.names import parse
 from ...core.serialization import Saved, load_result
 from ...core.summaries import listed
+from ...core.user_warnings import warn
 from ..inputs import images_in
 from .ranking import Ranking
 
@@ -94,10 +94,9 @@ class DatasetExamples(Saved):
             raise UnitError(f"{unit!r} is a layer: name one of its units, such as '{unit}:0'")
         values = self.values(unit, lowest=lowest)
         if 1 < len(values) < self.seen and values[0] == values[-1]:
-            warnings.warn(
+            warn(
                 f"the {len(values)} {'lowest' if lowest else 'highest'} images of {unit!r} all have the "
-                f"activation {float(values[0]):.3g}: they say nothing about the unit",
-                stacklevel=2,
+                f"activation {float(values[0]):.3g}: they say nothing about the unit"
             )
         return torch.stack([images_in(self.dataset[index]) for index in indices.tolist()])
 

@@ -7,7 +7,6 @@ Feed-Forward Layers Are Key-Value Memories", arXiv:2012.14913). Coefficients are
 input of the last map.
 """
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from inspect import signature
@@ -23,6 +22,7 @@ from ...core.modules import device_and_dtype, evaluating, find_module, without_w
 from ...core.progress import tqdm
 from ...core.surveys import survey
 from ...core.tensors import whole
+from ...core.user_warnings import warn
 from .coefficient_reader import CoefficientReader, KeptTexts, Strategy
 from .default_layers import FeedForwardLayers
 from .down_projections import DownProjection, find_down_projections
@@ -139,10 +139,9 @@ class KeyValueMemories:
                 + (f" {source.read} texts" if source.read else "")
             )
         if source.cut and self.max_length is None:
-            warnings.warn(
+            warn(
                 f"{source.cut} of {source.read} texts have more tokens than the {limit} that the model takes "
-                f"and were cut off: split them, or give max_length",
-                stacklevel=2,
+                f"and were cut off: split them, or give max_length"
             )
         return self._result(source, reader, kept)
 

@@ -12,7 +12,7 @@ from .sources import source
 
 @dataclass(frozen=True, eq=False)
 class ResidualSum:
-    """A sum in a forward pass of a tensor and of what a part of the network computed from it.
+    """A sum of two tensors in a forward pass: a part of the network computed one of them from the other.
 
     Attributes:
         operation: The addition.

@@ -1,7 +1,7 @@
 """Columns for the nodes of a layered graph: every node and every bend of an edge has a cell of its own.
 
-The cells do not depend on the sizes of nodes. So a picture in which some nodes have grown needs nothing but
-the sums of the widths of columns and of the heights of rows.
+The cells do not depend on the sizes of nodes. Where some nodes have grown, column widths and row
+heights are added up again, and the picture is right.
 """
 
 from bisect import bisect_left, insort

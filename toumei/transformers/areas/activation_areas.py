@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
+from ...core.user_warnings import warn
 from ..model.hooked_model import HookedModel
 from .comparison import AreaComparison
 from .corpus import LabelledTexts
-from .doubts import doubts_about_texts, warn_of
+from .doubts import doubts_about_texts
 from .enough_texts import check_categories, check_cells
 from .evaluation import AreaEvaluation, evaluated
 from .fitting import Coordinates, coordinates_of_states, gathered, read_twice
@@ -178,7 +179,8 @@ class ActivationAreas:
             fields = self._read_fields = self._read_fields or self._fields()
             self._check_enough(size)
             self._areas = Areas.of(size, self.bins, **fields)
-            warn_of([*self._reader.doubts(), *doubts_about_texts(self._areas)], stacklevel=3)
+            for doubt in [*self._reader.doubts(), *doubts_about_texts(self._areas)]:
+                warn(doubt)
         elif size != self._areas.size:
             self._areas = self._areas.resized(size)
         return self._areas

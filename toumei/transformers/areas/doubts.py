@@ -1,7 +1,5 @@
 """Warnings of areas that say nothing, with what to give instead."""
 
-import warnings
-
 import torch
 
 from ...core.summaries import listed
@@ -20,9 +18,3 @@ def doubts_about_texts(areas: Areas) -> list[str]:
     if unused := [repr(name) for name, count in zip(areas.categories, counts, strict=True) if not count]:
         doubts.append(f"the dataset declares categories without texts, which have no area: {listed(unused)}")
     return doubts
-
-
-def warn_of(doubts: list[str], stacklevel: int) -> None:
-    """Warns of each doubt."""
-    for doubt in doubts:
-        warnings.warn(doubt, stacklevel=stacklevel + 1)

@@ -84,7 +84,7 @@ def plot_graph(
 ) -> "Axes":
     """Returns axes with a graph: a column for each layer, wider edges and larger nodes for more texts.
 
-    In graphs of two categories the colour says what share of the texts is of the first and of the second.
+    In graphs of two categories the colour says how the texts are shared between the two.
 
     Args:
         graph: A graph of `Areas.graph`.

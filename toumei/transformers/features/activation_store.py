@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import check_counts, check_jobs, checked
+from ...core.checksums import tensors_of
 from ...core.errors import ArgumentError
 from ...core.files import atomic_write
 from ...core.json_files import from_json
@@ -22,6 +22,7 @@ from ...core.parallel import streamed
 from ...core.progress import tqdm
 from ...core.serialization import write_safetensors
 from ...core.summaries import listed
+from ...core.user_warnings import warn
 from .activation_source import ActivationSource, Block, activations_of
 from .token_batches import TokenBatch
 
@@ -72,10 +73,9 @@ class ActivationStore:
                 f"{folder} has no shard of activations yet: write them with the same call again"
             )
         if index.get("tokens") != self.tokens:
-            warnings.warn(
+            warn(
                 f"{folder} has {self.tokens} tokens and was not written to its end, or by toumei 0.2.0, "
-                f"which did not note the end: write it with the same call again, which adds what is missing",
-                stacklevel=4,
+                f"which did not note the end: write it with the same call again, which adds what is missing"
             )
 
     @classmethod
@@ -283,7 +283,7 @@ def _read_shard(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
     safetensors = require("safetensors", "reading activations")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in names}
+            return tensors_of(file, names, copied=False)
     except (safetensors.SafetensorError, OSError) as error:
         raise ArgumentError(
             f"{path} is damaged, remove it and write the activations again: {error}"

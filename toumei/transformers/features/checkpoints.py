@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...core.checksums import tensors_of
 from ...core.errors import ArgumentError
 from ...core.files import atomic_write
 from ...core.json_files import from_json
@@ -49,7 +50,7 @@ def read_checkpoint(
             notes = from_json((file.metadata() or {})[_KEY])
             if not isinstance(notes, dict):
                 raise ValueError(f"its notes are a {type(notes).__name__}")
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = tensors_of(file)
     except (safetensors.SafetensorError, ValueError, KeyError, OSError) as error:
         raise ArgumentError(f"{path} is no checkpoint of a training, or is damaged: {error}") from error
     expected = {"version": _VERSION, "settings": asdict(settings), **wanted}

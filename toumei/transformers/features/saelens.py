@@ -1,7 +1,6 @@
 """Dictionaries in the files of SAELens: ``cfg.json`` and ``sae_weights.safetensors`` in a folder."""
 
 import json
-import warnings
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
+from ...core.checksums import tensors_of
 from ...core.errors import ArgumentError
 from ...core.files import atomic_pair
 from ...core.json_files import from_json
 from ...core.optional import require
 from ...core.serialization import write_safetensors
+from ...core.user_warnings import warn
 from .dictionary import Activation, Normalization, SparseAutoencoder
 
 _CONFIG, _WEIGHTS, _SCALING = "cfg.json", "sae_weights.safetensors", "activation_scaler.json"
@@ -158,10 +159,9 @@ def _scaling(folder: Path, config: dict[str, Any]) -> float:
         return 1.0
     path = folder / _SCALING
     if not path.exists():
-        warnings.warn(
+        warn(
             f"{folder} was trained on activations that were scaled to a norm of sqrt(width) on average, "
-            f"and has no {_SCALING} with the number: its features are right for activations scaled alike",
-            stacklevel=4,
+            f"and has no {_SCALING} with the number: its features are right for activations scaled alike"
         )
         return 1.0
     scaling = _json(path).get("scaling_factor")
@@ -272,6 +272,6 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     safetensors = require("safetensors", "reading a dictionary")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return tensors_of(file)
     except (safetensors.SafetensorError, OSError) as error:
         raise ArgumentError(f"{path} cannot be read: it is missing, cut short or damaged: {error}") from error

@@ -19,8 +19,8 @@ class DictionarySettings:
     Inputs are multiplied by one number, so that their norm is sqrt(width) on average; it is folded into the
     weights at the end. The loss of a batch is the mean of (x - x^)^2 over its numbers, plus:
 
-    - ``topk`` and ``batch_topk``: `aux_weight` times the loss of what dead features make of the error (Gao et
-      al. 2024, equation in section A.2).
+    - ``topk`` and ``batch_topk``: `aux_weight` times the loss of dead features that reconstruct the error
+      (Gao et al. 2024, equation in section A.2).
     - ``jump_relu``: `penalty` times (L0 / k - 1)^2, by straight-through estimators (Rajamanoharan et al. 2024
       and 2025).
     - ``relu``: `penalty` times the sum of the features' activations over the width (Bricken et al. 2023).

@@ -142,9 +142,9 @@ class KnowledgeGraphExtractor:
     ) -> HeadRelations:
         """Returns the head of each relation that writes the objects, and the facts that it knows.
 
-        The OV circuit of each head maps what it reads of the last token of a subject to logits of the objects
-        of the relation. The head that has most objects right is chosen on a part of the subjects, and a graph
-        is made of what it says about the others.
+        Each head reads something at the last token of a subject, and its OV circuit maps that to logits of
+        the objects. The head that has most objects right is chosen on a part of the subjects; the graph shows
+        what it says about the others.
 
         Args:
             known: Triples (subject, relation, object).

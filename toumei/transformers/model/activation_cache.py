@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import check_choice, checked
+from ...core.checksums import tensors_of
 from ...core.devices import as_device
 from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.files import atomic_write
@@ -184,7 +185,7 @@ class ActivationCache(Mapping[str, Tensor]):
         try:
             with safe_open(path, "pt") as file:
                 known = file.metadata() or {}
-                values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                values = tensors_of(file, copied=False)
         except (SafetensorError, OSError) as error:
             raise ArgumentError(f"{str(path)!r} cannot be read as activations: {error}") from error
         if not str(known.get("batch")).isdigit():

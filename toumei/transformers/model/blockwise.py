@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...core.modules import without_wrapper
 from ...core.outputs import main_tensor, with_main_tensor
+from ...core.products import OneDnnProducts
 from .families import Anatomy
 from .prefix_cache import cache_option
 
@@ -63,7 +64,8 @@ class BlockwiseRunner:
         """
         self._vectors = vectors[:, None]
         try:
-            output = self._model(input_ids=ids.expand(len(vectors), 1), use_cache=False)
+            with OneDnnProducts():
+                output = self._model(input_ids=ids.expand(len(vectors), 1), use_cache=False)
         finally:
             self._vectors = None
         return main_tensor(output)[:, -1]
@@ -105,7 +107,8 @@ class BlockCall:
             args = (vectors, *args[1:])
         else:
             kwargs["hidden_states"] = vectors
-        return main_tensor(block(*args, **kwargs))
+        with OneDnnProducts():
+            return main_tensor(block(*args, **kwargs))
 
 
 def nearly_equal(found: Tensor, expected: Tensor) -> bool:

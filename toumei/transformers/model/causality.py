@@ -15,7 +15,7 @@ def check_next_token_logits(name: str, logits_of: Callable[[Tensor], Any], ids: 
 
     Args:
         name: What the model is called in the message.
-        logits_of: Runs the model on tokens (1, T).
+        logits_of: Runs the model on tokens (2, T).
         ids: Two tokens or more, (1, T). The last one is exchanged, which must not matter for the others.
 
     Raises:
@@ -28,12 +28,13 @@ def check_next_token_logits(name: str, logits_of: Callable[[Tensor], Any], ids: 
     """
     other = ids.clone()
     other[0, -1] = ids[0, 0] if ids[0, 0] != ids[0, -1] else (ids[0, -1] + 1) % 2
-    first, second = logits_of(ids), logits_of(other)
-    shape = tuple(getattr(first, "shape", ()))
-    if len(shape) != 3 or shape[:2] != tuple(ids.shape):
+    logits = logits_of(torch.cat([ids, other]))
+    shape = tuple(getattr(logits, "shape", ()))
+    if len(shape) != 3 or shape[:2] != (2, ids.shape[1]):
         raise ArchitectureError(
-            f"{name} has no logits for each token, (1, {ids.shape[1]}, tokens): it gives {shape}, as a "
-            f"classifier does, and has no next-token loss"
+            f"{name} has no logits for each token, (2, {ids.shape[1]}, tokens) for two texts: it gives "
+            f"{shape}, as a classifier does, and has no next-token loss"
         )
-    if not torch.allclose(first[:, :-1], second[:, :-1], rtol=1e-3, atol=1e-4, equal_nan=True):
+    first, second = logits[:, :-1]
+    if not torch.allclose(first, second, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise ArchitectureError(f"{name} sees the tokens that come next, it has no next-token loss")

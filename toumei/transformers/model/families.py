@@ -361,7 +361,7 @@ def _check_outputs(parts: Anatomy) -> None:
         with hooked(parts.model, names) as activations:
             said = main_tensor(parts.model(parts.two_tokens))
         again = said if known else main_tensor(parts.model(parts.two_tokens))
-    warn_of_gap(repeat_gap(said, again), stacklevel=6)
+    warn_of_gap(repeat_gap(said, again))
     for name in names:
         if activations.runs(name) != 1:
             raise ArchitectureError(

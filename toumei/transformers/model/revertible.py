@@ -1,12 +1,12 @@
 """Changes of a model that a ``with`` block makes and takes back: edits of weights, surgery."""
 
-import warnings
 from abc import ABC, abstractmethod
 
 from typing_extensions import Self
 
 from ...core.errors import EditError
 from ...core.interrupts import uninterrupted
+from ...core.user_warnings import warn
 
 
 class Revertible(ABC):
@@ -47,4 +47,4 @@ class Revertible(ABC):
         except EditError as failed:
             if kind is None:
                 raise
-            warnings.warn(str(failed), stacklevel=3)  # the error from inside the block is raised
+            warn(str(failed))  # the error from inside the block is raised

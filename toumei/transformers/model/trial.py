@@ -1,6 +1,5 @@
 """A trial pass of a transformer, in whose graph its hook points are found."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from ...core.modules import device_and_dtype, evaluating
 from ...core.offloading import has_offloaded
 from ...core.outputs import main_tensor
 from ...core.repeats import always_repeats, repeat_gap, warn_of_gap
+from ...core.user_warnings import warn
 from ...instrument import instrument
 from .hook_search import HookPoints, find_hook_points
 from .model_inputs import input_table
@@ -44,10 +44,9 @@ def hook_points_of(model: nn.Module) -> HookPoints:
         raise ArchitectureError(f"weights of {name} are on the meta device, without numbers: load them")
     capped = getattr(config, "attn_logit_softcapping", None) is not None
     if capped and getattr(config, "_attn_implementation", "") == "sdpa":
-        warnings.warn(
+        warn(
             f"the sdpa attention of transformers leaves the soft caps of {name} out, so that it computes "
-            f'something else than what was trained: load it with attn_implementation="eager"',
-            stacklevel=2,
+            f'something else than what was trained: load it with attn_implementation="eager"'
         )
     args, kwargs = trial_inputs(model)
     try:
@@ -61,7 +60,7 @@ def hook_points_of(model: nn.Module) -> HookPoints:
             raise
         given = ", ".join(kwargs)
         raise ArchitectureError(f"{name} cannot be run on {given} alone: {error}") from error
-    warn_of_gap(repeat_gap(said, again), stacklevel=6)
+    warn_of_gap(repeat_gap(said, again))
     return find_hook_points(tracker.build_graph())
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.products import OneDnnProducts
 from ...core.progress import tqdm
 from ..model.hooked_model import HookedModel
 from .changes import Change, Replacement
@@ -161,7 +162,7 @@ class Patches:
             return problem.read(logits[:, :, -1]).double().cpu()
 
         bar = tqdm(total=len(changes), desc="patching", unit="patch", disable=not verbose)
-        with torch.no_grad(), bar as progress:
+        with torch.no_grad(), OneDnnProducts(), bar as progress:
             progress.update(len(found))
             for done, values in runs.values([one for one in changes if one not in found], read):
                 found |= dict(zip(done, values.mean(1).tolist(), strict=True))

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from ...core.checks import check_choice, check_counts, check_no_nan, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.parallel import sweep
+from ...core.products import OneDnnProducts
 from ...core.progress import tqdm
 from ..model.causality import check_next_token_logits
 from ..model.hooked_model import HookedModel
@@ -22,6 +24,7 @@ from .sweep import PatchedRuns, Read, read_logits
 
 _TOKENS = 1024  # of a group of texts that run together
 _LOGITS = 2**26
+_LOSSES = 2**20  # logits at once on a CPU: what the loss writes of more has to come from the system each time
 _Z_AXES = ("batch", "position", "head", "width")
 
 
@@ -136,20 +139,25 @@ class _GroupTask:
         """The heads."""
         return [Change(layer, unit=head) for layer in self.layers for head in range(self.heads[layer])]
 
-    @torch.no_grad()
     def __call__(
         self, group: list[int], advance: Callable[[int], object] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Returns the measure of some texts (texts,), and without each head (texts, layers, heads)."""
+        with torch.no_grad(), OneDnnProducts():
+            return self._measured(group, advance)
+
+    def _measured(self, group: list[int], advance: Callable[[int], object] | None) -> tuple[Tensor, Tensor]:
         model, rows, metric = self.model, self.rows, self.metric
-        inputs = model.inputs([rows[index] for index in group])
+        texts = [rows[index] for index in group]
+        # The last token is only predicted: without it the loss is the same, and so are the other positions.
+        inputs = model.inputs([row[:-1] for row in texts] if metric is None else texts)
         logits = read_logits(model, inputs)
-        read = _Loss(inputs) if metric is None else _last(metric, model, inputs, logits)
-        first, last = (0, 1) if metric is None else (logits.shape[1] - 1, 0)
-        before = read(logits[None, :, first : logits.shape[1] - last])[0]
+        read = _Loss(model, texts) if metric is None else _last(metric, model, inputs, logits)
+        first = 0 if metric is None else logits.shape[1] - 1
+        before = read(logits[None, :, first:])[0]
         new = self.values or _outputs(model, [rows[index - 1] for index in group], self.layers)
         runs = PatchedRuns(
-            model, inputs, Replacement("z", new, _Z_AXES), first=first, last=last, batch_size=self.batch_size
+            model, inputs, Replacement("z", new, _Z_AXES), first=first, batch_size=self.batch_size
         )
         shape = len(group), len(self.layers), max(self.heads.values())
         table = torch.full(shape, torch.nan, dtype=torch.float64)
@@ -189,18 +197,18 @@ def _last(metric: Metric, model: HookedModel, inputs: dict[str, Any], logits: Te
 
 
 class _Loss:
-    """Reads the mean loss of each text, from logits (rows, texts, positions, tokens) without the last one."""
+    """Reads the mean loss of each text, from logits (rows, texts, positions, tokens) of all but the last."""
 
-    def __init__(self, inputs: dict[str, Any]) -> None:
-        ids = inputs["input_ids"]
-        self._targets = ids[:, 1:]
-        self._valid = inputs.get("attention_mask", torch.ones_like(ids))[:, 1:].bool()
+    def __init__(self, model: HookedModel, texts: list[list[int]]) -> None:
+        inputs = model.inputs([row[1:] for row in texts])
+        self._targets = inputs["input_ids"]
+        self._valid = inputs.get("attention_mask", torch.ones_like(self._targets)).bool()
 
     def __call__(self, logits: Tensor) -> Tensor:
-        targets = self._targets.expand(logits.shape[:-1])
-        losses = torch.nn.functional.cross_entropy(
-            logits.flatten(0, -2).float(), targets.flatten().to(logits.device), reduction="none"
-        )
+        targets = self._targets.expand(logits.shape[:-1]).to(logits.device)
+        size = max(1, _LOSSES // logits.shape[-1]) if logits.device.type == "cpu" else targets.numel()
+        pairs = zip(logits.flatten(0, -2).split(size), targets.flatten().split(size), strict=True)
+        losses = torch.cat([cross_entropy(some.float(), wanted, reduction="none") for some, wanted in pairs])
         losses = losses.unflatten(0, targets.shape).double() * self._valid.to(logits.device)
         result: Tensor = (losses.sum(-1) / self._valid.sum(-1).to(logits.device)).cpu()
         return result

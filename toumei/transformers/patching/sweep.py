@@ -32,7 +32,7 @@ from .base_run import BaseRun
 from .branches import Branches
 from .changes import Change, Replacement
 
-_LOGITS_AT_ONCE = 2**26
+_LOGITS_AT_ONCE = 2**23
 Read = Callable[[Tensor], Tensor]
 """From logits (rows, texts, positions, tokens) to values (rows, texts)."""
 
@@ -45,7 +45,6 @@ class PatchedRuns:
         inputs: Its inputs, of texts of one length, or of texts padded on the right.
         replacement: The activation and its new numbers.
         first: The first position whose logits are read.
-        last: How many positions at the end are not read.
         unchanged: How many positions the new numbers leave as they are, at the beginning.
         batch_size: How many texts times changes run at once; by default as many as keep the device busy.
     """
@@ -57,12 +56,11 @@ class PatchedRuns:
         replacement: Replacement,
         *,
         first: int = 0,
-        last: int = 0,
         unchanged: int = 0,
         batch_size: int | None = None,
     ) -> None:
         self.model, self.inputs, self.replacement = model, inputs, replacement
-        self._first, self._last, self._unchanged, self._batch_size = first, last, unchanged, batch_size
+        self._first, self._unchanged, self._batch_size = first, unchanged, batch_size
         self._base: BaseRun | None = None
         self._branches: Branches | None = None
 
@@ -122,8 +120,8 @@ class PatchedRuns:
     def _positions(self, rows: Tensor) -> Tensor:
         """The part of rows (changes, texts, positions, width) that is read."""
         assert self._base is not None
-        start, end = self._base.length - rows.shape[2], self._base.length - self._last
-        return rows[:, :, self._first - start : end - start]
+        start = self._base.length - rows.shape[2]
+        return rows[:, :, self._first - start :]
 
     def _rows_of_passes(self) -> int:
         """How many changes are rows of one pass of the whole model."""
@@ -153,7 +151,7 @@ class PatchedRuns:
 
     def _kept(self, tensor: Tensor) -> Tensor:
         """The positions of a tensor (texts, positions, ...) that are read."""
-        return tensor[:, self._first : tensor.shape[1] - self._last]
+        return tensor[:, self._first :]
 
     def _prepare(self, changes: Sequence[Change]) -> None:
         """Makes the base run for a way of computing that gives the logits of the model, if there is one."""

@@ -12,7 +12,7 @@ from ..model.blockwise import BlockwiseRunner, nearly_equal
 from ..model.families import Anatomy
 from .layers import arrange_layers
 
-_LOGITS_AT_ONCE = 2**26
+_LOGITS_AT_ONCE = 2**23
 
 
 class BlockOrders:

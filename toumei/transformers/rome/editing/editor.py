@@ -1,6 +1,5 @@
 """Writes facts into a language model by low-rank changes of the down-projections of its MLPs."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from ....core.checks import checked
 from ....core.errors import ArgumentError, EditError
 from ....core.linear_layers import projection_sizes
 from ....core.threads import alone
+from ....core.user_warnings import warn
 from ...model.families import anatomy
 from ...model.sampling import check_templates, sample_contexts, sample_continuations
 from ..statistics.second_moments import IdentityMoment, KeyStatistics, SecondMoment
@@ -251,7 +251,7 @@ class RankOneEditor:
             edit = Edit(self.parts, plan.method, tuple(requests), changes, tuple(values))
             effects = self._effects(edit, facts)
         if plan.warns:
-            warn_of_weak_effects(requests, effects, settings, stacklevel=6)
+            warn_of_weak_effects(requests, effects, settings)
         return replace(edit, effects=effects)
 
     def _settings(self, plan: _Plan) -> EditSettings:
@@ -322,10 +322,9 @@ class RankOneEditor:
     def _moment(self, layer: int) -> SecondMoment:
         if self.statistics is not None:
             return self.statistics[layer]
-        warnings.warn(
+        warn(
             "the editor has no key statistics and uses the identity as the second moment of the keys: the "
-            "edit works, but other facts change more; see collect_statistics",
-            stacklevel=6,
+            "edit works, but other facts change more; see collect_statistics"
         )
         sizes = projection_sizes(self.parts.module(self.parts.down(layer)))
         assert sizes is not None

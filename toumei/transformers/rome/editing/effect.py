@@ -1,6 +1,5 @@
 """How far an edit came: the probabilities of the target and of the old answer, before and after."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ....core.modules import evaluating
+from ....core.user_warnings import warn
 from ...model.families import Anatomy
 from ...model.scoring import logits_from
 from ...model.tokens import padded
@@ -97,7 +97,7 @@ def measure_effects(
 
 
 def warn_of_weak_effects(
-    requests: Sequence[EditRequest], effects: Sequence[EditEffect], settings: EditSettings, stacklevel: int
+    requests: Sequence[EditRequest], effects: Sequence[EditEffect], settings: EditSettings
 ) -> None:
     """Warns if the model does not give the target of a fact after the edit, and says what to try."""
     weak = [pair for pair in zip(requests, effects, strict=True) if pair[1].weak]
@@ -107,15 +107,14 @@ def warn_of_weak_effects(
     request, effect = min(missed or weak, key=lambda pair: pair[1].target[1])
     which = "the edit" if len(effects) == 1 else f"{len(missed or weak)} of {len(effects)} facts"
     layers = ", ".join(map(str, settings.layers))
-    warnings.warn(
+    warn(
         f"{which} {'did not take' if missed else 'took only weakly'}"
         f"{_CAUSES.get(effect.ended, '').format(layers)}: after "
         f"{request.text!r} the probability of {request.target!r} went from {effect.target[0]:.2g} to "
         f"{effect.target[1]:.2g}, that of the old answer {effect.old_answer!r} from {effect.old[0]:.2g} to "
         f"{effect.old[1]:.2g}; {request.target!r} is {'' if effect.took else 'not '}the most probable "
         f"continuation. Try the layer that a causal trace finds (layer='trace', now {layers}), more steps "
-        f"(now {settings.steps}), or a larger clamp (now {settings.clamp:g})",
-        stacklevel=stacklevel,
+        f"(now {settings.steps}), or a larger clamp (now {settings.clamp:g})"
     )
 
 
