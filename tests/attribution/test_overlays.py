@@ -45,6 +45,18 @@ def test_names_beside_pictures_of_any_size_are_inside_the_figure(height, width, 
         assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
 
 
+@pytest.mark.parametrize(("count", "columns"), [(3, 3), (2, 1), (3, 1)])
+def test_short_names_beside_wide_grids_are_inside_the_figure(count, columns):
+    values = torch.rand(count, 1, 24, 24)
+    result = Attribution(
+        values, -torch.ones(count) / 3, method="Some", classes=("macaw", "mug", "pie")[:count]
+    )
+    for show in (("original", "blend"), ("map",)):
+        ax = overlay([result] * columns, values, show=show)
+        ax.figure.canvas.draw()
+        assert min(text.get_window_extent().x0 for text in ax.texts) >= 0
+
+
 def test_the_given_axes_are_drawn_on():
     ax = pyplot.figure().add_subplot()
     assert attribution().overlay(IMAGES, ax=ax) is ax

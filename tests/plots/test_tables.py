@@ -32,6 +32,15 @@ def test_bars_are_sorted_and_the_rest_is_added_up():
     assert [text.get_text() for text in ax.texts] == ["-4", "2", "1.5"]
 
 
+def test_what_rounding_leaves_of_zero_is_written_as_zero():
+    values = torch.tensor([3.0, -4e-14, 2e-4], dtype=torch.float64)
+    names = ["a", "b", "c"]
+    assert [text.get_text() for text in bar_chart(values, names).texts] == ["3", "0.0002", "0"]
+    ax = waterfall(values, names, start=0.0, end=3.0002)
+    assert {text.get_text() for text in ax.texts} >= {"+3", "+0.0002", "0"}
+    assert [text.get_text() for text in bar_chart(torch.zeros(2), ["a", "b"]).texts] == ["0", "0"]
+
+
 def test_bars_of_several_targets_do_not_cover_each_other():
     ax = bar_chart(torch.stack([VALUES, -VALUES]), NAMES, ["cat", "dog"])
     spans = sorted((patch.get_y(), patch.get_y() + patch.get_height()) for patch in ax.patches)
@@ -56,6 +65,15 @@ def test_the_names_of_a_waterfall_do_not_cover_each_other():
     words = [text for text in (*ax.texts, ax.xaxis.label, *ax.get_xticklabels()) if text.get_text()]
     boxes = [text.get_window_extent() for text in words]
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.5, 0.0), (-0.5, 0.0), (0.0, 0.5)])
+def test_the_numbers_of_a_waterfall_to_0_are_beside_the_names_of_columns(start, end):
+    ax = waterfall(torch.tensor([end - start]), ["a"], start=start, end=end)
+    ax.figure.canvas.draw()
+    box = ax.get_window_extent()
+    number = next(text for text in ax.texts if text.get_text() == f"{end - start:+.3g}").get_window_extent()
+    assert box.x0 <= number.x0 and number.x1 <= box.x1
 
 
 def test_what_is_not_explained_is_a_bar_of_its_kind():

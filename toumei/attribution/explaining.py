@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from .base.baselines import BaselineLike, Mean
 from .base.inputs import Preprocess, output_of
 from .base.method import Method
 from .base.models import as_network
-from .base.names import is_table, named
+from .base.names import check_dense, is_table, named
 from .base.targets import Target
 from .explanation import Explanation, rank_agreement
 from .gradient.integrated_gradients import IntegratedGradients
@@ -102,10 +103,14 @@ def explain(
         ('ExactShapley', 'petal width (cm)')
     """
     if isinstance(target, list | tuple):
-        raise ArgumentError(f"an explanation is of one target, got {shown(target)}: call it for each")
+        raise ArgumentError(
+            f"an explanation is of one target, got the list {shown(target)}: call it for each; a class for "
+            f"each input is an array or a tensor"
+        )
     if tokenizer is not None or isinstance(inputs, str):
         sampling = {"seed": seed, "verbose": verbose}
         return _of_text(model, tokenizer, inputs, target, baselines, sampling)
+    check_dense(inputs)
     rows = inputs if is_table(inputs) else as_tensor(inputs)
     if rows is MISFIT and getattr(inputs, "ndim", 0) == 2:
         raise ArgumentError(
@@ -130,6 +135,8 @@ def explain(
     names: dict[str, Any] = {"feature_names": feature_names, "class_names": class_names}
     if target is None:
         target = _predicted(network, tensor, preprocess)
+        if target is not None and getattr(network, "numbered", False):
+            target = np.array(network.categories)[np.asarray(target)]  # a number would be taken for a label
     attribution, check = (
         method(inputs if is_table(inputs) else tensor, target, choice.baselines, **names)
         for method in (choice.method, choice.check)
@@ -186,10 +193,10 @@ def _choice(
         parts = PartitionShap(network, **settings, **sampling)
         return _Choice(parts, occlusion, "pictures, whose superpixels are hidden", given, told)
     if inputs.dim() != 2:
-        one = "one picture needs an axis of the batch, picture[None]; " if inputs.dim() == 3 else ""
+        hint = _hint(inputs.shape)
         raise ArgumentError(
             f"inputs are pictures (N, 1 or 3, H, W), a table (N, M) or a text, got {tuple(inputs.shape)}: "
-            f"{one}for others choose a method, such as IntegratedGradients(model)(inputs, target)"
+            f"{hint}for others choose a method, such as IntegratedGradients(model)(inputs, target)"
         )
     if baselines is None and len(inputs) == 1:
         raise ArgumentError(
@@ -210,6 +217,15 @@ def _choice(
         return _Choice(IntegratedGradients(network, **settings), check, reason, given, told)
     reason = f"a table of {count} columns and a model without gradients"
     return _Choice(KernelShap(network, **settings, **sampling), check, reason, given, told)
+
+
+def _hint(shape: Sequence[int]) -> str:
+    """What makes a row a table, or numbers of another order pictures."""
+    if len(shape) == 1:
+        return "one row is a table of one row, inputs[None], or of pandas data.iloc[[0]]; "
+    if len(shape) in (3, 4) and shape[-1] in (1, 3, 4) and shape[-3] not in (1, 3):
+        return "channels come before height and width, as torchvision's to_tensor(picture)[None] has them; "
+    return "one picture needs an axis of the batch, picture[None]; " if len(shape) == 3 else ""
 
 
 def _check_range(pictures: Tensor, preprocess: Preprocess | None) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from ..core.checks import checked
 from ..core.errors import ShapeError
 from ..core.kinds import as_names
 from ..core.parallel import sweep
+from .base.baseline_columns import in_order
 from .base.baselines import AtLayer, Baseline, BaselineLike, Fixed
 from .base.inputs import Inputs, like, parts_of, row_count
 from .base.method import Method
@@ -78,6 +80,8 @@ def attribute_many(
         torch.Size([100, 3, 4, 4])
     """
     given, names = named(inputs, method.model, feature_names, row_names)
+    fitted = getattr(method.model, "feature_names", None)
+    baselines = in_order(baselines, inputs, fitted, names.features)
     classes = None if class_names is None else tuple(as_names(class_names))
     batches = _batches(method.model, method, given, target, baselines, names=names, batch_size=batch_size)
     differ = any(batch.features is not None for batch in batches)
@@ -180,8 +184,10 @@ def _rows_of_target(target: Any, count: int, rows: slice) -> Any:
     """The targets of some of the inputs."""
     if isinstance(target, list | tuple):
         return [_rows_of_target(one, count, rows) for one in target]
-    if not isinstance(target, Tensor) or target.dim() != 1:
+    if not isinstance(target, Tensor) and hasattr(target, "dtype"):
+        target = np.asarray(target)  # of names of classes
+    if not isinstance(target, Tensor | np.ndarray) or target.ndim != 1:
         return target
     if len(target) != count:
         raise ShapeError(f"{len(target)} targets for {count} inputs: give one, or one an input")
-    return target[rows].clone()
+    return target[rows].clone() if isinstance(target, Tensor) else target[rows]

@@ -89,6 +89,8 @@ def overlay(
         ax.set_axis_off()
         if parts:
             _bar(ax, sign, percentile)
+        # a colour bar moves pictures to the right, where the layout does not see how far classes reach left
+        ax.set_anchor("W")
     return ax
 
 

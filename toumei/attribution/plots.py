@@ -66,6 +66,8 @@ def plot_attribution(
     images: Tensor | None = None,
     ax: "Axes | None" = None,
     labels: Sequence[str] | None = None,
+    *,
+    compared: bool = False,
 ) -> "Axes":
     """Returns axes with the contributions: orange for the target, blue against it.
 
@@ -78,6 +80,7 @@ def plot_attribution(
         images: Pictures (N, 1 or 3, H, W) in [0, 1] to lay the heat maps over.
         ax: Where to draw; a new figure by default.
         labels: What to write above each heat map.
+        compared: Whether rows of tokens have one scale; by default the strongest of each has the full colour.
 
     Raises:
         ShapeError: Values that are neither maps nor rows, or pictures that are not as many.
@@ -99,7 +102,7 @@ def plot_attribution(
             target = f" to {names[0]}" if names else ""
             color_bar(ax, f"contribution{target},\n1: strongest of each map")
         else:
-            draw_tokens(ax, rows or [])
+            draw_tokens(ax, rows or [], float(values.abs().max()) if compared else None)
         ax.set_title(title, pad=18 if maps and labels else None)
     return ax
 
@@ -110,6 +113,8 @@ def attribution_html(
     names: Sequence[str] | None = None,
     tokens: Sequence[Sequence[str]] | None = None,
     labels: Sequence[str] | None = None,
+    *,
+    compared: bool = False,
 ) -> str:
     """Returns a piece of HTML without links to other files: orange for the target and blue against it.
 
@@ -123,6 +128,7 @@ def attribution_html(
         names: Of the T targets.
         tokens: The tokens of each input; by default their numbers.
         labels: What to write below each picture.
+        compared: Whether rows of tokens have one scale.
     """
     head = f'<p style="font-family:sans-serif">{escaped(title)}</p>'
     values = _without_channels(values)
@@ -134,8 +140,9 @@ def attribution_html(
         tokens = [[f" {position}" for position in range(values.shape[2])]] * values.shape[1]
     rows = list(_rows(values, names, tokens))
     most = max(1, _MOST_SHOWN // max(values.shape[2], 1))
+    largest = float(values.abs().max()) if compared else None
     lines = [
-        f"<p>{escaped(name) + ': ' if name else ''}{token_spans(words, row)}</p>"
+        f"<p>{escaped(name) + ': ' if name else ''}{token_spans(words, row, largest)}</p>"
         for name, words, row in rows[:most]
     ]
     if len(rows) > most:

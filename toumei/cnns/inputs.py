@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
-from ..core.conversions import has_values
+from ..core.conversions import as_tensor, has_values
 from ..core.errors import ArgumentError, ShapeError
 from ..core.kinds import shown
 from ..core.modules import device_and_dtype
@@ -56,16 +57,32 @@ def as_image(image: Tensor, name: str = "image") -> Tensor:
 
 
 def batches_of(loader: Iterable[Any]) -> Iterable[Any]:
-    """Returns what gives batches of images; a tensor of images (N, C, H, W) gives a batch after another.
+    """Returns what gives batches of images; images (N, C, H, W) in one tensor give a batch after another.
 
     Raises:
-        ShapeError: A tensor without values, a sparse one, or one that is no images.
+        ShapeError: A tensor or an array without numbers, a sparse one, or one that is no images.
     """
-    if isinstance(loader, Tensor):
-        if not has_values(loader) or loader.dim() not in (4, 5):
-            raise ShapeError(f"expected batches of images (N, C, H, W), got {shown(loader)}")
-        return loader if loader.dim() == 5 else loader.split(_AT_ONCE)
-    return loader
+    if not isinstance(loader, Tensor | np.ndarray):
+        return loader
+    images: Any = as_tensor(loader)
+    if not has_values(images) or images.dim() not in (4, 5):
+        raise ShapeError(f"expected batches of images (N, C, H, W), got {shown(loader)}")
+    batches: Iterable[Any] = images if images.dim() == 5 else images.split(_AT_ONCE)
+    return batches
+
+
+def images_by_index(loader: Any) -> Tensor | None:
+    """Returns the images (N, C, H, W) that were given in one tensor or array, None for other loaders.
+
+    Example:
+        >>> images_by_index(np.zeros((2, 3, 5, 4))).shape, images_by_index([1])
+        (torch.Size([2, 3, 5, 4]), None)
+    """
+    images: Any = as_tensor(loader) if isinstance(loader, Tensor | np.ndarray) else None
+    if not has_values(images) or images.dim() not in (4, 5):
+        return None
+    whole: Tensor = images if images.dim() == 4 else images.flatten(0, 1)
+    return whole
 
 
 def batch_in(batch: Any) -> Tensor:

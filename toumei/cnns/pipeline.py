@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, DeviceError, ForwardError, NotAttachedError, ShapeError
+from ..core.interrupts import until_the_end
 from ..core.layout import LaidOut
 from ..core.modules import check_model, device_and_dtype, evaluating, frozen, without_wrapper
 from ..core.notebooks import Displayed
@@ -211,27 +212,25 @@ class Pipeline(Displayed):
         steps = _snapshot_steps(snapshots, epochs)
         parameters = self.generator.parameters
         self.result = None  # after an error the current pictures are shown
-        try:
-            with (
-                torch.enable_grad(),
-                frozen(task.model),
-                evaluating(task.model),
-                redirected_relu(task.model, redirect),
-                seeded(seed, self.generator.device),
-                task.in_steps() as task,
-            ):
-                self.result = optimize(
-                    task,
-                    epochs,
-                    _made(optimizer, parameters, lr),
-                    snapshots=steps,
-                    callback=callback,
-                    stop=stop,
-                    verbose=verbose,
-                )
-        finally:
-            for parameter in parameters:
-                parameter.grad = None
+        with (
+            until_the_end() as cleanup,
+            torch.enable_grad(),
+            frozen(task.model),
+            evaluating(task.model),
+            redirected_relu(task.model, redirect),
+            seeded(seed, self.generator.device),
+            task.in_steps() as task,
+        ):
+            cleanup.add(lambda: _forget_gradients(parameters))
+            self.result = optimize(
+                task,
+                epochs,
+                _made(optimizer, parameters, lr),
+                snapshots=steps,
+                callback=callback,
+                stop=stop,
+                verbose=verbose,
+            )
         return self.result
 
     @checked
@@ -276,6 +275,11 @@ class Pipeline(Displayed):
     def __repr__(self) -> str:
         attached = f", attached to {type(self.model).__name__}" if self.model else ""
         return f"Pipeline({type(self.generator).__name__}, {self.objective}{attached})"
+
+
+def _forget_gradients(parameters: Iterable[Tensor]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def _made(

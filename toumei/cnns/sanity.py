@@ -129,7 +129,7 @@ def sanity_check(
     pictures: Tensor | Sequence[Tensor],
     exciting: Tensor | Sequence[Tensor],
     others: Tensor | Sequence[Tensor],
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     *,
     preprocess: Callable[[Tensor], Tensor] | None = None,
     channel_axis: int | None = None,
@@ -148,8 +148,8 @@ def sanity_check(
         exciting: At least two natural images (N, 3, H, W) that excite the unit, or a list of such batches,
             one for each unit: `DatasetExamples.crops` or `images`. Best of the size of the picture.
         others: Random natural images (N, 3, H, W), or a list of batches, one for each unit.
-        layers: The layers to compare in, for all units; by default every module without children and with at
-            least 8 channels that runs before the layer of the unit, and that layer.
+        layers: The layer or the layers to compare in, for all units; by default every module without children
+            and with at least 8 channels that runs before the layer of the unit, and that layer.
         preprocess: From images in [0, 1] to the input of the network.
         channel_axis: The axis of the channels, where it cannot be told.
 
@@ -167,6 +167,7 @@ def sanity_check(
         ('conv1', 'relu1', 'pool1', 'conv2')
     """
     names = [units] if isinstance(units, str) else list(units)
+    layers = [layers] if isinstance(layers, str) else layers
     ends = [parse(name).layer for name in names]
     resolve(model, [*ends, *(layers or ())])
     sets = [

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .call_errors import bound_to
 from .conversions import MISFIT, as_whole
 from .devices import as_device
 from .errors import ArgumentError, NonFiniteError, OutOfMemoryError, ToumeiError
@@ -182,7 +183,7 @@ def _checked_arguments(
         ArgumentError: One that does not fit.
     """
     kinds, bind = kinds_of_parameters(door)
-    bound = bind(*args, **kwargs)  # a TypeError of Python for arguments that do not exist
+    bound = bound_to(door, bind, args, kwargs)
     arguments = bound.arguments
     model = arguments.get("model", getattr(arguments.get("self"), "model", None))
     for name, value in arguments.items():

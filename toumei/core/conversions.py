@@ -41,7 +41,8 @@ def as_tensor(value: Any) -> Any:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf" or np.ma.is_masked(value):
         return MISFIT
     try:
-        return torch.tensor(value.astype(value.dtype.newbyteorder("="), copy=False))
+        # torch takes no reversed axes, such as those of an image whose colours are turned from BGR to RGB
+        return torch.tensor(np.ascontiguousarray(value, value.dtype.newbyteorder("=")).reshape(value.shape))
     except (TypeError, ValueError):  # a dtype that torch does not have, such as float128
         return MISFIT
 

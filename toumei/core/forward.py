@@ -1,6 +1,6 @@
 """What a network says when it cannot run on what it is given."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,12 +43,26 @@ def raise_forward_error(error: Exception, model: nn.Module | None = None, given:
     """Raises the `ForwardError` for an error of a forward pass, or another error as it is."""
     if type(error) not in _RAW:
         raise error
+    given = list(given)
     shapes = ", ".join(str(tuple(one.shape)) for one in given if isinstance(one, Tensor))
     name = "the network" if model is None else type(model).__name__
     cause = str(error) or type(error).__name__
     size = None if model is None else declared_size(model)
     taken = f"; it takes pictures of {size[0]} by {size[1]} pixels" if size else ""
+    taken += "" if model is None else _order(model, given)
     raise ForwardError(f"{name} cannot run on {shapes or 'what it is given'}: {cause}{taken}") from error
+
+
+def _order(model: nn.Module, given: Sequence[Any]) -> str:
+    """What a network of pictures is told by the shape of one that lacks an axis, or has channels last."""
+    pictures = [one.shape for one in given if isinstance(one, Tensor) and one.dim() in (3, 4)]
+    if not pictures or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        return ""
+    shape = pictures[0]
+    if shape[-1] in (1, 3, 4) and shape[-3] not in (1, 3, 4):
+        return "; pictures are (N, C, H, W), with the channels before height and width"
+    alone = len(shape) == 3 and shape[0] in (1, 3, 4)
+    return "; one picture needs an axis of the batch, as picture[None]" if alone else ""
 
 
 def check_differentiable(output: Tensor, model: nn.Module) -> None:

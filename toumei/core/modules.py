@@ -98,6 +98,11 @@ def check_module(model: object) -> None:
         way_out = ": give its .module()" if type(model).__name__ == "ExportedProgram" else ""
         if isinstance(getattr(model, "model", None), nn.Module):  # such as a HookedModel
             way_out = ": give its .model"
+        elif hasattr(model, "predict"):
+            way_out = (
+                ": estimators are explained by what needs only scores, such as explain and KernelShap of "
+                "toumei.attribution"
+            )
         raise ArgumentError(f"expected a torch.nn.Module as the model, got {type(model).__name__}{way_out}")
 
 

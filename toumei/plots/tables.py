@@ -22,9 +22,22 @@ if TYPE_CHECKING:
 MOST = 10
 """Columns that are drawn; the others are added up."""
 
+_ROUNDING = 1e-7  # of the largest number, below which another one is a sum that rounding leaves
 _VALUES = "viridis"  # of the values of columns, from low to high
 _ROOM = 0.2  # beside bars for their numbers, as a share of the width
 _POINTS = 12  # least bins of a swarm
+
+
+def number_text(value: float, largest: float, sign: bool = False) -> str:
+    """Returns a number with three digits; what only rounding leaves of 0 beside the largest one is 0.
+
+    Example:
+        >>> number_text(0.25, 3.0), number_text(0.25, 3.0, sign=True), number_text(-3e-16, 3.0, sign=True)
+        ('0.25', '+0.25', '0')
+    """
+    if abs(value) <= _ROUNDING * largest:
+        return "0"
+    return f"{value:+.3g}" if sign else f"{value:.3g}"
 
 
 @checked
@@ -144,10 +157,12 @@ def waterfall(
     gap = abs(rest) > 1e-3 * max(abs(end - start), float(values.abs().max()), 1e-12)
     if gap:
         steps.append(("not explained (gap)", rest))
+    largest = max(abs(step) for _, step in steps)
     with drawing(ax, 6.4, 0.3 * len(steps) + 1.4) as ax:
         place, places = start, [start]
         for row, (_, step) in reversed(list(enumerate(steps))):
-            _draw_step(ax, row, place, step, gray=gap and row == len(steps) - 1)
+            text = number_text(step, largest, sign=True)
+            _draw_step(ax, row, place, step, text, gray=gap and row == len(steps) - 1)
             place += step
             places.append(place)
             if row:
@@ -159,12 +174,12 @@ def waterfall(
     return ax
 
 
-def _draw_step(ax: "Axes", row: int, place: float, step: float, *, gray: bool) -> None:
+def _draw_step(ax: "Axes", row: int, place: float, step: float, text: str, *, gray: bool) -> None:
     """A bar of a waterfall from a score to the next one, with its length."""
     color = style.GRAY if gray else style.POSITIVE if step >= 0 else style.NEGATIVE
     ax.barh(row, step, 0.7, left=place, color=color)
     ax.annotate(
-        f"{step:+.3g}",  # on the colour of the axes, because the line of a score may pass there
+        text,  # on the colour of the axes, because the line of a score may pass there
         (place + step, row),
         (4 if step >= 0 else -4, 0),
         textcoords="offset points",
@@ -303,10 +318,11 @@ def _of_others(count: int) -> str:
 
 def _write_numbers(ax: "Axes", lengths: Tensor, spread: Tensor, places: Sequence[float]) -> None:
     """Writes the number of each bar beside its end, outside of its error bar."""
+    largest = float(lengths.abs().max())
     for length, error, place in zip(lengths.tolist(), spread.tolist(), places, strict=True):
         side = 1 if length >= 0 else -1
         ax.annotate(
-            f"{length:.3g}",
+            number_text(length, largest),
             (length + side * error, place),
             (4 * side, 0),
             textcoords="offset points",
@@ -327,8 +343,8 @@ def _finish(
         ax.axvline(0, color="gray", linewidth=0.8)
     ax.set_yticks(range(len(labels)), [_short(name) for name in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    flat = low == high
-    ax.set_xlim(low - room * (flat or low != 0), high + room * (flat or high != 0))
+    both = low == high or not zero  # where no bar begins at 0, a number may stand on either side of it
+    ax.set_xlim(low - room * (both or low != 0), high + room * (both or high != 0))
     ax.set_xlabel(label)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params("y", length=0)

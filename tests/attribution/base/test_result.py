@@ -207,6 +207,19 @@ def test_notebooks_show_a_line_of_pictures_for_each_target_but_not_hundreds():
     assert len(shown) == 24 and "and 76 more" in page
 
 
+def test_targets_of_one_text_have_one_scale_of_colours():
+    values = torch.tensor([[[4.0, 1e-5]], [[1e-5, 0.0]]])
+    result = Attribution(values, torch.zeros(2, 1), method="Some", several=True, tokens=(("a", "b"),))
+    full, white = (f"rgb({','.join(map(str, shade(share)))})" for share in (1.0, 0.0))
+    html = result._repr_html_()
+    assert html.count(full) == 1 and html.count(white) == 3
+    ax = result.plot()
+    colors = [tuple(round(255 * part) for part in patch.get_facecolor()[:3]) for patch in ax.patches]
+    assert colors == [shade(1.0), *[shade(0.0)] * 3]
+    pyplot.close(ax.figure)
+    assert result[1]._repr_html_().count(full) == 1  # alone it has its own
+
+
 def test_tokens_have_the_colour_of_their_share():
     result = Attribution(torch.tensor([[2.0, -1.0, 0.0]]), torch.zeros(1), method="Some")
     html = replace(result, tokens=(("<b>", "two", "three"),))._repr_html_()

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from matplotlib import pyplot
 from torch import nn
 
 from toumei.attribution import (
@@ -81,6 +82,10 @@ def test_curves_of_a_linear_model_are_sums_of_sorted_contributions(linear):
     torch.testing.assert_close(goes.scores, values.sum(1, keepdim=True) + 2 * bias - comes.scores)
     heights = comes.scores
     torch.testing.assert_close(comes.auc, ((heights[:, 1:] + heights[:, :-1]) / 2).mean(1))
+    for curve, kind, done in ((comes, "insertion", "shown"), (goes, "deletion", "hidden")):
+        ax = curve.plot()
+        assert ax.get_title().startswith(kind) and ax.get_xlabel() == f"share of the input that is {done}"
+        pyplot.close(ax.figure)
     wrong = insertion(linear, inputs, -values, 1, steps=8)
     assert (wrong.auc < comes.auc).all()
 
@@ -259,7 +264,7 @@ def test_forgetting_changes_gradients_more_than_guided_backpropagation(shapes):
 
 
 def test_forgetting_a_layer_that_does_not_matter_changes_nothing(linear):
-    result = randomization(InputXGradient(linear_with(linear)), draw(3, 8), 1, layers=["spare"])
+    result = randomization(InputXGradient(linear_with(linear)), draw(3, 8), 1, layers="spare")
     torch.testing.assert_close(result.correlations, torch.ones(1, 3, dtype=torch.float64))
     with pytest.raises(ArgumentError, match="layer '1' has no weights"):
         randomization(InputXGradient(nn.Sequential(linear, nn.ReLU())), draw(3, 8), 1, layers=["1"])

@@ -199,6 +199,17 @@ def test_batches_may_be_tuples_and_any_iterable_numbers_them_as_they_come(small_
     assert torch.equal(replace(stream, dataset=images).images("conv1:0"), expected.images("conv1:0"))
 
 
+@pytest.mark.parametrize("given", [lambda images: images, lambda images: images.numpy()])
+def test_images_in_one_tensor_or_array_are_shown_and_one_unit_needs_no_list(small_cnn, given):
+    images = noise(20)
+    wanted = search(small_cnn, images=images)
+    found = dataset_examples(small_cnn, LAYERS, given(images), 4, verbose=False)
+    assert torch.equal(found.images("conv1:2"), wanted.images("conv1:2"))
+    one, several = found.plot("conv1:2"), wanted.plot(["conv1:2"])
+    assert (one.images[0].get_array() == several.images[0].get_array()).all()
+    pyplot.close("all")
+
+
 def test_a_stream_cannot_be_asked_for_pictures(small_cnn):
     class Stream(IterableDataset):
         def __iter__(self):

@@ -86,6 +86,16 @@ def test_short_names_mean_all_layers_and_patterns_and_functions_choose(hooked_of
     assert list(cache) == ["hook_embed", "blocks.1.hook_mlp_out", "transformer.h.0.ln_1"]
 
 
+@pytest.mark.parametrize("option", ["return_type", "names_filter", "prepend_bos", "stop_at_layer"])
+def test_options_of_transformer_lens_are_told_what_does_the_same(hooked_of, option):
+    hooked = hooked_of("gpt2")
+    tokens = torch.tensor([[1, 2, 3]])
+    for call in (hooked, hooked.run_with_cache, hooked.run_with_hooks):
+        with pytest.raises(ArgumentError, match=f"an option of TransformerLens .*: {option}= is "):
+            call(tokens, **{option: None})
+    assert hooked(tokens, use_cache=False).shape[:2] == (1, 3)
+
+
 def test_native_names_of_modules_and_operations_are_read_and_written(hooked_of):
     hooked = hooked_of()
     with torch.no_grad():

@@ -20,8 +20,9 @@ def leaves_of(tensors: Sequence[Tensor]) -> list[Tensor]:
     for tensor in tensors:
         if not tensor.is_floating_point():
             raise ArgumentError(
-                f"inputs of {tensor.dtype} have no gradient: attribute to the layer that embeds them, as "
-                f"Method(model, layer=...), or hide parts (Occlusion, KernelShap, Lime)"
+                f"inputs of {tensor.dtype} have no gradient: give measurements as floats, attribute to the "
+                f"layer that embeds tokens, as Method(model, layer=...), or hide parts (Occlusion, "
+                f"KernelShap, Lime)"
             )
     return [tensor.detach().requires_grad_() for tensor in tensors]
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import check_memory
+from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError, ShapeError
 from .baselines import AtLayer, Baseline, BaselineLike, as_baseline
 from .batching import BATCH_SIZE, batches, take_rows
@@ -210,7 +211,8 @@ def as_baselines(given: BaselineLike, inputs: Inputs) -> tuple[Baseline, ...]:
 
     Args:
         given: None for zeros, a number, a tensor, an array, a `Baseline`, a sequence of one for each input,
-            or a dictionary by the names of inputs, which may leave some out.
+            or a dictionary by the names of inputs, which may leave some out; of a single input also the
+            numbers of a row in a list.
         inputs: The inputs.
 
     Raises:
@@ -224,6 +226,9 @@ def as_baselines(given: BaselineLike, inputs: Inputs) -> tuple[Baseline, ...]:
         return tuple(as_baseline(given.get(name)) for name in inputs)
     if isinstance(given, list | tuple):
         if len(given) != count:
+            row: Any = as_tensor(given) if count == 1 else MISFIT
+            if row is not MISFIT and row.numel():
+                return (as_baseline(row),)
             raise ArgumentError(f"{len(given)} baselines for {count} inputs")
         return tuple(as_baseline(one) for one in given)
     if isinstance(given, Tensor | np.ndarray) and count > 1:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...core.checks import checked
 from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError, ShapeError
+from ...core.kinds import shown
 from ...core.seeding import make_generator
 from .channels import channels_of
 
@@ -247,7 +248,8 @@ def as_baseline(given: Any) -> Baseline:
     if isinstance(given, int | float | np.number):
         return Constant(float(given))
     raise ArgumentError(
-        f"a baseline is a number, a tensor, an array or an object of this module, got {given!r}"
+        f"a baseline is a number, a tensor, an array, or one of toumei.attribution, such as Mean(), "
+        f"Blur() or FromData(rows), got {shown(given)}"
     )
 
 

@@ -1,9 +1,10 @@
 """The base class of attribution methods."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import wraps
 from inspect import signature
 from itertools import chain
 from typing import Any, ClassVar
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ...core.checks import check_counts, checked
-from ...core.errors import ArgumentError
-from ...core.kinds import as_names
+from ...core.errors import ArgumentError, NotATensorError
+from ...core.kinds import as_names, shown
 from ...core.modules import check_model, evaluating, frozen
 from ...core.summaries import LINE, shortened
 from ...core.targets import resolve
+from .baseline_columns import in_order, warn_of_itself
 from .baselines import BaselineLike
 from .batching import BATCH_SIZE
 from .inputs import Inputs, Layers, Preprocess, parts_of
@@ -73,6 +75,8 @@ class Method(ABC):
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
             checked(cls)
+        if "attribute" in vars(cls):
+            setattr(cls, "attribute", _of_a_problem(vars(cls)["attribute"]))  # noqa: B010, as in `checked`
 
     @checked
     def __init__(
@@ -123,13 +127,15 @@ class Method(ABC):
                 have contributions of zero, unless they have a baseline or features of their own; they are
                 known by the names of the arguments. Methods that need gradients leave other whole numbers as
                 they are too, with a warning.
-            target: Index or name of an output, a tensor of one index an input, a function from the output
-                (N, ...) to scores (N,), which is given all heads of a network that returns several tensors,
-                an inner unit as ``"layer:channel:y:x"`` (``"layer:channel"`` is the channel's mean), at the
-                last run of its layer, or a list of these for several targets at once.
-            baselines: What stands for absence: a number, a tensor, an array, or a baseline of
-                `toumei.attribution`. For several inputs a sequence with one for each, or a dictionary by
-                name. Zeros by default, also for inputs that are left out.
+            target: Index or name of an output, a tensor or an array with an index for each input, an array
+                with a name for each, a function from the output (N, ...) to scores (N,), which is given all
+                heads of a network that returns several tensors, an inner unit as ``"layer:channel:y:x"``
+                (``"layer:channel"`` is the channel's mean), at the last run of its layer, or a list of these
+                for several targets at once.
+            baselines: What stands for absence: a number, a tensor, an array, a row or a table of pandas,
+                whose columns are taken by name, or a baseline of `toumei.attribution`. For several inputs a
+                sequence with one for each, or a dictionary by name. Zeros by default, also for inputs that
+                are left out.
             feature_names: Of the columns of a table (N, M); by default those of a table of pandas.
             class_names: Of the outputs, such as ``weights.meta["categories"]``; by default the `categories`
                 of the model, the labels of its config, or the classes of an estimator.
@@ -143,7 +149,15 @@ class Method(ABC):
             UnitError: A target that the output does not have; the nearest names are said.
             NonFiniteError: Scores that are NaN or infinite.
         """
+        if isinstance(inputs, str):
+            raise NotATensorError(
+                f"inputs is a tensor, an array or a table, got {shown(inputs)}: texts are explained by "
+                f"token_attribution(model, tokenizer, text)"
+            )
+        given = inputs
         inputs, names = named(inputs, self.model, feature_names, row_names)
+        fitted = getattr(self.model, "feature_names", None)
+        baselines = in_order(baselines, given, fitted, names.features)
         classes = () if class_names is None else tuple(as_names(class_names))
         result, data = self._attributed(inputs, target, baselines, names=names, classes=classes)
         return replace(result, feature_names=names.features, row_names=names.rows, data=data)
@@ -154,6 +168,7 @@ class Method(ABC):
     ) -> tuple[Attribution, Tensor | None]:
         """The attribution, and the inputs if they are a table."""
         names.check(inputs)
+        warn_of_itself(baselines, inputs)
         if any(tensor.is_inference() for tensor in chain(self.model.parameters(), self.model.buffers())):
             raise ArgumentError(
                 "the network was made in inference mode, where nothing has gradients: make it outside of "
@@ -278,6 +293,21 @@ class Method(ABC):
         shown = [f"{name}={_short(value)}" for name, value in self.settings.items()]
         text = f"{type(self).__name__}({', '.join([type(self.model).__name__, *shown])})"
         return shortened(text, LINE)
+
+
+def _of_a_problem(attribute: Callable[..., Attribution]) -> Callable[..., Attribution]:
+    """The method's `attribute`, which says what to call where it is given inputs, as captum's takes them."""
+
+    @wraps(attribute)
+    def attributing(self: Method, *args: Any, **kwargs: Any) -> Attribution:
+        if not isinstance(args[0] if args else kwargs.get("problem"), Problem):
+            raise ArgumentError(
+                f"attribute is what a new method defines: call the method, as "
+                f"{type(self).__name__}(model)(inputs, target, baselines)"
+            )
+        return attribute(self, *args, **kwargs)
+
+    return attributing
 
 
 def _equal(value: Any, default: Any) -> bool:

@@ -1,14 +1,14 @@
 """What perturbation methods take in the place of a network: functions, estimators, pipelines."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
 from ...core.conversions import MISFIT, as_tensor
-from ...core.errors import ArgumentError
+from ...core.errors import ArgumentError, OutputError
 from ...core.kinds import shown
 from ...core.modules import check_model
 
@@ -32,7 +32,8 @@ def as_network(model: ModelLike) -> nn.Module:
             network is taken.
 
     Raises:
-        ArgumentError: Something else, or a classifier without `predict_proba`.
+        ArgumentError: Something else, an estimator that is not fitted, or one whose predictions are labels,
+            such as a classifier without `predict_proba`.
         ArchitectureError: A network inside which no hooks run.
 
     Example:
@@ -54,27 +55,61 @@ def as_network(model: ModelLike) -> nn.Module:
         )
     owner = model if _predicts(model) else getattr(model, "__self__", None)
     if not _predicts(owner):
-        return _Called(model)  # type: ignore[arg-type]
+        return Function(model)  # type: ignore[arg-type]
+    _check_fitted(owner)
     estimate: Any = model
     if owner is model:
-        if hasattr(model, "classes_") and not hasattr(model, "predict_proba"):
-            raise ArgumentError(
-                f"{type(model).__name__} is a classifier without predict_proba, and its predictions are "
-                f"labels, no scores: give its decision_function as the model, or fit it with probabilities, "
-                f"such as by sklearn.calibration.CalibratedClassifierCV"
-            )
         estimate = getattr(model, "predict_proba", None) or getattr(model, "predict")  # noqa: B009
+    _check_scores(owner, estimate)
     columns = getattr(owner, "feature_names_in_", None)
-    return _Called(lambda rows: estimate(_table(rows, columns)), _classes(owner), columns)
+    found = Function(lambda rows: estimate(_table(rows, columns)), _classes(owner), columns)
+    found.numbered = bool(found.categories) and getattr(owner, "classes_", np.empty(0)).dtype.kind in "iu"
+    return found
 
 
-class _Called(nn.Module):
+def _check_fitted(estimator: Any) -> None:
+    """Refuses an estimator of scikit-learn that is not fitted."""
+    sklearn = sys.modules.get("sklearn.base")
+    if sklearn is None or not isinstance(estimator, sklearn.BaseEstimator):
+        return
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise ArgumentError(
+            f"{type(estimator).__name__} is not fitted: call its fit(...) with training data first"
+        ) from error
+
+
+def _check_scores(estimator: Any, estimate: Any) -> None:
+    """Refuses predictions that are labels: those of classifiers, of clusters and of outliers."""
+    if getattr(estimate, "__name__", "") != "predict":
+        return
+    classifies = hasattr(estimator, "classes_")
+    if not classifies and not hasattr(estimator, "fit_predict"):
+        return
+    name = type(estimator).__name__
+    others = ("predict_proba", "decision_function", "score_samples", "transform")
+    there = [f"its {other}" for other in others if hasattr(estimator, other)] or ["a function of scores"]
+    say, instead = f"the predictions of {name}", ""
+    if classifies and not hasattr(estimator, "predict_proba"):
+        say = f"{name} is a classifier without predict_proba, and its predictions"
+        instead = ", or fit it with probabilities, such as by sklearn.calibration.CalibratedClassifierCV"
+    raise ArgumentError(f"{say} are labels, no scores: give {' or '.join(there)} as the model{instead}")
+
+
+class Function(nn.Module):
     """A function as a module; arrays that it returns become tensors.
 
     Attributes:
         categories: The names of the classes, empty if there are none.
         feature_names: The columns of the table that an estimator was fitted to.
+        numbered: Whether the names of the classes are numbers that are other than those of the outputs.
     """
+
+    numbered = False
 
     def __init__(
         self, function: Callable[..., Any], categories: tuple[str, ...] = (), columns: Any = None
@@ -85,18 +120,33 @@ class _Called(nn.Module):
         self.feature_names = None if columns is None else tuple(map(str, columns))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the scores; other structures than arrays and lists of numbers as they are.
+
+        Raises:
+            OutputError: Labels in the place of scores.
+        """
         output = self.function(*args, **kwargs)
         found = as_tensor(output) if not isinstance(output, Tensor) else output
         if found is MISFIT:
+            if isinstance(output, np.ndarray | str) or _holds_text(output):
+                raise OutputError(f"the function returns scores, which are numbers, got {shown(output)}")
             return output
+        if not (found.is_floating_point() or found.is_complex()):
+            found = found.double()  # such as counts
         given = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
         return found if given is None else found.to(given.device)
+
+
+def _holds_text(output: Any) -> bool:
+    return isinstance(output, Sequence) and any(isinstance(one, str) for one in output)
 
 
 def _classes(estimator: object) -> tuple[str, ...]:
     """The labels of an estimator as names; none for those that only count."""
     labels = getattr(estimator, "classes_", None)
-    if not isinstance(labels, np.ndarray) or labels.tolist() == list(range(len(labels))):
+    if not isinstance(labels, np.ndarray):
+        return ()
+    if labels.dtype.kind != "b" and labels.tolist() == list(range(len(labels))):
         return ()
     return tuple(map(str, labels))
 

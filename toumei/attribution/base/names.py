@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ...core.errors import ArgumentError, ShapeError, UnitError
+from ...core.errors import ArgumentError, ShapeError, ToumeiError, UnitError
 from ...core.kinds import as_names
 from .inputs import Inputs, parts_of
 
@@ -49,6 +49,16 @@ def is_table(inputs: object) -> bool:
     return type(inputs).__module__.partition(".")[0] == "pandas" and hasattr(inputs, "columns")
 
 
+def check_dense(inputs: object) -> None:
+    """Refuses a sparse matrix of scipy.
+
+    Raises:
+        ArgumentError: It is one.
+    """
+    if type(inputs).__module__.partition(".")[0] == "scipy" and hasattr(inputs, "toarray"):
+        raise ArgumentError(f"inputs are dense, got a {type(inputs).__name__}: give inputs.toarray()")
+
+
 def named(
     inputs: Any,
     model: nn.Module,
@@ -68,8 +78,9 @@ def named(
 
     Raises:
         ArgumentError: A table with columns that are no numbers, or with other columns than the estimator was
-            fitted to.
+            fitted to, or a sparse matrix.
     """
+    check_dense(inputs)
     features = None if feature_names is None else tuple(as_names(feature_names))
     rows = None if row_names is None else tuple(as_names(row_names))
     fitted: tuple[str, ...] | None = getattr(model, "feature_names", None)
@@ -113,12 +124,27 @@ def class_index(name: str, classes: Sequence[str]) -> int:
         >>> class_index("dog", ("cat", "dog"))
         1
     """
-    found = [index for index, known in enumerate(classes) if known == name]
+    return index_of(name, classes, "class", "classes", UnitError)
+
+
+def index_of(
+    name: str, known: Sequence[str], one: str, many: str, error: type[ToumeiError] = ArgumentError
+) -> int:
+    """Returns the place of a name among those of classes, features or rows.
+
+    Raises:
+        ToumeiError: Of the given type: there is no such name, and the nearest ones are said, or several.
+
+    Example:
+        >>> index_of("dose", ("age", "dose"), "feature", "features")
+        1
+    """
+    found = [index for index, other in enumerate(known) if other == name]
     if len(found) == 1:
         return found[0]
     if found:
-        raise UnitError(f"{name!r} is the name of the classes {found}: give the number of one of them")
-    raise UnitError(f"no class {name!r}: {nearest(name, classes)}")
+        raise error(f"{name!r} is the name of the {many} {found}: give the number of one of them")
+    raise error(f"no {one} {name!r}: {nearest(name, known)}")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

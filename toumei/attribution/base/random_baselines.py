@@ -1,14 +1,18 @@
 """Baselines that are drawn: from noise, or from data such as training inputs."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...core.checks import checked
-from ...core.errors import ShapeError
+from ...core.conversions import MISFIT, as_tensor
+from ...core.errors import NotATensorError, ShapeError
+from ...core.kinds import shown
 from ...core.summaries import line_of
 from .baselines import Baseline, check_floating, held
+from .names import is_table, numbers_of
 
 
 @checked
@@ -95,25 +99,36 @@ class FromData(Baseline):
     Rows of several inputs belong together: the same row numbers are drawn for all of them.
 
     Args:
-        data: (rows, ...) with rows in the shape of one input.
+        data: (rows, ...) with rows in the shape of one input; also an array or a table of pandas.
         replace: Draw with replacement; without it every row is used once before any is used again.
+        columns: The names of the columns; by default those of a table of pandas.
 
     Raises:
         ShapeError: There are no rows.
+        ArgumentError: A table with columns that are no numbers.
 
     Example:
         >>> FromData(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).draw(torch.zeros(1, 2), 5).shape
         torch.Size([5, 1, 2])
     """
 
-    data: Tensor
+    data: Tensor | Any  # a tensor, once it is made
     replace: bool = True
+    columns: tuple[str, ...] | None = None
 
     __repr__ = line_of
     is_random = True
     is_shared = True
 
     def __post_init__(self) -> None:
+        data: Any = self.data
+        if is_table(data):
+            object.__setattr__(self, "columns", self.columns or tuple(map(str, data.columns)))
+            data = numbers_of(data)
+        data = as_tensor(data)
+        if data is MISFIT:
+            raise NotATensorError(f"data is a tensor, an array or a table, got {shown(self.data)}")
+        object.__setattr__(self, "data", data)
         if self.data.dim() == 0 or len(self.data) == 0:
             raise ShapeError(f"baselines from data need at least one row, got {tuple(self.data.shape)}")
 

@@ -1,10 +1,11 @@
 """What an attribution method returns: contributions, and how reliable they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Self
@@ -68,6 +69,17 @@ class Attribution(Contributions):
         picked: dict[str, Any] = {name: each(getattr(self, name), itemgetter(index)) for name in OF_TARGETS}
         name = None if self.names is None else (self.names[index],)
         return replace(self, several=False, names=name, **picked)
+
+    def __iter__(self) -> Iterator[Self]:
+        """The attributions that numbers pick: of each row, or for each of several targets."""
+        count = len(parts_of(self.values)[0]) if self.several else len(self)
+        return (self[index] for index in range(count))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
+        """The contributions as an array of numpy, of a single input of the network."""
+        if not isinstance(self.values, Tensor):
+            raise ArgumentError("this attribution is of several inputs: give the values of one of them")
+        return np.array(self.values.numpy(), dtype=dtype)
 
     @staticmethod
     @checked
@@ -221,7 +233,8 @@ class Attribution(Contributions):
     def plot(self, images: Tensor | None = None, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the contributions: heat maps (over pictures if given), coloured tokens, or bars.
 
-        Of several inputs of the network the first is shown that has contributions.
+        Of several inputs of the network the first is shown that has contributions. Several targets of one
+        text, such as the tokens of a generation, have one scale of colours.
 
         Args:
             images: The inputs as pictures (N, 1 or 3, H, W) in [0, 1].
@@ -232,7 +245,14 @@ class Attribution(Contributions):
         if self._is_table():
             return self.bar(0 if len(self) == 1 else None, ax=ax)
         return plot_attribution(
-            self._by_target(), self.method, self.names, self.tokens, images, ax, labels=self.classes
+            self._by_target(),
+            self.method,
+            self.names,
+            self.tokens,
+            images,
+            ax,
+            labels=self.classes,
+            compared=self._is_one_text(),
         )
 
     def _repr_html_(self) -> str:
@@ -241,7 +261,12 @@ class Attribution(Contributions):
 
         if self._is_table():
             return columns_html(self)
-        return attribution_html(self._by_target(), repr(self), self.names, self.tokens, row_labels(self))
+        about = self.names, self.tokens, row_labels(self)
+        return attribution_html(self._by_target(), repr(self), *about, compared=self._is_one_text())
+
+    def _is_one_text(self) -> bool:
+        """Whether rows of tokens are those of the same text, for several targets that can be compared."""
+        return self.several and self.tokens is not None and len(self) == 1
 
     def _is_table(self) -> bool:
         """Whether the contributions are numbers of columns, and not of tokens, maps or several inputs."""

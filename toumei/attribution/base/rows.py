@@ -12,7 +12,7 @@ from ...core.errors import ArgumentError, ShapeError
 from ...core.kinds import shown
 from .contributions import Contributions
 from .inputs import parts_of
-from .names import nearest
+from .names import index_of
 
 Result = TypeVar("Result", bound=Contributions)
 
@@ -43,11 +43,9 @@ def row_number(result: Contributions, row: int | str) -> int:
     """
     names, count = result.row_names or (), len(result)
     if isinstance(row, str):
-        if row not in names:
-            raise ArgumentError(
-                f"no row {row!r}: " + (nearest(row, names) if names else "the rows have no names")
-            )
-        return names.index(row)
+        if not names:
+            raise ArgumentError(f"no row {row!r}: the rows have no names")
+        return index_of(row, names, "row", "rows")
     if not -count <= row < count:
         raise ArgumentError(f"no row {row}: there are {count}, 0 to {count - 1}")
     return row % count
@@ -184,7 +182,7 @@ def as_frame(result: Contributions) -> Any:
     import pandas
 
     values = columns_of(result).double().numpy()
-    rows = list(result.row_names or range(len(result)))
+    rows = _index_of(result.row_names or (), len(result))
     targets = target_labels(result, len(values))
     if result.tokens is not None:
         names = ["target", "row", "position"]
@@ -201,6 +199,13 @@ def as_frame(result: Contributions) -> Any:
     if not result.several:
         return frames[0]
     return pandas.concat(frames, keys=targets, names=["target", "row"])
+
+
+def _index_of(names: Sequence[str], count: int) -> list[str] | list[int]:
+    """The names of rows, as whole numbers where all are: so a table is joined with that it was made of."""
+    if all(name.isdecimal() and name == str(int(name)) for name in names):
+        return [int(name) for name in names] or list(range(count))
+    return list(names)
 
 
 def summed(result: Result, groups: Mapping[str, Sequence[str | int]] | Sequence[str]) -> Result:
@@ -248,9 +253,7 @@ def feature_number(given: str | int, columns: Sequence[str]) -> int:
         ArgumentError: There is no such column.
     """
     if isinstance(given, str):
-        if given not in columns:
-            raise ArgumentError(f"no feature {given!r}: {nearest(given, columns)}")
-        return columns.index(given)
+        return index_of(given, columns, "feature", "features")
     if not -len(columns) <= given < len(columns):
         raise ArgumentError(f"no feature {given}: there are {len(columns)}, 0 to {len(columns) - 1}")
     return given % len(columns)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ...core.notebooks import escaped
+from ...plots.tables import number_text
 from ...plots.tokens import shade
 from .contributions import Contributions
 from .rows import column_names, columns_of, row_labels, target_labels
@@ -51,12 +52,13 @@ def _table(values: Tensor, names: Sequence[str], heads: Sequence[str], title: st
     head = "".join(f"<th>{escaped(name)}</th>" for name in heads[:_MOST_ROWS])
     lines = [f"<tr><th>{escaped(f'contribution to {title}' if title else 'contribution')}</th>{head}</tr>"]
     for column in order[:_MOST_COLUMNS]:
-        cells = zip(shown[:, column].tolist(), largest, strict=True)
-        lines.append(_line(names[column], "".join(_cell(value, most) for value, most in cells)))
+        numbers = zip(shown[:, column].tolist(), largest, strict=True)
+        lines.append(_line(names[column], "".join(_cell(value, most) for value, most in numbers)))
     if others := order[_MOST_COLUMNS:]:
         sums = shown[:, others].sum(1).tolist()
         name = f"sum of {len(others)} other" + ("s" if len(others) > 1 else "")
-        lines.append(_line(name, "".join(f"<td>{value:.3g}</td>" for value in sums)))
+        cells = zip(sums, largest, strict=True)
+        lines.append(_line(name, "".join(f"<td>{number_text(value, most)}</td>" for value, most in cells)))
     return f"<table>{''.join(lines)}</table>"
 
 
@@ -66,4 +68,4 @@ def _line(name: str, cells: str) -> str:
 
 def _cell(value: float, largest: float) -> str:
     color = ",".join(map(str, shade(value / largest)))
-    return f'<td style="background:rgb({color});color:black">{value:.3g}</td>'
+    return f'<td style="background:rgb({color});color:black">{number_text(value, largest)}</td>'

@@ -176,4 +176,6 @@ def _title(result: Contributions, row: int | str | None) -> str:
     if row is None:
         return f"{result.method}, {len(result)} rows"
     number = row_number(result, row)
+    if result.row_names is None and len(result) == 1:
+        return result.method  # a row of several that was taken out has no number any more
     return f"{result.method}, row {result.row_names[number] if result.row_names else number}"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +11,7 @@ from ...core.errors import OutputError, ShapeError, UnitError
 from ...core.layout import Layout, with_channels_first
 from ...core.names import Unit, parse
 from ...core.outputs import main_tensor
+from ...core.summaries import listed
 from ...core.targets import resolve
 from .names import class_index
 
@@ -26,15 +28,20 @@ def scored(model: nn.Module, target: Any, count: int, classes: Sequence[str] = (
         model: The network.
         target: What the user gave.
         count: How many inputs there are, N.
-        classes: The names of the outputs, which are targets too.
+        classes: The names of the outputs, which are targets too; an array of them is one for each input.
 
     Raises:
-        UnitError: Neither a class nor a unit nor an index.
+        UnitError: Neither a class nor a unit nor an index, a class of outputs without names, or a number
+            that may be a label.
         ShapeError: Another number of indices than inputs.
         LayerError: A unit of a layer that the model does not have.
     """
-    if isinstance(target, str) and classes and (target in classes or ":" not in target):
-        return class_index(target, classes)
+    if isinstance(target, str) and (target in classes or ":" not in target):
+        return _class_index(model, target, classes)
+    named = _rows_by_name(model, target, classes)
+    if named is not None:
+        _check_count(named, count)
+        return named
     if isinstance(target, str | Unit):
         return _unit(model, target)
     if target is None or (callable(target) and not isinstance(target, Tensor)):
@@ -47,11 +54,44 @@ def scored(model: nn.Module, target: Any, count: int, classes: Sequence[str] = (
     if not whole or index.dim() > 1:
         got = f"{tuple(target.shape)} of {target.dtype}" if isinstance(target, Tensor) else repr(target)
         raise UnitError(f"a target is the index of an output, or one index an input ({count},), got {got}")
+    if getattr(model, "numbered", False):
+        raise UnitError(
+            f"the labels of the classes are numbers, {listed(getattr(model, 'categories', ()))}, and other "
+            f"ones than those of the outputs: give the name of a class, such as {classes[0]!r}, or an array "
+            f"of names, such as labels.astype(str)"
+        )
     if index.dim() == 0:
         return int(index)
+    _check_count(index, count)
+    return index.long().clone()
+
+
+def _check_count(index: Tensor, count: int) -> None:
     if len(index) != count:
         raise ShapeError(f"{len(index)} targets for {count} inputs: give one, or one an input")
-    return index.long().clone()
+
+
+def _class_index(model: nn.Module, name: str, classes: Sequence[str]) -> int:
+    """The number of a class."""
+    if not classes and name in dict(model.named_modules()):
+        raise UnitError(f"a target is one unit, such as '{name}:0', got the whole layer {name!r}")
+    if not classes:
+        raise UnitError(
+            f"no class {name!r}: the outputs have no names, give class_names=, or the number of an output; "
+            f"a unit is 'layer:channel'"
+        )
+    return class_index(name, classes)
+
+
+def _rows_by_name(model: nn.Module, target: Any, classes: Sequence[str]) -> Tensor | None:
+    """The numbers of the classes whose names stand in an array or a column; None for anything else."""
+    if isinstance(target, str | Unit | Tensor) or not hasattr(target, "dtype"):
+        return None
+    names = np.asarray(target)
+    if names.ndim != 1 or not all(isinstance(name, str) for name in names.tolist()):
+        return None
+    numbers = {name: _class_index(model, name, classes) for name in dict.fromkeys(names.tolist())}
+    return torch.tensor([numbers[name] for name in names.tolist()], dtype=torch.long)
 
 
 def target_names(targets: Sequence[Scored], classes: Sequence[str]) -> tuple[str, ...] | None:

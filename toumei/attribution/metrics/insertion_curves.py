@@ -1,7 +1,7 @@
 """The score of a target while parts of the input are shown or hidden, one after the other."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_TITLES = {
+    "insertion": "insertion: what contributes most is shown first",
+    "deletion": "deletion: what contributes most is hidden first",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Curve(Saved):
     """The score of a target while positions are shown or hidden, those that contribute most first.
@@ -32,6 +38,7 @@ class Curve(Saved):
     Attributes:
         shares: (S + 1,) share of the input's positions that have been changed, from 0 to 1.
         scores: (N, S + 1).
+        kind: What was done, for the title; None if that is not known.
 
     Example:
         >>> curve = Curve(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([[0.0, 1.0, 1.0]]))
@@ -41,6 +48,7 @@ class Curve(Saved):
 
     shares: Tensor
     scores: Tensor
+    kind: Literal["insertion", "deletion"] | None = None
 
     _specs = specs(shares="points", scores="N points")
 
@@ -54,13 +62,18 @@ class Curve(Saved):
         """Returns axes with the mean curve over the inputs."""
         with drawing(ax) as ax:
             ax.plot(self.shares, self.scores.mean(0))
-            ax.set_xlabel("share of the input changed")
+            done = {"insertion": "shown", "deletion": "hidden"}.get(self.kind or "", "changed")
+            ax.set_xlabel(f"share of the input that is {done}")
             ax.set_ylabel("score of the target")
-            ax.set_title("The score while the input is changed")
+            title = "score while the input is changed" if self.kind is None else _TITLES[self.kind]
+            ax.set_title(title)
         return ax
 
     def __repr__(self) -> str:
-        return f"Curve({len(self.scores)} inputs, {len(self.shares)} points, area {self.auc.mean():.3g})"
+        kind = f"{self.kind}, " if self.kind else ""
+        return (
+            f"Curve({kind}{len(self.scores)} inputs, {len(self.shares)} points, area {self.auc.mean():.3g})"
+        )
 
 
 @checked
@@ -113,7 +126,7 @@ def insertion(
         )
         points = [scores_of_kept(masking, positions, rank < count, rows) for count in counts]
         repeated_gap(masking.problem, points[-1][:, None])
-    return Curve((counts / positions.count).double(), torch.stack(points, 1))
+    return Curve((counts / positions.count).double(), torch.stack(points, 1), "insertion")
 
 
 @checked
@@ -151,4 +164,4 @@ def deletion(
         steps=steps,
         batch_size=batch_size,
     )
-    return Curve(1 - curve.shares.flip(0), curve.scores.flip(1))
+    return Curve(1 - curve.shares.flip(0), curve.scores.flip(1), "deletion")

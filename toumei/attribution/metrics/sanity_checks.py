@@ -70,7 +70,7 @@ def randomization(
     target: Targets = None,
     baselines: BaselineLike = None,
     *,
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     seed: int | None = 0,
 ) -> Randomization:
     """Returns how similar contributions stay while layers are initialized again, from the output on.
@@ -88,8 +88,8 @@ def randomization(
         inputs: (N, ...).
         target: For one target; see `Method`.
         baselines: As for the method.
-        layers: Those to initialize again, in this order; by default all layers with weights, from the last
-            that is registered to the first, and at the end the weights of the model itself.
+        layers: The one to initialize again, or several in this order; by default all layers with weights,
+            from the last that is registered to the first, and at the end the weights of the model itself.
         seed: Seed of the new weights.
 
     Raises:
@@ -106,6 +106,7 @@ def randomization(
     if layers is None:
         found = dict(forgetting.named_modules())
         layers = [name for name in reversed(found) if _can_forget(found[name])]
+    layers = [layers] if isinstance(layers, str) else layers
     for name in layers:
         if not _can_forget(find_module(forgetting, name)):
             raise ArgumentError(f"layer {name!r} has no weights to initialize again")

@@ -133,7 +133,7 @@ class DatasetExamples(Saved):
     @checked
     def plot(
         self,
-        units: Sequence[str],
+        units: str | Sequence[str],
         pictures: Tensor | Sequence[Tensor] | None = None,
         ax: "Axes | None" = None,
         *,
@@ -142,11 +142,12 @@ class DatasetExamples(Saved):
         """Returns axes with a row for each unit: its picture if given, its highest and its lowest crops.
 
         Args:
-            units: Such as ``["conv4:12"]``, or the titles of a `Visualization`.
+            units: Such as ``"conv4:12"`` or a list of them, or the titles of a `Visualization`.
             pictures: A picture (3, H, W) for each unit.
             ax: Where to draw; a new figure by default.
             size: Size of the crops; see `crops`.
         """
+        units = [units] if isinstance(units, str) else units
         groups: dict[str, Sequence[Tensor]] = {}
         if pictures is not None:
             groups["picture"] = [picture[None] for picture in pictures]

@@ -20,7 +20,7 @@ from ...core.progress import tqdm
 from ...core.repeats import check_layers_repeat
 from ...core.surveys import Survey, survey
 from ...core.targets import resolve
-from ..inputs import as_input, batch_in, batches_of
+from ..inputs import as_input, batch_in, batches_of, images_by_index
 from .checkpoint import SearchSettings, SearchState, name_of
 from .ranking import Ranking, Responses, receptive_fields
 from .result import DatasetExamples
@@ -53,7 +53,8 @@ def dataset_examples(
         model: Any vision network.
         layers: One name or several, of maps (N, C, H, W), vectors (N, C) or tokens (N, T, C).
         loader: Batches of images (N, C, H, W), or tuples that begin with them, in the order of the dataset: a
-            `DataLoader` without shuffling, or any iterable, whose images are then numbered in its order.
+            `DataLoader` without shuffling, all images in one tensor or array, or any iterable, whose images
+            are then numbered in its order.
         k: How many images are found for each unit, and how many with the lowest activations.
         lowest: Also find the images with the lowest activations. After a ReLU most images have the lowest
             one, 0: name the layer before it.
@@ -86,7 +87,7 @@ def dataset_examples(
     resolve(model, names)
     _check(names, loader, k)
     laid_out = partial(channels_of, channel_axis=channel_axis, grid=grid)
-    dataset = loader.dataset if _indexed(loader) else None
+    dataset = loader.dataset if _indexed(loader) else images_by_index(loader)
     examples = DatasetExamples(highest={}, lowest={}, fields={}, seen=0, dataset=dataset)
     found: Survey | None = None
     state = None

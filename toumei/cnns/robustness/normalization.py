@@ -69,7 +69,10 @@ class Normalize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns the normalized pictures (N, C, H, W)."""
         if images.dim() < 3 or images.shape[-3] not in (1, len(self.scale)):
-            raise ShapeError(f"expected pictures of {len(self.scale)} channels, got {tuple(images.shape)}")
+            raise ShapeError(
+                f"expected pictures of {len(self.scale)} channels (N, {len(self.scale)}, H, W), got "
+                f"{tuple(images.shape)}"
+            )
         shift, scale = (numbers.to(images.device, non_blocking=True) for numbers in (self.shift, self.scale))
         return torch.addcmul(shift, images, scale)
 

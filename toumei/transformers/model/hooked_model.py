@@ -29,6 +29,18 @@ from .trial import hook_points_of
 __all__ = ["HookedModel", "output_weight"]
 
 
+# Models of Hugging Face take any keyword and say nothing of it.
+_OF_TRANSFORMER_LENS = {
+    "return_type": "is not needed: logits are returned, and cross_entropy of torch makes a loss of them",
+    "names_filter": "is names=, the second argument of run_with_cache",
+    "prepend_bos": "is not needed: tokens are what the tokenizer makes of a text; others are given as ids",
+    "stop_at_layer": "is activations(given, names), which ends the pass after the last name",
+    "start_at_layer": "has no counterpart: edit(...) writes a state of the residual stream",
+    "loss_per_token": "is not needed: logits are returned, and cross_entropy of torch makes losses of them",
+    "padding_side": "is an attribute of the tokenizer",
+}
+
+
 class HookedModel:
     """A transformer whose activations are read and written by name.
 
@@ -143,11 +155,17 @@ class HookedModel:
         Args:
             given: A text, several texts, a chat, token ids, or what the tokenizer or image processor returns.
             **options: Other inputs of the model.
+
+        Raises:
+            ArgumentError: An option of TransformerLens; the message says what does the same.
         """
         return self._run({**self.inputs(given), **options})
 
     def _run(self, inputs: Mapping[str, Any]) -> Tensor:
         """The logits of a pass."""
+        if other := sorted(_OF_TRANSFORMER_LENS.keys() & inputs.keys()):
+            ways = "; ".join(f"{name}= {_OF_TRANSFORMER_LENS[name]}" for name in other)
+            raise ArgumentError(f"an option of TransformerLens that the model would not read: {ways}")
         if inputs.get("encoder_hidden_states") is not None:
             raise ArgumentError(
                 f"hook points are those of a pass without an encoder, where cross-attention does not run: "
