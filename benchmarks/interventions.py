@@ -2,7 +2,8 @@
 
 Three shapes with random weights: GPT-2's blocks 12 x 12 of width 192, GPT-2 small, SmolLM2-135M (30 x 9). The
 plain way is timed on some heads and multiplied, in the same round; heads are patched at each position, in the
-first, the middle and the last layer. On a CPU times are those of the process, so that others disturb less.
+first, the middle and the last layer. With `--threads 1` times are those of the process, so that others
+disturb less; with all threads, as models run by default, and on a GPU those of the clock.
 
 Two limits are printed for the ablation. The first counts products of weights: heads of layer l need the
 blocks above l, the MLP of l and the logits, at all positions but the last, where a pass needs everything. The
@@ -10,9 +11,10 @@ second divides both by the measured speed of products with the rows of one text 
 the way in which each is computed. A pass of a small model takes longer than its products, so that the second
 limit can be exceeded there.
 
-    python benchmarks/interventions.py [--models small gpt2 smollm2] [--lengths 6 12 96] [--device cuda]
+    python benchmarks/interventions.py [--models small gpt2 smollm2] [--lengths 6 12 96] [--threads 1]
 """
 
+import os
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,7 +31,7 @@ Seconds = Callable[[Callable[[], object]], float]
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = basic_parser(__doc__, threads=1)
+    parser = basic_parser(__doc__, threads=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=["small", "gpt2", "smollm2"], choices=list(MODELS))
     parser.add_argument("--lengths", type=int, nargs="+", default=[6, 12, 96])
@@ -99,7 +101,7 @@ def passes(model: HookedModel, tokens: Tensor, sample: int) -> Iterator[Callable
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
-    clock = 1 if device.type == "cpu" else 0
+    clock = 1 if device.type == "cpu" and torch.get_num_threads() == 1 else 0
     start = clocks(device)[clock]
     call()
     return float(clocks(device)[clock] - start)

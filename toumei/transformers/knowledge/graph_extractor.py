@@ -11,7 +11,6 @@ from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.progress import tqdm
 from ...core.summaries import listed
-from ..model.families import anatomy
 from ..model.hooked_model import HookedModel
 from ..model.scoring import score_answers
 from ..model.tokens import continuation, tokenize
@@ -113,7 +112,7 @@ class KnowledgeGraphExtractor:
     def _likeliest(self, texts: Sequence[str], among: Sequence[str]) -> str:
         """The object with the highest mean probability of all of its tokens."""
         questions = [(text, target) for target in among for text in texts]
-        scored = score_answers(anatomy(self.model.model), self.model.tokenizer, questions, self.batch_size)
+        scored = score_answers(self.model.parts, self.model.tokenizer, questions, self.batch_size)
         sums = torch.tensor([one.probability for one in scored]).unflatten(0, (len(among), len(texts))).sum(1)
         return among[int(sums.argmax())]
 

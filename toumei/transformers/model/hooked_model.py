@@ -16,6 +16,7 @@ from ...core.kinds import shown
 from ...core.modules import check_model, frozen, without_wrapper
 from ...core.outputs import main_tensor
 from .activation_cache import ActivationCache
+from .families import Anatomy, anatomy
 from .hook_points import Point
 from .hook_search import HookPoints
 from .model_inputs import ModelInputs
@@ -28,6 +29,7 @@ from .trial import hook_points_of
 
 __all__ = ["HookedModel", "output_weight"]
 
+_Kind = tuple[str, tuple[int, ...]]
 
 # Models of Hugging Face take any keyword and say nothing of it.
 _OF_TRANSFORMER_LENS = {
@@ -73,7 +75,8 @@ class HookedModel:
         check_model(model)
         self.model, self.tokenizer = model, tokenizer
         self.inputs = ModelInputs(without_wrapper(model), tokenizer)
-        self._found: dict[tuple[str, tuple[int, ...]], HookPoints] = {}
+        self._found: dict[_Kind, HookPoints] = {}
+        self._parts: dict[_Kind, Anatomy] = {}
         self._state = PassState()
         self.points  # noqa: B018, an error of the architecture comes at once
 
@@ -133,12 +136,24 @@ class HookedModel:
     @property
     def points(self) -> HookPoints:
         """The hook points, as the attention of the model is computed now, with the surgeries that it has."""
+        state = self._kind()
+        if state not in self._found:
+            self._found[state] = hook_points_of(without_wrapper(self.model))
+        return self._found[state]
+
+    @property
+    def parts(self) -> Anatomy:
+        """Where embedding, blocks and head of a language model are, as `anatomy` finds them once."""
+        state = self._kind()
+        if state not in self._parts:
+            self._parts[state] = anatomy(self.model)
+        return self._parts[state]
+
+    def _kind(self) -> _Kind:
+        """What hook points depend on: how attention is computed, and the surgeries of the model."""
         inner = without_wrapper(self.model)
         kind = str(getattr(getattr(inner, "config", None), "_attn_implementation", ""))
-        state = kind, surgeries_of(inner)
-        if state not in self._found:
-            self._found[state] = hook_points_of(inner)
-        return self._found[state]
+        return kind, surgeries_of(inner)
 
     def to_tokens(self, given: Any) -> Tensor:
         """Returns the token ids (batch, position) of texts, chats or ids; see `ModelInputs`."""

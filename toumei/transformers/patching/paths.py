@@ -12,7 +12,6 @@ from ...core.modules import evaluating
 from ...core.progress import tqdm
 from ..model.activation_cache import ActivationCache
 from ..model.blockwise import BlockwiseRunner, nearly_equal
-from ..model.families import anatomy
 from ..model.hooked_model import HookedModel
 from .base_run import BaseRun
 from .changes import Change, Replacement
@@ -180,7 +179,7 @@ class _Paths:
                 continue
 
     def _make_sweep(self, cached: bool) -> PathSweep:
-        parts = anatomy(self._model.model)
+        parts = self._model.parts
         ids = self._problem.base(self._direction)["input_ids"]
         values = {layer: self._source[self._what, layer] for layer in self._layers}
         free = ("mlp_out",) if self._free_mlps else ()

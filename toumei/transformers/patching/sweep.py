@@ -26,7 +26,7 @@ from ...core.errors import ArchitectureError
 from ...core.modules import without_wrapper
 from ...core.outputs import main_tensor
 from ..model.blockwise import BlockwiseRunner, nearly_equal
-from ..model.families import Anatomy, anatomy
+from ..model.families import Anatomy
 from ..model.hooked_model import HookedModel
 from .base_run import BaseRun
 from .branches import Branches
@@ -156,7 +156,7 @@ class PatchedRuns:
     def _prepare(self, changes: Sequence[Change]) -> None:
         """Makes the base run for a way of computing that gives the logits of the model, if there is one."""
         try:
-            parts = anatomy(self.model.model)
+            parts = self.model.parts
             ids = self.inputs["input_ids"]
             runner = BlockwiseRunner(parts)
         except torch.OutOfMemoryError:
