@@ -7,7 +7,7 @@ from pathlib import Path
 from ...core.checks import checked
 from ...core.errors import ArgumentError, LayerError, UnitError
 from ...core.serialization import Saved
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...plots.html import save_page
 from .agreement import Agreement, agreement_of
 from .layer_memories import LayerMemories
@@ -158,6 +158,6 @@ class Memories(Saved):
     def __repr__(self) -> str:
         neurons = sum(map(len, self.layers))
         return (
-            f"Memories({len(self.layers)} layers, {neurons:,} neurons, {self.prefixes:,} prefixes of "
-            f"{self.read:,} texts)"
+            f"Memories({counted(len(self.layers), 'layer')}, {counted(neurons, 'neuron', form=',')}, "
+            f"{counted(self.prefixes, 'prefix', form=',')} of {counted(self.read, 'text', form=',')})"
         )
