@@ -83,7 +83,7 @@ def _check_numbers(tensor: Tensor, spec: Spec, place: str) -> None:
         expected = "floating-point numbers" if spec.kind == "float" else "integers"
         raise FieldError(place, f"should hold {expected}, got {tensor.dtype}")
     if spec.finite and (bad := int((~tensor.isfinite()).sum())):
-        raise FieldError(place, f"has {bad} of {counted(tensor.numel(), 'number')} that are not finite")
+        raise FieldError(place, f"is not finite in {bad} of {counted(tensor.numel(), 'number')}")
 
 
 def _check_shape(shape: tuple[int, ...], axes: str, sizes: dict[str, Any], place: str) -> None:

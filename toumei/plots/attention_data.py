@@ -70,7 +70,8 @@ def listed_tokens(given: Tokens, mask: Tensor | None, batch: int, length: int, w
             texts[index] = [text[place] for place in places[index].tolist()]
         elif len(text) != count:
             raise ShapeError(
-                f"text {index} has {len(text)} {what}, its attention weights have {length}"
+                f"text {index} has {counted(len(text), what.removesuffix('s'))}, "
+                f"its attention weights have {length}"
                 + (f", {count} without padding" if count < length else "")
             )
     return texts

@@ -104,7 +104,7 @@ def attention_page(
         >>> import torch
         >>> weights = torch.eye(3).expand(2, 1, 4, 3, 3)  # two layers, one text, four heads
         >>> attention_page(weights, ["The", " cat", " sat"])
-        AttentionPage(8 heads of 2 layers, 1 texts, 0.02 MB)
+        AttentionPage(8 heads of 2 layers, 1 text, 0.02 MB)
     """
     check_counts(2, most_tokens=most_tokens)
     layers = named_layers(attentions)

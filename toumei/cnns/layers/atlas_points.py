@@ -144,7 +144,7 @@ def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tens
     """
     check_layout(method)
     if len(activations) < 4:
-        raise ArgumentError(f"too few to lay out: {counted(len(activations), 'activation')}")
+        raise ArgumentError(f"too few activations to lay out: {len(activations)}")
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -212,8 +212,8 @@ def grid_cells(points: Tensor, grid: int, min_count: int) -> tuple[Tensor, Tenso
     kept = (cell.bincount(minlength=grid * grid) >= min_count).nonzero().flatten()
     if not len(kept):
         raise ArgumentError(
-            f"too few, {counted(len(points), 'activation')}: none of {grid} x {counted(grid, 'cell')} has "
-            f"{min_count} of them"
+            f"too few activations, {len(points)}: none of {grid} x {counted(grid, 'cell')} has {min_count} "
+            "of them"
         )
     index = torch.full((grid * grid,), -1)
     index[kept] = torch.arange(len(kept))

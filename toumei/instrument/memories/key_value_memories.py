@@ -75,7 +75,7 @@ class KeyValueMemories:
         >>> layers = ["transformer.h.2.mlp.c_proj"]
         >>> memories = KeyValueMemories(model, tokenizer, layers, verbose=False)(texts)
         >>> memories
-        Memories(1 layers, 512 neurons, ... prefixes of 100 texts)
+        Memories(1 layer, 512 neurons, ... prefixes of 100 texts)
         >>> trigger = memories.neuron(0, 3).triggers[0]
         >>> trigger.prefix in texts[trigger.number]
         True
@@ -141,8 +141,8 @@ class KeyValueMemories:
             )
         if source.cut and self.max_length is None:
             warn(
-                f"more tokens than the {limit} that the model takes, and so cut off: {source.cut} of "
-                f"{counted(source.read, 'text')}; split them, or give max_length"
+                f"{source.cut} of {counted(source.read, 'text')} cut off at the {limit} tokens that the "
+                "model takes: split them, or give max_length"
             )
         return self._result(source, reader, kept)
 

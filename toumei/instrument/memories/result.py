@@ -37,7 +37,7 @@ class Memories(Saved):
         >>> texts = [fact.text for fact in world.facts[:6]]
         >>> layers = ["transformer.h.2.mlp.c_proj"]
         >>> KeyValueMemories(model, tokenizer, layers, triggers=2, verbose=False)(texts)
-        Memories(1 layers, 512 neurons, 43 prefixes of 6 texts)
+        Memories(1 layer, 512 neurons, 43 prefixes of 6 texts)
     """
 
     layers: tuple[LayerMemories, ...]

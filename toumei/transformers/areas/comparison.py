@@ -194,8 +194,8 @@ class _Shuffles:
         self._second = inside > 0
         for name, count in zip(names, (int((~self._second).sum()), int(self._second.sum())), strict=True):
             if count < 2:
-                what = "texts" if len(sizes) == len(groups) else "groups"
-                raise ArgumentError(f"category {name!r} has {count} {what}: a comparison takes two or more")
+                what = counted(count, "text" if len(sizes) == len(groups) else "group")
+                raise ArgumentError(f"category {name!r} has {what}: a comparison takes two or more")
         self._generator = torch.Generator().manual_seed(seed)
 
     def next(self) -> Tensor:

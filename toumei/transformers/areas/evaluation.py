@@ -43,7 +43,7 @@ class AreaEvaluation(Saved):
         ...     maps=torch.tensor([[0.6, 0.5]]),
         ...     chance=0.5,
         ... )
-        AreaEvaluation(1 layers, 2 folds: states 95.0% in block, maps 55.0% in block, chance 50.0%)
+        AreaEvaluation(1 layer, 2 folds: states 95.0% in block, maps 55.0% in block, chance 50.0%)
     """
 
     layers: tuple[str, ...]

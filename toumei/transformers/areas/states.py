@@ -111,8 +111,8 @@ class StateReader:
         if not self.cut or self._max_length is not None:
             return []
         return [
-            f"more tokens than the {self.limit} that the model takes, and so cut off: {self.cut} of "
-            f"{counted(self.read, 'text')}; split them, or give max_length"
+            f"{self.cut} of {counted(self.read, 'text')} cut off at the {self.limit} tokens that the model "
+            "takes: split them, or give max_length"
         ]
 
     def _pooled(self, ids: Tensor, mask: Tensor, numbers: Tensor) -> States:
