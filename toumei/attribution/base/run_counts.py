@@ -44,6 +44,7 @@ def check_run(found: Survey, layer: str, runs: int) -> None:
     """
     if runs != found.runs[layer] and parse_layer(layer).run is None:
         raise ArgumentError(
-            f"the layer {layer!r} ran {counted(found.runs[layer], 'time')} in the first pass and {runs} "
-            "times in another: its last run is only meant where their number does not depend on the inputs"
+            f"the layer {layer!r} ran {counted(found.runs[layer], 'time')} in the first pass and "
+            f"{counted(runs, 'time')} in another: its last run is only meant where their number does not "
+            "depend on the inputs"
         )

@@ -44,7 +44,7 @@ class SharedImage(Colored):
                 if wide != channels or count > images:
                     raise ShapeError(
                         f"{counted(images, 'picture')} of {counted(channels, 'channel')} cannot share a "
-                        f"component of {count} pictures of {counted(wide, 'channel')}"
+                        f"component of {counted(count, 'picture')} of {counted(wide, 'channel')}"
                     )
 
     @property
