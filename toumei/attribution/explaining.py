@@ -207,19 +207,17 @@ def _choice(
     told = "the mean of the given rows" if baselines is None else _told(baselines)
     given = inputs.double().mean(0).to(inputs.dtype) if baselines is None else baselines
     count = inputs.shape[1]
+    table = f"a table of {counted(count, 'column')}"
     if count <= _FEW:
-        reason = (
-            f"a table of {counted(count, 'column')}, whose {counted(2**count, 'coalition', form=',')} can "
-            "all be scored"
-        )
+        reason = f"{table}, whose {2**count:,} coalitions can all be scored"
         exact = ExactShapley(network, **settings, **sampling)
         hidden = Occlusion(network, window=1, verbose=sampling["verbose"], **settings)
         return _Choice(exact, hidden, reason, given, told)
     check = ShapleySampling(network, **settings, **sampling)
     if differentiable:
-        reason = f"a table of {counted(count, 'column')} and a network, which has gradients"
+        reason = f"{table} and a network, which has gradients"
         return _Choice(IntegratedGradients(network, **settings), check, reason, given, told)
-    reason = f"a table of {counted(count, 'column')} and a model without gradients"
+    reason = f"{table} and a model without gradients"
     return _Choice(KernelShap(network, **settings, **sampling), check, reason, given, told)
 
 

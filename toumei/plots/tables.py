@@ -78,9 +78,7 @@ def bar_chart(
     check_counts(1, most=most)
     style.check_colors(color=color)
     if values.dim() != 2 or values.shape[1] != len(names):
-        raise ShapeError(
-            f"expected a number for each of {counted(len(names), 'column')}, got {tuple(values.shape)}"
-        )
+        raise ShapeError(f"expected numbers for {counted(len(names), 'column')}, got {tuple(values.shape)}")
     if errors is not None and (errors.numel() != values.numel() or errors.is_complex()):
         raise ShapeError(
             f"expected an error for each number {tuple(values.shape)}, got {tuple(errors.shape)}"

@@ -157,7 +157,7 @@ def train_superposition(
     weights = torch.ones(features) if importances is None else importances.float()
     if weights.shape != (features,) or not bool((weights >= 0).all()):
         raise ArgumentError(
-            f"importances are {counted(features, 'number')} from 0 on, got {tuple(weights.shape)}"
+            f"expected {counted(features, 'importance')} from 0 on, got {tuple(weights.shape)}"
         )
     generator = torch.Generator().manual_seed(seed)
     shape = instances, dimensions, features
