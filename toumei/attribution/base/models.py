@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from ...core.advice import in_place_of
 from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError, OutputError
 from ...core.kinds import shown
@@ -51,7 +52,7 @@ def as_network(model: ModelLike) -> nn.Module:
     if isinstance(model, type) or not (callable(model) or _predicts(model)):
         raise ArgumentError(
             f"expected a torch.nn.Module as the model, a function, or an estimator with predict_proba or "
-            f"predict, got {shown(model)}"
+            f"predict, got {shown(model)}{in_place_of('model', model)}"
         )
     owner = model if _predicts(model) else getattr(model, "__self__", None)
     if not _predicts(owner):
