@@ -10,7 +10,8 @@ from matplotlib import pyplot
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.ensemble import IsolationForest
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from torch import nn
 
 from toumei.attribution import (
@@ -190,6 +191,28 @@ def test_reversed_axes_of_arrays_are_taken():
 def test_estimators_without_scores_are_refused(model, message):
     with pytest.raises(ArgumentError, match=message):
         explain(model, ROWS[:3], verbose=False)
+
+
+def test_a_classifier_with_several_outputs_says_how_one_of_them_is_explained():
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    labels = (rows[:, :2] > 0).astype(int)
+    model = MultiOutputClassifier(LogisticRegression()).fit(rows, labels)
+    message = (
+        r"has 2 outputs, .* \(3, 2\), \(3, 2\): give .* lambda rows: estimator\.predict_proba\(rows\)\[0\]"
+    )
+    for given in (model, model.predict_proba):
+        with pytest.raises(OutputError, match=message):
+            explain(given, rows[:3], verbose=False)
+    names = [str(one) for one in model.classes_[1]]
+    second = ExactShapley(lambda given: model.predict_proba(given)[1])(rows[:3], "1", class_names=names)
+    assert torch.allclose(second.values, ExactShapley(model.estimators_[1])(rows[:3], 1).values)
+
+
+def test_a_regression_of_several_outputs_is_explained_by_their_numbers():
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    model = MultiOutputRegressor(Ridge()).fit(rows, rows[:, :2] * 2)
+    second = ExactShapley(model)(rows[:3], 1)
+    assert torch.allclose(second.values, ExactShapley(model.estimators_[1])(rows[:3]).values)
 
 
 def test_functions_return_numbers_and_counts_are_numbers():

@@ -124,9 +124,10 @@ class Function(nn.Module):
         """Returns the scores; other structures than arrays and lists of numbers as they are.
 
         Raises:
-            OutputError: Labels in the place of scores.
+            OutputError: Labels in the place of scores, or the arrays of a classifier with several outputs.
         """
         output = self.function(*args, **kwargs)
+        _check_one_array(output)
         found = as_tensor(output) if not isinstance(output, Tensor) else output
         if found is MISFIT:
             if isinstance(output, np.ndarray | str) or _holds_text(output):
@@ -136,6 +137,20 @@ class Function(nn.Module):
             found = found.double()  # such as counts
         given = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
         return found if given is None else found.to(given.device)
+
+
+def _check_one_array(output: Any) -> None:
+    """Refuses a list with the probabilities of several outputs, as `MultiOutputClassifier` returns it."""
+    if not isinstance(output, list) or not output:
+        return
+    if not all(isinstance(one, np.ndarray) and one.ndim == 2 for one in output):
+        return
+    shapes = ", ".join(str(one.shape) for one in output[:3]) + ", ..." * (len(output) > 3)
+    raise OutputError(
+        f"the estimator has {len(output)} outputs, and its probabilities are a list of arrays {shapes}: give "
+        f"a function of one as the model, such as lambda rows: estimator.predict_proba(rows)[0], and "
+        f"the names of its classes as class_names=[str(one) for one in estimator.classes_[0]]"
+    )
 
 
 def _holds_text(output: Any) -> bool:
