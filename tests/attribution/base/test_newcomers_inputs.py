@@ -158,6 +158,26 @@ def test_numbers_are_refused_where_they_may_be_labels():
     assert ExactShapley(counted)(TABLE[:4], 1, TABLE.mean()).names == ("True",)
 
 
+def test_as_many_rows_as_inputs_are_pairs_and_a_background_is_drawn_from():
+    background = ROWS[10:13]
+    pairs = ExactShapley(MODEL)(ROWS[:3], "ill", background)
+    for row in range(3):
+        alone = ExactShapley(MODEL)(ROWS[row : row + 1], "ill", background[row])
+        assert torch.allclose(pairs.values[row], alone.values[0])
+    drawn = ExactShapley(MODEL)(ROWS[:3], "ill", FromData(background))
+    assert len(set(drawn.baseline_output.tolist())) == 1 and len(set(pairs.baseline_output.tolist())) == 3
+    with pytest.raises(ShapeError, match=r"rows to draw from are FromData"):
+        ExactShapley(MODEL)(ROWS[:3], "ill", ROWS[10:15])
+
+
+@pytest.mark.parametrize(
+    "door", [ExactShapley.__call__, explain, attribute_many], ids=lambda door: door.__name__
+)
+def test_a_user_of_shap_reads_how_a_background_is_given(door):
+    told = door.__doc__.split(" baselines: ")[1].split("_names: ")[0]
+    assert "as shap takes" in told and "FromData(background)" in told
+
+
 def test_rows_that_are_their_own_baselines_are_told():
     with pytest.warns(UserWarning, match="the baseline of each input is that input.*FromData"):
         ExactShapley(MODEL)(TABLE[:3], "ill", TABLE[:3])
