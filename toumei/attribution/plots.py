@@ -12,6 +12,7 @@ from torch import Tensor
 from ..core.errors import ShapeError
 from ..core.notebooks import escaped
 from ..plots import style
+from ..plots.frames import draw_frames, pale
 from ..plots.html import picture, token_spans
 from ..plots.pixels import check_overlay, in_range
 from ..plots.style import LABEL, color_bar, drawing
@@ -221,6 +222,8 @@ def draw_map(
 ) -> None:
     """Draws a heat map, a picture, or a heat map over a picture in gray.
 
+    What is near white at its edge has a thin grey frame.
+
     Args:
         ax: Where to draw.
         heat: (H, W) between -1 and 1.
@@ -228,6 +231,10 @@ def draw_map(
         extent: Left, right, bottom and top in the data of the axes.
     """
     where: dict[str, Any] = {"extent": extent}
+    left, right, bottom, top = extent
+    seen = style.diverging_colors(heat).movedim(2, 0) if image is None and heat is not None else image
+    if seen is not None and pale(seen[None])[0]:
+        draw_frames(ax, [(left, top, right - left, bottom - top)])
     if image is not None:
         shown = in_range(image)
         if heat is None:
