@@ -195,6 +195,8 @@ def _percentile(values: Tensor, percentile: float) -> Tensor:
 
 
 def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None, labels: Sequence[str]) -> None:
+    from ..plots.fitted_text import FittedText
+
     height, width = heat.shape[-2:] if images is None else images.shape[-2:]
     gap = max(1, width // 30)
     for index, of_picture in enumerate(heat):
@@ -202,16 +204,9 @@ def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None, labels: Sequence
         image = None if images is None else images[index]
         draw_map(ax, of_picture, image, (left, left + width, height, 0))
         if labels:
-            ax.annotate(
-                labels[index],
-                (left + width / 2, 0),
-                (0, 3),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                size=LABEL,
-                parse_math=False,
-            )
+            look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": LABEL, "parse_math": False}
+            middle = left + width / 2
+            ax.add_artist(FittedText(middle, -height / 40, labels[index], width + gap / 2, lines=2, **look))
     ax.set_xlim(0, len(heat) * (width + gap) - gap)
     ax.set_ylim(height, 0)
     ax.set_axis_off()

@@ -78,10 +78,13 @@ def draw_grid(
     ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
     ax.set_axis_off()
     height, width = images.shape[-2:]
+    from .fitted_text import FittedText
+
     for index, title in enumerate(titles):
         x = index % columns * (width + gap) + width / 2 - 0.5
         y = index // columns * (height + gap) + gap - 0.02 * width - 0.5
-        ax.text(x, y, title, ha="center", va="bottom", fontsize="small", color="black")
+        look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": "small", "color": "black"}
+        ax.add_artist(FittedText(x, y, title, width + 0.8 * gap, gap, **look))
 
 
 @checked
@@ -138,14 +141,18 @@ def side_by_side(
     ax.imshow(canvas.permute(1, 2, 0).numpy(), interpolation="nearest")
     ax.set_axis_off()
     draw_frames(ax, frames)
+    from .fitted_text import FittedText
+
     letters: dict[str, Any] = {"fontsize": "small", "color": "black"}
     for column in range(columns):
         for place, heading in enumerate(groups):
             middle = _left(column, place, width) + _SQUARE / 2
-            ax.text(middle, -2, heading, ha="center", va="bottom", **letters)
+            above = {**letters, "ha": "center", "va": "bottom"}
+            ax.add_artist(FittedText(middle, -2, heading, _SQUARE, lines=2, **above))
     for row, title in enumerate(titles):
         left, middle = _left(row % columns, 0, width) - 4, (row // columns + 0.5) * step
-        ax.text(left, middle, title, ha="right", va="center", rotation="vertical", **letters)
+        before = {**letters, "ha": "right", "va": "center", "rotation": "vertical"}
+        ax.add_artist(FittedText(left, middle, title, tall=_SQUARE, **before))
     return ax
 
 
