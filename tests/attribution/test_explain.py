@@ -160,7 +160,7 @@ def test_pictures_of_another_range_are_refused(preprocess):
 def test_names_of_another_number_than_outputs_and_texts_in_an_array_are_refused():
     model = nn.Linear(4, 3)
     for names in (["one"], list("four")):
-        with pytest.raises(ShapeError, match=f"{len(names)} class_names for 3 outputs"):
+        with pytest.raises(ShapeError, match=f"class_names has {len(names)} names? for 3 outputs"):
             explain(model, ROWS, 0, class_names=names, verbose=False)
     assert explain(model, ROWS, "b", class_names=list("abc"), verbose=False).attribution.names == ("b",)
     with pytest.raises(ArgumentError, match="columns that are no numbers, got an array"):

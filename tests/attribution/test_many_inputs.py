@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_refused_before_the_first_call(network):
         many(method, X, INDICES[:3])
     with pytest.raises(ShapeError, match="positive length"):
         many(method, X[:0], 1)
-    with pytest.raises(ShapeError, match="2 row_names for 7 inputs"):
+    with pytest.raises(ShapeError, match="row_names has 2 names for 7 inputs"):
         many(method, X, 1, row_names=["a", "b"])
     with pytest.raises(ArgumentError):
         many(method, "a text", 1)

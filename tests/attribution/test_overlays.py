@@ -88,7 +88,7 @@ def test_a_percentile_clips_what_is_larger():
 
 def test_pictures_that_do_not_fit_are_refused():
     for images, match in (
-        (IMAGES[:1], "1 pictures for contributions of 2"),
+        (IMAGES[:1], "1 picture for contributions of 2"),
         (IMAGES * 255, "values in \\[0, 1\\], got .* divided by 255"),
         (IMAGES * 4 - 2, "before normalization"),
         (torch.rand(2, 3, 18, 12), "do not have the proportions"),

@@ -134,7 +134,7 @@ def test_bad_input_says_what_is_wrong(wide):
     images = noise(3)
     with pytest.raises(ArgumentError, match="expected pictures for 2 units, got pictures for 3"):
         sanity_check(wide, ["0:1", "0:2"], images, images, images)
-    with pytest.raises(ArgumentError, match="expected other images for 1 units, got other images for 2"):
+    with pytest.raises(ArgumentError, match="expected other images for 1 unit, got other images for 2"):
         sanity_check(wide, "0:1", images[:1], images, [images, images])
     with pytest.raises(ShapeError, match="at least two exciting images"):
         sanity_check(wide, "0:1", images[:1], images[:1], images)

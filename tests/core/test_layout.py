@@ -81,7 +81,7 @@ def test_without_a_grid_tokens_are_a_sequence_and_a_place_in_the_picture_is_an_e
     assert text.index(None) == 8 and text.index((16,)) == 16
     for position in ((1, 2), None):
         pictured = with_channels_first(torch.zeros(1, 17, 4), Layout(2, pictured=True), "l")
-        with pytest.raises(UnitError, match=r"grid that the 17 positions of layer 'l'.*grid=\(height"):
+        with pytest.raises(UnitError, match=r"grid of the 17 positions of layer 'l'.*grid=\(height"):
             pictured.index(position)
     with pytest.raises(ShapeError, match="the grid"):
         text.maps()

@@ -108,6 +108,14 @@ def test_a_block_inside_of_another_one_multiplies_once_and_leaves_the_outer_one(
 
 
 @torch.no_grad()
+def test_a_switch_of_torch_turns_it_off(calls, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    with onednn_products():
+        nn.Linear(8, 4)(torch.randn(5, 8))
+    assert not calls
+
+
+@torch.no_grad()
 def test_a_parametrized_weight_is_multiplied_as_it_is(calls):
     layer, vectors = parametrizations.weight_norm(nn.Linear(8, 4)), torch.randn(5, 8)
     expected = layer(vectors)

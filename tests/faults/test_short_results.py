@@ -7,7 +7,7 @@ import pkgutil
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import networkx as nx
 import pytest
@@ -33,7 +33,7 @@ from toumei.core import Activations
 from toumei.core.errors import ArgumentError, ShapeError
 from toumei.core.notebooks import Displayed
 from toumei.core.serialization import Saved
-from toumei.core.summaries import listed, shortened
+from toumei.core.summaries import counted, listed, shortened
 from toumei.instrument import (
     Agreement,
     AttentionHeadClusteringResult,
@@ -603,10 +603,49 @@ def test_every_saved_result_has_a_page_for_notebooks():
     assert "NullTest(" in shown and shown.count("data:image/png;base64,iVBORw0K") == 1
 
 
+def shrunk(value: object) -> object:
+    """A value with one of each thing it holds: in long lists, along long axes, and the number 1."""
+    if isinstance(value, torch.Tensor):
+        small = value[tuple(slice(1 if size > 3 else size) for size in value.shape)]
+        return small if small.is_floating_point() or small.dtype == torch.bool else small.clamp(max=0)
+    if isinstance(value, dict):
+        return {key: shrunk(one) for key, one in list(value.items())[:1]}
+    if isinstance(value, tuple | list) and not hasattr(value, "_fields"):
+        return type(value)(shrunk(one) for one in value[: 1 if len(value) > 3 else 3])
+    if is_dataclass(value) and not isinstance(value, type):
+        small = object.__new__(type(value))
+        for one in fields(value):
+            object.__setattr__(small, one.name, shrunk(getattr(value, one.name)))
+        return small
+    return 1 if type(value) is int else value
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
+@pytest.mark.parametrize("result", [*filter(is_dataclass, RESULTS)], ids=kind_of)
+def test_a_result_with_one_of_each_says_so_in_the_singular(result):
+    small = shrunk(result)
+    for text in (repr(small), str(small)):
+        found = re.findall(r"(?<![\w.,-])1 ([a-z]+s)\b", text)
+        assert set(found) <= {"is", "was", "has", "loss", "class", "pass", "bias", "axis"}, text
+
+
 def test_long_texts_lose_their_middle_and_long_lists_their_end():
     assert shortened("abcdef", 6) == "abcdef"
     assert shortened("abcdefghij" * 10, 11) == "abcd...ghij" and len(shortened("x" * 999)) <= 60
     assert listed([1, 2]) == "1, 2" and listed(range(100), 2) == "0, 1 and 98 more" and listed([]) == ""
+
+
+def test_only_a_number_that_is_shown_as_1_has_a_singular():
+    assert [counted(number, "input") for number in (0, 1, 1.0, 2)] == [
+        "0 inputs",
+        "1 input",
+        "1.0 inputs",
+        "2 inputs",
+    ]
+    assert counted(1.2, "pass", form=".0f") == "1 pass" and counted(torch.tensor(1), "pass") == "1 pass"
+    many = ("10 passes", "10 queries", "10 keys", "10 boxes", "10 patches", "10 indices")
+    ones = ("pass", "query", "key", "box", "patch")
+    assert (*(counted(10, one) for one in ones), counted(10, "index", "indices")) == many
 
 
 def test_a_comparison_is_a_table_where_it_is_printed_and_in_a_notebook():

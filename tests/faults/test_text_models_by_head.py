@@ -245,7 +245,7 @@ def test_unknown_words_are_no_targets(words, plain, model):
             token_attribution(model, tokenizer, text, **given)
     # the token for unknown words may be meant by its name
     assert token_attribution(model, tokenizer, text, "so", baseline="<unk>", method=Occlusion(model))
-    with pytest.warns(UserWarning, match="1 of .* tokens of the text are not in the vocabulary"):
+    with pytest.warns(UserWarning, match="the vocabulary lacks 1 of .* tokens of the text"):
         token_attribution(model, tokenizer, text + " superb", "so", method=Saliency(model))
 
 

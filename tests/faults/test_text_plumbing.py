@@ -74,7 +74,7 @@ def test_everything_reads_a_prompt_of_a_chat_template_alike(stories):
     assert torch.equal(sums[0][0].total, sums[1][0].total) and sums[0].corpus == sums[1].corpus
 
 
-@pytest.mark.filterwarnings("ignore:1 of 1 inputs have a completeness gap")
+@pytest.mark.filterwarnings("ignore:the completeness gap of 1 of 1 input")
 def test_attributions_and_memories_read_one_beginning_token(stories):
     model, tokenizer = stories
     method = Occlusion(model)

@@ -14,6 +14,7 @@ from ..core.errors import ArgumentError, NotATensorError
 from ..core.kinds import shown
 from ..core.modules import device_and_dtype, evaluating, frozen
 from ..core.outputs import main_tensor
+from ..core.summaries import counted
 from ..plots.pixels import OUTSIDE
 from .base.baselines import BaselineLike, Mean
 from .base.inputs import Preprocess, output_of
@@ -208,16 +209,17 @@ def _choice(
     told = "the mean of the given rows" if baselines is None else _told(baselines)
     given = inputs.double().mean(0).to(inputs.dtype) if baselines is None else baselines
     count = inputs.shape[1]
+    table = f"a table of {counted(count, 'column')}"
     if count <= _FEW:
-        reason = f"a table of {count} columns, whose {2**count:,} coalitions can all be scored"
+        reason = f"{table}, whose {2**count:,} coalitions can all be scored"
         exact = ExactShapley(network, **settings, **sampling)
         hidden = Occlusion(network, window=1, verbose=sampling["verbose"], **settings)
         return _Choice(exact, hidden, reason, given, told)
     check = ShapleySampling(network, **settings, **sampling)
     if differentiable:
-        reason = f"a table of {count} columns and a network, which has gradients"
+        reason = f"{table} and a network, which has gradients"
         return _Choice(IntegratedGradients(network, **settings), check, reason, given, told)
-    reason = f"a table of {count} columns and a model without gradients"
+    reason = f"{table} and a model without gradients"
     return _Choice(KernelShap(network, **settings, **sampling), check, reason, given, told)
 
 
@@ -267,7 +269,7 @@ def _told(baselines: Any) -> str:
     tensor = as_tensor(baselines)
     if tensor is not MISFIT:
         return (
-            f"the given row of {len(tensor)} columns"
+            f"the given row of {counted(len(tensor), 'column')}"
             if tensor.dim() == 1
             else f"given, {tuple(tensor.shape)}"
         )

@@ -10,7 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from ..core.checks import checked
 from ..core.notebooks import escaped
 from ..core.serialization import Saved
-from ..core.summaries import listed
+from ..core.summaries import counted, listed
 from ..core.tensor_specs import specs
 from .base.inputs import parts_of
 from .base.result import Attribution
@@ -100,8 +100,8 @@ class Explanation(Saved):
     def __repr__(self) -> str:
         gap = "" if self.gap is None else f", gap at most {float(self.gap.abs().max()):.2g}"
         return (
-            f"Explanation({self.attribution.method}, {len(self.attribution)} inputs{gap}, "
-            f"agrees with {self.check.method} by {float(self.agreement.nanmean()):.2f})"
+            f"Explanation({self.attribution.method}, {counted(len(self.attribution), 'input')}{gap}, agrees "
+            f"with {self.check.method} by {float(self.agreement.nanmean()):.2f})"
         )
 
     def _repr_html_(self) -> str:

@@ -13,6 +13,7 @@ from ..core.checks import checked
 from ..core.errors import ShapeError
 from ..core.kinds import as_names
 from ..core.parallel import sweep
+from ..core.summaries import counted
 from .base.baseline_columns import in_order
 from .base.baselines import AtLayer, Baseline, BaselineLike, Fixed
 from .base.inputs import Inputs, like, parts_of, row_count
@@ -189,5 +190,7 @@ def _rows_of_target(target: Any, count: int, rows: slice) -> Any:
     if not isinstance(target, Tensor | np.ndarray) or target.ndim != 1:
         return target
     if len(target) != count:
-        raise ShapeError(f"{len(target)} targets for {count} inputs: give one, or one an input")
+        raise ShapeError(
+            f"{counted(len(target), 'target')} for {counted(count, 'input')}: give one, or one an input"
+        )
     return target[rows].clone() if isinstance(target, Tensor) else target[rows]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
+from ..core.summaries import counted
 from ..plots import style
 from ..plots.pixels import OUTSIDE, check_overlay, columns_of
 from ..plots.style import color_bar, drawing
@@ -105,7 +106,7 @@ def _maps_of(result: Contributions, images: Tensor) -> Tensor:
         shapes = [tuple(part.shape) for part in parts_of(result.values)]
         raise ShapeError(f"expected contributions of pictures (N, C, H, W), got {shapes}")
     if len(maps[0]) != len(images):
-        raise ShapeError(f"{len(images)} pictures for contributions of {len(maps[0])}")
+        raise ShapeError(f"{counted(len(images), 'picture')} for contributions of {len(maps[0])}")
     low, high = float(images.min()), float(images.max())
     if low < -OUTSIDE or high > 1 + OUTSIDE:
         raise ShapeError(

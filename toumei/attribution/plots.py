@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.errors import ShapeError
 from ..core.notebooks import escaped
+from ..core.summaries import counted
 from ..plots import style
 from ..plots.frames import draw_frames, pale
 from ..plots.html import picture, token_spans
@@ -93,7 +94,7 @@ def plot_attribution(
     if not maps and tokens is None:
         tokens = [[str(position) for position in range(values.shape[2])]] * count
     if images is not None and (images.dim() != 4 or len(images) != count):
-        raise ShapeError(f"expected {count} pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
+        raise ShapeError(f"expected {counted(count, 'picture')} (N, 1 or 3, H, W), got {tuple(images.shape)}")
     if maps and images is not None:
         check_overlay(values.shape[-2:], images.shape[-2:])
     rows = None if maps or tokens is None else list(_rows(values, names, tokens))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core.errors import ShapeError
 from ..core.modules import evaluating, frozen
+from ..core.summaries import counted
 from .base.baselines import AtLayer, Fixed
 from .base.inputs import Inputs, like, parts_of, row_count
 from .base.method import Method
@@ -63,7 +64,10 @@ class Rows:
         if place >= len(self.axes) or len(shape) != self.axes[place] or shape[0] == 1:
             return given
         if shape[0] != self.count:
-            raise ShapeError(f"{shape[0]} rows of {shape} for {self.count} inputs: give one, or one an input")
+            raise ShapeError(
+                f"{counted(shape[0], 'row')} of {shape} for {counted(self.count, 'input')}: give one, or one "
+                "an input"
+            )
         cut = getattr(given, "iloc", given)[rows]
         return cut.clone() if isinstance(cut, Tensor) else cut  # without the storage of all
 

@@ -15,7 +15,7 @@ from ..core.checksums import tensors_of
 from ..core.errors import ArgumentError
 from ..core.json_files import from_json
 from ..core.optional import require
-from ..core.summaries import listed, shortened
+from ..core.summaries import counted, listed, shortened
 from .hashes import named_class
 from .loaded_values import loaded
 from .runs import Run
@@ -136,7 +136,9 @@ class VersionDifference:
             line[:1] in "+-" and line[:3] not in ("+++", "---") for line in self.source.splitlines()
         )
         others = f", {listed(self.others)}" if self.others else ""
-        return f"VersionDifference({self.first} to {self.second}: {changed} lines of source{others})"
+        return (
+            f"VersionDifference({self.first} to {self.second}: {counted(changed, 'line')} of source{others})"
+        )
 
     def __str__(self) -> str:
         lines = [f"{name}: {old}, then {new}" for name, (old, new) in self.others.items()]
@@ -222,7 +224,7 @@ def _differing(old: _Part, new: _Part, place: str) -> Iterator[_Difference]:
         yield place, None, f"{type(before).__name__}, now {type(after).__name__}"
     elif isinstance(before, list):
         if len(before) != len(after):
-            yield place, None, f"{len(before)} items, now {len(after)}"
+            yield place, None, f"{counted(len(before), 'item')}, now {len(after)}"
         for index, pair_of_items in enumerate(zip(before, after, strict=False)):
             yield from _differing((folder, pair_of_items[0]), (other, pair_of_items[1]), f"{place}[{index}]")
     elif isinstance(before, dict):

@@ -9,6 +9,7 @@ from ..core.checks import check_choice, check_counts, checked
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..core.progress import tqdm
+from ..core.summaries import counted
 from .archive import Archive
 from .comparison import Rerun, VersionDifference, compare_results, compare_versions
 from .decorators import with_figures, with_hypothesis_test, with_profile, with_tools
@@ -83,7 +84,7 @@ class Bench:
 
     def __repr__(self) -> str:
         model = "" if self.model is None else f", {type(plain_model(self.model)).__name__}"
-        return f"Bench({str(self.folder)!r}{model}, {len(self.list_experiments())} experiments)"
+        return f"Bench({str(self.folder)!r}{model}, {counted(len(self.list_experiments()), 'experiment')})"
 
     @overload
     def log_experiment(self, function: Function) -> Function: ...

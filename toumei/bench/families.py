@@ -11,7 +11,7 @@ from ..core.checks import check_choice, checked
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..core.serialization import Saved
-from ..core.summaries import shortened
+from ..core.summaries import counted, shortened
 from ..core.tensor_specs import specs
 from ..plots.style import GRAY, RED, drawing
 from .hypotheses import HypothesisTest, compare_samples
@@ -68,7 +68,7 @@ class HypothesisFamily(Saved):
         columns = self.p_values, self.benjamini_hochberg, self.holm
         counts = [int((column <= self.alpha).sum()) for column in columns]
         return (
-            f"HypothesisFamily({len(self)} tests at {self.alpha:g}: {counts[0]} rejected alone, "
+            f"HypothesisFamily({counted(len(self), 'test')} at {self.alpha:g}: {counts[0]} rejected alone, "
             f"{counts[1]} by Benjamini-Hochberg, {counts[2]} by Holm)"
         )
 
@@ -99,7 +99,7 @@ class HypothesisFamily(Saved):
                 ax.plot([], [], "o-", color=color, markersize=5, label=words)
             ax.legend()
             rejected = int((self.holm <= self.alpha).sum())
-            ax.set_title(f"{rejected} of {len(self)} tests rejected by Holm at {self.alpha:g}")
+            ax.set_title(f"{rejected} of {counted(len(self), 'test')} rejected by Holm at {self.alpha:g}")
             ax.set_xlabel(f"effect (Hedges' g) with {1 - self.alpha:.0%} interval")
         return ax
 

@@ -13,7 +13,7 @@ from ..core.checks import check_choice, check_counts, checked
 from ..core.errors import ArgumentError, NonFiniteError
 from ..core.kinds import shown
 from ..core.serialization import Saved
-from ..core.summaries import shortened
+from ..core.summaries import counted, shortened
 from ..core.tensor_specs import specs
 from ..plots.style import BLUE, RED, drawing
 from .effects import detectable_effect, standardized_effect
@@ -74,8 +74,8 @@ class HypothesisTest(Saved):
     def __repr__(self) -> str:
         low, high = self.effect_interval
         return (
-            f"HypothesisTest({self.method}, {len(self.first)} and {len(self.second)} samples, "
-            f"p = {self.p_value:.2g}, effect {self.effect:.2f} [{low:.2f}, {high:.2f}])"
+            f"HypothesisTest({self.method}, {len(self.first)} and {counted(len(self.second), 'sample')}, p = "
+            f"{self.p_value:.2g}, effect {self.effect:.2f} [{low:.2f}, {high:.2f}])"
         )
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from ..core.errors import ArgumentError, LayerError
 from ..core.files import atomic_write
 from ..core.notebooks import escaped
 from ..core.serialization import Saved
-from ..core.summaries import shortened
+from ..core.summaries import counted, shortened
 from ..core.tensor_specs import Spec, specs
 from ..plots.style import BLUE, SKY, drawing
 
@@ -117,7 +117,7 @@ class Profile(Saved):
         first = next((name for name in self.names if name != _WHOLE), _WHOLE)
         whole = self.whole
         return (
-            f"Profile({len(self)} {self.granularity}s, {1000 * whole.seconds:.3g} ms, "
+            f"Profile({counted(len(self), self.granularity)}, {1000 * whole.seconds:.3g} ms, "
             f"{whole.flops / 1e6:.4g} MFLOP, longest {shortened(first, 60)!r})"
         )
 

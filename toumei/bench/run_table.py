@@ -9,7 +9,7 @@ from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.kinds import shown
 from ..core.notebooks import escaped
-from ..core.summaries import shortened
+from ..core.summaries import counted, shortened
 from .index import Row
 
 
@@ -53,7 +53,10 @@ class RunTable:
 
     def __repr__(self) -> str:
         versions = len(set(self["version"]))
-        return f"RunTable({shortened(self.experiment)!r}, {len(self)} runs of {versions} versions)"
+        return (
+            f"RunTable({shortened(self.experiment)!r}, {counted(len(self), 'run')} of "
+            f"{counted(versions, 'version')})"
+        )
 
     def __str__(self) -> str:
         texts = [list(self.columns), *([_text(value) for value in row] for row in self.rows)]

@@ -57,7 +57,7 @@ function drawList() {
   }
   table.append(head);
   for (const run of found) table.append(rowOf(run));
-  byId("count").textContent = `${found.length} of ${runs.length} runs`;
+  byId("count").textContent = `${found.length} of ${runs.length} run${runs.length === 1 ? "" : "s"}`;
 }
 
 function rowOf(run) {

@@ -16,6 +16,7 @@ from ..core.hooks import repeated_run, run
 from ..core.layout import LaidOut, Layout, with_layouts_of
 from ..core.modules import device_and_dtype
 from ..core.progress import tqdm
+from ..core.summaries import counted
 from .objectives.combinations import Add
 from .objectives.objective import IMAGE, Objective
 from .parameterization.generator import Generator
@@ -294,8 +295,8 @@ def mean_score(objective: Objective, activations: Mapping[str, Tensor], views: i
     for layer, activation in activations.items():
         if layer != IMAGE and len(activation) != views * images:
             raise ShapeError(
-                f"the first axis of layer {layer!r} should be {views} views of {images} pictures, "
-                f"got {tuple(activation.shape)}"
+                f"the first axis of layer {layer!r} should be {counted(views, 'view')} of "
+                f"{counted(images, 'picture')}, got {tuple(activation.shape)}"
             )
         parts = [activation] * views if layer == IMAGE else activation.split(images)
         for view, part in zip(slices, parts, strict=True):

@@ -16,6 +16,7 @@ from ..core.layout import LaidOut
 from ..core.modules import check_model, device_and_dtype, evaluating, frozen, without_wrapper
 from ..core.notebooks import Displayed
 from ..core.seeding import seeded
+from ..core.summaries import counted
 from ..core.surveys import survey
 from ..core.targets import resolve
 from .fixed_size import FixedSizeError, raise_size_error
@@ -74,8 +75,8 @@ class Pipeline(Displayed):
             )
         if self.objective.images not in (None, len(image)):
             raise ShapeError(
-                f"the objective is for {self.objective.images} pictures, one for each unit, but the "
-                f"generator makes {len(image)}: give the generator a batch of {self.objective.images}"
+                f"the objective is for {counted(self.objective.images, 'picture')}, one for each unit, but "
+                f"the generator makes {len(image)}: give the generator a batch of {self.objective.images}"
             )
 
     @property

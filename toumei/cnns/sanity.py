@@ -18,7 +18,7 @@ from ..core.modules import evaluating
 from ..core.names import parse
 from ..core.repeats import check_layers_repeat
 from ..core.serialization import Saved
-from ..core.summaries import listed
+from ..core.summaries import counted, listed
 from ..core.surveys import Survey, survey
 from ..core.targets import resolve
 from ..core.tensor_specs import specs
@@ -96,7 +96,7 @@ class SanityScore(Saved):
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Returns axes with the similarity of pictures, exciting images and other images over the layers."""
         positions = range(len(self.layers))
-        title = self.units[0] if len(self.units) == 1 else f"{len(self.units)} units"
+        title = self.units[0] if len(self.units) == 1 else counted(len(self.units), "unit")
         with drawing(ax) as ax:
             for name, values, color in (
                 ("exciting images", self.exciting, style.GREEN),
@@ -118,7 +118,7 @@ class SanityScore(Saved):
     def __repr__(self) -> str:
         scores = [f"{score:.2f} for {unit}" for score, unit in zip(self.scores, self.units, strict=True)]
         scale = "1: like exciting images, 0: like others"
-        return f"SanityScore({listed(scores, 2)} over {len(self.layers)} layers; {scale})"
+        return f"SanityScore({listed(scores, 2)} over {counted(len(self.layers), 'layer')}; {scale})"
 
 
 @checked
@@ -218,7 +218,7 @@ def _each(
     shared = isinstance(given, Tensor) and what != "pictures"
     batches: list[Tensor] = [given] * count if shared else list(given)  # type: ignore[list-item]
     if len(batches) != count:
-        raise ArgumentError(f"expected {what} for {count} units, got {what} for {len(batches)}")
+        raise ArgumentError(f"expected {what} for {counted(count, 'unit')}, got {what} for {len(batches)}")
     return [as_input(as_images(batch, what), model, preprocess) for batch in batches]
 
 

@@ -12,7 +12,7 @@ from .. import plots
 from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.serialization import Saved
-from ..core.summaries import listed
+from ..core.summaries import counted, listed
 from ..core.tensor_specs import specs
 from ..core.user_warnings import warn
 from ..plots.style import drawing
@@ -107,10 +107,9 @@ class Visualization(Saved):
     def __repr__(self) -> str:
         count, _, height, width = self.images.shape
         shown = f": {listed(self.titles)}" if self.titles else ""
-        pictures = "1 picture" if count == 1 else f"{count} pictures"
         moved = "" if self.moved is None or not self.steps else f"moved by {self._moved_by()}, "
-        size = f"{pictures} of {height}x{width}"
-        return f"Visualization({size} after {self.steps} steps, {moved}{self.ended}{shown})"
+        size = f"{counted(count, 'picture')} of {height}x{width}"
+        return f"Visualization({size} after {counted(self.steps, 'step')}, {moved}{self.ended}{shown})"
 
     def _moved_by(self) -> str:
         assert self.moved is not None
@@ -144,9 +143,9 @@ def warn_if_still(result: Visualization, what: object, unreached: Sequence[int] 
     still = (result.moved <= _STILL).nonzero().flatten().tolist()
     moved = [index for index in unreached if index not in still]
     if still:
-        _warn_of(result, still, f"did not move in {result.steps} steps", f"the gradient of {what}")
+        _warn_of(result, still, f"did not move in {counted(result.steps, 'step')}", f"the gradient of {what}")
     if moved:
-        how = f"moved in {result.steps} steps by regularizers and noise only"
+        how = f"moved in {counted(result.steps, 'step')} by regularizers and noise only"
         _warn_of(result, moved, how, f"the gradient of {what} through the network")
 
 

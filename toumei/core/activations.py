@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .errors import LayerError, OverwrittenError, UnreachedLayerError
 from .names import Layer
-from .summaries import listed
+from .summaries import counted, listed
 
 
 def version_of(tensor: Tensor) -> int:
@@ -151,8 +151,8 @@ def not_reached(layer: Layer, runs: Runs) -> str:
         numbers = ", ".join(f"#{number}" for number in range(min(runs.count, 6)))
         more = ", ..." if runs.count > 6 else ""
         return (
-            f"layer {name!r} was never reached: {layer.source!r} ran {runs.count} "
-            f"{'time' if runs.count == 1 else 'times'} in a forward pass, {numbers}{more}"
+            f"layer {name!r} was never reached: {layer.source!r} ran {counted(runs.count, 'time')} in a "
+            f"forward pass, {numbers}{more}"
         )
     if runs.inside:
         inner = ", ".join(f"{layer.module}.{child}" for child in runs.inside)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .errors import NonFiniteError
+from .summaries import counted
 
 _SHOWN = 8
 
@@ -35,7 +36,7 @@ def check_finite(tensor: Tensor, what: str, why: str = "", numbers: Tensor | Non
     first = tensor[rows[0]].flatten() if tensor.dim() else tensor.flatten()
     number = float(first[~first.isfinite()][0].real)
     shown = shown_rows(rows if numbers is None else numbers.cpu()[rows])
-    where = f" in {len(rows)} of {len(tensor)} rows, {shown}, first" if tensor.dim() else ":"
+    where = f" in {len(rows)} of {counted(len(tensor), 'row')}, {shown}, first" if tensor.dim() else ":"
     reason = f": {why}" if why else ""
     raise NonFiniteError(f"{what} are not finite{where} {number}{reason}")
 

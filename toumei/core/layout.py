@@ -15,7 +15,7 @@ from torch import Tensor
 from .checks import checked
 from .errors import ShapeError, UnitError
 from .names import Unit
-from .summaries import listed
+from .summaries import counted, listed
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Channels:
             if channel is not None and channel >= count:
                 layer = self.layer or "output"
                 raise UnitError(
-                    f"no channel {channel} in layer {layer!r}: it has {count} channels, 0 to {count - 1}"
+                    f"no channel {channel} in layer {layer!r}: it has {counted(count, 'channel')}, 0 to "
+                    f"{count - 1}"
                 )
 
     def maps(self) -> Tensor:
@@ -129,8 +130,8 @@ class Channels:
 
     def _no_grid(self) -> str:
         return (
-            f"the grid that the {self.values.shape[2]} positions of layer {self.layer!r} stand on cannot be "
-            f"told: give its height and width as grid=(height, width)"
+            f"the grid of the {counted(self.values.shape[2], 'position')} of layer {self.layer!r} cannot be "
+            "told: give its height and width as grid=(height, width)"
         )
 
 
@@ -296,6 +297,6 @@ def _layout_for(activation: Tensor, axis: int, layout: Layout | None) -> Layout:
 def _check_grid(count: int, grid: tuple[int, ...], layer: str) -> None:
     if not 0 < len(grid) < 4 or min(grid) < 1 or prod(grid) > count:
         raise ShapeError(
-            f"grid={tuple(grid)} does not fit the {count} tokens of layer {layer!r}: give height and width "
-            f"of the grid of patches"
+            f"grid={tuple(grid)} does not fit the {counted(count, 'token')} of layer {layer!r}: give height "
+            "and width of the grid of patches"
         )

@@ -18,7 +18,8 @@ def onednn_products() -> AbstractContextManager[None]:
     """Returns a block in which `torch.nn.functional.linear` and `torch.addmm` of float32 use oneDNN.
 
     Calls under autocast, and those with tensors on other devices, of other types or of subclasses are left as
-    they are. So is everything where gradients are recorded as the block begins, and on a CPU without AVX-512.
+    they are. So is everything where gradients are recorded as the block begins, on a CPU without AVX-512, and
+    where `torch.backends.mkldnn` is switched off.
 
     Example:
         >>> layer, vectors = nn.Linear(8, 4), torch.randn(100, 8)
@@ -27,7 +28,8 @@ def onednn_products() -> AbstractContextManager[None]:
         >>> torch.allclose(found, layer(vectors), atol=1e-5)
         True
     """
-    if _product is None or torch.is_grad_enabled() or innermost_handler() is _multiplied:
+    usable = _product is not None and torch.backends.mkldnn.enabled
+    if not usable or torch.is_grad_enabled() or innermost_handler() is _multiplied:
         return nullcontext()
     return intercepted(_multiplied)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
+from .summaries import counted
 from .tensor_specs import FieldError, join
 
 _SCALARS: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), float: (int, float)}
@@ -192,7 +193,7 @@ def _item_kinds(kind: Any, items: Sequence[Any], place: str) -> list[Any]:
     if get_origin(kind) is not tuple or kinds[-1] is Ellipsis:
         return [kinds[0]] * len(items)
     if len(kinds) != len(items):
-        raise FieldError(place, f"should have {len(kinds)} items, got {len(items)}")
+        raise FieldError(place, f"should have {counted(len(kinds), 'item')}, got {len(items)}")
     return kinds
 
 

@@ -1,5 +1,6 @@
 """Short forms of long texts and lists, for the `repr` of results, which is a line."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -33,6 +34,34 @@ def listed(items: Iterable[object], most: int = 4) -> str:
     texts = [shortened(str(item), _ITEM) for item in items]
     shown = ", ".join(texts[:most])
     return shown if len(texts) <= most else f"{shown} and {len(texts) - most} more"
+
+
+def counted(number: float, one: str, many: str | None = None, *, form: str = "") -> str:
+    """Returns a number with its noun, which is the plural unless the number stands there as 1.
+
+    Args:
+        number: How many there are.
+        one: The noun for one of them, words before it included.
+        many: The plural, where it is not `one` with "s", "es" (after s, x, z, ch, sh) or "ies" (for y).
+        form: The format of the number, such as ``","`` for thousands.
+
+    Example:
+        >>> counted(1, "input"), counted(3, "pass"), counted(2000, "query", form=",")
+        ('1 input', '3 passes', '2,000 queries')
+        >>> counted(0, "vertex", "vertices")
+        '0 vertices'
+    """
+    text = format(number, form)
+    if text == "1":
+        return f"{text} {one}"
+    return f"{text} {many or _plural(one)}"
+
+
+def _plural(one: str) -> str:
+    """The regular plural of a noun."""
+    if re.search("[^aeiou]y$", one):
+        return f"{one[:-1]}ies"
+    return f"{one}es" if re.search("(s|x|z|ch|sh)$", one) else f"{one}s"
 
 
 def line_of(result: Any) -> str:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .summaries import counted
+
 
 class FieldError(Exception):
     """A field that cannot be stored, or that a file holds in another form than the class declares."""
@@ -81,7 +83,7 @@ def _check_numbers(tensor: Tensor, spec: Spec, place: str) -> None:
         expected = "floating-point numbers" if spec.kind == "float" else "integers"
         raise FieldError(place, f"should hold {expected}, got {tensor.dtype}")
     if spec.finite and (bad := int((~tensor.isfinite()).sum())):
-        raise FieldError(place, f"has {bad} of {tensor.numel()} numbers that are not finite")
+        raise FieldError(place, f"is not finite in {bad} of {counted(tensor.numel(), 'number')}")
 
 
 def _check_shape(shape: tuple[int, ...], axes: str, sizes: dict[str, Any], place: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, LayerError, ReplayError, ShapeError
-from ..core.summaries import listed
+from ..core.summaries import counted, listed
 from ..plots import framed, save_page
 from .nodes import Memory, Operation, TensorNode, name_of, nodes_in, shape_of, with_values
 from .replay import replayed
@@ -73,8 +73,7 @@ class OperationGraph:
 
     def __repr__(self) -> str:
         failed = "" if self.error is None else ", of a pass that failed"
-        operations, tensors = len(self.operations), len(self.tensors)
-        numbers = f"{operations} operation{'s' * (operations != 1)}, {tensors} tensor{'s' * (tensors != 1)}"
+        numbers = f"{counted(len(self.operations), 'operation')}, {counted(len(self.tensors), 'tensor')}"
         return f"OperationGraph({self.modules['']}, {numbers}{failed})"
 
     def __str__(self) -> str:
@@ -274,7 +273,7 @@ class OperationGraph:
             raise ArgumentError(f"hops is a whole number from 0 on, got {hops}")
         node = self._node(focus)
         near = neighbourhood(self, self.networkx(), node, hops)
-        return graph_page(near, shown, node, f"{hops} hops around {node.name}")
+        return graph_page(near, shown, node, f"{counted(hops, 'hop')} around {node.name}")
 
     def _shown(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
         """Values of tensors of the graph by their full names, without those that have no numbers."""

@@ -11,7 +11,7 @@ from ..core.errors import ArgumentError
 from ..core.generators import Draw
 from ..core.kinds import shown
 from ..core.offloading import loaded_weight
-from ..core.summaries import shortened
+from ..core.summaries import counted, shortened
 
 
 @dataclass(eq=False, slots=True)
@@ -143,7 +143,7 @@ class Operation:
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(node.shape) for node in self.outputs[:2])
-        return f"Operation({shortened(self.name, 90)!r}, {len(self.inputs)} inputs -> {shapes})"
+        return f"Operation({shortened(self.name, 90)!r}, {counted(len(self.inputs), 'input')} -> {shapes})"
 
 
 @dataclass(frozen=True, eq=False)

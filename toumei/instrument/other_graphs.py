@@ -13,7 +13,7 @@ from ..core.errors import ArchitectureError
 from ..core.function_kinds import CONVERSIONS, LAYOUT, PROPERTIES
 from ..core.functions import canonical_name
 from ..core.notebooks import Displayed
-from ..core.summaries import shortened
+from ..core.summaries import counted, shortened
 from .graph import OperationGraph
 
 # What computes nothing, and what the other graphs show of tuples and of shapes.
@@ -55,7 +55,7 @@ class GraphDifferences(Displayed):
         return f"GraphDifferences({self.other}: {self.both} in both, {numbers})"
 
     def __str__(self) -> str:
-        lines = [f"{self.both} operations of the pass are in the graph of {self.other}"]
+        lines = [f"in the pass and in the graph of {self.other}: {counted(self.both, 'operation')}"]
         for where, names in (("the pass", self.only_here), (self.other, self.only_there)):
             if names:
                 lines.append(f"only in {where}:")

@@ -16,7 +16,7 @@ from ..core.errors import ArgumentError, LayerError, TrackingError
 from ..core.hooks import hooked, listening
 from ..core.interrupts import until_the_end
 from ..core.modules import check_model, without_wrapper, wrapped_forward
-from ..core.summaries import listed
+from ..core.summaries import counted, listed
 from ..core.targets import CallEdit, Edit
 from .attention_weights import AttentionWeights
 from .graph import OperationGraph, name_filter
@@ -187,7 +187,7 @@ class Tracker:
         self._begun = 0
 
     def __repr__(self) -> str:
-        return f"Tracker({type(self._model).__name__}, {self._begun} pass{'es' * (self._begun != 1)})"
+        return f"Tracker({type(self._model).__name__}, {counted(self._begun, 'pass')})"
 
     def build_graph(self) -> OperationGraph:
         """Returns the graph of the last forward pass; where it failed, up to there.

@@ -17,7 +17,7 @@ from ..core.errors import ArgumentError, LayerError, ShapeError
 from ..core.files import atomic_write, check_folder
 from ..core.kinds import shown
 from ..core.serialization import write_safetensors
-from ..core.summaries import listed
+from ..core.summaries import counted, listed
 from .nodes import TensorNode, name_of
 
 _FILE = "pass_{:06d}.safetensors"
@@ -60,8 +60,8 @@ class TensorMap(Mapping[str, Any]):
         return isinstance(name, str) and any(_key(kept, name) is not None for kept in self._passes)
 
     def __repr__(self) -> str:
-        tensors = f"{len(self)} tensor{'s' * (len(self) != 1)}"
-        passes = f" of {len(self._passes)} passes" if self._batched else ""
+        tensors = counted(len(self), "tensor")
+        passes = f" of {counted(len(self._passes), 'pass')}" if self._batched else ""
         return f"TensorMap({tensors}{passes}: {listed(self, 3)})"
 
     @checked
@@ -156,7 +156,9 @@ class TensorFiles(Sequence[Mapping[str, Tensor]]):
         check_folder(self._folder)
         there = sorted(self._folder.glob("pass_*.safetensors"))
         if there:
-            raise ArgumentError(f"{str(folder)!r} holds tensors of {len(there)} passes: give an empty folder")
+            raise ArgumentError(
+                f"{str(folder)!r} holds tensors of {counted(len(there), 'pass')}: give an empty folder"
+            )
 
     def append(self, kept: Mapping[str, Tensor]) -> None:
         """Writes the tensors of the next pass, whole or not at all.

@@ -9,7 +9,7 @@ from torch._C import DisableTorchFunction
 
 from ..core.errors import OutOfMemoryError
 from ..core.functions import tensors_among
-from ..core.summaries import listed
+from ..core.summaries import counted, listed
 from .nodes import TensorNode
 
 Keep = Callable[[TensorNode], bool]
@@ -90,8 +90,8 @@ def moved(tensor: Tensor, device: torch.device | None, kept: Mapping[str, Tensor
 def _described(kept: Mapping[str, Tensor]) -> str:
     size = sum(one.nbytes for one in kept.values())
     return (
-        f"{len(kept)} tensors of {size / 1e9:.2f} GB are kept ({listed(kept, 3)}): keep fewer with "
-        f"track(only=...), or write them to a folder"
+        f"the pass keeps {counted(len(kept), 'tensor')} of {size / 1e9:.2f} GB ({listed(kept, 3)}): keep "
+        "fewer with track(only=...), or write them to a folder"
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ArgumentError
+from ..core.summaries import counted
 
 if TYPE_CHECKING:
     from transformers.modeling_outputs import CausalLMOutput
@@ -70,7 +71,9 @@ class DecoderForCausalLM(nn.Module):
 
         length, positions = input_ids.shape[-1], self.config.max_position_embeddings
         if length > positions:
-            raise ArgumentError(f"the model has {positions} positions, got {length} tokens")
+            raise ArgumentError(
+                f"the model has {counted(positions, 'position')}, got {counted(length, 'token')}"
+            )
         states, attentions = self.model(input_ids, attention_mask)
         return CausalLMOutput(
             logits=self.lm_head(states[-1]),

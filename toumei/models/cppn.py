@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
+from ..core.summaries import counted
 
 Selection = slice | list[int] | Tensor
 
@@ -87,7 +88,8 @@ class CPPN(nn.Module):
             raise ShapeError(f"CPPN needs coordinates of shape (N, 2, H, W), got {tuple(coordinates.shape)}")
         if len(coordinates) != painted and 1 not in (len(coordinates), painted):
             raise ShapeError(
-                f"CPPN got {len(coordinates)} grids for {painted} images: expected 1 or {painted}"
+                f"CPPN got {counted(len(coordinates), 'grid')} for {counted(painted, 'image')}: expected 1 "
+                f"or {painted}"
             )
         values = coordinates.flatten(2)
         for index in range(self.layers):

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError
+from ..core.summaries import counted
 
 _WORDS = Path(__file__).parent / "data" / "facts_gpt_words.json"
 _SIZES = {"people": 320, "firms": 80}
@@ -93,7 +94,10 @@ class FactsWorld:
         self._group, self.facts = _population(seed)
 
     def __repr__(self) -> str:
-        return f"FactsWorld(seed={self.seed}): {len(self.facts)} facts of {len(self.subjects)} subjects"
+        return (
+            f"FactsWorld(seed={self.seed}): {counted(len(self.facts), 'fact')} of "
+            f"{counted(len(self.subjects), 'subject')}"
+        )
 
     @cached_property
     def subjects(self) -> tuple[str, ...]:
@@ -186,7 +190,9 @@ class FactsWorld:
         """
         count = len(self.subjects) if subjects is None else subjects
         if not 1 <= count <= len(self.subjects):
-            raise ArgumentError(f"texts about {count} subjects, but the world has {len(self.subjects)}")
+            raise ArgumentError(
+                f"texts about {counted(count, 'subject')}, but the world has {len(self.subjects)}"
+            )
         names = random.Random(self.seed).sample(self.subjects, len(self.subjects))[:count]
         rng = random.Random(seed)
         while True:

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..core.checks import check_counts, checked
 from ..core.errors import ArgumentError
 from ..core.seeding import make_generator, seeded
+from ..core.summaries import counted
 from .attention_decoder import AttentionConfig, DecoderForCausalLM
 
 
@@ -136,7 +137,7 @@ class InductionTransformer(DecoderForCausalLM):
         check_counts(1, batch=batch, length=length)
         most = min(self.config.vocab_size - 1, (self.config.max_position_embeddings - 1) // 2)
         if length > most:
-            raise ArgumentError(f"the model repeats at most {most} different tokens, got {length}")
+            raise ArgumentError(f"the model repeats at most {counted(most, 'different token')}, got {length}")
         generator = make_generator(seed)
         order = torch.rand(batch, self.config.vocab_size - 1, generator=generator).argsort(-1)
         repeated = order[:, :length] + 1

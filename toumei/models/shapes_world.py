@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from ..core.checks import check_memory, checked
 from ..core.errors import ArgumentError, ItemError, ShapeError
+from ..core.summaries import counted
 
 SIDE = 64
 CLASSES = ("disc", "ring", "square", "triangle", "cross", "star", "stripes", "checker")
@@ -185,18 +186,26 @@ class ShapesDataset(Dataset[tuple[Tensor, int, Tensor]]):
         return _placement(draws)
 
     def _draws(self, indices: Sequence[int]) -> _Draws:
-        check_memory(f"{len(indices):,} images", len(indices) * 3 * 64 * 64, "give fewer indices at a time")
+        check_memory(
+            f"{counted(len(indices), 'image', form=',')}",
+            len(indices) * 3 * 64 * 64,
+            "give fewer indices at a time",
+        )
         positions = [int(i) for i in indices]
         outside = [i for i in positions if not -self.size <= i < self.size]
         if outside:
-            raise ItemError(f"index {outside[0]} is outside of a ShapesDataset of {self.size} images")
+            raise ItemError(
+                f"index {outside[0]} is outside of a ShapesDataset of {counted(self.size, 'image')}"
+            )
         return _Draws(self.seed, [i % self.size for i in positions])
 
 
 def _checked_labels(labels: Sequence[int] | Tensor, count: int) -> Tensor:
     labels = torch.as_tensor(labels).long()
     if labels.shape != (count,):
-        raise ShapeError(f"labels have shape {tuple(labels.shape)}, but there are {count} indices")
+        raise ShapeError(
+            f"labels have shape {tuple(labels.shape)}, but there are {counted(count, 'index', 'indices')}"
+        )
     if bool((labels < 0).any() or (labels >= len(CLASSES)).any()):
         raise ArgumentError(
             f"labels go from {labels.min()} to {labels.max()}: not within 0..{len(CLASSES) - 1}"

@@ -263,15 +263,16 @@ function build() {
     button.onpointerleave = () => show(null);
   });
 }
+function counted(number, one, many = `${one}s`) { return `${number} ${number === 1 ? one : many}`; }
 function open(text) {
   state.text = text;
   state.kept = state.place = null;
   const [queries, keys] = text.counts, blocks = [];
   if (text.block[0] > 1) blocks.push(text.keys ? `queries in blocks of ${text.block[0]}` : `in blocks of ${text.block[0]} tokens`);
   if (text.keys && text.block[1] > 1) blocks.push(`keys in blocks of ${text.block[1]}`);
-  const sizes = text.keys ? `${queries} queries, ${keys} keys` : `${queries} tokens`;
+  const sizes = text.keys ? `${counted(queries, "query", "queries")}, ${counted(keys, "key")}` : counted(queries, "token");
   const rule = blocks.length ? `, ${blocks.join(" and ")}: means over the queries of a block, sums over its keys` : "";
-  element("summary").textContent = `${heads.length} heads of ${data.layers.length} layers, ${sizes}${rule}. Colours show the square root of a weight.`;
+  element("summary").textContent = `${counted(heads.length, "head")} of ${counted(data.layers.length, "layer")}, ${sizes}${rule}. Colours show the square root of a weight.`;
   element("keys-strip").hidden = element("queries-title").hidden = !text.keys;
   element("queries-title").hidden = !text.keys;
   fill("queries", text.queries, (n) => ({ query: n, key: text.keys ? null : n }));

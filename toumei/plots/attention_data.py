@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.errors import ArgumentError, NonFiniteError, ShapeError
 from ..core.kinds import shown
-from ..core.summaries import shortened
+from ..core.summaries import counted, shortened
 
 Layers = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Tokens = Sequence[str] | Sequence[Sequence[str]]
@@ -62,7 +62,7 @@ def listed_tokens(given: Tokens, mask: Tensor | None, batch: int, length: int, w
     single = all(isinstance(token, str) for token in given)
     texts = [list(map(str, text)) for text in ([given] if single else given)]
     if len(texts) != batch:
-        raise ShapeError(f"expected {what} of {batch} texts, got {len(texts)}")
+        raise ShapeError(f"expected {what} of {counted(batch, 'text')}, got {len(texts)}")
     places = real_places(mask, batch, length, what)
     for index, text in enumerate(texts):
         count = len(places[index])
@@ -70,7 +70,8 @@ def listed_tokens(given: Tokens, mask: Tensor | None, batch: int, length: int, w
             texts[index] = [text[place] for place in places[index].tolist()]
         elif len(text) != count:
             raise ShapeError(
-                f"text {index} has {len(text)} {what}, its attention weights have {length}"
+                f"text {index} has {counted(len(text), what.removesuffix('s'))}, "
+                f"its attention weights have {length}"
                 + (f", {count} without padding" if count < length else "")
             )
     return texts

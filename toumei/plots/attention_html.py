@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..core.checks import check_counts, checked
 from ..core.errors import ArgumentError
+from ..core.summaries import counted
 from .attention_data import Layers, Tokens, listed_tokens, named_layers, real_places, text_data, text_name
 from .html import framed, page, save_page
 
@@ -50,7 +51,10 @@ class AttentionPage:
 
     def __repr__(self) -> str:
         size = len(self.html) / 1e6
-        return f"AttentionPage({self.heads} heads of {self.layers} layers, {self.texts} texts, {size:.2f} MB)"
+        return (
+            f"AttentionPage({counted(self.heads, 'head')} of {counted(self.layers, 'layer')}, "
+            f"{counted(self.texts, 'text')}, {size:.2f} MB)"
+        )
 
     def _repr_html_(self) -> str:
         return framed(self.html, self.height)
@@ -100,7 +104,7 @@ def attention_page(
         >>> import torch
         >>> weights = torch.eye(3).expand(2, 1, 4, 3, 3)  # two layers, one text, four heads
         >>> attention_page(weights, ["The", " cat", " sat"])
-        AttentionPage(8 heads of 2 layers, 1 texts, 0.02 MB)
+        AttentionPage(8 heads of 2 layers, 1 text, 0.02 MB)
     """
     check_counts(2, most_tokens=most_tokens)
     layers = named_layers(attentions)

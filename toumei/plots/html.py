@@ -16,6 +16,7 @@ from ..core.errors import ArgumentError, ShapeError
 from ..core.files import atomic_write
 from ..core.kinds import shown
 from ..core.notebooks import TURNS, escaped
+from ..core.summaries import counted
 from .frames import OUTLINE, pale
 from .pixels import GAP, columns_of, in_range, montage, to_pil
 from .tokens import shade
@@ -237,7 +238,9 @@ def token_spans(tokens: Sequence[str], values: Tensor, largest: float | None = N
         '<span title="0.25" style="background:rgb'
     """
     if values.dim() != 1 or len(values) != len(tokens) or not tokens:
-        raise ShapeError(f"expected a number for each of {len(tokens)} tokens, got {tuple(values.shape)}")
+        raise ShapeError(
+            f"expected a number for each of {counted(len(tokens), 'token')}, got {tuple(values.shape)}"
+        )
     check_no_nan("values", values)
     largest = largest or float(values.abs().max()) or 1.0
     spans = []

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..core.checks import check_counts, checked
 from ..core.errors import ArgumentError
+from ..core.summaries import counted
 from .frames import draw_frames, pale
 from .pixels import GAP, columns_of, in_range, montage
 from .style import look
@@ -118,7 +119,7 @@ def side_by_side(
     check_counts(1, columns=columns)
     if not groups or not titles or any(len(group) != len(titles) for group in groups.values()):
         counts = {name: len(group) for name, group in groups.items()}
-        raise ArgumentError(f"expected groups of {len(titles)} batches, one a title, got {counts}")
+        raise ArgumentError(f"expected groups of {counted(len(titles), 'batch')}, one a title, got {counts}")
     squares = [_square(group[row]) for row in range(len(titles)) for group in groups.values()]
     columns = min(columns, len(titles))
     rows, width, step = -(-len(titles) // columns), len(groups), _SQUARE + _SPACE
@@ -180,7 +181,7 @@ def titled_montage(images: Tensor, titles: Sequence[str], columns: int | None) -
     check_counts(1, columns=columns)
     columns = columns or usual
     if len(titles) > len(images):
-        raise ArgumentError(f"{len(titles)} titles for {len(images)} pictures")
+        raise ArgumentError(f"{counted(len(titles), 'title')} for {counted(len(images), 'picture')}")
     if not any(titles):
         return montage(images, columns), columns, GAP
     gap = ceil(0.16 * images.shape[3])

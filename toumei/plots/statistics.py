@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.checks import checked
 from ..core.errors import ArgumentError, ShapeError
-from ..core.summaries import shortened
+from ..core.summaries import counted, shortened
 from . import style as look
 
 if TYPE_CHECKING:
@@ -61,9 +61,11 @@ def heat_map(
         ['first', 'last']
     """
     if values.dim() != 2 or len(values) != len(rows):
-        raise ShapeError(f"expected a matrix with {len(rows)} labelled rows, got {tuple(values.shape)}")
+        raise ShapeError(
+            f"expected a matrix with {counted(len(rows), 'labelled row')}, got {tuple(values.shape)}"
+        )
     if columns is not None and values.shape[1] != len(columns):
-        raise ShapeError(f"{len(columns)} columns have labels, got {tuple(values.shape)}")
+        raise ShapeError(f"expected {counted(len(columns), 'labelled column')}, got {tuple(values.shape)}")
     look.check_colors(color=color, half=below[0], largest=below[1])
     numbers = values.detach().float().cpu()
     low, high = limits or color_limits(numbers, middle)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..core.checks import check_counts, checked
 from ..core.errors import NonFiniteError, ShapeError
+from ..core.summaries import counted
 from . import style
 from .style import color_bar, drawing
 
@@ -77,7 +78,7 @@ def bar_chart(
     check_counts(1, most=most)
     style.check_colors(color=color)
     if values.dim() != 2 or values.shape[1] != len(names):
-        raise ShapeError(f"expected a number for each of {len(names)} columns, got {tuple(values.shape)}")
+        raise ShapeError(f"expected numbers for {counted(len(names), 'column')}, got {tuple(values.shape)}")
     if errors is not None and (errors.numel() != values.numel() or errors.is_complex()):
         raise ShapeError(
             f"expected an error for each number {tuple(values.shape)}, got {tuple(errors.shape)}"
@@ -145,7 +146,9 @@ def waterfall(
     """
     check_counts(1, most=most)
     if values.dim() != 1 or len(values) != len(names):
-        raise ShapeError(f"expected a number for each of {len(names)} columns, got {tuple(values.shape)}")
+        raise ShapeError(
+            f"expected a number for each of {counted(len(names), 'column')}, got {tuple(values.shape)}"
+        )
     if not (isfinite(start) and isfinite(end)):
         raise NonFiniteError(f"the scores are finite, got {start} and {end}")
     values = values.detach().double().cpu()
@@ -313,7 +316,7 @@ def dependence(
 
 
 def _of_others(count: int) -> str:
-    return f"sum of {count} other" + ("s" if count > 1 else "")
+    return f"sum of {counted(count, 'other')}"
 
 
 def _write_numbers(ax: "Axes", lengths: Tensor, spread: Tensor, places: Sequence[float]) -> None:

@@ -115,7 +115,7 @@ def test_a_list_of_numbers_is_a_row():
     assert torch.equal(found.values, ExactShapley(MODEL)(ROWS[:2], "ill", np.array([0.5, 0.0, 1.0])).values)
     with pytest.raises(ShapeError, match=r"\(2,\)"):
         ExactShapley(MODEL)(ROWS[:2], "ill", [0.5, 0.0])
-    with pytest.raises(ArgumentError, match="2 baselines for 1 inputs"):
+    with pytest.raises(ArgumentError, match="2 baselines for 1 input"):
         ExactShapley(MODEL)(ROWS[:2], "ill", [torch.zeros(3), torch.zeros(3)])
 
 

@@ -119,8 +119,8 @@ def refused(error, match, call, *args, **kwargs):
 def test_names_of_another_number_are_refused():
     method = InputXGradient(nn.Linear(3, 2))
     rows = torch.rand(2, 3)
-    refused(ShapeError, "2 feature_names for 3 columns", method, rows, 0, feature_names=["a", "b"])
-    refused(ShapeError, "1 row_names for 2 inputs", method, rows, 0, row_names=["a"])
+    refused(ShapeError, "feature_names has 2 names for 3 columns", method, rows, 0, feature_names=["a", "b"])
+    refused(ShapeError, "row_names has 1 name for 2 inputs", method, rows, 0, row_names=["a"])
     refused(ArgumentError, "columns of a table", Occlusion(ShapesCNN()), torch.rand(1, 3, 32, 32), 0,
             feature_names=["a", "b", "c"])  # fmt: skip
 

@@ -65,7 +65,7 @@ def test_runs_of_other_shapes_are_left_as_they_are(x):
 @pytest.mark.parametrize("target", ["relu:1", 0])
 def test_a_number_of_runs_that_depends_on_the_inputs_is_an_error(x, target):
     model = Repeating(lambda x: int(x.abs().max() > 0.1))
-    with pytest.raises(ArgumentError, match="'relu' ran 2 times in the first pass and 1 times in another"):
+    with pytest.raises(ArgumentError, match="'relu' ran 2 times in the first pass and 1 time in another"):
         IntegratedGradients(model, layer=None if target else "relu")(x, target)
 
 

@@ -168,7 +168,7 @@ def test_halving_depends_on_the_input_alone_and_ends_when_all_targets_add_up(wat
 
 def test_too_few_steps_are_told(inputs):
     model = Of(lambda x: torch.relu(x - 0.3).sum(1))
-    with pytest.warns(UserWarning, match="completeness gap over 1e-06 .* after 16 steps"):
+    with pytest.warns(UserWarning, match="completeness gap of . of 5 inputs is over 1e-06 .* after 16 steps"):
         result = IntegratedGradients(model, tolerance=1e-6, max_steps=16)(inputs)
     assert result.gap.abs().max() > 1e-6
 

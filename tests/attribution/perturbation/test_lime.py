@@ -163,13 +163,13 @@ def test_tokens(watched):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"samples": 6}, "6 samples do not determine 6 coefficients"),
+        ({"samples": 6}, "6 samples cannot determine 6 coefficients"),
         ({"width": 0.0}, "width and lasso are above 0"),
         ({"ridge": -1.0}, "ridge is at least 0"),
         ({"lasso": 0.0}, "lasso are above 0"),
         ({"space": "pixels"}, "space is one of 'features', 'inputs'"),
         ({"distance": "manhattan"}, "distance is one of 'cosine', 'euclidean'"),
-        ({"width": 1e-3, "ridge": 0.0}, "do not determine 6 coefficients: .* wider kernel"),
+        ({"width": 1e-3, "ridge": 0.0}, "cannot determine 6 coefficients: .* wider kernel"),
     ],
 )
 def test_what_cannot_be_asked_for(net, options, message):

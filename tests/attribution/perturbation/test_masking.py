@@ -154,7 +154,7 @@ def test_none_leaves_an_input_alone():
     [
         (torch.rand(4, 4), ArgumentError, "whole numbers"),
         (torch.zeros(5, 4, dtype=torch.long), ShapeError, "do not broadcast"),
-        ([torch.zeros(4, 4).long()] * 2, ArgumentError, "2 tensors of features for 1 inputs"),
+        ([torch.zeros(4, 4).long()] * 2, ArgumentError, "2 tensors of features for 1 input"),
         ([None], ArgumentError, "no features"),
         ({"image": torch.zeros(4, 4).long()}, ArgumentError, "the inputs have no names"),
     ],

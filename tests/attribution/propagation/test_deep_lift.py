@@ -245,7 +245,7 @@ def test_contributions_that_cancel_beyond_rounding_are_warned_of():
 
 
 def test_scores_that_are_no_numbers_are_refused():
-    with pytest.raises(NonFiniteError, match="scores of the inputs are not finite in 1 of 1 rows"):
+    with pytest.raises(NonFiniteError, match="scores of the inputs are not finite in 1 of 1 row,"):
         DeepLift(nn.Linear(2, 1))(torch.tensor([[torch.inf, 1.0]]), 0)
 
 

@@ -398,9 +398,9 @@ def test_pictures_of_any_shape_are_compared_in_squares_that_keep_it():
 
 
 def test_bad_input_says_what_is_wrong(small_cnn):
-    with pytest.raises(ArgumentError, match="k is 4, but the dataset has no images"):
+    with pytest.raises(ArgumentError, match="k is 4, but the dataset has 0 images"):
         search(small_cnn, images=noise(0))
-    with pytest.raises(ArgumentError, match="k is 4, but the loader has no images"):
+    with pytest.raises(ArgumentError, match="k is 4, but the loader has 0 images"):
         dataset_examples(small_cnn, "conv1", [], 4, verbose=False)
     with pytest.raises(ArgumentError, match="k is 41, but the dataset has 40 images"):
         search(small_cnn, k=41)

@@ -298,9 +298,9 @@ def test_bad_input_says_what_is_wrong(batches):
         made("flatten")
     with pytest.raises(LayerError, match="no layer 'relu7'"):
         made("relu7")
-    with pytest.raises(ArgumentError, match="100 activations are too few: none of 20 x 20 cells has 60"):
+    with pytest.raises(ArgumentError, match="too few activations, 100: none of 20 x 20 cells has 60"):
         made(min_count=60)
-    with pytest.raises(ArgumentError, match="2 activations are too few to lay out"):
+    with pytest.raises(ArgumentError, match="too few activations to lay out: 2"):
         made(count=2)
     with pytest.raises(ArgumentError, match="layout is one of"):
         made(layout="sne")

@@ -147,7 +147,7 @@ def test_a_magnitude_comes_from_a_tensor_or_a_file_and_is_resized(tmp_path):
 def test_loaders_without_images_or_of_different_channels_are_errors():
     with pytest.raises(ArgumentError, match="loader is empty"):
         param.magnitude_spectrum([])
-    with pytest.raises(ShapeError, match="1 channels after images of 3"):
+    with pytest.raises(ShapeError, match="1 channel after images of 3"):
         param.magnitude_spectrum([torch.rand(1, 3, 8, 8), torch.rand(1, 1, 8, 8)], 8)
     with pytest.raises(ShapeError, match=r"RGB in \[0, 1\]"):
         param.magnitude_spectrum([torch.rand(1, 3, 8, 8) * 255])

@@ -136,7 +136,7 @@ def test_a_cluster_for_each_head_and_one_for_all():
     result = analyzed(*TEXTS)
     assert result.clusters(5).tolist() == [0, 1, 2, 3, 4]
     assert result.clusters(1).tolist() == [0] * 5
-    with pytest.raises(ArgumentError, match="5 heads have 1 to 5 clusters, got 6"):
+    with pytest.raises(ArgumentError, match="expected 1 to 5 clusters, as many as heads, got 6"):
         result.clusters(6)
 
 

@@ -238,7 +238,7 @@ def test_the_model_and_its_weights_stay_as_they_are(watched):
 
 def test_texts_longer_than_the_model_takes_are_cut_off_with_a_warning():
     long = " ".join(["w1"] * 30 + ["w9"])
-    with pytest.warns(UserWarning, match="1 of 2 texts have more tokens than the 24 that the model takes"):
+    with pytest.warns(UserWarning, match="1 of 2 texts cut off at the 24 tokens that the model takes"):
         memories = memories_of(tiny("gpt2"), layers_of("gpt2"), ["w1 w2", long])
     assert memories.cut == 1 and memories.prefixes == 26
     short = memories_of(tiny("gpt2"), layers_of("gpt2"), ["w1 w2", long], max_length=4)
@@ -336,7 +336,7 @@ def test_a_layer_that_sees_a_part_of_the_tokens():
             stream = self.embedding(ids)
             return self.head(stream), self.down(self.up(stream[ids > 3]))
 
-    with pytest.raises(ShapeError, match=r"was given \(1, 1\) for 1 texts of 3 tokens.*experts"):
+    with pytest.raises(ShapeError, match=r"was given \(1, 1\) for 1 text of 3 tokens.*experts"):
         memories_of(Routed(torch.tensor([4]), torch.tensor([4])), ["down"], ["w1 w2 w9"])
 
 

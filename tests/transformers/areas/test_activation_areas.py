@@ -191,7 +191,7 @@ def test_hooked_models_and_groups(language_model, tokenizer):
         ({"text": ["w1"], "label": [0]}, None, "texts are a list"),
         ([{"text": "w1"}], None, "rows with a 'text' and a 'label'"),
         (None, LABELS, "expected texts with labels"),
-        (["w1"], [0], "category '0' has one of the 1 texts"),
+        (["w1"], [0], "category '0' has one of the 1 text,"),
         (
             ["w1", "w2", "w3"],
             ["a", "b", "c"],
@@ -247,7 +247,7 @@ def test_what_makes_maps_say_nothing_is_warned_of(areas_with):
         found = areas_with(texts=same, pooling="first").process_activation_areas()
     assert found.constant == found.layers and (found.cells == 2).all()
     long = [*TEXTS, " ".join(["w3"] * 80), "w4"]
-    with pytest.warns(UserWarning, match="1 of 34 texts have more tokens than the 64"):
+    with pytest.warns(UserWarning, match="1 of 34 texts cut off at the 64 tokens"):
         areas_with(texts=long, labels=[*LABELS, "low", "low"]).process_activation_areas()
     cut = areas_with(texts=long, labels=[*LABELS, "low", "low"], max_length=5).process_activation_areas()
     assert len(cut) == 34

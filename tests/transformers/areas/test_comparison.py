@@ -61,9 +61,9 @@ def test_a_seed_is_one_result_and_files_keep_it(tmp_path):
 def test_what_cannot_be_compared():
     with pytest.raises(ArgumentError, match="two different categories, got 'a' twice"):
         random_areas().compare("a", 0)
-    with pytest.raises(ArgumentError, match="category 'b' has 1 texts"):
+    with pytest.raises(ArgumentError, match="category 'b' has 1 text:"):
         areas_of(torch.rand(1, 5, 2), [0, 0, 0, 0, 1]).compare("a", "b")
-    with pytest.raises(ArgumentError, match="category 'b' has 1 groups"):
+    with pytest.raises(ArgumentError, match="category 'b' has 1 group:"):
         areas_of(torch.rand(1, 6, 2), [0, 0, 0, 0, 1, 1], groups=[0, 0, 1, 1, 2, 2]).compare("a", "b")
     with pytest.raises(ArgumentError, match="groups with texts of both 'a' and 'b'"):
         areas_of(torch.rand(1, 4, 2), [0, 0, 1, 1], groups=[0, 1, 1, 2]).compare("a", "b")

@@ -89,7 +89,9 @@ def test_settings_that_make_no_sense():
         PCA(1)
     with pytest.raises(ArgumentError, match="reduction is one of 'pca', 'svd', 'umap', got 'tsne'"):
         reduction_of("tsne")
-    with pytest.raises(ArgumentError, match="5 texts with states of 12 numbers in layer 'a' have at most 5"):
+    with pytest.raises(
+        ArgumentError, match="at most 5 components for 5 texts with states of 12 numbers in layer 'a'"
+    ):
         PCA(6).check("a", 5, 12)
 
 

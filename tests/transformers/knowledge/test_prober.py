@@ -134,7 +134,7 @@ def test_results_are_kept_and_drawn(model, tmp_path):
     [
         ({"labels": [0]}, ArgumentError, "labels of 60 texts, got 1"),
         ({"labels": [0] * 60}, ArgumentError, "two or more"),
-        ({"labels": [*[0] * 59, 1]}, ArgumentError, "1 has 1 examples"),
+        ({"labels": [*[0] * 59, 1]}, ArgumentError, "1 has 1 example,"),
         ({"labels": [*[0, 1] * 29, 1, None]}, ArgumentError, "text 59 has no label"),
         ({"labels": [0.0, float("nan"), *[0.0, 1.0] * 29]}, ArgumentError, "text 1 has no label"),
         ({"groups": [0] * 30 + [1] * 30}, ArgumentError, "splits"),

@@ -17,6 +17,7 @@ from toumei.core.errors import (
     ToumeiError,
 )
 from toumei.core.outputs import main_tensor
+from toumei.transformers.model.families import anatomy
 from toumei.transformers.model.hook_points import HookPoint
 from toumei.transformers.model.hooked_model import HookedModel, output_weight
 
@@ -595,3 +596,12 @@ def test_trained_models_are_read_from_files(realdata):
     torch.testing.assert_close(parts.sum(0), cache["resid_post", hooked.layers - 1], rtol=1e-5, atol=1e-4)
     sentences = HookedModel.from_pretrained(str(realdata / "minilm_l6"))
     assert sentences.run_with_cache("A dog.", "pattern")[1]["pattern", 5].shape[:2] == (1, 12)
+
+
+def test_parts_are_looked_for_once_and_again_where_attention_is_another(hooked_of):
+    hooked = hooked_of("llama")
+    parts = hooked.parts
+    assert (parts.blocks, parts.head) == (anatomy(hooked.model).blocks, "lm_head")
+    assert hooked.parts is parts
+    hooked.model.set_attn_implementation("eager")
+    assert hooked.parts is not parts

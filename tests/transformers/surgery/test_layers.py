@@ -242,7 +242,7 @@ def test_a_config_that_two_models_share_stays_as_it_is():
         (lambda model: delete_layers(model, [-1]), "no layer -1"),
         (lambda model: delete_layers(model, [1, 1]), "layer 1 is given twice"),
         (lambda model: delete_layers(model, []), "got none"),
-        (lambda model: delete_layers(model, [0, 1, 2]), "all 3 layers"),
+        (lambda model: delete_layers(model, [0, 1, 2]), r"all layers \(3\)"),
         (lambda model: permute_layers(model, [0, 1]), "layer 2 missing"),
         (lambda model: permute_layers(model, [0, 1, 1]), "given twice"),
         (lambda model: repeat_layers(model, [0], times=0), "times"),

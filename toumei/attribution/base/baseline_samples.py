@@ -10,6 +10,7 @@ from torch import Tensor
 from ...core.checks import check_memory
 from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError, ShapeError
+from ...core.summaries import counted
 from .baselines import AtLayer, Baseline, BaselineLike, as_baseline
 from .batching import BATCH_SIZE, batches, take_rows
 from .input_roles import with_baselines
@@ -81,7 +82,7 @@ class BaselineSamples:
         count = len(self.numbers) if self.is_random else 1
         rows = 1 if self.is_shared else len(self.problem)
         check_memory(
-            f"{count:,} samples of baselines",
+            f"{counted(count, 'sample', form=',')} of baselines",
             count * rows * sum(tensor[0].numel() for tensor in self.problem.tensors),
             "give fewer baseline_samples=...",
         )
@@ -202,7 +203,9 @@ def at_layers(given: BaselineLike, problem: Problem) -> tuple[Baseline, ...]:
     if any(one is not None and not isinstance(one, AtLayer) for one in found):
         raise ArgumentError("baselines AtLayer stand for those of the inputs: give no others beside them")
     if len(inner) not in (1, count):
-        raise ArgumentError(f"{len(inner)} baselines AtLayer for {count} tensors of the layer")
+        raise ArgumentError(
+            f"{counted(len(inner), 'baseline')} AtLayer for {counted(count, 'tensor')} of the layer"
+        )
     return tuple(inner * count if len(inner) == 1 else inner)
 
 
@@ -229,8 +232,8 @@ def as_baselines(given: BaselineLike, inputs: Inputs) -> tuple[Baseline, ...]:
             row: Any = as_tensor(given) if count == 1 else MISFIT
             if row is not MISFIT and row.numel():
                 return (as_baseline(row),)
-            raise ArgumentError(f"{len(given)} baselines for {count} inputs")
+            raise ArgumentError(f"{counted(len(given), 'baseline')} for {counted(count, 'input')}")
         return tuple(as_baseline(one) for one in given)
     if isinstance(given, Tensor | np.ndarray) and count > 1:
-        raise ArgumentError(f"one tensor as baseline for {count} inputs: give one for each")
+        raise ArgumentError(f"one tensor as baseline for {counted(count, 'input')}: give one for each")
     return tuple(as_baseline(given) for _ in range(count))

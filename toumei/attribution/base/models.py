@@ -12,6 +12,7 @@ from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError, OutputError
 from ...core.kinds import shown
 from ...core.modules import check_model
+from ...core.summaries import counted
 
 
 class Estimator(Protocol):
@@ -147,9 +148,10 @@ def _check_one_array(output: Any) -> None:
         return
     shapes = ", ".join(str(one.shape) for one in output[:3]) + ", ..." * (len(output) > 3)
     raise OutputError(
-        f"the estimator has {len(output)} outputs, and its probabilities are a list of arrays {shapes}: give "
-        f"a function of one as the model, such as lambda rows: estimator.predict_proba(rows)[0], and "
-        f"the names of its classes as class_names=[str(one) for one in estimator.classes_[0]]"
+        f"the estimator has {counted(len(output), 'output')}, and its probabilities are a list of arrays "
+        f"{shapes}: give a function of one as the model, such as lambda rows: "
+        f"estimator.predict_proba(rows)[0], and the names of its classes as "
+        f"class_names=[str(one) for one in estimator.classes_[0]]"
     )
 
 

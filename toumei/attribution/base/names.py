@@ -10,6 +10,7 @@ from torch import nn
 
 from ...core.errors import ArgumentError, ShapeError, ToumeiError, UnitError
 from ...core.kinds import as_names
+from ...core.summaries import counted
 from .inputs import Inputs, parts_of
 
 
@@ -34,14 +35,19 @@ class Names:
         """
         parts = parts_of(inputs)
         if self.rows is not None and parts and len(self.rows) != len(parts[0]):
-            raise ShapeError(f"{len(self.rows)} row_names for {len(parts[0])} inputs")
+            raise ShapeError(
+                f"row_names has {counted(len(self.rows), 'name')} for {counted(len(parts[0]), 'input')}"
+            )
         if self.features is None:
             return
         if len(parts) != 1 or parts[0].dim() != 2:
             shapes = ", ".join(str(tuple(part.shape)) for part in parts)
             raise ArgumentError(f"feature_names are those of the columns of a table (N, M), got {shapes}")
         if len(self.features) != parts[0].shape[1]:
-            raise ShapeError(f"{len(self.features)} feature_names for {parts[0].shape[1]} columns")
+            raise ShapeError(
+                f"feature_names has {counted(len(self.features), 'name')} for "
+                f"{counted(parts[0].shape[1], 'column')}"
+            )
 
 
 def is_table(inputs: object) -> bool:

@@ -11,6 +11,7 @@ from ...core.hooks import hooked
 from ...core.modules import device_and_dtype, without_wrapper
 from ...core.names import Layer
 from ...core.outputs import Key
+from ...core.summaries import counted
 from ...core.surveys import Survey
 from ...core.targets import Edit, resolve
 from .inputs import Layers
@@ -139,5 +140,5 @@ def check_rows(places: Sequence[Place], tensors: Sequence[Tensor], count: int) -
         if tensor.dim() == 0 or len(tensor) != count:
             raise ShapeError(
                 f"the activation of layer {place.name!r} is {tuple(tensor.shape)}, expected a row for each "
-                f"of the {count} inputs"
+                f"of the {counted(count, 'input')}"
             )

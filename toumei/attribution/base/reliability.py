@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...core.finite import check_finite, infinite_rows, shown_rows
 from ...core.repeats import always_repeats, repeat_gap, warn_of_gap
+from ...core.summaries import counted
 from ...core.user_warnings import warn
 from .batching import batches, take_rows
 from .inputs import parts_of
@@ -72,9 +73,9 @@ def warn_of_infinite(values: Sequence[Tensor], method: str, differentiates: bool
     rows = [infinite_rows(part.transpose(0, 1)) for part in values]
     if found := sorted({row for part in rows for row in part.tolist()}):
         warn(
-            f"contributions of {method} are not finite in {len(found)} of {values[0].shape[1]} rows, "
-            f"{shown_rows(torch.tensor(found))}, although the scores are: the score or its gradient is NaN "
-            f"or infinite somewhere, as that of a square root at 0"
+            f"contributions of {method} are not finite in {len(found)} of "
+            f"{counted(values[0].shape[1], 'row')}, {shown_rows(torch.tensor(found))}, although the scores "
+            "are: the score or its gradient is NaN or infinite somewhere, as that of a square root at 0"
         )
 
 

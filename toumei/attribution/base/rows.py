@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ...core.errors import ArgumentError, ShapeError
 from ...core.kinds import shown
+from ...core.summaries import counted
 from .contributions import Contributions
 from .inputs import parts_of
 from .names import index_of
@@ -227,7 +228,10 @@ def summed(result: Result, groups: Mapping[str, Sequence[str | int]] | Sequence[
         }
     else:
         if len(groups) != count:
-            raise ArgumentError(f"{len(groups)} groups for {count} columns: give the group of each column")
+            raise ArgumentError(
+                f"{counted(len(groups), 'group')} for {counted(count, 'column')}: give the group of each "
+                "column"
+            )
         of_groups = {name: [i for i, of in enumerate(groups) if of == name] for name in dict.fromkeys(groups)}
     times = [sum(members.count(index) for members in of_groups.values()) for index in range(count)]
     wrong = [columns[index] for index, many in enumerate(times) if many != 1]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from ...core.activations import Activations
 from ...core.errors import ArgumentError
 from ...core.names import parse_layer
+from ...core.summaries import counted
 from ...core.surveys import Survey
 from .places import Place
 
@@ -43,7 +44,7 @@ def check_run(found: Survey, layer: str, runs: int) -> None:
     """
     if runs != found.runs[layer] and parse_layer(layer).run is None:
         raise ArgumentError(
-            f"the layer {layer!r} ran {found.runs[layer]} times in the first pass and {runs} "
-            f"times in another: its last run is only meant where their number does not depend on "
-            f"the inputs"
+            f"the layer {layer!r} ran {counted(found.runs[layer], 'time')} in the first pass and "
+            f"{counted(runs, 'time')} in another: its last run is only meant where their number does not "
+            "depend on the inputs"
         )

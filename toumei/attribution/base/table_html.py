@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ...core.notebooks import escaped
+from ...core.summaries import counted
 from ...plots.tables import number_text
 from ...plots.tokens import shade
 from .contributions import Contributions
@@ -34,9 +35,7 @@ def columns_html(result: Contributions) -> str:
         ),
     ]
     left = [(len(result) - _MOST_ROWS, "row"), (len(values) - _MOST_TARGETS, "target")]
-    parts += [
-        f"<p>and {count} more {what}{'s' if count > 1 else ''}</p>" for count, what in left if count > 0
-    ]
+    parts += [f"<p>and {counted(count, f'more {what}')}</p>" for count, what in left if count > 0]
     return f"<div>{''.join(parts)}</div>"
 
 
@@ -56,7 +55,7 @@ def _table(values: Tensor, names: Sequence[str], heads: Sequence[str], title: st
         lines.append(_line(names[column], "".join(_cell(value, most) for value, most in numbers)))
     if others := order[_MOST_COLUMNS:]:
         sums = shown[:, others].sum(1).tolist()
-        name = f"sum of {len(others)} other" + ("s" if len(others) > 1 else "")
+        name = f"sum of {counted(len(others), 'other')}"
         cells = zip(sums, largest, strict=True)
         lines.append(_line(name, "".join(f"<td>{number_text(value, most)}</td>" for value, most in cells)))
     return f"<table>{''.join(lines)}</table>"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 from ...plots import tables
 from ...plots.statistics import heat_map
 from ...plots.style import NEGATIVE, darker, drawing, look_of
@@ -174,7 +175,7 @@ def _to(result: Contributions, row: int | str | None) -> str:
 def _title(result: Contributions, row: int | str | None) -> str:
     """The method, and the row or how many there are."""
     if row is None:
-        return f"{result.method}, {len(result)} rows"
+        return f"{result.method}, {counted(len(result), 'row')}"
     number = row_number(result, row)
     if result.row_names is None and len(result) == 1:
         return result.method  # a row of several that was taken out has no number any more

@@ -11,7 +11,7 @@ from ...core.errors import OutputError, ShapeError, UnitError
 from ...core.layout import Layout, with_channels_first
 from ...core.names import Unit, parse
 from ...core.outputs import main_tensor
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...core.targets import resolve
 from .names import class_index
 
@@ -68,7 +68,9 @@ def scored(model: nn.Module, target: Any, count: int, classes: Sequence[str] = (
 
 def _check_count(index: Tensor, count: int) -> None:
     if len(index) != count:
-        raise ShapeError(f"{len(index)} targets for {count} inputs: give one, or one an input")
+        raise ShapeError(
+            f"{counted(len(index), 'target')} for {counted(count, 'input')}: give one, or one an input"
+        )
 
 
 def _class_index(model: nn.Module, name: str, classes: Sequence[str]) -> int:
@@ -143,10 +145,14 @@ def score(
     count = scores.shape[1]
     if target is None:
         if count > 1:
-            raise UnitError(f"the network has {count} outputs: give a target from 0 to {count - 1}")
+            raise UnitError(
+                f"the network has {counted(count, 'output')}: give a target from 0 to {count - 1}"
+            )
         return scores[:, 0]
     if class_names and len(class_names) != count:
-        raise ShapeError(f"{len(class_names)} class_names for {count} outputs")
+        raise ShapeError(
+            f"class_names has {counted(len(class_names), 'name')} for {counted(count, 'output')}"
+        )
     least, most = (target, target) if isinstance(target, int) else (int(target.min()), int(target.max()))
     if least < -count or most >= count:
         wrong = most if most >= count else least

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 from ...core.user_warnings import warn
 from ..base.baseline_samples import one_baseline
 from ..base.baselines import BaselineLike
@@ -176,8 +177,8 @@ def _warn_of_bypass(wide: Tensor, layer: str) -> None:
     if wide.any():
         warn(
             f"the layer {layer!r} carries only a part of the difference of the scores of "
-            f"{int(wide.any(1).sum())} of {len(wide)} inputs: the rest, which is the result's gap, "
-            f"bypasses it"
+            f"{int(wide.any(1).sum())} of {counted(len(wide), 'input')}: the rest, which is the result's "
+            "gap, bypasses it"
         )
 
 

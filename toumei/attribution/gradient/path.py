@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...core.checks import check_counts
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 from ...core.user_warnings import warn
 from ..base.precision import ROUNDING
 
@@ -70,8 +71,8 @@ def warn_incomplete(
     if is_rounding(wide.any(1).nonzero()[:1, 0]):
         reason = ROUNDING
     warn(
-        f"{int(wide.any(1).sum())} of {len(wide)} inputs have a completeness gap over {tolerance:g} of "
-        f"the difference of the scores after {max_steps} steps: {reason}"
+        f"the completeness gap of {int(wide.any(1).sum())} of {counted(len(wide), 'input')} is over "
+        f"{tolerance:g} of the difference of the scores after {counted(max_steps, 'step')}: {reason}"
     )
 
 

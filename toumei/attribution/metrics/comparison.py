@@ -14,7 +14,7 @@ from ...core.kinds import shown
 from ...core.notebooks import escaped
 from ...core.parallel import sweep
 from ...core.serialization import Saved
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...core.tensor_specs import Spec, specs
 from ...plots.pixels import check_overlay, montage
 from ...plots.style import TITLE, color_bar, diverging_map, look
@@ -142,14 +142,16 @@ class Comparison(Saved):
         _, count, *size = self.heat.shape
         if images is not None:
             if images.dim() != 4 or len(images) != count:
-                raise ShapeError(f"expected {count} pictures (N, 1 or 3, H, W), got {tuple(images.shape)}")
+                raise ShapeError(
+                    f"expected {counted(count, 'picture')} (N, 1 or 3, H, W), got {tuple(images.shape)}"
+                )
             check_overlay(size, images.shape[-2:])
         if masks is not None and tuple(masks.shape) != (count, *size):
             raise ShapeError(f"expected masks {(count, *size)}, got {tuple(masks.shape)}")
 
     def __repr__(self) -> str:
         measures = listed([_HEADS.get(name, name) for name in self.columns], 8)
-        return f"Comparison({len(self.methods)} methods by {measures})"
+        return f"Comparison({counted(len(self.methods), 'method')} by {measures})"
 
     def __str__(self) -> str:
         cells = self._cells()

@@ -10,6 +10,7 @@ from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating, frozen
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ...plots.style import drawing
 from ..base.baselines import BaselineLike
@@ -72,7 +73,8 @@ class Curve(Saved):
     def __repr__(self) -> str:
         kind = f"{self.kind}, " if self.kind else ""
         return (
-            f"Curve({kind}{len(self.scores)} inputs, {len(self.shares)} points, area {self.auc.mean():.3g})"
+            f"Curve({kind}{counted(len(self.scores), 'input')}, {counted(len(self.shares), 'point')}, area "
+            f"{self.auc.mean():.3g})"
         )
 
 

@@ -10,6 +10,7 @@ from ...core.errors import ArgumentError
 from ...core.modules import evaluating, frozen
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ..base.baselines import BaselineLike
 from ..base.models import ModelLike, as_network
@@ -64,7 +65,10 @@ class Removals(Saved):
 
     def __repr__(self) -> str:
         count, sets = self.lost.shape
-        return f"Removals({count} inputs, {sets} sets, correlation {self.correlation().mean():.2f})"
+        return (
+            f"Removals({counted(count, 'input')}, {counted(sets, 'set')}, correlation "
+            f"{self.correlation().mean():.2f})"
+        )
 
 
 @checked
@@ -118,10 +122,12 @@ def removals(
     count = max(round(size * parts.count), 1) if isinstance(size, float) else size
     if samples < 2 or not 0 < count <= parts.count:
         raise ArgumentError(
-            f"needs at least 2 sets of 1 to {parts.count} positions, got {samples} of {count} (size={size})"
+            f"needs at least 2 sets of 1 to {counted(parts.count, 'position')}, got {samples} of {count} "
+            f"(size={size})"
         )
     check_memory(
-        f"{samples:,} sets of {parts.count:,} positions for each of {len(inputs)} inputs",
+        f"{counted(samples, 'set', form=',')} of {counted(parts.count, 'position', form=',')} for each of "
+        f"{counted(len(inputs), 'input')}",
         len(inputs) * samples * parts.count,
         "give fewer samples=..., or features=...",
         itemsize=16,

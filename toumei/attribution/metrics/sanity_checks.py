@@ -13,6 +13,7 @@ from ...core.errors import ArgumentError
 from ...core.modules import find_module
 from ...core.seeding import make_generator, seeded
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ...plots.style import drawing
 from ..base.baselines import BaselineLike
@@ -60,7 +61,7 @@ class Randomization(Saved):
 
     def __repr__(self) -> str:
         last = self.correlations[-1].mean()
-        return f"Randomization({len(self.layers)} layers, correlation {last:.2f} at the end)"
+        return f"Randomization({counted(len(self.layers), 'layer')}, correlation {last:.2f} at the end)"
 
 
 @checked

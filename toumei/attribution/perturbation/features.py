@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.summaries import counted
 from ..base.channels import add_channels, channels_of, positions
 from ..base.problem import Problem
 from .image_segments import superpixels
@@ -169,7 +170,9 @@ def segments(
         return _positions(tensors, channel_axis)
     given = (features,) if isinstance(features, Tensor) else tuple(features)
     if len(given) != len(tensors):
-        raise ArgumentError(f"{len(given)} tensors of features for {len(tensors)} inputs")
+        raise ArgumentError(
+            f"{counted(len(given), 'tensor')} of features for {counted(len(tensors), 'input')}"
+        )
     if any(tensor is not None and (tensor.is_floating_point() or tensor.is_complex()) for tensor in given):
         raise ArgumentError("features are whole numbers, one for each segment")
     pairs = list(zip(given, tensors, strict=True))

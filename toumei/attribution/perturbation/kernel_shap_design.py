@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ def kernel_design(count: int, samples: int, generator: torch.Generator | None = 
 
     Args:
         count: M, at least 2.
-        samples: How many coalitions; at least 2 M, as fewer do not determine M values.
+        samples: How many coalitions; at least 2 M, as fewer cannot determine M values.
         generator: Where randomness comes from.
 
     Raises:
@@ -58,8 +59,8 @@ def kernel_design(count: int, samples: int, generator: torch.Generator | None = 
     least = min(2 * count, 2**count - 2)
     if samples < least:
         raise ArgumentError(
-            f"{samples} samples do not determine the values of {count} features, it takes at least {least}: "
-            f"give more samples=..., or fewer features=..., such as superpixels"
+            f"{counted(samples, 'sample')} cannot determine the values of {counted(count, 'feature')}, it "
+            f"takes at least {least}: give more samples=..., or fewer features=..., such as superpixels"
         )
     sizes = range(1, count // 2 + 1)
     pairs = [comb(count, size) // (1 + (2 * size == count)) for size in sizes]

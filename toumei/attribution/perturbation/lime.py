@@ -9,6 +9,7 @@ from torch import Tensor
 from ...core.checks import check_choice, check_counts, check_memory
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
+from ...core.summaries import counted
 from ..base.batching import BATCH_SIZE, batches
 from ..base.inputs import Layers, Preprocess
 from ..base.models import ModelLike
@@ -114,11 +115,12 @@ class Lime(CoalitionMethod):
         """
         if min(self.samples, 2**game.count) <= game.count:
             raise ArgumentError(
-                f"{self.samples} samples do not determine {game.count} coefficients and an intercept: give "
-                f"more samples=..., or fewer features=..., such as superpixels"
+                f"{counted(self.samples, 'sample')} cannot determine {counted(game.count, 'coefficient')} "
+                "and an intercept: give more samples=..., or fewer features=..., such as superpixels"
             )
         check_memory(
-            f"a model of {self.samples:,} samples of {game.count:,} features",
+            f"a model of {counted(self.samples, 'sample', form=',')} of "
+            f"{counted(game.count, 'feature', form=',')}",
             min(self.samples, 2 ** min(game.count, 64)) * game.count,
             "give fewer samples=..., or fewer features=..., such as superpixels",
             itemsize=24,

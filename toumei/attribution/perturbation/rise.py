@@ -9,6 +9,7 @@ from torch.nn import functional
 from ...core.checks import check_counts, check_memory
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
+from ...core.summaries import counted
 from ..base.baselines import BaselineLike
 from ..base.batching import BATCH_SIZE, batches
 from ..base.channels import add_channels, over_channels, positions
@@ -111,7 +112,8 @@ class Rise(PerturbationMethod):
             axes = positions(tensor, self.channel_axis)
             cells = self.cells ** len(axes) if tensor.dim() == 4 else axes.numel()
             check_memory(
-                f"{self.samples:,} masks of {min(cells, axes.numel()):,} cells",
+                f"{counted(self.samples, 'mask', form=',')} of "
+                f"{counted(min(cells, axes.numel()), 'cell', form=',')}",
                 self.samples * min(cells, axes.numel()),
                 "give fewer samples=... or cells=...",
                 itemsize=16,

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 
 
 def weighted_ridge(
@@ -21,7 +22,7 @@ def weighted_ridge(
         ridge: At least 0.
 
     Raises:
-        ArgumentError: The rows do not determine the coefficients.
+        ArgumentError: The rows cannot determine the coefficients.
 
     Example:
         >>> members = torch.tensor([[0., 0.], [0., 1.], [1., 0.], [1., 1.]])
@@ -42,8 +43,8 @@ def weighted_ridge(
     factor, failed = torch.linalg.cholesky_ex(gram)
     if failed.any() or (factor.diagonal(dim1=1, dim2=2).amin(1) < 1e-7).any():
         raise ArgumentError(
-            f"{len(members)} samples do not determine {members.shape[1]} coefficients: give more "
-            f"samples=..., a wider kernel, or ridge=..."
+            f"{counted(len(members), 'sample')} cannot determine {counted(members.shape[1], 'coefficient')}: "
+            "give more samples=..., a wider kernel, or ridge=..."
         )
     aims = weighted.transpose(1, 2) @ columns - centre[:, :, None] * mean[:, None]
     solution = torch.cholesky_solve(aims, factor)

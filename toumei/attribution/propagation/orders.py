@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.summaries import counted
 from .calls import Call, NotDecomposed
 from .rules import ordered
 
@@ -97,7 +98,7 @@ def picked(call: Call) -> Any:
     if lifted:
         values, values0 = values.unsqueeze(axis), values0.unsqueeze(axis)
     if values.shape[axis] * x.numel() > _LARGEST:
-        return call.unknown(f" of {x.shape[axis]} numbers, which compares all pairs of them")
+        return call.unknown(f" of {counted(x.shape[axis], 'number')}, which compares all pairs of them")
     last = [part.movedim(axis, -1) for part in (values.detach(), values0, x, before)]
     found = ordered(last[0], last[1], last[2], last[3]).movedim(-1, axis)
     found = found.squeeze(axis) if lifted else found

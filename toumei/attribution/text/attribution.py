@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...core.checks import checked
 from ...core.errors import ArchitectureError, ArgumentError
 from ...core.modules import device_and_dtype
+from ...core.summaries import counted
 from ...core.tokenizers import check_positions
 from ..base.baselines import AtLayer, Baseline, Constant
 from ..base.inputs import Layers, parts_of
@@ -197,7 +198,7 @@ def _of_tokens(result: Attribution, tokens: Tensor, layer: Layers) -> Tensor:
     if shape != (tokens.shape if layer is None else (*tokens.shape, *shape[-1:])):
         raise ArgumentError(
             f"{result.method} does not attribute to tokens: its values are {tuple(shape)} for "
-            f"{tokens.shape[1]} tokens"
+            f"{counted(tokens.shape[1], 'token')}"
         )
     return values if layer is None else values.sum(-1)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError, UnitError
+from ...core.summaries import counted
 from ...core.tokenizers import encoded_by, without_second_start
 from ...core.user_warnings import warn
 
@@ -169,7 +170,7 @@ def places_of(tokenizer: Any, encoded: Encoded, words: str, allowed: Tensor | No
                 found.add((first, last))
     if len(found) != 1:
         shown = [decoded(tokenizer, token) for token in ids]
-        where = f"at {len(found)} places, {sorted(found)}," if found else "nowhere"
+        where = f"at {counted(len(found), 'place')}, {sorted(found)}," if found else "nowhere"
         raise UnitError(f"{words!r} stands {where} in the tokens {shown}: give the number of a token")
     return found.pop()
 
@@ -212,8 +213,8 @@ def _from_words(tokenizer: Any, text: str | tuple[Any, ...], causal: bool) -> En
 def _warn_of_unknown(tokenizer: Any, encoded: Encoded, words: str) -> None:
     if count := _unknown(tokenizer, encoded.ids, words):
         warn(
-            f"{count} of {len(encoded.ids)} tokens of the text are not in the vocabulary: the model reads "
-            f"{tokenizer.unk_token!r} instead"
+            f"the vocabulary lacks {count} of {counted(len(encoded.ids), 'token')} of the text: the model "
+            f"reads {tokenizer.unk_token!r} instead"
         )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ShapeError, UnitError
+from ...core.summaries import counted
 
 Score = Callable[[Tensor], Tensor]
 
@@ -46,7 +47,7 @@ class LogProbability:
             if not 0 <= token < count:
                 raise UnitError(f"no token {token}: there are {count}, 0 to {count - 1}")
         if not -length <= self.position < length:
-            raise UnitError(f"no position {self.position} in a text of {length} tokens")
+            raise UnitError(f"no position {self.position} in a text of {counted(length, 'token')}")
         predicted = logits[:, self.position]
         if self.against is not None:  # the normalizers of both cancel
             return predicted[:, self.token] - predicted[:, self.against]
@@ -82,8 +83,8 @@ class AnswerSpan:
         whole = isinstance(self.start, int) and isinstance(self.end, int)
         if not (whole and 0 <= self.start <= self.end < logits.shape[1]):
             raise UnitError(
-                f"no answer from token {self.start!r} to token {self.end!r} in a text of {logits.shape[1]} "
-                f"tokens"
+                f"no answer from token {self.start!r} to token {self.end!r} in a text of "
+                f"{counted(logits.shape[1], 'token')}"
             )
         shares = logits.log_softmax(1)
         return shares[:, self.start, 0] + shares[:, self.end, 1]

@@ -12,6 +12,7 @@ from ...core.checks import check_memory
 from ...core.errors import NonFiniteError, ShapeError
 from ...core.hooks import run
 from ...core.layout import Channels, channels_of, with_layouts_of
+from ...core.summaries import counted
 from ...core.surveys import Survey
 from ...core.tensor_specs import Spec, specs
 
@@ -40,7 +41,10 @@ class Ranking:
     def empty(cls, units: int, k: int, dtype: torch.dtype) -> "Ranking":
         """Returns a ranking without images."""
         check_memory(
-            f"the {k:,} strongest images of {units:,} units", units * k, "give a smaller k", itemsize=64
+            f"the {counted(k, 'strongest image', form=',')} of {counted(units, 'unit', form=',')}",
+            units * k,
+            "give a smaller k",
+            itemsize=64,
         )
         values = torch.full((units, k), -torch.inf, dtype=torch.promote_types(dtype, torch.float32))
         return cls(values, torch.full((units, k), -1), torch.full((units, k, 2), 0.5))

@@ -14,7 +14,7 @@ from ...core.checks import checked
 from ...core.errors import ArgumentError, UnitError
 from ...core.names import parse
 from ...core.serialization import Saved, load_result
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...core.user_warnings import warn
 from ..inputs import images_in
 from .ranking import Ranking
@@ -182,14 +182,16 @@ class DatasetExamples(Saved):
         tensor: Tensor = getattr(rankings[layer], what)
         if channel is not None and channel >= len(tensor):
             raise UnitError(
-                f"no channel {channel} in layer {layer!r}: it has {len(tensor)} channels, "
-                f"0 to {len(tensor) - 1}"
+                f"no channel {channel} in layer {layer!r}: it has {counted(len(tensor), 'channel')}, 0 to "
+                f"{len(tensor) - 1}"
             )
         tensor = tensor if channel is None else tensor[channel]
         return -tensor if lowest and what == "values" else tensor
 
     def __repr__(self) -> str:
-        layers = [f"{len(ranking.values)} units of {layer}" for layer, ranking in self.highest.items()]
+        layers = [
+            f"{counted(len(ranking.values), 'unit')} of {layer}" for layer, ranking in self.highest.items()
+        ]
         k = next(iter(self.highest.values())).values.shape[1]
         ends = "highest and lowest" if self.lowest else "highest"
-        return f"DatasetExamples({k} {ends} of {self.seen} images: {listed(layers, 3)})"
+        return f"DatasetExamples({k} {ends} of {counted(self.seen, 'image')}: {listed(layers, 3)})"

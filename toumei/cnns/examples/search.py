@@ -18,6 +18,7 @@ from ...core.layout import Channels, channels_of, with_layouts_of
 from ...core.modules import check_model, evaluating
 from ...core.progress import tqdm
 from ...core.repeats import check_layers_repeat
+from ...core.summaries import counted
 from ...core.surveys import Survey, survey
 from ...core.targets import resolve
 from ..inputs import as_input, batch_in, batches_of, images_by_index
@@ -125,7 +126,7 @@ def dataset_examples(
         if state:
             state.write(examples)
     if examples.seen < k:
-        raise ArgumentError(f"k is {k}, but the loader has {examples.seen or 'no'} images")
+        raise ArgumentError(f"k is {k}, but the loader has {counted(examples.seen, 'image')}")
     return examples
 
 
@@ -162,7 +163,9 @@ def _after(
 
     for name, activation in activations.items():
         if len(activation) != count:
-            raise ShapeError(f"layer {name!r} returns {tuple(activation.shape)} for {count} images")
+            raise ShapeError(
+                f"layer {name!r} returns {tuple(activation.shape)} for {counted(count, 'image')}"
+            )
     return replace(
         examples,
         highest=merged(examples.highest, False),
@@ -181,7 +184,7 @@ def _check(layers: list[str], loader: Iterable[Any], k: int) -> None:
         raise ArgumentError(f"k is how many images to find, from 1 up, got {k}")
     size = _size(loader)
     if size is not None and k > size:
-        raise ArgumentError(f"k is {k}, but the dataset has {size or 'no'} images")
+        raise ArgumentError(f"k is {k}, but the dataset has {counted(size, 'image')}")
     if _indexed(loader) and not _in_order(loader):
         raise ArgumentError(
             "the loader does not go through its dataset in order, so images cannot be found by their index: "

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.modules import device_and_dtype
+from ...core.summaries import counted
 from .. import robustness
 from ..inputs import as_images
 from ..objectives import IMAGE, ActivationDifference, as_objective
@@ -68,7 +69,9 @@ def accentuate(
         raise ArgumentError(f"penalty is a weight of at least 0, got {penalty}")
     original, objective = as_images(image).to(device_and_dtype(model)[0]), as_objective(objective)
     if objective.images not in (None, len(original)):
-        raise ShapeError(f"the objective is for {objective.images} pictures, and there are {len(original)}")
+        raise ShapeError(
+            f"the objective is for {counted(objective.images, 'picture')}, and there are {len(original)}"
+        )
     # Without a sigmoid black and white are exact and change as easily as any other colour. Its slope at gray
     # is 1/4: four times the usual saturation makes steps as large as with it.
     changed = FFTImage.from_image(original, sigmoid=False, saturation=16)

@@ -10,6 +10,7 @@ from typing_extensions import Self
 from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.modules import device_and_dtype
+from ...core.summaries import counted
 from .. import robustness
 from ..inputs import as_image, as_layers
 from ..objectives import DotCompare, Objective
@@ -75,7 +76,9 @@ def caricature(
     noise = FFTImage(len(layers), *reference.shape[1:], seed=seed)
     shown = _BesideReference(reference, noise, transforms, *[preprocess] if preprocess else [])
     if shown.views > 1:
-        raise ArgumentError(f"views must show image and picture once each, not {shown.views} times")
+        raise ArgumentError(
+            f"views must show image and picture once each, not {counted(shown.views, 'time')}"
+        )
     shown.to(device_and_dtype(model)[0])
     return (
         Pipeline(shown, _Alike(layers, power))

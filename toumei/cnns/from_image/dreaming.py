@@ -15,6 +15,7 @@ from ...core.modules import device_and_dtype, evaluating, frozen
 from ...core.names import parse
 from ...core.progress import trange
 from ...core.seeding import seeded
+from ...core.summaries import counted
 from ..fixed_size import FixedSizeError
 from ..inputs import as_images
 from ..objectives import DeepDream, Objective, as_objective
@@ -134,8 +135,8 @@ def _attached(pipeline: Pipeline, model: nn.Module, sizes: Sequence[Size]) -> Op
             raise
         height, width = sizes[0]
         raise ShapeError(
-            f"the network does not run at the smallest of {len(sizes)} octaves, {height} by {width} pixels; "
-            f"fewer octaves help if that is too small: {error}"
+            f"the network does not run at the smallest of {counted(len(sizes), 'octave')}, {height} by "
+            f"{width} pixels; fewer octaves help if that is too small: {error}"
         ) from error
 
 

@@ -14,7 +14,7 @@ from ...core.errors import ArgumentError
 from ...core.modules import categories_of
 from ...core.progress import tqdm
 from ...core.serialization import Saved
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ...core.tensor_specs import Spec, specs
 from .atlas_html import atlas_page
 from .atlas_icons import IconSettings, Preprocess, check_icons, rendered
@@ -111,7 +111,7 @@ class ActivationAtlas(Saved):
         """Returns the HTML page of the atlas, which `save` writes."""
         return atlas_page(
             f"Activation atlas of {self.layer}",
-            f"{len(self.points)} activations, {len(self.cells)} cells",
+            f"{counted(len(self.points), 'activation')}, {counted(len(self.cells), 'cell')}",
             self.picture(),
             grid=self.grid,
             cells=self.cells,
@@ -125,7 +125,7 @@ class ActivationAtlas(Saved):
         """Returns axes with the map."""
         with plots.drawing(ax, 8, 8) as ax:
             plots.image_grid(self.picture()[None], ax=ax)
-            ax.set_title(f"{len(self.points)} activations of {shortened(self.layer)}")
+            ax.set_title(f"{counted(len(self.points), 'activation')} of {shortened(self.layer)}")
         return ax
 
     @checked
@@ -151,8 +151,8 @@ class ActivationAtlas(Saved):
 
     def __repr__(self) -> str:
         return (
-            f"ActivationAtlas({len(self.cells)} cells of {self.grid}x{self.grid}, "
-            f"{len(self.points)} activations of {shortened(self.layer)})"
+            f"ActivationAtlas({counted(len(self.cells), 'cell')} of {self.grid}x{self.grid}, "
+            f"{counted(len(self.points), 'activation')} of {shortened(self.layer)})"
         )
 
 

@@ -21,7 +21,7 @@ from ...core.optional import require
 from ...core.progress import tqdm
 from ...core.repeats import check_layers_repeat
 from ...core.seeding import make_generator
-from ...core.summaries import line_of
+from ...core.summaries import counted, line_of
 from ...core.surveys import survey
 from ..inputs import as_input, batch_in, batches_of
 
@@ -144,7 +144,7 @@ def lay_out(activations: Tensor, method: Layout = "tsne", seed: int = 0) -> Tens
     """
     check_layout(method)
     if len(activations) < 4:
-        raise ArgumentError(f"{len(activations)} activations are too few to lay out")
+        raise ArgumentError(f"too few activations to lay out: {len(activations)}")
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -212,7 +212,8 @@ def grid_cells(points: Tensor, grid: int, min_count: int) -> tuple[Tensor, Tenso
     kept = (cell.bincount(minlength=grid * grid) >= min_count).nonzero().flatten()
     if not len(kept):
         raise ArgumentError(
-            f"{len(points)} activations are too few: none of {grid} x {grid} cells has {min_count} of them"
+            f"too few activations, {len(points)}: none of {grid} x {counted(grid, 'cell')} has {min_count} "
+            "of them"
         )
     index = torch.full((grid * grid,), -1)
     index[kept] = torch.arange(len(kept))

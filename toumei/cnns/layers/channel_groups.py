@@ -17,6 +17,7 @@ from ...core.layout import channels_of, with_layouts_of
 from ...core.modules import evaluating
 from ...core.repeats import check_layers_repeat
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.surveys import survey
 from ...core.tensor_specs import Spec, specs
 from ...plots.style import palette
@@ -110,7 +111,9 @@ class ChannelGroups(Saved):
         """
         groups, size = len(self.directions), self.images.shape[-2:]
         if pictures is not None and len(pictures) != groups:
-            raise ShapeError(f"expected a picture for each of {groups} groups, got {tuple(pictures.shape)}")
+            raise ShapeError(
+                f"expected a picture for each of {counted(groups, 'group')}, got {tuple(pictures.shape)}"
+            )
         columns = columns or max(groups, 4)
         shown = min(columns, len(self.images))
         legend = _framed(self.colors(), pictures, size)
@@ -125,8 +128,8 @@ class ChannelGroups(Saved):
     def __repr__(self) -> str:
         groups, channels = self.directions.shape
         return (
-            f"ChannelGroups({groups} groups of {channels} channels of {self.layer} "
-            f"on {len(self.maps)} images, relative error {self.error:.3f})"
+            f"ChannelGroups({counted(groups, 'group')} of {counted(channels, 'channel')} of {self.layer} on "
+            f"{counted(len(self.maps), 'image')}, relative error {self.error:.3f})"
         )
 
 
@@ -237,8 +240,8 @@ def factorize(
         raise ArgumentError(f"layer {layer!r} is zero on all of these images")
     if not 1 <= groups <= min(rows.shape):
         raise ArgumentError(
-            f"expected 1 to {min(rows.shape)} groups of {channels} channels at {len(rows)} positions, "
-            f"got {groups}"
+            f"expected 1 to {counted(min(rows.shape), 'group')} of {counted(channels, 'channel')} at "
+            f"{counted(len(rows), 'position')}, got {groups}"
         )
     solver = NMF(groups, init="nndsvda", max_iter=iterations, tol=1e-5, random_state=seed % 2**32)
     with warnings.catch_warnings():  # the error of the result says how far it converged

@@ -21,6 +21,7 @@ from ...core.layout import Channels, channels_of, with_channels_first, with_layo
 from ...core.modules import evaluating, frozen
 from ...core.repeats import check_layers_repeat
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.surveys import survey
 from ...core.tensor_specs import specs
 from ...plots.pixels import in_range
@@ -110,7 +111,7 @@ class ExpandedWeights(Saved):
 
     def __repr__(self) -> str:
         units, inputs, height, width = self.weights.shape
-        size = f"{units} units, {inputs} inputs, {height}x{width}"
+        size = f"{counted(units, 'unit')}, {counted(inputs, 'input')}, {height}x{width}"
         return f"ExpandedWeights({self.before} to {self.after}: {size})"
 
 

@@ -14,7 +14,7 @@ from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.layout import with_layouts_of
 from ...core.names import Unit, parse
-from ...core.summaries import LINE, shortened
+from ...core.summaries import LINE, counted, shortened
 from .objective import IMAGE, ActivationMap, Objective, ObjectiveLike, operation
 from .units import Channel, Layer, Neuron
 
@@ -188,7 +188,9 @@ class PerImage(Combination):
         """One picture for each objective."""
         for objective in self.objectives:
             if objective.images not in (None, 1):
-                raise ArgumentError(f"{objective} is for {objective.images} pictures, not for one of several")
+                raise ArgumentError(
+                    f"{objective} is for {counted(objective.images, 'picture')}, not for one of several"
+                )
         return len(self.objectives)
 
     def score(self, activations: ActivationMap) -> Tensor:

@@ -11,6 +11,7 @@ from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.layout import channels_first, channels_of, layout_in
 from ...core.modules import device_and_dtype
+from ...core.summaries import counted
 from .objective import ActivationMap, Objective
 
 Similarity = Literal["dot", "cosine", "dot-cosine"]
@@ -72,7 +73,7 @@ class Direction(Objective):
         activation, direction = self._pair(activations)
         if direction.shape[1] != activation.shape[1]:
             raise ShapeError(
-                f"a direction of {direction.shape[1]} channels does not fit layer {self.layer!r}, "
+                f"a direction of {counted(direction.shape[1], 'channel')} does not fit layer {self.layer!r}, "
                 f"which has {activation.shape[1]}"
             )
         direction = direction.to(activation, non_blocking=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from ...core.checks import checked
 from ...core.errors import ShapeError, UnitError
 from ...core.layout import channels_of
+from ...core.summaries import counted
 from .objective import ActivationMap, Objective
 
 
@@ -143,5 +144,6 @@ class LocalGroup(Objective):
 def _check_weights(count: int, activation: Tensor, layer: str) -> None:
     if count != activation.shape[1]:
         raise ShapeError(
-            f"weights for {count} channels do not fit layer {layer!r}, which has {activation.shape[1]}"
+            f"weights for {counted(count, 'channel')} do not fit layer {layer!r}, which has "
+            f"{activation.shape[1]}"
         )

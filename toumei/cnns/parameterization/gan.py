@@ -12,6 +12,7 @@ from ...core.forward import forward_errors
 from ...core.modules import device_and_dtype, evaluating, frozen
 from ...core.outputs import main_tensor
 from ...core.seeding import make_generator
+from ...core.summaries import counted
 from .generator import Generator, check_deviation
 
 _SLACK = 0.05  # share of the range by which the first pictures may leave it
@@ -85,7 +86,7 @@ class GAN(Generator):
         name, (black, white) = type(self.module).__name__, self.output_range
         if made.dim() != 4 or len(made) != len(self.latent):
             raise ShapeError(
-                f"{name} must make {len(self.latent)} pictures (N, C, H, W) of latents "
+                f"{name} must make {counted(len(self.latent), 'picture')} (N, C, H, W) of latents "
                 f"{tuple(self.latent.shape)}, got {tuple(made.shape)}"
             )
         low, high, slack = made.min().item(), made.max().item(), _SLACK * (white - black)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.files import check_regular
+from ...core.summaries import counted
 from ...models.download import load_state_dict
 from ..inputs import as_images, images_in
 from .color import ColorSpace
@@ -86,7 +87,7 @@ def magnitude_spectrum(
         images = as_images(images_in(batch), "images")
         channels = images.shape[1]
         if count and channels != len(total):
-            raise ShapeError(f"images of {channels} channels after images of {len(total)}")
+            raise ShapeError(f"images of {counted(channels, 'channel')} after images of {len(total)}")
         resized = F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
         colors = ColorSpace(decorrelate, sigmoid=False, channels=channels).to(images.device)
         magnitudes = torch.fft.rfft2(colors.inverse(resized)).abs().sum(0).cpu()
@@ -125,5 +126,7 @@ def load_magnitude(path: str | Path) -> Tensor:
         tensors = list(load_state_dict(path).values())
         if len(tensors) == 1:
             return tensors[0]
-        raise ArgumentError(f"{path} should hold the magnitude alone, it holds {len(tensors)} tensors")
+        raise ArgumentError(
+            f"{path} should hold the magnitude alone, it holds {counted(len(tensors), 'tensor')}"
+        )
     raise ArgumentError(f"magnitudes are read from .npy and .safetensors files, got {str(path)!r}")

@@ -7,6 +7,7 @@ from typing_extensions import Self
 
 from ...core.checks import checked
 from ...core.errors import ShapeError
+from ...core.summaries import counted
 from .colored import Colored
 
 
@@ -42,8 +43,8 @@ class SharedImage(Colored):
                 count, wide = component.numbers().shape[:2]
                 if wide != channels or count > images:
                     raise ShapeError(
-                        f"{images} pictures of {channels} channels cannot share a component of {count} "
-                        f"pictures of {wide} channels"
+                        f"{counted(images, 'picture')} of {counted(channels, 'channel')} cannot share a "
+                        f"component of {counted(count, 'picture')} of {counted(wide, 'channel')}"
                     )
 
     @property

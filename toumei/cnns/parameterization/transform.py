@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from ...core.checks import checked
 from ...core.errors import ShapeError
+from ...core.summaries import counted
 from .generator import Generator
 
 
@@ -62,7 +63,9 @@ class Transform(Generator):
             seen, count = transform(image), _views(transform) * len(image)
             if not isinstance(seen, Tensor) or seen.dim() != 4 or len(seen) != count:
                 got = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
-                raise ShapeError(f"{transform!r} must return {count} pictures as (N, C, H, W), got {got}")
+                raise ShapeError(
+                    f"{transform!r} must return {counted(count, 'picture')} as (N, C, H, W), got {got}"
+                )
             image = seen
         return image
 

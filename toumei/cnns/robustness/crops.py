@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 
 _SMALLEST = 0.05  # share of the picture, as in xplique
 
@@ -68,7 +69,9 @@ class Crops(nn.Module):
         """Returns the crops (views * N, C, size, size), the first of all pictures first."""
         count, channels = images.shape[:2]
         seen = self.views * count * channels * self.size**2
-        check_memory(f"{self.views:,} crops of {self.size:,} pixels", seen, "give fewer", itemsize=8)
+        check_memory(
+            f"{counted(self.views, 'crop', form=',')} of {self.size:,} pixels", seen, "give fewer", itemsize=8
+        )
         crops = self.draw(count, *images.shape[2:]).to(images, non_blocking=True)
         x, y, half_width, half_height = crops[..., None].unbind(2)
         steps = (2 * torch.arange(self.size, device=images.device) + 1) / self.size - 1

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.summaries import counted
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -70,8 +71,8 @@ class Normalize(nn.Module):
         """Returns the normalized pictures (N, C, H, W)."""
         if images.dim() < 3 or images.shape[-3] not in (1, len(self.scale)):
             raise ShapeError(
-                f"expected pictures of {len(self.scale)} channels (N, {len(self.scale)}, H, W), got "
-                f"{tuple(images.shape)}"
+                f"expected pictures of {counted(len(self.scale), 'channel')} (N, {len(self.scale)}, H, W), "
+                f"got {tuple(images.shape)}"
             )
         shift, scale = (numbers.to(images.device, non_blocking=True) for numbers in (self.shift, self.scale))
         return torch.addcmul(shift, images, scale)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ...core.checks import check_memory, checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.summaries import counted
 from .affine_maps import Size, grid_from_pixels, maps_about_centre, pixels_from_grid, shift_maps
 
 _GRAY = 0.5
@@ -181,7 +182,7 @@ class _Choice(View):
 
     def extra_repr(self) -> str:
         """Returns how many values there are, with the smallest and the largest one."""
-        return f"{len(self.values)} values from {self.values.min():g} to {self.values.max():g}"
+        return f"{counted(len(self.values), 'value')} from {self.values.min():g} to {self.values.max():g}"
 
 
 class Scale(_Choice):

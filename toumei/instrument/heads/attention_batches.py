@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError, NonFiniteError, ShapeError
 from ...core.kinds import shown
+from ...core.summaries import counted
 from ...core.tensors import WHOLE_NUMBERS
 
 _TOLERANCE = 0.02  # of sums of rows, which half precision rounds
@@ -145,8 +146,8 @@ def _check_shape(name: str, weights: Tensor, first: Tensor) -> None:
         raise ShapeError(f"attention weights of layer {name!r} are empty: {tuple(weights.shape)}")
     if queries != keys:
         raise ShapeError(
-            f"heads are compared on self-attention, where queries are keys: layer {name!r} has {queries} "
-            f"queries and {keys} keys"
+            f"heads are compared on self-attention, where queries are keys: layer {name!r} has "
+            f"{counted(queries, 'query')} and {counted(keys, 'key')}"
         )
     if (batch, keys) != (first.shape[0], first.shape[-1]):
         raise ShapeError(

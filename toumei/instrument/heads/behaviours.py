@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import checked
+from ...core.summaries import counted
 from ...core.tensor_specs import Spec, specs
 
 LABELS = ("next", "previous", "broad", "first", "separator", "punctuation")
@@ -80,7 +81,7 @@ class HeadBehaviours:
 
     def __repr__(self) -> str:
         known = [name for name, values in vars(self).items() if values is not None]
-        return f"HeadBehaviours({len(self.next)} heads: {', '.join(known)})"
+        return f"HeadBehaviours({counted(len(self.next), 'head')}: {', '.join(known)})"
 
 
 def behaviours_of_text(

@@ -11,7 +11,7 @@ from ...core.checks import check_seed, checked
 from ...core.errors import ArgumentError
 from ...core.notebooks import escaped
 from ...core.serialization import Saved
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...core.tensor_specs import Spec, specs
 from .behaviours import LABELS, OTHER, HeadBehaviours
 from .pictures import plot_divergences, plot_heads
@@ -117,7 +117,7 @@ class AttentionHeadClusteringResult(Saved):
         from scipy.cluster.hierarchy import cut_tree
 
         if not 1 <= k <= len(self):
-            raise ArgumentError(f"{len(self)} heads have 1 to {len(self)} clusters, got {k}")
+            raise ArgumentError(f"expected 1 to {counted(len(self), 'cluster')}, as many as heads, got {k}")
         found = cut_tree(self._tree(), k)[:, 0].tolist()
         numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(found))}
         return torch.tensor([numbers[cluster] for cluster in found])
@@ -156,8 +156,9 @@ class AttentionHeadClusteringResult(Saved):
         counts = Counter(self.labels)
         labels = ", ".join(f"{counts[label]} {label}" for label in (*LABELS, OTHER) if counts[label])
         return (
-            f"AttentionHeadClusteringResult({len(self)} heads of {len(self.layer_names)} layers over "
-            f"{self.texts:,} texts, {self.rows:,} rows: {labels})"
+            f"AttentionHeadClusteringResult({counted(len(self), 'head')} of "
+            f"{counted(len(self.layer_names), 'layer')} over {counted(self.texts, 'text', form=',')}, "
+            f"{counted(self.rows, 'row', form=',')}: {labels})"
         )
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import Spec, specs
 from ...plots import style
 from ...plots.style import drawing
@@ -98,8 +99,8 @@ class Agreement(Saved):
     def __repr__(self) -> str:
         best = int(self.rates.nan_to_num(-1).argmax())
         return (
-            f"Agreement({len(self.layers)} layers, at most {self.rates[best]:.2%} in {self.layers[best]} "
-            f"at a chance of {self.chance[best]:.2%})"
+            f"Agreement({counted(len(self.layers), 'layer')}, at most {self.rates[best]:.2%} in "
+            f"{self.layers[best]} at a chance of {self.chance[best]:.2%})"
         )
 
     def __str__(self) -> str:

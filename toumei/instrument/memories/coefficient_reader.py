@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ShapeError
+from ...core.summaries import counted
 from ...core.tensors import whole
 from .coefficient_moments import CoefficientMoments
 from .down_projections import DownProjection
@@ -127,8 +128,9 @@ def _by_text(name: str, values: Tensor, mask: Tensor) -> Tensor:
         values = values.unflatten(0, (texts, tokens))
     if values.dim() != 3 or values.shape[:2] != mask.shape:
         raise ShapeError(
-            f"layer {name!r} was given {tuple(values.shape)} for {texts} texts of {tokens} tokens: expected "
-            f"(texts, tokens, neurons); experts, which get a part of the tokens, have no coefficients for all"
+            f"layer {name!r} was given {tuple(values.shape)} for {counted(texts, 'text')} of "
+            f"{counted(tokens, 'token')}: expected (texts, tokens, neurons); experts, which get a part of "
+            "the tokens, have no coefficients for all"
         )
     return values
 

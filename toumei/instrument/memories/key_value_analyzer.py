@@ -14,6 +14,7 @@ from ...core.hooks import hooked
 from ...core.interrupts import uninterrupted
 from ...core.kinds import shown
 from ...core.modules import check_model, layer_name, without_wrapper
+from ...core.summaries import counted
 from ..fmrai_names import current_scope
 from .coefficient_reader import CoefficientReader, KeptTexts
 from .default_layers import FeedForwardLayers
@@ -125,7 +126,10 @@ class KVResults:
 
     def __repr__(self) -> str:
         neurons = sum(map(len, self._layers))
-        return f"KVResults({len(self._layers)} layers, {neurons:,} neurons, {len(self._numbers):,} texts)"
+        return (
+            f"KVResults({counted(len(self._layers), 'layer')}, {counted(neurons, 'neuron', form=',')}, "
+            f"{counted(len(self._numbers), 'text', form=',')})"
+        )
 
 
 @checked

@@ -20,6 +20,7 @@ from ...core.errors import ArchitectureError, ArgumentError
 from ...core.hooks import hooked, run_past_errors
 from ...core.modules import device_and_dtype, evaluating, find_module, without_wrapper
 from ...core.progress import tqdm
+from ...core.summaries import counted
 from ...core.surveys import survey
 from ...core.tensors import whole
 from ...core.user_warnings import warn
@@ -74,7 +75,7 @@ class KeyValueMemories:
         >>> layers = ["transformer.h.2.mlp.c_proj"]
         >>> memories = KeyValueMemories(model, tokenizer, layers, verbose=False)(texts)
         >>> memories
-        Memories(1 layers, 512 neurons, ... prefixes of 100 texts)
+        Memories(1 layer, 512 neurons, ... prefixes of 100 texts)
         >>> trigger = memories.neuron(0, 3).triggers[0]
         >>> trigger.prefix in texts[trigger.number]
         True
@@ -136,12 +137,12 @@ class KeyValueMemories:
         if not kept:
             raise ArgumentError(
                 f"expected texts with tokens, got {'an empty corpus' if not source.read else 'none in'}"
-                + (f" {source.read} texts" if source.read else "")
+                + (f" {counted(source.read, 'text')}" if source.read else "")
             )
         if source.cut and self.max_length is None:
             warn(
-                f"{source.cut} of {source.read} texts have more tokens than the {limit} that the model takes "
-                f"and were cut off: split them, or give max_length"
+                f"{source.cut} of {counted(source.read, 'text')} cut off at the {limit} tokens that the "
+                "model takes: split them, or give max_length"
             )
         return self._result(source, reader, kept)
 
@@ -248,7 +249,7 @@ def output_embedding(model: nn.Module, projections: Iterable[DownProjection]) ->
     for projection in projections:
         if projection.values.shape[1] != weight.shape[1]:
             raise ArchitectureError(
-                f"the values of {projection.name!r} have {projection.values.shape[1]} numbers and the output "
-                f"embedding {weight.shape[1]}: give promoted=0 for the triggers alone"
+                f"the values of {projection.name!r} have {counted(projection.values.shape[1], 'number')} and "
+                f"the output embedding {weight.shape[1]}: give promoted=0 for the triggers alone"
             )
     return whole(weight)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from .triggers import Triggers
 from .value_distributions import ValueDistributions
@@ -55,4 +56,4 @@ class LayerMemories:
         return (highest,) if self.lowest is None else (highest, ("lowest", self.lowest, self.lowered))
 
     def __repr__(self) -> str:
-        return f"LayerMemories({self.name!r}, {len(self):,} neurons)"
+        return f"LayerMemories({self.name!r}, {counted(len(self), 'neuron', form=',')})"

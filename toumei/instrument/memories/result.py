@@ -7,7 +7,7 @@ from pathlib import Path
 from ...core.checks import checked
 from ...core.errors import ArgumentError, LayerError, UnitError
 from ...core.serialization import Saved
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...plots.html import save_page
 from .agreement import Agreement, agreement_of
 from .layer_memories import LayerMemories
@@ -37,7 +37,7 @@ class Memories(Saved):
         >>> texts = [fact.text for fact in world.facts[:6]]
         >>> layers = ["transformer.h.2.mlp.c_proj"]
         >>> KeyValueMemories(model, tokenizer, layers, triggers=2, verbose=False)(texts)
-        Memories(1 layers, 512 neurons, 43 prefixes of 6 texts)
+        Memories(1 layer, 512 neurons, 43 prefixes of 6 texts)
     """
 
     layers: tuple[LayerMemories, ...]
@@ -158,6 +158,6 @@ class Memories(Saved):
     def __repr__(self) -> str:
         neurons = sum(map(len, self.layers))
         return (
-            f"Memories({len(self.layers)} layers, {neurons:,} neurons, {self.prefixes:,} prefixes of "
-            f"{self.read:,} texts)"
+            f"Memories({counted(len(self.layers), 'layer')}, {counted(neurons, 'neuron', form=',')}, "
+            f"{counted(self.prefixes, 'prefix', form=',')} of {counted(self.read, 'text', form=',')})"
         )

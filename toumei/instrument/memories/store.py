@@ -13,7 +13,7 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, LayerError, UnitError
 from ...core.files import check_regular
-from ...core.summaries import line_of, listed
+from ...core.summaries import counted, line_of, listed
 from .neuron_memory import Trigger
 from .tables import APPLICATION, VERSION
 
@@ -164,4 +164,7 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         neurons = sum(count for _, count in self._layers)
-        return f"MemoryStore({self.path.name}: {len(self._layers)} layers, {neurons:,} neurons)"
+        return (
+            f"MemoryStore({self.path.name}: {counted(len(self._layers), 'layer')}, "
+            f"{counted(neurons, 'neuron', form=',')})"
+        )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError, LayerError
 from ...core.kinds import shown
-from ...core.summaries import listed, shortened
+from ...core.summaries import counted, listed, shortened
 from ..attention_weights import AttentionWeights
 from ..graph import OperationGraph
 from ..nodes import Operation, TensorNode, nodes_in, with_values
@@ -68,7 +68,7 @@ class MultiHeadAttentionInstance:
     def __repr__(self) -> str:
         groups = self.num_key_value_heads
         grouped = "" if groups == self.num_heads else f", {groups} of keys"
-        heads = f"{self.num_heads} heads{grouped}, {self.query_length} x {self.key_length}"
+        heads = f"{counted(self.num_heads, 'head')}{grouped}, {self.query_length} x {self.key_length}"
         module = shortened(self.module, 70)
         return f"MultiHeadAttentionInstance({module!r}, layer {self.layer}, {heads}, {self.kind})"
 

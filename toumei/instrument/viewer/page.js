@@ -283,7 +283,7 @@ function showModule(item) {
   const total = [...parameters.values()].reduce((a, b) => a + b, 0);
   showPanel(item.path || item.title || "model", table([
     ["type", item.type], ["operations", item.count], ["time", seconds(item.seconds)], ["memory", bytes(item.nbytes)],
-    ["parameters", `${total.toLocaleString("en")} in ${parameters.size} tensors`]]),
+    ["parameters", `${total.toLocaleString("en")} in ${parameters.size} tensor${parameters.size === 1 ? "" : "s"}`]]),
     section("inside", item.children.slice(0, 100).map((id) => {
       const child = items[id];
       return node("span", link(child.title, () => { jump(child); showItem(child); }), node("small", `  ${child.below}`));

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ... import plots
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ..nodes import Operation, TensorNode, with_values
 from . import arrangement
 from .arrangement import box_width, end_text, end_width, grids, header_width, labels
@@ -49,7 +49,10 @@ def graph_page(
         >>> graph_page(tracker.build_graph())[:15]
         '<!DOCTYPE html>'
     """
-    numbers = f"{len(graph.operations):,} operations, {_parameters(graph):,} parameters"
+    numbers = (
+        f"{counted(len(graph.operations), 'operation', form=',')}, "
+        f"{counted(_parameters(graph), 'parameter', form=',')}"
+    )
     error = (
         f'<div class="error">The pass ended with {plots.escaped(graph.error)}</div>' if graph.error else ""
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import Spec, specs
 from ...plots.style import GRAY, drawing
 
@@ -81,8 +82,8 @@ class Faithfulness(Saved):
 
     def __repr__(self) -> str:
         return (
-            f"Faithfulness({self.method}, {self.nodes} nodes: CPR {self.cpr:.2f} and CMD {self.cmd:.2f}, "
-            f"random CPR {self.random_cpr:.2f})"
+            f"Faithfulness({self.method}, {counted(self.nodes, 'node')}: CPR {self.cpr:.2f} and CMD "
+            f"{self.cmd:.2f}, random CPR {self.random_cpr:.2f})"
         )
 
 

@@ -10,7 +10,7 @@ from typing_extensions import Self
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
-from ...core.summaries import listed, shortened
+from ...core.summaries import counted, listed, shortened
 from ...core.tensor_specs import specs
 from ...plots.style import drawing
 from .drawing import draw_circuit
@@ -140,7 +140,8 @@ class NodeCircuit(Saved):
         true = [node in known for node in self.nodes]
         if all(true) or not any(true):
             raise ArgumentError(
-                f"the known circuit has some of the {len(self.nodes)} nodes, got {len(set(known))} of them"
+                f"the known circuit has some of the {counted(len(self.nodes), 'node')}, got "
+                f"{len(set(known))} of them"
             )
         return float(roc_auc_score(true, self.scores.abs().numpy()))
 
@@ -174,13 +175,14 @@ class NodeCircuit(Saved):
     def __repr__(self) -> str:
         best = ", ".join(f"{shortened(node, 20)} {self[node]:.2g}" for node in self.order[:3])
         return (
-            f"NodeCircuit({shortened(self.method, 20)}: {len(self.nodes)} nodes, {len(self.edges)} edges, "
-            f"{self.passes:.0f} passes; strongest {best})"
+            f"NodeCircuit({shortened(self.method, 20)}: {counted(len(self.nodes), 'node')}, "
+            f"{counted(len(self.edges), 'edge')}, {counted(self.passes, 'pass', form='.0f')}; strongest "
+            f"{best})"
         )
 
     def __str__(self) -> str:
         lines = [
-            f"{self.method}: {len(self.nodes)} nodes, {len(self.edges)} edges",
+            f"{self.method}: {counted(len(self.nodes), 'node')}, {counted(len(self.edges), 'edge')}",
             f"score {self.full.mean():.3f}, with all nodes at the baseline {self.empty.mean():.3f}",
             f"{self.passes:.1f} forward and {self.backward_passes:.1f} backward passes an input",
         ]

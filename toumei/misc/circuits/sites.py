@@ -15,7 +15,7 @@ from ...core.errors import ArgumentError, LayerError, ShapeError
 from ...core.hooks import hooked
 from ...core.kinds import shown
 from ...core.layout import channel_axis_of
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...core.surveys import survey
 from ...transformers import HookedModel
 from ...transformers.model.point_names import full_name, unknown_point
@@ -135,7 +135,9 @@ class LayerNodes(NodeNetwork):
             given = [given.get(name, part) for name, part in inputs.items()]
         several = list(given) if isinstance(given, list | tuple) else [given] * len(parts)
         if len(several) != len(parts):
-            raise ArgumentError(f"expected a baseline for each of {len(parts)} inputs, got {len(several)}")
+            raise ArgumentError(
+                f"expected a baseline for each of {counted(len(parts), 'input')}, got {len(several)}"
+            )
         pairs = zip(several, parts, strict=True)
         found: Inputs = like(inputs, [at_baseline(one, part) for one, part in pairs])
         return found

@@ -15,7 +15,7 @@ from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.optional import require
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from .graph import WeightGraph, as_graph
 from .norms import Norm
 from .quality import modularity, ncut
@@ -73,8 +73,9 @@ class Communities(float):
 
     def __repr__(self) -> str:
         sizes = listed([len(nodes) for nodes in self.communities], 12)
-        count = len(self.communities)
-        return f"Communities(Q {self:.4g}, n-cut {self.ncut:.4g}, {count} communities of {sizes} nodes)"
+        found = counted(len(self.communities), "community")
+        word = "node" if sizes == "1" else "nodes"
+        return f"Communities(Q {self:.4g}, n-cut {self.ncut:.4g}, {found} of {sizes} {word})"
 
 
 class _WrittenWhenRead(type(nx.Graph.__dict__["_adj"])):  # type: ignore[misc]

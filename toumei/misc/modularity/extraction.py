@@ -27,6 +27,7 @@ from ...core.function_kinds import (
 )
 from ...core.functions import Function, canonical_name, intercepted, tensors_among
 from ...core.modules import evaluating
+from ...core.summaries import counted
 from ...core.untracked import Untracked
 from .norms import Norm, check_norm
 from .signals import Ledger, Signal, concatenation, stale, union
@@ -203,7 +204,7 @@ def _batch_scale(weight: Tensor | None, variance: Tensor | None, epsilon: float)
 
 def _untransposed(weight: Tensor, groups: int) -> Tensor:
     if groups != 1:
-        raise ArgumentError(f"transposed convolutions of {groups} groups are not supported")
+        raise ArgumentError(f"transposed convolutions of {counted(groups, 'group')} are not supported")
     return weight.transpose(0, 1)
 
 

@@ -19,7 +19,7 @@ from ...core.devices import as_device
 from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
 from ...core.kinds import shown
 from ...core.notebooks import Displayed
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from .matrices import draw_matrices
 from .norms import Norm
 
@@ -241,7 +241,7 @@ class WeightGraph(Displayed):
         ]
         named = [f"{name} {size}" for name, size in zip(self.layers, self.sizes, strict=True)]
         layers = listed(named, 8 if len(named) <= 8 else 3)
-        return f"WeightGraph({len(self)} units: {layers}; {sum(counts)} edges)"
+        return f"WeightGraph({counted(len(self), 'unit')}: {layers}; {counted(sum(counts), 'edge')})"
 
 
 class Clustered(Protocol):
@@ -297,7 +297,9 @@ def check_labels(graph: WeightGraph, labels: Labels) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"labels are whole numbers, one for each node, got {labels!r}") from error
     if labels.shape != (len(graph),):
-        raise ShapeError(f"expected a label for each of {len(graph)} nodes, got {tuple(labels.shape)}")
+        raise ShapeError(
+            f"expected a label for each of {counted(len(graph), 'node')}, got {tuple(labels.shape)}"
+        )
     if labels.is_floating_point() or labels.is_complex() or labels.min() < -1:
         raise ArgumentError(f"labels are whole numbers from 0 up, or -1 for an isolated unit, got {labels}")
     if len(outside := ((labels < 0) & (graph.degrees() > 0)).nonzero().flatten()):
@@ -321,7 +323,10 @@ def chain(layers: Iterable[str], weights: Iterable[Tensor]) -> WeightGraph:
     if not weights or not all(isinstance(one, Tensor) and one.dim() == 2 for one in weights):
         raise ShapeError(f"weights are matrices (next units, units), got {shown(weights)}")
     if len(layers) != len(weights) + 1:
-        raise ArgumentError(f"{len(weights)} matrices join {len(weights) + 1} layers, got {len(layers)}")
+        raise ArgumentError(
+            f"{counted(len(weights), 'matrix', 'matrices')} for {counted(len(layers), 'layer')}: expected "
+            "one between neighbours"
+        )
     weights = [weight.detach().abs() for weight in weights]
     sizes = (weights[0].shape[1], *(weight.shape[0] for weight in weights))
     blocks = tuple(Block(index, index + 1, weight) for index, weight in enumerate(weights))

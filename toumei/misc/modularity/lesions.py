@@ -17,6 +17,7 @@ from ...core.parallel import sweep
 from ...core.repeats import check_repeats
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.surveys import Survey, survey
 from .graph import GraphLike, Labels, WeightGraph, as_graph, check_labels
 
@@ -81,7 +82,7 @@ class LesionTest(Saved):
 
     def __str__(self) -> str:
         rows = "".join(
-            f"\n  {lesion.layer} without {lesion.units} units of cluster {lesion.cluster}: "
+            f"\n  {lesion.layer} without {counted(lesion.units, 'unit')} of cluster {lesion.cluster}: "
             f"drop {lesion.drop:.3f}, "
             f"random {lesion.random_mean:.3f} +- {lesion.random_deviation:.3f}, p {lesion.p:.3f}"
             for lesion in self.lesions
@@ -90,8 +91,8 @@ class LesionTest(Saved):
 
     def __repr__(self) -> str:
         return (
-            f"LesionTest({len(self.lesions)} lesions, each against {self.samples} random sets: "
-            f"score {self.score:.3f}, combined p {self.p:.3g})"
+            f"LesionTest({counted(len(self.lesions), 'lesion')}, each against "
+            f"{counted(self.samples, 'random set')}: score {self.score:.3f}, combined p {self.p:.3g})"
         )
 
 

@@ -11,6 +11,7 @@ from ...core.errors import ArgumentError
 from ...core.parallel import sweep
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ...plots.style import look_of
 from .graph import Block, GraphLike, WeightGraph, as_graph
@@ -82,9 +83,9 @@ class NullTest(Saved):
 
     def __repr__(self) -> str:
         return (
-            f"NullTest({self.measure} {self.value:.4g} of {self.n_clusters} clusters against "
-            f"{self.samples.mean():.4g} +- {self.samples.std():.2g} of {len(self.samples)} shuffles: "
-            f"{self.verdict}, z {self.z:.2f}, p {self.p:.3g})"
+            f"NullTest({self.measure} {self.value:.4g} of {counted(self.n_clusters, 'cluster')} against "
+            f"{self.samples.mean():.4g} +- {self.samples.std():.2g} of "
+            f"{counted(len(self.samples), 'shuffle')}: {self.verdict}, z {self.z:.2f}, p {self.p:.3g})"
         )
 
 

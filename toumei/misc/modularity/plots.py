@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ShapeError
+from ...core.summaries import counted
 from ...plots import style
 from ...plots.statistics import distribution
 from ...plots.style import drawing
@@ -62,7 +63,7 @@ def plot_layers(graph: GraphLike, labels: Labels, ax: "Axes | None" = None, *, e
             x, y = positions[labels == cluster].T.numpy()
             name = f"cluster {cluster}" if cluster >= 0 else "no cluster"
             color = colors[cluster] if cluster >= 0 else _NO_CLUSTER
-            ax.scatter(x, y, s=size, color=color, zorder=2, label=f"{name}, {len(x)} units")
+            ax.scatter(x, y, s=size, color=color, zorder=2, label=f"{name}, {counted(len(x), 'unit')}")
         ax.set_xticks(range(len(graph.layers)), graph.layers, rotation=30, ha="right")
         ax.set_xlabel("layer")
         ax.set_yticks([])
@@ -125,12 +126,12 @@ def plot_eigenvalues(eigenvalues: Tensor, n_clusters: int, ax: "Axes | None" = N
     values = eigenvalues.tolist()
     with drawing(ax, 4, 3) as ax:
         ax.plot(range(1, len(values) + 1), values, "o-", color=style.BLUE, markersize=4, linewidth=0.8)
-        gap = f"after {n_clusters} clusters"
+        gap = f"after {counted(n_clusters, 'cluster')}"
         ax.axvline(n_clusters + 0.5, color=style.RED, linewidth=0.8, linestyle="--", label=gap)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("number of the eigenvalue")
         ax.set_ylabel("eigenvalue of the Laplacian")
-        ax.set_title(f"{n_clusters} clusters by the eigenvalues of the graph")
+        ax.set_title(f"{counted(n_clusters, 'cluster')} by the eigenvalues of the graph")
         ax.legend(loc="lower right")
     return ax
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 from .graph import WeightGraph
 
 
@@ -36,7 +37,10 @@ def clusterability_loss(model: nn.Module, count: int = 3, example_input: object 
     degrees = adjacency.sum(0)
     kept = degrees > 0
     if not 1 <= count < int(kept.sum()):
-        raise ArgumentError(f"{count} eigenvalues after the first, of {int(kept.sum())} units with edges")
+        raise ArgumentError(
+            f"{counted(count, 'eigenvalue')} after the first, of {counted(int(kept.sum()), 'unit')} with "
+            "edges"
+        )
     root = degrees[kept].rsqrt()
     values, _ = torch.linalg.eigh(adjacency[kept][:, kept] * root * root[:, None])
     result: Tensor = (1 - values[-1 - count : -1]).sum()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 from .norms import Norm, kernel_norms, merged
 
 
@@ -177,14 +178,16 @@ class Ledger:
             (part,) = signal.parts
             if self.sizes[part.layer] not in (None, inputs):
                 raise ArgumentError(
-                    f"layer {name!r} takes {inputs} inputs, another one {self.sizes[part.layer]}"
+                    f"layer {name!r} takes {counted(inputs, 'input')}, another one {self.sizes[part.layer]}"
                 )
             self.sizes[part.layer] = inputs
             units = torch.arange(inputs)
             return Signal(inputs, (Part(part.layer, units, units, torch.ones(inputs)),))
         positions, rest = divmod(inputs, signal.width)
         if rest or not positions:
-            raise ArgumentError(f"layer {name!r} takes {inputs} inputs and gets {signal.width} channels")
+            raise ArgumentError(
+                f"layer {name!r} takes {counted(inputs, 'input')} and gets {counted(signal.width, 'channel')}"
+            )
         if positions == 1:
             return signal
         within = torch.arange(positions)

@@ -12,7 +12,7 @@ from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...core.tensor_specs import Spec, specs
 from .graph import GraphLike, WeightGraph, as_graph
 from .plots import plot_eigenvalues
@@ -58,7 +58,9 @@ def laplacian_eigenpairs(
     degrees = graph.degrees()
     connected = int((degrees > 0).sum(-1).min())
     if not 1 <= count <= connected:
-        raise ArgumentError(f"{count} eigenvalues of a graph of {connected} nodes with edges")
+        raise ArgumentError(
+            f"{counted(count, 'eigenvalue')} of a graph of {counted(connected, 'node')} with edges"
+        )
     root = torch.where(degrees > 0, degrees, 1).rsqrt() * (degrees > 0)
     scale = root[..., None]
 
@@ -138,8 +140,9 @@ class SpectralPartition(Saved):
 
     def __repr__(self) -> str:
         sizes = listed(torch.bincount(self.labels[self.labels >= 0]).tolist(), 12)
-        left_out = f", {len(self.isolated)} isolated units" if self.isolated else ""
-        return f"SpectralPartition({self.n_clusters} clusters of {sizes} units{left_out})"
+        word = "unit" if sizes == "1" else "units"
+        left_out = f", {counted(len(self.isolated), 'isolated unit')}" if self.isolated else ""
+        return f"SpectralPartition({counted(self.n_clusters, 'cluster')} of {sizes} {word}{left_out})"
 
 
 @checked

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 from ...core.user_warnings import warn
 from ..model.hooked_model import HookedModel
 from .comparison import AreaComparison
@@ -223,7 +224,9 @@ class ActivationAreas:
         if self.groups is None:
             return torch.arange(texts)
         if len(self.groups) != texts:
-            raise ArgumentError(f"expected a group for each text, got {len(self.groups)} for {texts} texts")
+            raise ArgumentError(
+                f"expected a group for each text, got {len(self.groups)} for {counted(texts, 'text')}"
+            )
         numbers: dict[Any, int] = {}
         return torch.tensor([numbers.setdefault(group, len(numbers)) for group in self.groups])
 

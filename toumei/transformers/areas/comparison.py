@@ -10,7 +10,7 @@ from ...core.checks import check_counts, check_seed, checked
 from ...core.errors import ArgumentError
 from ...core.progress import trange
 from ...core.serialization import Saved
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ...core.tensor_specs import Spec, specs
 from ...plots import style
 from ...plots.style import drawing
@@ -128,7 +128,7 @@ class AreaComparison(Saved):
         return (
             f"AreaComparison({names}: distance at most {float(self.distances[best]):.2f} in "
             f"{shortened(self.layers[best], 40)}, p {float(self.distance_p_values[best]):.2g}, "
-            f"{len(self)} shuffles)"
+            f"{counted(len(self), 'shuffle')})"
         )
 
     def __str__(self) -> str:
@@ -194,8 +194,8 @@ class _Shuffles:
         self._second = inside > 0
         for name, count in zip(names, (int((~self._second).sum()), int(self._second.sum())), strict=True):
             if count < 2:
-                what = "texts" if len(sizes) == len(groups) else "groups"
-                raise ArgumentError(f"category {name!r} has {count} {what}: a comparison takes two or more")
+                what = counted(count, "text" if len(sizes) == len(groups) else "group")
+                raise ArgumentError(f"category {name!r} has {what}: a comparison takes two or more")
         self._generator = torch.Generator().manual_seed(seed)
 
     def next(self) -> Tensor:

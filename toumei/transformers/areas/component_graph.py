@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 from .cell_graph import categories_among, empty_graph
 from .maps import Maps
 
@@ -60,7 +61,7 @@ def _correlations(areas: Maps, name: str, number: int | None) -> Tensor:
     coordinates = areas.coordinates[:, areas.in_category(number)]
     if coordinates.shape[1] < 3:
         raise ArgumentError(
-            f"category {name!r} has {coordinates.shape[1]} texts: correlations take three or more"
+            f"category {name!r} has {counted(coordinates.shape[1], 'text')}: correlations take three or more"
         )
     ranks = torch.from_numpy(rankdata(coordinates.numpy(), axis=1))
     ranks -= ranks.mean(1, keepdim=True)

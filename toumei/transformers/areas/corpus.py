@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
+from ...core.summaries import counted
 from ..model.corpus import rows_of
 
 _NONE = object()
@@ -49,7 +50,10 @@ class LabelledTexts:
             raise ArgumentError("expected texts, got an empty corpus")
         sizes = [len(one) for one in (texts, labels) if isinstance(one, Sized)]
         if len(set(sizes)) > 1:
-            raise ArgumentError(f"expected a label for each text, got {sizes[0]} texts and {sizes[1]} labels")
+            raise ArgumentError(
+                f"expected a label for each text, got {counted(sizes[0], 'text')} and "
+                f"{counted(sizes[1], 'label')}"
+            )
         self._texts, self._labels = texts, labels
         self.labels: list[Any] = []
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import isqrt
 
 from ...core.errors import ArgumentError
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 
 
 def check_categories(categories: Sequence[str], labels: Sequence[int]) -> None:
@@ -26,8 +26,8 @@ def check_categories(categories: Sequence[str], labels: Sequence[int]) -> None:
     alone = [repr(name) for name, count in zip(categories, counts, strict=True) if count == 1]
     if len(alone) == 1:
         raise ArgumentError(
-            f"category {alone[0]} has one of the {len(labels)} texts, and an area needs two or more: give "
-            f"more texts of it or leave it out"
+            f"category {alone[0]} has one of the {counted(len(labels), 'text')}, and an area needs two or "
+            "more: give more texts of it or leave it out"
         )
     if alone:
         raise ArgumentError(
@@ -51,6 +51,6 @@ def check_cells(size: int, texts: int) -> None:
     few = isqrt(texts // 4)
     average = f" ({few} gives four texts a cell or more)" if few > 1 else ""
     raise ArgumentError(
-        f"maps of {size} x {size} have {size**2} cells for {texts} texts, so that most would hold none: give "
-        f"map_dimension={isqrt(texts)} or less{average}, or more texts"
+        f"maps of {size} x {size} have {counted(size**2, 'cell')} for {counted(texts, 'text')}, so that most "
+        f"would hold none: give map_dimension={isqrt(texts)} or less{average}, or more texts"
     )

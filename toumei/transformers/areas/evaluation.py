@@ -16,7 +16,7 @@ from ...core.checks import check_counts, check_seed, checked
 from ...core.errors import ArgumentError
 from ...core.progress import tqdm
 from ...core.serialization import Saved
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ...core.tensor_specs import specs
 from ...plots import style
 from ...plots.style import drawing
@@ -43,7 +43,7 @@ class AreaEvaluation(Saved):
         ...     maps=torch.tensor([[0.6, 0.5]]),
         ...     chance=0.5,
         ... )
-        AreaEvaluation(1 layers, 2 folds: states 95.0% in block, maps 55.0% in block, chance 50.0%)
+        AreaEvaluation(1 layer, 2 folds: states 95.0% in block, maps 55.0% in block, chance 50.0%)
     """
 
     layers: tuple[str, ...]
@@ -86,7 +86,8 @@ class AreaEvaluation(Saved):
             best.append(f"{name} {float(share):.1%} in {shortened(self.layers[int(place)], 40)}")
         folds = self.states.shape[1]
         return (
-            f"AreaEvaluation({len(self)} layers, {folds} folds: {', '.join(best)}, chance {self.chance:.1%})"
+            f"AreaEvaluation({counted(len(self), 'layer')}, {counted(folds, 'fold')}: {', '.join(best)}, "
+            f"chance {self.chance:.1%})"
         )
 
     def __str__(self) -> str:
@@ -179,5 +180,5 @@ def check_members(labels: Tensor, groups: Tensor, folds: int) -> None:
         raise ArgumentError("a classifier tells two categories or more apart, there is one")
     counts = [len(groups[labels == number].unique()) for number in numbers]
     if min(counts) < folds:
-        what = "texts" if len(groups.unique()) == len(groups) else "groups"
-        raise ArgumentError(f"the smallest category has {min(counts)} {what}, too few for {folds} folds")
+        what = counted(min(counts), "text" if len(groups.unique()) == len(groups) else "group")
+        raise ArgumentError(f"the smallest category has {what}, too few for {folds} folds")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...core.checks import check_memory
+from ...core.summaries import counted
 from .moments import Moments
 from .reductions import Projection, Reduction
 from .states import States
@@ -53,7 +54,7 @@ def gathered(batches: Iterable[Batch], texts: int) -> States:
         if not numbers:
             width = sum(one.shape[1] for one in states.values())
             check_memory(
-                f"the states of {texts} texts",
+                f"the states of {counted(texts, 'text')}",
                 texts * width,
                 "give keep_states=False, which reads texts twice",
             )

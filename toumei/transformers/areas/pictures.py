@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ...plots import style
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -36,7 +36,7 @@ def plot_grid(counts: Tensor, most: int, title: str, ax: "Axes | None" = None) -
         ax.invert_yaxis()
         ax.set_aspect("equal")
         ax.spines[:].set_visible(True)
-        ax.set(xlabel="x", ylabel="y", title=f"{title}: {int(counts.sum())} texts")
+        ax.set(xlabel="x", ylabel="y", title=f"{title}: {counted(int(counts.sum()), 'text')}")
         if size <= 12:
             for y, x in counts.nonzero().tolist():
                 color = "white" if int(counts[y, x]) > 0.3 * most else "black"

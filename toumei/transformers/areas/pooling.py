@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArgumentError, ShapeError
+from ...core.summaries import counted
 from ...core.tensors import whole
 
 Pooling = Literal["last", "mean", "first"]
@@ -37,7 +38,8 @@ def pooled(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
         states = states.unflatten(0, (texts, tokens))
     if states.dim() != 3 or states.shape[:2] != mask.shape:
         raise ShapeError(
-            f"expected (texts, tokens, width) for {texts} texts of {tokens} tokens, got {tuple(states.shape)}"
+            f"expected (texts, tokens, width) for {counted(texts, 'text')} of {counted(tokens, 'token')}, "
+            f"got {tuple(states.shape)}"
         )
     if not bool(mask.any(1).all()):
         raise ArgumentError(f"text {int(mask.any(1).long().argmin())} has no tokens")

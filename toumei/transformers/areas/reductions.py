@@ -10,6 +10,7 @@ from torch import Tensor
 from ...core.checks import check_choice, check_counts, check_seed, checked
 from ...core.errors import ArgumentError
 from ...core.optional import require
+from ...core.summaries import counted
 from .moments import Moments
 
 _NOTHING = 1e-10  # share of the variance below which a direction is rounding
@@ -75,8 +76,8 @@ class Reduction(ABC):
         """Raises an error for states that are too few or too short for so many components."""
         if self.n_components > min(texts, width):
             raise ArgumentError(
-                f"{texts} texts with states of {width} numbers in layer {layer!r} have at most "
-                f"{min(texts, width)} components, got n_components={self.n_components}"
+                f"at most {counted(min(texts, width), 'component')} for {counted(texts, 'text')} with states "
+                f"of {counted(width, 'number')} in layer {layer!r}, got n_components={self.n_components}"
             )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
-from ...core.summaries import listed, shortened
+from ...core.summaries import counted, listed, shortened
 from ...core.tensor_specs import Spec, specs
 from .cell_graph import activation_graph
 from .choices import category_of, layer_of
@@ -247,10 +247,10 @@ class Areas(Saved):
         return replace(self, layers=names, constant=constant, **cut)
 
     def __repr__(self) -> str:
-        maps = f"{self.size} x {self.size} cells" if self.cells.numel() else "no maps"
+        maps = f"{self.size} x {counted(self.size, 'cell')}" if self.cells.numel() else "no maps"
         return (
-            f"Areas({len(self)} texts of {listed(self.categories, 3)} in {len(self.layers)} layers, "
-            f"{self.reduction}, {maps})"
+            f"Areas({counted(len(self), 'text')} of {listed(self.categories, 3)} in "
+            f"{counted(len(self.layers), 'layer')}, {self.reduction}, {maps})"
         )
 
     def __str__(self) -> str:
@@ -258,7 +258,7 @@ class Areas(Saved):
         texts = listed((f"{name} {count}" for name, count in zip(self.categories, counts, strict=True)), 8)
         width = max(map(len, map(shortened, self.layers)))
         lines = [
-            f"{len(self)} texts ({texts}), {self.pooling} states, {self.reduction}",
+            f"{counted(len(self), 'text')} ({texts}), {self.pooling} states, {self.reduction}",
             f"{'layer':{width}}  explained{'  occupied cells' if self.cells.numel() else ''}",
         ]
         for place, layer in enumerate(self.layers):

@@ -12,6 +12,7 @@ from ...core.errors import ArgumentError, LayerError, NonFiniteError, ShapeError
 from ...core.hooks import hooked, run_past_errors
 from ...core.modules import device_and_dtype, evaluating, without_wrapper
 from ...core.progress import tqdm
+from ...core.summaries import counted
 from ...core.surveys import survey
 from ...instrument.memories.text_batches import TextBatches, most_positions, padded_ids
 from .hidden_states import sees_later_tokens
@@ -98,7 +99,10 @@ class StateReader:
                 progress.update(len(batch))
         self.read, self.cut = source.read, source.cut
         if seen < source.read:
-            raise ArgumentError(f"{source.read - seen} of {source.read} texts have no tokens: leave them out")
+            raise ArgumentError(
+                f"expected texts with tokens, got none in {source.read - seen} of "
+                f"{counted(source.read, 'text')}: leave them out"
+            )
         if not seen:
             raise ArgumentError("expected texts, got an empty corpus")
 
@@ -107,8 +111,8 @@ class StateReader:
         if not self.cut or self._max_length is not None:
             return []
         return [
-            f"{self.cut} of {self.read} texts have more tokens than the {self.limit} that the model takes "
-            f"and were cut off: split them, or give max_length"
+            f"{self.cut} of {counted(self.read, 'text')} cut off at the {self.limit} tokens that the model "
+            "takes: split them, or give max_length"
         ]
 
     def _pooled(self, ids: Tensor, mask: Tensor, numbers: Tensor) -> States:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ...core.tensor_specs import Spec, specs
 from .circuit import Circuit
 from .edge_names import edge_mask, edge_name, edge_place, strongest
@@ -201,12 +201,15 @@ class AttributionGraph(Saved):
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:+.2f}" for name, value in self.top(2))
-        return f"AttributionGraph({self.method}, {len(self)} edges, {shortened(self.metric, 30)}: {best})"
+        return (
+            f"AttributionGraph({self.method}, {counted(len(self), 'edge')}, {shortened(self.metric, 30)}: "
+            f"{best})"
+        )
 
     def __str__(self) -> str:
         where = f", gradient at {self.gradient_at}" if self.gradient_at else ""
         lines = [
-            f"{self.method} of {len(self)} edges by {shortened(self.metric)}: {self.direction}, "
+            f"{self.method} of {counted(len(self), 'edge')} by {shortened(self.metric)}: {self.direction}, "
             f"{self.ablation}{where}",
             f"{self.clean:.3f} clean, {self.corrupt:.3f} corrupt",
         ]

@@ -12,7 +12,7 @@ from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.summaries import listed, shortened
+from ...core.summaries import counted, listed, shortened
 from ...core.tensor_specs import Spec, specs
 from ...plots.html import framed, save_page
 from .edge_names import edge_mask, edge_name
@@ -200,10 +200,13 @@ class Circuit(Saved):
 
     def __repr__(self) -> str:
         found = shortened(self.found_by, 40)
-        return f"Circuit({len(self)} of {int(self.allowed.sum())} edges, {len(self.nodes)} nodes, {found})"
+        return (
+            f"Circuit({len(self)} of {counted(int(self.allowed.sum()), 'edge')}, "
+            f"{counted(len(self.nodes), 'node')}, {found})"
+        )
 
     def __str__(self) -> str:
-        lines = [f"{len(self)} edges ({self.share:.1%}), {self.found_by}"]
+        lines = [f"{counted(len(self), 'edge')} ({self.share:.1%}), {self.found_by}"]
         for name in self.edges[:12]:
             lines.append(f"{name:<24}{self._score(*name.split('->')):+.4f}")
         return "\n".join(lines)

@@ -9,6 +9,7 @@ from torch import Tensor
 from ...core.checks import check_choice, checked
 from ...core.errors import ArgumentError
 from ...core.modules import evaluating
+from ...core.summaries import counted
 from ..model.hooked_model import HookedModel
 from ..patching.problems import SMALLEST, Problem, make_problem, paired_inputs
 from .ablated_run import AblatedRun
@@ -149,8 +150,9 @@ def check_nodes(writers: Sequence[str], readers: Sequence[str], wiring: Wiring) 
     """
     if (tuple(writers), tuple(readers)) != (wiring.writers, wiring.readers):
         raise ArgumentError(
-            f"the model has {len(wiring.writers)} nodes that write and {len(wiring.readers)} inputs, the "
-            f"circuit {len(writers)} and {len(readers)}: it was found in another model"
+            f"the model has {counted(len(wiring.writers), 'node')} that write and "
+            f"{counted(len(wiring.readers), 'input')}, the circuit {len(writers)} and {len(readers)}: it was "
+            "found in another model"
         )
 
 

@@ -12,7 +12,7 @@ from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.progress import tqdm
 from ...core.serialization import Saved
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ...core.tensor_specs import specs
 from ...plots import style
 from ..model.hooked_model import HookedModel
@@ -130,7 +130,7 @@ class FaithfulnessCurves(Saved):
 
     def __repr__(self) -> str:
         found = ", ".join(f"{shortened(name, 20)} {value:.2f}" for name, value in list(self.cmd.items())[:4])
-        return f"FaithfulnessCurves({len(self.shares)} shares, circuit-model distance: {found})"
+        return f"FaithfulnessCurves({counted(len(self.shares), 'share')}, circuit-model distance: {found})"
 
     def __str__(self) -> str:
         width = max(map(len, self.methods)) + 2

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...core.summaries import counted
 from ...plots.html import page
 from ...plots.style import NEGATIVE, POSITIVE
 from .labels import place_of
@@ -20,9 +21,9 @@ def circuit_page(sketch: Sketch) -> str:
         sketch: What is shown of it.
     """
     summary = (
-        f"{sketch.kept:,} of {sketch.total:,} edges, {sketch.found_by}. 3.1 is head 1 of layer 3, m2 the MLP "
-        f"of layer 2. Edges end at the left of a head for queries, in the middle for keys, at the right for "
-        f"values. Orange edges have positive scores, blue ones negative scores."
+        f"{sketch.kept:,} of {counted(sketch.total, 'edge', form=',')}, {sketch.found_by}. 3.1 is head 1 of "
+        "layer 3, m2 the MLP of layer 2. Edges end at the left of a head for queries, in the middle for "
+        "keys, at the right for values. Orange edges have positive scores, blue ones negative scores."
     )
     return page(
         "Circuit",

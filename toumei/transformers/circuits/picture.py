@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from ...core.summaries import counted
 from ...plots import style
 from .labels import place_of
 from .positions import GAP, Line, Sketch, end_of
@@ -95,7 +96,7 @@ def _draw_frame(axes: "Axes", sketch: Sketch, used: Collection[str]) -> None:
         yticks=range(int(top)),
         xticks=[],
         ylabel="layer",
-        title=f"{sketch.drawn} of {sketch.total:,} edges, {sketch.found_by}",
+        title=f"{sketch.drawn} of {counted(sketch.total, 'edge', form=',')}, {sketch.found_by}",
     )
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     colors = {"positive score": style.POSITIVE, "negative score": style.NEGATIVE}

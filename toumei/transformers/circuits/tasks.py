@@ -10,6 +10,7 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
+from ...core.summaries import counted
 from ...core.tokenizers import encoded_by
 from ..model.hooked_model import HookedModel
 from ..patching.metrics import Metric, Read, logit_difference
@@ -58,7 +59,7 @@ class PromptPairs:
         return len(self.clean)
 
     def __repr__(self) -> str:
-        return f"PromptPairs({len(self)} pairs, {self.metric.name}, {self.clean[0]!r:.60})"
+        return f"PromptPairs({counted(len(self), 'pair')}, {self.metric.name}, {self.clean[0]!r:.60})"
 
 
 @checked
@@ -88,8 +89,8 @@ def indirect_objects(tokenizer: Any, count: int = 40, seed: int = 0) -> PromptPa
     names, places, objects = (_single(tokenizer, words) for words in (NAMES, PLACES, OBJECTS))
     if len(names) < 5 or not places or not objects:
         raise ArgumentError(
-            f"the tokenizer has {len(names)} names, {len(places)} places and {len(objects)} objects as "
-            f"single tokens: indirect objects need 5, 1 and 1 of them"
+            f"the tokenizer has {counted(len(names), 'name')}, {counted(len(places), 'place')} and "
+            f"{counted(len(objects), 'object')} as single tokens: indirect objects need 5, 1 and 1 of them"
         )
     generator = make_generator(seed)
     clean, corrupt, answers, wrong = [], [], [], []
@@ -196,7 +197,7 @@ def _later(years: Sequence[int], ends: Tensor) -> Metric:
 
     def prepare(model: HookedModel, ids: Tensor | None, clean: Tensor) -> Read:
         if len(clean) != len(weights):
-            raise ArgumentError(f"the metric is of {len(weights)} prompts, got {len(clean)}")
+            raise ArgumentError(f"the metric is of {counted(len(weights), 'prompt')}, got {len(clean)}")
 
         def read(logits: Tensor) -> Tensor:
             probabilities = logits.float().softmax(-1)[..., tokens.to(logits.device)]

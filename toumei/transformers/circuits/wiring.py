@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ArchitectureError
+from ...core.summaries import counted
 from ..heads.norm_factors import NormFactor
 from ..heads.weights import HeadWeights, head_weights, input_factor, output_factor
 from ..model.hook_points import HookPoint
@@ -241,8 +242,8 @@ def _stream_name(points: HookPoints, segment: StreamSum, components: frozenset[t
             if "hook_resid" in name and isinstance(point, HookPoint) and point.layer in held:
                 return name
     raise ArchitectureError(
-        f"the residual stream of {points.graph.modules['']} after {len(components)} parts is no tensor of "
-        f"the model that can be read and changed"
+        f"the residual stream of {points.graph.modules['']} after {counted(len(components), 'part')} is no "
+        "tensor of the model that can be read and changed"
     )
 
 

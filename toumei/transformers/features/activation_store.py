@@ -21,7 +21,7 @@ from ...core.optional import require
 from ...core.parallel import streamed
 from ...core.progress import tqdm
 from ...core.serialization import write_safetensors
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...core.user_warnings import warn
 from .activation_source import ActivationSource, Block, activations_of
 from .token_batches import TokenBatch
@@ -74,8 +74,9 @@ class ActivationStore:
             )
         if index.get("tokens") != self.tokens:
             warn(
-                f"{folder} has {self.tokens} tokens and was not written to its end, or by toumei 0.2.0, "
-                f"which did not note the end: write it with the same call again, which adds what is missing"
+                f"{folder} has {counted(self.tokens, 'token')} and was not written to its end, or by toumei "
+                "0.2.0, which did not note the end: write it with the same call again, which adds what is "
+                "missing"
             )
 
     @classmethod
@@ -138,7 +139,7 @@ class ActivationStore:
         return self.tokens
 
     def __repr__(self) -> str:
-        tokens = f"{self.tokens} tokens in {len(self.shards)} shards"
+        tokens = f"{counted(self.tokens, 'token')} in {counted(len(self.shards), 'shard')}"
         return f"ActivationStore({listed(self.names)}: {tokens})"
 
 

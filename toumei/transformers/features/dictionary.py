@@ -10,6 +10,7 @@ from typing_extensions import Self
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import Spec, specs
 
 Activation = Literal["relu", "topk", "batch_topk", "jump_relu"]
@@ -187,7 +188,9 @@ class SparseAutoencoder(Saved):
             ArgumentError: The inputs are needed.
         """
         if features.shape[-1:] != (self.features,):
-            raise ShapeError(f"expected {self.features} features, got a tensor {tuple(features.shape)}")
+            raise ShapeError(
+                f"expected {counted(self.features, 'feature')}, got a tensor {tuple(features.shape)}"
+            )
         summed = features.to(self.W_dec.dtype) @ self.W_dec + self.b_dec
         if self.normalization == "none":
             return summed
@@ -268,4 +271,6 @@ class SparseAutoencoder(Saved):
     def __repr__(self) -> str:
         kind = self.activation + (f" {self.k}" if self.k else "")
         place = f"reads {self.reads}" + (f", writes {self.writes}" if self.is_transcoder else "")
-        return f"SparseAutoencoder({self.features} features of width {self.width}, {kind}, {place})"
+        return (
+            f"SparseAutoencoder({counted(self.features, 'feature')} of width {self.width}, {kind}, {place})"
+        )

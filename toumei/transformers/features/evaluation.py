@@ -13,6 +13,7 @@ from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.progress import tqdm
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ...plots.style import BLUE, drawing
 from ..model.hooked_model import HookedModel
@@ -70,14 +71,16 @@ class Reconstruction(Saved):
             ax.hist(live.numpy(), bins=40, color=BLUE)
             ax.set_xlabel("log10 of the share of tokens in which a feature is active")
             ax.set_ylabel("features")
-            ax.set_title(f"{int((self.rates == 0).sum())} of {len(self.rates)} features are never active")
+            ax.set_title(
+                f"never active: {int((self.rates == 0).sum())} of {counted(len(self.rates), 'feature')}"
+            )
         return ax
 
     def __repr__(self) -> str:
         return (
-            f"Reconstruction({self.active:.1f} of {len(self.rates)} features active, unexplained "
+            f"Reconstruction({self.active:.1f} of {counted(len(self.rates), 'feature')} active, unexplained "
             f"{self.unexplained:.3f}, shrinkage {self.shrinkage:.3f}, {self.dead:.1%} dead, "
-            f"{self.tokens} tokens)"
+            f"{counted(self.tokens, 'token')})"
         )
 
 
@@ -140,7 +143,8 @@ class DictionaryEvaluation(Saved):
         found = self.reconstruction
         return (
             f"DictionaryEvaluation({found.active:.1f} active, unexplained {found.unexplained:.3f}, "
-            f"{found.dead:.1%} dead, cross-entropy recovered {self.recovered:.3f}, {self.predictions} tokens)"
+            f"{found.dead:.1%} dead, cross-entropy recovered {self.recovered:.3f}, "
+            f"{counted(self.predictions, 'token')})"
         )
 
 
@@ -327,7 +331,7 @@ class _Sums:
             ArgumentError: There were none, or they were all the same.
         """
         if not self.tokens or not self.spread:
-            raise ArgumentError(f"expected activations that differ, got {self.tokens} tokens")
+            raise ArgumentError(f"expected activations that differ, got {counted(self.tokens, 'token')}")
         return Reconstruction(
             active=float(self.counts.sum()) / self.tokens,
             unexplained=self.error / self.spread,

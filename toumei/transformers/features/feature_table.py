@@ -13,7 +13,7 @@ from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.notebooks import escaped
 from ...core.serialization import Saved
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...core.tensor_specs import specs
 from ...plots.html import framed, page, save_page, token_spans
 from ...plots.style import drawing
@@ -190,7 +190,9 @@ class FeatureTable(Saved):
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"FeatureTable({len(self.features)} features of {self.reads}: {listed(self.features)})"
+        return (
+            f"FeatureTable({counted(len(self.features), 'feature')} of {self.reads}: {listed(self.features)})"
+        )
 
     def _repr_html_(self) -> str:
         return framed(self._page(_DISPLAYED))

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ...core.checks import checked
 from ...core.errors import ShapeError
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import Spec, specs
 
 
@@ -42,7 +43,7 @@ class FeatureMatches(Saved):
 
     def __repr__(self) -> str:
         return (
-            f"FeatureMatches({len(self.cosines)} features: mean cosine {self.mean:.3f}, "
+            f"FeatureMatches({counted(len(self.cosines), 'feature')}: mean cosine {self.mean:.3f}, "
             f"{self.share_above():.1%} at .95 or above)"
         )
 
@@ -69,7 +70,10 @@ def match_features(directions: Tensor, known: Tensor) -> FeatureMatches:
             f"expected directions of one width, got {tuple(directions.shape)} and {tuple(known.shape)}"
         )
     if not 1 <= len(known) <= len(directions):
-        raise ShapeError(f"{len(known)} known features cannot be matched with {len(directions)} features")
+        raise ShapeError(
+            f"{counted(len(known), 'known feature')} cannot be matched with "
+            f"{counted(len(directions), 'feature')}"
+        )
     cosines = F.normalize(known.double(), dim=1).cpu() @ F.normalize(directions.double(), dim=1).cpu().T
     rows, columns = linear_sum_assignment(cosines.numpy(), maximize=True)
     matches = torch.as_tensor(columns)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from ...core.checks import check_counts, check_seed, checked
 from ...core.errors import ArgumentError, ShapeError
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import BLUE, GRAY, drawing
@@ -73,7 +74,8 @@ class Superposition(Saved):
                 heat_map(shown @ shown.T, names, ax, label="product of two features", columns=names)
                 longest_of = f"the {len(names)} longest of " if len(names) < features else ""
                 ax.set_title(
-                    f"density {self.density:g}: {longest_of}{features} features in {dimensions} dimensions"
+                    f"density {self.density:g}: {longest_of}{counted(features, 'feature')} in "
+                    f"{counted(dimensions, 'dimension')}"
                 )
                 return ax
             for x, y in self.directions.tolist():
@@ -86,14 +88,14 @@ class Superposition(Saved):
             ax.set(xlabel="first dimension", ylabel="second dimension")
             kept = self.dimensionalities[self.represented]
             share = f",\nabout {float(kept.median()):.2f} dimensions for each" if len(kept) else ""
-            ax.set_title(f"density {self.density:g}: {len(kept)} features in 2 dimensions{share}")
+            ax.set_title(f"density {self.density:g}: {counted(len(kept), 'feature')} in 2 dimensions{share}")
         return ax
 
     def __repr__(self) -> str:
         features, dimensions = self.directions.shape
         return (
-            f"Superposition({int(self.represented.sum())} of {features} features in {dimensions} dimensions, "
-            f"density {self.density:g}, loss {self.loss:.2g})"
+            f"Superposition({int(self.represented.sum())} of {counted(features, 'feature')} in "
+            f"{counted(dimensions, 'dimension')}, density {self.density:g}, loss {self.loss:.2g})"
         )
 
 
@@ -154,7 +156,9 @@ def train_superposition(
         )
     weights = torch.ones(features) if importances is None else importances.float()
     if weights.shape != (features,) or not bool((weights >= 0).all()):
-        raise ArgumentError(f"importances are {features} numbers from 0 on, got {tuple(weights.shape)}")
+        raise ArgumentError(
+            f"expected {counted(features, 'importance')} from 0 on, got {tuple(weights.shape)}"
+        )
     generator = torch.Generator().manual_seed(seed)
     shape = instances, dimensions, features
     matrix = (torch.randn(shape, generator=generator) / dimensions**0.5).requires_grad_()

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
+from ...core.summaries import counted
 from .activation_source import Block
 
 
@@ -84,4 +85,4 @@ class SyntheticFeatures:
 
     def __repr__(self) -> str:
         features, width = self.directions.shape
-        return f"SyntheticFeatures({features} features of width {width}, {self.active:g} active)"
+        return f"SyntheticFeatures({counted(features, 'feature')} of width {width}, {self.active:g} active)"

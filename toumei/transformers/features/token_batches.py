@@ -11,6 +11,7 @@ from torch import Tensor
 from ...core.checks import check_counts
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
+from ...core.summaries import counted
 from ..model.corpus import texts_in, token_rows
 from ..model.hooked_model import HookedModel
 from ..model.model_inputs import plain_rows
@@ -106,20 +107,20 @@ class TokenBatches:
             )
         self._begun = True
         left = self.max_tokens or float("inf")
-        counted = 0
+        tokens = 0
         pieces = self._pieces()
         while left > 0 and (read := list(islice(pieces, self.batch_size * _SORTED_AT_ONCE))):
             for batch in self._batches(sorted(read, key=len)):
                 if left <= 0:
                     break
                 batch = _at_most(batch, left)
-                counted += int(batch.counted.sum())
+                tokens += int(batch.counted.sum())
                 left -= int(batch.counted.sum())
                 yield batch
-        if not counted:
+        if not tokens:
             raise ArgumentError(
-                f"the corpus is empty: it has no text of more than {self.skip_first} tokens, and the first "
-                f"{self.skip_first} of each piece are left out"
+                f"the corpus is empty: it has no text of more than {counted(self.skip_first, 'token')}, and "
+                f"the first {self.skip_first} of each piece are left out"
             )
 
     @property

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ...plots import style
 from ...plots.style import drawing
@@ -66,8 +67,8 @@ class DictionaryTraining(Saved):
 
     def __repr__(self) -> str:
         return (
-            f"DictionaryTraining({self.dictionary.features} features, {self.dictionary.activation}, "
-            f"{len(self.losses)} steps of {self.settings.batch_size}: unexplained "
-            f"{float(self.unexplained[-1]):.3f} with {float(self.active[-1]):.1f} active, "
-            f"{float(self.dead[-1]):.1%} dead)"
+            f"DictionaryTraining({counted(self.dictionary.features, 'feature')}, "
+            f"{self.dictionary.activation}, {counted(len(self.losses), 'step')} of "
+            f"{self.settings.batch_size}: unexplained {float(self.unexplained[-1]):.3f} with "
+            f"{float(self.active[-1]):.1f} active, {float(self.dead[-1]):.1%} dead)"
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...core.checks import check_choice, check_counts, checked
 from ...core.ordering import largest
 from ...core.serialization import Saved
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -119,11 +119,14 @@ class CompositionScores(Saved):
 
     def __repr__(self) -> str:
         best = ", ".join(f"{kind.upper()} {pair}" for kind in KINDS for pair in self._highest(kind, 1))
-        return f"CompositionScores({len(self)} pairs of heads: highest {best})"
+        return f"CompositionScores({counted(len(self), 'pair')} of heads: highest {best})"
 
     def __str__(self) -> str:
         subtracted = " is subtracted" if self.subtracted else ""
-        lines = [f"{len(self)} pairs of heads, random heads have {self.baseline:.3f} on average{subtracted}"]
+        lines = [
+            f"{counted(len(self), 'pair')} of heads, random heads have {self.baseline:.3f} on "
+            f"average{subtracted}"
+        ]
         for kind in KINDS:
             lines.append(f"{kind.upper()}-composition  {', '.join(self._highest(kind, 5))}")
         return "\n".join(lines)

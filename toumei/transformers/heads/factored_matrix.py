@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...core.checks import checked
 from ...core.errors import ArgumentError, ShapeError
-from ...core.summaries import line_of
+from ...core.summaries import counted, line_of
 
 
 class SVD(NamedTuple):
@@ -102,8 +102,8 @@ class FactoredMatrix:
         count = len(index) if isinstance(index, tuple) else 1
         if count > len(self._batch):
             raise ShapeError(
-                f"the batch has {len(self._batch)} axes, got {count} indices: rows(...) and columns(...) "
-                f"choose parts of a matrix"
+                f"the batch has {counted(len(self._batch), 'axis', 'axes')}, got "
+                f"{counted(count, 'index', 'indices')}: rows(...) and columns(...) choose parts of a matrix"
             )
         A, B = (one.expand(*self._batch, *one.shape[-2:]) for one in (self.A, self.B))
         return FactoredMatrix(_chosen(A, index), _chosen(B, index))

@@ -12,7 +12,7 @@ from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.ordering import largest
 from ...core.serialization import Saved
-from ...core.summaries import listed, shortened
+from ...core.summaries import counted, listed, shortened
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -85,4 +85,4 @@ class HeadValues(Saved):
 
     def __repr__(self) -> str:
         highest = ", ".join(f"{shortened(name, 20)} {value:.2f}" for name, value in self.top(3))
-        return f"HeadValues({self.what}, {len(self)} heads: highest {highest or 'none'})"
+        return f"HeadValues({self.what}, {counted(len(self), 'head')}: highest {highest or 'none'})"

@@ -44,7 +44,7 @@ def attention_page(
         >>> model, tokenizer, world = facts_gpt()
         >>> _, cache = HookedModel(model, tokenizer).run_with_cache(world.facts[0].text, "pattern")
         >>> attention_page(cache, 2)
-        AttentionPage(4 heads of 1 layers, 1 texts, 0.02 MB)
+        AttentionPage(4 heads of 1 layer, 1 text, 0.02 MB)
     """
     layers: Any = [layer] if isinstance(layer, int) else layer
     if layers is None:

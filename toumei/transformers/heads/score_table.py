@@ -9,6 +9,7 @@ from ...core.checks import check_choice, check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.ordering import largest
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -156,11 +157,15 @@ class HeadScores(Saved):
             if getattr(self, score) is not None
             for name, value in self.top(score, 1)
         ]
-        return f"HeadScores({len(self)} heads of {len(self.layer_names)} layers: highest {', '.join(best)})"
+        return (
+            f"HeadScores({counted(len(self), 'head')} of {counted(len(self.layer_names), 'layer')}: highest "
+            f"{', '.join(best)})"
+        )
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self)} heads of {len(self.layer_names)} layers over {self.texts} texts, {self.rows} rows"
+            f"{counted(len(self), 'head')} of {counted(len(self.layer_names), 'layer')} over "
+            f"{counted(self.texts, 'text')}, {counted(self.rows, 'row')}"
         ]
         for score in (name for name in SCORES if getattr(self, name) is not None):
             highest = ", ".join(f"{name} {value:.2f}" for name, value in self.top(score))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...core.checks import check_no_nan, checked
 from ...core.errors import ArchitectureError, LayerError
+from ...core.summaries import counted
 from ...core.tensors import whole
 from ...instrument import LinearMap, OperationGraph, TensorNode
 from ..model.hook_points import HookPoint
@@ -69,7 +70,7 @@ class HeadWeights:
     def __repr__(self) -> str:
         heads, width, d_head = self.W_Q.shape
         groups = "" if self.key_value_heads == heads else f", {self.key_value_heads} of keys and values"
-        return f"HeadWeights(layer {self.layer}, {heads} heads{groups}, {width} -> {d_head})"
+        return f"HeadWeights(layer {self.layer}, {counted(heads, 'head')}{groups}, {width} -> {d_head})"
 
 
 @checked
@@ -203,7 +204,9 @@ def stream_before(points: HookPoints, node: TensorNode) -> TensorNode:
         seen.update(new)
         waiting += new
     if len(found) != 1:
-        raise ArchitectureError(f"{node.name!r} reads {len(found)} tensors of the residual stream, not one")
+        raise ArchitectureError(
+            f"{node.name!r} reads {counted(len(found), 'tensor')} of the residual stream, not one"
+        )
     return found.pop()
 
 

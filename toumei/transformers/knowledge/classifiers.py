@@ -11,6 +11,7 @@ from torch import Tensor
 from ...core.checks import check_no_nan
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
+from ...core.summaries import counted
 
 _HIDDEN = 64  # neurons of an MLP probe
 
@@ -34,7 +35,9 @@ class Probes:
 
         self._kind, self._seed = kind, seed
         if len(groups.unique()) < splits:
-            raise ArgumentError(f"{len(groups.unique())} groups cannot be divided into {splits} splits")
+            raise ArgumentError(
+                f"{counted(len(groups.unique()), 'group')} cannot be divided into {counted(splits, 'split')}"
+            )
         folds = StratifiedGroupKFold(splits, shuffle=True, random_state=seed % 2**32)
         places = np.zeros(len(labels))
         self._folds = list(folds.split(places, labels.numpy(), groups.numpy()))
@@ -42,8 +45,8 @@ class Probes:
             missing = set(labels.tolist()) - set(labels[train].tolist())
             if missing or not len(self._folds[number][1]):
                 raise ArgumentError(
-                    f"with {splits} splits there is a class without examples to train on: give fewer splits, "
-                    f"or more groups of examples of each class"
+                    f"with {counted(splits, 'split')} there is a class without examples to train on: give "
+                    "fewer splits, or more groups of examples of each class"
                 )
 
     def correct(self, features: Tensor, labels: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.modules import evaluating
 from ...core.progress import tqdm
+from ...core.summaries import counted
 from ..model.hooked_model import HookedModel
 from ..model.point_names import wanted_names
 
@@ -111,7 +112,7 @@ def _places(position: Any, count: int) -> list[Any]:
     usable = not isinstance(position, Tensor) or has_values(position)
     given = position.tolist() if usable and hasattr(position, "tolist") else position
     if not isinstance(given, Sequence) or len(given) != count or any(type(one) is not int for one in given):
-        raise ArgumentError(f"position is {_WORDS} ({count} texts), got {shown(position)}")
+        raise ArgumentError(f"position is {_WORDS} ({counted(count, 'text')}), got {shown(position)}")
     return list(given)
 
 
@@ -128,7 +129,7 @@ def _weights(inputs: dict[str, Any], places: Sequence[Any]) -> Tensor:
             continue
         index = -1 if place == "last" else place
         if not -len(known) <= index < len(known):
-            raise ArgumentError(f"a text of {len(known)} tokens has no position {place}")
+            raise ArgumentError(f"a text of {counted(len(known), 'token')} has no position {place}")
         weights[row, known[index]] = 1
     return weights
 

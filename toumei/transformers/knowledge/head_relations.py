@@ -13,7 +13,7 @@ from ...core.modules import evaluating
 from ...core.progress import tqdm
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...core.tensor_specs import Spec, specs
 from ...plots import style
 from ...plots.statistics import heat_map
@@ -118,7 +118,7 @@ class HeadRelations(Saved):
     def __repr__(self) -> str:
         heads = [f"{relation[:20]} {self.head_of(relation)}" for relation in self.relations]
         return (
-            f"HeadRelations({len(self.heads)} heads on the {self.read}: {listed(heads, 3)}; "
+            f"HeadRelations({counted(len(self.heads), 'head')} on the {self.read}: {listed(heads, 3)}; "
             f"{self.comparison.precision:.2f} of held-out facts right)"
         )
 
@@ -153,8 +153,8 @@ def find_head_relations(
     for relation, pairs in by_relation.items():
         if len(pairs) < 2 or len(set(pairs.values())) < 2:
             raise ArgumentError(
-                f"relation {relation!r} has {len(pairs)} subjects and {len(set(pairs.values()))} objects: "
-                f"expected two or more of each"
+                f"relation {relation!r} has {counted(len(pairs), 'subject')} and "
+                f"{counted(len(set(pairs.values())), 'object')}: expected two or more of each"
             )
     subjects = list(dict.fromkeys(subject for pairs in by_relation.values() for subject in pairs))
     heads = [

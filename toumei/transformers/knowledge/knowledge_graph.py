@@ -12,7 +12,7 @@ from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.serialization import Saved
-from ...core.summaries import listed, shortened
+from ...core.summaries import counted, listed, shortened
 from ...core.tensor_specs import Spec, specs
 from ...plots import style
 from ...plots.style import drawing, palette
@@ -101,8 +101,8 @@ class GraphComparison(Saved):
 
     def __repr__(self) -> str:
         return (
-            f"GraphComparison({int(self.found.sum())} facts found, {int(self.known.sum())} known: precision "
-            f"{self.precision:.2f}, recall {self.recall:.2f})"
+            f"GraphComparison({counted(int(self.found.sum()), 'fact')} found, {int(self.known.sum())} known: "
+            f"precision {self.precision:.2f}, recall {self.recall:.2f})"
         )
 
     def __str__(self) -> str:
@@ -246,7 +246,10 @@ class KnowledgeGraph(Saved):
 
     def __repr__(self) -> str:
         relations = list(dict.fromkeys(fact[1] for fact in self.facts))
-        return f"KnowledgeGraph({len(self)} facts from {shortened(self.source, 40)}: {listed(relations, 3)})"
+        return (
+            f"KnowledgeGraph({counted(len(self), 'fact')} from {shortened(self.source, 40)}: "
+            f"{listed(relations, 3)})"
+        )
 
     def __str__(self) -> str:
         lines = [repr(self)]

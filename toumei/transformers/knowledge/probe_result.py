@@ -12,6 +12,7 @@ from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import Spec, specs
 from ...plots import style
 from ...plots.style import drawing
@@ -156,7 +157,7 @@ class ProbeResult(Saved):
             labels, title = short_names(self.names)
             axes.set_xticks(places[::step], labels[::step])
             axes.set(xlabel=title, ylabel="accuracy", ylim=(0, 1.02))
-            axes.set_title(f"Which of {len(self.classes)} labels, read by probes")
+            axes.set_title(f"Which of {counted(len(self.classes), 'label')}, read by probes")
             axes.legend()
         return axes
 
@@ -168,15 +169,17 @@ class ProbeResult(Saved):
         at = self.names.index(name)
         beside = f", selectivity {float(self.selectivity[at]):.2f}" if len(self.control) else ""
         return (
-            f"ProbeResult({self.kind}, {len(self)} activations, {self.correct.shape[1]} examples of "
-            f"{len(self.classes)} classes: best {name[-40:]} {float(self.accuracy[at]):.2f}{beside})"
+            f"ProbeResult({self.kind}, {counted(len(self), 'activation')}, "
+            f"{counted(self.correct.shape[1], 'example')} of {counted(len(self.classes), 'class')}: best "
+            f"{name[-40:]} {float(self.accuracy[at]):.2f}{beside})"
         )
 
     def __str__(self) -> str:
         examples, groups = self.correct.shape[1], len(self.groups.unique())
         lines = [
-            f"{self.kind} probes of {len(self.classes)} classes at {self.position}: {examples} examples in "
-            f"{groups} groups, most frequent label {self.majority:.2f}",
+            f"{self.kind} probes of {counted(len(self.classes), 'class')} at {self.position}: "
+            f"{counted(examples, 'example')} in {counted(groups, 'group')}, most frequent label "
+            f"{self.majority:.2f}",
             f"{'':>28}  accuracy ({self.confidence:.0%})     control  random weights",
         ]
         for place, name in enumerate(self.names):

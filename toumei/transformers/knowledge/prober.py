@@ -10,6 +10,7 @@ from ...core.checks import check_choice, check_counts, check_seed, checked
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
 from ...core.progress import tqdm
+from ...core.summaries import counted
 from ..model.hooked_model import HookedModel
 from .classifiers import Probes, control_labels
 from .features import Features, is_each_token, read_features
@@ -158,13 +159,13 @@ class KnowledgeProber:
         return features.tokens[kept].tolist()
 
     def __repr__(self) -> str:
-        return f"KnowledgeProber({self.model!r}, {self.kind}, {self.splits} splits)"
+        return f"KnowledgeProber({self.model!r}, {self.kind}, {counted(self.splits, 'split')})"
 
 
 def _check_lengths(texts: Sequence[Any], **given: Sequence[Any] | None) -> None:
     for name, several in given.items():
         if several is not None and len(several) != len(texts):
-            raise ArgumentError(f"expected {name} of {len(texts)} texts, got {len(several)}")
+            raise ArgumentError(f"expected {name} of {counted(len(texts), 'text')}, got {len(several)}")
 
 
 def _labelled(features: Features, labels: Sequence[Any], by_token: bool) -> tuple[Tensor, list[Any]]:
@@ -178,7 +179,9 @@ def _labelled(features: Features, labels: Sequence[Any], by_token: bool) -> tupl
     for text, row in enumerate(labels):
         count = int((features.texts == text).sum())
         if isinstance(row, str) or not isinstance(row, Sequence) or len(row) != count:
-            raise ArgumentError(f"text {text} has {count} tokens, expected a label for each: {shown(row)}")
+            raise ArgumentError(
+                f"text {text} has {counted(count, 'token')}, expected a label for each: {shown(row)}"
+            )
         flat += list(row)
     kept = [place for place, label in enumerate(flat) if not _is_missing(label)]
     return torch.tensor(kept, dtype=torch.long), [flat[place] for place in kept]
@@ -207,6 +210,6 @@ def _check_classes(classes: Sequence[Any], numbers: Tensor, splits: int) -> None
     few = int(counts.argmin())
     if counts[few] < splits:
         raise ArgumentError(
-            f"label {classes[few]!r} has {int(counts[few])} examples, fewer than the {splits} splits: "
-            f"leave it out, or give fewer splits"
+            f"label {classes[few]!r} has {counted(int(counts[few]), 'example')}, fewer than the "
+            f"{counted(splits, 'split')}: leave it out, or give fewer splits"
         )

@@ -13,6 +13,7 @@ from ...core.errors import ArgumentError
 from ...core.finite import check_finite
 from ...core.kinds import shown
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import Spec, specs
 from ..model.hooked_model import HookedModel
 from .features import is_each_token, read_features
@@ -80,8 +81,8 @@ class SteeringVector(Saved):
         def add(tensor: Tensor) -> Tensor:
             if tensor.shape[2:].numel() != len(self.vector):
                 raise ArgumentError(
-                    f"{self.name!r} has {tensor.shape[2:].numel()} numbers in this model, the vector has "
-                    f"{len(self.vector)}"
+                    f"{self.name!r} has {counted(tensor.shape[2:].numel(), 'number')} in this model, the "
+                    f"vector has {len(self.vector)}"
                 )
             step = (strength * self.vector).to(tensor).reshape(tensor.shape[2:])
             return tensor + step
@@ -95,8 +96,9 @@ class SteeringVector(Saved):
     def __repr__(self) -> str:
         share = float(self.vector.norm()) / self.size if self.size else float("nan")
         return (
-            f"SteeringVector({self.name[-60:]!r}, {self.texts[0]} positive, {self.texts[1]} negative texts, "
-            f"length {float(self.vector.norm()):.3g}, {share:.2f} of the activation's)"
+            f"SteeringVector({self.name[-60:]!r}, {self.texts[0]} positive, "
+            f"{counted(self.texts[1], 'negative text')}, length {float(self.vector.norm()):.3g}, {share:.2f} "
+            "of the activation's)"
         )
 
 

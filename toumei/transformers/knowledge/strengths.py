@@ -13,7 +13,7 @@ from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.progress import tqdm
 from ...core.serialization import Saved
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ...core.tensor_specs import specs
 from ...plots import style
 from ...plots.style import drawing
@@ -98,8 +98,9 @@ class SteeringSweep(Saved):
     def __repr__(self) -> str:
         low, high = self.means.min(), self.means.max()
         return (
-            f"SteeringSweep({len(self)} strengths at {self.name[-40:]}: {shortened(self.metric, 40)} "
-            f"{float(low):.3g} to {float(high):.3g}, loss up to {float(self.costs.max()):.3g} above)"
+            f"SteeringSweep({counted(len(self), 'strength')} at {self.name[-40:]}: "
+            f"{shortened(self.metric, 40)} {float(low):.3g} to {float(high):.3g}, loss up to "
+            f"{float(self.costs.max()):.3g} above)"
         )
 
     def __str__(self) -> str:

@@ -12,6 +12,7 @@ from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.progress import tqdm
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ...plots import style
 from ...plots.style import drawing
@@ -88,8 +89,9 @@ class LensEvaluation(Saved):
     def __repr__(self) -> str:
         tuned, plain = self.bits_per_byte[:-1].mean(0).tolist()
         return (
-            f"LensEvaluation({len(self.layers)} layers, {self.tokens} tokens: bits per byte on average tuned "
-            f"{tuned:.3f}, logit lens {plain:.3f}, model {float(self.bits_per_byte[-1, 0]):.3f})"
+            f"LensEvaluation({counted(len(self.layers), 'layer')}, {counted(self.tokens, 'token')}: bits per "
+            f"byte on average tuned {tuned:.3f}, logit lens {plain:.3f}, model "
+            f"{float(self.bits_per_byte[-1, 0]):.3f})"
         )
 
 
@@ -119,7 +121,10 @@ def evaluate_lens(
             if read >= max_tokens:
                 break
     if not seen:
-        raise ArgumentError(f"the texts have {corpus.tokens:,} tokens, which fill no chunk: give more texts")
+        raise ArgumentError(
+            f"the texts have {counted(corpus.tokens, 'token', form=',')}, which fill no chunk: give more "
+            "texts"
+        )
     return LensEvaluation(
         layers=layers,
         cross_entropies=totals[0] / seen,

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...core.checks import check_choice, checked
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
-from ...core.summaries import listed, shortened
+from ...core.summaries import counted, listed, shortened
 from ...core.tensor_specs import Spec, specs
 from ...plots import style
 from ...plots.style import LABEL, color_bar, drawing, sequential_map
@@ -98,7 +98,9 @@ class LensTable(Saved):
         check_choice("color", color, ("probability", "divergence", "entropy"))
         shown = list(range(len(self.tokens)) if positions is None else positions)
         if not shown or not all(-len(self.tokens) <= place < len(self.tokens) for place in shown):
-            raise ArgumentError(f"expected positions among the {len(self.tokens)} tokens, got {positions!r}")
+            raise ArgumentError(
+                f"expected positions among the {counted(len(self.tokens), 'token')}, got {positions!r}"
+            )
         values = {
             "probability": self.top_probabilities[..., 0],
             "divergence": self.divergences,
@@ -156,8 +158,8 @@ class LensTable(Saved):
     def __repr__(self) -> str:
         best = listed((repr(word) for word in self.top[-1][-1][:3]), 3)
         return (
-            f"LensTable({self.lens}: {len(self.layers)} layers, {len(self.tokens)} tokens of "
-            f"{shortened(self.prompt, 50)}; at its end {best})"
+            f"LensTable({self.lens}: {counted(len(self.layers), 'layer')}, "
+            f"{counted(len(self.tokens), 'token')} of {shortened(self.prompt, 50)}; at its end {best})"
         )
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ...core.errors import ArgumentError, NonFiniteError
 from ...core.interrupts import uninterrupted
 from ...core.progress import tqdm
+from ...core.summaries import counted
 from ..model.corpus import TokenChunks, shuffled
 from ..model.families import Anatomy
 from .read_out import ReadOut, divergence, streams_of
@@ -149,8 +150,9 @@ class LensTraining:
                 progress.set_postfix(loss=f"{float(losses.mean()):.3f}")
         if not self.losses:
             raise ArgumentError(
-                f"the texts have {corpus.tokens:,} tokens, a step takes {recipe.tokens_per_step:,} in chunks "
-                f"of {recipe.length}: give more texts, or a smaller tokens_per_step or length"
+                f"the texts have {counted(corpus.tokens, 'token', form=',')}, a step takes "
+                f"{recipe.tokens_per_step:,} in chunks of {recipe.length}: give more texts, or a smaller "
+                "tokens_per_step or length"
             )
 
     def _chunks(self, corpus: TokenChunks) -> Iterator[Sequence[int]]:

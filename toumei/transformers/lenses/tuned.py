@@ -14,6 +14,7 @@ from ...core.errors import ArgumentError
 from ...core.fingerprint import fingerprint_of
 from ...core.modules import evaluating, frozen
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import Spec, specs
 from ..model.corpus import TokenChunks
 from ..model.families import Anatomy, anatomy
@@ -248,15 +249,15 @@ class TunedLens(Saved):
         parts = anatomy(model)
         if (parts.layers, parts.width) != (len(self.layers), self.weights.shape[-1]):
             raise ArgumentError(
-                f"{self!r} does not fit {type(parts.model).__name__}, which has {parts.layers} layers of "
-                f"width {parts.width}"
+                f"{self!r} does not fit {type(parts.model).__name__}, which has "
+                f"{counted(parts.layers, 'layer')} of width {parts.width}"
             )
         return parts
 
     def __repr__(self) -> str:
         first, last = self.losses[0].mean(), self.losses[-1].mean()
         return (
-            f"TunedLens({len(self.layers)} layers of width {self.weights.shape[-1]}, "
-            f"{len(self.losses)} steps of {self.recipe.tokens_per_step} tokens: "
-            f"loss {float(first):.3f} to {float(last):.3f})"
+            f"TunedLens({counted(len(self.layers), 'layer')} of width {self.weights.shape[-1]}, "
+            f"{counted(len(self.losses), 'step')} of {counted(self.recipe.tokens_per_step, 'token')}: loss "
+            f"{float(first):.3f} to {float(last):.3f})"
         )

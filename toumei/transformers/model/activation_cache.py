@@ -13,7 +13,7 @@ from ...core.errors import ArchitectureError, ArgumentError, LayerError
 from ...core.files import atomic_write
 from ...core.kinds import shown
 from ...core.serialization import write_safetensors
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from ...core.tensors import whole
 from .cached_texts import CachedTexts
 from .head_outputs import after_heads
@@ -107,7 +107,7 @@ class ActivationCache(Mapping[str, Tensor]):
         return isinstance(key, str | tuple) and self._name(key) in self._values
 
     def __repr__(self) -> str:
-        return f"ActivationCache({len(self)} activations: {listed(self, 3)})"
+        return f"ActivationCache({counted(len(self), 'activation')}: {listed(self, 3)})"
 
     @checked
     def remove_batch_dim(self) -> "ActivationCache":

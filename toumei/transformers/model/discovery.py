@@ -85,9 +85,9 @@ def search_blocks(model: nn.Module) -> str:
     candidates = [name for name, length in lists.items() if length == depth]
     if not candidates:
         raise ArchitectureError(
-            f"no blocks found in {type(model).__name__}: looked for a ModuleList of "
-            f"config.num_hidden_layers={depth} blocks, found {lists or 'no ModuleList'}; "
-            f"a row in toumei.transformers.model.families.FAMILIES says where they are"
+            f"no blocks found in {type(model).__name__}: looked for a ModuleList of as many blocks as "
+            f"config.num_hidden_layers={depth}, found {lists or 'no ModuleList'}; a row in "
+            "toumei.transformers.model.families.FAMILIES says where they are"
         )
     result: str = min(candidates, key=lambda name: name.count("."))
     return result

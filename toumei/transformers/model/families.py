@@ -20,6 +20,7 @@ from ...core.linear_layers import is_conv1d, projection_sizes
 from ...core.modules import evaluating, find_module
 from ...core.outputs import main_tensor
 from ...core.repeats import always_repeats, repeat_gap, warn_of_gap
+from ...core.summaries import counted
 from ...core.tensors import in_place, whole
 from .discovery import EXPERTS, MIXER, Family, search_family, stream_width
 from .wrappers import check_wrapper, language_model
@@ -240,7 +241,7 @@ class Anatomy:
         number = as_whole(layer)
         if number is MISFIT or not 0 <= number < self.layers:
             raise ArgumentError(
-                f"no layer {layer!r} in {type(self.model).__name__}: it has {self.layers} layers, "
+                f"no layer {layer!r} in {type(self.model).__name__}: it has {counted(self.layers, 'layer')}, "
                 f"0 to {self.layers - 1}"
             )
         return int(number)
@@ -269,7 +270,7 @@ class Anatomy:
 
     def __repr__(self) -> str:
         origin = "known" if self.known else "searched"
-        return f"Anatomy({self.kind}, {origin}: {self.layers} layers of width {self.width})"
+        return f"Anatomy({self.kind}, {origin}: {counted(self.layers, 'layer')} of width {self.width})"
 
 
 @checked
@@ -348,7 +349,7 @@ def _check_modules(parts: Anatomy) -> None:
         sizes = projection_sizes(parts.module(name))
         if sizes is None or sizes[1] != parts.width:
             raise ArchitectureError(
-                f"{parts.kind}: the down-projection {name!r} should map to {parts.width} values, "
+                f"{parts.kind}: the down-projection {name!r} should map to {counted(parts.width, 'value')}, "
                 f"it is {parts.module(name)}"
             )
 

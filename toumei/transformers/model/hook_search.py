@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ...core.errors import ArchitectureError
+from ...core.summaries import counted
 from ...instrument import (
     FeedForward,
     LinearMap,
@@ -50,7 +51,9 @@ class HookPoints:
     graph: OperationGraph = field(repr=False)
 
     def __repr__(self) -> str:
-        return f"HookPoints({len(self.names)} of {self.layers} layers, {len(self.missing)} missing)"
+        return (
+            f"HookPoints({len(self.names)} of {counted(self.layers, 'layer')}, {len(self.missing)} missing)"
+        )
 
     @cached_property
     def names(self) -> tuple[str, ...]:

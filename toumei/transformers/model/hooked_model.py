@@ -15,6 +15,7 @@ from ...core.hooks import hooked
 from ...core.kinds import shown
 from ...core.modules import check_model, frozen, without_wrapper
 from ...core.outputs import main_tensor
+from ...core.summaries import counted
 from .activation_cache import ActivationCache
 from .families import Anatomy, anatomy
 from .hook_points import Point
@@ -114,8 +115,8 @@ class HookedModel:
         pre = self.points.points.get("blocks.0.hook_resid_pre")
         width = "" if pre is None else f", width {self.width}"
         return (
-            f"{type(self).__name__}({type(self.model).__name__}, {self.layers} layers, "
-            f"{first.num_heads} heads{width})"
+            f"{type(self).__name__}({type(self.model).__name__}, {counted(self.layers, 'layer')}, "
+            f"{counted(first.num_heads, 'head')}{width})"
         )
 
     @property

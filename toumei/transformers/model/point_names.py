@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...core.errors import ArgumentError, LayerError, ToumeiError
 from ...core.kinds import shown
 from ...core.modules import without_wrapper
+from ...core.summaries import counted
 from ...core.targets import resolve
 from .hook_search import HookPoints
 
@@ -83,7 +84,9 @@ def wanted_names(model: nn.Module, names: Any, points: HookPoints, *, edited: bo
     if callable(names):
         found = [name for name in known if names(name)]
         if edited and not found:
-            raise LayerError(f"the function accepts none of {len(known)} names, such as {known[0]!r}")
+            raise LayerError(
+                f"the function accepts none of {counted(len(known), 'name')}, such as {known[0]!r}"
+            )
         return found
     single = isinstance(names, str) or (isinstance(names, tuple) and any(isinstance(n, int) for n in names))
     listed = isinstance(names, Iterable) and not isinstance(names, Tensor | np.ndarray)

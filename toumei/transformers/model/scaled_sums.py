@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ...core.errors import ArchitectureError
+from ...core.summaries import counted
 from ...instrument import Operation, OperationGraph, TensorNode
 from ...instrument.search.sources import TRANSPARENT
 from .families import Anatomy
@@ -49,7 +50,7 @@ class ScaledSums:
             if node.producer not in within and self._is_stream(node)
         }
         if len(given) != 1:
-            raise self.refusal(f"{module!r} takes {len(given)} tensors")
+            raise self.refusal(f"{module!r} takes {counted(len(given), 'tensor')}")
         return given.pop()
 
     def sums_below(self, final: TensorNode) -> dict[TensorNode, list[tuple[TensorNode, float]]]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...core.checks import check_choice, checked
 from ...core.errors import ArgumentError, ShapeError
+from ...core.summaries import counted
 from ..model.activation_cache import ActivationCache
 
 Kind = Literal["zero", "mean", "resample"]
@@ -86,8 +87,8 @@ def _replacement(kind: Kind, tensor: Tensor, others: Tensor, itself: bool, poole
         mean = others.mean((0, 1) if pooled else 0, keepdim=True)
         if not pooled and others.shape[1] != tensor.shape[1]:
             raise ShapeError(
-                f"the reference has {others.shape[1]} positions and the texts {tensor.shape[1]}: with "
-                f"pooled=True the mean is over all positions"
+                f"the reference has {counted(others.shape[1], 'position')} and the texts {tensor.shape[1]}: "
+                "with pooled=True the mean is over all positions"
             )
         return mean.expand_as(tensor)
     if itself:
@@ -106,7 +107,8 @@ def _along(direction: Tensor, tensor: Tensor, new: Tensor) -> Tensor:
     """The activation with the component of another one along a direction."""
     if direction.shape != tensor.shape[-1:] or not bool(direction.any()):
         raise ShapeError(
-            f"expected a direction of {tensor.shape[-1]} numbers, not all zero, got {tuple(direction.shape)}"
+            f"expected a direction of {counted(tensor.shape[-1], 'number')}, not all zero, got "
+            f"{tuple(direction.shape)}"
         )
     unit = direction / direction.norm()
     result: Tensor = tensor + ((new - tensor) @ unit)[..., None] * unit

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...core.checks import check_counts, checked
 from ...core.ordering import largest
 from ...core.serialization import Saved
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -99,12 +99,18 @@ class HeadAblation(Saved):
 
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:+.3f}" for name, value in self.top(3))
-        return f"HeadAblation({self.kind}, {len(self)} heads, {len(self.before)} texts: highest {best})"
+        return (
+            f"HeadAblation({self.kind}, {counted(len(self), 'head')}, {counted(len(self.before), 'text')}: "
+            f"highest {best})"
+        )
 
     def __str__(self) -> str:
         measure, label = shortened(self.measure), shortened(self._label)
         mean = f"{measure} {float(self.before.mean()):.3f} as it is; {label}:"
-        lines = [f"{self.kind} ablation of {len(self)} heads over {len(self.before)} texts", mean]
+        lines = [
+            f"{self.kind} ablation of {counted(len(self), 'head')} over {counted(len(self.before), 'text')}",
+            mean,
+        ]
         intervals = self.intervals
         for name, value in self.top(8):
             layer, head = name.split(".")

@@ -12,6 +12,7 @@ from ...core.errors import ArgumentError
 from ...core.modules import evaluating
 from ...core.seeding import make_generator
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ...plots.style import drawing
 from ..model.hooked_model import HookedModel
@@ -88,7 +89,7 @@ class AttributionPatching(Saved):
     def __repr__(self) -> str:
         return (
             f"AttributionPatching(gradient at {self.gradient_at}, error {self.error:.3f} and correlation "
-            f"{self.correlation:.2f} on {len(self.places)} patches)"
+            f"{self.correlation:.2f} on {counted(len(self.places), 'patch')})"
         )
 
 

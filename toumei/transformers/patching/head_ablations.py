@@ -14,6 +14,7 @@ from ...core.modules import evaluating
 from ...core.parallel import sweep
 from ...core.products import onednn_products
 from ...core.progress import tqdm
+from ...core.summaries import counted
 from ..model.causality import check_next_token_logits
 from ..model.hooked_model import HookedModel
 from .ablation_edits import KINDS, Kind
@@ -280,8 +281,8 @@ def _values(
         raise ArgumentError("means of single positions need texts of one length: give pooled=True")
     if not pooled and len(rows[0]) < longest:
         raise ArgumentError(
-            f"means of single positions need reference texts as long as the texts, {longest} tokens, got "
-            f"{len(rows[0])}: give pooled=True"
+            "means of single positions need reference texts as long as the texts, "
+            f"{counted(longest, 'token')}, got {len(rows[0])}: give pooled=True"
         )
     sums: dict[int, Tensor] = {}
     for group in _groups(model, rows):

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...core.checks import checked
 from ...core.errors import ArgumentError
 from ...core.kinds import shown
+from ...core.summaries import counted
 from ..model.hooked_model import HookedModel
 from ..model.tokens import continuation
 
@@ -193,7 +194,7 @@ def answer_tokens(model: HookedModel, ids: Tensor | None, logits: Tensor, answer
         list(several) if isinstance(several, Sequence) and not isinstance(several, str) else [several] * texts
     )
     if len(listed) != texts:
-        raise ArgumentError(f"expected an answer for each of {texts} prompts, got {len(listed)}")
+        raise ArgumentError(f"expected an answer for each of {counted(texts, 'prompt')}, got {len(listed)}")
     found = []
     for place, answer in enumerate(listed):
         if isinstance(answer, str):

@@ -10,7 +10,7 @@ from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError
 from ...core.ordering import largest
 from ...core.serialization import Saved
-from ...core.summaries import shortened
+from ...core.summaries import counted, shortened
 from ...core.tensor_specs import specs
 from ...plots.statistics import heat_map
 from ...plots.style import drawing
@@ -124,7 +124,7 @@ class PatchingResult(Saved):
     def __repr__(self) -> str:
         best = ", ".join(f"{name} {value:.2f}" for name, value in self.top(3))
         what = shortened(self.what)
-        return f"PatchingResult({self.direction} of {what}, {len(self)} patches: highest {best})"
+        return f"PatchingResult({self.direction} of {what}, {counted(len(self), 'patch')}: highest {best})"
 
     def __str__(self) -> str:
         lines = [

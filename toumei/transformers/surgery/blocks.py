@@ -9,6 +9,7 @@ from torch import nn
 
 from ...core.errors import ArchitectureError, ArgumentError, EditError
 from ...core.modules import check_model, find_module, without_wrapper
+from ...core.summaries import counted
 from ..model.discovery import search_blocks
 from .changes import Replacement, attribute, sharing_copy
 
@@ -46,8 +47,8 @@ class Blocks:
         for layer in layers:
             if type(layer) is not int or not 0 <= layer < len(self):
                 raise ArgumentError(
-                    f"no layer {layer!r} in {type(self.model).__name__}: it has {len(self)} layers, "
-                    f"0 to {len(self) - 1}"
+                    f"no layer {layer!r} in {type(self.model).__name__}: it has "
+                    f"{counted(len(self), 'layer')}, 0 to {len(self) - 1}"
                 )
 
     def check_once(self, layers: Sequence[int]) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import ArchitectureError, ArgumentError
+from ...core.summaries import counted
 from ...instrument import LinearMap
 from ..heads.weights import check_layer, projection_map
 from ..model.hook_points import HookPoint
@@ -87,13 +88,14 @@ class HeadPlaces:
         self.check(pruned)
         heads = [head for head in range(self.heads) if head not in pruned]
         if not heads:
-            raise ArgumentError(f"all {self.heads} heads of layer {self.layer} would be pruned: leave one")
+            raise ArgumentError(f"all heads ({self.heads}) of layer {self.layer} would be pruned: leave one")
         groups = sorted({head // self.per_group for head in heads})
         counts = {group: sum(head // self.per_group == group for head in heads) for group in groups}
         if len(set(counts.values())) > 1:
             raise ArgumentError(
-                f"layer {self.layer} has {self.groups} groups of {self.per_group} heads that share keys and "
-                f"values: prune as many heads of each group, or all of a group; left would be {counts}"
+                f"layer {self.layer} has {counted(self.groups, 'group')} of "
+                f"{counted(self.per_group, 'head')} that share keys and values: prune as many heads of each "
+                f"group, or all of a group; left would be {counts}"
             )
         return heads, groups
 

@@ -9,7 +9,7 @@ from torch import nn
 from ...core.checks import check_counts, checked
 from ...core.errors import ArgumentError, EditError
 from ...core.modules import device_and_dtype
-from ...core.summaries import listed
+from ...core.summaries import counted, listed
 from .blocks import Blocks, blocks_of
 from .surgery import Surgery
 
@@ -76,7 +76,7 @@ def delete_layers(model: nn.Module, layers: Sequence[int]) -> Surgery:
     def left(blocks: Blocks) -> list[int]:
         blocks.check_once(layers)
         if len(layers) == len(blocks):
-            raise ArgumentError(f"all {len(blocks)} layers would be deleted: leave one")
+            raise ArgumentError(f"all layers ({len(blocks)}) would be deleted: leave one")
         return [layer for layer in range(len(blocks)) if layer not in layers]
 
     return _surgery(model, f"delete {_words(layers)}", left)
@@ -109,7 +109,7 @@ def permute_layers(model: nn.Module, order: Sequence[int]) -> Surgery:
         blocks.check_once(order)
         missing = [layer for layer in range(len(blocks)) if layer not in order]
         if missing:
-            raise ArgumentError(f"expected an order of all {len(blocks)} layers, {_words(missing)} missing")
+            raise ArgumentError(f"expected an order of all layers ({len(blocks)}), {_words(missing)} missing")
         return order
 
     return _surgery(model, f"layers in the order {listed(order, 12)}", permuted)
@@ -145,7 +145,7 @@ def repeat_layers(model: nn.Module, layers: Sequence[int], times: int = 2) -> Su
         counts = [times if layer in layers else 1 for layer in range(len(blocks))]
         return [layer for layer, count in enumerate(counts) for _ in range(count)]
 
-    return _surgery(model, f"repeat {_words(layers)} {times} times", repeated)
+    return _surgery(model, f"repeat {_words(layers)} {counted(times, 'time')}", repeated)
 
 
 @checked

@@ -68,7 +68,7 @@ def _cut(points: HookPoints, layer: int, neurons: Sequence[int], drafts: Drafts)
     if not neurons or len(set(neurons)) < len(neurons):
         raise ArgumentError(f"expected different neurons of layer {layer}, got {listed(neurons)}")
     if len(neurons) == size:
-        raise ArgumentError(f"all {size} neurons of layer {layer} would be pruned: leave one")
+        raise ArgumentError(f"all neurons ({size}) of layer {layer} would be pruned: leave one")
     kept = left_out(size, neurons)
     first = drafts.of(network.first)
     up = first if network.up is None else drafts.of(network.up)

@@ -14,6 +14,7 @@ from ...core.modules import evaluating
 from ...core.outputs import main_tensor
 from ...core.progress import tqdm
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ...plots import style
 from ...plots.style import drawing
@@ -135,13 +136,14 @@ class LayerPerplexities(Saved):
             f"{layer} {float(self.perplexities[self.layers.index(layer)]):.4g}" for layer in self.least(3)
         )
         return (
-            f"LayerPerplexities({self.change} each of {len(self)} layers: whole model {self.baseline:.4g}, "
-            f"least with layer {best})"
+            f"LayerPerplexities({self.change} each of {counted(len(self), 'layer')}: whole model "
+            f"{self.baseline:.4g}, least with layer {best})"
         )
 
     def __str__(self) -> str:
         lines = [
-            f"perplexity of {len(self.before)} texts of {self.length} tokens: {self.baseline:.2f}",
+            f"perplexity of {counted(len(self.before), 'text')} of {counted(self.length, 'token')}: "
+            f"{self.baseline:.2f}",
             f"{_WORDS[self.change]:>28}  perplexity  loss rises by (95 %)",
         ]
         rows = zip(self.layers, self.perplexities, self.rises, self.intervals, strict=True)

@@ -10,6 +10,7 @@ from ...core.blocks import block
 from ...core.checks import checked
 from ...core.errors import ArgumentError, EditError
 from ...core.interrupts import until_the_end
+from ...core.summaries import counted
 from ...instrument import find_linear
 from ..features import SparseAutoencoder, polysemanticity
 from ..heads.vocabulary_weights import unembedding
@@ -168,7 +169,9 @@ def activations_of(model: HookedModel, given: Sequence[Any], key: Any) -> Iterat
     """
     names = wanted_names(model.model, key, model.points)
     if len(names) != 1:
-        raise ArgumentError(f"{key!r} names {len(names)} activations: name one, such as {names[:1]}")
+        raise ArgumentError(
+            f"{key!r} names {counted(len(names), 'activation')}: name one, such as {names[:1]}"
+        )
     if isinstance(given, str) or not len(given):
         raise ArgumentError(f"expected a list of texts, or of tokens of texts, got {given!r}")
     for one in given:

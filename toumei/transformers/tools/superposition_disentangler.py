@@ -10,6 +10,7 @@ from torch import Tensor
 from ...core.checks import check_choice, check_counts, check_seed, checked
 from ...core.errors import ArgumentError
 from ...core.serialization import Saved
+from ...core.summaries import counted
 from ...core.tensor_specs import specs
 from ..features import DictionarySettings, SparseAutoencoder, interference, train_dictionary
 from .base import HookedTool
@@ -64,7 +65,7 @@ class Directions(Saved):
         """Returns the activations (..., width) of coordinates (..., directions)."""
         if coordinates.shape[-1:] != (len(self.directions),):
             raise ArgumentError(
-                f"expected {len(self.directions)} coordinates, got {tuple(coordinates.shape)}"
+                f"expected {counted(len(self.directions), 'coordinate')}, got {tuple(coordinates.shape)}"
             )
         return coordinates @ self.directions.to(coordinates) + self.mean.to(coordinates)
 
@@ -160,8 +161,8 @@ class SuperpositionDisentangler(HookedTool):
         most = min(values.shape)
         if n_components > most:
             raise ArgumentError(
-                f"{method} finds at most {most} directions in {len(values)} vectors of width "
-                f"{values.shape[1]}, got {n_components}: a dictionary finds more"
+                f"{method} finds at most {counted(most, 'direction')} in {counted(len(values), 'vector')} of "
+                f"width {values.shape[1]}, got {n_components}: a dictionary finds more"
             )
         mean = values.mean(0)
         if method == "pca":
@@ -182,7 +183,9 @@ class SuperpositionDisentangler(HookedTool):
     def _values(self, given: Sequence[Any], key: Any) -> Tensor:
         values = torch.cat([one.double().cpu() for one in activations_of(self.model, given, key)])
         if len(values) < 2 or not float(values.var(0).sum()):
-            raise ArgumentError(f"expected two tokens with different activations, got {len(values)} tokens")
+            raise ArgumentError(
+                f"expected two tokens with different activations, got {counted(len(values), 'token')}"
+            )
         return values
 
 

@@ -79,7 +79,7 @@ def test_facts_that_the_model_does_not_know_are_left_out(tracer):
     wrong = "w1" if known != "w1" else "w2"
     average = tracer.trace_many([("w3 {} w9", "w8", known), ("w3 {} w9", "w8", wrong)], samples=1)
     assert len(average.effects) == 1 and average.skipped == 1
-    with pytest.raises(ArgumentError, match="the answer of none of the 1 facts"):
+    with pytest.raises(ArgumentError, match="the answer of none of the 1 fact"):
         tracer.trace_many([("w3 {} w9", "w8", wrong)], samples=1)
 
 

@@ -12,6 +12,7 @@ from typing_extensions import Self
 from ....core.checks import checked
 from ....core.errors import EditError
 from ....core.serialization import Saved, load_result, save_result
+from ....core.summaries import counted
 from ....core.threads import alone
 from ...model.families import Anatomy, anatomy
 from ...model.revertible import Revertible
@@ -132,7 +133,7 @@ class Edit(Saved, Revertible):
         if registry.unedited_fingerprint(parts.model) != notes.get("fingerprint"):
             raise EditError(
                 f"{path} edits {notes.get('model')} ({notes.get('class')} of {notes.get('layers')} layers) "
-                f"with other weights than this {type(model).__name__} of {parts.layers} layers has"
+                f"with other weights than this {type(model).__name__} of {counted(parts.layers, 'layer')} has"
             )
         return edit
 
@@ -166,7 +167,7 @@ class Edit(Saved, Revertible):
         count, effects = len(self.requests), self.effects
         if count > 1:
             took = f", {sum(effect.took for effect in effects)} took" if effects else ""
-            return f"{count} facts{took}"
+            return f"{counted(count, 'fact')}{took}"
         target = shorten(self.requests[0].target, 24, placeholder=" ...")
         shown = f"{shorten(self.requests[0].text, 48, placeholder=' ...')} -> {target}"
         if not effects:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ....core.checks import check_counts
 from ....core.errors import ArgumentError
-from ....core.summaries import line_of
+from ....core.summaries import counted, line_of
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def settings_for(
         preset = {**preset, "layers": tuple(given_layers)}
     if "layers" not in preset:
         raise ArgumentError(
-            f"no paper edits a {kind} of {layers} layers with {method!r}: give the layer, or layer='trace' "
-            f"to take the layer that a causal trace finds"
+            f"no paper edits a {kind} of {counted(layers, 'layer')} with {method!r}: give the layer, or "
+            "layer='trace' to take the layer that a causal trace finds"
         )
     return replace(EditSettings(**preset), **given)

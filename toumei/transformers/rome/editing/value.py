@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ....core.errors import ArgumentError, NonFiniteError
 from ....core.modules import evaluating, frozen
 from ....core.progress import tqdm
+from ....core.summaries import counted
 from ...model.families import Anatomy
 from .requests import SubjectText
 from .settings import EditSettings
@@ -84,7 +85,7 @@ class Value:
 
     def __repr__(self) -> str:
         size = float(self.delta.norm() / self.start.norm())
-        return f"Value({size:.2f} x the value after {len(self.losses)} steps, {self.ended})"
+        return f"Value({size:.2f} x the value after {counted(len(self.losses), 'step')}, {self.ended})"
 
 
 _CERTAIN = 1e-6  # the loss below which a prediction needs no vector
@@ -282,8 +283,8 @@ class _Group:
         if not loss.isfinite().all():
             raise NonFiniteError(
                 f"the loss of {self.facts[index].name!r} became {float(loss[0])} after "
-                f"{len(self.histories[index])} steps: try a smaller learning rate than {self.settings.lr:g}, "
-                f"or the model in float32"
+                f"{counted(len(self.histories[index]), 'step')}: try a smaller learning rate than "
+                f"{self.settings.lr:g}, or the model in float32"
             )
         self.histories[index].append(loss)
 

@@ -10,6 +10,7 @@ from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.files import check_regular
 from ....core.json_files import from_json
+from ....core.summaries import counted
 from ..editing.requests import EditRequest
 from .records import fields_of
 
@@ -132,7 +133,7 @@ def world_cases(world: "FactsWorld", count: int, seed: int = 0) -> list[EditCase
     if not hasattr(world, "subjects"):
         raise ArgumentError(f"expected a FactsWorld, got {type(world).__name__}")
     if not 0 < count <= len(world.subjects):
-        raise ArgumentError(f"expected 1 to {len(world.subjects)} cases, got {count}")
+        raise ArgumentError(f"expected 1 to {counted(len(world.subjects), 'case')}, got {count}")
     draw = random.Random(seed)
     cases = []
     for subject in draw.sample(world.subjects, count):

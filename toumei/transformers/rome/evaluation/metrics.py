@@ -19,6 +19,7 @@ from ....core.content import content_of_model
 from ....core.errors import ArgumentError
 from ....core.parallel import sweep
 from ....core.serialization import Saved
+from ....core.summaries import counted
 from ....core.tensor_specs import specs
 from ....core.threads import alone
 from ....plots import style
@@ -127,7 +128,7 @@ class Evaluation(Saved):
     def __repr__(self) -> str:
         count = len(next(iter(self.values.values()), ()))
         shown = [f"{metric} {self.text(metric)}" for metric in _SHOWN if metric in self._present()]
-        return f"Evaluation({count} cases: {', '.join(shown)})"
+        return f"Evaluation({counted(count, 'case')}: {', '.join(shown)})"
 
 
 @checked

@@ -17,7 +17,7 @@ from ....core.checks import checked
 from ....core.errors import ArgumentError, NonFiniteError
 from ....core.fingerprint import fingerprint_of
 from ....core.serialization import Saved
-from ....core.summaries import listed
+from ....core.summaries import counted, listed
 from ....core.tensor_specs import Spec, specs
 from ...model.wrappers import language_model
 from ..weight_edits.low_rank import null_directions
@@ -54,8 +54,9 @@ class SecondMoment:
         factor, info = found
         if info.item():
             raise NonFiniteError(
-                f"the second moment of {self.count} keys of {len(self.total)} entries cannot be inverted: "
-                f"collect it over more texts, at least several times as many keys as entries"
+                f"the second moment of {counted(self.count, 'key')} of {counted(len(self.total), 'entry')} "
+                "cannot be inverted: collect it over more texts, at least several times as many keys as "
+                "entries"
             )
         return factor
 
@@ -84,7 +85,7 @@ class SecondMoment:
         return keys.double().cpu() @ free @ free.T
 
     def __repr__(self) -> str:
-        return f"SecondMoment({len(self.total)} entries, {self.count} keys)"
+        return f"SecondMoment({counted(len(self.total), 'entry')}, {counted(self.count, 'key')})"
 
 
 class IdentityMoment(SecondMoment):
@@ -209,4 +210,4 @@ class KeyStatistics(Saved):
     def __repr__(self) -> str:
         layers = listed(self.moments, 8)
         count = min((moment.count for moment in self.moments.values()), default=0)
-        return f"KeyStatistics(layers {layers}: {count} keys of {self.texts} texts)"
+        return f"KeyStatistics(layers {layers}: {counted(count, 'key')} of {counted(self.texts, 'text')})"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ....core.checks import checked
 from ....core.serialization import Saved
+from ....core.summaries import counted
 from ....core.tensor_specs import specs
 from ....plots import style
 from ....plots.statistics import heat_map
@@ -118,7 +119,7 @@ class AverageEffects(Saved):
         return ax
 
     def _title(self) -> str:
-        return f"{restored(self.kind, self.window, self.sever)}: {len(self.effects)} facts"
+        return f"{restored(self.kind, self.window, self.sever)}: {counted(len(self.effects), 'fact')}"
 
     def __repr__(self) -> str:
         kind = self.kind if self.window == 1 else f"{self.kind} in windows of {self.window}"
@@ -126,7 +127,8 @@ class AverageEffects(Saved):
         mean, width = self.total
         facts, _, layers = self.effects.shape
         return (
-            f"AverageEffects({facts} facts, {kind}, {layers} layers: total effect {mean:.3f} +- {width:.3f})"
+            f"AverageEffects({counted(facts, 'fact')}, {kind}, {counted(layers, 'layer')}: total effect "
+            f"{mean:.3f} +- {width:.3f})"
         )
 
 

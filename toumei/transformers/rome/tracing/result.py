@@ -8,7 +8,7 @@ from torch import Tensor
 from ....core.checks import checked
 from ....core.errors import ArgumentError
 from ....core.serialization import Saved
-from ....core.summaries import shortened
+from ....core.summaries import counted, shortened
 from ....core.tensor_specs import specs
 from ....plots import style
 from ....plots.statistics import heat_map
@@ -141,8 +141,8 @@ class CausalTrace(Saved):
         kind = self.kind if self.window == 1 else f"{self.kind} in windows of {self.window}"
         prompt, answer = shortened(self.prompt), shortened(self.answer, 30)
         return (
-            f"CausalTrace({prompt!r} -> {answer!r}: {length} tokens x {layers} layers, {kind}, "
-            f"{self.low:.3f} to {self.high:.3f})"
+            f"CausalTrace({prompt!r} -> {answer!r}: {counted(length, 'token')} x {counted(layers, 'layer')}, "
+            f"{kind}, {self.low:.3f} to {self.high:.3f})"
         )
 
 
@@ -153,5 +153,5 @@ def restored(kind: str, window: int, sever: str | None) -> str:
         >>> restored("mlp", 10, None), restored("hidden", 1, "attn")
         ('10 MLPs restored', 'one state restored, attentions severed')
     """
-    count = f"one {_WHAT[kind]}" if window == 1 else f"{window} {_WHAT[kind]}s"
+    count = f"one {_WHAT[kind]}" if window == 1 else counted(window, _WHAT[kind])
     return f"{count} restored" + (f", {_WHAT[sever]}s severed" if sever else "")

@@ -18,6 +18,7 @@ from ....core.content import content_of_model
 from ....core.errors import ArgumentError
 from ....core.modules import evaluating
 from ....core.parallel import sweep
+from ....core.summaries import counted
 from ...model.families import anatomy
 from ...model.tokens import Tokens, as_prompt, continuation, fill_subject, subject_range, tokenize
 from .averages import AverageEffects, by_role
@@ -246,7 +247,9 @@ class CausalTracer:
         found = sweep(FactTask(self), items, jobs=jobs, folder=folder, verbose=verbose)
         results = [result for result in found if result is not None]
         if not results:
-            raise ArgumentError(f"the model predicts the answer of none of the {len(prompts)} facts")
+            raise ArgumentError(
+                f"the model predicts the answer of none of the {counted(len(prompts), 'fact')}"
+            )
         return AverageEffects(
             effects=torch.stack([result["effects"] for result in results]),
             low=torch.tensor([result["low"] for result in results]),

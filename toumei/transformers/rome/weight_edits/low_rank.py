@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ....core.checks import checked
 from ....core.errors import ArgumentError, NonFiniteError, ShapeError
+from ....core.summaries import counted
 from ....core.tensor_specs import Spec, specs
 
 
@@ -93,8 +94,8 @@ def closed_form(
     limit = 0.01 / torch.finfo(gram.dtype).eps
     if not finite or (ridge == 0 and not torch.linalg.cond(gram) < limit):
         raise NonFiniteError(
-            f"the closed form of {len(keys)} keys has no solution: a key is zero, not finite, or depends on "
-            f"the others; take a ridge above 0 (given: {ridge:g}) or fewer facts at once"
+            f"the closed form of {counted(len(keys), 'key')} has no solution: a key is zero, not finite, or "
+            f"depends on the others; take a ridge above 0 (given: {ridge:g}) or fewer facts at once"
         )
     directions = torch.linalg.solve(gram, whitened)
     return LowRank(residuals.T.contiguous(), directions[: len(residuals)])
