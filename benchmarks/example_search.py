@@ -87,9 +87,10 @@ class Turns:
 
 
 def alive() -> int:
-    """How many numbers all tensors hold that Python can reach now."""
+    """How many numbers all tensors hold that Python can reach now, but for those of symbolic sizes."""
     gc.collect()
-    return sum(item.numel() for item in gc.get_objects() if issubclass(type(item), Tensor))
+    counts = [item.numel() for item in gc.get_objects() if issubclass(type(item), Tensor)]
+    return sum(count for count in counts if type(count) is int)
 
 
 if __name__ == "__main__":

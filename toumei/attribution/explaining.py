@@ -79,7 +79,9 @@ def explain(
         target: Index or name of an output. By default what is predicted: for each picture its class, for all
             rows of a table the class that is predicted most often, for a text the likeliest.
         baselines: What stands for absence. By default the mean colour of pictures, the mean of the given rows
-            of a table, and the tokenizer's mask, unknown, padding or end token, the first that it has.
+            of a table, and the tokenizer's mask, unknown, padding or end token, the first that it has. As
+            many rows as there are inputs are a baseline for each of them, in this order; rows of a
+            background, as shap takes them, are ``FromData(background)``.
         tokenizer: Of a text.
         preprocess: Applied to the inputs before the network, such as a normalization.
         feature_names: Of the columns of a table; by default those of a table of pandas.

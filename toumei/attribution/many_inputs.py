@@ -57,7 +57,7 @@ def attribute_many(
         inputs: As for the method: a tensor (N, ...), a tuple or a dictionary of tensors, or a table.
         target: As for the method: one for all inputs, a tensor of one index an input, or a list of these.
         baselines: As for the method; a tensor with a row for each input, or for each activation of the layer,
-            has a baseline for each.
+            has a baseline for each; a background, as shap takes it, is ``FromData(background)``.
         feature_names: As for the method.
         class_names: As for the method.
         row_names: As for the method.

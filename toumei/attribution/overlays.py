@@ -80,11 +80,12 @@ def overlay(
                 extent = (left, left + width, top + height, top)
                 heat = None if part == "original" else maps[number][row]
                 draw_map(ax, heat, None if part == "map" else images[row], extent)
-            _write(ax, labels[row], -gap, top + height / 2, ha="right", va="center")
+            _write(ax, labels[row], -gap, top + height / 2, tall=height + gap / 2, ha="right", va="center")
         for column, (part, number) in enumerate(columns):
             text = part if part == "original" else results[number].method
             text += ", map" if part == "map" and "blend" in show else ""
-            _write(ax, text, column * (width + gap) + width / 2, -gap / 2, ha="center", va="bottom")
+            middle = column * (width + gap) + width / 2
+            _write(ax, text, middle, -gap / 2, wide=width + gap / 2, lines=2, ha="center", va="bottom")
         ax.set_xlim(0, right)
         ax.set_ylim(bottom, 0)
         ax.set_axis_off()
@@ -134,7 +135,10 @@ def _class_of(result: Contributions, row: int) -> str:
 
 
 def _write(ax: "Axes", text: str, x: float, y: float, **where: Any) -> None:
-    ax.text(x, y, text, fontsize=style.LABEL, color="black", parse_math=False, **where)
+    from ..plots.fitted_text import FittedText
+
+    look: dict[str, Any] = {"fontsize": style.LABEL, "color": "black", "parse_math": False, **where}
+    ax.add_artist(FittedText(x, y, text, **look))
 
 
 def _bar(ax: "Axes", sign: Sign, percentile: float) -> None:

@@ -13,6 +13,7 @@ from ..core.errors import ShapeError
 from ..core.notebooks import escaped
 from ..core.summaries import counted
 from ..plots import style
+from ..plots.frames import draw_frames, pale
 from ..plots.html import picture, token_spans
 from ..plots.pixels import check_overlay, in_range
 from ..plots.style import LABEL, color_bar, drawing
@@ -195,6 +196,8 @@ def _percentile(values: Tensor, percentile: float) -> Tensor:
 
 
 def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None, labels: Sequence[str]) -> None:
+    from ..plots.fitted_text import FittedText
+
     height, width = heat.shape[-2:] if images is None else images.shape[-2:]
     gap = max(1, width // 30)
     for index, of_picture in enumerate(heat):
@@ -202,16 +205,9 @@ def _draw_maps(ax: "Axes", heat: Tensor, images: Tensor | None, labels: Sequence
         image = None if images is None else images[index]
         draw_map(ax, of_picture, image, (left, left + width, height, 0))
         if labels:
-            ax.annotate(
-                labels[index],
-                (left + width / 2, 0),
-                (0, 3),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                size=LABEL,
-                parse_math=False,
-            )
+            look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": LABEL, "parse_math": False}
+            middle = left + width / 2
+            ax.add_artist(FittedText(middle, -height / 40, labels[index], width + gap / 2, lines=2, **look))
     ax.set_xlim(0, len(heat) * (width + gap) - gap)
     ax.set_ylim(height, 0)
     ax.set_axis_off()
@@ -222,6 +218,8 @@ def draw_map(
 ) -> None:
     """Draws a heat map, a picture, or a heat map over a picture in gray.
 
+    What is near white at its edge has a thin grey frame.
+
     Args:
         ax: Where to draw.
         heat: (H, W) between -1 and 1.
@@ -229,6 +227,10 @@ def draw_map(
         extent: Left, right, bottom and top in the data of the axes.
     """
     where: dict[str, Any] = {"extent": extent}
+    left, right, bottom, top = extent
+    seen = style.diverging_colors(heat).movedim(2, 0) if image is None and heat is not None else image
+    if seen is not None and pale(seen[None])[0]:
+        draw_frames(ax, [(left, top, right - left, bottom - top)])
     if image is not None:
         shown = in_range(image)
         if heat is None:

@@ -5,6 +5,8 @@ from difflib import get_close_matches
 from inspect import BoundArguments, Parameter, signature
 from typing import Any
 
+from .advice import instead_of, meant_by
+
 _MOST = 12  # names of arguments in a message
 
 
@@ -56,8 +58,9 @@ def _hint(door: Callable[..., Any], unknown: str, args: Sequence[Any]) -> str:
     of_constructor = _names(type(args[0]).__init__) if door.__name__ == "__call__" and args else []
     if near := _near(unknown, of_constructor):
         return f"settings belong to the constructor, which has {', '.join(near)}"
+    advice = instead_of(unknown, known)
     more = f" and {len(known) - _MOST} more" if len(known) > _MOST else ""
-    return f"it takes {', '.join(known[:_MOST]) or 'none'}{more}"
+    return f"it takes {', '.join(known[:_MOST]) or 'none'}{more}" + (f"; {advice}" if advice else "")
 
 
 def _names(door: Callable[..., Any]) -> list[str]:
@@ -72,4 +75,8 @@ def _near(unknown: str, known: Sequence[str]) -> list[str]:
     if not unknown:
         return []
     parts = [name for name in known if name in unknown or unknown in name]
-    return list(dict.fromkeys([*parts, *get_close_matches(unknown, known, n=3, cutoff=0.6)]))[:3]
+    return list(
+        dict.fromkeys(
+            [*meant_by(unknown, known), *parts, *get_close_matches(unknown, known, n=3, cutoff=0.6)]
+        )
+    )[:3]

@@ -25,4 +25,15 @@ def as_device(given: Any) -> torch.device:
         torch.empty(0, device=given)
         return torch.device(given)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
-        raise ArgumentError(f"there is no device {shown(given)}: {error}") from error
+        raise ArgumentError(f"there is no device {shown(given)}: {_why(given, error)}") from error
+
+
+def _why(given: Any, error: Exception) -> str:
+    """The devices of this machine, and what torch says of a kind of device that it knows."""
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = f"this machine has {' and '.join(['cpu', *(name for name, found in has.items() if found)])}"
+    try:
+        torch.device(given)
+    except (RuntimeError, TypeError, ValueError):
+        return there
+    return f"{there}. {error}"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .advice import in_place_of
 from .conversions import (
     MISFIT,
     as_none,
@@ -270,7 +271,8 @@ def fitted(name: str, value: Any, kind: Kind | None) -> Any:
     if taken is MISFIT:
         assert kind is not None
         error = NotATensorError if "a tensor" in kind.words else ArgumentError
-        raise error(f"{name} is {kind.words}, got {shown(value)}")
+        advice = "" if "one of" in kind.words else in_place_of(name, value)
+        raise error(f"{name} is {kind.words}, got {shown(value)}{advice}")
     return taken
 
 

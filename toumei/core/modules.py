@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .advice import in_place_of
 from .compiled import uncompiled
 from .errors import ArchitectureError, ArgumentError, LayerError
 from .interrupts import Cleanup, uninterrupted, until_the_end
@@ -95,7 +96,8 @@ def check_module(model: object) -> None:
         >>> check_module(nn.ReLU())
     """
     if not isinstance(model, nn.Module):
-        way_out = ": give its .module()" if type(model).__name__ == "ExportedProgram" else ""
+        exported = type(model).__name__ == "ExportedProgram"
+        way_out = ": give its .module()" if exported else in_place_of("model", model)
         if isinstance(getattr(model, "model", None), nn.Module):  # such as a HookedModel
             way_out = ": give its .model"
         elif hasattr(model, "predict"):

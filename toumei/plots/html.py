@@ -17,7 +17,8 @@ from ..core.files import atomic_write
 from ..core.kinds import shown
 from ..core.notebooks import TURNS, escaped
 from ..core.summaries import counted
-from .pixels import in_range, montage, to_pil
+from .frames import OUTLINE, pale
+from .pixels import GAP, columns_of, in_range, montage, to_pil
 from .tokens import shade
 
 _ESCAPED_TURN = re.compile(rf"(?<!\\)((?:\\\\)*)\\u({'|'.join(f'{code:04x}' for code in TURNS)})")
@@ -157,6 +158,8 @@ def data_uri(image: Tensor) -> str:
 def picture(image: Tensor, style: str = "") -> str:
     """Returns an ``<img>`` of a picture (3 or 4, H, W) in [0, 1].
 
+    A picture whose edge is near white has a thin grey frame.
+
     Args:
         image: The picture.
         style: CSS of the picture.
@@ -166,6 +169,12 @@ def picture(image: Tensor, style: str = "") -> str:
         >>> picture(torch.rand(3, 4, 4))[:31]
         '<img src="data:image/png;base64'
     """
+    if "border" not in style and pale(image[None])[0]:
+        style = f"{style};{OUTLINE}" if style else OUTLINE
+    return _img(image, style)
+
+
+def _img(image: Tensor, style: str) -> str:
     given = f' style="{escape(style)}"' if style else ""
     return f'<img src="{data_uri(image)}"{given}>'
 
@@ -174,7 +183,8 @@ def picture(image: Tensor, style: str = "") -> str:
 def figure(images: Tensor, caption: str) -> str:
     """Returns a ``<figure>`` of a batch of pictures (N, C, H, W) in [0, 1] with a caption.
 
-    Small pictures are shown larger, so that each is at least 128 pixels high.
+    Small pictures are shown larger, so that each is at least 128 pixels high. Those whose edge is near white
+    have a thin grey frame.
 
     Args:
         images: The pictures.
@@ -187,8 +197,28 @@ def figure(images: Tensor, caption: str) -> str:
     """
     grid = montage(images)
     width = grid.shape[-1] * max(1, _LEAST_HEIGHT // images.shape[-2])
-    shown = picture(grid, f"width:{width}px;max-width:100%;image-rendering:pixelated")
+    look = f"width:{width}px;max-width:100%"
+    frames = "".join(_frame(images, index, *grid.shape[-2:]) for index in _pale_ones(images))
+    if frames:
+        shown = _img(grid, "display:block;width:100%;image-rendering:pixelated")
+        shown = f'<div style="position:relative;{look}">{shown}{frames}</div>'
+    else:
+        shown = _img(grid, f"{look};image-rendering:pixelated")
     return f"<figure>{shown}<figcaption>{escaped(caption)}</figcaption></figure>"
+
+
+def _pale_ones(images: Tensor) -> list[int]:
+    return [index for index, framed in enumerate(pale(images)) if framed]
+
+
+def _frame(images: Tensor, index: int, tall: int, wide: int) -> str:
+    """A frame over the place of a picture in a montage (tall, wide), in percent of it."""
+    height, width = images.shape[-2:]
+    row, column = divmod(index, columns_of(images))
+    left, top = column * (width + GAP) / wide, row * (height + GAP) / tall
+    place = {"left": left, "top": top, "width": width / wide, "height": height / tall}
+    where = "".join(f"{name}:{100 * share:.6g}%;" for name, share in place.items())
+    return f'<span style="position:absolute;{where}{OUTLINE}"></span>'
 
 
 @checked

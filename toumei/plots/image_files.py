@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.checks import checked
 from ..core.errors import ArgumentError
 from ..core.files import atomic_write
-from .images import figure_size, image_grid, titled_montage
+from .images import draw_grid, figure_size, titled_montage
 from .pixels import in_range, montage, to_pil
 from .style import look
 
@@ -43,10 +43,10 @@ def save_grid(
     """
     from matplotlib.figure import Figure
 
-    canvas, columns, _ = titled_montage(images, titles, columns)
+    canvas, columns, gap = titled_montage(images, titles, columns)
     with look():
         figure = Figure(**figure_size(canvas, columns))
-        image_grid(images, titles, columns, figure.add_axes((0, 0, 1, 1)))
+        draw_grid(figure.add_axes((0, 0, 1, 1)), canvas, images, titles, columns, gap)
         save_figure(figure, path)
 
 

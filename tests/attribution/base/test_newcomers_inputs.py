@@ -10,7 +10,8 @@ from matplotlib import pyplot
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.ensemble import IsolationForest
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from torch import nn
 
 from toumei.attribution import (
@@ -157,6 +158,26 @@ def test_numbers_are_refused_where_they_may_be_labels():
     assert ExactShapley(counted)(TABLE[:4], 1, TABLE.mean()).names == ("True",)
 
 
+def test_as_many_rows_as_inputs_are_pairs_and_a_background_is_drawn_from():
+    background = ROWS[10:13]
+    pairs = ExactShapley(MODEL)(ROWS[:3], "ill", background)
+    for row in range(3):
+        alone = ExactShapley(MODEL)(ROWS[row : row + 1], "ill", background[row])
+        assert torch.allclose(pairs.values[row], alone.values[0])
+    drawn = ExactShapley(MODEL)(ROWS[:3], "ill", FromData(background))
+    assert len(set(drawn.baseline_output.tolist())) == 1 and len(set(pairs.baseline_output.tolist())) == 3
+    with pytest.raises(ShapeError, match=r"rows to draw from are FromData"):
+        ExactShapley(MODEL)(ROWS[:3], "ill", ROWS[10:15])
+
+
+@pytest.mark.parametrize(
+    "door", [ExactShapley.__call__, explain, attribute_many], ids=lambda door: door.__name__
+)
+def test_a_user_of_shap_reads_how_a_background_is_given(door):
+    told = door.__doc__.split(" baselines: ")[1].split("_names: ")[0]
+    assert "as shap takes" in told and "FromData(background)" in told
+
+
 def test_rows_that_are_their_own_baselines_are_told():
     with pytest.warns(UserWarning, match="the baseline of each input is that input.*FromData"):
         ExactShapley(MODEL)(TABLE[:3], "ill", TABLE[:3])
@@ -190,6 +211,28 @@ def test_reversed_axes_of_arrays_are_taken():
 def test_estimators_without_scores_are_refused(model, message):
     with pytest.raises(ArgumentError, match=message):
         explain(model, ROWS[:3], verbose=False)
+
+
+def test_a_classifier_with_several_outputs_says_how_one_of_them_is_explained():
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    labels = (rows[:, :2] > 0).astype(int)
+    model = MultiOutputClassifier(LogisticRegression()).fit(rows, labels)
+    message = (
+        r"has 2 outputs, .* \(3, 2\), \(3, 2\): give .* lambda rows: estimator\.predict_proba\(rows\)\[0\]"
+    )
+    for given in (model, model.predict_proba):
+        with pytest.raises(OutputError, match=message):
+            explain(given, rows[:3], verbose=False)
+    names = [str(one) for one in model.classes_[1]]
+    second = ExactShapley(lambda given: model.predict_proba(given)[1])(rows[:3], "1", class_names=names)
+    assert torch.allclose(second.values, ExactShapley(model.estimators_[1])(rows[:3], 1).values)
+
+
+def test_a_regression_of_several_outputs_is_explained_by_their_numbers():
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    model = MultiOutputRegressor(Ridge()).fit(rows, rows[:, :2] * 2)
+    second = ExactShapley(model)(rows[:3], 1)
+    assert torch.allclose(second.values, ExactShapley(model.estimators_[1])(rows[:3]).values)
 
 
 def test_functions_return_numbers_and_counts_are_numbers():

@@ -133,9 +133,10 @@ class Method(ABC):
                 (``"layer:channel"`` is the channel's mean), at the last run of its layer, or a list of these
                 for several targets at once.
             baselines: What stands for absence: a number, a tensor, an array, a row or a table of pandas,
-                whose columns are taken by name, or a baseline of `toumei.attribution`. For several inputs a
-                sequence with one for each, or a dictionary by name. Zeros by default, also for inputs that
-                are left out.
+                whose columns are taken by name, or a baseline of `toumei.attribution`. As many rows as there
+                are inputs are a baseline for each of them, in this order; rows of a background, as shap takes
+                them, are ``FromData(background)``. For several inputs a sequence with one for each, or a
+                dictionary by name. Zeros by default, also for inputs that are left out.
             feature_names: Of the columns of a table (N, M); by default those of a table of pandas.
             class_names: Of the outputs, such as ``weights.meta["categories"]``; by default the `categories`
                 of the model, the labels of its config, or the classes of an estimator.

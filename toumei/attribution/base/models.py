@@ -7,10 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from ...core.advice import in_place_of
 from ...core.conversions import MISFIT, as_tensor
 from ...core.errors import ArgumentError, OutputError
 from ...core.kinds import shown
 from ...core.modules import check_model
+from ...core.summaries import counted
 
 
 class Estimator(Protocol):
@@ -51,7 +53,7 @@ def as_network(model: ModelLike) -> nn.Module:
     if isinstance(model, type) or not (callable(model) or _predicts(model)):
         raise ArgumentError(
             f"expected a torch.nn.Module as the model, a function, or an estimator with predict_proba or "
-            f"predict, got {shown(model)}"
+            f"predict, got {shown(model)}{in_place_of('model', model)}"
         )
     owner = model if _predicts(model) else getattr(model, "__self__", None)
     if not _predicts(owner):
@@ -123,9 +125,10 @@ class Function(nn.Module):
         """Returns the scores; other structures than arrays and lists of numbers as they are.
 
         Raises:
-            OutputError: Labels in the place of scores.
+            OutputError: Labels in the place of scores, or the arrays of a classifier with several outputs.
         """
         output = self.function(*args, **kwargs)
+        _check_one_array(output)
         found = as_tensor(output) if not isinstance(output, Tensor) else output
         if found is MISFIT:
             if isinstance(output, np.ndarray | str) or _holds_text(output):
@@ -135,6 +138,21 @@ class Function(nn.Module):
             found = found.double()  # such as counts
         given = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
         return found if given is None else found.to(given.device)
+
+
+def _check_one_array(output: Any) -> None:
+    """Refuses a list with the probabilities of several outputs, as `MultiOutputClassifier` returns it."""
+    if not isinstance(output, list) or not output:
+        return
+    if not all(isinstance(one, np.ndarray) and one.ndim == 2 for one in output):
+        return
+    shapes = ", ".join(str(one.shape) for one in output[:3]) + ", ..." * (len(output) > 3)
+    raise OutputError(
+        f"the estimator has {counted(len(output), 'output')}, and its probabilities are a list of arrays "
+        f"{shapes}: give a function of one as the model, such as lambda rows: "
+        f"estimator.predict_proba(rows)[0], and the names of its classes as "
+        f"class_names=[str(one) for one in estimator.classes_[0]]"
+    )
 
 
 def _holds_text(output: Any) -> bool:

@@ -96,6 +96,8 @@ class Gaussian(Baseline):
 class FromData(Baseline):
     """Rows drawn from data, such as training images: the recommended choice for a distribution.
 
+    It is what shap calls the background: every input is compared with rows that are drawn from all of it.
+
     Rows of several inputs belong together: the same row numbers are drawn for all of them.
 
     Args:
