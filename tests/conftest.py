@@ -8,6 +8,7 @@ import os
 import pathlib
 import resource
 import signal
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,6 +78,14 @@ class Watched:
             assert now_modes == modes, "a module's training mode was changed"
             for name, tensor in tensors.items():
                 assert torch.equal(now_tensors[name], tensor), f"{name} was changed"
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """Closes the figures that a test has left, of which pyplot warns when they are many."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(autouse=True)

@@ -3,19 +3,11 @@
 import sys
 from pathlib import Path
 
-import pytest
-from matplotlib import pyplot
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 import graph_of_a_network
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
 
 
 def test_the_graph_of_the_language_model_that_ships(tmp_path):

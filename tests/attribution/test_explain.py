@@ -4,7 +4,6 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from matplotlib import pyplot
 from sklearn.datasets import load_sample_image
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from torch import nn
@@ -17,12 +16,6 @@ from toumei.models import ShapesCNN, ShapesDataset, facts_gpt
 ROWS = np.random.default_rng(0).normal(size=(30, 4))
 TABLE = pandas.DataFrame(ROWS, columns=list("abcd"))
 WIDE = np.random.default_rng(0).normal(size=(30, 12))
-
-
-@pytest.fixture(autouse=True)
-def figures():
-    yield
-    pyplot.close("all")
 
 
 def test_a_linear_model_of_a_table_is_explained_by_its_weights():

@@ -13,12 +13,6 @@ IMAGES = torch.rand(2, 3, 12, 18, generator=torch.Generator().manual_seed(0))
 VALUES = torch.randn(2, 3, 6, 9, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(autouse=True)
-def figures():
-    yield
-    pyplot.close("all")
-
-
 def attribution(method="Some", **options):
     return Attribution(VALUES, torch.tensor([3.0, 4.0]), method=method, classes=("cat", "dog"), **options)
 

@@ -3,9 +3,7 @@
 import re
 from pathlib import Path
 
-import pytest
 import torch
-from matplotlib import pyplot
 from PIL import Image
 from torchvision import models
 
@@ -13,12 +11,6 @@ from toumei.models import facts_gpt
 
 PAGE = Path(__file__).parents[2] / "docs" / "attribution.md"
 TABLE, PHOTOGRAPH, SENTENCE = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-
-
-@pytest.fixture(autouse=True)
-def figures():
-    yield
-    pyplot.close("all")
 
 
 def run(code):

@@ -15,12 +15,6 @@ from toumei.plots.fitted_text import FittedText
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(autouse=True)
-def figures_are_closed():
-    yield
-    pyplot.close("all")
-
-
 @pytest.fixture(scope="module")
 def results():
     model = ShapesCNN()

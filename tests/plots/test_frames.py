@@ -4,7 +4,6 @@ import re
 
 import pytest
 import torch
-from matplotlib import pyplot
 from PIL import Image
 
 from toumei import plots
@@ -14,12 +13,6 @@ from toumei.models import ShapesCNN
 
 WHITE, DARK = torch.full((3, 6, 8), 0.97), torch.full((3, 6, 8), 0.2)
 HALF = torch.cat([WHITE[:, :, :4], DARK[:, :, :4]], 2)  # white on the left
-
-
-@pytest.fixture(autouse=True)
-def figures_are_closed():
-    yield
-    pyplot.close("all")
 
 
 def boxes(ax):

@@ -4,7 +4,6 @@ from itertools import combinations, pairwise
 
 import pytest
 import torch
-from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from toumei.core.errors import ArgumentError, ShapeError
@@ -13,12 +12,6 @@ from toumei.plots.statistics import heat_map
 
 VALUES = torch.tensor([1.0, -4.0, 0.5, 2.0])
 NAMES = ["a", "b", "c", "d"]
-
-
-@pytest.fixture(autouse=True)
-def figures():
-    yield
-    pyplot.close("all")
 
 
 def labels(ax):

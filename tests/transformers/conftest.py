@@ -3,7 +3,6 @@
 import pytest
 from architectures import SHARED, TOKENS, build
 from editing_helpers import CONTEXTS, corpus
-from matplotlib import pyplot
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -11,12 +10,6 @@ from toumei.transformers import CausalTracer, RankOneEditor, collect_statistics
 from toumei.transformers.model import hooked_model
 from toumei.transformers.model.trial import hook_points_of
 from toumei.transformers.surgery.surgery import forget_captures
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    pyplot.close("all")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,6 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from matplotlib import pyplot
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.ensemble import IsolationForest
@@ -46,7 +45,6 @@ def test_a_row_that_was_taken_out_has_no_number_that_is_not_its_own():
     assert found[2].waterfall().get_title() == "ExactShapley"
     named = ExactShapley(MODEL)(TABLE[3:6], "ill", TABLE.mean())
     assert named[2].bar(0).get_title() == "ExactShapley, row 5"
-    pyplot.close("all")
 
 
 def test_a_table_in_a_notebook_writes_what_rounding_leaves_as_zero():

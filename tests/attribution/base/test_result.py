@@ -17,12 +17,6 @@ from toumei.core.errors import ArgumentError, ShapeError
 from toumei.plots.tokens import shade
 
 
-@pytest.fixture(autouse=True)
-def figures():
-    yield
-    pyplot.close("all")
-
-
 def rows(several=False, **options):
     torch.manual_seed(0)
     lead = (2,) if several else ()
