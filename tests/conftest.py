@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test downloads anything
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests are small, and several processes run them at once
 
 import pytest

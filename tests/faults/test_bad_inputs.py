@@ -22,6 +22,7 @@ from valid_calls import MODELS, ROOMS, world
 import toumei
 from toumei.core.errors import ToumeiError
 from toumei.core.serialization import Saved
+from toumei.models import minilm, smollm2
 
 COUNT = int(os.environ.get("TOUMEI_BAD_INPUTS", "2000"))
 BAD = (
@@ -120,6 +121,8 @@ def test_bad_inputs_end_in_one_kind_of_error(room, tmp_path, monkeypatch):
     for index in range(COUNT // len(ROOMS)):
         function, arguments = calls[index % len(calls)]
         given, names = spoilt(draw, arguments)
+        if given.get("folder", "") is None and function in (smollm2, minilm):
+            continue  # no folder is right, and loads the real network for seconds
         said = ", ".join(f"{name}={described(given[name])}" for name in names)
         entry = f"{getattr(function, '__qualname__', function)}({sorted(arguments)}) with {said}"
         try:
