@@ -2,12 +2,13 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from toumei.core import sweep
-from toumei.core.content import content_of_model
+from toumei.core.content import content_hash, content_of_model
 
 
 class Power(nn.Module):
@@ -73,3 +74,16 @@ def test_other_models_never_get_the_results_of_this_one(change, tmp_path):
     assert made(model) == 1 and made(deepcopy(model).eval()) == 1
     change(other := deepcopy(model))
     assert made(other) == 2 and made(model) == 2
+
+
+@pytest.mark.parametrize("kind", ["longdouble", "clongdouble", [("flag", "i1"), ("number", "f8")]])
+def test_what_fills_the_gaps_between_numbers_does_not_count(kind):
+    kind = np.dtype(kind, align=True)
+    one, other = (np.frombuffer(bytes([filling]) * (3 * kind.itemsize), kind).copy() for filling in (0, 255))
+    for array in (one, other):
+        if kind.names:
+            array["flag"], array["number"] = [1, 2, 3], [0.5, 1, 2]
+        else:
+            array[:] = [0.1, 1e-30, 2]
+    assert content_hash(one) == content_hash(other) and content_hash(one[0]) == content_hash(other[0])
+    assert content_hash(one) != content_hash(one[::-1]) and content_hash(one[0]) != content_hash(one[1])

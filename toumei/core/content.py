@@ -220,9 +220,9 @@ class _Reader:
             yield from map(self.read, [vars(given)] if vars(given) else [])
         elif type(given) is np.ndarray and not given.dtype.hasobject:  # masked ones hold more
             yield f"{given.dtype} {given.shape}"
-            yield hashlib.sha256(np.ascontiguousarray(given).tobytes()).hexdigest()
+            yield hashlib.sha256(_bytes_of(given)).hexdigest()
         elif isinstance(given, np.generic) and not given.dtype.hasobject:
-            yield f"{given.dtype} {given.tobytes().hex()}"
+            yield f"{given.dtype} {_bytes_of(np.asarray(given)).hex()}"
         elif isinstance(given, torch.jit.ScriptFunction):
             yield str(given.code)
         elif isinstance(given, _NAMED):
@@ -277,6 +277,15 @@ _INSIDE: dict[Any, Callable[[Any], Iterable[Any]]] = {
     type(cmp_to_key(max)): gc.get_referents,
     np.ufunc: lambda given: [given.__name__, *gc.get_referents(given)],
 }
+
+
+def _bytes_of(array: "np.ndarray[Any, Any]") -> bytes:
+    """The numbers of an array, without what fills the gaps between them."""
+    if array.dtype.names:
+        return b"".join(_bytes_of(array[name]) for name in array.dtype.names)
+    if array.dtype.char in "gG":  # 10 bytes of the 16 of a long double are its number
+        return " ".join(map(str, array.ravel().tolist())).encode()
+    return np.ascontiguousarray(array).tobytes()
 
 
 def _of_context(variable: ContextVar[Any]) -> Any:

@@ -69,7 +69,9 @@ class FittedText(Text):
     def draw(self, renderer: Any) -> None:
         """Draws it."""
         self._fit(renderer)
+        given = self._given
         super().draw(renderer)
+        self._given = given  # matplotlib 3.10 sets the text while it draws it
 
     def _fit(self, renderer: Any) -> None:
         """Chooses lines and size of the letters for the room that there is now."""
