@@ -31,7 +31,7 @@ def assert_apart(ax):
 
 
 @pytest.mark.parametrize("layout", ["constrained", "none"])
-@pytest.mark.parametrize("width", [3, 8, 20])
+@pytest.mark.parametrize("width", [4, 8, 20])
 def test_names_of_methods_in_axes_of_any_width_do_not_touch(results, width, layout):
     axes = pyplot.figure(figsize=(width, 3), layout=layout).subplots(1, 2)
     overlay(results, IMAGES, show=("original", "map", "blend"), ax=axes[1])
