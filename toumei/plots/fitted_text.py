@@ -8,9 +8,8 @@ from matplotlib.text import Text
 
 _BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[ _,:/.-])(?=\S)")  # within names in CamelCase, after marks
 _WRAPPED = 0.8  # of its size, below which a heading is broken into two lines before it becomes smaller
-_SPARE = (
-    0.96  # letters have whole numbers of pixels, nearly, so that smaller ones do not shrink as they should
-)
+# Letters have whole numbers of pixels, nearly, so that smaller ones do not shrink as they should.
+_SPARE, _TRIES = 0.96, 5
 _LEAST = 1.0  # points, because matplotlib draws no letters of none
 
 
@@ -85,12 +84,17 @@ class FittedText(Text):
     def _fitting(self, text: str, renderer: Any) -> float:
         """The size of letters with which a text has room."""
         assert self.axes is not None
-        self._show(text, self._size)
-        box = super().get_window_extent(renderer)
         (x0, y0), (x1, y1) = self.axes.transData.transform([(0, 0), (1, 1)])
         room = self._room[0] * abs(x1 - x0), self._room[1] * abs(y1 - y0)
-        shares = (have / max(need, 1.0) for have, need in zip(room, (box.width, box.height), strict=True))
-        return self._size * min([1.0, *(_SPARE * float(share) for share in shares)])
+        size = self._size
+        for _ in range(_TRIES):
+            self._show(text, size)
+            box = super().get_window_extent(renderer)
+            share = min(room[0] / max(box.width, 1.0), room[1] / max(box.height, 1.0))
+            if share >= 1 or size <= _LEAST:
+                break
+            size *= _SPARE * float(share)
+        return size
 
     def _show(self, text: str, size: float) -> None:
         if text != self.get_text():
