@@ -83,7 +83,7 @@ class Watched:
 
 @pytest.fixture(autouse=True)
 def closed_figures():
-    """Closes the figures that a test has left, of which pyplot warns when they are many."""
+    """Closes the figures that a test has left: pyplot warns when many are open."""
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")

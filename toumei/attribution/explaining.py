@@ -113,18 +113,7 @@ def explain(
     if tokenizer is not None or isinstance(inputs, str):
         sampling = {"seed": seed, "verbose": verbose}
         return _of_text(model, tokenizer, inputs, target, baselines, sampling)
-    check_dense(inputs)
-    rows = inputs if is_table(inputs) else as_tensor(inputs)
-    if rows is MISFIT and getattr(inputs, "ndim", 0) == 2:
-        raise ArgumentError(
-            f"the table has columns that are no numbers, got {shown(inputs)}: encode them as the model was "
-            f"trained with, and explain the part of a pipeline that takes numbers"
-        )
-    if rows is MISFIT:
-        raise NotATensorError(
-            f"inputs are pictures (N, C, H, W) in [0, 1] as a tensor, such as to_tensor(photograph)[None] of "
-            f"torchvision, a table or a text, got {shown(inputs)}"
-        )
+    rows = _rows_of(inputs)
     network = as_network(model)
     differentiable = network is model or any(True for _ in network.parameters())
     array, _ = named(rows, network, feature_names)
@@ -152,6 +141,23 @@ def explain(
         choice.baseline,
         tensor.detach().float().cpu() if tensor.dim() == 4 else None,
     )
+
+
+def _rows_of(inputs: Any) -> Any:
+    """A table of pandas as it is, everything else as a tensor."""
+    check_dense(inputs)
+    rows = inputs if is_table(inputs) else as_tensor(inputs)
+    if rows is MISFIT and getattr(inputs, "ndim", 0) == 2:
+        raise ArgumentError(
+            f"the table has columns that are no numbers, got {shown(inputs)}: encode them as the model was "
+            f"trained with, and explain the part of a pipeline that takes numbers"
+        )
+    if rows is MISFIT:
+        raise NotATensorError(
+            f"inputs are pictures (N, C, H, W) in [0, 1] as a tensor, such as to_tensor(photograph)[None] of "
+            f"torchvision, a table or a text, got {shown(inputs)}"
+        )
+    return rows
 
 
 def _of_text(

@@ -36,7 +36,7 @@ _GLOBAL_GENERATORS = {
     id(function.__self__): name  # type: ignore[attr-defined]
     for name, function in (("random", random.random), ("numpy.random", np.random.random))
 }
-"""The generators of a process, behind functions such as `random.random`: what they hold is no setting."""
+"""The generators from which functions such as `random.random` draw: what they hold is no setting."""
 
 
 def content_hash(given: Any) -> str:

@@ -107,7 +107,7 @@ class Draw:
         generator: The generator among its arguments, or None for that of the thread.
         device: Where it draws.
         state: The state before the call.
-        seeded: Whether the thread drew from `Generators` of its own.
+        seeded: Whether the thread drew from `Generators`, not from the global ones.
     """
 
     generator: torch.Generator | None

@@ -211,7 +211,7 @@ def test_targets_of_one_text_have_one_scale_of_colours():
     colors = [tuple(round(255 * part) for part in patch.get_facecolor()[:3]) for patch in ax.patches]
     assert colors == [shade(1.0), *[shade(0.0)] * 3]
     pyplot.close(ax.figure)
-    assert result[1]._repr_html_().count(full) == 1  # alone it has its own
+    assert result[1]._repr_html_().count(full) == 1  # alone it has another scale
 
 
 def test_tokens_have_the_colour_of_their_share():

@@ -71,7 +71,7 @@ def test_the_number_of_rows_that_run_at_once_does_not_matter(language_model, siz
     model = HookedModel(language_model("llama"))
     expected = head_ablation(model, ROWS).by_text
     assert torch.allclose(head_ablation(model, ROWS, batch_size=size).by_text, expected, atol=1e-5)
-    monkeypatch.setattr(sweep, "_LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(sweep, "LOGITS_AT_ONCE", 1)
     assert torch.allclose(head_ablation(model, ROWS).by_text, expected, atol=1e-5)
 
 

@@ -185,7 +185,7 @@ def _checked(
 ) -> Attribution:
     """The attribution, after a warning if its contributions do not add up within 1e-4 and rounding.
 
-    Large contributions that cancel leave rounding behind. That is an excuse only where their sum is larger
+    Large contributions that cancel leave rounding. That is an excuse only where their sum is larger
     than it. Rounding inside the network is told by computing the row with the widest gap again in float64.
 
     Args:

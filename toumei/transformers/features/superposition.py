@@ -154,11 +154,7 @@ def train_superposition(
         raise ArgumentError(
             f"density is above 0 and at most 1, learning_rate above 0, got {density} and {learning_rate}"
         )
-    weights = torch.ones(features) if importances is None else importances.float()
-    if weights.shape != (features,) or not bool((weights >= 0).all()):
-        raise ArgumentError(
-            f"expected {counted(features, 'importance')} from 0 on, got {tuple(weights.shape)}"
-        )
+    weights = _weights(features, importances)
     generator = torch.Generator().manual_seed(seed)
     shape = instances, dimensions, features
     matrix = (torch.randn(shape, generator=generator) / dimensions**0.5).requires_grad_()
@@ -188,6 +184,16 @@ def train_superposition(
         )
         for place in losses.argsort().tolist()
     )
+
+
+def _weights(features: int, importances: Tensor | None) -> Tensor:
+    """How much the error of each feature counts."""
+    weights = torch.ones(features) if importances is None else importances.float()
+    if weights.shape != (features,) or not bool((weights >= 0).all()):
+        raise ArgumentError(
+            f"expected {counted(features, 'importance')} from 0 on, got {tuple(weights.shape)}"
+        )
+    return weights
 
 
 @checked

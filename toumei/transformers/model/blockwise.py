@@ -17,6 +17,8 @@ from ...core.products import onednn_products
 from .families import Anatomy
 from .prefix_cache import cache_option
 
+LOGITS_AT_ONCE = 2**23  # a CPU uses their memory again; that of more comes from the system each time
+
 
 class _AllBlocksReached(Exception):
     """Ends a pass of the runner after its last block; never leaves this file."""

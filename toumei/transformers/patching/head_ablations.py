@@ -145,9 +145,9 @@ class _GroupTask:
     ) -> tuple[Tensor, Tensor]:
         """Returns the measure of some texts (texts,), and without each head (texts, layers, heads)."""
         with torch.no_grad(), onednn_products():
-            return self._measured(group, advance)
+            return self._run(group, advance)
 
-    def _measured(self, group: list[int], advance: Callable[[int], object] | None) -> tuple[Tensor, Tensor]:
+    def _run(self, group: list[int], advance: Callable[[int], object] | None) -> tuple[Tensor, Tensor]:
         model, rows, metric = self.model, self.rows, self.metric
         texts = [rows[index] for index in group]
         # The last token is only predicted: without it the loss is the same, and so are the other positions.

@@ -25,14 +25,13 @@ from torch import Tensor
 from ...core.errors import ArchitectureError
 from ...core.modules import without_wrapper
 from ...core.outputs import main_tensor
-from ..model.blockwise import BlockwiseRunner, nearly_equal
+from ..model.blockwise import LOGITS_AT_ONCE, BlockwiseRunner, nearly_equal
 from ..model.families import Anatomy
 from ..model.hooked_model import HookedModel
 from .base_run import BaseRun
 from .branches import Branches
 from .changes import Change, Replacement
 
-_LOGITS_AT_ONCE = 2**23
 Read = Callable[[Tensor], Tensor]
 """From logits (rows, texts, positions, tokens) to values (rows, texts)."""
 
@@ -114,7 +113,7 @@ class PatchedRuns:
         vectors = self._positions(rows)
         positions = vectors.shape[2]
         numbers = self._base.texts * positions * self._base.parts.vocabulary
-        size = max(1, _LOGITS_AT_ONCE // numbers)
+        size = max(1, LOGITS_AT_ONCE // numbers)
         return torch.cat([read(self._base.logits(part)) for part in vectors.split(size)])
 
     def _positions(self, rows: Tensor) -> Tensor:

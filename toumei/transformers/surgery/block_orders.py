@@ -8,11 +8,9 @@ from torch.nn.functional import cross_entropy
 
 from ...core.errors import ArchitectureError
 from ...core.outputs import main_tensor
-from ..model.blockwise import BlockwiseRunner, nearly_equal
+from ..model.blockwise import LOGITS_AT_ONCE, BlockwiseRunner, nearly_equal
 from ..model.families import Anatomy
 from .layers import arrange_layers
-
-_LOGITS_AT_ONCE = 2**23
 
 
 class BlockOrders:
@@ -72,7 +70,7 @@ class BlockOrders:
         """The logits of the positions of one text that have a next token."""
         assert self._runner is not None
         runner, ids = self._runner, self._tokens[:1, -1:]
-        size = max(1, _LOGITS_AT_ONCE // self._parts.vocabulary)
+        size = max(1, LOGITS_AT_ONCE // self._parts.vocabulary)
         return torch.cat([runner.logits(part, ids) for part in vectors[:-1].split(size)])
 
     def _plain(self, order: Sequence[int]) -> Tensor:
