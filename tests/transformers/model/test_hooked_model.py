@@ -111,6 +111,7 @@ def test_native_names_of_modules_and_operations_are_read_and_written(hooked_of):
     ("kind", "name", "message"),
     [
         ("gpt2", "blocks.0.attn.hook_patern", "did you mean .*hook_pattern"),
+        ("gpt2", "patern", r"did you mean pattern\?"),
         ("gpt2", ("pattern", 7), "blocks 0 to 2"),
         ("gpt2", "rot_q", "rotates no"),
         ("phi", ("resid_mid", 1), "added to the stream together"),

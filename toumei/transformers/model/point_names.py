@@ -128,7 +128,8 @@ def unknown_point(name: str, points: HookPoints | None, others: Iterable[str] = 
     known = list(dict.fromkeys([*([] if points is None else points.names), *others]))
     if points is not None and name in points.missing:
         return f"this model has no {name!r}: {points.missing[name]}"
-    near = get_close_matches(str(name), known, n=6, cutoff=0.6)
+    short = {} if "." in str(name) else {one.rpartition(".")[2].removeprefix("hook_"): None for one in known}
+    near = get_close_matches(str(name), [*known, *short], n=6, cutoff=0.6)
     hint = f"did you mean {', '.join(near)}?" if near else f"there is {', '.join(known[:6])}, ..."
     if points is not None and name.startswith("blocks."):
         hint = f"{hint} The model has blocks 0 to {points.layers - 1}"
